@@ -1,0 +1,1 @@
+"""Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
