@@ -1,0 +1,34 @@
+# Every target sets up .venv by itself; all that is needed is Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench core clean
+
+demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
+	$(BIN)/vreid demo --out runs/demo
+
+test: $(READY) lint  ## lint, types and the whole test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## every benchmark, each printing its ratios
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+core: $(READY)  ## build the optional compiled core in place
+	$(BIN)/python setup.py build_ext --inplace
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vreid needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train]' --group dev
+	touch $@
+
+clean:
+	rm -rf .venv build runs src/*.egg-info
