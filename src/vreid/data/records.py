@@ -132,7 +132,8 @@ class Records:
         identity, camera, tracklet, scene: `Labels`; a tracklet is unique over all cameras.
         frame: (N,) int64, -1 unknown. time: (N,) float64, UTC seconds, NaN unknown.
         domain: "real" or "synthetic". variant: "original", "crop" or "translated".
-        box: (N, 4) float32, x1 y1 x2 y2, half-open, pixels of the full frame; NaN unknown.
+        box: (N, 4) float32, x1 y1 x2 y2, half-open: the part of the picture at `path` (a full frame, say) that shows
+            the vehicle, in its pixels; NaN: the whole picture.
         color, vehicle_type: `Labels`.
         orientation: (N,) float32 degrees in [0, 360), 0 = facing the camera, counter-clockwise from above; NaN unknown.
         split: "train", "query", "gallery" or whatever the source says.
