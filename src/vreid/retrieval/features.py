@@ -1,0 +1,183 @@
+"""FeatureSet: N feature vectors and the records of the images they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+
+_ROWS = 4096  # rows looked at together, so that no temporary is as large as the features
+_UNIT_TOLERANCE = 1e-3
+
+
+def as_features(values: ArrayLike, what: str = "features") -> NDArray[np.float32]:
+    """(N, D) C-contiguous float32 of anything array-like.
+
+    Raises:
+        InputError: not numbers, or not two-dimensional with D >= 1.
+    """
+    try:
+        features = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: must be numbers in rows of equal length ({error}).") from error
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise InputError(f"{what}: shape {features.shape} must be (images, dimensions); give one row per image.")
+    return features
+
+
+def norms(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) Euclidean norms, summed in float64 so that neither tiny nor huge features lose theirs."""
+    out = np.empty(len(features), dtype=np.float64)
+    for start in range(0, len(features), _ROWS):
+        out[start : start + _ROWS] = np.linalg.norm(features[start : start + _ROWS].astype(np.float64), axis=1)
+    return out
+
+
+def unit_rows(features: NDArray[np.float32], names: Sequence[Any] | NDArray[Any] | None = None) -> NDArray[np.float32]:
+    """Rows divided by their Euclidean norm.
+
+    Raises:
+        InputError: a row has norm zero (or is not finite); it is named by `names`, else by its number.
+    """
+    norm = norms(features)
+    wrong = ~((norm > 0) & np.isfinite(norm))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        name = f"row {row + 1}" if names is None else f"{names[row]} (row {row + 1})"
+        raise InputError(f"{name}: the feature has norm {norm[row]:g} and no direction; leave this image out.")
+    out = np.empty_like(features)
+    for start in range(0, len(features), _ROWS):
+        block = slice(start, start + _ROWS)
+        out[block] = features[block] / norm[block, None]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """N features of D numbers and the N records they belong to; validated, immutable by convention.
+
+    Attributes:
+        features: (N, D) float32, C-contiguous (other kinds of numbers are converted).
+        records: the N images.
+        normalised: every row has Euclidean norm 1.
+        views: which views of an image were added up ("original", "flip", "crop", "crop+flip").
+        model: hash of the weights that made them; "" when unknown.
+
+    Raises:
+        InputError: NaN or infinity, unequal lengths, or a norm that is not 1 where `normalised` is claimed.
+
+    Example:
+        >>> records = Records.of(path=["a.jpg", "b.jpg"])
+        >>> FeatureSet([[3.0, 4.0], [0.0, 2.0]], records).normalise().features.round(1).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
+    """
+
+    features: NDArray[np.float32]
+    records: Records
+    normalised: bool = False
+    views: tuple[str, ...] = ("original",)
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        features = as_features(self.features, "FeatureSet")
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "views", tuple(self.views))
+        if len(features) != len(self.records):
+            raise InputError(
+                f"FeatureSet: {len(features):,} features for {len(self.records):,} records; give one row per image."
+            )
+        for start in range(0, len(features), _ROWS):
+            wrong = ~np.isfinite(features[start : start + _ROWS]).all(axis=1)
+            if wrong.any():
+                self._refuse(start + int(np.argmax(wrong)), "holds NaN or infinity; extract it again or leave it out")
+        if self.normalised:
+            off = np.abs(norms(features) - 1) > _UNIT_TOLERANCE
+            if off.any():
+                self._refuse(int(np.argmax(off)), "is said to be normalised but its norm is not 1; call normalise()")
+
+    def _refuse(self, row: int, what: str) -> None:
+        raise InputError(f"{self.records.path[row]} (row {row + 1}): the feature {what}.")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: Any) -> FeatureSet:
+        if isinstance(index, (int, np.integer)):
+            index = [int(index)]
+        return replace(self, features=self.features[index], records=self.records[index])
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self):,} x {self.dimensions}", "normalised" if self.normalised else "not normalised"]
+        parts.append("views " + "+".join(self.views))
+        parts += [f"model {self.model[:12]}"] if self.model else []
+        return f"FeatureSet: {', '.join(parts)}; {self.records!r}"
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of one feature."""
+        return int(self.features.shape[1])
+
+    def normalise(self) -> FeatureSet:
+        """The same features with Euclidean norm 1.
+
+        Raises:
+            InputError: a feature has norm zero; its image is named.
+        """
+        if self.normalised:
+            return self
+        return replace(self, features=unit_rows(self.features, self.records.path), normalised=True)
+
+    @classmethod
+    def concat(cls, parts: Sequence[FeatureSet]) -> FeatureSet:
+        """One FeatureSet after the other.
+
+        Raises:
+            InputError: no parts, or parts that differ in dimensions, normalisation, views or model.
+        """
+        if not parts:
+            raise InputError("FeatureSet.concat: there is nothing to join; give at least one part.")
+        first = parts[0]
+        for number, part in enumerate(parts[1:], start=2):
+            for what in ("dimensions", "normalised", "views", "model"):
+                if getattr(part, what) != getattr(first, what):
+                    raise InputError(
+                        f"FeatureSet.concat: {what} is {getattr(first, what)!r} in part 1 but {getattr(part, what)!r} "
+                        f"in part {number}; extract both in the same way."
+                    )
+        return replace(
+            first,
+            features=np.concatenate([part.features for part in parts]),
+            records=Records.concat([part.records for part in parts]),
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write one .safetensors file, whole or not at all."""
+        arrays = {"features": self.features, **pack_records("records", self.records)}
+        write_arrays(path, "features", arrays, normalised=self.normalised, views=self.views, model=self.model)
+
+    @classmethod
+    def load(cls, path: Path | str) -> FeatureSet:
+        """Inverse of `save`.
+
+        Raises:
+            InputError: absent, damaged, or not a file of features.
+        """
+        arrays, facts = read_arrays(path, "features")
+        try:
+            return cls(
+                arrays["features"],
+                unpack_records("records", arrays),
+                normalised=facts["normalised"],
+                views=tuple(facts["views"]),
+                model=facts["model"],
+            )
+        except KeyError as error:
+            raise InputError(f"{path}: {error.args[0]} is missing; make the file again.") from error
