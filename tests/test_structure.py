@@ -1,0 +1,129 @@
+"""The import rules of docs/architecture.md, read from the source: who may import whom, and what must stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "vreid"
+FILES = sorted(SOURCE.rglob("*.py"))
+LAYERS = {
+    # package -> packages of vreid that it may import (besides itself)
+    "errors": set(),
+    "files": {"errors"},
+    "retrieval": {"errors", "files", "data.records"},
+    "models": {"errors", "files"},
+    "losses": {"errors"},
+    "data": {"errors", "files", "retrieval.protocols"},
+    "simulator": {"errors", "files", "data.records"},
+    "training": {"errors", "files", "data", "models", "losses", "retrieval"},
+    "recipes": {"errors", "files", "data", "models", "losses", "retrieval", "training", "simulator"},
+    "diagnostics": {"errors", "files", "data", "models", "retrieval", "training", "recipes"},
+    "report": {"errors", "files", "data", "retrieval", "diagnostics"},
+}
+TOP = {"cli", "demo", "__main__"}
+HEAVY = {"torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "PIL", "jinja2", "pandas"}
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(file: Path, *, at_import_time: bool = False) -> set[str]:
+    """Modules that `file` imports; with `at_import_time` only those that run when it is imported."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if at_import_time:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                return
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import; write it out"
+            assert all(alias.name != "*" for alias in node.names), f"{file}: import *"
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+def allowed(name: str, own: str, permitted: set[str]) -> bool:
+    return any(name == place or name.startswith(place + ".") for place in permitted | {own})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_follow_the_layers(file: Path) -> None:
+    name = module_name(file)
+    package = name.split(".")[0]
+    if package in TOP or not name:
+        return
+    assert package in LAYERS, f"{file}: {package} has no place in the layers"
+    modules = {module_name(other) for other in FILES}
+    for target in imports(file):
+        if target.startswith("vreid."):
+            inner = target.removeprefix("vreid.")
+            # `from vreid.data import records` names a module; `from vreid.errors import InputError` names a thing in one.
+            inner = inner if inner in modules else inner.rpartition(".")[0]
+            assert allowed(inner, package, LAYERS[package]), f"{file} must not import vreid.{inner}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if module_name(f).startswith("retrieval")], ids=lambda f: f.name)
+def test_retrieval_needs_numpy_and_scipy_only(file: Path) -> None:
+    light = {"numpy", "scipy", "vreid", "safetensors", "__future__"}
+    for target in imports(file, at_import_time=True):
+        top = target.split(".")[0]
+        assert top in light or top in sys.stdlib_module_names, f"{file} imports {target}"
+
+
+def test_no_import_circle() -> None:
+    graph = {}
+    modules = {module_name(file): file for file in FILES}
+    for name, file in modules.items():
+        targets = {t.removeprefix("vreid.") for t in imports(file, at_import_time=True) if t.startswith("vreid.")}
+        graph[name] = {t for t in targets if t in modules and t != name}
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for target in sorted(graph[name]):
+                walk(target, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_house_style(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400, f"{file} has more than 400 lines"
+    assert ".cuda(" not in text, f"{file}: a device is an argument"
+    if module_name(file) != "cli":
+        calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        assert not [c for c in calls if c.func.id == "print"], f"{file}: only the command line prints"  # type: ignore[attr-defined]
+
+
+def test_import_vreid_is_light() -> None:
+    code = "import sys, vreid; print(sorted(set(sys.modules) & %r))" % HEAVY
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "src"}, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_command_line_starts_without_heavy_libraries() -> None:
+    code = "import sys, vreid.cli; print(sorted(set(sys.modules) & %r))" % (HEAVY | {"numpy"})
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": "src"}, cwd=ROOT)
+    assert result.stdout.strip() == "[]", result.stderr
