@@ -1,0 +1,134 @@
+"""Placed vehicles on a window of a camera's picture: fragments, their shadows, their colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.simulator.camera import Pinhole
+from vreid.simulator.light import Environment
+from vreid.simulator.raster import DepthMap, Fragments, depth_map, rasterise
+from vreid.simulator.shading import perspective, shade
+from vreid.simulator.vehicles import Vehicle
+
+Float = NDArray[np.float32]
+FINE = 2  # samples per pixel along each axis
+SHADOW_SIZE = 128  # texels along a side of the shadow map
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A vehicle on the ground of a camera's world: metres, heading in radians."""
+
+    vehicle: Vehicle
+    x: float
+    y: float
+    heading: float
+
+    def world(self) -> Float:
+        """Return the (V, 3) vertices in the camera's world."""
+        cos, sin = np.float32(math.cos(self.heading)), np.float32(math.sin(self.heading))
+        v = self.vehicle.mesh.vertices
+        x, y = np.float32(self.x), np.float32(self.y)
+        return np.stack([v[:, 0] * cos - v[:, 1] * sin + x, v[:, 0] * sin + v[:, 1] * cos + y, v[:, 2]], axis=1)
+
+    def orientation(self, position: Sequence[float] | Float) -> float:
+        """Return degrees in [0, 360) towards a camera at `position`: 0 = facing it, counter-clockwise from above."""
+        bearing = math.atan2(float(position[1]) - self.y, float(position[0]) - self.x)
+        return math.degrees(self.heading - bearing) % 360.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a frame's picture at a scale: pixels of the scaled picture, scale in its pixels per frame pixel."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    scale: float
+
+    def rays(self, pinhole: Pinhole, column: NDArray[np.floating], row: NDArray[np.floating]) -> Float:
+        """Return (N, 3) directions of unit depth through window positions (pixels, 0.5 = middle of the first)."""
+        x, y = (column + self.x) / self.scale, (row + self.y) / self.scale
+        return pinhole.rays(x.astype(np.float32), y.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A vehicle's fragments on the sample grid (FINE samples a pixel along each axis) of a window."""
+
+    placed: Placed
+    vertices: Float  # (V, 3) world
+    projected: Float  # (V, 3) frame pixels and nearness
+    fragments: Fragments
+
+
+def draw(placed: Placed, pinhole: Pinhole, window: Window) -> Drawn:
+    """Return the samples of a window that a vehicle covers."""
+    vertices = placed.world()
+    projected = pinhole.project(vertices)
+    samples = projected.copy()
+    samples[:, 0] = (samples[:, 0] * np.float32(window.scale) - window.x) * FINE
+    samples[:, 1] = (samples[:, 1] * np.float32(window.scale) - window.y) * FINE
+    fragments = rasterise(samples, placed.vehicle.mesh.faces, window.width * FINE, window.height * FINE)
+    return Drawn(placed, vertices, projected, fragments)
+
+
+def cast_shadow(drawn: Sequence[Drawn], sun: Float) -> DepthMap:
+    """Return the shadow map around the first vehicle, with its neighbours, towards the sun."""
+    main = drawn[0].placed
+    length, width, height = main.vehicle.size
+    half = min(12.0, math.hypot(length, width) / 2 + 0.5 + 0.7 * height / max(float(sun[2]), 0.3))
+    parts, faces, offset = [], [], 0
+    for item in drawn:
+        if math.hypot(item.placed.x - main.x, item.placed.y - main.y) < 1.6 * half:
+            parts.append(item.vertices)
+            faces.append(item.placed.vehicle.mesh.faces + np.int32(offset))
+            offset += len(item.vertices)
+    centre = np.array([main.x, main.y, height / 2], np.float32)
+    return depth_map(np.concatenate(parts), np.concatenate(faces), sun, centre, half, SHADOW_SIZE)
+
+
+def colours_of(
+    drawn: Drawn,
+    fragments: Fragments,
+    pinhole: Pinhole,
+    window: Window,
+    environment: Environment,
+    *,
+    lamps: float = 0.0,
+    shadow: DepthMap | None = None,
+    sunlight: Callable[[Float], Float] | None = None,
+) -> Float:
+    """Return (S, 3) linear colours of some of a drawn vehicle's fragments."""
+    row, column = np.divmod(fragments.sample, np.int32(window.width * FINE))
+    half = np.float32(0.5)
+    rays = window.rays(pinhole, (column + half) / np.float32(FINE), (row + half) / np.float32(FINE))
+    points = pinhole.position + rays / fragments.nearness[:, None]
+    rays /= np.sqrt(np.einsum("sk,sk->s", rays, rays))[:, None]
+    vehicle = drawn.placed.vehicle
+    weights = perspective(fragments, drawn.projected[:, 2][vehicle.mesh.faces])
+    samples_per_metre = pinhole.focal * float(np.median(fragments.nearness)) * window.scale * FINE
+    texels_per_metre = 640 / vehicle.size[0]
+    return shade(
+        vehicle.mesh, vehicle.levels, fragments, weights, rays, points, drawn.placed.heading, environment,
+        texel_size=texels_per_metre / samples_per_metre, lamps=lamps, shadow=shadow, sunlight=sunlight,
+    )  # fmt: skip
+
+
+def spread(pixels: Float) -> Float:
+    """Return an (H, W, C) picture as (H * W * FINE^2, C) samples."""
+    height, width, channels = pixels.shape
+    return np.repeat(np.repeat(pixels, FINE, axis=0), FINE, axis=1).reshape(height * width * FINE * FINE, channels)
+
+
+def resolve(samples: Float, width: int, height: int) -> Float:
+    """Return the (H, W, C) picture whose pixels are the means of their samples."""
+    square = samples.reshape(height, FINE, width, FINE, -1)
+    total: Float = sum((square[:, i, :, j] for i in range(FINE) for j in range(FINE)), start=np.float32(0))
+    return total * np.float32(1 / FINE**2)

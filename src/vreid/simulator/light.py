@@ -1,0 +1,152 @@
+"""Light around a scene: sky, sun or street lamp, and the skyline that shows in glass and doors.
+
+Directions are unit vectors, z up. Radiance is linear RGB where 1 is a white card lit as the exposure expects.
+Shape suffixes: N directions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+MAP = 128  # texels along a side of the octahedral map
+
+
+@dataclass(frozen=True)
+class LightSpec:
+    """A sky: angles in radians, colours linear RGB.
+
+    `sun_strength` is what the sun adds on a card facing it, `sky_strength` what an open sky adds on a flat card.
+    """
+
+    sun_elevation: float
+    sun_azimuth: float
+    sun_strength: float
+    sky_strength: float
+    overcast: float  # 0 blue sky .. 1 white sky
+    warmth: float  # 0 noon .. 1 sun near the horizon
+    night: bool = False
+
+
+def octahedral(directions_N3: Float, size: int) -> NDArray[np.int32]:
+    """Return (N,) texel indices of directions in a size x size octahedral map."""
+    x, y, z = directions_N3[:, 0], directions_N3[:, 1], directions_N3[:, 2]
+    scale = 1 / (np.abs(x) + np.abs(y) + np.abs(z))
+    u, v = x * scale, y * scale
+    below = z < 0
+    folded_u = np.where(below, (1 - np.abs(v)) * np.copysign(np.float32(1), u), u)
+    folded_v = np.where(below, (1 - np.abs(u)) * np.copysign(np.float32(1), v), v)
+    half = np.float32(size / 2)
+    column = np.minimum((folded_u * half + half).astype(np.int32), size - 1)
+    row = np.minimum((folded_v * half + half).astype(np.int32), size - 1)
+    return row * np.int32(size) + column
+
+
+def _directions(size: int) -> NDArray[np.float64]:
+    """Return (size * size, 3): the direction of each texel."""
+    axis = (np.arange(size) + 0.5) / size * 2 - 1
+    v, u = np.meshgrid(axis, axis, indexing="ij")
+    z = 1 - np.abs(u) - np.abs(v)
+    x = np.where(z < 0, (1 - np.abs(v)) * np.sign(u), u)
+    y = np.where(z < 0, (1 - np.abs(u)) * np.sign(v), v)
+    directions = np.stack([x, y, z], -1).reshape(-1, 3)
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _skyline(rng: np.random.Generator, azimuth: NDArray[np.float64], open_along: float) -> tuple[NDArray[np.float64], ...]:
+    """Return the elevation (radians), colour and window flag of the surroundings at each azimuth."""
+    edges = np.sort(rng.uniform(0, 2 * math.pi, 26))
+    block = np.searchsorted(edges, azimuth) % len(edges)
+    tall = rng.uniform(0.04, 0.5, len(edges)) * (rng.random(len(edges)) < 0.85)
+    tree = rng.random(len(edges)) < 0.45
+    wobble = 0.5 + 0.5 * np.sin(azimuth * rng.uniform(20, 40) + rng.uniform(0, 6)) * np.sin(azimuth * rng.uniform(50, 90))
+    along = np.abs(np.sin(azimuth - open_along))  # the road itself opens the view
+    height = tall[block] * np.clip(along * 2.5, 0.15, 1) * np.where(tree[block], 0.45 + 0.5 * wobble, 1)
+    walls = np.array([0.34, 0.30, 0.26]) * rng.uniform(0.5, 1.5, (len(edges), 1)) * rng.uniform(0.9, 1.1, (len(edges), 3))
+    leaves = np.array([0.07, 0.12, 0.04]) * rng.uniform(0.6, 1.3, (len(edges), 1))
+    colour = np.where(tree[:, None], leaves, walls)[block]
+    return height, colour, tree[block]
+
+
+class Environment:
+    """The light of one camera, ready to be looked up."""
+
+    def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0) -> None:
+        elevation, azimuth = spec.sun_elevation, spec.sun_azimuth
+        flat = math.cos(elevation)
+        self.spec = spec
+        self.sun_direction = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)], np.float32)
+        warm = spec.warmth
+        tint = (1.0, 0.97 - 0.24 * warm, 0.92 - 0.46 * warm) if not spec.night else (1.0, 0.97, 0.92)
+        self.sun_colour = np.array(tint, np.float32) * np.float32(spec.sun_strength)
+
+        directions = _directions(MAP)
+        up = directions[:, 2]
+        t = np.sqrt(np.clip(up, 0, 1))[:, None]
+        o = spec.overcast
+        if spec.night:
+            zenith, horizon = np.array([0.30, 0.34, 0.42]), np.array([0.62, 0.58, 0.55])
+        else:
+            zenith = np.array([0.30, 0.50, 0.95]) * (1 - o) + np.array([0.78, 0.82, 0.87]) * o
+            horizon = np.array([0.85, 0.95, 1.05]) * (1 - o) + np.array([0.85, 0.87, 0.88]) * o
+            horizon = horizon * (1, 1 - 0.12 * warm, 1 - 0.32 * warm)
+        sky = horizon * (1 - t) + zenith * t
+        clouds = sum(
+            np.sin(directions[:, 0] * k * rng.uniform(2, 4) + rng.uniform(0, 6))
+            * np.sin(directions[:, 1] * k * rng.uniform(2, 4) + rng.uniform(0, 6)) / k
+            for k in (1.0, 2.3, 4.1)
+        )  # fmt: skip
+        sky = sky * (1 + (0.10 + 0.10 * o) * np.asarray(clouds)[:, None])
+        angle = np.arctan2(directions[:, 1], directions[:, 0])
+        height, colour, tree = _skyline(rng, angle % (2 * math.pi), open_along)
+        slope = np.arcsin(np.clip(up, -1, 1))
+        hidden = (slope < height) & (up >= 0)
+        window = (~tree) & ((angle * 40 % 1) > 0.45) & ((slope * 30 % 1) > 0.45)
+        lit_side = 0.55 + 0.45 * np.clip(-(np.cos(angle - azimuth)), 0, 1) * (1 - o)
+        wall = colour * lit_side[:, None] * np.where(window, 0.5, 1.0)[:, None]
+        if spec.night:
+            glow = (rng.random(len(window)) < 0.25) & window
+            wall = np.where(glow[:, None], np.array([2.2, 1.7, 1.0]), wall * 0.5)
+        sky = np.where(hidden[:, None], wall, sky)
+        open_sky = float(np.mean(np.where(up > 0, up, 0)[:, None] * sky) / np.mean(np.where(up > 0, up, 0)))
+        sky = sky * (spec.sky_strength / max(open_sky, 1e-6))
+        flat_light = spec.sky_strength + spec.sun_strength * max(self.sun_direction[2], 0)
+        ground = np.array([0.20, 0.195, 0.185]) * flat_light
+        radiance = np.where(up[:, None] < 0, ground * (0.75 + 0.25 * np.exp(np.minimum(up, 0) * 5)[:, None]), sky)
+
+        samples = _directions(12)
+        weight = np.maximum(samples @ directions.T, 0)
+        light = weight @ radiance / weight.sum(axis=1, keepdims=True)
+        basis = np.concatenate([np.ones((len(samples), 1)), samples, samples[:, 2:] ** 2], axis=1)
+        self.irradiance_terms = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
+
+        toward = np.clip(directions @ self.sun_direction, 0, 1)[:, None]
+        if spec.night:  # a row of street lamps
+            for _ in range(6):
+                lamp = rng.normal(0, 1, 3) * (1, 1, 0.2) + (0, 0, 0.55)
+                lamp /= np.linalg.norm(lamp)
+                radiance = radiance + np.exp((np.clip(directions @ lamp, 0, 1)[:, None] - 1) * 900) * 7
+        else:
+            glow = np.exp((toward - 1) * 25) * 0.5 + np.exp((toward - 1) * 400) * 8
+            radiance = radiance + np.where(hidden[:, None], 0.0, glow) * self.sun_colour * 0.4 * (1 - 0.7 * o)
+        self.radiance = radiance.astype(np.float32)
+        square = radiance.reshape(MAP, MAP, 3)
+        for _ in range(3):
+            square = (square + np.roll(square, 1, 0) + np.roll(square, -1, 0) + np.roll(square, 1, 1) + np.roll(square, -1, 1)) / 5
+        self.blurred = square.reshape(-1, 3).astype(np.float32)
+        self.horizon_colour = self.blurred[octahedral(np.array([[1, 0, 0.25], [-1, 0, 0.25], [0, 1, 0.25]], np.float32), MAP)].mean(0)
+
+    def irradiance(self, normals_N3: Float) -> Float:
+        """Return (N, 3): the light, without the sun, on a white card facing each normal."""
+        terms = self.irradiance_terms
+        light: Float = terms[0] + np.einsum("nk,kc->nc", normals_N3, terms[1:4]) + normals_N3[:, 2:] ** 2 * terms[4]
+        return np.maximum(light, 0, out=light)
+
+    def seen(self, directions_N3: Float, *, sharp: bool) -> Float:
+        """Return (N, 3): the radiance that arrives from each direction."""
+        table = self.radiance if sharp else self.blurred
+        return table[octahedral(directions_N3, MAP)]

@@ -1,0 +1,57 @@
+"""From light to a picture: lens blur, tone curve, colour, noise and sharpening of a fixed camera."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+
+from vreid.simulator.camera import Sensor
+
+Float = NDArray[np.float32]
+HAZE = np.array([0.72, 0.74, 0.77], np.float32)
+
+
+@lru_cache(maxsize=64)
+def _kernel(sigma: float) -> Float:
+    radius = max(1, int(np.ceil(2.6 * sigma)))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel: Float = (taps / taps.sum()).astype(np.float32)
+    return kernel
+
+
+def blurred(image: Float, sigma: float) -> Float:
+    """Return an (H, W, C) image blurred by a Gaussian of `sigma` pixels (below 0.2: unchanged)."""
+    if sigma < 0.2:
+        return image
+    kernel = _kernel(round(float(sigma), 3))
+    rows: Float = correlate1d(image, kernel, axis=0, mode="nearest")
+    both: Float = correlate1d(rows, kernel, axis=1, mode="nearest")
+    return both
+
+
+def develop(light: Float, sensor: Sensor, rng: np.random.Generator, *, pixels: float, exposure: float = 1.0,
+            glare: float = 0.0) -> NDArray[np.uint8]:  # fmt: skip
+    """Return the (H, W, 3) uint8 picture of linear light; `pixels` is the preset's size over 128."""
+    x = light * np.asarray(sensor.balance, np.float32)
+    if glare:
+        bright = np.maximum(x - 1.6, 0)
+        if bright.any():
+            x = x + blurred(np.minimum(bright, 6), 5.0 * pixels) * np.float32(glare)
+    x = blurred(x, sensor.blur * pixels) * np.float32(sensor.exposure * exposure)
+    x = x * (1 + x * np.float32(1 / 9)) / (1 + x * np.float32(0.62))  # shoulder: white at about 3
+    x = np.clip(x, np.float32(1e-5), 1)
+    x = x ** (np.asarray(sensor.bend, np.float32) / np.float32(sensor.gamma))
+    x = (x - np.float32(0.5)) * np.float32(sensor.contrast) + np.float32(0.5)
+    grey = x.mean(axis=2, keepdims=True)
+    x = grey + (x - grey) * np.float32(sensor.saturation)
+    if sensor.haze:
+        x = x + (HAZE - x) * np.float32(sensor.haze)
+    fine = rng.standard_normal(x.shape, np.float32)
+    x = x + (fine * np.float32(0.5) + blurred(fine, 0.8) * np.float32(1.3)) * np.float32(sensor.noise)
+    if sensor.sharpen:
+        x = x + (x - blurred(x, 0.9 * pixels)) * np.float32(sensor.sharpen)
+    picture: NDArray[np.uint8] = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return picture
