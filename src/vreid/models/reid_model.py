@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vreid.errors import InputError
 from vreid.models.backbones import build_trunk
+from vreid.models.weights import load_pretrained
 
 Pooling = Literal["average", "gem"]
 
@@ -136,7 +137,5 @@ def build(
     """
     model = ReidModel(build_trunk(name), num_identities, pooling, neck)
     if weights:
-        from vreid.models.weights import load_pretrained
-
         load_pretrained(model, weights)
     return model
