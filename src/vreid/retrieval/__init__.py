@@ -1,1 +1,47 @@
 """Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
+
+from vreid.retrieval.cameras import (
+    CameraMean,
+    CameraWhitening,
+    exclude_same_camera,
+    subtract_camera_mean,
+    whiten_cameras,
+)
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.metrics import Metrics, evaluate, evaluate_distances, interval
+from vreid.retrieval.neighbours import nearest
+from vreid.retrieval.postprocess import PostProcessing, ladder
+from vreid.retrieval.protocols import AI_CITY, CROSS_CAMERA, MARKET, PROTOCOLS, Protocol
+from vreid.retrieval.ranking import Ranking, rank
+from vreid.retrieval.rerank import ReRanking, rerank
+from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
+
+__all__ = [
+    "AI_CITY",
+    "CROSS_CAMERA",
+    "MARKET",
+    "PROTOCOLS",
+    "CameraMean",
+    "CameraWhitening",
+    "Distances",
+    "FeatureSet",
+    "Metrics",
+    "PostProcessing",
+    "Protocol",
+    "Ranking",
+    "ReRanking",
+    "evaluate",
+    "evaluate_distances",
+    "exclude_same_camera",
+    "interval",
+    "ladder",
+    "mean_features",
+    "nearest",
+    "rank",
+    "rerank",
+    "subtract_camera_mean",
+    "tracklet_units",
+    "weighted_features",
+    "whiten_cameras",
+]

@@ -18,6 +18,9 @@ from vreid.errors import InputError
 Exclude = Literal["nothing", "itself", "same_identity_and_camera", "same_camera"]
 Normaliser = Literal["total", "min"]
 
+NOTHING: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+"""No indices."""
+
 _REMOVED: dict[Exclude, str] = {
     "nothing": "no gallery image is removed",
     "itself": "only the query picture itself is removed from the gallery",
@@ -123,14 +126,14 @@ class Exclusion:
     def removed(self, row: int) -> NDArray[np.intp]:
         """Ascending gallery indices removed for query `row`; an unknown camera or identity removes nothing."""
         if self._rule == "nothing":
-            return _NONE
+            return NOTHING
         itself = self._of_key.get(self._key[row])
-        others = _NONE
+        others = NOTHING
         if self._rule != "itself" and self._query_camera[row] >= 0:
             others = self._of_camera[self._query_camera[row]]
             if self._rule == "same_identity_and_camera":
                 identity = self._query_identity[row]
-                others = others[self._gallery_identity[others] == identity] if identity >= 0 else _NONE
+                others = others[self._gallery_identity[others] == identity] if identity >= 0 else NOTHING
         return others if itself is None else np.union1d(others, np.asarray(itself, dtype=np.intp))
 
 
@@ -151,6 +154,3 @@ class Groups:
     def __getitem__(self, code: int) -> NDArray[np.intp]:
         start, stop = self._slice.get(int(code), (0, 0))
         return self._order[start:stop]
-
-
-_NONE = np.empty(0, dtype=np.intp)

@@ -1,0 +1,180 @@
+"""What the camera does to a feature, and how to take it out again: mean, whitening, verification.
+
+Everything is fitted on the gallery alone. A camera the gallery does not hold, or holds too few images of, is treated
+with the statistics of the whole gallery's mean: nothing crashes because a query comes from a new camera.
+
+Shapes: N images, D feature dimensions, C cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import Records, joint_codes
+from vreid.errors import InputError
+from vreid.retrieval.distances import Distances, Source, Tiles, check_comparable
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.protocols import Groups
+
+_VANISHED = 1e-6  # relative norm below which a centred feature is rounding noise, not a direction
+
+
+@dataclass(frozen=True)
+class CameraMean:
+    """Camera mean subtraction, f - alpha * mean of its camera, then L2-normalised (DMT, Eq. 2).
+
+    Attributes:
+        alpha: how much of the mean is taken off.
+        min_images: a camera with fewer gallery images takes the mean of the whole gallery.
+    """
+
+    alpha: float = 1.0
+    min_images: int = 2
+
+
+@dataclass(frozen=True)
+class CameraWhitening:
+    """Inter-camera fusion: P_c (f - m_c) with P_c = (X_c^T X_c + n_c * ridge * I)^-1, X_c not centred (DMT code).
+
+    Attributes:
+        ridge: the paper's 0.18; per model from 0.09 to 0.22.
+        min_images: a camera with fewer gallery images has the gallery's mean taken off and is not whitened.
+    """
+
+    ridge: float = 0.18
+    min_images: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.ridge > 0:
+            raise InputError(f"CameraWhitening: ridge is {self.ridge}; it must be greater than 0.")
+
+
+def joint_cameras(query: Records, gallery: Records) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Camera codes of both sides on one list, negative where unknown.
+
+    Raises:
+        InputError: no query or no gallery image has a known camera, so a camera step could do nothing.
+    """
+    for name, records in (("query", query), ("gallery", gallery)):
+        if not records.camera.known.any():
+            raise InputError(f"no {name} image has a camera; give the column `camera`, or switch camera steps off.")
+    query_camera, gallery_camera = joint_codes(query.camera, gallery.camera)
+    return query_camera, gallery_camera
+
+
+def subtract_camera_mean(
+    query: FeatureSet, gallery: FeatureSet, config: CameraMean | None = None
+) -> tuple[FeatureSet, FeatureSet]:
+    """Both sides without their camera's mean (fitted on the gallery), L2-normalised.
+
+    A feature that equals its camera's mean has no direction left afterwards and keeps the one it had.
+
+    Raises:
+        InputError: sides that cannot be compared, or no cameras.
+    """
+    config = config or CameraMean()
+    return _per_camera(query, gallery, config.min_images, config.alpha, None)
+
+
+def whiten_cameras(
+    query: FeatureSet, gallery: FeatureSet, config: CameraWhitening | None = None
+) -> tuple[FeatureSet, FeatureSet]:
+    """Both sides whitened camera by camera (fitted on the gallery; Cholesky in float64), L2-normalised.
+
+    Raises:
+        InputError: sides that cannot be compared, or no cameras.
+    """
+    config = config or CameraWhitening()
+
+    def solver(images_ND: NDArray[np.float64]) -> _Solve:
+        from scipy.linalg import cho_factor, cho_solve
+
+        # divided by n_c, which the L2 norm afterwards takes out again, so that numbers stay near 1
+        moment_DD = images_ND.T @ images_ND / len(images_ND)
+        moment_DD[np.diag_indices_from(moment_DD)] += config.ridge
+        factor = cho_factor(moment_DD, lower=True, overwrite_a=True)
+        return lambda centred_ND: np.asarray(cho_solve(factor, centred_ND.T).T)
+
+    return _per_camera(query, gallery, config.min_images, 1.0, solver)
+
+
+_Solve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _per_camera(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    min_images: int,
+    alpha: float,
+    solver: Callable[[NDArray[np.float64]], _Solve] | None,
+) -> tuple[FeatureSet, FeatureSet]:
+    """Subtract alpha * mean, then apply `solver(gallery images of the camera)`, camera by camera."""
+    check_comparable(query, gallery)
+    cameras = joint_cameras(query.records, gallery.records)
+    groups = [Groups(codes) for codes in cameras]
+    overall_D = gallery.features.mean(axis=0, dtype=np.float64)
+    outputs = [np.empty_like(side.features) for side in (query, gallery)]
+    for camera in np.unique(np.concatenate(cameras)):
+        members = groups[1][camera]
+        fitted = camera >= 0 and len(members) >= max(min_images, 1)
+        images_ND = gallery.features[members].astype(np.float64) if fitted else None
+        mean_D = overall_D if images_ND is None else images_ND.mean(axis=0)
+        solve = None if solver is None or images_ND is None else solver(images_ND)
+        for side, group, output in zip((query, gallery), groups, outputs, strict=True):
+            rows = group[camera]
+            if len(rows):
+                original_ND = side.features[rows].astype(np.float64)
+                centred_ND = original_ND - alpha * mean_D
+                gone = _length(centred_ND) <= _VANISHED * _length(original_ND)
+                if solve is not None:
+                    centred_ND = solve(centred_ND)
+                kept_ND = np.where(gone, original_ND, centred_ND)
+                output[rows] = kept_ND / np.maximum(_length(kept_ND), np.finfo(np.float64).tiny)
+    query_out, gallery_out = outputs
+    return replace(query, features=query_out, normalised=True), replace(gallery, features=gallery_out, normalised=True)
+
+
+def _length(features_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(features_ND, axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutSameGroup:
+    """Another source with +inf wherever query and unit have the same known group (camera, scene).
+
+    Attributes:
+        source: (Q, U) distances.
+        query_group: (Q,) codes, negative = unknown.
+        unit_group: (U,) codes on the same list.
+    """
+
+    source: Source
+    query_group: NDArray[np.int32]
+    unit_group: NDArray[np.int32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.source.shape
+
+    def tiles(self) -> Tiles:
+        """The tiles of `source`, masked."""
+        for start, tile in self.source.tiles():
+            group = self.query_group[start : start + len(tile), None]
+            yield start, np.where((group == self.unit_group) & (group >= 0), np.float32(np.inf), tile)
+
+
+def exclude_same_camera(distances: Distances) -> Distances:
+    """Camera verification: units of the query's own camera are no candidates any more (removed, not pushed back).
+
+    Raises:
+        InputError: no query or no gallery image has a known camera.
+    """
+    query_camera, gallery_camera = joint_cameras(distances.query, distances.gallery)
+    _, first_image = np.unique(distances.unit_of_image, return_index=True)
+    source = WithoutSameGroup(distances.source, query_camera, gallery_camera[first_image])
+    return replace(distances, source=source, steps=(*distances.steps, "same camera excluded"))

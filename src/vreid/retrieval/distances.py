@@ -1,0 +1,310 @@
+"""Distances: query x unit, produced a block of query rows at a time.
+
+The unit of distance is the *squared Euclidean distance of the features*; for L2-normalised features that is 2 - 2 cos,
+from 0 (same direction) to 4 (opposite). A step may replace it (re-ranking gives numbers in [0, 1]); small is always
+near, and +inf means "not a candidate".
+
+Shapes: Q queries, G gallery images, U units (a unit is an image or a whole tracklet), D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol as Interface
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.features import FeatureSet, norms
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+
+Tiles = Iterator[tuple[int, NDArray[np.float32]]]
+"""Consecutive (first row, (rows, columns) float32) pieces of a matrix, top to bottom; maybe views, so do not write."""
+
+_TILE_NUMBERS = 1 << 22  # 16 MiB of float32 in one tile
+_INSIDE_TRACKLET = np.float32(1e-6)
+_LARGEST_SQUARE = float(np.finfo(np.float32).max) / 8
+
+
+class Source(Interface):
+    """Anything that can produce a float32 matrix from top to bottom, again and again, with equal bits each time."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows (queries) and columns (units)."""
+        ...
+
+    def tiles(self) -> Tiles:
+        """The whole matrix in pieces on this source's own fixed grid of rows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A matrix that is in memory already.
+
+    Attributes:
+        values: (Q, U) float32, small = near.
+    """
+
+    values: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def tiles(self) -> Tiles:
+        """The matrix in one piece (a view of it)."""
+        yield 0, self.values
+
+
+@dataclass(frozen=True, eq=False)
+class SquaredEuclidean:
+    """|a|^2 + |b|^2 - 2ab, clamped at 0, computed when asked for.
+
+    The grid of row tiles depends on the number of units alone: the last bits of a matrix product depend on the shape
+    of the call, so a grid that followed the caller's block size would make results depend on it.
+
+    Attributes:
+        query_QD: (Q, D) float32.
+        unit_UD: (U, D) float32.
+    """
+
+    query_QD: NDArray[np.float32]
+    unit_UD: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.query_QD.shape[1] != self.unit_UD.shape[1]:
+            raise InputError(
+                f"query features have {self.query_QD.shape[1]} dimensions, gallery features {self.unit_UD.shape[1]}; "
+                "extract both with the same model."
+            )
+        if self._squares[0].max(initial=0) + self._squares[1].max(initial=0) > _LARGEST_SQUARE:
+            raise InputError("features are too large for float32 distances; call normalise() first.")
+
+    @cached_property
+    def _squares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        query = norms(self.query_QD) ** 2
+        return query, query if self.unit_UD is self.query_QD else norms(self.unit_UD) ** 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.query_QD), len(self.unit_UD)
+
+    def tiles(self) -> Tiles:
+        """Row tiles of about 16 MiB; each is made for the caller, who may write to it."""
+        rows, columns = self.shape
+        query_squares, unit_squares = (squares.astype(np.float32) for squares in self._squares)
+        height = min(256, max(16, _TILE_NUMBERS // max(columns, 1)))
+        for start in range(0, rows, height):
+            query = self.query_QD[start : start + height]
+            tile = (query * np.float32(-2)) @ self.unit_UD.T
+            tile += unit_squares
+            tile += query_squares[start : start + height, None]
+            yield start, np.maximum(tile, 0, out=tile)
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """Distances from Q queries to U units, and what it needs to turn them into a ranking of G images.
+
+    Attributes:
+        query: Q records.
+        gallery: G records.
+        source: produces the (Q, U) float32 distances; +inf = not a candidate.
+        unit_of_image: (G,) int32, the unit of each gallery image; the identity map where units are images.
+        frames: produces (Q, G) image distances that order the images inside a tracklet; None: by gallery index.
+        steps: what was done to plain search, in order.
+        reranked: whether re-ranking was one of them.
+        transductive: whether other queries or the test images themselves were used.
+
+    Example:
+        >>> records = Records.of(path=["a.jpg", "b.jpg"])
+        >>> features = FeatureSet([[1.0, 0.0], [0.0, 1.0]], records, normalised=True)
+        >>> Distances.of(features, features).matrix().tolist()
+        [[0.0, 2.0], [2.0, 0.0]]
+    """
+
+    query: Records
+    gallery: Records
+    source: Source
+    unit_of_image: NDArray[np.int32]
+    frames: Source | None = None
+    steps: tuple[str, ...] = ()
+    reranked: bool = False
+    transductive: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.query) or not len(self.gallery):
+            empty = "query" if not len(self.query) else "gallery"
+            raise InputError(f"Distances: the {empty} holds no images; give at least one.")
+        rows, units = self.source.shape
+        if rows != len(self.query):
+            raise InputError(f"Distances: {rows:,} rows for {len(self.query):,} queries; give one row per query.")
+        object.__setattr__(self, "unit_of_image", np.asarray(self.unit_of_image, dtype=np.int32))
+        if self.unit_of_image.shape != (len(self.gallery),):
+            raise InputError(
+                f"Distances: unit_of_image has shape {self.unit_of_image.shape} for {len(self.gallery):,} gallery "
+                "images; give one unit per image."
+            )
+        if not np.array_equal(np.unique(self.unit_of_image), np.arange(units)):
+            raise InputError(f"Distances: every one of the {units:,} units needs at least one gallery image.")
+        if self.frames is not None and self.frames.shape != (rows, len(self.gallery)):
+            raise InputError(f"Distances: frames have shape {self.frames.shape}, not ({rows}, {len(self.gallery)}).")
+
+    @classmethod
+    def of(cls, query: FeatureSet, gallery: FeatureSet) -> Distances:
+        """Plain search: squared Euclidean distances of the features as they are, image to image, computed lazily.
+
+        Raises:
+            InputError: an empty side, or features that cannot be compared (dimensions, normalisation, model).
+        """
+        check_comparable(query, gallery)
+        source = SquaredEuclidean(query.features, gallery.features)
+        return cls(query.records, gallery.records, source, _identity_map(len(gallery)))
+
+    @classmethod
+    def from_matrix(cls, values: ArrayLike, query: Records, gallery: Records) -> Distances:
+        """Image to image distances that somebody else computed: (Q, G), small = near.
+
+        Raises:
+            InputError: not a matrix of numbers, wrong shape, or NaN.
+        """
+        matrix = as_matrix(values)
+        if matrix.shape != (len(query), len(gallery)):
+            raise InputError(f"distances: shape {matrix.shape} for {len(query):,} queries x {len(gallery):,} images.")
+        return cls(query, gallery, Matrix(matrix), _identity_map(len(gallery)))
+
+    @property
+    def num_units(self) -> int:
+        """U, the number of units."""
+        return self.source.shape[1]
+
+    @cached_property
+    def units_are_images(self) -> bool:
+        """Whether each image is its own unit, in gallery order."""
+        return np.array_equal(self.unit_of_image, np.arange(len(self.gallery)))
+
+    def __repr__(self) -> str:
+        unit = "images" if self.units_are_images else f"units of {len(self.gallery):,} images"
+        facts = [*self.steps] or ["plain search"]
+        facts += ["transductive"] if self.transductive else []
+        return f"Distances: {len(self.query):,} queries x {self.num_units:,} {unit}; {', '.join(facts)}"
+
+    def blocks(self, rows: int = 256) -> Tiles:
+        """Yield (first query, (rows, U) float32); the block size never changes a number."""
+        return _in_blocks(self.source.tiles(), rows)
+
+    def image_blocks(self, rows: int = 256) -> Tiles:
+        """Yield (first query, (rows, G) float32): every image has its unit's distance.
+
+        Inside a tracklet the frame nearest to the query comes first and all others follow at + 1e-6 (DMT 2020), where
+        `frames` are there.
+        """
+        if self.units_are_images:
+            yield from self.blocks(rows)
+        elif self.frames is None:
+            for start, block in self.blocks(rows):
+                yield start, block[:, self.unit_of_image]
+        else:
+            order = np.argsort(self.unit_of_image, kind="stable")
+            first = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units))
+            frames = _in_blocks(self.frames.tiles(), rows)
+            for (start, block), (_, frame) in zip(self.blocks(rows), frames, strict=True):
+                nearest = np.minimum.reduceat(frame[:, order], first, axis=1)
+                later = (frame > nearest[:, self.unit_of_image]) * _INSIDE_TRACKLET
+                yield start, block[:, self.unit_of_image] + later
+
+    def matrix(self) -> NDArray[np.float32]:
+        """The full (Q, U) float32 matrix: Q x U x 4 bytes, made because you asked."""
+        return np.concatenate([block for _, block in self.blocks()])
+
+    def save(self, path: Path | str) -> None:
+        """Write the full matrix and both records to one .safetensors file, whole or not at all."""
+        arrays = {"distances": self.matrix(), "unit_of_image": self.unit_of_image}
+        if self.frames is not None:
+            arrays["frames"] = np.concatenate([tile for _, tile in self.frames.tiles()])
+        arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
+        facts = {"steps": self.steps, "reranked": self.reranked, "transductive": self.transductive}
+        write_arrays(path, "distances", arrays, **facts)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Distances:
+        """Inverse of `save`; the matrix is then in memory.
+
+        Raises:
+            InputError: absent, damaged, or not a file of distances.
+        """
+        arrays, facts = read_arrays(path, "distances")
+        return cls(
+            query=unpack_records("query", arrays),
+            gallery=unpack_records("gallery", arrays),
+            source=Matrix(arrays["distances"]),
+            unit_of_image=arrays["unit_of_image"],
+            frames=Matrix(arrays["frames"]) if "frames" in arrays else None,
+            steps=tuple(facts["steps"]),
+            reranked=facts["reranked"],
+            transductive=facts["transductive"],
+        )
+
+
+def as_matrix(values: ArrayLike) -> NDArray[np.float32]:
+    """(Q, G) float32 distances of anything array-like.
+
+    Raises:
+        InputError: not a matrix of numbers, an empty side, or NaN (the row is named).
+    """
+    try:
+        matrix = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"distances: must be numbers in rows of equal length ({error}).") from error
+    if matrix.ndim != 2 or not matrix.size:
+        raise InputError(f"distances: shape {matrix.shape} must be (queries, gallery images), neither of them zero.")
+    wrong = np.isnan(matrix.max(axis=1))
+    if wrong.any():
+        raise InputError(f"distances: row {int(np.argmax(wrong)) + 1} holds NaN; compute it again.")
+    return matrix
+
+
+def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
+    """Refuse two feature sets whose distances would mean nothing.
+
+    Raises:
+        InputError: an empty side, or different dimensions, normalisation or models.
+    """
+    for name, side in (("query", query), ("gallery", gallery)):
+        if not len(side):
+            raise InputError(f"the {name} holds no images; give at least one.")
+    for what in ("dimensions", "normalised", "model"):
+        left, right = getattr(query, what), getattr(gallery, what)
+        if left != right:
+            raise InputError(f"{what} is {left!r} for the query but {right!r} for the gallery; extract both alike.")
+
+
+def _identity_map(count: int) -> NDArray[np.int32]:
+    return np.arange(count, dtype=np.int32)
+
+
+def _in_blocks(tiles: Tiles, rows: int) -> Tiles:
+    """Cut and join `tiles` to blocks of `rows` rows (the last may be shorter)."""
+    if rows < 1:
+        raise InputError(f"blocks: rows is {rows}; it must be at least 1.")
+    held: list[NDArray[np.float32]] = []
+    count = first = 0
+    for _, tile in tiles:
+        while len(tile):
+            piece, tile = tile[: rows - count], tile[rows - count :]
+            held.append(piece)
+            count += len(piece)
+            if count == rows:
+                yield first, np.concatenate(held) if len(held) > 1 else held[0]
+                first, count, held = first + rows, 0, []
+    if held:
+        yield first, np.concatenate(held)

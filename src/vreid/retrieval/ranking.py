@@ -1,0 +1,150 @@
+"""Ranking: for each query the gallery images in order of distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
+from vreid.errors import InputError
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.protocols import Exclusion, Protocol
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The first K gallery images of each query, nearest first; equal distances stand in gallery order.
+
+    Attributes:
+        query: Q records.
+        gallery: G records.
+        indices: (Q, K) int32 gallery indices; -1 behind the last candidate.
+        distances: (Q, K) float32, +inf behind the last candidate.
+        protocol: name of the protocol whose exclusions were obeyed.
+        steps, reranked, transductive: as in `Distances`.
+    """
+
+    query: Records
+    gallery: Records
+    indices: NDArray[np.int32]
+    distances: NDArray[np.float32]
+    protocol: str
+    steps: tuple[str, ...] = ()
+    reranked: bool = False
+    transductive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.distances.shape or len(self.indices) != len(self.query):
+            raise InputError(
+                f"Ranking: indices {self.indices.shape} and distances {self.distances.shape} must both be "
+                f"({len(self.query)}, K)."
+            )
+        if self.indices.size and not -1 <= self.indices.min() <= self.indices.max() < len(self.gallery):
+            raise InputError(f"Ranking: indices must lie in 0 .. {len(self.gallery) - 1}, or be -1 where a list ends.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        facts = [f"protocol {self.protocol}", *self.steps] + (["transductive"] if self.transductive else [])
+        return (
+            f"Ranking: {len(self):,} queries, first {self.indices.shape[1]:,} of {len(self.gallery):,} images; "
+            f"{', '.join(facts)}"
+        )
+
+    @property
+    def lengths(self) -> NDArray[np.intp]:
+        """(Q,) how many candidates each list holds."""
+        return np.asarray((self.indices >= 0).sum(axis=1))
+
+    def hits(self) -> NDArray[np.int8]:
+        """(Q, K) 1 same vehicle, 0 another one, -1 nobody knows (no label, junk, or behind the end of the list)."""
+        query, gallery = joint_codes(self.query.identity, self.gallery.identity)
+        found = gallery[self.indices]
+        hit: NDArray[np.int8] = (found == query[:, None]).astype(np.int8)
+        hit[(self.indices < 0) | (found == UNKNOWN) | (found == JUNK) | (query < 0)[:, None]] = -1
+        return hit
+
+    def save(self, path: Path | str) -> None:
+        """Write one .safetensors file, whole or not at all."""
+        arrays = {"indices": self.indices, "distances": self.distances}
+        arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
+        facts = {name: getattr(self, name) for name in ("protocol", "steps", "reranked", "transductive")}
+        write_arrays(path, "ranking", arrays, **facts)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Ranking:
+        """Inverse of `save`.
+
+        Raises:
+            InputError: absent, damaged, or not a file of a ranking.
+        """
+        arrays, facts = read_arrays(path, "ranking")
+        return cls(
+            query=unpack_records("query", arrays),
+            gallery=unpack_records("gallery", arrays),
+            indices=arrays["indices"],
+            distances=arrays["distances"],
+            protocol=facts["protocol"],
+            steps=tuple(facts["steps"]),
+            reranked=facts["reranked"],
+            transductive=facts["transductive"],
+        )
+
+
+def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> Ranking:
+    """Order the gallery for each query: what `protocol` removes is not there, ties stand in gallery order.
+
+    Args:
+        distances: from search or post-processing.
+        protocol: says which images are removed; its `top_k` holds unless `top_k` is given.
+        top_k: K; None takes the protocol's, and the whole gallery where that is None too.
+
+    Raises:
+        InputError: top_k below 1, or NaN among the distances.
+    """
+    wanted = top_k if top_k is not None else protocol.top_k
+    if wanted is not None and wanted < 1:
+        raise InputError(f"rank: top_k is {wanted}; it must be at least 1.")
+    count = len(distances.gallery) if wanted is None else min(wanted, len(distances.gallery))
+    exclusion = Exclusion(distances.query, distances.gallery, protocol.exclude)
+    indices = np.full((len(distances.query), count), -1, dtype=np.int32)
+    values = np.full((len(distances.query), count), np.inf, dtype=np.float32)
+    for start, block in distances.image_blocks():
+        for query, shared in enumerate(block, start=start):
+            row = shared.copy()
+            row[exclusion.removed(query)] = np.inf
+            order = nearest_of_row(row, count)
+            indices[query, : len(order)] = order
+            values[query, : len(order)] = row[order]
+    return Ranking(
+        distances.query,
+        distances.gallery,
+        indices,
+        values,
+        protocol=protocol.name,
+        steps=distances.steps,
+        reranked=distances.reranked,
+        transductive=distances.transductive,
+    )
+
+
+def nearest_of_row(row: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Indices of the `count` smallest numbers below +inf, ascending; ties by index.
+
+    Raises:
+        InputError: NaN in the row.
+
+    Example:
+        >>> nearest_of_row(np.array([2, 1, np.inf, 1], dtype=np.float32), 3).tolist()
+        [1, 3, 0]
+    """
+    if np.isnan(row.max()):
+        raise InputError("distances hold NaN; compute them again.")
+    last = np.partition(row, count - 1)[count - 1]
+    candidates = np.flatnonzero((row <= last) & (row < np.inf))
+    return candidates[np.argsort(row[candidates], kind="stable")[:count]]

@@ -1,0 +1,119 @@
+"""Tracklets as units: many frames of one pass of one vehicle, searched as one feature.
+
+Shapes: Q queries, G gallery images, U units (tracklets, and single images without one), D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.distances import SquaredEuclidean
+from vreid.retrieval.features import unit_rows
+
+
+def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
+    """Unit of each gallery image (G,) and the number of units U, in order of first appearance.
+
+    Images of one tracklet share a unit; an image without a tracklet is a unit by itself.
+
+    Raises:
+        InputError: no image has a tracklet, or a tracklet holds images of two cameras.
+
+    Example:
+        >>> records = Records.of(path=["a", "b", "c"], tracklet=["t7", "", "t7"])
+        >>> tracklet_units(records)[0].tolist()
+        [0, 1, 0]
+    """
+    codes = gallery.tracklet.codes.astype(np.int64)
+    if len(gallery) and not gallery.tracklet.known.any():
+        raise InputError("no gallery image has a tracklet; give the column `tracklet`, or switch tracklets off.")
+    single = ~gallery.tracklet.known
+    codes[single] = len(gallery.tracklet.names) + np.arange(np.count_nonzero(single))
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    units = number[inverse]
+    camera = gallery.camera.codes
+    mixed = camera != camera[np.sort(first)][units]
+    if mixed.any():
+        row = int(np.argmax(mixed))
+        raise InputError(
+            f"{gallery.path[row]} (image {row + 1}): tracklet {gallery.tracklet.values[row]} holds images of more "
+            "than one camera; give each camera's part a name of its own."
+        )
+    return units, len(first)
+
+
+def mean_features(
+    features_GD: NDArray[np.float32], unit_of_image: NDArray[np.int32], num_units: int, *, renormalise: bool = True
+) -> NDArray[np.float32]:
+    """(U, D) mean feature of each unit (DMT 2020), L2-normalised unless told otherwise.
+
+    Raises:
+        InputError: a mean of norm zero, when renormalising.
+    """
+    counts = np.bincount(unit_of_image, minlength=num_units)
+    weights = (1 / counts[unit_of_image]).astype(np.float32)
+    return _weighted_sum(features_GD, unit_of_image, num_units, weights, renormalise)
+
+
+def weighted_features(
+    query_QD: NDArray[np.float32],
+    features_GD: NDArray[np.float32],
+    unit_of_image: NDArray[np.int32],
+    num_units: int,
+    *,
+    threshold: float = 0.6,
+    epsilon: float = 0.01,
+    renormalise: bool = False,
+) -> NDArray[np.float32]:
+    """(U, D) features weighted towards the frames that the queries near the tracklet resemble (DMT section 3.4, code).
+
+    With d = squared Euclidean distance of unit-norm features: the near queries of a unit are those whose nearest frame
+    lies below `threshold`, or else the nearest one(s); a frame's weight is 1 / (mean d to them + epsilon), normalised
+    to sum 1. Uses all queries jointly, so it is transductive; the source does not normalise the result.
+    """
+    order = np.argsort(unit_of_image, kind="stable")
+    starts = np.searchsorted(unit_of_image[order], np.arange(num_units + 1))
+    weights = np.empty(len(features_GD), dtype=np.float32)
+    for first, last in _spans(starts, 1024):
+        images = order[starts[first] : starts[last]]
+        distances_GQ = np.concatenate([tile for _, tile in SquaredEuclidean(features_GD[images], query_QD).tiles()])
+        for unit in range(first, last):
+            frames = slice(starts[unit] - starts[first], starts[unit + 1] - starts[first])
+            nearest_Q = distances_GQ[frames].min(axis=0)
+            near = nearest_Q < threshold
+            if not near.any():
+                near = nearest_Q == nearest_Q.min()
+            inverse = 1 / (distances_GQ[frames][:, near].mean(axis=1) + np.float32(epsilon))
+            weights[images[frames]] = inverse / inverse.sum()
+    return _weighted_sum(features_GD, unit_of_image, num_units, weights, renormalise)
+
+
+def _spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:
+    """Runs of whole units that hold about `images` images each, so that one matrix product serves many units."""
+    edges = [0]
+    for unit in range(1, len(starts)):
+        if starts[unit] - starts[edges[-1]] >= images or unit == len(starts) - 1:
+            edges.append(unit)
+    return list(pairwise(edges))
+
+
+def _weighted_sum(
+    features_GD: NDArray[np.float32],
+    unit_of_image: NDArray[np.int32],
+    num_units: int,
+    weights: NDArray[np.float32],
+    renormalise: bool,
+) -> NDArray[np.float32]:
+    from scipy import sparse
+
+    shape = (num_units, len(features_GD))
+    average = sparse.csr_array((weights, (unit_of_image, np.arange(len(features_GD)))), shape=shape)
+    units_UD = np.ascontiguousarray(average @ features_GD, dtype=np.float32)
+    return unit_rows(units_UD) if renormalise else units_UD
