@@ -1,0 +1,119 @@
+"""The label files of a world, from rows of text: exactly CityFlowV2-ReID's and VehicleX's, and the ground truth beside.
+
+A row is one image: a dict from column name to text. The XML files are plain ASCII and carry no identity of the test.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from vreid.data.records import CSV_COLUMNS
+from vreid.simulator.city import World
+
+Row = dict[str, str]
+
+REAL_FOLDER = "AIC21_Track2_ReID"
+SYNTHETIC_FOLDER = "AIC21_Track2_ReID_Simulation"
+FOLDERS = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
+"""Where CityFlowV2-ReID keeps the images of each split."""
+KEY_PREFIXES = {"train": "train", "query": "query", "gallery": "test"}
+"""First part of an image_key, by split."""
+
+GROUND_TRUTH_COLUMNS = (
+    *CSV_COLUMNS, "part", "scenario", "model", "true_x1", "true_y1", "true_x2", "true_y2",
+    "crop_x1", "crop_y1", "crop_x2", "crop_y2", "visibility", "occluder",
+)  # fmt: skip
+"""ground_truth.csv: `CSV_COLUMNS`, then what no tracker would know. true_*: the vehicle's tight box in pixels of the
+full frame; crop_*: the same in pixels of the image; visibility: visible share of its silhouette."""
+
+SYNTHETIC_COLUMNS = (
+    *CSV_COLUMNS, "model", "light_intensity", "light_direction", "camera_height", "camera_distance",
+    "crop_x1", "crop_y1", "crop_x2", "crop_y2",
+)  # fmt: skip
+"""synthetic.csv: light direction in degrees, camera height and distance in metres."""
+
+
+def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str) -> str:
+    """Return a label file in the field's XML: `columns` maps attribute names to row columns, in order.
+
+    Example:
+        >>> print(items_xml([{"file": "000001.jpg", "camera": "c001"}],
+        ...                 {"imageName": "file", "cameraID": "camera"}, number="1"))
+        <?xml version="1.0" encoding="utf-8"?>
+        <TrainingImages Version="1.0">
+            <Items number="1">
+                <Item imageName="000001.jpg" cameraID="c001"/>
+            </Items>
+        </TrainingImages>
+        <BLANKLINE>
+    """
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', '<TrainingImages Version="1.0">']
+    lines.append(f'    <Items number="{number}">')
+    for row in rows:
+        attributes = " ".join(f'{name}="{row[column]}"' for name, column in columns.items())
+        lines.append(f"        <Item {attributes}/>")
+    lines += ["    </Items>", "</TrainingImages>", ""]
+    return "\n".join(lines)
+
+
+def table(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """Return a CSV table; a column that a row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def real_files(rows: dict[str, list[Row]], tracks: dict[str, list[list[Row]]]) -> dict[str, str]:
+    """Return the label files of the real-like set by their path: rows by split, tracks by "train" and "test"."""
+    public = {"imageName": "file", "cameraID": "camera"}
+    labelled = {"imageName": "file", "vehicleID": "identity", "cameraID": "camera"}
+    files = {
+        f"{REAL_FOLDER}/{name}_label.xml": items_xml(rows[split], columns, number=str(len(rows[split])))
+        for name, split, columns in (
+            ("train", "train", labelled), ("query", "query", public), ("test", "gallery", public),
+        )
+    }  # fmt: skip
+    for name, members in tracks.items():
+        files[f"{REAL_FOLDER}/{name}_track.txt"] = "".join(
+            " ".join(row["file"] for row in track) + "\n" for track in members
+        )
+    files["ground_truth.csv"] = table(GROUND_TRUTH_COLUMNS, [row for split in FOLDERS for row in rows[split]])
+    return files
+
+
+def synthetic_files(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the label files of the synthetic set by their path."""
+    columns = {
+        "typeID": "type_id", "imageName": "file", "cameraID": "vehiclex_camera", "vehicleID": "vehiclex_identity",
+        "colorID": "color_id", "orientation": "orientation", "lightInt": "light_intensity",
+        "lightDir": "light_direction", "camHei": "camera_height", "camDis": "camera_distance",
+    }  # fmt: skip
+    return {
+        f"{SYNTHETIC_FOLDER}/train_label.xml": items_xml(rows, columns, number="-"),
+        "synthetic.csv": table(SYNTHETIC_COLUMNS, rows),
+    }
+
+
+def city_files(world: World) -> dict[str, str]:
+    """Return cameras.csv and roads.csv, the map of the city."""
+    cameras = [
+        {"camera": c.name, "scene": c.scene, "part": c.part, "scenario": c.spec.scenario, "x": f"{c.x:.1f}",
+         "y": f"{c.y:.1f}", "video_start": f"{c.video_start:.1f}", "frame_width": str(c.spec.frame_size[0]),
+         "frame_height": str(c.spec.frame_size[1])}
+        for c in world.cameras
+    ]  # fmt: skip
+    junctions = world.roads.junctions
+    roads = [
+        {"start": a.name, "end": b.name, "length": f"{road.length:.1f}", "mean_time": f"{road.mean_time:.1f}",
+         "start_x": f"{a.x:.1f}", "start_y": f"{a.y:.1f}", "end_x": f"{b.x:.1f}", "end_y": f"{b.y:.1f}"}
+        for road in world.roads.roads
+        for a, b in [(junctions[road.start], junctions[road.end])]
+    ]  # fmt: skip
+    return {
+        "cameras.csv": table(tuple(cameras[0]), cameras),
+        "roads.csv": table(tuple(roads[0]), roads),
+    }
