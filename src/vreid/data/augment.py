@@ -1,0 +1,197 @@
+"""From a picture to network input: what DMT does to a training picture, and what it does to a test picture.
+
+Three steps, so that each runs where it is cheapest and nothing depends on which worker did it:
+`prepare` (picture -> uint8 CHW, no randomness, so it can be cached), `augment` (uint8 -> uint8, all randomness drawn from
+the generator it is given) and `finish` (a whole batch -> normalised float32, on the batch's device).
+
+Shapes: B batch, C = 3 channels (red, green, blue), H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from vreid.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+Region = tuple[int, int, int, int]
+"""top, left, height, width in pixels."""
+NOTHING: Region = (0, 0, 0, 0)
+
+
+class Augmented(NamedTuple):
+    """One augmented picture: `image` (3, H, W) uint8, whether it was `flipped`, and the region to be `erased`."""
+
+    image: Tensor
+    flipped: bool
+    erased: Region
+
+
+@dataclass(frozen=True)
+class TestTransform:
+    """Resize to height x width (antialiased), normalise. The base of `TrainTransform`.
+
+    Attributes:
+        height, width: size of the network's input in pixels; the aspect ratio is not kept.
+        interpolation: "bicubic" (DMT) or "bilinear" (StRDAN).
+        mean, std: per channel on the scale 0..1; ImageNet's, or .5 for vision transformers.
+    """
+
+    height: int = 256
+    width: int = 256
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"Input size {self.height} x {self.width} is empty; give height and width in pixels.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(f"Interpolation {self.interpolation!r} is unknown; use {' or '.join(INTERPOLATIONS)}.")
+        if min(self.std) <= 0:
+            raise InputError(f"Normalisation std {self.std} must be positive in every channel.")
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Resize an RGB picture: (3, H, W) uint8."""
+        resized = functional.resize(image, [self.height, self.width], INTERPOLATIONS[self.interpolation])
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+
+    def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
+        """Nothing random happens to a test picture; `rng` is not used."""
+        return Augmented(image, False, NOTHING)
+
+    def finish(self, images: Tensor, erased: Tensor | None = None) -> Tensor:
+        """Turn a batch (B, 3, H, W) uint8 into float32 (x / 255 - mean) / std; regions `erased` (B, 4) become 0.
+
+        Zero after normalisation is the mean colour before it: random erasing as DMT does it (methods: section 4).
+        """
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        out = images.float().div_(255).sub_(mean).div_(std)
+        if erased is not None:
+            for row, (top, left, height, width) in enumerate(erased.tolist()):
+                out[row, :, top : top + height, left : left + width] = 0
+        return out
+
+
+@dataclass(frozen=True)
+class TrainTransform(TestTransform):
+    """DMT's training transform: resize, flip, pad, crop, colour jitter, erase, normalise, in this order.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        pad: black border in pixels before the crop; 10 is the recipe's number for inputs of 256 and more, about a
+            twenty-fifth of the side does the same to smaller ones.
+        resized_crop: crop a region of area `crop_scale` and aspect ratio `crop_ratio` of the padded picture and resize
+            it, instead of cropping height x width (DMT's RESIZECROP).
+        jitter: probability of colour jitter: brightness and contrast each by a factor in 1 +- `brightness`, `contrast`.
+        erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the picture, its
+            aspect ratio (log-uniform) in `erase_ratio`; it is filled with the mean colour.
+    """
+
+    flip: float = 0.5
+    pad: int = 10
+    resized_crop: bool = False
+    crop_scale: tuple[float, float] = (0.75, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 1.3333)
+    jitter: float = 0.0
+    brightness: float = 0.2
+    contrast: float = 0.15
+    erase: float = 0.5
+    erase_scale: tuple[float, float] = (0.02, 0.33)
+    erase_ratio: tuple[float, float] = (0.3, 3.3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("flip", "jitter", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"Transform: {name} is {getattr(self, name)}; it is a probability between 0 and 1.")
+        if self.pad < 0:
+            raise InputError(f"Transform: pad is {self.pad}; it must be 0 or more pixels.")
+
+    def test(self) -> TestTransform:
+        """Return the test transform of the same size and normalisation."""
+        return TestTransform(self.height, self.width, self.interpolation, self.mean, self.std)
+
+    def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
+        """Flip, pad, crop and jitter a prepared (3, H, W) uint8 picture; say what was flipped and what to erase.
+
+        The picture shows the mirror image where `flipped`, so an orientation label becomes (360 - theta) mod 360.
+        """
+        flipped = bool(rng.random() < self.flip)
+        if flipped:
+            image = image.flip(-1)
+        if self.resized_crop:
+            image = functional.pad(image, [self.pad])
+            region = _resized_crop_region(rng, image.shape[-2:], self.crop_scale, self.crop_ratio)
+            image = functional.resized_crop(image, *region, [self.height, self.width], INTERPOLATIONS[self.interpolation])
+        elif self.pad:
+            top, left = rng.integers(2 * self.pad + 1, size=2) - self.pad
+            image = functional.crop(image, int(top), int(left), self.height, self.width)  # outside is black
+        if rng.random() < self.jitter:
+            image = self._jitter(image, rng)
+        erased = NOTHING
+        if rng.random() < self.erase:
+            erased = _erasing_region(rng, (self.height, self.width), self.erase_scale, self.erase_ratio)
+        return Augmented(image, flipped, erased)
+
+    def _jitter(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        steps = [(functional.adjust_brightness, self.brightness), (functional.adjust_contrast, self.contrast)]
+        for step in rng.permutation(2):
+            adjust, strength = steps[step]
+            image = adjust(image, float(rng.uniform(max(0.0, 1 - strength), 1 + strength)))
+        return image
+
+
+def _rectangle(
+    rng: np.random.Generator, size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int]:
+    """Height and width of a rectangle: area a share in `scale` of `size`, height / width log-uniform in `ratio`."""
+    area = size[0] * size[1] * rng.uniform(*scale)
+    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+
+
+def _place(rng: np.random.Generator, size: Sequence[int], height: int, width: int) -> Region:
+    top, left = rng.integers(size[0] - height + 1), rng.integers(size[1] - width + 1)
+    return int(top), int(left), height, width
+
+
+def _erasing_region(
+    rng: np.random.Generator, size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> Region:
+    """Draw as torchvision's RandomErasing: ten attempts to fit, else nothing is erased."""
+    for _ in range(10):
+        height, width = _rectangle(rng, size, scale, ratio)
+        if height < size[0] and width < size[1]:
+            return _place(rng, size, height, width)
+    return NOTHING
+
+
+def _resized_crop_region(
+    rng: np.random.Generator, size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float]
+) -> Region:
+    """Draw as torchvision's RandomResizedCrop (ratio = width / height): ten attempts to fit, else the centre."""
+    for _ in range(10):
+        width, height = _rectangle(rng, size, scale, ratio)
+        if 0 < height <= size[0] and 0 < width <= size[1]:
+            return _place(rng, size, height, width)
+    height = min(size[0], round(size[1] / ratio[0]))
+    width = min(size[1], round(size[0] * ratio[1]))
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width

@@ -1,0 +1,78 @@
+"""From a file to an upright RGB picture, or one sentence that says why not. Needs Pillow only."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vreid.errors import InputError
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
+
+
+def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image.Image:
+    """Return the picture in `path` as 8-bit RGB, upright (EXIF rotation applied), cut to `box` where one is given.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; an alpha channel is dropped; of an animation the first frame
+    is taken. `box` is x1, y1, x2, y2 in pixels of the upright picture, half-open; fractions are widened to whole pixels
+    and what sticks out of the picture is cut off.
+
+    Raises:
+        InputError: the file is missing, no picture, truncated, too large, or `box` lies outside of it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter, and a sentence
+            with Image.open(path) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise _too_large(path, f"{file.width} x {file.height}")
+                file.load()
+                image = _upright_rgb(file)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "far more") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: the picture is missing; put it there or take its row out of the labels.") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"{path}: is not a picture that can be read; use JPEG or PNG.") from error
+    except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise InputError(f"{path}: the picture cannot be decoded ({reason}); copy it again.") from error
+    return image if box is None else _cut(image, box, path)
+
+
+def _too_large(path: Path | str, size: str) -> InputError:
+    return InputError(
+        f"{path}: the picture has {size} pixels, more than {MAX_PIXELS // 10**6} megapixels; cut the vehicles out or shrink it."
+    )
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    # Only rotate where there is something to rotate: exif_transpose copies the picture otherwise.
+    if image.getexif().get(0x0112, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode == "F":
+            raise ValueError("it holds floating-point values")
+        # 16-bit grey: convert("RGB") would clip everything above 255 to white.
+        image = Image.fromarray((np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8))
+    return image.convert("RGB") if image.mode != "RGB" else image
+
+
+def _cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Image:
+    x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    x2, y2 = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
+    if x2 <= x1 or y2 <= y1:
+        shown = ", ".join(f"{value:g}" for value in box)
+        raise InputError(
+            f"{path}: box ({shown}) lies outside the picture of {image.width} x {image.height} pixels; correct its row."
+        )
+    return image.crop((x1, y1, x2, y2))

@@ -1,0 +1,93 @@
+"""Which images make a batch: P identities x K images, the same ones for the same (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.data.seeds import generator
+from vreid.errors import InputError
+
+
+class PKSampler:
+    """Batches of `num_identities` (P) x `num_instances` (K) image indices; the sampler of DMT (methods: section 4).
+
+    In every epoch the images of each identity are shuffled and cut into chunks of K (an identity with fewer than K
+    images is drawn K times with replacement; what is left over after the last full chunk waits for another epoch). Each
+    batch draws P identities at random among those with chunks left, one chunk each, until fewer than P remain.
+    Negative codes (unknown, junk) are never sampled. The state is (seed, epoch) and nothing else.
+
+    Args:
+        identities: (N,) identity code of each image, for example `records.identity.codes`.
+        num_identities: P, identities in a batch.
+        num_instances: K, images of an identity in a batch.
+        seed: seed of all epochs.
+
+    Raises:
+        InputError: P or K below 1, or fewer than P known identities.
+
+    Example:
+        >>> sampler = PKSampler([0, 0, 1, 1, 2, 2, -1], num_identities=3, num_instances=2, seed=0)
+        >>> len(sampler), [sorted(batch) for batch in sampler]
+        (1, [[0, 1, 2, 3, 4, 5]])
+    """
+
+    def __init__(self, identities: ArrayLike, num_identities: int, num_instances: int, seed: int = 0) -> None:
+        codes = np.asarray(identities)
+        self._images = np.flatnonzero(codes >= 0)
+        _, self._identity = np.unique(codes[self._images], return_inverse=True)
+        self._counts = np.bincount(self._identity)
+        if num_identities < 1 or num_instances < 1:
+            raise InputError(f"P x K is {num_identities} x {num_instances}; both must be at least 1.")
+        if len(self._counts) < num_identities:
+            raise InputError(
+                f"A batch needs {num_identities} identities but the training images have {len(self._counts)}; "
+                "lower num_identities or add identities."
+            )
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        self.epoch = 0
+        self._made: tuple[int, NDArray[np.intp]] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are given next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Exact number of batches of the current epoch (it differs a little from epoch to epoch)."""
+        return len(self._batches())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._batches().tolist()
+
+    def _batches(self) -> NDArray[np.intp]:
+        """(B, P * K) image indices of the current epoch."""
+        if self._made is None or self._made[0] != self.epoch:
+            self._made = (self.epoch, self._draw(generator(self.seed, "pk-sampler", self.epoch)))
+        return self._made[1]
+
+    def _draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        size = self.num_instances
+        shuffled = rng.permutation(len(self._images))
+        by_identity = self._images[shuffled[np.argsort(self._identity[shuffled], kind="stable")]]
+        starts = np.cumsum(self._counts) - self._counts
+        chunks_left = np.maximum(self._counts // size, 1)
+        available = np.arange(len(self._counts))
+        batches = []
+        while len(available) >= self.num_identities:
+            batch = []
+            for identity in rng.choice(available, self.num_identities, replace=False):
+                start, count = starts[identity], self._counts[identity]
+                if count < size:
+                    chunk = by_identity[start + rng.integers(count, size=size)]
+                else:
+                    end = start + int(chunks_left[identity]) * size
+                    chunk = by_identity[end - size : end]
+                chunks_left[identity] -= 1
+                batch.append(chunk)
+            batches.append(np.concatenate(batch))
+            available = available[chunks_left[available] > 0]
+        return np.stack(batches)
