@@ -208,6 +208,7 @@ def _blend_jaccard(weights_NN: csr_array[Any], original_QG: NDArray[np.float32],
         cell = np.repeat(query, many) * gallery + columns.indices[entry]
         minimum = np.minimum(np.repeat(block.data, many), columns.data[entry])
         shared = np.bincount(cell, weights=minimum, minlength=height * gallery).reshape(height, gallery)
+        np.minimum(shared, 1, out=shared)  # rows sum to 1 up to rounding
         jaccard = 1 - shared / (2 - shared)
         output = original_QG[start : start + height]
         output *= np.float32(lambda_)
