@@ -46,10 +46,10 @@ def views_of(model: CarModel) -> Views:
     nose, side = model.length / 2, model.width * 0.51
     return Views(
         LEFT.over(nose, -nose, 0, model.high),
-        RIGHT.over(nose, -nose, 0, model.high),
+        RIGHT.over(-nose, nose, 0, model.high),
         TOP.over(nose, -nose, -side, side),
         FRONT.over(-side, side, 0, model.high),
-        REAR.over(-side, side, 0, model.high),
+        REAR.over(side, -side, 0, model.high),
     )
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.simulator.bodies import MOTORCYCLE, TYPES, CarModel, car_model
-from vreid.simulator.mesh import ATLAS_SIZE, Mesh
-from vreid.simulator.shell import shell
+from vreid.simulator.canvas import CHROME, LAMP, MATT, PAINT, PLASTIC, RUBBER, TAIL, Atlas, Colour
+from vreid.simulator.ends import paint_cargo, paint_front, paint_rear, paint_top, paint_wheel
+from vreid.simulator.fittings import cargo_size, fittings
+from vreid.simulator.marks import Marks, Wheel, draw_marks, draw_wheel
+from vreid.simulator.mesh import Mesh, concatenate
+from vreid.simulator.occlusion import MARGIN, sky_visibility
+from vreid.simulator.shell import CARGO, ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
+from vreid.simulator.sides import Coat, outline_of, paint_side
 
-__all__ = ["COLORS", "MOTORCYCLE", "TYPES", "Vehicle", "VehicleSpec", "build_vehicle"]
+__all__ = ["COLORS", "MOTORCYCLE", "PAINTS", "TYPES", "Vehicle", "VehicleSpec", "build_vehicle"]
 
-PAINTS: dict[str, tuple[int, int, int]] = {
+PAINTS: dict[str, Colour] = {  # sRGB
     "yellow": (222, 178, 22), "orange": (213, 96, 24), "green": (38, 98, 58), "gray": (112, 115, 119),
     "red": (162, 20, 24), "blue": (30, 64, 142), "white": (228, 228, 224), "golden": (172, 147, 97),
     "brown": (86, 59, 41), "black": (16, 16, 18), "purple": (77, 42, 107), "pink": (215, 130, 150),
 }  # fmt: skip
 COLORS: tuple[str, ...] = tuple(PAINTS)
+STEEL_SPARE = Wheel(1, 8, 0.07, (70, 70, 72), lip=False, shiny=False, phase=0.0)
 
 
 @dataclass(frozen=True)
@@ -39,21 +47,73 @@ class Vehicle:
     size: tuple[float, float, float]  # length, width, height in metres
     mesh: Mesh
     levels: tuple[NDArray[np.uint8], ...]  # atlas mip levels (H, W, 6): sRGB colour, reflectance, gloss, glow
-    ground_shadow: NDArray[np.float32]  # (32, 56) sky light that reaches the ground around the vehicle
-    ground_reach: tuple[float, float]  # metres from the middle to the border of `ground_shadow`
+    ground_light: NDArray[np.float32]  # share of the sky's light that reaches the ground around the vehicle
+    ground_reach: tuple[float, float]  # metres along and across from the middle to the border of `ground_light`
 
 
 def build_vehicle(spec: VehicleSpec, *, plate: bool = True) -> Vehicle:
     """Build a vehicle, always the same for the same spec; `plate=False` leaves its licence plate blank."""
-    model: CarModel = car_model(spec.vehicle_type, spec.model)
+    model, body, ground_light = _shared(spec.vehicle_type, spec.model)
+    marks = draw_marks(spec.vehicle_type, spec.details)
+    outline = outline_of(model)
+    extra = fittings(model, marks, outline)
+    mesh = body if extra is None else concatenate([body, extra])
+    levels = _paint(model, marks, PAINTS[spec.color], plate=plate)
+    height = float(mesh.vertices[:, 2].max())
+    reach = (model.length / 2 + MARGIN, model.width / 2 + MARGIN)
+    return Vehicle(spec, (model.length, model.width, height), mesh, levels, ground_light, reach)
+
+
+@lru_cache(maxsize=256)
+def _shared(vehicle_type: str, model_seed: int) -> tuple[CarModel, Mesh, NDArray[np.float32]]:
+    """Return what all vehicles of a car model have in common, with baked occlusion."""
+    model = car_model(vehicle_type, model_seed)
     mesh = shell(model)
-    atlas = np.zeros((ATLAS_SIZE[1], ATLAS_SIZE[0], 6), np.uint8)
-    atlas[..., :3] = PAINTS[spec.color]
-    atlas[..., 3:] = (14, 240, 0)
-    atlas[704:] = (12, 12, 13, 8, 40, 0)
-    levels = [atlas]
-    for _ in range(3):
-        levels.append(levels[-1][::2, ::2].copy())
-    reach = (model.length / 2 + 1.2, model.width / 2 + 1.2)
-    size = (model.length, model.width, float(mesh.vertices[:, 2].max()))
-    return Vehicle(spec, size, mesh, tuple(levels), np.ones((32, 56), np.float32), reach)
+    share, ground_light = sky_visibility(mesh, (model.length, model.width, model.height))
+    mesh.corners[..., 5] = share[mesh.faces]
+    return model, mesh, ground_light
+
+
+def _own_paint(base: Colour, marks: Marks) -> Colour:
+    r, g, b = (int(min(max(value * factor, 8), 240)) for value, factor in zip(base, marks.paint, strict=True))
+    return r, g, b
+
+
+def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple[NDArray[np.uint8], ...]:
+    coat, outline, views = Coat(_own_paint(base, marks)), outline_of(model), views_of(model)
+    atlas = Atlas()
+    atlas.put(paint_side(views.left, 1, model, marks, coat, outline))
+    atlas.put(paint_side(views.right, -1, model, marks, coat, outline))
+    atlas.put(paint_top(views.top, model, marks, coat, outline))
+    atlas.put(paint_front(views.front, model, marks, coat, outline, plate=plate))
+    atlas.put(paint_rear(views.rear, model, marks, coat, outline, plate=plate))
+    large = model.vehicle_type in ("bus", "truck", "rv", "van")
+    wheel = marks.wheel or draw_wheel(np.random.default_rng(model.wheel_seed), plain=large)
+    atlas.put(paint_wheel(WHEEL, wheel))
+    atlas.put(paint_wheel(ODD_WHEEL, STEEL_SPARE if marks.odd_wheel else wheel))
+    box: Colour = ((226, 226, 223), (190, 192, 195), coat.base)[marks.dirt_seed % 3]
+    if model.vehicle_type == "truck" and model.cab != 1:
+        atlas.put(paint_cargo(CARGO, marks, box, *cargo_size(model)))
+    else:
+        box = (20, 20, 21) if marks.roof_box == 1 else (214, 214, 212)
+    black: Colour = (18, 18, 19)
+    bright: Colour = (192, 192, 194)
+    materials: dict[str, tuple[Colour, Colour]] = {
+        "dark": ((7, 7, 7), RUBBER),
+        "tyre": ((18, 18, 19), RUBBER),
+        "paint": (coat.base, PAINT),
+        "black": (black, PLASTIC),
+        "chrome": (bright, CHROME),
+        "mirror": ((coat.base, black, bright)[marks.mirror], (PAINT, PLASTIC, CHROME)[marks.mirror]),
+        "rack": (black, PLASTIC) if marks.roof_bars != 2 else (bright, CHROME),
+        "cargo": (marks.cargo_colour, MATT),
+        "sign": ((244, 206, 60), LAMP),
+        "box": (box, (10, 150, 0)),
+        "metal": ((168, 168, 172), (90, 150, 0)),
+        "lamp": ((200, 205, 210), LAMP),
+        "tail": ((132, 10, 12), TAIL),
+        "trousers": ((74, 64, 54), MATT),
+    }
+    for name, (colour, finish) in materials.items():
+        atlas.plain(swatch_patch(name), colour, finish)
+    return atlas.levels()
