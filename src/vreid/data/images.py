@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vreid.errors import InputError
 
@@ -28,7 +28,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter, and a sentence
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is stricter
             with Image.open(path) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
@@ -40,7 +40,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
         raise _too_large(path, "far more") from error
     except FileNotFoundError as error:
         raise InputError(f"{path}: the picture is missing; put it there or take its row out of the labels.") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not a picture that can be read; use JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         reason = getattr(error, "strerror", None) or error or type(error).__name__
@@ -49,8 +49,9 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
 
 
 def _too_large(path: Path | str, size: str) -> InputError:
+    limit = MAX_PIXELS // 10**6
     return InputError(
-        f"{path}: the picture has {size} pixels, more than {MAX_PIXELS // 10**6} megapixels; cut the vehicles out or shrink it."
+        f"{path}: the picture has {size} pixels, more than {limit} megapixels; cut the vehicles out or shrink it."
     )
 
 

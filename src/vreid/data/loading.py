@@ -1,0 +1,345 @@
+"""From records to batches on a device: worker processes, a cache of decoded pictures, the same batches in every case.
+
+A batch is a pure function of (seed, epoch, its place in the epoch): the number of workers, the cache, and where an
+interrupted run took up again change nothing. Pictures travel as uint8 and become float32 on the device, which keeps the
+pipes between processes and the shared memory four times smaller.
+
+Shapes: B batch, H height, W width.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vreid.data.augment import TestTransform, TrainTransform
+from vreid.data.images import read_image
+from vreid.data.records import Records
+from vreid.data.sampling import PKSampler
+from vreid.data.seeds import generator
+from vreid.errors import InputError
+
+CACHE_BYTES = 1 << 30
+"""Default bound of the cache of decoded pictures: 20,000 pictures of 128 x 128."""
+
+
+class Draw(NamedTuple):
+    """One picture to load: its `row` of the records, and the (epoch, position) that name its randomness.
+
+    The position in the epoch, not the row, seeds the augmentation: an identity with few images is drawn several times
+    for one batch, and its copies must differ.
+    """
+
+    epoch: int
+    position: int
+    row: int
+
+
+class Batch(NamedTuple):
+    """`images` (B, 3, H, W) float32 on the device; `rows` (B,) of the records and `flipped` (B,) are numpy arrays."""
+
+    images: Tensor
+    rows: NDArray[np.int64]
+    flipped: NDArray[np.bool_]
+
+
+class _RawBatch(NamedTuple):
+    """What a worker sends: (B, 3, H, W) uint8, (B,) rows, (B,) flipped, (B, 4) regions to erase."""
+
+    images: Tensor
+    rows: Tensor
+    flipped: Tensor
+    erased: Tensor
+
+
+class BatchSampler(Protocol):
+    """Lists of row numbers, one list a batch, for the epoch that was set."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+
+class InOrder:
+    """Batch sampler of 0, 1, ..., `count` - 1 in order; the last batch may be smaller."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch size {batch_size} is too small; give 1 or more.")
+        self.count, self.batch_size = count, batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the same."""
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.count, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.count)))
+
+
+class PictureCache:
+    """The first `limit // item size` prepared pictures of a data set, kept after their first decoding.
+
+    One anonymous shared memory map: workers made by fork fill and read the same one. A process made otherwise (spawn)
+    gets an empty one of its own of the same bound.
+    """
+
+    def __init__(self, count: int, shape: Sequence[int], limit: int) -> None:
+        self._count, self._shape, self._limit = count, tuple(shape), limit
+        size = int(np.prod(shape))
+        self.slots = min(count, limit // size)
+        self._lock = multiprocessing.Lock()  # orders "is filled" after the pixels, on every processor
+        if self.slots:
+            self._memory = mmap.mmap(-1, self.slots * (size + 1))  # pages are committed when they are first written
+            self._pixels = np.frombuffer(self._memory, np.uint8, self.slots * size).reshape(self.slots, *self._shape)
+            self._filled = np.frombuffer(self._memory, np.uint8, self.slots, offset=self.slots * size)
+
+    def get(self, index: int) -> Tensor | None:
+        """Return the picture (a view: do not write to it) or None."""
+        if index >= self.slots:
+            return None
+        with self._lock:
+            filled = self._filled[index]
+        return torch.from_numpy(self._pixels[index]) if filled else None
+
+    def put(self, index: int, picture: Tensor) -> None:
+        """Keep a picture, if there is a slot for it."""
+        if index < self.slots:
+            self._pixels[index] = picture.numpy()
+            with self._lock:
+                self._filled[index] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PictureCache, (self._count, self._shape, self._limit)
+
+
+class ImageDataset:
+    """Map-style data set over records: `dataset[draws]` reads, prepares and augments a batch of uint8 pictures.
+
+    Args:
+        records: N images.
+        transform: `TrainTransform` or `TestTransform`.
+        seed: of the augmentation.
+        crop_to_box: cut each picture to its record's box where it has one (full frames, not ready-made crops).
+        cache_bytes: bound of the cache of prepared pictures; 0 switches it off.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        transform: TestTransform,
+        *,
+        seed: int = 0,
+        crop_to_box: bool = False,
+        cache_bytes: int = 0,
+    ) -> None:
+        self.transform = transform
+        self.seed = seed
+        self._paths = records.path
+        self._boxes = records.box if crop_to_box else None
+        self._cache = PictureCache(len(records), (3, transform.height, transform.width), cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def prepared(self, index: int) -> Tensor:
+        """(3, H, W) uint8 picture number `index` before augmentation.
+
+        Raises:
+            InputError: the file cannot be read; the sentence names it.
+        """
+        picture = self._cache.get(index)
+        if picture is None:
+            box = None if self._boxes is None or np.isnan(self._boxes[index, 0]) else self._boxes[index].tolist()
+            picture = self.transform.prepare(read_image(self._paths[index], box=box))
+            self._cache.put(index, picture)
+        return picture
+
+    def __getitem__(self, draw: Draw) -> _RawBatch:
+        return self._load([draw])
+
+    def __getitems__(self, draws: list[Draw]) -> _RawBatch | InputError:
+        """Load one batch in a worker; wrong input is returned, since torch would wrap an exception in its traceback."""
+        try:
+            return self._load(draws)
+        except InputError as error:
+            return error
+
+    def _load(self, draws: list[Draw]) -> _RawBatch:
+        images = torch.empty((len(draws), 3, self.transform.height, self.transform.width), dtype=torch.uint8)
+        flipped, erased = [], []
+        for place, (epoch, position, row) in enumerate(draws):
+            rng = generator(self.seed, "augment", epoch, position)
+            augmented = self.transform.augment(self.prepared(row), rng)
+            images[place] = augmented.image
+            flipped.append(augmented.flipped)
+            erased.append(augmented.erased)
+        rows = [draw.row for draw in draws]
+        return _RawBatch(images, torch.tensor(rows), torch.tensor(flipped), torch.tensor(erased))
+
+
+class _Draws:
+    """Batch sampler of torch's loader: turns a sampler's rows into `Draw`s, from a given batch on."""
+
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        return max(len(self.sampler) - self.first_batch, 0)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        position = 0
+        for number, rows in enumerate(self.sampler):
+            if number >= self.first_batch:
+                yield [Draw(self.epoch, position + place, row) for place, row in enumerate(rows)]
+            position += len(rows)
+
+
+class Loader:
+    """Iterable over the batches of one epoch, on `device`; iterate again for the same epoch, `set_epoch` for another.
+
+    Use `train_loader` or `test_loader` to make one.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, sampler: BatchSampler, *, workers: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if workers < 0:
+            raise InputError(f"{workers} worker processes are too few; give 0 (none) or more.")
+        self.dataset = dataset
+        self.device = torch.device(device)
+        self._draws = _Draws(sampler)
+        context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_sampler=self._draws,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # else it draws from torch's global one, and resuming would change dropout
+            multiprocessing_context=context if workers else None,
+        )
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch; with `first_batch` the batches before it are skipped without reading a picture."""
+        self._draws.epoch, self._draws.first_batch = epoch, first_batch
+        self._draws.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Exact number of batches that iteration will give."""
+        return len(self._draws)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Give the batches of the epoch.
+
+        Raises:
+            InputError: a picture cannot be read; the very sentence of `read_image`, also from a worker process.
+        """
+        for raw in self._loader:
+            if isinstance(raw, InputError):
+                raise raw
+            images = raw.images.to(self.device, non_blocking=True)
+            yield Batch(self.dataset.transform.finish(images, raw.erased), raw.rows.numpy(), raw.flipped.numpy())
+
+
+def train_loader(
+    records: Records,
+    transform: TrainTransform,
+    *,
+    num_identities: int,
+    num_instances: int,
+    seed: int,
+    identities: ArrayLike | None = None,
+    crop_to_box: bool = False,
+    workers: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    device: torch.device | str = "cpu",
+) -> Loader:
+    """Return the loader of augmented P x K batches; labels are looked up by `batch.rows` in any column.
+
+    Args:
+        records: training images.
+        transform: augmentation.
+        num_identities: P.
+        num_instances: K.
+        seed: of batches and augmentation.
+        identities: (N,) codes to sample by; `records.identity.codes` if not given.
+        crop_to_box: cut each picture to its record's box.
+        workers: worker processes; None chooses for this machine and device, 0 works in this process.
+        cache_bytes: bound of the cache of decoded pictures; 0 switches it off.
+        device: where the batches go.
+
+    Raises:
+        InputError: too few identities for P.
+
+    Example:
+        >>> loader = train_loader(records, TrainTransform(), num_identities=12, num_instances=8, seed=1)
+        >>> loader.set_epoch(3)
+        >>> for images, rows, flipped in loader:
+        ...     identities = records.identity.codes[rows]
+    """
+    codes = records.identity.codes if identities is None else identities
+    sampler = PKSampler(codes, num_identities, num_instances, seed)
+    dataset = ImageDataset(records, transform, seed=seed, crop_to_box=crop_to_box, cache_bytes=cache_bytes)
+    return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
+
+
+def test_loader(
+    records: Records,
+    transform: TestTransform,
+    *,
+    batch_size: int = 64,
+    crop_to_box: bool = False,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Loader:
+    """Return the loader of all records in their order, resized and normalised.
+
+    Args:
+        records: images; an empty set gives no batch.
+        transform: size and normalisation.
+        batch_size: images in a batch; the last may be smaller.
+        crop_to_box: cut each picture to its record's box.
+        workers: worker processes; None chooses for this machine and device, 0 works in this process.
+        device: where the batches go.
+    """
+    dataset = ImageDataset(records, transform, crop_to_box=crop_to_box)
+    return Loader(dataset, InOrder(len(records), batch_size), workers=_workers(workers, device), device=device)
+
+
+test_loader.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of the name
+
+
+def _workers(workers: int | None, device: torch.device | str) -> int:
+    """A network on the CPU takes all cores itself: loading beside it in other processes only adds their cost."""
+    if workers is not None:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if torch.device(device).type == "cpu" else min(cores, 16)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(number: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends the workers
