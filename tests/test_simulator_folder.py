@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -55,7 +56,7 @@ def items(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stand-ins for the renderer that draw noise at once; `refuse` tells which shots they refuse, `shots` counts them."""
+    """Stand-ins for the renderer that draw noise: `refuse` tells which shots they refuse, `shots` counts them."""
     state = SimpleNamespace(shots=0, refuse=lambda camera, target, others, rng: False)
 
     class View:
@@ -67,10 +68,12 @@ def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             if state.refuse(self.camera, target, others, rng):
                 return None
             image = rng.integers(0, 256, (48, longest_side, 3), dtype=np.uint8)
-            return Shot(image, (0.0, 0.0, 64.0, 48.0), (1.0, 1.0, 60.0, 40.0), (1.0, 1.0, 60.0, 40.0), 1.0, "none", 359.96)
+            tight = (1.0, 1.0, 60.0, 40.0)
+            return Shot(image, (0.0, 0.0, 64.0, 48.0), tight, tight, 1.0, "none", 359.96)
 
     def shoot_synthetic(vehicle, rng, *, longest_side, background):
-        return SyntheticShot(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), 359.97, 1.5, 90.0, 5.0, 12.0, (8, 8, 56, 40))
+        image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        return SyntheticShot(image, 359.97, 1.5, 90.0, 5.0, 12.0, (8, 8, 56, 40))
 
     vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
     monkeypatch.setattr(filming, "View", View)
@@ -157,7 +160,7 @@ def test_times_follow_the_roads(tiny_world: Path) -> None:
         sightings[row["identity"]].append((float(row["time"]), row["camera"]))
     for times in sightings.values():
         ordered = sorted(times)
-        moves = [b[0] - a[0] for a, b in zip(ordered[:-1], ordered[1:], strict=True) if a[1] != b[1]]
+        moves = [b[0] - a[0] for a, b in pairwise(ordered) if a[1] != b[1]]
         assert len(moves) == len({camera for _, camera in times}) - 1  # one passage at each camera
         assert all(move > shortest / 3 for move in moves)
 

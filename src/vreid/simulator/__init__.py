@@ -1,1 +1,16 @@
-"""The simulator: a city of cameras and vehicles, rendered and written as CityFlowV2- and VehicleX-format folders."""
+"""The simulator: a city of cameras and vehicles, rendered and written as CityFlowV2- and VehicleX-format folders.
+
+Example:
+    >>> from vreid.simulator import simulate
+    >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
+    48
+
+From the plan to the folder: `presets` (sizes) -> `identities`, `roads`, `city` (who passes which camera when) ->
+`filming` (which frames) -> the renderer (`vehicles`, `camera`, `scene`, `synthetic`) -> `workers` (processes) ->
+`labels`, `write` (the files).
+"""
+
+from vreid.simulator.presets import PRESETS, SIMULATOR_VERSION, Preset
+from vreid.simulator.write import Simulation, simulate
+
+__all__ = ["PRESETS", "SIMULATOR_VERSION", "Preset", "Simulation", "simulate"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vreid.data.seeds import generator
 from vreid.simulator.camera import CameraSpec, sample_camera
 from vreid.simulator.identities import draw_vehicles
 from vreid.simulator.presets import Preset
 from vreid.simulator.roads import RoadMap, build_roads
-from vreid.data.seeds import generator
 from vreid.simulator.vehicles import VehicleSpec
 
 DAY = 1_767_571_200.0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from vreid.data.seeds import generator
 from vreid.simulator.camera import Lane
 from vreid.simulator.city import FRAMES_PER_SECOND, Camera, Passage, Posed, Traveller, World
 from vreid.simulator.scene import Placed, Shot, View
-from vreid.data.seeds import generator
 from vreid.simulator.synthetic import SyntheticShot, shoot_synthetic
 from vreid.simulator.vehicles import Vehicle, VehicleSpec, build_vehicle
 
@@ -23,11 +23,11 @@ NEIGHBOUR_SHARE = 0.45
 """Chance of a vehicle on another lane."""
 QUEUE_SHARE = 0.30
 """Chance of a vehicle ahead or behind on the same lane."""
-ATTEMPTS = 4
+ATTEMPTS = 6
 """How often a passage is drawn anew (other lane, speed and neighbours) when too few of its frames can be used; the last
 time without other vehicles."""
 TRIES = 3
-"""How many frames are tried for one picture."""
+"""How many frames near its turn are tried for one picture before any other frame of the passage will do."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,28 @@ class Studio:
         passed = (passage.time - camera.video_start) * FRAMES_PER_SECOND
         reach = window / 2 / speed * FRAMES_PER_SECOND
         frames = np.arange(math.ceil(passed - reach), math.floor(passed + reach) + 1)
+        runs = [rng.permutation(run).tolist() for run in np.array_split(frames, passage.pictures)]
+        spare = rng.permutation([frame for run in runs for frame in run[TRIES:]]).tolist()
         view = self._view(camera)
-        takes = []
-        for run in np.array_split(frames, passage.pictures):
-            for frame in rng.permutation(run)[:TRIES].tolist():
-                seconds = (frame - passed) / FRAMES_PER_SECOND
-                placed = target.at(seconds)
-                around = [other for other in (drive.at(seconds) for drive in others) if not _touch(placed, other)]
-                shot = view.shoot(
-                    placed,
-                    around,
-                    generator(self.world.seed, *key, "frame", frame),
-                    longest_side=preset.longest_side,
-                    background=preset.background,
-                )
-                if shot is not None:
-                    takes.append(Take(frame, shot))
-                    break
-        return takes
+
+        def shoot(frame: int) -> Shot | None:
+            seconds = (frame - passed) / FRAMES_PER_SECOND
+            placed = target.at(seconds)
+            around = [other for other in (drive.at(seconds) for drive in others) if not _touch(placed, other)]
+            return view.shoot(
+                placed,
+                around,
+                generator(self.world.seed, *key, "frame", frame),
+                longest_side=preset.longest_side,
+                background=preset.background,
+            )
+
+        takes: dict[int, Shot] = {}
+        for run in runs:
+            takes |= _first_usable(run[:TRIES], shoot, 1)
+        missing = passage.pictures - len(takes)
+        takes |= _first_usable(spare, shoot, missing)
+        return [Take(frame, takes[frame]) for frame in sorted(takes)]
 
     def _others(self, rng: np.random.Generator, camera: Camera, target: _Drive) -> list[_Drive]:
         """Draw the vehicles around the target: one on another lane, one in its queue, both, or none."""
@@ -147,6 +151,18 @@ class Studio:
         if spec not in self._bystanders:
             self._bystanders[spec] = build_vehicle(spec, plate=self.world.preset.plate)
         return self._bystanders[spec]
+
+
+def _first_usable(frames: Sequence[int], shoot: Callable[[int], Shot | None], count: int) -> dict[int, Shot]:
+    """The first `count` of `frames` that can be used; fewer where fewer can."""
+    found: dict[int, Shot] = {}
+    for frame in frames:
+        if len(found) == count:
+            break
+        shot = shoot(frame)
+        if shot is not None:
+            found[frame] = shot
+    return found
 
 
 def _nearest(lane: Lane, placed: Placed) -> float:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from vreid.simulator.presets import Preset
 from vreid.data.seeds import generator
+from vreid.simulator.presets import Preset
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, TYPES, VehicleSpec
 
 TYPE_SHARES = {

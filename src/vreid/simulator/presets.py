@@ -114,7 +114,7 @@ PRESETS = {
     for preset in (
         Preset(
             name="tiny",
-            scenes=(Scene("day_a", 2), Scene("day_b", 2)),
+            scenes=(Scene("day_b", 2), Scene("day_a", 2)),
             new_scene=Scene("night", 2),
             train_identities=12,
             test_identities=4,
@@ -129,13 +129,13 @@ PRESETS = {
         ),
         Preset(
             name="demo",
-            scenes=(Scene("day_a", 6), Scene("day_b", 6)),
+            scenes=(Scene("day_b", 6), Scene("day_a", 6)),
             new_scene=Scene("night", 6),
-            train_identities=264,
+            train_identities=300,
             test_identities=44,
             synthetic_identities=300,
-            synthetic_images=4,
-            cameras_per_trip=(3, 5),
+            synthetic_images=3,
+            cameras_per_trip=(3, 4),
             train_frames=(1, 2),
             test_frames=(2, 3),
             longest_side=128,
@@ -144,7 +144,7 @@ PRESETS = {
         ),
         Preset(
             name="city",
-            scenes=(Scene("day_a", 10), Scene("day_b", 10), Scene("day_c", 8), Scene("day_a", 6), Scene("day_b", 6)),
+            scenes=(Scene("day_a", 10), Scene("day_b", 10), Scene("day_c", 8), Scene("day_d", 6), Scene("day_a", 6)),
             new_scene=Scene("night", 6),
             train_identities=1500,
             test_identities=250,

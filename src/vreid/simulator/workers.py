@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.simulator.city import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
 from vreid.simulator.labels import SYNTHETIC_FOLDER, Row
-from vreid.data.seeds import generator
 from vreid.simulator.synthetic import SyntheticShot
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, TYPES
 

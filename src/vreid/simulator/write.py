@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import read_json, write_json, write_text
 from vreid.simulator.city import World, plan_world
@@ -25,7 +26,6 @@ from vreid.simulator.labels import (
     synthetic_files,
 )
 from vreid.simulator.presets import SIMULATOR_VERSION, Preset, preset_named
-from vreid.data.seeds import generator
 from vreid.simulator.workers import Picture, render_all
 
 SUMMARY = "simulator.json"
