@@ -14,7 +14,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
-_ROWS = 4096  # rows looked at together, so that no temporary is as large as the features
+_ROWS = 512  # rows looked at together, so that no temporary is as large as the features
 _UNIT_TOLERANCE = 1e-3
 
 

@@ -9,6 +9,8 @@ from vreid.errors import InputError
 from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.features import as_features
 
+_ROWS = 32  # rows selected from together: their copy stays in the cache
+
 
 def nearest(
     query_features: ArrayLike, gallery_features: ArrayLike, k: int
@@ -41,11 +43,17 @@ def smallest(tile: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], ND
     """The k smallest numbers of each row and their columns, both (rows, k), ascending, ties by column."""
     rows, columns = tile.shape
     k = min(k, columns)
-    # SIMD selection of values, then few candidates a row (more than k only on ties): much faster than argpartition
-    last = np.partition(tile, k - 1, axis=1)[:, k - 1 : k]
-    row, column = np.nonzero(tile <= last)
-    value = tile[row, column]
-    order = np.lexsort((column, value, row))
-    first = np.searchsorted(row, np.arange(rows))  # row is ascending, so it is its own sorted version
-    chosen = order[first[:, None] + np.arange(k)]
-    return value[chosen], column[chosen].astype(np.int32)
+    values = np.empty((rows, k), dtype=np.float32)
+    indices = np.empty((rows, k), dtype=np.int32)
+    for start in range(0, rows, _ROWS):
+        block = tile[start : start + _ROWS]
+        # SIMD selection of values, then few candidates a row (more than k only on ties): much faster than argpartition
+        last = np.partition(block, k - 1, axis=1)[:, k - 1 : k]
+        row, column = np.divmod(np.flatnonzero(block <= last), columns)
+        value = block[row, column]
+        order = np.lexsort((column, value, row))
+        first = np.searchsorted(row, np.arange(len(block)))  # rows ascend, before and after sorting
+        chosen = order[first[:, None] + np.arange(k)]
+        values[start : start + _ROWS] = value[chosen]
+        indices[start : start + _ROWS] = column[chosen]
+    return values, indices

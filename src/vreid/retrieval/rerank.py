@@ -1,4 +1,6 @@
-"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) with sparse matrices: O(N k) memory beside features and output.
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) with sparse matrices.
+
+Memory beside input and output: one copy of the features, a tile of at most about 64 MiB, and O(N k).
 
 Shapes: Q queries, G gallery units, N = Q + G points, D feature dimensions, K = list length.
 """
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 _ROWS = 4096  # rows of a sparse product made together: its intermediate is k / 2 times larger than its result
-_PAIRS = 4096  # pairs of features compared together
+_PAIRS = 256  # pairs of features compared together: few enough to stay in the cache
 _QUERIES = 64  # queries whose Jaccard distances are made together
 
 
