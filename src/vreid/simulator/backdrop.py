@@ -1,4 +1,4 @@
-"""Everything behind and before the vehicles of a fixed camera: ground, buildings, trees, poles, sky."""
+"""Everything of a fixed camera's picture that does not move, shaded once per tile and kept."""
 
 from __future__ import annotations
 
@@ -12,54 +12,147 @@ from vreid.simulator.camera import CameraSpec, Pinhole
 from vreid.simulator.drawing import FINE, Placed, Window
 from vreid.simulator.ground import Ground
 from vreid.simulator.light import Environment
-from vreid.simulator.raster import DepthMap
+from vreid.simulator.raster import DepthMap, rasterise
+from vreid.simulator.surroundings import surroundings_of
 
 Float = NDArray[np.float32]
+TILE = 64  # pixels along a side
+UP = np.array([[0, 0, 1]], np.float32)
 
 
 @dataclass(frozen=True)
-class Still:
-    """A window of the backdrop: light that no vehicle changes, light from the sky and the sun on the ground."""
+class _Tile:
+    """TILE x TILE pixels of the backdrop."""
 
-    fixed: Float
-    sky: Float
-    sun: Float
-    points: Float
+    layers: NDArray[np.float16]  # (TILE, TILE, 7): ground albedo (haze and cover applied), fixed light, open sun
+    nearness: Float | None  # (TILE * FINE, TILE * FINE) of static things, None where there are none
 
 
 class Backdrop:
-    """The static picture of a camera."""
+    """The static picture of a camera, in tiles that are made when first looked at."""
 
     def __init__(self, camera: CameraSpec, pinhole: Pinhole, environment: Environment, ground: Ground,
                  rng: np.random.Generator) -> None:  # fmt: skip
-        self.pinhole, self.environment, self.ground = pinhole, environment, ground
+        self._pinhole, self._environment, self._ground = pinhole, environment, ground
+        self._static = surroundings_of(camera, rng)
+        self._projected = pinhole.project(self._static.mesh.vertices)
+        self._tiles: dict[tuple[float, int, int], _Tile] = {}
 
     def nearness(self, window: Window) -> Float:
-        """Return the nearness of static things in front of the road at every sample, 0 where there is none."""
-        return np.zeros(window.width * window.height * FINE * FINE, np.float32)
+        """Return (samples,) nearness of static things at every sample of a window, 0 where there are none."""
+        out = np.zeros((window.height * FINE, window.width * FINE), np.float32)
+        for tile, inner, outer in self._cover(window):
+            if tile.nearness is not None:
+                rows, columns = (slice(s.start * FINE, s.stop * FINE) for s in inner)
+                out_rows, out_columns = (slice(s.start * FINE, s.stop * FINE) for s in outer)
+                out[out_rows, out_columns] = tile.nearness[rows, columns]
+        return out.ravel()
 
-    def still(self, window: Window) -> Still:
-        """Return the backdrop of a window without any vehicle."""
+    def light(self, window: Window, placed: Sequence[Placed], shadow: DepthMap | None, *, lamps: float = 0.0) -> Float:
+        """Return the (H, W, 3) linear light of the backdrop under the shadows and lamps of vehicles."""
+        layers = np.empty((window.height, window.width, 7), np.float32)
+        for tile, inner, outer in self._cover(window):
+            layers[outer] = tile.layers[inner]
+        layers = layers.reshape(-1, 7)
+        points = self.ground_points(window)
+        open_sky, lamp_light = np.ones(len(points), np.float32), np.zeros(len(points), np.float32)
+        for item in placed:
+            along, across = _local(item, points)
+            open_sky *= _contact(item, along, across)
+            if lamps:
+                front = along - item.vehicle.size[0] / 2
+                lamp_light += np.exp(-(((front - 3.5) / 3.0) ** 2) - (across / 1.3) ** 2) * (front > 0)
+        sunny = layers[:, 6] if shadow is None else layers[:, 6] * shadow.lit(points, 0.03)
+        environment = self._environment
+        direct = environment.sun_colour * max(float(environment.sun_direction[2]), 0)
+        received = open_sky[:, None] * environment.irradiance(UP) + sunny[:, None] * direct
+        if lamps:
+            received += lamp_light[:, None] * np.array([0.9, 0.86, 0.76], np.float32) * np.float32(lamps)
+        light: Float = layers[:, 3:6] + layers[:, :3] * received
+        return light.reshape(window.height, window.width, 3)
+
+    def ground_points(self, window: Window) -> Float:
+        """Return (H * W, 3): where the pixels' rays meet the ground (far away for pixels above the horizon)."""
         row, column = np.divmod(np.arange(window.width * window.height, dtype=np.int32), np.int32(window.width))
-        rays = window.rays(self.pinhole, column + np.float32(0.5), row + np.float32(0.5))
-        down = rays[:, 2] < -1e-3
-        t = np.where(down, -self.pinhole.position[2] / np.minimum(rays[:, 2], np.float32(-1e-3)), 1e4).astype(np.float32)
-        points = self.pinhole.position + rays * t[:, None]
-        footprint = t / np.float32(self.pinhole.focal * window.scale) * 1.5
-        albedo = self.ground.albedo(points[:, 0], points[:, 1], footprint)
-        environment = self.environment
-        sun = environment.sun_direction
-        sky = albedo * environment.irradiance(np.array([[0, 0, 1]], np.float32))
-        sunny = albedo * environment.sun_colour * sun[2] * self.ground.sunlight(points, sun)[:, None]
-        clear = (np.exp(-t / 250) * down)[:, None]
-        unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-        far = environment.seen(unit.astype(np.float32), sharp=False)
-        fixed = np.where(down[:, None], environment.horizon_colour, far) * (1 - clear)
-        return Still(fixed, sky * clear, sunny * clear, points)
+        rays = window.rays(self._pinhole, column + np.float32(0.5), row + np.float32(0.5))
+        depth = -self._pinhole.position[2] / np.minimum(rays[:, 2], np.float32(-1e-3))
+        return self._pinhole.position + rays * depth[:, None]
 
-    def light(self, window: Window, placed: Sequence[Placed], shadow: DepthMap | None) -> Float:
-        """Return the (H, W, 3) linear light of the backdrop with the shadows of vehicles on it."""
-        still = self.still(window)
-        lit = shadow.lit(still.points, 0.03) if shadow is not None else np.ones(len(still.points), np.float32)
-        light = still.fixed + still.sky + still.sun * lit[:, None]
-        return light.reshape(window.height, window.width, 3).astype(np.float32)
+    def _cover(self, window: Window) -> list[tuple[_Tile, tuple[slice, slice], tuple[slice, slice]]]:
+        """Return the tiles of a window, each with the part used and the part of the window it fills."""
+        parts = []
+        for ty in range(window.y // TILE, (window.y + window.height - 1) // TILE + 1):
+            for tx in range(window.x // TILE, (window.x + window.width - 1) // TILE + 1):
+                x0, x1 = max(window.x, tx * TILE), min(window.x + window.width, (tx + 1) * TILE)
+                y0, y1 = max(window.y, ty * TILE), min(window.y + window.height, (ty + 1) * TILE)
+                inner = (slice(y0 - ty * TILE, y1 - ty * TILE), slice(x0 - tx * TILE, x1 - tx * TILE))
+                outer = (slice(y0 - window.y, y1 - window.y), slice(x0 - window.x, x1 - window.x))
+                key = (window.scale, tx, ty)
+                if key not in self._tiles:
+                    self._tiles[key] = self._make(Window(tx * TILE, ty * TILE, TILE, TILE, window.scale))
+                parts.append((self._tiles[key], inner, outer))
+        return parts
+
+    def _make(self, window: Window) -> _Tile:
+        environment, pinhole = self._environment, self._pinhole
+        points = self.ground_points(window)
+        rays = points - pinhole.position
+        distance = np.sqrt(np.einsum("nk,nk->n", rays, rays))
+        row = np.arange(TILE * TILE, dtype=np.int32) // TILE
+        column = np.arange(TILE * TILE, dtype=np.int32) % TILE
+        true_rays = window.rays(pinhole, column + np.float32(0.5), row + np.float32(0.5))
+        down = true_rays[:, 2] < -1e-3
+        footprint = distance / np.float32(pinhole.focal * window.scale) * 1.4
+        clear = (np.exp(-distance / 260) * down).astype(np.float32)[:, None]
+        albedo = self._ground.albedo(points[:, 0], points[:, 1], footprint) * clear
+        unit = true_rays / np.linalg.norm(true_rays, axis=1, keepdims=True)
+        beyond = np.where(down[:, None], environment.horizon_colour, environment.seen(unit, sharp=False)) * (1 - clear)
+        sunny = self._ground.sunlight(points, environment.sun_direction)
+
+        samples = self._projected.copy()
+        samples[:, 0] = (samples[:, 0] * np.float32(window.scale) - window.x) * FINE
+        samples[:, 1] = (samples[:, 1] * np.float32(window.scale) - window.y) * FINE
+        found = rasterise(samples, self._static.mesh.faces, TILE * FINE, TILE * FINE)
+        nearness = None
+        if len(found):
+            row, column = np.divmod(found.sample, np.int32(TILE * FINE))
+            half = np.float32(0.5)
+            sample_rays = window.rays(pinhole, (column + half) / np.float32(FINE), (row + half) / np.float32(FINE))
+            at = pinhole.position + sample_rays / found.nearness[:, None]
+            sample_rays /= np.linalg.norm(sample_rays, axis=1, keepdims=True)
+            colour = self._static.shade(found.face, at, sample_rays, environment)
+            pixel = row // FINE * TILE + column // FINE
+            cover = np.bincount(pixel, minlength=TILE * TILE).astype(np.float32)[:, None] / FINE**2
+            painted = np.stack([np.bincount(pixel, colour[:, k], TILE * TILE) for k in range(3)], 1) / FINE**2
+            albedo, beyond = albedo * (1 - cover), beyond * (1 - cover) + painted
+            flat = np.zeros(TILE * FINE * TILE * FINE, np.float32)
+            flat[found.sample] = found.nearness
+            nearness = flat.reshape(TILE * FINE, TILE * FINE)
+        layers = np.concatenate([albedo, beyond, sunny[:, None]], axis=1).astype(np.float16)
+        return _Tile(layers.reshape(TILE, TILE, 7), nearness)
+
+
+def _local(placed: Placed, points: Float) -> tuple[Float, Float]:
+    """Return metres ahead of and to the left of a vehicle's middle."""
+    cos, sin = np.float32(np.cos(placed.heading)), np.float32(np.sin(placed.heading))
+    dx, dy = points[:, 0] - np.float32(placed.x), points[:, 1] - np.float32(placed.y)
+    return dx * cos + dy * sin, dy * cos - dx * sin
+
+
+def _contact(placed: Placed, along: Float, across: Float) -> Float:
+    """Return the share of the sky that ground points near a vehicle see."""
+    table = placed.vehicle.ground_light
+    rows, columns = table.shape
+    reach_along, reach_across = placed.vehicle.ground_reach
+    u = (along / np.float32(reach_along) + 1) * np.float32((columns - 1) / 2)
+    v = (across / np.float32(reach_across) + 1) * np.float32((rows - 1) / 2)
+    near = np.flatnonzero((u > 0) & (v > 0) & (u < columns - 1.001) & (v < rows - 1.001))
+    out = np.ones(len(along), np.float32)
+    u, v = u[near], v[near]
+    iu, iv = u.astype(np.int32), v.astype(np.int32)
+    tu, tv = u - iu, v - iv
+    flat, index = table.ravel(), iv * columns + iu
+    low = flat[index] * (1 - tu) + flat[index + 1] * tu
+    high = flat[index + columns] * (1 - tu) + flat[index + columns + 1] * tu
+    out[near] = low * (1 - tv) + high * tv
+    return out

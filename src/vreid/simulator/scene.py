@@ -167,7 +167,7 @@ class View:
         sun = environment.sun_direction
         shadow = cast_shadow(drawn, sun) if environment.spec.sun_strength >= 0.2 else None
         if background:
-            plain = self.backdrop.light(window, [item.placed for item in drawn], shadow)
+            plain = self.backdrop.light(window, [item.placed for item in drawn], shadow, lamps=self.scenario.lamps)
         else:
             plain = np.full((window.height, window.width, 3), GREY, np.float32)
         colours = spread(plain)
