@@ -52,9 +52,8 @@ def main() -> None:
             made = simulate(Path(folder) / name, preset=preset, seed=0, workers=arguments.workers)
             wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         images = sum(made.counts[split] for split in ("train", "query", "gallery", "synthetic"))
-        print(
-            f"{name:8} {preset.longest_side:6} {images:6} {arguments.workers:7} {images / wall:9.1f} {images / cpu:13.1f}"
-        )
+        sizes = f"{name:8} {preset.longest_side:6} {images:6} {arguments.workers:7}"
+        print(f"{sizes} {images / wall:9.1f} {images / cpu:13.1f}")
 
 
 if __name__ == "__main__":

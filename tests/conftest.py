@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the simulated world `tiny`, seed 1, made once a session; treat it as read-only."""
-    from vreid.simulator.write import simulate
+    from vreid.simulator import simulate
 
     return simulate(tmp_path_factory.mktemp("worlds") / "tiny", preset="tiny", seed=1, workers=1).path
+
+
+@pytest.fixture
+def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stand-ins for the renderer that draw noise: `refuse` tells which shots they refuse, `shots` counts them."""
+    from vreid.simulator import filming
+    from vreid.simulator.scene import Shot
+    from vreid.simulator.synthetic import SyntheticShot
+
+    state = SimpleNamespace(shots=0, refuse=lambda camera, target, others, rng: False)
+
+    class View:
+        def __init__(self, camera) -> None:
+            self.camera = camera
+
+        def shoot(self, target, others, rng, *, longest_side, background):
+            state.shots += 1
+            if state.refuse(self.camera, target, others, rng):
+                return None
+            image = rng.integers(0, 256, (48, longest_side, 3), dtype=np.uint8)
+            tight = (1.0, 1.0, 60.0, 40.0)
+            return Shot(image, (0.0, 0.0, 64.0, 48.0), tight, tight, 1.0, "none", 359.96)
+
+    def shoot_synthetic(vehicle, rng, *, longest_side, background):
+        image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        return SyntheticShot(image, 359.97, 1.5, 90.0, 5.0, 12.0, (8, 8, 56, 40))
+
+    vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
+    monkeypatch.setattr(filming, "View", View)
+    monkeypatch.setattr(filming, "shoot_synthetic", shoot_synthetic)
+    monkeypatch.setattr(filming, "build_vehicle", lambda spec, *, plate: vehicle)
+    return state

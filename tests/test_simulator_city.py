@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_presets_have_the_sizes_that_the_documentation_promises() -> None:
     assert CITY.new_cameras == ("c041", "c042", "c043", "c044", "c045", "c046")
     assert CITY.seen_cameras[-1] == "c040"
     assert plan_world(CITY, 1).pictures == pytest.approx(45_000, rel=0.02)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_documentation_tells_what_is_planned(preset) -> None:
+    world = plan_world(preset, 1)
+    test = [t for t in world.travellers if t.split == "test"]
+    passages = sum(len(t.passages) for t in test)
+    counts = (
+        preset.train_identities, len(test), len(world.posed), len(world.cameras),
+        sum(t.pictures for t in world.travellers if t.split == "train"), passages,
+        sum(t.pictures for t in test) - passages, sum(p.pictures for p in world.posed),
+    )  # fmt: skip
+    line = f"| {preset.name} | {' | '.join(f'{count:,}' for count in counts)} | {preset.longest_side} px |"
+    assert line in (Path(__file__).parents[1] / "docs" / "simulator.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

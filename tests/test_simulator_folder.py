@@ -22,12 +22,8 @@ from PIL import Image
 
 from vreid.data.records import CSV_COLUMNS
 from vreid.errors import InputError
-from vreid.simulator import filming
 from vreid.simulator.city import plan_world
-from vreid.simulator.filming import Studio, _touch
 from vreid.simulator.presets import PRESETS, SIMULATOR_VERSION
-from vreid.simulator.scene import Placed, Shot
-from vreid.simulator.synthetic import SyntheticShot
 from vreid.simulator.write import simulate
 
 TINY = PRESETS["tiny"]
@@ -52,34 +48,6 @@ def items(path: Path) -> list[dict[str, str]]:
     (group,) = root
     assert group.tag == "Items" and {item.tag for item in group} <= {"Item"}
     return [dict(item.attrib) for item in group]
-
-
-@pytest.fixture
-def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stand-ins for the renderer that draw noise: `refuse` tells which shots they refuse, `shots` counts them."""
-    state = SimpleNamespace(shots=0, refuse=lambda camera, target, others, rng: False)
-
-    class View:
-        def __init__(self, camera) -> None:
-            self.camera = camera
-
-        def shoot(self, target, others, rng, *, longest_side, background):
-            state.shots += 1
-            if state.refuse(self.camera, target, others, rng):
-                return None
-            image = rng.integers(0, 256, (48, longest_side, 3), dtype=np.uint8)
-            tight = (1.0, 1.0, 60.0, 40.0)
-            return Shot(image, (0.0, 0.0, 64.0, 48.0), tight, tight, 1.0, "none", 359.96)
-
-    def shoot_synthetic(vehicle, rng, *, longest_side, background):
-        image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        return SyntheticShot(image, 359.97, 1.5, 90.0, 5.0, 12.0, (8, 8, 56, 40))
-
-    vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
-    monkeypatch.setattr(filming, "View", View)
-    monkeypatch.setattr(filming, "shoot_synthetic", shoot_synthetic)
-    monkeypatch.setattr(filming, "build_vehicle", lambda spec, *, plate: vehicle)
-    return state
 
 
 # ------------------------------------------------------------------------------------------------ what is in it
@@ -266,57 +234,6 @@ def test_labels_in_the_new_scene_leave_every_other_byte(sketch: SimpleNamespace,
     assert {row["part"] for row in truth[1] if row not in truth[0]} == {"new"}
 
 
-# ------------------------------------------------------------------------------------------------ refused frames
-
-
-def test_refused_frames_are_replaced_so_that_tracklets_stay_full(sketch: SimpleNamespace, tmp_path: Path) -> None:
-    sketch.refuse = lambda camera, target, others, rng: rng.random() < 0.4
-    made = simulate(tmp_path / "out", preset=TINY, seed=1, workers=1)
-    planned = plan_world(TINY, 1).pictures
-    assert sum(made.counts[name] for name in ("train", "query", "gallery", "synthetic")) == planned
-    assert sketch.shots > planned - made.counts["synthetic"]
-
-
-def test_the_last_attempt_drives_alone(sketch: SimpleNamespace) -> None:
-    sketch.refuse = lambda camera, target, others, rng: len(others) > 0
-    world = plan_world(replace(TINY, train_identities=60), 1)
-    for traveller in world.travellers:
-        for number, takes in Studio(world).film(traveller):
-            assert len(takes) == traveller.passages[number].pictures
-
-
-def test_a_tracklet_that_cannot_be_seen_is_dropped_before_numbering(sketch: SimpleNamespace, tmp_path: Path) -> None:
-    world = plan_world(TINY, 1)
-    blind = world.cameras[[c.name for c in world.cameras].index("c041")].spec
-    sketch.refuse = lambda camera, target, others, rng: camera == blind
-    out = simulate(tmp_path / "out", preset=TINY, seed=1, workers=1).path
-    truth = rows(out / "ground_truth.csv")
-    assert "c041" not in {row["camera"] for row in truth}
-    # Seen by one camera only, the identities of the new part make no queries; their pictures stay in the gallery.
-    parts = Counter((row["split"], row["part"]) for row in truth)
-    assert parts["query", "new"] == 0 and parts["gallery", "new"] > 0 and parts["query", "seen"] == 8
-    lines = (out / REAL / "test_track.txt").read_text().splitlines()
-    assert sorted(" ".join(lines).split()) == sorted(path.name for path in (out / REAL / "image_test").iterdir())
-
-
-def test_frames_of_a_tracklet_are_distinct_and_in_order_even_when_it_is_long(sketch: SimpleNamespace) -> None:
-    world = plan_world(replace(TINY, test_frames=(40, 81)), 1)
-    for traveller in world.travellers:
-        for number, takes in Studio(world).film(traveller):
-            frames = [take.frame for take in takes]
-            assert len(frames) == traveller.passages[number].pictures and (np.diff(frames) > 0).all()
-            passed = traveller.passages[number].time - world.cameras[traveller.passages[number].camera].video_start
-            assert frames[0] / 10 <= passed + 1 and frames[-1] / 10 >= passed - 1
-
-
-def test_vehicles_that_would_overlap_are_told() -> None:
-    vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
-    here = Placed(vehicle, 0.0, 0.0, 0.0)
-    assert _touch(here, Placed(vehicle, 4.5, 0.0, 0.0)) and _touch(here, Placed(vehicle, 0.0, 2.0, np.pi))
-    assert not _touch(here, Placed(vehicle, 5.2, 0.0, 0.0)) and not _touch(here, Placed(vehicle, 0.0, 2.5, np.pi))
-    assert _touch(here, Placed(vehicle, 3.0, 1.5, np.pi / 2))
-
-
 # ------------------------------------------------------------------------------------------------ whole or not at all
 
 
@@ -380,28 +297,29 @@ def test_an_interrupted_run_leaves_nothing(sketch: SimpleNamespace, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-KILLED = """
+STOPPED = """
 import os, signal, sys
-from dataclasses import replace
-from vreid.simulator.presets import PRESETS
-from vreid.simulator.write import simulate
+from vreid.simulator import simulate
 if __name__ == "__main__":
-    simulate(sys.argv[1], preset=PRESETS["tiny"], seed=1, workers=2,
-             progress=lambda done, total: done and os.kill(os.getpid(), signal.SIGKILL))
+    number = getattr(signal, sys.argv[2])
+    simulate(sys.argv[1], preset="tiny", seed=1, workers=2,
+             progress=lambda done, total: done and os.kill(os.getpid(), number))
 """
 
 
-def test_a_killed_run_leaves_no_folder_that_looks_complete(sketch: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_stopped_run_leaves_no_folder_that_looks_complete(name: str, sketch: SimpleNamespace, tmp_path: Path) -> None:
     script = tmp_path / "run.py"
-    script.write_text(KILLED)
+    script.write_text(STOPPED)
     source = Path(__file__).parents[1] / "src"
-    # The pipes are the workers' too: communicate() returns only when they have ended with their killed parent.
-    killed = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "out")], env={**os.environ, "PYTHONPATH": str(source)},
+    # The pipes are the workers' too: run() returns only when they have ended with their parent.
+    stopped = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out"), name], env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert stopped.returncode == -getattr(signal, name), stopped.stderr
     assert not (tmp_path / "out").exists()
-    assert (tmp_path / "out.partial").exists() and not (tmp_path / "out.partial" / "simulator.json").exists()
+    assert (tmp_path / "out.partial").exists() == (name == "SIGKILL")
+    assert not (tmp_path / "out.partial" / "simulator.json").exists()
     simulate(tmp_path / "out", preset=TINY, seed=1, workers=1)
     assert not (tmp_path / "out.partial").exists() and (tmp_path / "out" / "simulator.json").exists()

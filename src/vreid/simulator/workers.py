@@ -79,7 +79,10 @@ def _in_processes(world: World, raw: Path, count: int, workers: int) -> Generato
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise InputError("a rendering process was killed, most likely for memory; give fewer workers.") from error
+            raise InputError(
+                "a rendering process ended early: give fewer workers if memory ran out, and in a script of your own "
+                'call simulate under `if __name__ == "__main__":`.'
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
