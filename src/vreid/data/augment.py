@@ -127,7 +127,7 @@ class TrainTransform(TestTransform):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Transform: {name} is {getattr(self, name)}; it is a probability between 0 and 1.")
         if not 0 <= self.pad < min(self.height, self.width):
-            raise InputError(f"Transform: pad is {self.pad}; it must be 0 or more pixels and less than the input's sides.")
+            raise InputError(f"Transform: pad is {self.pad}; give 0 or more pixels, less than the input's sides.")
 
     def test(self) -> TestTransform:
         """Return the test transform of the same size and normalisation."""

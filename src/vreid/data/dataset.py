@@ -1,0 +1,174 @@
+"""A data set: what to train on, what to search with and in, and the protocol by which its numbers are judged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vreid.data.records import Labels, Records
+from vreid.errors import InputError
+from vreid.retrieval.protocols import Protocol
+
+LabelSource = Literal["auto"] | Path | None
+"""Where the labels of the test images are: nowhere (None), in a given table, or "auto": beside the data, if at all."""
+
+NAMESPACED = ("identity", "camera", "tracklet", "image_key")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records of three splits, each may be empty, and the protocol that the data set prescribes.
+
+    Attributes:
+        name: of the data set, as in the literature.
+        train, query, gallery: images; with the cross-camera protocol query and gallery are the very same Records.
+        protocol: how a ranking of `gallery` for `query` is judged.
+        source: what made it, where that is known (simulator version, seed and preset).
+        notes: what the reader found worth telling; nothing here stops the work.
+    """
+
+    name: str
+    train: Records
+    query: Records
+    gallery: Records
+    protocol: Protocol
+    source: Mapping[str, str | int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = []
+        for name in ("train", "query", "gallery"):
+            records = getattr(self, name)
+            parts.append(f"{name} {repr(records).removeprefix('Records: ')}" if len(records) else f"no {name}")
+        parts.append(f"protocol {self.protocol.name}")
+        parts += [f"{key} {value}" for key, value in self.source.items()]
+        return f"Dataset {self.name}: {'; '.join(parts)}"
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits over the `fingerprint` of each split and the protocol's fields."""
+        parts = [fingerprint(split) for split in (self.train, self.query, self.gallery)]
+        return hashlib.sha256(" ".join([*parts, repr(self.protocol)]).encode()).hexdigest()[:16]
+
+
+def fingerprint(records: Records) -> str:
+    """Return 16 hexadecimal digits over all columns but the path, in order, and the size of each image file in bytes.
+
+    A moved or copied data set keeps its fingerprint; pixels are covered by the file size only. A missing file counts
+    as size -1.
+    """
+    digest = hashlib.sha256()
+    for column in fields(records):
+        if column.name == "path":
+            continue
+        values = getattr(records, column.name)
+        if isinstance(values, Labels):
+            values = values.values
+        digest.update(column.name.encode())
+        if values.dtype == object:
+            digest.update("\0".join(values).encode("utf-8", "surrogateescape"))
+        else:
+            digest.update(np.ascontiguousarray(values).tobytes())
+    sizes = {path: _size(path) for path in set(records.path)}
+    digest.update(np.array([sizes[path] for path in records.path], dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def join(first: Dataset, *others: Dataset) -> Dataset:
+    """Return `first` with the training images of all `others`, other vehicles, appended to its own.
+
+    No vehicle, camera, tracklet or image of one may be taken for one of another: where names of a data set occur in
+    those before it, all its names of that kind get its own name in front ("VehicleX/0001"). Query, gallery and protocol
+    are those of `first`. Copies of the same images (crops, translations) are joined by `Records.concat`, not here.
+
+    Example:
+        >>> join(open_dataset("city"), open_dataset("vehiclex")).train.identity.distinct   # doctest: +SKIP
+        1802
+    """
+    train = first.train
+    splits = (first.train, first.query, first.gallery)
+    taken = {column: set().union(*(_present(split, column) for split in splits)) for column in NAMESPACED}
+    notes = list(first.notes)
+    for number, other in enumerate(others, start=2):
+        earlier = [dataset.name for dataset in (first, *others[: number - 2])]
+        prefix = f"{other.name}-{number}" if other.name in earlier else other.name
+        records = other.train
+        for column, names in taken.items():
+            if names & _present(records, column):
+                records = records.with_(**{column: _prefixed(records, column, f"{prefix}/")})
+                notes.append(f"each {column} of {other.name} was named {prefix}/..., because some names were taken.")
+            names |= _present(records, column)
+        train = Records.concat([train, records])
+        notes += other.notes
+    name = " + ".join(dataset.name for dataset in (first, *others))
+    return replace(first, name=name, train=train, notes=tuple(notes))
+
+
+def _present(records: Records, column: str) -> set[str]:
+    values = getattr(records, column)
+    return set(values.names[np.unique(values.codes[values.known])] if isinstance(values, Labels) else values)
+
+
+def _prefixed(records: Records, column: str, prefix: str) -> Labels | list[str]:
+    values = getattr(records, column)
+    if not isinstance(values, Labels):
+        return [prefix + value for value in values]
+    names = values.names.copy()
+    names[:] = [prefix + name for name in names]
+    return Labels(names, values.codes)
+
+
+def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: bool = False) -> Dataset:
+    """Recognise what `source` is and read it.
+
+    Recognised are, in this order: a table (.csv, .tsv, .txt file); a CityFlowV2-ReID folder, or a folder above it that
+    holds AIC21_Track2_ReID; a VehicleX folder; a folder with exactly one CSV table; a folder of pictures as
+    `vreid.data.readers.folder` describes.
+
+    Args:
+        source: file or folder.
+        labels: labels of CityFlowV2-ReID's test images: None (unknown, as distributed), the path of a table, or "auto":
+            a ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
+        translated: take VehicleX's translated pictures (sys_image_train_tr).
+
+    Raises:
+        InputError: nothing of the kind is there, or its labels are wrong.
+
+    Example:
+        >>> open_dataset("data/AIC21_Track2_ReID")   # doctest: +SKIP
+        Dataset CityFlowV2-ReID: train 52,717 images, 440 identities, 40 cameras, ...
+    """
+    from vreid.data.readers import cityflow, folder, table, vehiclex  # they need this module
+
+    source = Path(source)
+    if source.is_file():
+        if source.suffix.lower() not in table.SUFFIXES:
+            raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(table.SUFFIXES)}).")
+        return table.read_table(source)
+    if not source.is_dir():
+        raise InputError(f"{source}: does not exist; give a folder of pictures or a CSV table.")
+    if (place := cityflow.find(source)) is not None:
+        return cityflow.read_cityflow(place, labels=labels)
+    if (place := vehiclex.find(source)) is not None:
+        return vehiclex.read_vehiclex(place, translated=translated)
+    tables = [path for path in sorted(source.iterdir()) if path.suffix.lower() == ".csv" and path.name[0] != "."]
+    if len(tables) == 1:
+        return replace(table.read_table(tables[0]), name=source.absolute().name)
+    if folder.has_pictures(source):
+        return folder.read_folder(source)
+    raise InputError(
+        f"{source}: is not recognised; looked for image_train with train_label.xml (CityFlowV2-ReID), sys_image_train "
+        "(VehicleX), one CSV table, pictures, one sub-folder per identity, and train, query, gallery sub-folders."
+    )

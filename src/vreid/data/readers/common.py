@@ -1,0 +1,157 @@
+"""What several readers need: label files in XML, lists of pictures, angles."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.errors import InputError
+from vreid.files import read_json
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_CAMERA = re.compile(r"c?(\d+)", re.IGNORECASE)
+
+
+def decode(path: Path, *fallbacks: str) -> str:
+    """Return the text of a file: UTF-16 where it says so, UTF-8 with or without its mark, else a fallback that fits.
+
+    Raises:
+        InputError: the file cannot be read or decoded; the sentence names the line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        fallbacks = ("utf-16",)
+    else:
+        fallbacks = ("utf-8-sig", *fallbacks)
+    for encoding in fallbacks:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError as error:
+            wrong = error
+    line = data.count(b"\n", 0, wrong.start) + 1
+    raise InputError(f"{path}, line {line}: is not {' or '.join(fallbacks)} text; save the file as UTF-8.") from wrong
+
+
+def read_items(path: Path) -> list[dict[str, str]]:
+    """Return the attributes of each `Item` of a label file `TrainingImages / Items / Item`, stripped of blanks.
+
+    Distributed files declare gb2312, which the XML parser refuses, so the declaration is dropped and the bytes are
+    decoded here. `Items number=...` is not read: it may be "-".
+
+    Raises:
+        InputError: no such file, broken XML, or no Item in it.
+    """
+    # A mark at the very start is part of no document; a declaration elsewhere is broken XML and reported as such.
+    text = _DECLARATION.sub("", decode(path, "gb18030"), count=1)
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise InputError(f"{path}, line {error.position[0]}: broken XML ({error}); unpack it again.") from error
+    items = [{name: value.strip() for name, value in item.attrib.items()} for item in root.iter("Item")]
+    if not items:
+        raise InputError(f"{path}: holds no Item; it should list the images as <Item imageName=... />.")
+    return items
+
+
+def attribute(item: dict[str, str], names: Sequence[str], path: Path, number: int) -> str:
+    """Return the first of `names` that Item `number` (1-based) has.
+
+    Raises:
+        InputError: it has none of them.
+    """
+    for name in names:
+        if item.get(name):
+            return item[name]
+    raise InputError(f"{path}, Item {number}: has no {names[0]}; add it or remove the Item.")
+
+
+def camera_name(text: str, path: Path, number: int) -> str:
+    """Return "c001" for "c001", "c1", "1" and "001".
+
+    Raises:
+        InputError: it is none of these.
+    """
+    match = _CAMERA.fullmatch(text)
+    if match is None:
+        raise InputError(f"{path}, Item {number}: cameraID {text!r} is not like c001; correct it.")
+    return f"c{int(match[1]):03d}"
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """Names of the picture files in a folder in natural order ("img2" before "img10"); hidden files are left out."""
+    names = [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
+    return sorted(names, key=natural)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the sub-folders in natural order, without hidden ones."""
+    return sorted((entry.name for entry in _entries(folder) if entry.is_dir()), key=natural)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror or error}); check name and rights.") from error
+
+
+def natural(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Sort key that compares digits as numbers; the name itself decides between "1" and "01"."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
+
+
+def degrees(values: ArrayLike) -> NDArray[np.float32]:
+    """Angles modulo 360 as float32 in [0, 360), also where rounding would give 360 itself."""
+    turned = np.mod(np.asarray(values, dtype=np.float64), 360).astype(np.float32)
+    turned[turned >= 360] = 0
+    return turned
+
+
+def source_of(folder: Path) -> dict[str, str | int]:
+    """What the simulator says of a data set that it made: the plain values of simulator.json there or one folder up."""
+    for place in (folder, folder.absolute().parent):
+        if (place / "simulator.json").is_file():
+            told = read_json(place / "simulator.json")
+            if not isinstance(told, dict):
+                raise InputError(f"{place / 'simulator.json'}: should hold a JSON object; simulate the data again.")
+            found = {str(key): value for key, value in told.items() if isinstance(value, (str, int))}
+            if isinstance(told.get("preset"), dict) and isinstance(told["preset"].get("name"), str):
+                found["preset"] = told["preset"]["name"]
+            return found
+    return {}
+
+
+def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tuple[list[str], list[str]]:
+    """Compare names in a label file with the pictures in their folder.
+
+    Returns:
+        pictures that are in the folder but not listed, and notes about both kinds of difference.
+
+    Raises:
+        InputError: not one listed picture is there.
+    """
+    there = pictures_in(folder) if folder.is_dir() else []
+    missing = sorted(set(listed) - set(there))
+    unlisted = sorted(set(there) - set(listed), key=natural)
+    if listed and len(missing) == len(set(listed)):
+        raise InputError(f"{folder}: has none of the {len(missing):,} images in {labels.name}; unpack the images.")
+    notes = []
+    if missing:
+        notes.append(f"{len(missing):,} images in {labels.name} are missing in {folder.name}, first {missing[0]}.")
+    if unlisted:
+        notes.append(f"{len(unlisted):,} images in {folder.name} are not listed in {labels.name}, first {unlisted[0]}.")
+    return unlisted, notes

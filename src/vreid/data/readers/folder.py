@@ -1,0 +1,101 @@
+"""Your own images in folders, without any table.
+
+    pictures/0002_c002_00030600_0.jpg        named as in VeRi and Market-1501: vehicle, camera, ...; "-1_c1..." is junk
+    pictures/anything.jpg                    vehicle and camera unknown
+    vehicles/red_taxi/1.jpg                  one sub-folder a vehicle; a camera in the name ("..._c002_...") is read
+
+and each of these under train, query and gallery folders, which may be called as in VeRi, Market-1501 and CityFlow.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vreid.data.dataset import Dataset
+from vreid.data.readers.common import folders_in, pictures_in, source_of
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
+
+SPLIT_FOLDERS = {
+    "train": ("train", "image_train", "bounding_box_train"),
+    "query": ("query", "image_query"),
+    "gallery": ("gallery", "image_gallery", "test", "image_test", "bounding_box_test"),
+}
+
+_NAMED = re.compile(r"^(-1|\d+)_c(\d+)", re.IGNORECASE)
+_CAMERA = re.compile(r"(?:^|_)c(\d+)(?=[_s.])", re.IGNORECASE)
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether `folder` holds pictures, itself or one or two folders down."""
+    return bool(pictures_in(folder)) or any(
+        pictures_in(folder / inner) or any(pictures_in(folder / inner / i) for i in folders_in(folder / inner))
+        for inner in folders_in(folder)
+    )
+
+
+def read_folder(folder: Path | str) -> Dataset:
+    """Read the pictures in `folder`; image keys are paths relative to it.
+
+    Split folders are judged as Market-1501. Without them, query and gallery are all images, each a query against all
+    other cameras (cross-camera), and nothing is for training.
+
+    Raises:
+        InputError: no pictures, two folders for one split, or pictures beside split or vehicle folders.
+    """
+    folder = Path(folder)
+    inner = {name.lower(): name for name in folders_in(folder)}
+    found = {split: [inner[name] for name in names if name in inner] for split, names in SPLIT_FOLDERS.items()}
+    for split, names in found.items():
+        if len(names) > 1:
+            raise InputError(f"{folder}: folders {' and '.join(names)} both mean {split}; rename one of them.")
+    notes: list[str] = []
+    if any(found.values()):
+        parts = {split: _read(folder, folder / names[0], split, notes) if names else Records.of(path=[])
+                 for split, names in found.items()}  # fmt: skip
+        unused = sorted(set(inner.values()) - {names[0] for names in found.values() if names})
+        if unused:
+            notes.append(f"folders {', '.join(unused)} belong to no split and are not used.")
+        if not any(len(records) for records in parts.values()):
+            raise InputError(f"{folder}: holds no pictures in train, query or gallery; put them there.")
+        return Dataset(folder.absolute().name, **parts, protocol=MARKET, source=source_of(folder), notes=tuple(notes))
+    records = _read(folder, folder, "gallery", notes)
+    if not len(records):
+        raise InputError(f"{folder}: holds no pictures (.jpg, .png, ...); name the folder that does.")
+    if not records.camera.known.any():
+        notes.append("no image has a camera, so nothing can be searched across cameras.")
+    return Dataset(folder.absolute().name, records[:0], records, records, CROSS_CAMERA, source_of(folder), tuple(notes))
+
+
+def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
+    """Read a folder of pictures, or of one sub-folder a vehicle."""
+    names, vehicles = pictures_in(folder), [name for name in folders_in(folder) if pictures_in(folder / name)]
+    if names and vehicles:
+        raise InputError(
+            f"{folder}: has pictures ({names[0]}, ...) beside folders ({vehicles[0]}, ...) of pictures; move one."
+        )
+    if len(vehicles) == 1 and not names:  # one folder is where the pictures lie, not one vehicle
+        folder, names, vehicles = folder / vehicles[0], pictures_in(folder / vehicles[0]), []
+    paths = [folder / name for name in names] + [
+        folder / vehicle / name for vehicle in vehicles for name in pictures_in(folder / vehicle)
+    ]
+    matches = [_NAMED.match(name) for name in names]
+    if vehicles:
+        identities = [path.parent.name for path in paths]
+        cameras = [f"c{int(found[1]):03d}" if (found := _CAMERA.search(path.name)) else "" for path in paths]
+    else:
+        identities = [("junk" if match[1] == "-1" else match[1]) if match else "" for match in matches]
+        cameras = [f"c{int(match[2]):03d}" if match else "" for match in matches]
+    nameless = identities.count("")
+    if nameless:
+        notes.append(f"{nameless:,} of {len(paths):,} images in {folder.name} are not named like 0002_c002_..., their "
+                     "vehicle is unknown.")  # fmt: skip
+    return Records.of(
+        path=paths,
+        image_key=[path.relative_to(root).as_posix() for path in paths],
+        identity=identities,
+        camera=cameras,
+        split=[split] * len(paths),
+    )

@@ -1,0 +1,174 @@
+"""VehicleX, the synthetic set that comes with CityFlow, exactly as distributed.
+
+    AIC21_Track2_ReID_Simulation/            or AIC20_ReID_Simulation/, with image_train/ or the images beside the XML
+        sys_image_train/                     00001_c001_33.jpg: vehicle, camera, counter
+        sys_image_train_tr/                  the same names, translated to the real style by SPGAN
+        train_label.xml                      imageName, typeID, colorID, orientation, ... (camHei or cameraHei, ...)
+
+A vehicle is named "synthetic-0001", a camera "synthetic-c001", an image "synthetic/00001_c001_33", so that none is
+taken for a real one. Light and camera geometry (lightInt, lightDir, camHei, camDis) have no column in Records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vreid.data.dataset import Dataset
+from vreid.data.readers.common import (
+    attribute,
+    compare_with_folder,
+    degrees,
+    natural,
+    pictures_in,
+    read_items,
+    source_of,
+)
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.protocols import MARKET
+
+COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black", "purple", "pink")
+"""VeRi's ten colours in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
+VEHICLE_TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate", "sportscar", "rv")
+"""VeRi's nine types in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
+
+FOLDER = "AIC21_Track2_ReID_Simulation"
+ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
+
+_NAME = re.compile(r"^(\d+)_c(\d+)_(\d+)\.\w+$")
+_LABELS = "train_label.xml"
+
+
+def find(folder: Path) -> Path | None:
+    """Return the data set's own folder (`folder`, the one above it, or FOLDER in it) or None."""
+    places = [folder, folder / FOLDER, folder / "AIC21" / FOLDER]
+    if folder.name in (ORIGINAL, TRANSLATED):
+        places = [folder.absolute().parent]
+    for place in places:
+        if (place / ORIGINAL).is_dir() or (place / TRANSLATED).is_dir():
+            return place
+        # The 2020 layouts: known by what only VehicleX's labels have.
+        if (place / _LABELS).is_file() and b"lightInt" in (place / _LABELS).open("rb").read(4096):
+            return place
+    return None
+
+
+def read_vehiclex(folder: Path | str, *, translated: bool = False) -> Dataset:
+    """Read the data set in `folder`: training images only, all of domain "synthetic".
+
+    Whether colours and types count from 0 or from 1 is seen from the labels of all images together (both count alike);
+    where these leave it open, from 0, and a note says so.
+
+    Args:
+        folder: the one with sys_image_train in it.
+        translated: read sys_image_train_tr instead, as variant "translated" of the same images.
+
+    Raises:
+        InputError: no images, broken labels, or a label out of its range.
+    """
+    folder = Path(folder)
+    pictures = _pictures(folder, translated)
+    path = folder / _LABELS
+    items = read_items(path) if path.is_file() else []
+    item_of: dict[str, int] = {}
+    for number, item in enumerate(items, start=1):
+        name = attribute(item, ("imageName",), path, number)
+        if item_of.setdefault(name, number) != number:
+            raise InputError(f"{path}, Item {number}: image {name} is listed twice; remove one of the two Items.")
+    notes: list[str] = []
+    if items:
+        unlisted, notes = compare_with_folder(list(item_of), pictures, path)
+    else:
+        unlisted = pictures_in(pictures)
+        notes = [f"there is no {_LABELS}, so colour, type and orientation are unknown."]
+        if not unlisted:
+            raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
+    names = sorted([*item_of, *unlisted], key=natural)
+    matches = []
+    for name in names:
+        match = _NAME.match(name)
+        if match is None:
+            raise InputError(f"{pictures / name}: is not named like 00001_c001_33.jpg; rename or remove it.")
+        matches.append(match)
+    labels = [(item_of.get(name, 0), items[item_of[name] - 1] if name in item_of else {}) for name in names]
+    notes += _contradictions(matches, labels)
+    colors, types = _attributes(labels, path, notes)
+    records = Records.of(
+        path=[pictures / name for name in names],
+        image_key=[f"synthetic/{Path(name).stem}" for name in names],
+        identity=[f"synthetic-{int(match[1]):04d}" for match in matches],
+        camera=[f"synthetic-c{int(match[2]):03d}" for match in matches],
+        domain=["synthetic"] * len(names),
+        variant=["translated" if translated else "original"] * len(names),
+        color=colors,
+        vehicle_type=types,
+        orientation=degrees([_number(item, "orientation", path, number) for number, item in labels]),
+        split=["train"] * len(names),
+    )
+    nothing = Records.of(path=[])
+    return Dataset("VehicleX", records, nothing, nothing, MARKET, source_of(folder), tuple(notes))
+
+
+def _pictures(folder: Path, translated: bool) -> Path:
+    if translated:
+        if not (folder / TRANSLATED).is_dir():
+            raise InputError(f"{folder}: has no {TRANSLATED}; translate the images first, or read the originals.")
+        return folder / TRANSLATED
+    return next((folder / name for name in (ORIGINAL, "image_train") if (folder / name).is_dir()), folder)
+
+
+def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int, dict[str, str]]]) -> list[str]:
+    """Note where a label file says another vehicle or camera than the file name; the name counts."""
+    wrong = [
+        match[0]
+        for match, (_, item) in zip(matches, labels, strict=True)
+        if any(
+            (digits := re.sub(r"\D", "", item.get(name, ""))) and int(digits) != int(match[group])
+            for name, group in (("vehicleID", 1), ("cameraID", 2))
+        )
+    ]
+    if not wrong:
+        return []
+    return [f"{len(wrong):,} Items contradict the vehicle or camera in the file's name, which counts; first {wrong[0]}."]
+
+
+def _attributes(
+    labels: Sequence[tuple[int, dict[str, str]]], path: Path, notes: list[str]
+) -> tuple[list[str], list[str]]:
+    """Names of colour and type of each image, "" where it has none."""
+    columns = {
+        "colorID": ([_number(item, "colorID", path, number) for number, item in labels], COLORS),
+        "typeID": ([_number(item, "typeID", path, number) for number, item in labels], VEHICLE_TYPES),
+    }
+    known = {name: [value for value in values if value == value] for name, (values, _) in columns.items()}
+    from_zero = any(0 in values for values in known.values())
+    from_one = any(len(names) in known[name] for name, (_, names) in columns.items())
+    if from_zero and from_one:
+        raise InputError(f"{path}: colour and type numbers run from 0 and beyond their last name; correct the labels.")
+    if not from_zero and not from_one and any(known.values()):
+        notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
+    base = 1 if from_one else 0
+    out = []
+    for name, (values, names) in columns.items():
+        for (number, _), value in zip(labels, values, strict=True):
+            if value == value and not (value == int(value) and base <= value < base + len(names)):
+                raise InputError(
+                    f"{path}, Item {number}: {name} {value:g} is none of {base} to {base + len(names) - 1}; correct it."
+                )
+        out.append([names[int(value) - base] if value == value else "" for value in values])
+    return out[0], out[1]
+
+
+def _number(item: dict[str, str], name: str, path: Path, number: int) -> float:
+    """Return the attribute as a finite number, NaN if the Item does not have it."""
+    if not item.get(name):
+        return float("nan")
+    try:
+        value = float(item[name])
+    except ValueError:
+        value = float("inf")
+    if value - value != 0:
+        raise InputError(f"{path}, Item {number}: {name} {item[name]!r} is not a number; correct it.")
+    return value
