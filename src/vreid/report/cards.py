@@ -1,0 +1,139 @@
+"""Pictures with captions: what the page shows of a query, of a candidate, of a sighting."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vreid.data.records import JUNK, Records
+from vreid.report.lists import TOP, JudgedRanking
+from vreid.report.pictures import thumbnail
+from vreid.report.trips import Sighting, Trip
+from vreid.report.wording import clock
+
+VERDICTS = {1: "right", 0: "wrong", -1: "unjudged", None: "unjudged"}  # True and False are 1 and 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture with its caption; empty texts are unknown.
+
+    Attributes:
+        verdict: "query", "right", "wrong" or "unjudged".
+        picture: data URI, None where the picture cannot be read.
+        rank: in the list, from 1; None for a query, a junk picture and a picture that is not listed.
+        folded: further listed pictures of the same tracklet.
+        distance: to the query; None where it is not known.
+        looks: colour and type in words.
+        look_alike: wrong, but of the query's colour and type.
+    """
+
+    verdict: str
+    picture: str | None
+    key: str
+    camera: str
+    time: str
+    looks: str
+    identity: str
+    rank: int | None = None
+    distance: float | None = None
+    look_alike: bool = False
+    folded: int = 0
+
+
+@dataclass(frozen=True)
+class RankList:
+    """A query and its first candidates, those of one tracklet folded into their first.
+
+    Attributes:
+        first_hit: rank of the first right candidate; 0 where the list holds none.
+        listed: how long the list is.
+        hits: right ones among the first ten of the list (before folding).
+        mates: right pictures in the gallery; mate: the nearest of them where none is shown.
+    """
+
+    query: Card
+    candidates: tuple[Card, ...]
+    first_hit: int
+    listed: int
+    hits: int
+    mates: int
+    mate: Card | None
+
+
+class CardMaker:
+    """Makes the cards of one ranking; each picture is read once."""
+
+    def __init__(self, judged: JudgedRanking) -> None:
+        self._judged = judged
+        self._picture: Callable[[str], str | None] = functools.cache(thumbnail)
+        times = np.concatenate([judged.ranking.query.time, judged.ranking.gallery.time])
+        times = times[~np.isnan(times)]
+        self._several_days = bool(len(times)) and float(np.ptp(times)) > 86400
+
+    def _card(self, records: Records, index: int, verdict: str, **more: Any) -> Card:
+        words = (str(records.color.values[index]), str(records.vehicle_type.values[index]))
+        return Card(
+            verdict=verdict,
+            picture=self._picture(str(records.path[index])),
+            key=str(records.image_key[index]),
+            camera=str(records.camera.values[index]),
+            time=clock(float(records.time[index]), date=self._several_days),
+            looks=" ".join(word for word in words if word),
+            identity=str(records.identity.values[index]),
+            **more,
+        )
+
+    def query(self, query: int) -> Card:
+        """The query's own picture."""
+        return self._card(self._judged.ranking.query, query, "query")
+
+    def candidate(self, query: int, place: int, folded: int = 0) -> Card:
+        """The candidate at `place` (from 0) of the query's list."""
+        judged, own, gallery = self._judged, self._judged.ranking.query, self._judged.ranking.gallery
+        image = int(judged.ranking.indices[query, place])
+        verdict = VERDICTS[int(judged.hits[query, place])]
+        looks = own.color.values[query], own.vehicle_type.values[query]
+        same_looks = all(looks) and looks == (gallery.color.values[image], gallery.vehicle_type.values[image])
+        return self._card(
+            gallery,
+            image,
+            verdict,
+            rank=None if gallery.identity.codes[image] == JUNK else int(judged.ranks[query, place]),
+            distance=float(judged.ranking.distances[query, place]),
+            look_alike=same_looks and verdict == "wrong",
+            folded=folded,
+        )
+
+    def rank_list(self, query: int) -> RankList:
+        """The query, its first ten candidates by tracklet and, if all of them are wrong, the nearest right one."""
+        judged = self._judged
+        first_hit, mates = int(judged.first_hit[query]), judged.mates[query]
+        candidates = tuple(self.candidate(query, place, folded) for place, folded in judged.folded(query)[:TOP])
+        mate = None
+        if not any(card.verdict == "right" for card in candidates):
+            if first_hit:
+                mate = self.candidate(query, int((judged.hits[query] == 1).argmax()))
+            elif len(mates):
+                mate = self._card(judged.ranking.gallery, int(mates[0]), "right")
+        return RankList(
+            query=self.query(query),
+            candidates=candidates,
+            first_hit=first_hit,
+            listed=int(judged.ranking.lengths[query]),
+            hits=int((judged.hits[query, :TOP] == 1).sum()),
+            mates=len(mates),
+            mate=mate,
+        )
+
+    def sightings(self, trip: Trip) -> list[tuple[Sighting, Card]]:
+        """Each sighting of the trip with its picture."""
+        gallery = self._judged.ranking.gallery
+        return [
+            (s, self.query(trip.query) if s.image is None else self._card(gallery, s.image, VERDICTS[s.correct]))
+            for s in trip.sightings
+        ]

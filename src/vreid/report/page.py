@@ -1,0 +1,130 @@
+"""The HTML report: one file, no script, no network; everything a reader needs to believe the numbers or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vreid.files import write_text
+from vreid.report import figures
+from vreid.report.cards import CardMaker
+from vreid.report.contents import LadderRow, Report
+from vreid.report.lists import JudgedRanking
+from vreid.report.trips import best_trip
+from vreid.report.wording import clock, duration, percent, plural
+from vreid.retrieval.metrics import interval
+from vreid.retrieval.protocols import PROTOCOLS, Exclude
+
+GOOD, BAD = 4, 8
+"""How many good lists and how many of the worst errors are shown; without ground truth, how many lists in all."""
+LONGEST_CURVE = 400
+"""Points of a loss curve; longer ones are thinned."""
+
+
+def write_report(report: Report, path: Path | str) -> None:
+    """Write `report` as one self-contained HTML file, whole or not at all; the same report gives the same bytes.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    write_text(path, render(report))
+
+
+def render(report: Report) -> str:
+    """The page as text (see `write_report`)."""
+    from importlib.resources import files
+
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    folder = files("vreid.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=percent, duration=duration, clock=clock)
+    environment.globals.update(interval=interval, plural=plural)
+    ranked, drawings = _ranked(report)
+    page = environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+        report=report,
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        large_map=sum(site.has_camera for site in report.sites) > figures.LARGE_MAP,
+        labelled_roads=len(report.roads) <= figures.LABELLED_ROADS,
+        milestones=milestones(report.rows),
+        protocols=list(dict.fromkeys(m.protocol.description for row in report.rows for m in row.metrics.values())),
+        figures={name: Markup(svg) for name, svg in (_charts(report) | drawings).items()},
+        **ranked,
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
+
+
+def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
+    """The rows worth a headline: the first, the last without re-ranking, the last with it; each once.
+
+    Chosen by their place, never by their numbers.
+    """
+    if not rows:
+        return []
+    plain = [row for row in rows if not any(metrics.reranked for metrics in row.metrics.values())]
+    reranked = [row for row in rows if row not in plain]
+    return list({id(row): row for row in (rows[0], *plain[-1:], *reranked[-1:])}.values())
+
+
+def _charts(report: Report) -> dict[str, str]:
+    out = {}
+    if report.rows and report.parts:
+        out["ladder"] = figures.ladder(report.rows, report.baselines, report.parts)
+        out["cmc"] = figures.cmc(report.rows, report.baselines, report.parts)
+    curves, unit = loss_curves(report.training or ())
+    if curves:
+        out["losses"] = figures.losses(curves, unit)
+    return out
+
+
+def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
+    """Loss terms in the lines of a metrics.jsonl, name -> (x, y), and what x counts: "step" or "epoch".
+
+    A term is any finite number whose key holds "loss". Where there are lines by step, those without are left out.
+    """
+    unit = "step" if any("step" in line for line in lines) else "epoch"
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if unit in line and "loss" in key and isinstance(value, (int, float)) and np.isfinite(value):
+                x, y = curves.setdefault(key, ([], []))
+                x.append(float(line[unit]))
+                y.append(float(value))
+    for name, (x, y) in curves.items():
+        every = -(-len(x) // LONGEST_CURVE)
+        curves[name] = x[::every], y[::every]
+    return curves, unit
+
+
+def _ranked(report: Report) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the template shows of the ranking, and the map (which can do without one)."""
+    ranked: dict[str, Any] = {"lists": {}, "trip": [], "pairs": None}
+    trip = None
+    if report.ranking is not None and len(report.ranking):
+        judged = JudgedRanking(report.ranking, _exclude(report))
+        cards = CardMaker(judged)
+        if (judged.hits >= 0).any():
+            queries = {"good": judged.good(GOOD), "bad": judged.worst(BAD)}
+            ranked["pairs"] = judged.camera_pairs()
+        else:
+            count = min(GOOD + BAD, len(report.ranking))
+            queries = {"some": np.linspace(0, len(report.ranking) - 1, count).astype(int).tolist()}
+        ranked["lists"] = {name: [cards.rank_list(query) for query in chosen] for name, chosen in queries.items()}
+        trip = best_trip(judged, report.roads)
+        ranked["trip"] = [] if trip is None else cards.sightings(trip)
+    if not any(site.has_camera for site in report.sites):
+        return ranked, {}
+    parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))
+    return ranked, {"map": figures.camera_map(report.sites, report.roads, parts, trip)}
+
+
+def _exclude(report: Report) -> Exclude:
+    """Which images the ranking's protocol removes: as the ladder's protocol of that name says, else the known one."""
+    name = report.ranking.protocol if report.ranking else ""
+    used = {m.protocol.name: m.protocol for row in report.rows for m in row.metrics.values()}
+    protocol = {**PROTOCOLS, **used}.get(name)
+    return "itself" if protocol is None else protocol.exclude

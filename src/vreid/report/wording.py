@@ -1,0 +1,47 @@
+"""Numbers and times as a reader wants them; the filters of the page's template."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+_NO_DATE_BEFORE = 1e8
+"""Times below (some three years after 1970) are seconds since a start that nobody dated."""
+
+
+def percent(share: float | None) -> str:
+    """A share as percent with one decimal, without the sign: 0.4567 -> "45.7"; "-" for None and NaN."""
+    return "\N{EN DASH}" if share is None or math.isnan(share) else f"{100 * share:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 7.25 -> "7.2 s", 95 -> "1 min 35 s", 7260 -> "2 h 1 min"."""
+    if seconds < 0:
+        return "\N{MINUS SIGN}" + duration(-seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if whole < 60:
+        return f"{whole} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(seconds: float, *, date: bool = False) -> str:
+    """A time of day in UTC, or hours since the start where the times are not dated; "" for NaN."""
+    if math.isnan(seconds):
+        return ""
+    if seconds < _NO_DATE_BEFORE:
+        return str(timedelta(seconds=round(seconds)))
+    try:
+        moment = datetime.fromtimestamp(round(seconds), UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s"
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Count and noun: (1, "query", "queries") -> "1 query"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
