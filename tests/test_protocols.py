@@ -1,4 +1,4 @@
-"""Which gallery images a protocol removes, spelled out on four pictures."""
+"""Which gallery images a protocol removes, spelled out on six pictures."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from vreid.errors import InputError
 from vreid.retrieval import AI_CITY, CROSS_CAMERA, MARKET, PROTOCOLS
 from vreid.retrieval.protocols import Exclusion, Groups
 
-QUERY = Records.of(path=["q", "u"], identity=["7", ""], camera=["c1", ""])
-#                            itself,     same vehicle+camera, other vehicle same camera, same vehicle other camera
-GALLERY = Records.of(path=["q", "a", "b", "c"], identity=["7", "7", "8", "7"], camera=["c1", "c1", "c1", "c2"])
+QUERY = Records.of(path=["q", "no camera", "no identity"], identity=["7", "7", ""], camera=["c1", "", "c1"])
+GALLERY = Records.of(
+    path=["q", "same vehicle and camera", "other vehicle", "other camera", "nothing known", "no identity either"],
+    identity=["7", "7", "8", "7", "", ""],
+    camera=["c1", "c1", "c1", "c2", "", "c1"],
+)
 
 
 @pytest.mark.parametrize(
     ("exclude", "removed"),
-    [("nothing", []), ("itself", [0]), ("same_identity_and_camera", [0, 1]), ("same_camera", [0, 1, 2])],
+    [
+        ("nothing", [[], [], []]),
+        ("itself", [[0], [], []]),
+        ("same_identity_and_camera", [[0, 1], [], []]),
+        ("same_camera", [[0, 1, 2, 5], [], [0, 1, 2, 5]]),
+    ],
 )
 def test_what_each_rule_removes(exclude, removed):
     exclusion = Exclusion(QUERY, GALLERY, exclude)
-    assert exclusion.removed(0).tolist() == removed
-    assert exclusion.removed(1).tolist() == []  # nothing is known of the second query, so nothing can be removed
+    assert [exclusion.removed(q).tolist() for q in range(3)] == removed
 
 
 def test_the_query_picture_is_removed_even_when_nothing_else_is_known_of_it():

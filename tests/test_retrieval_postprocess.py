@@ -123,6 +123,12 @@ def test_same_camera_candidates_are_removed_not_pushed_back(sides):
     assert excluded.mINP == 0
 
 
+def test_an_unknown_camera_is_nobodys_camera():
+    query, gallery = Records.of(path=["q", "r"], camera=["", "a"]), Records.of(path=["x", "y"], camera=["", "a"])
+    verified = exclude_same_camera(Distances.from_matrix([[1, 2], [3, 4]], query, gallery))
+    assert verified.matrix().tolist() == [[1, 2], [3, np.inf]]
+
+
 def test_camera_steps_without_cameras_say_so(sides):
     query, gallery = sides
     blind = with_cameras(gallery, [""] * len(gallery))

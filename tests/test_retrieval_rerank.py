@@ -25,7 +25,8 @@ def clustered(identities=9, each=8, dimensions=16, noise=0.5, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("k1", "k2", "lambda_"), [(20, 6, 0.3), (7, 2, 0.6), (6, 1, 0.0), (5, 3, 1.0), (1, 1, 0.3), (30, 6, 0.3)]
+    ("k1", "k2", "lambda_"),
+    [(20, 6, 0.3), (7, 2, 0.6), (6, 1, 0.0), (5, 3, 0.3), (9, 1, 0.0), (5, 3, 1.0), (1, 1, 0.3), (30, 6, 0.3)],
 )
 def test_equals_the_published_algorithm(k1, k2, lambda_):
     query, gallery = clustered()

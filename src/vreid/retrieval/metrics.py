@@ -201,8 +201,8 @@ def _judge(
     precision, precision_at_k, penalty = (np.full(count, np.nan) for _ in range(3))
     first_hit, relevant = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     of_identity = Groups(gallery_identity)
-    gone = gallery_identity == JUNK
-    junk = np.flatnonzero(gone)
+    gone = np.zeros(len(gallery_identity), dtype=bool)
+    junk = np.flatnonzero(gallery_identity == JUNK)
     for start, block in tiles:
         if np.isnan(block.max()):
             raise InputError(f"distances hold NaN between queries {start + 1} and {start + len(block)}; compute again.")
@@ -227,7 +227,6 @@ def _judge(
                 penalty[query] = total / ranks[-1] if len(ranks) == total else 0.0
                 first_hit[query] = ranks[0] if len(ranks) else 0
             gone[out] = False
-            gone[junk] = True
     return _summary(protocol, precision, precision_at_k, penalty, first_hit, relevant)
 
 
