@@ -1,0 +1,37 @@
+"""Recipes: a paper's experiment as a function that returns a frozen configuration. `RECIPES` is the list of names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+
+from vreid.errors import InputError
+from vreid.recipes import dmt
+from vreid.recipes.overrides import known_keys, with_overrides
+from vreid.training.config import TrainConfig
+
+__all__ = ["RECIPES", "known_keys", "recipe", "with_overrides"]
+
+RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
+    "small": dmt.small,
+    "resnet50_ibn_a": dmt.resnet50_ibn_a,
+    "resnet101_ibn_a": dmt.resnet101_ibn_a,
+    "resnet101_ibn_a_crop": dmt.resnet101_ibn_a_crop,
+    "resnext101_ibn_a": dmt.resnext101_ibn_a,
+}
+
+
+def recipe(name: str, overrides: Mapping[str, str] | None = None) -> TrainConfig:
+    """The configuration of the recipe `name`, with fields set from text.
+
+    Example:
+        >>> recipe("resnet50_ibn_a", {"transform.height": "128"}).transform.height
+        128
+
+    Raises:
+        InputError: unknown recipe or key (the nearest is named), or a value that does not fit.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0)[0]
+        raise InputError(f"There is no recipe {name!r}; did you mean {near!r}? Known: {', '.join(RECIPES)}.")
+    return with_overrides(RECIPES[name](), overrides or {})

@@ -1,0 +1,106 @@
+"""`--set key=value` on a frozen configuration: dotted keys, values read as the field's own type, no unknown key."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from vreid.errors import InputError
+
+Config = TypeVar("Config")
+
+
+def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
+    """A copy of the dataclass `config` in which some fields are set from text.
+
+    Example:
+        >>> from vreid.recipes import RECIPES
+        >>> config = with_overrides(RECIPES["small"](), {"optimiser.learning_rate": "0.002", "epochs": "3"})
+        >>> config.optimiser.learning_rate, config.epochs
+        (0.002, 3)
+
+    Raises:
+        InputError: an unknown key (the nearest known one is named) or a value that is not of the field's type.
+    """
+    for key, text in overrides.items():
+        config = _replaced(config, key, key.split("."), text, list(known_keys(config)))
+    return config
+
+
+def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:
+    """Every dotted key of a nested dataclass and its value.
+
+    Example:
+        >>> from vreid.training.schedules import StepSchedule
+        >>> known_keys(StepSchedule())["milestones"]
+        (40, 70)
+    """
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            found.update(known_keys(value, f"{prefix}{field.name}."))
+        else:
+            found[prefix + field.name] = value
+    return found
+
+
+def _replaced(config: Any, key: str, path: list[str], text: str, known: list[str]) -> Any:
+    name, *rest = path
+    hints = get_type_hints(type(config)) if is_dataclass(config) else {}
+    value = getattr(config, name, None)
+    if name not in hints or (rest != []) != is_dataclass(value):
+        # Compare with the last parts too, so that "lr" or "learning_rate" finds optimiser.learning_rate.
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        near = near or [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+        near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+        raise InputError(f"There is no setting {key!r}; did you mean {near[0]!r}?")
+    made = _replaced(value, key, rest, text, known) if rest else _parsed(text, hints[name], key)
+    return replace(config, **{name: made})
+
+
+def _parsed(text: str, hint: Any, key: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if type(None) in arguments and text.lower() in ("none", ""):
+            return None
+        for argument in arguments:
+            if argument is not type(None):
+                try:
+                    return _parsed(text, argument, key)
+                except InputError:
+                    continue
+        raise _wrong(text, key, " or ".join(_name(a) for a in arguments))
+    if origin is Literal:
+        if text not in arguments:
+            raise _wrong(text, key, " or ".join(map(str, arguments)))
+        return text
+    if origin is tuple:
+        items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
+        if len(items) != len(kinds):
+            raise _wrong(text, key, f"{len(kinds)} values with commas between them")
+        return tuple(_parsed(item, kind, key) for item, kind in zip(items, kinds, strict=True))
+    if hint is bool:
+        if text.lower() not in _BOOLEANS:
+            raise _wrong(text, key, "true or false")
+        return _BOOLEANS[text.lower()]
+    try:
+        return hint(text)
+    except (TypeError, ValueError) as error:
+        raise _wrong(text, key, _name(hint)) from error
+
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _name(hint: Any) -> str:
+    named: str = {int: "a whole number", float: "a number", str: "text", type(None): "none"}.get(hint, str(hint))
+    return named
+
+
+def _wrong(text: str, key: str, expected: str) -> InputError:
+    return InputError(f"{key}={text}: {text!r} is not {expected}.")

@@ -1,0 +1,1 @@
+"""Training, checkpoints and feature extraction. Import the modules: `vreid.training.supervised`, `.extract`."""

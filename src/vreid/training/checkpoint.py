@@ -1,0 +1,76 @@
+"""Everything a run needs to go on as if it had never stopped, as one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vreid.errors import InputError
+from vreid.models.weights import load_strict, load_weights, save_weights
+
+
+@dataclass
+class LoopState:
+    """Where training stands; the batches and their augmentation follow from seed, epoch and step alone.
+
+    Attributes:
+        epoch: the epoch that comes next or is under way, from 0.
+        step: batches of that epoch that are done.
+        total_steps: batches done since the start.
+        metrics_bytes: length of metrics.jsonl.
+        sums: running sums of this epoch's loss terms.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    metrics_bytes: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: LoopState) -> None:
+    """Write model, optimiser, random-number states and loop state, whole or not at all."""
+    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            if value is not None:
+                tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
+    tensors["random.cpu"] = torch.get_rng_state()
+    if next(model.parameters()).is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    save_weights(path, tensors, {"kind": "checkpoint", "loop": asdict(state)})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> LoopState:
+    """Put model, optimiser and random-number states back and return the loop state.
+
+    Raises:
+        InputError: not a checkpoint, damaged, or of another model.
+    """
+    tensors, facts = load_weights(path)
+    if facts.get("kind") != "checkpoint":
+        raise InputError(f"{path}: is not a checkpoint; remove it.")
+    load_strict(model, _under("model.", tensors), path)
+    moments: dict[int, dict[str, Any]] = {}
+    for name, value in _under("optimiser.", tensors).items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, held in optimiser.state.items():
+        for key, value in held.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Same memory layout as before the save: kernels may round differently on another one.
+                held[key] = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return LoopState(**facts["loop"])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

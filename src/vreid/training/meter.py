@@ -1,0 +1,75 @@
+"""Running means of loss terms, and the time they took, without waiting for the device at every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+class Meter:
+    """Means over batches since it was made; sums stay on the device until they are asked for.
+
+    Args:
+        sums: what an interrupted meter had summed (`sums()` of it).
+
+    Example:
+        >>> meter = Meter()
+        >>> meter.add({"loss": torch.tensor(2.0)}, images=8)
+        >>> meter.add({"loss": torch.tensor(4.0)}, images=8)
+        >>> meter.means()
+        {'loss': 3.0}
+    """
+
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        held = dict(sums or {})
+        self.batches = int(held.pop("batches", 0))
+        self.images = int(held.pop("images", 0))
+        self._begun = time.perf_counter() - held.pop("seconds", 0.0)
+        self._sums: dict[str, Tensor | float] = dict(held)
+
+    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
+        """One more batch."""
+        self.batches += 1
+        self.images += images
+        for name, value in terms.items():
+            # Not in place, in float32: a float64 sum is no faster on a GPU and not available on all of them.
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first batch was awaited."""
+        return time.perf_counter() - self._begun
+
+    def means(self) -> dict[str, float]:
+        """Mean of each term over the batches."""
+        return {name: float(total) / max(self.batches, 1) for name, total in self._sums.items()}
+
+    def sums(self) -> dict[str, float]:
+        """What `Meter(sums)` needs to go on."""
+        counts = {"batches": float(self.batches), "images": float(self.images), "seconds": self.seconds}
+        return {name: float(total) for name, total in self._sums.items()} | counts
+
+    def line(self) -> dict[str, float]:
+        """Means, images a second and seconds, for metrics.jsonl."""
+        means, seconds = self.means(), self.seconds  # the means first: reading them waits for the device
+        return means | {"images_per_second": round(self.images / seconds, 1), "seconds": round(seconds, 3)}
+
+
+class Pace:
+    """Seconds a step takes, told once: after the first steps, which allocate memory and choose kernels, are over."""
+
+    def __init__(self, untimed: int = 3, timed: int = 8) -> None:
+        self._untimed, self._timed = untimed, timed
+        self._steps = 0
+        self._begun = 0.0
+
+    def tick(self) -> float | None:
+        """One step is done; the mean time of a step on the one occasion that it is known, else None."""
+        self._steps += 1
+        if self._steps == self._untimed:
+            self._begun = time.perf_counter()
+        if self._steps == self._untimed + self._timed:
+            return (time.perf_counter() - self._begun) / self._timed
+        return None

@@ -1,0 +1,69 @@
+"""Optimisers and their parameter groups (learning-rate factors for biases and the classifier, weight decay)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights move; the defaults are those of DMT's CNNs.
+
+    Attributes:
+        kind: "sgd" or "adamw".
+        learning_rate: the peak; schedules multiply it.
+        momentum: of SGD, or the first beta of AdamW.
+        weight_decay: of weights.
+        vector_decay: of biases and normalisation weights.
+        bias_factor: learning rate of parameters whose name contains "bias", as a multiple.
+        classifier_factor: learning rate of the classifier, as a multiple.
+    """
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    vector_decay: float = 5e-4
+    bias_factor: float = 2.0
+    classifier_factor: float = 2.0
+
+
+def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimiserConfig) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of equal `factor` (of the learning rate) and `weight_decay`, in stable order.
+
+    A frozen parameter (the neck's bias) is in no group.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        factor = 1.0
+        if "bias" in name:
+            factor = config.bias_factor
+        if "classifier" in name:
+            factor = config.classifier_factor
+        decay = config.weight_decay if parameter.ndim > 1 else config.vector_decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": members, "factor": factor, "weight_decay": decay, "lr": config.learning_rate * factor}
+        for (factor, decay), members in groups.items()
+    ]
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser over all trainable parameters of `model`."""
+    groups = parameter_groups(model.named_parameters(), config)
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+
+
+def set_rates(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the learning rate `rate` times its factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["factor"]

@@ -1,0 +1,54 @@
+"""What a long job tells whoever started it. The library never prints: the command line draws, others may listen."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A listener: one `start`, any number of `advance` and `note`, one `finish`."""
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """The job `title` begins: `total` steps, of which `done` were done earlier (a resumed job)."""
+
+    def advance(self, steps: int, text: str = "") -> None:
+        """`steps` more are done; `text` says in short how it goes."""
+
+    def note(self, text: str) -> None:
+        """One sentence worth reading (a cost estimate, a warning)."""
+
+    def finish(self) -> None:
+        """The job is over."""
+
+
+class Silence:
+    """The listener who does not care."""
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int, text: str = "") -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "8 s", "2 min 40 s", "3 h 5 min".
+
+    Example:
+        >>> duration(160)
+        '2 min 40 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

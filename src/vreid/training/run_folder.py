@@ -1,0 +1,167 @@
+"""The folder of a training run: what was asked, on what, by what, how it went, and where it stands.
+
+    RUN/config.json          the resolved configuration
+    RUN/data.json            fingerprint and counts of the training images
+    RUN/environment.json     versions, revision, device, threads, number type
+    RUN/metrics.jsonl        one line every few steps and one an epoch
+    RUN/checkpoints/         the last two, named by their step
+    RUN/model.safetensors    the trained model; its presence says that the run is complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+import vreid
+from vreid.errors import InputError
+from vreid.files import read_json, write_json
+from vreid.training.progress import Progress
+
+KEPT_CHECKPOINTS = 2
+
+
+class RunFolder:
+    """One run's folder, new or resumed.
+
+    Args:
+        path: the folder; made if absent.
+        config, data: plain values of config.json and data.json; a resumed run must have equal ones.
+        resume: continue what lies there (or start, if nothing does); without it the folder must be empty.
+
+    Raises:
+        InputError: the folder holds something and `resume` is off, or it holds another run than the one asked for.
+    """
+
+    def __init__(self, path: Path | str, *, config: dict[str, Any], data: dict[str, Any], resume: bool) -> None:
+        self.path = Path(path)
+        self.model = self.path / "model.safetensors"
+        self.checkpoints = self.path / "checkpoints"
+        started = (self.path / "config.json").exists()
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file; name a folder for the run.")
+        if not resume and self.path.exists() and any(self.path.iterdir()):
+            raise InputError(f"{self.path}: is not empty; name another folder, or resume the run that lies there.")
+        if started:
+            self._require_equal("config.json", config)
+            self._require_equal("data.json", data)
+        elif self.path.exists() and {entry.name for entry in self.path.glob("[!.]*")} - {"data.json"}:
+            # A run killed right at its start has data.json only (or a hidden, half-written file).
+            raise InputError(f"{self.path}: holds no run (no config.json); name the folder of a run.")
+        if not started:
+            write_json(self.path / "data.json", data)
+            write_json(self.path / "config.json", config)
+        self._metrics: IO[bytes] | None = None
+
+    def _require_equal(self, name: str, asked: dict[str, Any]) -> None:
+        stored = read_json(self.path / name)
+        differences = sorted(_differences(stored, asked))
+        if differences:
+            key, before, now = differences[0]
+            more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+            raise InputError(
+                f"{self.path / name}: the run has {key} = {before} but {now} is asked for{more}; "
+                "resume it as it was started, or start another run."
+            )
+
+    def environment(self, current: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """The environment the run was started in (`current` if it starts now); differences are noted.
+
+        The number type stays that of the start: the caller obeys what is returned.
+        """
+        file = self.path / "environment.json"
+        if not file.exists():
+            write_json(file, current)
+            return current
+        stored: dict[str, Any] = read_json(file)
+        changed = [
+            f"{key} {stored.get(key)} -> {value}"
+            for key, value in current.items()
+            if key != "precision" and stored.get(key) != value
+        ]
+        if changed:
+            progress.note(f"Resumed elsewhere ({', '.join(changed)}): the weights will not be equal to the last bit.")
+        return stored
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if self._metrics is None:
+            self._metrics = open(self.path / "metrics.jsonl", "ab")  # noqa: SIM115 (open for the whole run)
+        self._metrics.write(json.dumps(line).encode() + b"\n")
+        self._metrics.flush()
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics.jsonl so far: a checkpoint remembers them, so that a resumed run repeats no line."""
+        file = self.path / "metrics.jsonl"
+        return file.stat().st_size if file.exists() else 0
+
+    def cut_metrics(self, size: int) -> None:
+        """Forget the lines that were written after a checkpoint."""
+        file = self.path / "metrics.jsonl"
+        if file.exists() and file.stat().st_size > size:
+            os.truncate(file, size)
+
+    def close(self) -> None:
+        """Close metrics.jsonl."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after `step` steps lies."""
+        return self.checkpoints / f"step-{step:08d}.safetensors"
+
+    def checkpoint_paths(self) -> list[Path]:
+        """Existing checkpoints, newest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
+
+    def prune_checkpoints(self) -> None:
+        """Remove all but the newest two (the last but one survives a disk that loses the last)."""
+        for old in self.checkpoint_paths()[KEPT_CHECKPOINTS:]:
+            old.unlink(missing_ok=True)
+        for partial in self.checkpoints.glob(".*.partial"):  # left by a killed process
+            partial.unlink(missing_ok=True)
+
+
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """What the weights' last bits depend on besides configuration and data."""
+    return {
+        "vreid": vreid.__version__,
+        "revision": revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+    }
+
+
+def revision() -> str | None:
+    """git revision of the source tree vreid runs from, with "+" when files differ from it; None if installed."""
+    root = Path(vreid.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10)
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0].stdout.strip() + ("+" if answers[1].stdout.strip() else "")
+
+
+def _differences(stored: Any, asked: Any, key: str = "") -> list[tuple[str, str, str]]:
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        found = []
+        for name in {*stored, *asked}:
+            found += _differences(stored.get(name), asked.get(name), f"{key}.{name}" if key else name)
+        return found
+    return [] if stored == asked else [(key, json.dumps(stored), json.dumps(asked))]

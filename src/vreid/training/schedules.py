@@ -1,0 +1,61 @@
+"""Learning-rate schedules: pure functions of how far training is, so that a resumed run needs no schedule state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """Linear warm-up, then a factor `decay` at each milestone; changes once an epoch. DMT's CNN schedule.
+
+    In epoch e = 1, 2, ... the peak rate is multiplied by decay^(milestones <= e) and, while e < warmup_epochs, by
+    warmup_factor (1 - e / warmup_epochs) + e / warmup_epochs.
+
+    Example:
+        >>> [StepSchedule().rate(0.01, epoch - 1, epochs=80) for epoch in (1, 10, 40)]
+        [0.00109, 0.01, 0.001]
+    """
+
+    kind: Literal["steps"] = "steps"
+    milestones: tuple[int, ...] = (40, 70)
+    decay: float = 0.1
+    warmup_epochs: int = 10
+    warmup_factor: float = 0.01
+
+    def rate(self, peak: float, time: float, epochs: int) -> float:
+        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        epoch = int(time) + 1
+        factor = math.prod(self.decay for milestone in self.milestones if epoch >= milestone)
+        if epoch < self.warmup_epochs:
+            done = epoch / self.warmup_epochs
+            factor *= self.warmup_factor * (1 - done) + done
+        return peak * factor
+
+
+@dataclass(frozen=True)
+class CosineSchedule:
+    """Linear warm-up, then half a cosine down to `final_factor`; changes with every step. For short runs.
+
+    Example:
+        >>> schedule = CosineSchedule(warmup_epochs=0.0, final_factor=0.0)
+        >>> [round(schedule.rate(1.0, time, epochs=10), 3) for time in (0, 5, 10)]
+        [1.0, 0.5, 0.0]
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_epochs: float = 1.0
+    warmup_factor: float = 0.1
+    final_factor: float = 0.01
+
+    def rate(self, peak: float, time: float, epochs: int) -> float:
+        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        if time < self.warmup_epochs:
+            return peak * (self.warmup_factor + (1 - self.warmup_factor) * time / self.warmup_epochs)
+        done = min((time - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9), 1.0)
+        return peak * (self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+Schedule = StepSchedule | CosineSchedule

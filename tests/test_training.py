@@ -1,0 +1,379 @@
+"""The training loop: it learns, survives kill -9 to the last bit, refuses what does not fit, and says what it saw."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vreid.data.augment import TrainTransform
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import read_json
+from vreid.models import ModelConfig, build, load_weights
+from vreid.recipes import RECIPES, known_keys, recipe
+from vreid.training.config import LossConfig, TrainConfig
+from vreid.training.meter import Meter
+from vreid.training.optimiser import OptimiserConfig
+from vreid.training.progress import Silence, duration
+from vreid.training.run_folder import RunFolder
+from vreid.training.schedules import CosineSchedule, StepSchedule
+from vreid.training.supervised import train
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a shared machine make tiny networks a hundred times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """8 identities x 4 noisy pictures of two colours each, one junk and one unknown."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths, identities = [], []
+    for identity in range(8):
+        top, bottom = rng.integers(0, 256, (2, 3))
+        for shot in range(4):
+            picture = np.empty((32, 32, 3))
+            picture[:16], picture[16:] = top, bottom
+            picture = np.clip(picture + rng.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+            paths.append(folder / f"{identity}_{shot}.png")
+            identities.append(f"v{identity}")
+            Image.fromarray(picture).save(paths[-1])
+    return Records.of(path=[*paths, paths[0], paths[1]], image_key=range(34), identity=[*identities, "junk", ""])
+
+
+@pytest.fixture
+def tiny() -> TrainConfig:
+    return TrainConfig(
+        recipe="tiny",
+        model=ModelConfig(backbone="resnet10_ibn_a_tiny"),
+        num_identities=4,
+        num_instances=2,
+        epochs=3,
+        transform=TrainTransform(height=32, width=32, pad=2),
+        optimiser=OptimiserConfig(kind="adamw", learning_rate=3e-3, bias_factor=1.0, classifier_factor=1.0),
+        schedule=CosineSchedule(warmup_epochs=0.5),
+        precision="float32",
+    )
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return load_file(model)
+
+
+def assert_bit_equal(left: Path, right: Path) -> None:
+    a, b = weights(left), weights(right)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_loss_falls_by_ninety_percent_on_sixteen_images(
+    records: Records, tiny: TrainConfig, tmp_path: Path, optimiser: str
+) -> None:
+    sgd = OptimiserConfig(learning_rate=0.05)
+    config = replace(
+        tiny,
+        epochs=80,
+        num_identities=4,
+        num_instances=4,
+        transform=TrainTransform(height=32, width=32, pad=0, flip=0.0, erase=0.0),
+        optimiser=tiny.optimiser if optimiser == "adamw" else sgd,
+        schedule=StepSchedule(milestones=(70,), warmup_epochs=4),
+    )
+    sixteen = records[:16]
+    train(config, sixteen, out=tmp_path / "run", log_steps=1)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "step"]
+    assert np.mean(losses[-3:]) < 0.1 * losses[0]
+    last = lines[-1]
+    assert last["loss"] == pytest.approx(last["identity"] + last["triplet"], rel=1e-5)
+
+
+def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    seen: list[str] = []
+
+    class Listener(Silence):
+        def start(self, title: str, total: int, done: int = 0) -> None:
+            seen.append(f"start {title} {total} {done}")
+
+        def advance(self, steps: int, text: str = "") -> None:
+            seen.append(f"advance {steps}")
+
+        def note(self, text: str) -> None:
+            seen.append(text)
+
+    config = replace(tiny, epochs=4)
+    model = train(config, records, out=run, fingerprint="abc", log_steps=2, progress=Listener())
+    assert model == run / "model.safetensors"
+    assert read_json(run / "config.json") == config.as_dict()
+    assert read_json(run / "data.json") == {"fingerprint": "abc", "images": 32, "identities": 8}  # no junk, no unknown
+    environment = read_json(run / "environment.json")
+    assert environment["torch"] == torch.__version__ and environment["precision"] == "float32"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if line["event"] == "epoch"]
+    steps = [line for line in lines if line["event"] == "step"]
+    assert [line["epoch"] for line in epochs] == [1, 2, 3, 4]
+    assert sum(int(text.split()[1]) for text in seen if text.startswith("advance")) == epochs[-1]["step"]
+    assert {"loss", "identity", "triplet", "learning_rate", "images_per_second", "seconds"} <= steps[0].keys()
+    assert len(list((run / "checkpoints").iterdir())) == 2
+    assert seen[0] == f"start train tiny {4 * epochs[0]['step']} 0"
+    assert sum(text.startswith("about ") and "4 epochs of" in text for text in seen) == 1
+    state, facts = load_weights(model)
+    assert facts["model"]["backbone"] == "resnet10_ibn_a_tiny" and facts["transform"]["height"] == 32
+    assert state["classifier.weight"].shape == (8, 64)
+    assert bool((state["neck.bias"] == 0).all())
+
+
+def test_the_same_seed_gives_the_same_bits_for_any_number_of_workers(
+    records: Records, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny, epochs=2)
+    first = train(config, records, out=tmp_path / "a", workers=0)
+    assert_bit_equal(first, train(config, records, out=tmp_path / "b", workers=2))
+    other = weights(train(replace(config, seed=5), records, out=tmp_path / "c"))
+    assert not torch.equal(other["classifier.weight"], weights(first)["classifier.weight"])
+
+
+KILLED = """
+import pickle, sys
+from pathlib import Path
+from vreid.training.supervised import train
+config, records = pickle.loads(Path(sys.argv[1]).read_bytes())
+train(config, records, out=sys.argv[2], resume=True, checkpoint_steps=3, log_steps=1)
+"""
+
+
+@pytest.mark.parametrize(("kind", "precision", "kills"), [("adamw", "float32", 2), ("sgd", "bfloat16", 1)])
+def test_kill_minus_nine_and_resume_end_in_the_same_bits(
+    records: Records, tiny: TrainConfig, tmp_path: Path, kind: str, precision: str, kills: int
+) -> None:
+    """Subprocesses are killed, each after a random number of metric lines; then the run is resumed here."""
+    optimiser = tiny.optimiser if kind == "adamw" else OptimiserConfig(learning_rate=0.02)
+    config = replace(tiny, epochs=8, optimiser=optimiser, precision=precision, clip_norm=1.0)  # type: ignore[arg-type]
+    whole = train(config, records, out=tmp_path / "whole", log_steps=1)
+    job, run = tmp_path / "job", tmp_path / "run"
+    job.write_bytes(pickle.dumps((config, records)))
+    metrics = run / "metrics.jsonl"
+    rng = random.Random(f"{kind} {precision}")
+    for _ in range(kills):
+        lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        target = lines + rng.randint(2, 12)
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(job), str(run)],
+            env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+        )
+        while child.poll() is None and lines < target:
+            lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        assert not (run / "model.safetensors").exists()
+    train(config, records, out=run, resume=True, checkpoint_steps=3, log_steps=1)
+    assert_bit_equal(whole, run / "model.safetensors")
+    finished = [[json.loads(line) for line in path.read_text().splitlines()]
+                for path in (metrics, tmp_path / "whole/metrics.jsonl")]  # fmt: skip
+    for one, other in zip(*finished, strict=True):  # no line lost, none twice
+        assert (one["event"], one["step"]) == (other["event"], other["step"])
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+
+
+def test_resume_goes_back_one_checkpoint_when_the_last_is_damaged(
+    records: Records, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    whole = train(tiny, records, out=run)
+    kept = tmp_path / "kept.safetensors"
+    whole.rename(kept)
+    last = max((run / "checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:1000])
+    notes: list[str] = []
+
+    class Listener(Silence):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    train(tiny, records, out=run, resume=True, progress=Listener())
+    assert_bit_equal(kept, run / "model.safetensors")
+    assert "not a whole safetensors file" in notes[0] and notes[1].startswith("Resumed after")
+
+
+def test_a_complete_run_is_left_as_it_is(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    config = replace(tiny, epochs=1)
+    model = train(config, records, out=tmp_path / "run")
+    before = model.stat().st_mtime_ns
+    assert train(config, records, out=tmp_path / "run", resume=True) == model
+    assert model.stat().st_mtime_ns == before
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    config, run = replace(tiny, epochs=1), tmp_path / "run"
+    train(config, records, out=run, fingerprint="abc")
+    with pytest.raises(InputError, match="is not empty; name another folder, or resume"):
+        train(config, records, out=run)
+    with pytest.raises(InputError, match=r"optimiser.learning_rate = 0.003 but 0.1 is asked for"):
+        rate = replace(config, optimiser=replace(config.optimiser, learning_rate=0.1))
+        train(rate, records, out=run, fingerprint="abc", resume=True)
+    with pytest.raises(InputError, match='fingerprint = "abc" but "def" is asked for'):
+        train(config, records, out=run, fingerprint="def", resume=True)
+    with pytest.raises(InputError, match="holds no run"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/photo.jpg").touch()
+        train(config, records, out=tmp_path / "other", resume=True)
+    with pytest.raises(InputError, match="is a file"):
+        train(config, records, out=tmp_path / "other/photo.jpg")
+    with pytest.raises(InputError, match="no training image with a known identity"):
+        train(config, records[32:], out=tmp_path / "none")
+    with pytest.raises(InputError, match="lower num_identities"):
+        train(replace(config, num_identities=9), records, out=tmp_path / "many")
+    assert not (tmp_path / "many").exists()
+
+
+def test_a_run_killed_before_its_first_step_starts_again(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    config = replace(tiny, epochs=1)
+    whole = train(config, records, out=tmp_path / "whole")
+    for leftovers in ([], ["data.json"], ["data.json", "config.json"]):
+        run = tmp_path / f"run{len(leftovers)}"
+        run.mkdir()
+        (run / ".data.json.1.partial").write_text("{")
+        for name in leftovers:
+            (run / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+        assert_bit_equal(whole, train(config, records, out=run, resume=True))
+
+
+def test_the_nan_guard_says_what_it_saw(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    wild = replace(tiny, optimiser=OptimiserConfig(learning_rate=1e30), schedule=StepSchedule(warmup_epochs=0))
+    with pytest.raises(InputError) as caught:
+        train(wild, records, out=tmp_path / "run")
+    text = str(caught.value)
+    for part in ("not finite in epoch 1 after", "identity", "learning rate 1e+30", "lower optimiser.learning_rate"):
+        assert part in text
+    assert not list((tmp_path / "run").glob("checkpoints/*"))  # nothing poisoned was kept
+
+
+def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+    from vreid.training.checkpoint import load_checkpoint, save_checkpoint
+    from vreid.training.optimiser import build_optimiser
+    from vreid.training.supervised import LoopState
+
+    model = build("resnet10_ibn_a_tiny", 3)
+    save_checkpoint(tmp_path / "c.safetensors", model, build_optimiser(model, tiny.optimiser), LoopState())
+    other = build("resnet10_ibn_a_tiny", 4)
+    with pytest.raises(InputError, match="of another shape \\(classifier.weight"):
+        load_checkpoint(tmp_path / "c.safetensors", other, build_optimiser(other, tiny.optimiser))
+
+
+def test_recipes_are_the_papers() -> None:
+    base = RECIPES["resnet50_ibn_a"]()
+    assert (base.num_identities, base.num_instances, base.epochs, base.seed) == (12, 8, 80, 1234)
+    assert (base.transform.height, base.transform.width, base.transform.interpolation) == (256, 256, "bicubic")
+    assert (base.transform.pad, base.transform.flip, base.transform.erase) == (10, 0.5, 0.5)
+    assert base.losses == LossConfig(1.0, 0.0, 1.0, "soft", False, 0.0)
+    assert base.optimiser == OptimiserConfig("sgd", 0.01, 0.9, 5e-4, 5e-4, 2.0, 2.0)
+    assert base.schedule == StepSchedule("steps", (40, 70), 0.1, 10, 0.01)
+    for name in ("resnet101_ibn_a", "resnet101_ibn_a_crop", "resnext101_ibn_a"):
+        assert RECIPES[name]().transform.height == 384 and RECIPES[name]().epochs == 80
+    assert RECIPES["resnext101_ibn_a"]().optimiser.classifier_factor == 1.0
+    assert RECIPES["resnet101_ibn_a_crop"]().transform.resized_crop
+    assert all(make().recipe == name for name, make in RECIPES.items())
+
+
+def test_overrides_read_values_as_the_fields_type() -> None:
+    config = recipe(
+        "resnet50_ibn_a",
+        {
+            "optimiser.learning_rate": "1e-3",
+            "epochs": "3",
+            "schedule.milestones": "1, 2",
+            "clip_norm": "5",
+            "losses.triplet_squared": "true",
+            "transform.mean": ".5,.5,.5",
+            "precision": "bfloat16",
+            "model.weights": "net.pth",
+        },
+    )
+    assert (config.optimiser.learning_rate, config.epochs, config.clip_norm) == (1e-3, 3, 5.0)
+    assert config.schedule == StepSchedule(milestones=(1, 2))
+    assert config.losses.triplet_squared is True and config.transform.mean == (0.5, 0.5, 0.5)
+    assert config.precision == "bfloat16" and config.model.weights == "net.pth"
+    assert recipe("small", {"clip_norm": "none"}).clip_norm is None
+    assert recipe("small") == RECIPES["small"]()
+    assert known_keys(config)["optimiser.momentum"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("optimizer.learning_rate", "1", "did you mean 'optimiser.learning_rate'"),
+        ("learning_rate", "1", "did you mean 'optimiser.learning_rate'"),
+        ("epoch", "1", "did you mean 'epochs'"),
+        ("epochs.more", "1", "did you mean 'epochs'"),
+        ("optimiser", "sgd", "There is no setting 'optimiser'"),
+        ("epochs", "three", "'three' is not a whole number"),
+        ("epochs", "0", "at least 1"),
+        ("precision", "float8", "not auto or float32 or bfloat16"),
+        ("losses.triplet_squared", "maybe", "not true or false"),
+        ("transform.mean", "1,2", "not 3 values"),
+        ("optimiser.learning_rate", "nan", "give a positive number"),
+        ("optimiser.learning_rate", "-1", "positive"),
+        ("clip_norm", "big", "not a number or none"),
+        ("num_identities", "1", "2 or more"),
+    ],
+)
+def test_wrong_overrides_are_refused(key: str, value: str, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        recipe("small", {key: value})
+    assert sentence in str(caught.value)
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'resnet50_ibn_a'"):
+        recipe("resnet50")
+
+
+def test_meter_goes_on_where_it_was_interrupted() -> None:
+    first, whole = Meter(), Meter()
+    for value in (1.0, 2.0):
+        first.add({"loss": torch.tensor(value)}, 4)
+        whole.add({"loss": torch.tensor(value)}, 4)
+    second = Meter(first.sums())
+    for each in (second, whole):
+        each.add({"loss": torch.tensor(6.0)}, 4)
+    assert second.means() == whole.means() == {"loss": 3.0}
+    assert second.images == 12
+
+
+def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
+    run.checkpoints.mkdir()
+    for step in (5, 20, 100):
+        run.checkpoint_path(step).touch()
+    (run.checkpoints / ".step-00000101.safetensors.9.partial").touch()
+    run.prune_checkpoints()
+    assert [path.name for path in run.checkpoint_paths()] == ["step-00000100.safetensors", "step-00000020.safetensors"]
+    assert len(list(run.checkpoints.iterdir())) == 2
+
+
+def test_durations_in_words() -> None:
+    assert [duration(s) for s in (0.4, 59.6, 160, 3600, 11100)] == ["0 s", "1 min", "2 min 40 s", "1 h", "3 h 5 min"]
