@@ -131,7 +131,7 @@ def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int
     ]
     if not wrong:
         return []
-    return [f"{len(wrong):,} Items contradict the vehicle or camera in the file's name, which counts; first {wrong[0]}."]
+    return [f"{len(wrong):,} Items contradict the vehicle or camera in the file name, which counts; first {wrong[0]}."]
 
 
 def _attributes(
