@@ -17,14 +17,14 @@ from vreid.simulator.surroundings import surroundings_of
 
 Float = NDArray[np.float32]
 TILE = 64  # pixels along a side
-UP = np.array([[0, 0, 1]], np.float32)
+UP = np.array([[0], [0], [1]], np.float32)
 
 
 @dataclass(frozen=True)
 class _Tile:
     """TILE x TILE pixels of the backdrop."""
 
-    layers: NDArray[np.float16]  # (TILE, TILE, 7): ground albedo (haze and cover applied), fixed light, open sun
+    layers: NDArray[np.float16]  # (7, TILE, TILE): ground albedo (haze and cover applied), fixed light, open sun
     nearness: Float | None  # (TILE * FINE, TILE * FINE) of static things, None where there are none
 
 
@@ -49,34 +49,33 @@ class Backdrop:
         return out.ravel()
 
     def light(self, window: Window, placed: Sequence[Placed], shadow: DepthMap | None, *, lamps: float = 0.0) -> Float:
-        """Return the (H, W, 3) linear light of the backdrop under the shadows and lamps of vehicles."""
-        layers = np.empty((window.height, window.width, 7), np.float32)
+        """Return the (3, H, W) linear light of the backdrop under the shadows and lamps of vehicles."""
+        layers = np.empty((7, window.height, window.width), np.float32)
         for tile, inner, outer in self._cover(window):
-            layers[outer] = tile.layers[inner]
-        layers = layers.reshape(-1, 7)
+            layers[:, *outer] = tile.layers[:, *inner]
+        layers = layers.reshape(7, -1)
         points = self.ground_points(window)
-        open_sky, lamp_light = np.ones(len(points), np.float32), np.zeros(len(points), np.float32)
+        open_sky, lamp_light = np.ones(points.shape[1], np.float32), np.zeros(points.shape[1], np.float32)
         for item in placed:
             along, across = _local(item, points)
             open_sky *= _contact(item, along, across)
             if lamps:
-                front = along - item.vehicle.size[0] / 2
-                lamp_light += np.exp(-(((front - 3.5) / 3.0) ** 2) - (across / 1.3) ** 2) * (front > 0)
-        sunny = layers[:, 6] if shadow is None else layers[:, 6] * shadow.lit(points, 0.03)
+                front = along - np.float32(item.vehicle.size[0] / 2)
+                pool = np.exp(-(((front - 3.5) / 3.0) ** 2) - (across / 1.3) ** 2)
+                lamp_light += np.where(front > 0, pool, 0)
+        sunny = layers[6] if shadow is None else layers[6] * shadow.lit(points, 0.03)
         environment = self._environment
         direct = environment.sun_colour * max(float(environment.sun_direction[2]), 0)
-        received = open_sky[:, None] * environment.irradiance(UP) + sunny[:, None] * direct
+        received = open_sky * environment.irradiance(UP) + sunny * direct[:, None]
         if lamps:
-            received += lamp_light[:, None] * np.array([0.9, 0.86, 0.76], np.float32) * np.float32(lamps)
-        light: Float = layers[:, 3:6] + layers[:, :3] * received
-        return light.reshape(window.height, window.width, 3)
+            received += lamp_light * np.array([[0.9], [0.86], [0.76]], np.float32) * np.float32(lamps)
+        light: Float = layers[3:6] + layers[:3] * received
+        return light.reshape(3, window.height, window.width)
 
     def ground_points(self, window: Window) -> Float:
-        """Return (H * W, 3): where the pixels' rays meet the ground (far away for pixels above the horizon)."""
-        row, column = np.divmod(np.arange(window.width * window.height, dtype=np.int32), np.int32(window.width))
-        rays = window.rays(self._pinhole, column + np.float32(0.5), row + np.float32(0.5))
-        depth = -self._pinhole.position[2] / np.minimum(rays[:, 2], np.float32(-1e-3))
-        return self._pinhole.position + rays * depth[:, None]
+        """Return (3, H * W): where the pixels' rays meet the ground (far away for pixels above the horizon)."""
+        rays = _pixel_rays(self._pinhole, window)
+        return self._pinhole.position[:, None] - rays * (self._pinhole.position[2] / np.minimum(rays[2], np.float32(-1e-3)))
 
     def _cover(self, window: Window) -> list[tuple[_Tile, tuple[slice, slice], tuple[slice, slice]]]:
         """Return the tiles of a window, each with the part used and the part of the window it fills."""
@@ -95,18 +94,16 @@ class Backdrop:
 
     def _make(self, window: Window) -> _Tile:
         environment, pinhole = self._environment, self._pinhole
+        rays = _pixel_rays(pinhole, window)
+        down = rays[2] < -1e-3
         points = self.ground_points(window)
-        rays = points - pinhole.position
-        distance = np.sqrt(np.einsum("nk,nk->n", rays, rays))
-        row = np.arange(TILE * TILE, dtype=np.int32) // TILE
-        column = np.arange(TILE * TILE, dtype=np.int32) % TILE
-        true_rays = window.rays(pinhole, column + np.float32(0.5), row + np.float32(0.5))
-        down = true_rays[:, 2] < -1e-3
-        footprint = distance / np.float32(pinhole.focal * window.scale) * 1.4
-        clear = (np.exp(-distance / 260) * down).astype(np.float32)[:, None]
-        albedo = self._ground.albedo(points[:, 0], points[:, 1], footprint) * clear
-        unit = true_rays / np.linalg.norm(true_rays, axis=1, keepdims=True)
-        beyond = np.where(down[:, None], environment.horizon_colour, environment.seen(unit, sharp=False)) * (1 - clear)
+        away = points - pinhole.position[:, None]
+        distance = np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
+        footprint = distance * np.float32(1.4 / (pinhole.focal * window.scale))
+        clear = np.where(down, np.exp(distance * np.float32(-1 / 260)), 0)
+        ground = self._ground.albedo(points[0], points[1], footprint) * clear
+        sky = environment.seen(rays / np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2), 1.0)
+        fixed = np.where(down, environment.horizon_colour[:, None], sky) * (1 - clear)
         sunny = self._ground.sunlight(points, environment.sun_direction)
 
         samples = self._projected.copy()
@@ -117,25 +114,30 @@ class Backdrop:
         if len(found):
             row, column = np.divmod(found.sample, np.int32(TILE * FINE))
             half = np.float32(0.5)
-            sample_rays = window.rays(pinhole, (column + half) / np.float32(FINE), (row + half) / np.float32(FINE))
-            at = pinhole.position + sample_rays / found.nearness[:, None]
-            sample_rays /= np.linalg.norm(sample_rays, axis=1, keepdims=True)
-            colour = self._static.shade(found.face, at, sample_rays, environment)
+            rays = window.rays(pinhole, (column + half) / np.float32(FINE), (row + half) / np.float32(FINE))
+            at = pinhole.position[:, None] + rays / found.nearness
+            rays /= np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2)
+            colour = self._static.shade(found.face, at, rays, environment)
             pixel = row // FINE * TILE + column // FINE
-            cover = np.bincount(pixel, minlength=TILE * TILE).astype(np.float32)[:, None] / FINE**2
-            painted = np.stack([np.bincount(pixel, colour[:, k], TILE * TILE) for k in range(3)], 1) / FINE**2
-            albedo, beyond = albedo * (1 - cover), beyond * (1 - cover) + painted
+            cover = np.bincount(pixel, minlength=TILE * TILE) / FINE**2
+            painted = np.stack([np.bincount(pixel, colour[k], TILE * TILE) for k in range(3)]) / FINE**2
+            ground, fixed = ground * (1 - cover), fixed * (1 - cover) + painted
             flat = np.zeros(TILE * FINE * TILE * FINE, np.float32)
             flat[found.sample] = found.nearness
             nearness = flat.reshape(TILE * FINE, TILE * FINE)
-        layers = np.concatenate([albedo, beyond, sunny[:, None]], axis=1).astype(np.float16)
-        return _Tile(layers.reshape(TILE, TILE, 7), nearness)
+        layers = np.concatenate([ground, fixed, sunny[None]]).astype(np.float16)
+        return _Tile(layers.reshape(7, TILE, TILE), nearness)
 
 
-def _local(placed: Placed, points: Float) -> tuple[Float, Float]:
+def _pixel_rays(pinhole: Pinhole, window: Window) -> Float:
+    row, column = np.divmod(np.arange(window.width * window.height, dtype=np.int32), np.int32(window.width))
+    return window.rays(pinhole, column + np.float32(0.5), row + np.float32(0.5))
+
+
+def _local(placed: Placed, points_3N: Float) -> tuple[Float, Float]:
     """Return metres ahead of and to the left of a vehicle's middle."""
     cos, sin = np.float32(np.cos(placed.heading)), np.float32(np.sin(placed.heading))
-    dx, dy = points[:, 0] - np.float32(placed.x), points[:, 1] - np.float32(placed.y)
+    dx, dy = points_3N[0] - np.float32(placed.x), points_3N[1] - np.float32(placed.y)
     return dx * cos + dy * sin, dy * cos - dx * sin
 
 

@@ -121,7 +121,6 @@ class Road:
             sign = math.copysign(1.0, radius)
             angle = np.arctan2(along * sign, (radius - left) * sign)
             left = radius - sign * np.hypot(along, radius - left)
-            along = angle * radius * sign * sign
             along = angle * abs(radius)
         return along.astype(np.float32), left.astype(np.float32)
 
@@ -202,11 +201,10 @@ class Pinhole:
         return np.concatenate([pixels, nearness[:, None]], axis=1)
 
     def rays(self, x: Float, y: Float) -> Float:
-        """Return (N, 3) directions through pixels, scaled to unit depth (not unit length)."""
+        """Return (3, N) directions through pixels, scaled to unit depth (not unit length)."""
         a, b = (x - self.centre[0]) / np.float32(self.focal), (y - self.centre[1]) / np.float32(self.focal)
         right, down, forward = self.axes
-        rays: Float = a[:, None] * right + b[:, None] * down + forward
-        return rays
+        return np.stack([a * right[k] + b * down[k] + forward[k] for k in range(3)])
 
 
 def _sample_sensor(rng: np.random.Generator, scenario: Scenario) -> Sensor:
@@ -217,15 +215,15 @@ def _sample_sensor(rng: np.random.Generator, scenario: Scenario) -> Sensor:
         gains = gains * cast**scenario.cast
         bend = np.exp(rng.normal(0, 0.05 + 0.08 * scenario.cast, 3))
     return Sensor(
-        exposure=float(rng.uniform(0.85, 1.3) * scenario.exposure),
+        exposure=float(rng.uniform(1.05, 1.55) * scenario.exposure),
         balance=(float(gains[0]), float(gains[1]), float(gains[2])),
         bend=(float(bend[0]), float(bend[1]), float(bend[2])),
         gamma=float(rng.uniform(1.95, 2.4)),
-        contrast=float(rng.uniform(0.85, 1.2)),
-        saturation=float(rng.uniform(0.7, 1.2)),
+        contrast=float(rng.uniform(0.95, 1.25)),
+        saturation=float(rng.uniform(0.75, 1.25)),
         blur=float(rng.choice([0.35, 0.5, 0.7, 0.95])),
         noise=float(rng.uniform(0.003, 0.014) * scenario.noise),
-        haze=float(rng.choice([0.0, rng.uniform(0, 0.16)])),
+        haze=float(rng.choice([0.0, rng.uniform(0, 0.12)])),
         sharpen=float(rng.choice([0.0, 0.5, 1.0])),
     )
 
@@ -250,26 +248,41 @@ def _visible_part(lane: Lane, pinhole: Pinhole, frame: tuple[int, int], nearest:
 
 def _lanes_of(rng: np.random.Generator, road: Road, side: Road | None) -> list[Lane]:
     """Return the lanes of a road (right-hand traffic) and, with a side road, a turn into it."""
-    lanes = []
     both_ways = rng.random() < 0.6 and road.lanes > 1
+    lanes, forward = [], []
     for index in range(road.lanes):
         left = (index + 0.5) * road.lane_width - road.half_width
-        lanes.append(road.lane(left, forwards=not both_ways or index < road.lanes / 2, reach=60))
-    if side is not None and abs(road.curvature) < 1e-6:
-        radius = rng.uniform(6.5, 11.0)
-        turn = (side.heading - road.heading + math.pi) % (2 * math.pi) - math.pi
-        sign = math.copysign(1.0, turn)
-        tangent = radius * abs(math.tan(turn / 2))
-        left = lanes[0 if sign < 0 else road.lanes // 2]  # a straight lane to leave from
-        start = left if abs(math.remainder(left.heading - road.heading, 2 * math.pi)) < 1 else lanes[0]
-        along, offset = road.coordinates(np.array([side.x]), np.array([side.y]))
-        lane_left = float(road.coordinates(np.array([start.x]), np.array([start.y]))[1][0])
-        exit_left = -sign * 0 - side.lane_width / 2
-        reach = 60 + float(along[0]) - tangent - (lane_left - float(offset[0])) / math.tan(turn) * 0
-        reach += (lane_left / math.tan(turn) - exit_left / math.sin(turn)) * 1.0
-        if reach > 10:
-            lanes.append(replace(start, pieces=((reach, 0.0), (abs(turn) * radius, sign / radius), (45.0, 0.0))))
+        forwards = not both_ways or index < road.lanes / 2
+        lanes.append(road.lane(left, forwards=forwards, reach=60))
+        forward += [lanes[-1]] if forwards else []
+    if side is not None:
+        turn = math.remainder(side.heading - road.heading, 2 * math.pi)
+        turning = _turn(forward[0 if turn < 0 else -1], side.lane(-side.lane_width / 2, forwards=True, reach=60),
+                        float(rng.uniform(6.5, 11.0)))  # fmt: skip
+        lanes += [turning] if turning is not None else []
     return lanes
+
+
+def _turn(start: Lane, end: Lane, radius: float) -> Lane | None:
+    """Return the lane that leaves one straight lane for another along an arc, None where they do not cross in time."""
+    turn = math.remainder(end.heading - start.heading, 2 * math.pi)
+    dx, dy = end.x - start.x, end.y - start.y
+    crossing = (dx * math.sin(end.heading) - dy * math.cos(end.heading)) / math.sin(turn)
+    before = crossing - radius * math.tan(abs(turn) / 2)
+    if before < 5:
+        return None
+    return replace(start, pieces=((before, 0.0), (abs(turn) * radius, math.copysign(1 / radius, turn)), (45.0, 0.0)))
+
+
+def _car_pixels(lane: Lane, pinhole: Pinhole) -> float:
+    """Return the longest side in frame pixels of a usual car's box halfway along a lane."""
+    x, y, heading = lane.pose(lane.length / 2)
+    corners = np.array([(i, j, k) for i in (-2.25, 2.25) for j in (-0.9, 0.9) for k in (0.0, 1.45)])
+    cos, sin = math.cos(heading), math.sin(heading)
+    world = np.stack([corners[:, 0] * cos - corners[:, 1] * sin + x, corners[:, 0] * sin + corners[:, 1] * cos + y,
+                      corners[:, 2]], 1)  # fmt: skip
+    pixels = pinhole.project(world)[:, :2]
+    return float((pixels.max(axis=0) - pixels.min(axis=0)).max())
 
 
 def _attempt(rng: np.random.Generator, name: str) -> CameraSpec | None:
@@ -292,7 +305,7 @@ def _attempt(rng: np.random.Generator, name: str) -> CameraSpec | None:
     roll = rng.normal(0, 0.022)
     pinhole = Pinhole(position, look_at, focal, frame, roll)
     slant = math.hypot(distance, height)
-    lanes = [_visible_part(lane, pinhole, frame, 0.62 * slant, 1.75 * slant) for lane in _lanes_of(rng, road, side)]
+    lanes = [_visible_part(lane, pinhole, frame, 0.66 * slant, 1.55 * slant) for lane in _lanes_of(rng, road, side)]
     usable = tuple(lane for lane in lanes if lane is not None)
     pole = None
     if rng.random() < 0.35:
@@ -310,7 +323,7 @@ def _attempt(rng: np.random.Generator, name: str) -> CameraSpec | None:
         look_at=look_at,
         focal=focal,
         roll=roll,
-        crop_scale=rng.uniform(78, 108) / (focal * 3.9 / slant),
+        crop_scale=float(rng.uniform(84, 112) / np.mean([_car_pixels(lane, pinhole) for lane in usable])),
         looseness=rng.uniform(0.03, 0.16),
         sensor=_sample_sensor(rng, scenario),
         roads=(road,) if side is None else (road, side),

@@ -1,11 +1,9 @@
-"""Painting vehicle surfaces with Pillow: colour and finish together, in metres.
-
-A finish is (reflectance, gloss, glow), each 0..255.
-"""
+"""Painting vehicle surfaces with Pillow: colour and finish together, in metres."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +15,13 @@ from vreid.simulator.mesh import ATLAS_SIZE, Patch
 Colour = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
 
-PAINT, GLASS, PLASTIC, CHROME = (12, 235, 0), (22, 255, 0), (10, 60, 0), (150, 225, 0)
-LAMP, BULB, TAIL, RUBBER, MATT = (30, 225, 60), (30, 225, 255), (16, 190, 110), (4, 10, 0), (6, 20, 0)
+# Finishes by number: reflectance seen straight on, gloss, glow of lit lamps (shares).
+FINISHES: tuple[tuple[float, float, float], ...] = (
+    (0.055, 0.92, 0.0), (0.11, 1.0, 0.0), (0.04, 0.24, 0.0), (0.55, 0.85, 0.0), (0.11, 0.88, 0.22), (0.11, 0.88, 1.0),
+    (0.06, 0.75, 0.42), (0.015, 0.04, 0.0), (0.025, 0.08, 0.0), (0.04, 0.35, 0.0), (0.04, 0.35, 0.04), (0.03, 0.1, 0.5),
+    (0.28, 0.6, 0.0), (0.10, 0.3, 0.0), (0.03, 0.25, 0.0),
+)  # fmt: skip
+(PAINT, GLASS, PLASTIC, CHROME, LAMP, BULB, TAIL, RUBBER, MATT, SATIN, PLATE, SIGN, ALLOY, DULL_ALLOY, DUST) = range(15)
 MIP_LEVELS = 4
 
 # 5 x 7 dots of each character, one number per row, the highest bit on the left.
@@ -49,13 +52,21 @@ def _stencil(text: str) -> Image.Image:
     return Image.fromarray(rows[:, :-1])
 
 
+@dataclass(frozen=True)
+class Level:
+    """One mip level of an atlas."""
+
+    colour: NDArray[np.uint8]  # (H, W, 3) sRGB
+    finish: NDArray[np.uint8]  # (H, W) rows of FINISHES
+
+
 class Canvas:
     """One patch of the atlas being painted; positions and sizes are metres of the patch's plane."""
 
-    def __init__(self, patch: Patch, colour: Colour, finish: Colour = PAINT) -> None:
+    def __init__(self, patch: Patch, colour: Colour, finish: int = PAINT) -> None:
         self.patch = patch
         self.colour = Image.new("RGB", (patch.width, patch.height), colour)
-        self.finish = Image.new("RGB", (patch.width, patch.height), finish)
+        self.finish = Image.new("L", (patch.width, patch.height), finish)
         self._draw, self._draw_finish = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.finish)
         self._across = patch.width / (patch.x1 - patch.x0)
         self._down = patch.height / (patch.y1 - patch.y0)
@@ -65,25 +76,25 @@ class Canvas:
         patch, across, down = self.patch, self._across, self._down
         return [((x - patch.x0) * across - 0.5, (patch.y1 - y) * down - 0.5) for x, y in points]
 
-    def polygon(self, points: Points, colour: Colour, finish: Colour | None = None) -> None:
+    def polygon(self, points: Points, colour: Colour, finish: int | None = None) -> None:
         """Fill a polygon; without a finish, the surface keeps the one below."""
         pixels = self._pixels(points)
         self._draw.polygon(pixels, fill=colour)
         if finish is not None:
             self._draw_finish.polygon(pixels, fill=finish)
 
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, finish: Colour | None = None) -> None:
+    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, finish: int | None = None) -> None:
         """Fill an upright rectangle between two corners."""
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, finish)
 
-    def line(self, points: Points, colour: Colour, width: float, finish: Colour | None = None) -> None:
+    def line(self, points: Points, colour: Colour, width: float, finish: int | None = None) -> None:
         """Draw a line of `width` metres, at least one texel."""
         pixels, texels = self._pixels(points), max(1, round(width * self.per_metre))
         self._draw.line(pixels, fill=colour, width=texels)
         if finish is not None:
             self._draw_finish.line(pixels, fill=finish, width=texels)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, finish: Colour | None = None) -> None:
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, finish: int | None = None) -> None:
         """Fill an upright ellipse."""
         (a, b), (c, d) = self._pixels([(x - rx, y + ry), (x + rx, y - ry)])
         bounds = (min(a, c), min(b, d), max(a, c), max(b, d))
@@ -92,7 +103,7 @@ class Canvas:
             self._draw_finish.ellipse(bounds, fill=finish)
 
     def text(self, words: str, x: float, y: float, width: float, height: float, colour: Colour,
-             finish: Colour | None = MATT) -> None:  # fmt: skip
+             finish: int | None = MATT) -> None:  # fmt: skip
         """Write `words` (capitals, digits, blanks) centred on (x, y), readable from outside the vehicle."""
         (px, py), = self._pixels([(x, y)])
         size = max(1, round(width * self.per_metre)), max(1, round(height * self._down))
@@ -102,13 +113,11 @@ class Canvas:
         if finish is not None:
             self.finish.paste(finish, (*corner, corner[0] + size[0], corner[1] + size[1]), stencil)
 
-    def tint(self, strength: NDArray[np.floating], colour: Colour, *, gloss: float = 0.3) -> None:
-        """Blend the whole patch towards a colour by `strength` (H, W) in 0..1 and dull it (dirt)."""
+    def tint(self, strength: NDArray[np.floating], colour: Colour) -> None:
+        """Blend the whole patch towards a colour by `strength` (H, W) in 0..1, dull where it is strong (dirt)."""
         mask = Image.fromarray((np.clip(strength, 0, 1) * 255).astype(np.uint8))
-        size = (self.patch.width, self.patch.height)
-        self.colour.paste(Image.new("RGB", size, colour), (0, 0), mask)
-        self.finish.paste(Image.new("RGB", size, (8, int(255 * gloss), 0)), (0, 0), mask)
-        self._draw, self._draw_finish = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.finish)
+        self.colour.paste(colour, (0, 0, self.patch.width, self.patch.height), mask)
+        self.finish.paste(DUST, (0, 0, self.patch.width, self.patch.height), mask.point(lambda value: 255 * (value > 90)))
 
 
 class Atlas:
@@ -116,7 +125,7 @@ class Atlas:
 
     def __init__(self) -> None:
         self._colour = Image.new("RGB", ATLAS_SIZE, (12, 12, 13))
-        self._finish = Image.new("RGB", ATLAS_SIZE, PLASTIC)
+        self._finish = Image.new("L", ATLAS_SIZE, PLASTIC)
 
     def put(self, canvas: Canvas) -> None:
         """Paste a finished canvas."""
@@ -124,17 +133,16 @@ class Atlas:
         self._colour.paste(canvas.colour, corner)
         self._finish.paste(canvas.finish, corner)
 
-    def plain(self, patch: Patch, colour: Colour, finish: Colour) -> None:
+    def plain(self, patch: Patch, colour: Colour, finish: int) -> None:
         """Fill a patch with one material."""
         box = (patch.left, patch.top, patch.left + patch.width, patch.top + patch.height)
         self._colour.paste(colour, box)
         self._finish.paste(finish, box)
 
-    def levels(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return the mip levels, each (H, W, 6), halving in size."""
-        colour, finish, levels = self._colour, self._finish, []
-        for level in range(MIP_LEVELS):
-            if level:
-                colour, finish = colour.reduce(2), finish.reduce(2)
-            levels.append(np.concatenate([np.asarray(colour), np.asarray(finish)], axis=2))
+    def levels(self) -> tuple[Level, ...]:
+        """Return the mip levels, halving in size."""
+        finish, colour, levels = np.asarray(self._finish), self._colour, []
+        for _ in range(MIP_LEVELS):
+            levels.append(Level(np.asarray(colour), finish))
+            colour, finish = colour.reduce(2), np.ascontiguousarray(finish[::2, ::2])
         return tuple(levels)

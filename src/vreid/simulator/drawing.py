@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Window:
     scale: float
 
     def rays(self, pinhole: Pinhole, column: NDArray[np.floating], row: NDArray[np.floating]) -> Float:
-        """Return (N, 3) directions of unit depth through window positions (pixels, 0.5 = middle of the first)."""
+        """Return (3, N) directions of unit depth through window positions (pixels, 0.5 = middle of the first)."""
         x, y = (column + self.x) / self.scale, (row + self.y) / self.scale
         return pinhole.rays(x.astype(np.float32), y.astype(np.float32))
 
@@ -66,17 +66,23 @@ class Drawn:
     vertices: Float  # (V, 3) world
     projected: Float  # (V, 3) frame pixels and nearness
     fragments: Fragments
+    mirrored: bool = False
 
 
-def draw(placed: Placed, pinhole: Pinhole, window: Window) -> Drawn:
-    """Return the samples of a window that a vehicle covers."""
+def draw(placed: Placed, pinhole: Pinhole, window: Window, *, mirrored: bool = False) -> Drawn:
+    """Return the samples of a window that a vehicle, or its mirror image in a wet road, covers."""
     vertices = placed.world()
+    faces = placed.vehicle.mesh.faces
+    if mirrored:
+        vertices, faces = vertices * np.array([1, 1, -1], np.float32), faces[:, ::-1]
     projected = pinhole.project(vertices)
     samples = projected.copy()
     samples[:, 0] = (samples[:, 0] * np.float32(window.scale) - window.x) * FINE
     samples[:, 1] = (samples[:, 1] * np.float32(window.scale) - window.y) * FINE
-    fragments = rasterise(samples, placed.vehicle.mesh.faces, window.width * FINE, window.height * FINE)
-    return Drawn(placed, vertices, projected, fragments)
+    fragments = rasterise(samples, faces, window.width * FINE, window.height * FINE)
+    if mirrored:
+        fragments = replace(fragments, weights=fragments.weights[:, ::-1])
+    return Drawn(placed, vertices, projected, fragments, mirrored)
 
 
 def cast_shadow(drawn: Sequence[Drawn], sun: Float) -> DepthMap:
@@ -105,12 +111,14 @@ def colours_of(
     shadow: DepthMap | None = None,
     sunlight: Callable[[Float], Float] | None = None,
 ) -> Float:
-    """Return (S, 3) linear colours of some of a drawn vehicle's fragments."""
+    """Return (3, S) linear colours of some of a drawn vehicle's fragments."""
     row, column = np.divmod(fragments.sample, np.int32(window.width * FINE))
     half = np.float32(0.5)
     rays = window.rays(pinhole, (column + half) / np.float32(FINE), (row + half) / np.float32(FINE))
-    points = pinhole.position + rays / fragments.nearness[:, None]
-    rays /= np.sqrt(np.einsum("sk,sk->s", rays, rays))[:, None]
+    points = pinhole.position[:, None] + rays / fragments.nearness
+    if drawn.mirrored:  # the ray bounces off the road and goes on upwards
+        points[2], rays[2] = -points[2], -rays[2]
+    rays /= np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2)
     vehicle = drawn.placed.vehicle
     weights = perspective(fragments, drawn.projected[:, 2][vehicle.mesh.faces])
     samples_per_metre = pinhole.focal * float(np.median(fragments.nearness)) * window.scale * FINE
@@ -121,14 +129,15 @@ def colours_of(
     )  # fmt: skip
 
 
-def spread(pixels: Float) -> Float:
-    """Return an (H, W, C) picture as (H * W * FINE^2, C) samples."""
-    height, width, channels = pixels.shape
-    return np.repeat(np.repeat(pixels, FINE, axis=0), FINE, axis=1).reshape(height * width * FINE * FINE, channels)
+def spread(pixels_3HW: Float) -> Float:
+    """Return a (3, H, W) picture as (3, H * W * FINE^2) samples."""
+    return np.repeat(np.repeat(pixels_3HW, FINE, axis=1), FINE, axis=2).reshape(len(pixels_3HW), -1)
 
 
 def resolve(samples: Float, width: int, height: int) -> Float:
-    """Return the (H, W, C) picture whose pixels are the means of their samples."""
-    square = samples.reshape(height, FINE, width, FINE, -1)
-    total: Float = sum((square[:, i, :, j] for i in range(FINE) for j in range(FINE)), start=np.float32(0))
+    """Return the (3, H, W) picture whose pixels are the means of their samples (3, H * W * FINE^2)."""
+    square = samples.reshape(-1, height, FINE, width, FINE)
+    total = square[:, :, 0, :, 0].copy()
+    for i, j in ((0, 1), (1, 0), (1, 1)):
+        total += square[:, :, i, :, j]
     return total * np.float32(1 / FINE**2)

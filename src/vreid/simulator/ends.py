@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from vreid.simulator.bodies import BOXY, LARGE, CarModel
+from vreid.simulator.bodies import LARGE, CarModel
 from vreid.simulator.canvas import (
-    BULB, CHROME, GLASS, LAMP, MATT, PAINT, PLASTIC, RUBBER, TAIL, Canvas, Colour,
+    ALLOY, BULB, CHROME, DULL_ALLOY, GLASS, LAMP, MATT, PAINT, PLASTIC, PLATE, RUBBER, SATIN, SIGN, TAIL, Canvas, Colour,
 )  # fmt: skip
 from vreid.simulator.marks import Marks, Wheel
 from vreid.simulator.mesh import Patch
@@ -94,16 +94,16 @@ def _cab_screen(canvas: Canvas, model: CarModel, marks: Marks) -> None:
     if bus:
         canvas.line([(0, bottom), (0, top)], (15, 15, 16), 0.04, PLASTIC)
         canvas.rectangle(-0.62 * half, height * 0.895, 0.62 * half, height * 0.985, (10, 10, 11), PLASTIC)
-        canvas.text(f"{marks.plate_text[3:6]} {marks.plate_text[:3]}", 0, height * 0.94, 1.2 * half, 0.17, (255, 170, 30), (8, 20, 120))
+        canvas.text(f"{marks.plate_text[3:6]} {marks.plate_text[:3]}", 0, height * 0.94, 1.2 * half, 0.17, (255, 170, 30), SIGN)
 
 
 def _plate(canvas: Canvas, marks: Marks, x: float, z: float, *, plate: bool) -> None:
     """A licence plate; without `plate` it carries no characters."""
     if marks.plate_frame is not None:
         canvas.rectangle(x - 0.285, z - 0.02, x + 0.285, z + 0.135, marks.plate_frame, PLASTIC)
-    canvas.rectangle(x - 0.26, z, x + 0.26, z + 0.115, marks.plate_colour, (10, 90, 10))
+    canvas.rectangle(x - 0.26, z, x + 0.26, z + 0.115, marks.plate_colour, PLATE)
     if plate:
-        canvas.text(marks.plate_text, x, z + 0.058, 0.47, 0.075, (24, 26, 40), (10, 60, 10))
+        canvas.text(marks.plate_text, x, z + 0.058, 0.47, 0.075, (24, 26, 40), PLATE)
 
 
 def paint_rear(patch: Patch, model: CarModel, marks: Marks, coat: Coat, outline: Outline, *, plate: bool) -> Canvas:
@@ -261,7 +261,7 @@ def paint_wheel(patch: Patch, wheel: Wheel) -> Canvas:
     """Paint a wheel's face; lengths are shares of its radius."""
     canvas = Canvas(patch.over(-1, 1, -1, 1), (17, 17, 18), RUBBER)
     dark = (int(wheel.colour[0] * 0.22), int(wheel.colour[1] * 0.22), int(wheel.colour[2] * 0.22))
-    finish = (90, 225, 0) if wheel.shiny else (24, 80, 0)
+    finish = ALLOY if wheel.shiny else DULL_ALLOY
     canvas.ellipse(0, 0, 0.72, 0.72, (24, 24, 25), PLASTIC)
     canvas.ellipse(0, 0, 0.69, 0.69, wheel.colour if wheel.lip else dark, finish)
     canvas.ellipse(0, 0, 0.63, 0.63, dark, PLASTIC)
@@ -289,7 +289,7 @@ def paint_wheel(patch: Patch, wheel: Wheel) -> Canvas:
 
 def paint_cargo(patch: Patch, marks: Marks, colour: Colour, length: float, height: float) -> Canvas:
     """Paint the side of a truck's box, `length` x `height` metres."""
-    canvas = Canvas(patch.over(0, length, 0, height), colour, (10, 90, 0))
+    canvas = Canvas(patch.over(0, length, 0, height), colour, SATIN)
     shade = Coat(colour)
     for x in np.linspace(0, length, 10):
         canvas.line([(float(x), 0), (float(x), height)], shade.times(0.88), 0.03)
@@ -305,7 +305,3 @@ def paint_cargo(patch: Patch, marks: Marks, colour: Colour, length: float, heigh
         canvas.text(decal.words, x, z, size * 1.2, 0.34, decal.colour if decal.kind >= 2 else light)
     return canvas
 
-
-def is_boxy(model: CarModel) -> bool:
-    """Return whether the body has no bonnet to paint."""
-    return model.vehicle_type in BOXY

@@ -1,7 +1,7 @@
 """Light around a scene: sky, sun or street lamp, and the skyline that shows in glass and doors.
 
-Directions are unit vectors, z up. Radiance is linear RGB where 1 is a white card lit as the exposure expects.
-Shape suffixes: N directions.
+Directions are unit vectors, z up; many of them come component first, (3, N), which numpy handles fastest.
+Radiance is linear RGB where 1 is a white card lit as the exposure expects.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 MAP = 128  # texels along a side of the octahedral map
+_RIM = np.array([[1, 0, 0.25], [-1, 0, 0.25], [0, 1, 0.25]], np.float32).T
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class LightSpec:
     night: bool = False
 
 
-def octahedral(directions_N3: Float, size: int) -> NDArray[np.int32]:
+def octahedral(directions_3N: Float, size: int) -> NDArray[np.int32]:
     """Return (N,) texel indices of directions in a size x size octahedral map."""
-    x, y, z = directions_N3[:, 0], directions_N3[:, 1], directions_N3[:, 2]
+    x, y, z = directions_3N
     scale = 1 / (np.abs(x) + np.abs(y) + np.abs(z))
     u, v = x * scale, y * scale
     below = z < 0
@@ -47,18 +48,21 @@ def octahedral(directions_N3: Float, size: int) -> NDArray[np.int32]:
 
 
 def _directions(size: int) -> NDArray[np.float64]:
-    """Return (size * size, 3): the direction of each texel."""
+    """Return (size * size, 3): the direction of each texel of an octahedral map."""
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     v, u = np.meshgrid(axis, axis, indexing="ij")
     z = 1 - np.abs(u) - np.abs(v)
     x = np.where(z < 0, (1 - np.abs(v)) * np.sign(u), u)
     y = np.where(z < 0, (1 - np.abs(u)) * np.sign(v), v)
     directions = np.stack([x, y, z], -1).reshape(-1, 3)
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return unit
 
 
-def _skyline(rng: np.random.Generator, azimuth: NDArray[np.float64], open_along: float) -> tuple[NDArray[np.float64], ...]:
-    """Return the elevation (radians), colour and window flag of the surroundings at each azimuth."""
+def _skyline(
+    rng: np.random.Generator, azimuth: NDArray[np.float64], open_along: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the elevation (radians) and colour of the surroundings at each azimuth, and whether they are trees."""
     edges = np.sort(rng.uniform(0, 2 * math.pi, 26))
     block = np.searchsorted(edges, azimuth) % len(edges)
     tall = rng.uniform(0.04, 0.5, len(edges)) * (rng.random(len(edges)) < 0.85)
@@ -122,7 +126,7 @@ class Environment:
         weight = np.maximum(samples @ directions.T, 0)
         light = weight @ radiance / weight.sum(axis=1, keepdims=True)
         basis = np.concatenate([np.ones((len(samples), 1)), samples, samples[:, 2:] ** 2], axis=1)
-        self.irradiance_terms = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
+        self._irradiance_terms = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
 
         toward = np.clip(directions @ self.sun_direction, 0, 1)[:, None]
         if spec.night:  # a row of street lamps
@@ -133,20 +137,29 @@ class Environment:
         else:
             glow = np.exp((toward - 1) * 25) * 0.5 + np.exp((toward - 1) * 400) * 8
             radiance = radiance + np.where(hidden[:, None], 0.0, glow) * self.sun_colour * 0.4 * (1 - 0.7 * o)
-        self.radiance = radiance.astype(np.float32)
         square = radiance.reshape(MAP, MAP, 3)
         for _ in range(3):
-            square = (square + np.roll(square, 1, 0) + np.roll(square, -1, 0) + np.roll(square, 1, 1) + np.roll(square, -1, 1)) / 5
-        self.blurred = square.reshape(-1, 3).astype(np.float32)
-        self.horizon_colour = self.blurred[octahedral(np.array([[1, 0, 0.25], [-1, 0, 0.25], [0, 1, 0.25]], np.float32), MAP)].mean(0)
+            square = sum((np.roll(square, 1, k) + np.roll(square, -1, k) for k in (0, 1)), start=square) / 5
+        soft = square.reshape(-1, 3).astype(np.float32)
+        self.horizon_colour = soft[octahedral(_RIM, MAP)].mean(axis=0)
+        self._sharp = np.ascontiguousarray(radiance.T.astype(np.float32))
+        self._soft = np.ascontiguousarray(soft.T)
 
-    def irradiance(self, normals_N3: Float) -> Float:
-        """Return (N, 3): the light, without the sun, on a white card facing each normal."""
-        terms = self.irradiance_terms
-        light: Float = terms[0] + np.einsum("nk,kc->nc", normals_N3, terms[1:4]) + normals_N3[:, 2:] ** 2 * terms[4]
+    def irradiance(self, normals_3N: Float) -> Float:
+        """Return (3, N): the light, without the sun, on a white card facing each normal."""
+        x, y, z = normals_3N
+        square = z * z
+        light = np.empty_like(normals_3N)
+        for channel in range(3):
+            one, tx, ty, tz, tzz = self._irradiance_terms[:, channel]
+            light[channel] = one + x * tx + y * ty + z * tz + square * tzz
         return np.maximum(light, 0, out=light)
 
-    def seen(self, directions_N3: Float, *, sharp: bool) -> Float:
-        """Return (N, 3): the radiance that arrives from each direction."""
-        table = self.radiance if sharp else self.blurred
-        return table[octahedral(directions_N3, MAP)]
+    def seen(self, directions_3N: Float, blur: Float | float) -> Float:
+        """Return (3, N): the radiance that arrives from each direction, `blur` from 0 (sharp) to 1."""
+        index = octahedral(directions_3N, MAP)
+        light = np.empty_like(directions_3N)
+        for channel in range(3):
+            sharp, soft = self._sharp[channel][index], self._soft[channel][index]
+            light[channel] = sharp + (soft - sharp) * blur
+        return light

@@ -32,11 +32,11 @@ def sky_visibility(mesh: Mesh, size: tuple[float, float, float]) -> tuple[Float,
 
     normals = np.zeros_like(mesh.vertices)
     normals[mesh.faces.ravel()] = mesh.corners[..., 2:5].reshape(-1, 3)
-    points = np.concatenate([mesh.vertices + normals * np.float32(0.06), ground])
+    points = np.concatenate([mesh.vertices + normals * np.float32(0.06), ground]).T.copy()
     weights = np.concatenate([normals, np.broadcast_to(np.array([0, 0, 1], np.float32), ground.shape)])
     centre = np.array([0, 0, height / 2], np.float32)
     half = float(np.linalg.norm(size)) / 2 * 1.02
-    seen, total = np.zeros(len(points), np.float32), np.full(len(points), 1e-6, np.float32)
+    seen, total = np.zeros(len(weights), np.float32), np.full(len(weights), 1e-6, np.float32)
     for direction in directions:
         cosine = np.maximum(np.einsum("vk,k->v", weights, direction), 0)
         lit = depth_map(mesh.vertices, mesh.faces, direction, centre, half, MAP_SIZE).lit(points, half / MAP_SIZE * 1.6)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from vreid.simulator.backdrop import Backdrop
 from vreid.simulator.camera import SCENARIOS, CameraSpec, Pinhole
-from vreid.simulator.drawing import Drawn, Placed, Window, cast_shadow, colours_of, draw, resolve, spread
+from vreid.simulator.drawing import FINE, Drawn, Placed, Window, cast_shadow, colours_of, draw, resolve, spread
 from vreid.simulator.ground import Ground
 from vreid.simulator.light import Environment
 from vreid.simulator.sensor import develop
@@ -96,7 +97,7 @@ class View:
             drawn = [own]
         light = self._light(drawn, owner, window, background=background)
         image = develop(
-            light, self.camera.sensor, rng, pixels=longest_side / 128, exposure=jitter, glare=self.scenario.glare
+            light, self.camera.sensor, rng, pixels=longest_side / 128, exposure=jitter, glare=self.scenario.glare, rain=self.scenario.rain
         )
         x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
         s = window.scale
@@ -167,15 +168,40 @@ class View:
         sun = environment.sun_direction
         shadow = cast_shadow(drawn, sun) if environment.spec.sun_strength >= 0.2 else None
         if background:
-            plain = self.backdrop.light(window, [item.placed for item in drawn], shadow, lamps=self.scenario.lamps)
+            placed = [item.placed for item in drawn]
+            plain = self.backdrop.light(window, placed, shadow, lamps=self.scenario.lamps)
+            if self.scenario.wet:
+                plain = self._wet(plain, placed, window)
         else:
-            plain = np.full((window.height, window.width, 3), GREY, np.float32)
+            plain = np.full((3, window.height, window.width), GREY, np.float32)
         colours = spread(plain)
         for index, item in enumerate(drawn):
             fragments = item.fragments.take(owner[item.fragments.sample] == index)
             if len(fragments):
-                colours[fragments.sample] = colours_of(
+                colours[:, fragments.sample] = colours_of(
                     item, fragments, self.pinhole, window, environment, lamps=self.scenario.lamps, shadow=shadow,
                     sunlight=(lambda points: self.ground.sunlight(points, sun)) if shadow is not None else None,
                 )  # fmt: skip
         return resolve(colours, window.width, window.height)
+
+    def _wet(self, plain: Float, placed: Sequence[Placed], window: Window) -> Float:
+        """Return the backdrop with vehicles mirrored in the wet road (coarse, and smeared downwards)."""
+        small = Window(window.x // FINE, window.y // FINE, window.width // FINE + 1, window.height // FINE + 1, window.scale / FINE)
+        shine = spread(np.zeros((4, small.height, small.width), np.float32))
+        nearest = np.zeros(shine.shape[1], np.float32)
+        for vehicle in placed:
+            item = draw(vehicle, self.pinhole, small, mirrored=True)
+            fragments = item.fragments.take(item.fragments.nearness > nearest[item.fragments.sample])
+            if len(fragments):
+                nearest[fragments.sample] = fragments.nearness
+                shine[:3, fragments.sample] = colours_of(
+                    item, fragments, self.pinhole, small, self.environment, lamps=self.scenario.lamps
+                )
+                shine[3, fragments.sample] = 1
+        image = shine.reshape(4, small.height * FINE, small.width * FINE)
+        image = uniform_filter1d(image, max(3, window.height // 12), axis=1, mode="nearest")
+        rows, columns = window.y - small.y * FINE, window.x - small.x * FINE
+        image = image[:, rows : rows + window.height, columns : columns + window.width]
+        share = image[3] * np.float32(0.45 * self.scenario.wet)
+        wet: Float = plain * (1 - share) + image[:3] * np.float32(0.45 * self.scenario.wet)
+        return wet

@@ -25,20 +25,21 @@ class Surroundings:
     colours: Float  # (F, 3)
     kinds: NDArray[np.int8]  # (F,)
 
-    def shade(self, faces: NDArray[np.int32], points: Float, rays: Float, environment: Environment) -> Float:
-        """Return (S, 3) linear colours of samples on these faces at world `points` seen along unit `rays`."""
-        normals = self.mesh.corners[faces, 0, 2:5]
-        albedo, kind = self.colours[faces], self.kinds[faces]
-        across = np.where(np.abs(normals[:, 0]) > np.abs(normals[:, 1]), points[:, 1], points[:, 0])
-        grain = 0.82 + 0.36 * noise(across, points[:, 2], 3.0, fine=True)
-        leaf = 0.35 + 1.3 * noise(points[:, 0] * 3 + points[:, 2] * 5, points[:, 1] * 3 + points[:, 2] * 2, 4.0, fine=True)
-        albedo = albedo * np.where(kind == LEAVES, leaf, grain)[:, None]
-        pane = (kind == WALL) & ((across / 2.3) % 1 > 0.4) & ((points[:, 2] / 3.1) % 1 > 0.42) & (np.abs(normals[:, 2]) < 0.5)
-        albedo = np.where(pane[:, None], np.float32(0.03), albedo)
-        sun = np.maximum(np.einsum("sk,k->s", normals, environment.sun_direction), 0)
-        light = albedo * (environment.irradiance(normals) + sun[:, None] * environment.sun_colour * np.float32(0.85))
-        mirror = rays - 2 * np.einsum("sk,sk->s", rays, normals)[:, None] * normals
-        return (light + np.where(pane[:, None], 0.28 * environment.seen(mirror.astype(np.float32), sharp=False), 0)).astype(np.float32)
+    def shade(self, faces: NDArray[np.int32], points_3S: Float, rays_3S: Float, environment: Environment) -> Float:
+        """Return (3, S) linear colours of samples on these faces at world points seen along unit rays."""
+        normal = self.mesh.corners[faces, 0, 2:5].T.copy()
+        albedo, kind = self.colours[faces].T, self.kinds[faces]
+        x, y, z = points_3S
+        across = np.where(np.abs(normal[0]) > np.abs(normal[1]), y, x)
+        grain = 0.82 + 0.36 * noise(across, z, 3.0, fine=True)
+        leaf = 0.35 + 1.3 * noise(x * 3 + z * 5, y * 3 + z * 2, 4.0, fine=True)
+        pane = (kind == WALL) & (across / 2.3 % 1 > 0.4) & (z / 3.1 % 1 > 0.42) & (np.abs(normal[2]) < 0.5)
+        albedo = np.where(pane, np.float32(0.03), albedo * np.where(kind == LEAVES, leaf, grain))
+        sun = np.maximum(np.einsum("ks,k->s", normal, environment.sun_direction), 0)
+        light = albedo * (environment.irradiance(normal) + sun * environment.sun_colour[:, None] * np.float32(0.85))
+        mirror = rays_3S - 2 * np.einsum("ks,ks->s", rays_3S, normal) * normal
+        colours: Float = (light + pane * 0.28 * environment.seen(mirror, 1.0)).astype(np.float32)
+        return colours
 
 
 class _Collector:

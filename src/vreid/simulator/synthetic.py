@@ -58,7 +58,7 @@ def shoot_synthetic(
         plain = np.full_like(plain, 0.22)
     drawn = draw(placed, pinhole, window)
     colours = spread(plain)
-    colours[drawn.fragments.sample] = colours_of(drawn, drawn.fragments, pinhole, window, environment)
+    colours[:, drawn.fragments.sample] = colours_of(drawn, drawn.fragments, pinhole, window, environment)
     image = develop(resolve(colours, window.width, window.height), CLEAN, rng, pixels=longest_side / 128)
     box = (low[0] * scale - x0, low[1] * scale - y0, high[0] * scale - x0, high[1] * scale - y0)
     return SyntheticShot(
@@ -68,8 +68,8 @@ def shoot_synthetic(
 
 
 def _odd_backdrop(rng: np.random.Generator, width: int, height: int) -> Float:
-    """Return (H, W, 3): smooth blotches of colours that no street has."""
-    cells = rng.uniform(0.05, 0.9, (5, 6, 3)).astype(np.float32) ** 1.5
+    """Return (3, H, W): smooth blotches of colours that no street has."""
+    cells = rng.uniform(0.05, 0.9, (3, 5, 6)).astype(np.float32) ** 1.5
     rows = np.minimum(np.arange(height) * 5 // height, 4)
     columns = np.minimum(np.arange(width) * 6 // width, 5)
-    return blurred(np.ascontiguousarray(cells[rows][:, columns]), max(width, height) / 9)
+    return blurred(np.ascontiguousarray(cells[:, rows][:, :, columns]), max(width, height) / 9)

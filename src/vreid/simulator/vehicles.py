@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.simulator.bodies import MOTORCYCLE, TYPES, CarModel, car_model
-from vreid.simulator.canvas import CHROME, LAMP, MATT, PAINT, PLASTIC, RUBBER, TAIL, Atlas, Colour
+from vreid.simulator.canvas import ALLOY, CHROME, LAMP, MATT, PAINT, PLASTIC, RUBBER, SATIN, TAIL, Atlas, Colour, Level
 from vreid.simulator.ends import paint_cargo, paint_front, paint_rear, paint_top, paint_wheel
 from vreid.simulator.fittings import cargo_size, fittings
 from vreid.simulator.marks import Marks, Wheel, draw_marks, draw_wheel
@@ -46,7 +46,7 @@ class Vehicle:
     spec: VehicleSpec
     size: tuple[float, float, float]  # length, width, height in metres
     mesh: Mesh
-    levels: tuple[NDArray[np.uint8], ...]  # atlas mip levels (H, W, 6): sRGB colour, reflectance, gloss, glow
+    levels: tuple[Level, ...]  # mip levels of the texture atlas
     ground_light: NDArray[np.float32]  # share of the sky's light that reaches the ground around the vehicle
     ground_reach: tuple[float, float]  # metres along and across from the middle to the border of `ground_light`
 
@@ -79,7 +79,7 @@ def _own_paint(base: Colour, marks: Marks) -> Colour:
     return r, g, b
 
 
-def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple[NDArray[np.uint8], ...]:
+def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple[Level, ...]:
     coat, outline, views = Coat(_own_paint(base, marks)), outline_of(model), views_of(model)
     atlas = Atlas()
     atlas.put(paint_side(views.left, 1, model, marks, coat, outline))
@@ -98,7 +98,7 @@ def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple
         box = (20, 20, 21) if marks.roof_box == 1 else (214, 214, 212)
     black: Colour = (18, 18, 19)
     bright: Colour = (192, 192, 194)
-    materials: dict[str, tuple[Colour, Colour]] = {
+    materials: dict[str, tuple[Colour, int]] = {
         "dark": ((7, 7, 7), RUBBER),
         "tyre": ((18, 18, 19), RUBBER),
         "paint": (coat.base, PAINT),
@@ -108,8 +108,8 @@ def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple
         "rack": (black, PLASTIC) if marks.roof_bars != 2 else (bright, CHROME),
         "cargo": (marks.cargo_colour, MATT),
         "sign": ((244, 206, 60), LAMP),
-        "box": (box, (10, 150, 0)),
-        "metal": ((168, 168, 172), (90, 150, 0)),
+        "box": (box, SATIN),
+        "metal": ((168, 168, 172), ALLOY),
         "lamp": ((200, 205, 210), LAMP),
         "tail": ((132, 10, 12), TAIL),
         "trousers": ((74, 64, 54), MATT),
