@@ -9,7 +9,7 @@ import pytest
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval import AI_CITY, CROSS_CAMERA, MARKET, PROTOCOLS
+from vreid.retrieval import AI_CITY, CAMERA_LESS, CROSS_CAMERA, MARKET, PROTOCOLS
 from vreid.retrieval.protocols import Exclusion, Groups
 
 QUERY = Records.of(path=["q", "no camera", "no identity"], identity=["7", "7", ""], camera=["c1", "", "c1"])
@@ -42,11 +42,11 @@ def test_the_query_picture_is_removed_even_when_nothing_else_is_known_of_it():
 
 def test_the_literal_protocols_say_what_they_do():
     assert (MARKET.metric, AI_CITY.metric) == ("mAP", "mAP@100")
-    assert (AI_CITY.exclude, AI_CITY.normaliser, CROSS_CAMERA.exclude) == ("itself", "total", "same_camera")
+    assert (AI_CITY.exclude, AI_CITY.normaliser, CROSS_CAMERA.exclude) == (MARKET.exclude, "total", "same_camera")
     assert "every gallery image of the query's own camera is removed" in CROSS_CAMERA.description
     assert "the first 100 count" in AI_CITY.description
     assert all(PROTOCOLS[name].name == name for name in PROTOCOLS)
-    assert [p.needs_camera for p in (MARKET, AI_CITY, CROSS_CAMERA)] == [True, False, True]
+    assert [p.needs_camera for p in (MARKET, AI_CITY, CROSS_CAMERA, CAMERA_LESS)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("field", [{"exclude": "camera"}, {"normaliser": "mean"}, {"top_k": 0}])

@@ -11,7 +11,7 @@ from oracles import postprocess as oracle
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval import (
-    AI_CITY,
+    CAMERA_LESS,
     MARKET,
     CameraMean,
     CameraWhitening,
@@ -110,13 +110,13 @@ def test_a_feature_equal_to_its_cameras_mean_keeps_its_direction():
 
 def test_same_camera_candidates_are_removed_not_pushed_back(sides):
     query, gallery = sides
-    ranking = rank(exclude_same_camera(Distances.of(query, gallery)), AI_CITY, top_k=len(gallery))
+    ranking = rank(exclude_same_camera(Distances.of(query, gallery)), CAMERA_LESS, top_k=len(gallery))
     camera = gallery.records.camera.values
     for row, length, own in zip(ranking.indices, ranking.lengths, query.records.camera.values, strict=True):
         assert length == np.count_nonzero(camera != own)
         assert own not in camera[row[:length]]
     # images that were taken out stay relevant under a protocol that counts them: 8 of 12 can be found at best
-    plain, excluded = (evaluate_distances(d, AI_CITY) for d in (
+    plain, excluded = (evaluate_distances(d, CAMERA_LESS) for d in (
         Distances.of(query, gallery), exclude_same_camera(Distances.of(query, gallery))))  # fmt: skip
     assert plain.relevant.tolist() == excluded.relevant.tolist() == [12] * 60
     assert excluded.average_precision.max() <= 8 / 12
@@ -181,9 +181,9 @@ def test_inside_a_tracklet_the_frame_nearest_to_the_query_comes_first():
     query, gallery = Records.of(path=["q"]), Records.of(path=list("abcd"), tracklet=["t", "u", "t", "u"])
     units, _ = tracklet_units(gallery)
     distances = Distances(query, gallery, Matrix(np.float32([[0.5, 0.25]])), units)
-    assert rank(distances, AI_CITY).indices.tolist() == [[1, 3, 0, 2]]  # without frames: gallery order inside
+    assert rank(distances, CAMERA_LESS).indices.tolist() == [[1, 3, 0, 2]]  # without frames: gallery order inside
     framed = replace(distances, frames=Matrix(np.float32([[0.9, 0.8, 0.1, 0.7]])))
-    ranking = rank(framed, AI_CITY)
+    ranking = rank(framed, CAMERA_LESS)
     assert ranking.indices.tolist() == [[3, 1, 2, 0]]
     assert ranking.distances[0] == pytest.approx([0.25, 0.25 + 1e-6, 0.5, 0.5 + 1e-6], abs=1e-8)
 
@@ -274,7 +274,7 @@ def test_one_camera_only(sides):
     query, gallery = (with_cameras(side, ["c"] * len(side)) for side in sides)
     assert np.isfinite(PostProcessing(camera_mean=CameraMean()).apply(query, gallery).matrix()).all()
     everything_gone = PostProcessing(exclude_same_camera=True).apply(query, gallery)
-    assert rank(everything_gone, AI_CITY).lengths.tolist() == [0] * len(query)
+    assert rank(everything_gone, CAMERA_LESS).lengths.tolist() == [0] * len(query)
     with pytest.raises(InputError, match="none of the 60 queries"):
         evaluate_distances(everything_gone, MARKET)
 

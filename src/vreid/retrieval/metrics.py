@@ -59,6 +59,26 @@ class Metrics:
         """Share of queries whose first image is a hit."""
         return float(self.cmc[0])
 
+    def of(self, queries: NDArray[np.bool_]) -> Metrics:
+        """The same evaluation for some of the queries: `queries` (Q,) picks them, the gallery stays whole.
+
+        Raises:
+            InputError: none of them has a mate.
+        """
+        return replace(
+            _summary(
+                self.protocol,
+                self.average_precision[queries],
+                self.average_precision_at_k[queries],
+                self.inverse_negative_penalty[queries],
+                self.first_hit[queries],
+                self.relevant[queries],
+            ),
+            steps=self.steps,
+            reranked=self.reranked,
+            transductive=self.transductive,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts for JSON; a metric cut at K has K in its name."""
         cut = {} if self.mAP_at_k is None else {self.protocol.metric: self.mAP_at_k}
@@ -141,7 +161,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
         row = int(np.argmin(query.camera.known))
         raise InputError(
             f"{query.path[row]} (query {row + 1}): protocol {protocol.name} needs the camera of every query; give the "
-            "column `camera`, or a protocol that removes nothing by camera (ai-city)."
+            "column `camera`, or a protocol that removes nothing by camera (camera-less)."
         )
     query_names, gallery_names = joint_codes(query.identity, gallery.identity)
     exclusion = Exclusion(query, gallery, protocol.exclude)

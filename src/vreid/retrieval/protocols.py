@@ -86,14 +86,18 @@ MARKET = Protocol("market", exclude="same_identity_and_camera")
 """Image to image as on Market-1501, VeRi and VeRi-Wild: gallery images of the query's vehicle in the query's camera are
 removed, the full list counts, rectangular AP."""
 
-AI_CITY = Protocol("ai-city", exclude="itself", top_k=100)
-"""AI City Challenge track 2: nothing is removed but the query picture itself, the first 100 count, AP is divided by
-all relevant images (the reading that a scored submission supports)."""
+AI_CITY = Protocol("ai-city", exclude="same_identity_and_camera", top_k=100)
+"""AI City Challenge track 2: images of the query's vehicle in the query's camera are no candidates, the first 100 count,
+AP is divided by all relevant images (the reading that a scored submission supports). Its full-list mAP is `MARKET`'s."""
+
+CAMERA_LESS = Protocol("camera-less", exclude="itself", top_k=100)
+"""AI City Challenge 2020: query and gallery name no camera, so nothing is removed but the query picture itself, and
+images from the query's own pass count; the first 100 count."""
 
 CROSS_CAMERA = Protocol("cross-camera", exclude="same_camera")
 """Every image a query against all other cameras: every image of the query's own camera is removed, of any vehicle."""
 
-PROTOCOLS = {protocol.name: protocol for protocol in (MARKET, AI_CITY, CROSS_CAMERA)}
+PROTOCOLS = {protocol.name: protocol for protocol in (MARKET, AI_CITY, CAMERA_LESS, CROSS_CAMERA)}
 """All protocols by name, for the command line."""
 
 
