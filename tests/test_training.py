@@ -280,7 +280,7 @@ def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: Tra
     model = build("resnet10_ibn_a_tiny", 3)
     save_checkpoint(tmp_path / "c.safetensors", model, build_optimiser(model, tiny.optimiser), LoopState())
     other = build("resnet10_ibn_a_tiny", 4)
-    with pytest.raises(InputError, match="of another shape \\(classifier.weight"):
+    with pytest.raises(InputError, match=r"of another shape \(classifier.weight"):
         load_checkpoint(tmp_path / "c.safetensors", other, build_optimiser(other, tiny.optimiser))
 
 

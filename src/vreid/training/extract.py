@@ -1,0 +1,248 @@
+"""From a model and records to features, resumable; and the one place where a MODEL argument becomes a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vreid.data.augment import TestTransform
+from vreid.data.loading import test_loader
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import read_json, write_json
+from vreid.models.reid_model import ReidModel, build
+from vreid.models.weights import load_strict, load_weights, weights_hash
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.storage import read_arrays, write_arrays
+from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.progress import Progress, Silence
+
+VIEWS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "original": lambda images: images,
+    "flip": lambda images: images.flip(-1),
+}
+"""What can be done to a (B, 3, H, W) batch of test pictures before the network sees it."""
+
+SHARD = 2048
+"""Images in a shard: what a killed extraction loses at most, whatever the batch size."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready to extract: `model` in evaluation mode, the `transform` it was trained for, and where it came from.
+
+    Attributes:
+        hash: see `model_hash`; features carry it, and features of different models are never mixed.
+    """
+
+    model: ReidModel
+    transform: TestTransform
+    hash: str
+    source: Path
+
+
+def load_model(source: Path | str) -> TrainedModel:
+    """Resolve a MODEL argument: a run folder or the .safetensors file of a trained model.
+
+    Raises:
+        InputError: nothing there, a run that is not finished, or a file that holds no model of vreid.
+
+    Example:
+        >>> trained = load_model("runs/first")                                              # doctest: +SKIP
+        >>> extract(trained.model, dataset.query, transform=trained.transform)              # doctest: +SKIP
+        FeatureSet: 1,103 x 256, normalised, views original+flip, ...
+    """
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            what = "is not finished; resume it" if (path / "config.json").exists() else "holds no trained model"
+            raise InputError(f"{path}: {what}, or name a folder that holds model.safetensors.")
+        path = path / "model.safetensors"
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: is neither a run folder nor a .safetensors file; give one of these.")
+    state, facts = load_weights(path)
+    if facts.get("kind") != "model":
+        raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
+    about = facts["model"]
+    model = build(about["backbone"], facts["num_identities"], pooling=about["pooling"], neck=about["neck"])
+    load_strict(model, state, path)
+    transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
+    return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
+
+
+def extract(
+    model: ReidModel,
+    records: Records,
+    *,
+    transform: TestTransform,
+    batch_size: int = 64,
+    device: str = "cpu",
+    workers: int | None = None,
+    views: Sequence[str] = ("original", "flip"),
+    normalise: bool = True,
+    precision: Precision = "auto",
+    crop_to_box: bool = False,
+    out: Path | str | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> FeatureSet:
+    """Features of all records in their order: raw neck features of the views summed, then L2-normalised.
+
+    Args:
+        model: is put into evaluation mode on `device`.
+        records: N images; labels are not looked at.
+        transform: what the model was trained for (`TrainedModel.transform`).
+        batch_size: images at once; changes speed and memory, nothing else (but rounding).
+        device: "cpu", "cuda", ...
+        workers: processes that load images (None: chosen for the device).
+        views: names in `VIEWS`.
+        normalise: False leaves the sums as they are.
+        precision: number type of convolutions; "auto" takes bfloat16 where the machine has it in hardware.
+        crop_to_box: cut each picture to its record's box (full frames).
+        out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
+            killed at any moment goes on where it was.
+        resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
+            starts again.
+        progress: listener, counts images.
+
+    Raises:
+        InputError: an unreadable picture, an unknown view, or, when resuming, features of something else in `out`.
+    """
+    progress = progress or Silence()
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown or not views:
+        raise InputError(f"View {''.join(unknown[:1])!r} is unknown; choose among {', '.join(VIEWS)}.")
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise InputError(f"{out}: a file of features ends in .safetensors; rename it.")
+    hashed = model_hash(model, transform)
+    if out is not None and Path(out).exists() and resume:
+        return _finished(Path(out), records, hashed, tuple(views), normalise)
+    job = {"model": hashed, "views": list(views), "crop_to_box": crop_to_box, "images": _digest(records)}
+    shards = None if out is None else _Shards(Path(out), job, resume)
+    place = torch.device(device)
+    stored = shards.precision if shards is not None and precision == "auto" else None
+    dtype = stored or resolve_precision(precision, place)
+    if shards is not None:
+        shards.begin(dtype)
+    features = np.empty((len(records), model.num_features), dtype=np.float32)
+    missing = np.arange(len(records)) if shards is None else shards.read_into(features)
+    model = model.to(place).to(memory_format=torch.channels_last).eval()
+    loader = test_loader(
+        records[missing], transform, batch_size=batch_size, crop_to_box=crop_to_box, workers=workers, device=place
+    )
+    progress.start("extract", len(records), len(records) - len(missing))
+    try:
+        for images, rows, _ in loader:
+            with torch.inference_mode(), autocast(dtype, place):
+                made = sum(model(VIEWS[view](images).contiguous(memory_format=torch.channels_last)) for view in views)
+            features[missing[rows]] = made.float().cpu().numpy()
+            if shards is not None:
+                shards.write_up_to(int(missing[rows[-1]]) + 1, features)
+            progress.advance(len(rows))
+    finally:
+        progress.finish()
+    found = FeatureSet(features, records, views=tuple(views), model=hashed)
+    found = found.normalise() if normalise else found
+    if out is not None and shards is not None:
+        found.save(out)
+        shards.remove()
+    return found
+
+
+def model_hash(model: ReidModel, transform: TestTransform) -> str:
+    """sha256 of a model's weights and of how pictures are prepared for it: equal hashes, comparable features."""
+    prepared = json.dumps(asdict(transform), sort_keys=True)
+    return hashlib.sha256(f"{weights_hash(model.state_dict())} {prepared}".encode()).hexdigest()
+
+
+class _Shards:
+    """Finished parts of an unfinished extraction: OUT.parts/job.json and one file every `SHARD` images.
+
+    Raises:
+        InputError: the folder holds parts of another extraction.
+    """
+
+    def __init__(self, out: Path, job: dict[str, Any], resume: bool) -> None:
+        self.folder = out.with_name(out.name + ".parts")
+        self._job = job
+        self._starts: list[int] = []
+        self.precision: str | None = None
+        if not resume:
+            self.remove()
+        file = self.folder / "job.json"
+        if file.exists():
+            stored = read_json(file)
+            self.precision = stored.pop("precision", None)
+            for key, value in job.items():
+                if stored.get(key) != value:
+                    raise self._other(key, stored.get(key), value)
+
+    def begin(self, precision: str) -> None:
+        """Say what the parts are of, before the first is written."""
+        if self.precision not in (None, precision):
+            raise self._other("precision", self.precision, precision)
+        write_json(self.folder / "job.json", {**self._job, "precision": precision})
+
+    def read_into(self, features: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Copy what is finished into `features` (N, D); return the rows that are missing."""
+        missing = np.ones(len(features), dtype=bool)
+        for start in range(0, len(features), SHARD):
+            rows = slice(start, start + SHARD)
+            if self._path(start).exists():
+                features[rows] = read_arrays(self._path(start), "shard")[0]["features"]
+                missing[rows] = False
+            else:
+                self._starts.append(start)
+        return np.flatnonzero(missing)
+
+    def write_up_to(self, row: int, features: NDArray[np.float32]) -> None:
+        """Write the shards that lie wholly before `row`."""
+        while self._starts and min(self._starts[0] + SHARD, len(features)) <= row:
+            start = self._starts.pop(0)
+            write_arrays(self._path(start), "shard", {"features": features[start : start + SHARD]})
+
+    def remove(self) -> None:
+        """Forget all parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _other(self, what: str, there: object, asked: object) -> InputError:
+        mend = "remove it or name another output file"
+        return InputError(f"{self.folder}: was begun with other {what} ({there}, now {asked}); {mend}.")
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"rows-{start:08d}.safetensors"
+
+
+def _finished(out: Path, records: Records, model: str, views: tuple[str, ...], normalised: bool) -> FeatureSet:
+    found = FeatureSet.load(out)
+    for what, there, asked in (
+        ("a model", found.model[:12], model[:12]),
+        ("views", "+".join(found.views), "+".join(views)),
+        ("normalised =", str(found.normalised), str(normalised)),
+    ):
+        if there != asked:
+            raise InputError(f"{out}: holds features of {what} {there}, not {asked}; remove the file or name another.")
+    if found.records != records:
+        raise InputError(f"{out}: holds features of other images; remove the file or name another.")
+    return found
+
+
+def _digest(records: Records) -> str:
+    """Of what decides the features: which pictures, and where in them the vehicle is."""
+    digest = hashlib.sha256("\0".join(records.path.tolist()).encode("utf-8", "surrogateescape"))
+    digest.update(np.ascontiguousarray(records.box).tobytes())
+    return digest.hexdigest()
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
