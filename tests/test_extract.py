@@ -165,9 +165,9 @@ def test_unknown_views_and_unreadable_pictures(model: ReidModel, records: Record
         run(model, records, views=("mirror",))
     with pytest.raises(InputError, match="is unknown"):
         run(model, records, views=())
-    with pytest.raises(InputError, match="ends in .safetensors"):
+    with pytest.raises(InputError, match=r"ends in \.safetensors"):
         run(model, records, out=tmp_path / "features.npy")
-    with pytest.raises(InputError, match="missing.png"):
+    with pytest.raises(InputError, match=r"missing\.png"):
         run(model, Records.of(path=[tmp_path / "missing.png"]))
 
 
