@@ -50,10 +50,10 @@ class Backdrop:
 
     def light(self, window: Window, placed: Sequence[Placed], shadow: DepthMap | None, *, lamps: float = 0.0) -> Float:
         """Return the (3, H, W) linear light of the backdrop under the shadows and lamps of vehicles."""
-        layers = np.empty((7, window.height, window.width), np.float32)
+        cover = np.empty((7, window.height, window.width), np.float32)
         for tile, inner, outer in self._cover(window):
-            layers[:, *outer] = tile.layers[:, *inner]
-        layers = layers.reshape(7, -1)
+            cover[:, *outer] = tile.layers[:, *inner]
+        layers = cover.reshape(7, -1)
         points = self.ground_points(window)
         open_sky, lamp_light = np.ones(points.shape[1], np.float32), np.zeros(points.shape[1], np.float32)
         for item in placed:
@@ -75,7 +75,9 @@ class Backdrop:
     def ground_points(self, window: Window) -> Float:
         """Return (3, H * W): where the pixels' rays meet the ground (far away for pixels above the horizon)."""
         rays = _pixel_rays(self._pinhole, window)
-        return self._pinhole.position[:, None] - rays * (self._pinhole.position[2] / np.minimum(rays[2], np.float32(-1e-3)))
+        return self._pinhole.position[:, None] - rays * (
+            self._pinhole.position[2] / np.minimum(rays[2], np.float32(-1e-3))
+        )
 
     def _cover(self, window: Window) -> list[tuple[_Tile, tuple[slice, slice], tuple[slice, slice]]]:
         """Return the tiles of a window, each with the part used and the part of the window it fills."""
@@ -119,9 +121,9 @@ class Backdrop:
             rays /= np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2)
             colour = self._static.shade(found.face, at, rays, environment)
             pixel = row // FINE * TILE + column // FINE
-            cover = np.bincount(pixel, minlength=TILE * TILE) / FINE**2
+            open_share = 1 - np.bincount(pixel, minlength=TILE * TILE) / FINE**2
             painted = np.stack([np.bincount(pixel, colour[k], TILE * TILE) for k in range(3)]) / FINE**2
-            ground, fixed = ground * (1 - cover), fixed * (1 - cover) + painted
+            ground, fixed = ground * open_share, fixed * open_share + painted
             flat = np.zeros(TILE * FINE * TILE * FINE, np.float32)
             flat[found.sample] = found.nearness
             nearness = flat.reshape(TILE * FINE, TILE * FINE)

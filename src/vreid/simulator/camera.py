@@ -34,18 +34,26 @@ class Scenario:
     unseen: bool = False  # true: only in the test split
 
 
-_DAY = LightSpec(0.9, 0.6, 0.95, 0.42, 0.15, 0.1)
-SCENARIOS: dict[str, Scenario] = {
-    "day_a": Scenario(_DAY),
-    "day_b": Scenario(replace(_DAY, sun_elevation=0.8, sun_azimuth=2.0, sun_strength=0.12, sky_strength=0.95, overcast=0.95)),
-    "day_c": Scenario(replace(_DAY, sun_elevation=0.36, sun_azimuth=3.6, sun_strength=1.1, sky_strength=0.42, warmth=0.75)),
-    "day_d": Scenario(replace(_DAY, sun_elevation=0.65, sun_azimuth=5.2, sun_strength=0.6, sky_strength=0.62, overcast=0.55)),
+SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky, overcast, warmth
+    "day_a": Scenario(LightSpec(0.90, 0.6, 0.95, 0.42, 0.15, 0.10)),
+    "day_b": Scenario(LightSpec(0.80, 2.0, 0.12, 0.98, 0.95, 0.10)),
+    "day_c": Scenario(LightSpec(0.38, 3.6, 1.10, 0.48, 0.15, 0.75)),
+    "day_d": Scenario(LightSpec(0.65, 5.2, 0.60, 0.62, 0.55, 0.10)),
     "night": Scenario(
         LightSpec(1.05, 0.0, 0.62, 0.34, 0.0, 0.0, night=True),
-        exposure=1.15, lamps=1.0, wet=0.75, rain=0.6, glare=0.5, cast=1.0, noise=1.2,
-        height=(7.5, 13.0), distance=(9.0, 19.0), lens=(0.6, 1.0), unseen=True,
+        exposure=1.15,
+        lamps=1.0,
+        wet=0.75,
+        rain=0.6,
+        glare=0.5,
+        cast=1.0,
+        noise=1.2,
+        height=(7.5, 13.0),
+        distance=(9.0, 19.0),
+        lens=(0.6, 1.0),
+        unseen=True,
     ),
-}  # fmt: skip
+}
 # Linear gains of lamp kinds: sodium orange, mercury green, LED blue, tungsten amber, metal-halide magenta.
 LAMP_CASTS: tuple[tuple[float, float, float], ...] = (
     (1.55, 0.95, 0.42), (0.72, 1.20, 0.80), (0.70, 0.95, 1.50), (1.35, 1.02, 0.62), (1.18, 0.80, 1.15),
@@ -133,7 +141,9 @@ class Road:
         if forwards:
             x, y, heading = back.pose(reach)
             heading += math.pi
-            return Lane(x - left * math.sin(heading), y + left * math.cos(heading), heading, ((2 * reach * factor, curvature),))
+            return Lane(
+                x - left * math.sin(heading), y + left * math.cos(heading), heading, ((2 * reach * factor, curvature),)
+            )
         x, y, heading = start.pose(reach)
         return Lane(x - left * math.sin(heading), y + left * math.cos(heading), heading + math.pi,
                     ((2 * reach * factor, -curvature),))  # fmt: skip

@@ -105,7 +105,7 @@ class Canvas:
     def text(self, words: str, x: float, y: float, width: float, height: float, colour: Colour,
              finish: int | None = MATT) -> None:  # fmt: skip
         """Write `words` (capitals, digits, blanks) centred on (x, y), readable from outside the vehicle."""
-        (px, py), = self._pixels([(x, y)])
+        ((px, py),) = self._pixels([(x, y)])
         size = max(1, round(width * self.per_metre)), max(1, round(height * self._down))
         stencil = _stencil(words).resize(size, Image.Resampling.BILINEAR).point(lambda value: 255 if value > 110 else 0)
         corner = (round(px - size[0] / 2), round(py - size[1] / 2))
@@ -117,7 +117,9 @@ class Canvas:
         """Blend the whole patch towards a colour by `strength` (H, W) in 0..1, dull where it is strong (dirt)."""
         mask = Image.fromarray((np.clip(strength, 0, 1) * 255).astype(np.uint8))
         self.colour.paste(colour, (0, 0, self.patch.width, self.patch.height), mask)
-        self.finish.paste(DUST, (0, 0, self.patch.width, self.patch.height), mask.point(lambda value: 255 * (value > 90)))
+        self.finish.paste(
+            DUST, (0, 0, self.patch.width, self.patch.height), mask.point(lambda value: 255 * (value > 90))
+        )
 
 
 class Atlas:

@@ -44,7 +44,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of a frame's picture at a scale: pixels of the scaled picture, scale in its pixels per frame pixel."""
+    """A rectangle of a scaled frame: its pixels, and how many of them go into one pixel of the frame."""
 
     x: int
     y: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from vreid.simulator.bodies import BOXY, CarModel
@@ -28,7 +30,12 @@ def fittings(model: CarModel, marks: Marks, outline: Outline) -> Mesh | None:
     if model.vehicle_type in ("bus", "rv"):
         for share in (0.35, 0.7):
             long = 0.8 + 0.8 * marks.stripe_up
-            builder.box((model.from_front(share), 0, model.height + 0.09), (long, model.width * 0.5, 0.18), swatch("metal"), bevel=0.12)
+            builder.box(
+                (model.from_front(share), 0, model.height + 0.09),
+                (long, model.width * 0.5, 0.18),
+                swatch("metal"),
+                bevel=0.12,
+            )
     if marks.spoiler and model.vehicle_type in ("sedan", "sportscar", "hatchback", "suv"):
         _spoiler(builder, model, marks, outline)
     if marks.antenna:
@@ -60,20 +67,27 @@ def _on_roof(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outli
                 builder.box((xs[k], side * across[k], heights[k] + 0.005), (0.09, 0.035, 0.06), texel)
     if (marks.roof_bars and marks.cross_bars) or marks.roof_box or marks.basket:
         for k in (2, 4):
-            builder.tube([(xs[k], -across[k], heights[k] + 0.05), (xs[k], across[k], heights[k] + 0.05)], 0.02, swatch("rack"), sides=4)
+            builder.tube(
+                [(xs[k], -across[k], heights[k] + 0.05), (xs[k], across[k], heights[k] + 0.05)],
+                0.02,
+                swatch("rack"),
+                sides=4,
+            )
     if marks.roof_box:
-        z = heights[3] + 0.24
+        z = heights[3] + 0.21
         offset = 0.22 * (1 if marks.stripe_up > 0.5 else -1)
-        builder.ellipsoid((xs[3], offset, z), (0.82, 0.36, 0.19), swatch("box"), power=0.45, rings=6)
+        builder.ellipsoid((xs[3], offset, z), (0.78, 0.36, 0.165), swatch("box"), power=0.45, rings=6)
     elif marks.basket:
         z = heights[3] + 0.13
         for level in (0.07, 0.17):
             corners = [(xs[1], -1), (xs[1], 1), (xs[5], 1), (xs[5], -1), (xs[1], -1)]
-            path = [(x, y * across[3] * 0.85, heights[3] + level) for x, y in corners]
-            for a, b in zip(path[:-1], path[1:], strict=True):
+            ring = [(x, y * across[3] * 0.85, heights[3] + level) for x, y in corners]
+            for a, b in pairwise(ring):
                 builder.tube([a, b], 0.016, swatch("rack"), sides=4)
         if marks.cargo:
-            builder.box((xs[3], 0, z + 0.08), (abs(xs[5] - xs[1]) * 0.6, across[3] * 1.1, 0.26), swatch("cargo"), bevel=0.05)
+            builder.box(
+                (xs[3], 0, z + 0.08), (abs(xs[5] - xs[1]) * 0.6, across[3] * 1.1, 0.26), swatch("cargo"), bevel=0.05
+            )
     if marks.taxi:
         builder.box((xs[2], 0, heights[2] + 0.08), (0.2, 0.5, 0.15), swatch("sign"), bevel=0.05)
     if marks.ladder:
@@ -115,7 +129,14 @@ def _cargo(builder: MeshBuilder, model: CarModel, marks: Marks) -> None:
     patch = CARGO.over(0, length, 0, height)
     for side in (1, -1):
         y = side * (width * 0.505 + 0.008)
-        corners = np.array([(front, y, floor), (front - length, y, floor), (front - length, y, floor + height), (front, y, floor + height)])
+        corners = np.array(
+            [
+                (front, y, floor),
+                (front - length, y, floor),
+                (front - length, y, floor + height),
+                (front, y, floor + height),
+            ]
+        )
         triangles = np.array([(0, 1, 2), (0, 2, 3)]) if side < 0 else np.array([(0, 2, 1), (0, 3, 2)])
         triangles = triangles[:, ::-1]
         at = corners[triangles]
@@ -132,12 +153,25 @@ def _bed(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outline) 
     builder.box((end, 0, z + 0.03), (0.07, width * 0.86, 0.1), texel, bevel=0.02)
     if marks.cargo:
         size = 0.4 + 0.7 * marks.stripe_up
-        builder.box(((start + end) / 2, 0.15 * width * (marks.stripe_up - 0.5), z + 0.16), (size, 0.9, 0.34), swatch("cargo"), bevel=0.06)
+        builder.box(
+            ((start + end) / 2, 0.15 * width * (marks.stripe_up - 0.5), z + 0.16),
+            (size, 0.9, 0.34),
+            swatch("cargo"),
+            bevel=0.06,
+        )
     if marks.roof_bars:
         for side in (1, -1):
             x = start - 0.15
-            builder.tube([(x, side * width * 0.4, z), (x + 0.25, side * width * 0.36, model.height * 0.98)], 0.035, swatch("rack"))
-        builder.tube([(start + 0.1, -width * 0.36, model.height * 0.98), (start + 0.1, width * 0.36, model.height * 0.98)], 0.035, swatch("rack"))
+            builder.tube(
+                [(x, side * width * 0.4, z), (x + 0.25, side * width * 0.36, model.height * 0.98)],
+                0.035,
+                swatch("rack"),
+            )
+        builder.tube(
+            [(start + 0.1, -width * 0.36, model.height * 0.98), (start + 0.1, width * 0.36, model.height * 0.98)],
+            0.035,
+            swatch("rack"),
+        )
 
 
 def _ends(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outline) -> None:
@@ -145,11 +179,19 @@ def _ends(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outline)
     if marks.bull_bar:
         bar = swatch("metal")
         for z in (clear + 0.22, outline.belt_at(0.03) - 0.08):
-            builder.tube([(front - 0.05, -0.55, z), (front + 0.09, -0.5, z), (front + 0.09, 0.5, z), (front - 0.05, 0.55, z)], 0.03, bar)
+            builder.tube(
+                [(front - 0.05, -0.55, z), (front + 0.09, -0.5, z), (front + 0.09, 0.5, z), (front - 0.05, 0.55, z)],
+                0.03,
+                bar,
+            )
         for y in (-0.35, 0.35):
             builder.tube([(front + 0.08, y, clear + 0.05), (front + 0.09, y, outline.belt_at(0.03))], 0.03, bar)
     if marks.tow_bar:
-        builder.tube([(rear + 0.1, 0, clear + 0.12), (rear - 0.12, 0, clear + 0.12), (rear - 0.14, 0, clear + 0.2)], 0.028, swatch("metal"))
+        builder.tube(
+            [(rear + 0.1, 0, clear + 0.12), (rear - 0.12, 0, clear + 0.12), (rear - 0.14, 0, clear + 0.2)],
+            0.028,
+            swatch("metal"),
+        )
     if marks.spare_wheel:
         _spare(builder, model, outline)
 
@@ -158,7 +200,10 @@ def _spare(builder: MeshBuilder, model: CarModel, outline: Outline) -> None:
     radius, count = model.proportions.wheel_radius * 0.95, 18
     x, z = model.from_front(1) - 0.16, outline.belt_at(0.97) - 0.18
     angle = np.arange(count) * 2 * np.pi / count
-    ring = [np.stack([np.full(count, x + dx), radius * s * np.cos(angle), z + radius * s * np.sin(angle)], 1) for dx, s in ((0.18, 1.0), (0.03, 1.0), (0, 0.9))]
+    ring = [
+        np.stack([np.full(count, x + dx), radius * s * np.cos(angle), z + radius * s * np.sin(angle)], 1)
+        for dx, s in ((0.18, 1.0), (0.03, 1.0), (0, 0.9))
+    ]
     i = np.arange(count)
     j = (i + 1) % count
     band = [np.stack([k * count + i, k * count + j, (k + 1) * count + j], 1) for k in (0, 1)]

@@ -67,7 +67,9 @@ class Ground:
     def __init__(self, roads: Sequence[Road], rng: np.random.Generator) -> None:
         self.roads = tuple(roads)
         self.offset = rng.uniform(0, 100, 2).astype(np.float32)
-        self.asphalt = (rng.uniform(0.09, 0.21) * np.array([1, 1 + rng.uniform(-0.02, 0.02), 1 + rng.uniform(-0.06, 0.05)]))
+        self.asphalt = rng.uniform(0.09, 0.21) * np.array(
+            [1, 1 + rng.uniform(-0.02, 0.02), 1 + rng.uniform(-0.06, 0.05)]
+        )
         self.asphalt = self.asphalt.astype(np.float32)
         self.marking = rng.uniform(0.42, 0.7)
         self.wear = rng.uniform(0.15, 0.5)
@@ -126,7 +128,9 @@ class Ground:
             bars = _stripe(left % 0.95 - 0.475, 0.24, footprint)
             colour = _cover(colour, white, _stripe(along - self.crossing, 1.6, footprint) * bars * on_road * cover)
         if main and self.stop_line is not None:
-            colour = _cover(colour, white, _stripe(along - self.stop_line, 0.2, footprint) * (left < 0) * on_road * cover)
+            colour = _cover(
+                colour, white, _stripe(along - self.stop_line, 0.2, footprint) * (left < 0) * on_road * cover
+            )
         return colour
 
     def sunlight(self, points_3N: Float, sun: Float) -> Float:

@@ -44,7 +44,8 @@ def octahedral(directions_3N: Float, size: int) -> NDArray[np.int32]:
     half = np.float32(size / 2)
     column = np.minimum((folded_u * half + half).astype(np.int32), size - 1)
     row = np.minimum((folded_v * half + half).astype(np.int32), size - 1)
-    return row * np.int32(size) + column
+    texels: NDArray[np.int32] = row * np.int32(size) + column
+    return texels
 
 
 def _directions(size: int) -> NDArray[np.float64]:
@@ -67,10 +68,14 @@ def _skyline(
     block = np.searchsorted(edges, azimuth) % len(edges)
     tall = rng.uniform(0.04, 0.5, len(edges)) * (rng.random(len(edges)) < 0.85)
     tree = rng.random(len(edges)) < 0.45
-    wobble = 0.5 + 0.5 * np.sin(azimuth * rng.uniform(20, 40) + rng.uniform(0, 6)) * np.sin(azimuth * rng.uniform(50, 90))
+    wobble = 0.5 + 0.5 * np.sin(azimuth * rng.uniform(20, 40) + rng.uniform(0, 6)) * np.sin(
+        azimuth * rng.uniform(50, 90)
+    )
     along = np.abs(np.sin(azimuth - open_along))  # the road itself opens the view
     height = tall[block] * np.clip(along * 2.5, 0.15, 1) * np.where(tree[block], 0.45 + 0.5 * wobble, 1)
-    walls = np.array([0.34, 0.30, 0.26]) * rng.uniform(0.5, 1.5, (len(edges), 1)) * rng.uniform(0.9, 1.1, (len(edges), 3))
+    walls = (
+        np.array([0.34, 0.30, 0.26]) * rng.uniform(0.5, 1.5, (len(edges), 1)) * rng.uniform(0.9, 1.1, (len(edges), 3))
+    )
     leaves = np.array([0.07, 0.12, 0.04]) * rng.uniform(0.6, 1.3, (len(edges), 1))
     colour = np.where(tree[:, None], leaves, walls)[block]
     return height, colour, tree[block]
@@ -83,7 +88,9 @@ class Environment:
         elevation, azimuth = spec.sun_elevation, spec.sun_azimuth
         flat = math.cos(elevation)
         self.spec = spec
-        self.sun_direction = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)], np.float32)
+        self.sun_direction = np.array(
+            [flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)], np.float32
+        )
         warm = spec.warmth
         tint = (1.0, 0.97 - 0.24 * warm, 0.92 - 0.46 * warm) if not spec.night else (1.0, 0.97, 0.92)
         self.sun_colour = np.array(tint, np.float32) * np.float32(spec.sun_strength)

@@ -115,7 +115,15 @@ def _colour(rng: np.random.Generator, low: int, high: int) -> Colour:
 
 
 def _bright(rng: np.random.Generator) -> Colour:
-    palette = ((230, 40, 40), (40, 90, 220), (245, 200, 30), (40, 160, 70), (240, 240, 240), (20, 20, 22), (240, 120, 30))
+    palette = (
+        (230, 40, 40),
+        (40, 90, 220),
+        (245, 200, 30),
+        (40, 160, 70),
+        (240, 240, 240),
+        (20, 20, 22),
+        (240, 120, 30),
+    )
     return palette[int(rng.integers(len(palette)))]
 
 
@@ -138,9 +146,16 @@ def _words(rng: np.random.Generator) -> str:
     return first if rng.random() < 0.5 else f"{first} {int(rng.integers(10, 999))}"
 
 
-def _spots(rng: np.random.Generator, mean: float, size: tuple[float, float], along: tuple[float, float] = (0.1, 0.94)) -> tuple[Spot, ...]:
+def _spots(
+    rng: np.random.Generator, mean: float, size: tuple[float, float], along: tuple[float, float] = (0.1, 0.94)
+) -> tuple[Spot, ...]:
     return tuple(
-        Spot(int(rng.choice([-1, 1])), float(rng.uniform(*along)), float(rng.uniform(0.15, 0.85)), float(rng.uniform(*size)))
+        Spot(
+            int(rng.choice([-1, 1])),
+            float(rng.uniform(*along)),
+            float(rng.uniform(0.15, 0.85)),
+            float(rng.uniform(*size)),
+        )
         for _ in range(rng.poisson(mean))
     )
 
@@ -207,12 +222,16 @@ def draw_marks(vehicle_type: str, seed: int) -> Marks:
         cargo_colour=_colour(rng, 30, 200),
         rear_wiper=chance(0.5),
         spare_wheel=chance(0.14) and vehicle_type == "suv",
-        badge=((205, 205, 205), (25, 25, 28), (190, 40, 40), (200, 170, 80))[int(rng.choice(4, p=[0.5, 0.2, 0.15, 0.15]))],
+        badge=((205, 205, 205), (25, 25, 28), (190, 40, 40), (200, 170, 80))[
+            int(rng.choice(4, p=[0.5, 0.2, 0.15, 0.15]))
+        ],
         bull_bar=chance(0.12 if vehicle_type in ("suv", "pickup") else 0.0),
         fog_covers=((16, 16, 18), (200, 200, 205), (230, 150, 40))[int(rng.integers(3))] if chance(0.3) else None,
         brow=chance(0.12),
         deflectors=chance(0.15) and not boxy,
-        driver=(((196, 150, 122), (120, 84, 62), (224, 184, 156))[int(rng.integers(3))], _colour(rng, 25, 200)) if chance(0.8) else None,
+        driver=(((196, 150, 122), (120, 84, 62), (224, 184, 156))[int(rng.integers(3))], _colour(rng, 25, 200))
+        if chance(0.8)
+        else None,
         passenger=chance(0.3),
         dashboard_item=float(rng.uniform(-0.5, 0.7)) if chance(0.2) else None,
     )

@@ -72,7 +72,8 @@ def vertex_normals(vertices: NDArray[np.floating], faces: Int) -> NDArray[np.flo
     for k in range(3):
         for axis in range(3):
             normals[:, axis] += np.bincount(faces[:, k], face_normals[:, axis], len(vertices))
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float64] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 @dataclass
@@ -120,7 +121,13 @@ class MeshBuilder:
         self.add(points, grid_faces(rings + 1, count, wrap=True), texel)
 
     def tube(
-        self, path: ArrayLike, radius: float | Sequence[float], texel: ArrayLike, *, sides: int = 6, flatten: float = 1.0
+        self,
+        path: ArrayLike,
+        radius: float | Sequence[float],
+        texel: ArrayLike,
+        *,
+        sides: int = 6,
+        flatten: float = 1.0,
     ) -> None:
         """Add a closed tube along `path` (n, 3) with one radius or one per point; `flatten` scales it vertically."""
         points = np.asarray(path, np.float64)

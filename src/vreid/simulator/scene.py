@@ -97,7 +97,13 @@ class View:
             drawn = [own]
         light = self._light(drawn, owner, window, background=background)
         image = develop(
-            light, self.camera.sensor, rng, pixels=longest_side / 128, exposure=jitter, glare=self.scenario.glare, rain=self.scenario.rain
+            light,
+            self.camera.sensor,
+            rng,
+            pixels=longest_side / 128,
+            exposure=jitter,
+            glare=self.scenario.glare,
+            rain=self.scenario.rain,
         )
         x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
         s = window.scale
@@ -135,9 +141,7 @@ class View:
         s = window.scale
         x0, y0, x1, y1 = (math.floor(true_box[0] * s), math.floor(true_box[1] * s),
                           math.ceil(true_box[2] * s), math.ceil(true_box[3] * s))  # fmt: skip
-        if (
-            x0 >= window.x and y0 >= window.y and x1 <= window.x + window.width and y1 <= window.y + window.height
-        ):
+        if x0 >= window.x and y0 >= window.y and x1 <= window.x + window.width and y1 <= window.y + window.height:
             return len(own.fragments)
         return len(draw(own.placed, self.pinhole, Window(x0, y0, x1 - x0, y1 - y0, s)).fragments)
 
@@ -186,7 +190,9 @@ class View:
 
     def _wet(self, plain: Float, placed: Sequence[Placed], window: Window) -> Float:
         """Return the backdrop with vehicles mirrored in the wet road (coarse, and smeared downwards)."""
-        small = Window(window.x // FINE, window.y // FINE, window.width // FINE + 1, window.height // FINE + 1, window.scale / FINE)
+        small = Window(
+            window.x // FINE, window.y // FINE, window.width // FINE + 1, window.height // FINE + 1, window.scale / FINE
+        )
         shine = spread(np.zeros((4, small.height, small.width), np.float32))
         nearest = np.zeros(shine.shape[1], np.float32)
         for vehicle in placed:

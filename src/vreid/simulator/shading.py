@@ -46,7 +46,7 @@ def shade(
 
     `rays_3S` are unit directions from the eye, `points_3S` world positions, `texel_size` atlas texels per sample.
     """
-    attributes = np.einsum("sk,skc->sc", weights_S3, mesh.corners[fragments.face]).T.copy()
+    attributes: Float = np.einsum("sk,skc->sc", weights_S3, mesh.corners[fragments.face]).T.copy()
     level = int(np.clip(np.floor(np.log2(max(texel_size, 1e-3)) + 0.5), 0, len(levels) - 1))
     shrink = np.float32(1 / (1 << level))
     row, column = (attributes[1] * shrink).astype(np.int32), (attributes[0] * shrink).astype(np.int32)
@@ -56,7 +56,9 @@ def shade(
 
     cos, sin = np.float32(np.cos(heading)), np.float32(np.sin(heading))
     occlusion = attributes[5]
-    normal = np.stack([attributes[2] * cos - attributes[3] * sin, attributes[2] * sin + attributes[3] * cos, attributes[4]])
+    normal: Float = np.stack(
+        [attributes[2] * cos - attributes[3] * sin, attributes[2] * sin + attributes[3] * cos, attributes[4]]
+    )
     normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + np.float32(1e-9)
     facing = -(normal[0] * rays_3S[0] + normal[1] * rays_3S[1] + normal[2] * rays_3S[2])
     mirror = rays_3S + 2 * facing * normal

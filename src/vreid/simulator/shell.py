@@ -14,8 +14,10 @@ LEFT, RIGHT, TOP = Patch(0, 0, 640, 224), Patch(0, 224, 640, 224), Patch(0, 448,
 FRONT, REAR = Patch(640, 0, 256, 256), Patch(640, 256, 256, 256)
 WHEEL, ODD_WHEEL = Patch(896, 0, 128, 128), Patch(896, 128, 128, 128)
 CARGO = Patch(640, 512, 384, 192)
-SWATCHES = ("dark", "tyre", "paint", "black", "chrome", "mirror", "rack", "cargo", "sign", "box", "metal", "lamp", "tail",
-            "seat", "skin", "jacket", "trousers", "helmet", "bag", "accent", "shoe", "fork", "visor", "plate")  # fmt: skip
+SWATCHES = (
+    "dark", "tyre", "paint", "black", "chrome", "mirror", "rack", "cargo", "sign", "box", "metal", "lamp", "tail",
+    "skin", "jacket", "trousers", "helmet", "bag", "accent", "shoe", "visor",
+)  # fmt: skip
 
 
 def swatch_patch(name: str) -> Patch:
@@ -74,7 +76,8 @@ def stations(model: CarModel) -> NDArray[np.float64]:
 
 def inner_edge(model: CarModel, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return half the width of the surface seen from above (bonnet, screen, roof), metres."""
-    return model.half_width_at(shares) * _mix(0.90, model.tumblehome, _greenhouse(model, shares))
+    edge: NDArray[np.float64] = model.half_width_at(shares) * _mix(0.90, model.tumblehome, _greenhouse(model, shares))
+    return edge
 
 
 def _greenhouse(model: CarModel, shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,9 +106,19 @@ def _sections(model: CarModel, shares: NDArray[np.float64]) -> tuple[NDArray[np.
     low = np.minimum(np.maximum(sill, arch), belt - 0.05)
     rows = []
     crease = model.crease
-    for t, out in ((0.0, 0.0), (0.08, 0.004), (0.3, 0.0), (crease - 0.05, -0.004), (crease, 0.014), (0.84, 0.002), (0.94, 0.012)):
+    for t, out in (
+        (0.0, 0.0),
+        (0.08, 0.004),
+        (0.3, 0.0),
+        (crease - 0.05, -0.004),
+        (crease, 0.014),
+        (0.84, 0.002),
+        (0.94, 0.012),
+    ):
         bulge = out * (0.4 if boxy else 1.0)
-        y = half * (1 - 0.055 * (1 - t) ** 3 - 0.02 * max(t - 0.8, 0) * 5) + bulge * np.minimum(1, half / half.max() - 0.6)
+        y = half * (1 - 0.055 * (1 - t) ** 3 - 0.02 * max(t - 0.8, 0) * 5) + bulge * np.minimum(
+            1, half / half.max() - 0.6
+        )
         y = y + model.flare * lip * (1 - t) ** 1.5
         rows.append(np.stack([y, low + (belt - low) * t * 0.985], 1))
     rows.append(np.stack([half * _mix(0.955, 0.955 - model.shoulder, green), belt], 1))
@@ -169,9 +182,16 @@ def add_wheel(builder: MeshBuilder, x: float, y: float, radius: float, width: fl
     j = (i + 1) % count
 
     def ring(at: float, share: float) -> NDArray[np.float64]:
-        return np.stack([x + radius * share * np.cos(angle), np.full(count, at), radius + radius * share * np.sin(angle)], 1)
+        return np.stack(
+            [x + radius * share * np.cos(angle), np.full(count, at), radius + radius * share * np.sin(angle)], 1
+        )
 
-    rings = [ring(y - side * width, 0.9), ring(y - side * width * 0.85, 1.0), ring(y - side * width * 0.15, 1.0), ring(y, 0.93)]
+    rings = [
+        ring(y - side * width, 0.9),
+        ring(y - side * width * 0.85, 1.0),
+        ring(y - side * width * 0.15, 1.0),
+        ring(y, 0.93),
+    ]
     faces = grid_faces(4, count, wrap=True)
     builder.add(np.concatenate(rings), faces if side < 0 else faces[:, ::-1], swatch("tyre"))
     disc = np.concatenate([ring(y, 0.93), ring(y - side * 0.035, 0.62), [[x, y - side * 0.02, radius]]])
@@ -199,7 +219,7 @@ def shell(model: CarModel) -> Mesh:
     builder.box((0, 0, base.clearance + 0.16), (model.length * 0.92, model.width * 0.84, 0.24), swatch("dark"))
     radius, half = base.wheel_radius, model.width / 2
     for index, x in enumerate(axles_of(model)):
-        builder.box((x, 0, radius * 1.15), (radius * 2.3, model.width * 0.8, radius * 1.9), swatch("dark"))
+        builder.box((x, 0, radius * 1.2), (radius * 2.44, model.width * 0.88, radius * 1.86), swatch("dark"))
         for side in (1, -1):
             patch = ODD_WHEEL if (index, side) == (1, 1) else WHEEL
             add_wheel(builder, x, side * (half - 0.02), radius, 0.22, side, patch)
@@ -215,5 +235,7 @@ def _mirrors(builder: MeshBuilder, model: CarModel) -> None:
     size = (0.09, 0.10, 0.24) if boxy else (0.075, 0.115, 0.085)
     for side in (1, -1):
         y = side * (half * 0.97 + size[1])
-        builder.tube([(x, side * half * 0.86, z - size[2] * 0.7), (x, y, z - size[2] * 0.2)], 0.022, swatch("black"), sides=4)
+        builder.tube(
+            [(x, side * half * 0.86, z - size[2] * 0.7), (x, y, z - size[2] * 0.2)], 0.022, swatch("black"), sides=4
+        )
         builder.ellipsoid((x, y, z), size, swatch("mirror"), power=0.6, rings=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,9 @@ def glass_colour(marks: Marks, *, rear: bool) -> Colour:
     return int(0.78 * t), int(0.95 * t), int(1.0 * t)
 
 
-def window_band(model: CarModel, outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+def window_band(
+    model: CarModel, outline: Outline
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return lower and upper edge (metres) of the side windows along the length, and where there are any."""
     rise = outline.roof - outline.belt
     step = model.length / (STEPS - 1)
@@ -146,7 +149,11 @@ def _shading_lines(canvas: Canvas, model: CarModel, coat: Coat, outline: Outline
         return
     clear = model.proportions.clearance
     level = clear + model.crease * (outline.belt_at(0.5) - clear)
-    points = [(model.from_front(0.12), level - 0.05), (model.from_front(0.5), level), (model.from_front(0.93), level + 0.06)]
+    points = [
+        (model.from_front(0.12), level - 0.05),
+        (model.from_front(0.5), level),
+        (model.from_front(0.93), level + 0.06),
+    ]
     canvas.line(points, coat.times(0.80), 0.022)
     canvas.line([(x, z + 0.022) for x, z in points], coat.times(1.08, 6), 0.014)
 
@@ -158,18 +165,27 @@ def _windows(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) ->
         return
     if model.vehicle_type == "rv":
         for share in (0.34, 0.62):
-            canvas.rectangle(model.from_front(share), model.height * 0.52, model.from_front(share + 0.13), model.height * 0.7, (16, 18, 20), GLASS)
-        canvas.rectangle(model.from_front(0.49), 0.45, model.from_front(0.585), model.height * 0.74, (198, 198, 196), PAINT)
+            canvas.rectangle(
+                model.from_front(share),
+                model.height * 0.52,
+                model.from_front(share + 0.13),
+                model.height * 0.7,
+                (16, 18, 20),
+                GLASS,
+            )
+        canvas.rectangle(
+            model.from_front(0.49), 0.45, model.from_front(0.585), model.height * 0.74, (198, 198, 196), PAINT
+        )
     x = outline.x
     rim = 0.016
     if model.window_chrome:
         edge = [(x[i], upper[i] + rim) for i in index] + [(x[i], lower[i] - rim) for i in index[::-1]]
         canvas.polygon(edge, (196, 196, 198), CHROME)
     canvas.polygon([(x[i], upper[i]) for i in index] + [(x[i], lower[i]) for i in index[::-1]], (10, 10, 11), PLASTIC)
-    ends = [outline.share[index[0]], *(p for p in _pillars(model) if outline.share[index[0]] < p < outline.share[index[-1]]),
-            outline.share[index[-1]]]  # fmt: skip
+    first, last = float(outline.share[index[0]]), float(outline.share[index[-1]])
+    ends = [first, *(share for share in _pillars(model) if first < share < last), last]
     gap = 0.028 / model.length if model.vehicle_type != "bus" else 0.05 / model.length
-    for pane, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for pane, (start, end) in enumerate(pairwise(ends)):
         inside = [i for i in index if start + gap <= outline.share[i] <= end - gap]
         if len(inside) < 2:
             continue
@@ -181,12 +197,16 @@ def _windows(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) ->
         canvas.line([(x[i], upper[i] - 0.035) for i in front], (12, 12, 13), 0.05, PLASTIC)
     if model.vehicle_type == "bus":
         for share in (0.05, 0.47):
-            canvas.rectangle(model.from_front(share), 0.42, model.from_front(share + 0.085), model.height * 0.84, (22, 25, 28), GLASS)
+            canvas.rectangle(
+                model.from_front(share), 0.42, model.from_front(share + 0.085), model.height * 0.84, (22, 25, 28), GLASS
+            )
             middle = model.from_front(share + 0.0425)
             canvas.line([(middle, 0.42), (middle, model.height * 0.84)], (16, 16, 17), 0.05, PLASTIC)
 
 
-def _people(canvas: Canvas, model: CarModel, marks: Marks, pane: int, x0: float, x1: float, low: float, high: float) -> None:
+def _people(
+    canvas: Canvas, model: CarModel, marks: Marks, pane: int, x0: float, x1: float, low: float, high: float
+) -> None:
     """Seats, and the driver in the first pane, as seen through the glass."""
     dark = pane > 0 and marks.privacy
     if dark or model.vehicle_type == "bus":
@@ -194,7 +214,9 @@ def _people(canvas: Canvas, model: CarModel, marks: Marks, pane: int, x0: float,
     tall = min(high - low, 0.62)
     seat = (x0 + x1) / 2 - 0.1 * (x0 - x1)
     head_rest = (26, 26, 28) if marks.tint < 22 else (14, 14, 15)
-    canvas.polygon([(seat - 0.2, low), (seat - 0.24, low + tall * 0.45), (seat - 0.06, low + tall * 0.45), (seat, low)], head_rest)
+    canvas.polygon(
+        [(seat - 0.2, low), (seat - 0.24, low + tall * 0.45), (seat - 0.06, low + tall * 0.45), (seat, low)], head_rest
+    )
     canvas.ellipse(seat - 0.14, low + tall * 0.58, 0.07, 0.09, head_rest)
     if pane == 0 and marks.driver is not None:
         skin, clothes = ((int(v * 0.36), int(w * 0.36), int(u * 0.38)) for v, w, u in marks.driver)
@@ -211,7 +233,9 @@ def _seams(canvas: Canvas, model: CarModel, coat: Coat, outline: Outline) -> Non
             canvas.line([(x_at(0.05), 0.6), (x_at(0.05), model.height * 0.44)], coat.seam, 0.014)
         else:
             for share in np.linspace(0.12, 0.92, 6):
-                canvas.line([(x_at(float(share)), 0.4), (x_at(float(share)), model.height * 0.38)], coat.times(0.82), 0.012)
+                canvas.line(
+                    [(x_at(float(share)), 0.4), (x_at(float(share)), model.height * 0.38)], coat.times(0.82), 0.012
+                )
         return
     two = model.two_door and kind in ("sportscar", "hatchback", "pickup")
     seams = [0.3, 0.62] if two else ([0.3, model.door] if kind == "pickup" else [0.3, model.door, 0.745])
@@ -224,7 +248,9 @@ def _seams(canvas: Canvas, model: CarModel, coat: Coat, outline: Outline) -> Non
         canvas.rectangle(x_at(share - 0.052), z - 0.014, x_at(share - 0.016), z + 0.016, colour, finish)
         canvas.line([(x_at(share - 0.052), z - 0.022), (x_at(share - 0.016), z - 0.022)], coat.times(0.55), 0.012)
     if kind == "van":
-        canvas.line([(x_at(0.55), outline.belt_at(0.6) - 0.1), (x_at(0.95), outline.belt_at(0.6) - 0.1)], coat.times(0.5), 0.03)
+        canvas.line(
+            [(x_at(0.55), outline.belt_at(0.6) - 0.1), (x_at(0.95), outline.belt_at(0.6) - 0.1)], coat.times(0.5), 0.03
+        )
 
 
 def _lamps(canvas: Canvas, model: CarModel, outline: Outline) -> None:
@@ -232,14 +258,14 @@ def _lamps(canvas: Canvas, model: CarModel, outline: Outline) -> None:
     z = outline.belt_at(0.05)
     reach = 0.018 if boxy else (0.095, 0.08, 0.055, 0.11, 0.085)[model.headlamp]
     if not boxy:
-        canvas.polygon([(x_at(0), z - 0.19), (x_at(0), z - 0.05), (x_at(reach), z - 0.01), (x_at(reach * 0.55), z - 0.16)],
-                       (196, 202, 208), LAMP)  # fmt: skip
+        corners = [(x_at(0), z - 0.19), (x_at(0), z - 0.05), (x_at(reach), z - 0.015), (x_at(reach * 0.55), z - 0.16)]
+        canvas.polygon(corners, (196, 202, 208), LAMP)
         canvas.line([(x_at(0), z - 0.05), (x_at(reach), z - 0.01)], (30, 30, 32), 0.012, PLASTIC)
     tail = outline.belt_at(0.96)
     reach = (0.045, 0.065, 0.035, 0.085, 0.05)[model.taillamp] * (0.35 if model.vehicle_type in LARGE else 1.0)
     tall = (0.17, 0.30, 0.14, 0.36, 0.22)[model.taillamp]
-    canvas.polygon([(x_at(1), tail - 0.05 - tall), (x_at(1), tail - 0.05), (x_at(1 - reach), tail - 0.06), (x_at(1 - reach * 0.8), tail - 0.05 - tall * 0.8)],
-                   (132, 10, 12), TAIL)  # fmt: skip
+    corners = [(x_at(1), tail - 0.05 - tall), (x_at(1), tail - 0.05), (x_at(1 - reach), tail - 0.06)]
+    canvas.polygon([*corners, (x_at(1 - reach * 0.8), tail - 0.05 - tall * 0.8)], (132, 10, 12), TAIL)
 
 
 def _stripes(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) -> None:
@@ -254,7 +280,11 @@ def _stripes(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) ->
     if marks.stripe % 3 == 0:
         canvas.rectangle(x_at(0.07), z, x_at(0.97), z + 0.11, colour, PAINT)
     elif marks.stripe % 3 == 1:
-        canvas.polygon([(x_at(0.1), clear + 0.15), (x_at(0.45), clear + 0.15), (x_at(0.95), z + 0.12), (x_at(0.95), z + 0.26)], colour, PAINT)
+        canvas.polygon(
+            [(x_at(0.1), clear + 0.15), (x_at(0.45), clear + 0.15), (x_at(0.95), z + 0.12), (x_at(0.95), z + 0.26)],
+            colour,
+            PAINT,
+        )
     else:
         for up in (0.0, 0.10):
             canvas.rectangle(x_at(0.1), z + up, x_at(0.95), z + up + 0.05, colour, PAINT)
@@ -263,7 +293,10 @@ def _stripes(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) ->
 def _decal(canvas: Canvas, decal: Decal, model: CarModel, outline: Outline, side: int) -> None:
     large = model.vehicle_type in LARGE
     clear = model.proportions.clearance
-    bottom, top = clear + 0.1, outline.belt_at(decal.along) if model.vehicle_type in ("bus", "rv") or not large else model.height * 0.85
+    bottom, top = (
+        clear + 0.1,
+        outline.belt_at(decal.along) if model.vehicle_type in ("bus", "rv") or not large else model.height * 0.85,
+    )
     x, z = model.from_front(decal.along), bottom + decal.up * (top - bottom)
     size = decal.size * (2.0 if large else 0.9)
     high = 0.3 if large and model.vehicle_type != "bus" else 0.15

@@ -50,7 +50,7 @@ class _Collector:
 
     def keep(self, colour: NDArray[np.floating] | tuple[float, float, float], kind: int) -> None:
         """Give the parts added since the last call a colour and a kind."""
-        for part in self.builder.parts[len(self.colours):]:
+        for part in self.builder.parts[len(self.colours) :]:
             self.colours.append(np.tile(np.asarray(colour, np.float32), (len(part.faces), 1)))
             self.kinds.append(np.full(len(part.faces), kind, np.int8))
 
@@ -73,7 +73,9 @@ def surroundings_of(camera: CameraSpec, rng: np.random.Generator) -> Surrounding
     reach = float(np.hypot(*eye))
 
     def free(x: float, y: float, room: float) -> bool:
-        return all(abs(float(r.coordinates(np.array([x]), np.array([y]))[1][0])) > r.half_width + room for r in camera.roads)
+        return all(
+            abs(float(r.coordinates(np.array([x]), np.array([y]))[1][0])) > r.half_width + room for r in camera.roads
+        )
 
     def behind(x: float, y: float) -> bool:
         """Whether a tall thing here leaves the view of the lanes free."""
@@ -92,7 +94,9 @@ def surroundings_of(camera: CameraSpec, rng: np.random.Generator) -> Surrounding
                 depth, height = float(rng.uniform(5, 8)), float(rng.uniform(4, 15))
                 x, y = x - math.sin(heading) * side * depth / 2, y + math.cos(heading) * side * depth / 2
                 collector.wall(x, y, (step * 0.94, depth, height), heading)
-                collector.keep(np.array([0.36, 0.31, 0.26]) * rng.uniform(0.5, 1.5, 3).mean() * rng.uniform(0.85, 1.15, 3), WALL)
+                collector.keep(
+                    np.array([0.36, 0.31, 0.26]) * rng.uniform(0.5, 1.5, 3).mean() * rng.uniform(0.85, 1.15, 3), WALL
+                )
             elif tall and kind < 0.85 and free(x, y, 3.0):
                 _tree(collector, rng, x, y)
             elif free(x, y, 2.5):

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from vreid.simulator.bodies import MOTORCYCLE, TYPES, CarModel, car_model
 from vreid.simulator.canvas import ALLOY, CHROME, LAMP, MATT, PAINT, PLASTIC, RUBBER, SATIN, TAIL, Atlas, Colour, Level
-from vreid.simulator.ends import paint_cargo, paint_front, paint_rear, paint_top, paint_wheel
+from vreid.simulator.ends import paint_front, paint_rear
 from vreid.simulator.fittings import cargo_size, fittings
 from vreid.simulator.marks import Marks, Wheel, draw_marks, draw_wheel
 from vreid.simulator.mesh import Mesh, concatenate
+from vreid.simulator.motorcycle import motorcycle_shell, paint_motorcycle, riders
 from vreid.simulator.occlusion import MARGIN, sky_visibility
 from vreid.simulator.shell import CARGO, ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
 from vreid.simulator.sides import Coat, outline_of, paint_side
+from vreid.simulator.tops import paint_top
+from vreid.simulator.wheels import paint_cargo, paint_wheel
 
 __all__ = ["COLORS", "MOTORCYCLE", "PAINTS", "TYPES", "Vehicle", "VehicleSpec", "build_vehicle"]
 
@@ -56,7 +59,7 @@ def build_vehicle(spec: VehicleSpec, *, plate: bool = True) -> Vehicle:
     model, body, ground_light = _shared(spec.vehicle_type, spec.model)
     marks = draw_marks(spec.vehicle_type, spec.details)
     outline = outline_of(model)
-    extra = fittings(model, marks, outline)
+    extra = riders(model, marks) if spec.vehicle_type == MOTORCYCLE else fittings(model, marks, outline)
     mesh = body if extra is None else concatenate([body, extra])
     levels = _paint(model, marks, PAINTS[spec.color], plate=plate)
     height = float(mesh.vertices[:, 2].max())
@@ -68,7 +71,7 @@ def build_vehicle(spec: VehicleSpec, *, plate: bool = True) -> Vehicle:
 def _shared(vehicle_type: str, model_seed: int) -> tuple[CarModel, Mesh, NDArray[np.float32]]:
     """Return what all vehicles of a car model have in common, with baked occlusion."""
     model = car_model(vehicle_type, model_seed)
-    mesh = shell(model)
+    mesh = motorcycle_shell(model) if vehicle_type == MOTORCYCLE else shell(model)
     share, ground_light = sky_visibility(mesh, (model.length, model.width, model.height))
     mesh.corners[..., 5] = share[mesh.faces]
     return model, mesh, ground_light
@@ -82,6 +85,9 @@ def _own_paint(base: Colour, marks: Marks) -> Colour:
 def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple[Level, ...]:
     coat, outline, views = Coat(_own_paint(base, marks)), outline_of(model), views_of(model)
     atlas = Atlas()
+    if model.vehicle_type == MOTORCYCLE:
+        paint_motorcycle(atlas, marks, coat.base, model.wheel_seed, plate=plate)
+        return atlas.levels()
     atlas.put(paint_side(views.left, 1, model, marks, coat, outline))
     atlas.put(paint_side(views.right, -1, model, marks, coat, outline))
     atlas.put(paint_top(views.top, model, marks, coat, outline))

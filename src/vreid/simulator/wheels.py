@@ -1,0 +1,65 @@
+"""Painting wheels and the cargo boxes of trucks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vreid.simulator.canvas import ALLOY, CHROME, DULL_ALLOY, MATT, PLASTIC, RUBBER, SATIN, Canvas, Colour
+from vreid.simulator.marks import Marks, Wheel
+from vreid.simulator.mesh import Patch
+from vreid.simulator.sides import Coat
+
+
+def paint_wheel(patch: Patch, wheel: Wheel) -> Canvas:
+    """Paint a wheel's face; lengths are shares of its radius."""
+    canvas = Canvas(patch.over(-1, 1, -1, 1), (17, 17, 18), RUBBER)
+    dark = (int(wheel.colour[0] * 0.22), int(wheel.colour[1] * 0.22), int(wheel.colour[2] * 0.22))
+    finish = ALLOY if wheel.shiny else DULL_ALLOY
+    canvas.ellipse(0, 0, 0.72, 0.72, (24, 24, 25), PLASTIC)
+    canvas.ellipse(0, 0, 0.69, 0.69, wheel.colour if wheel.lip else dark, finish)
+    canvas.ellipse(0, 0, 0.63, 0.63, dark, PLASTIC)
+    turns = [wheel.phase + 2 * math.pi * k / wheel.spokes for k in range(wheel.spokes)]
+    if wheel.kind == 0:
+        for turn in turns:
+            wide = wheel.spoke_width
+            corners = ((0.12, -2 * wide), (0.66, -wide), (0.66, wide), (0.12, 2 * wide))
+            canvas.polygon([(r * math.cos(turn + a), r * math.sin(turn + a)) for r, a in corners], wheel.colour, finish)
+    else:
+        canvas.ellipse(0, 0, 0.62, 0.62, wheel.colour, finish)
+        if wheel.kind == 1:
+            for turn in turns:
+                hole = 0.06 + 0.5 * wheel.spoke_width
+                canvas.ellipse(0.43 * math.cos(turn), 0.43 * math.sin(turn), hole, hole, (15, 15, 15), RUBBER)
+        else:
+            shade = (int(wheel.colour[0] * 0.6), int(wheel.colour[1] * 0.6), int(wheel.colour[2] * 0.6))
+            canvas.ellipse(0, 0, 0.36, 0.36, shade, finish)
+            for turn in turns:
+                canvas.line(
+                    [(0.38 * math.cos(turn), 0.38 * math.sin(turn)), (0.6 * math.cos(turn), 0.6 * math.sin(turn))],
+                    shade,
+                    0.04,
+                )
+    canvas.ellipse(0, 0, 0.15, 0.15, wheel.colour, finish)
+    canvas.ellipse(0, 0, 0.08, 0.08, dark, finish)
+    return canvas
+
+
+def paint_cargo(patch: Patch, marks: Marks, colour: Colour, length: float, height: float) -> Canvas:
+    """Paint the side of a truck's box, `length` x `height` metres."""
+    canvas = Canvas(patch.over(0, length, 0, height), colour, SATIN)
+    shade = Coat(colour)
+    for x in np.linspace(0, length, 10):
+        canvas.line([(float(x), 0), (float(x), height)], shade.times(0.88), 0.03)
+    canvas.rectangle(0, 0, length, 0.07, (120, 120, 122), CHROME)
+    canvas.line([(0, height - 0.03), (length, height - 0.03)], shade.times(0.7), 0.05)
+    for decal in marks.decals:
+        x, z, size = (0.25 + decal.along * 0.5) * length, (0.3 + 0.4 * decal.up) * height, decal.size * 1.5
+        if decal.kind == 0:
+            canvas.ellipse(x, z, size * 0.3, size * 0.26, decal.colour, MATT)
+        elif decal.kind == 1:
+            canvas.rectangle(0, z - 0.24, length, z + 0.24, decal.colour, MATT)
+        light = (245, 245, 245) if decal.kind == 1 and sum(decal.colour) < 500 else (26, 26, 34)
+        canvas.text(decal.words, x, z, size * 1.2, 0.34, decal.colour if decal.kind >= 2 else light)
+    return canvas
