@@ -24,7 +24,7 @@ from vreid.data.records import CSV_COLUMNS
 from vreid.errors import InputError
 from vreid.simulator.city import plan_world
 from vreid.simulator.presets import PRESETS, SIMULATOR_VERSION
-from vreid.simulator.write import simulate
+from vreid.simulator.write import Simulation, simulate
 
 TINY = PRESETS["tiny"]
 MICRO = replace(TINY, name="micro", train_identities=3, test_identities=1, synthetic_identities=2)
@@ -204,11 +204,25 @@ def test_no_number_tells_an_identity(sketch: SimpleNamespace, tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------ the same bytes
 
 
-def test_the_same_bytes_from_one_process_and_from_two(tmp_path: Path) -> None:
-    one = simulate(tmp_path / "one", preset=MICRO, seed=1, workers=1)
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    return simulate(tmp_path_factory.mktemp("worlds") / "micro", preset=MICRO, seed=1, workers=1)
+
+
+def test_the_same_bytes_from_one_process_and_from_two(micro: Simulation, tmp_path: Path) -> None:
     two = simulate(tmp_path / "two", preset=MICRO, seed=1, workers=2)
-    assert tree(one.path) == tree(two.path)
-    assert one.content_hash == two.content_hash
+    assert tree(micro.path) == tree(two.path)
+    assert micro.content_hash == two.content_hash
+
+
+@pytest.mark.parametrize("switch", ["background", "plate"])
+def test_without_background_or_plate_only_the_pictures_change(switch: str, micro: Simulation, tmp_path: Path) -> None:
+    bare = simulate(tmp_path / "bare", preset=replace(MICRO, **{switch: False}), seed=1, workers=1)
+    before, after = tree(micro.path), tree(bare.path)
+    changed = {name for name in before if before[name] != after[name]}
+    assert set(before) == set(after)
+    assert {name for name in changed if not name.endswith(".jpg")} == {"simulator.json"}
+    assert len(changed) > len(before) / 3
 
 
 def test_another_seed_gives_other_pictures(sketch: SimpleNamespace, tmp_path: Path) -> None:
