@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.sampling import pk_batches
 
+from oracles.sampling import pk_batches
 from vreid.data.sampling import PKSampler
 from vreid.data.seeds import generator
 from vreid.errors import InputError
@@ -24,7 +24,7 @@ def sampler_of(identities: list[int], p: int, k: int, seed: int = 0) -> PKSample
 
 
 @given(codes, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3), st.integers(0, 3))
-def test_every_batch_has_p_identities_with_k_images(identities: list[int], p: int, k: int, seed: int, epoch: int) -> None:
+def test_a_batch_has_p_identities_with_k_images(identities: list[int], p: int, k: int, seed: int, epoch: int) -> None:
     sampler = sampler_of(identities, p, k, seed)
     if sampler is None:
         return

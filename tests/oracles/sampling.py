@@ -1,4 +1,4 @@
-"""The P x K sampler of DMT written out in plain loops, one image at a time, with the draws made as the fast one makes them."""
+"""The P x K sampler of DMT in plain loops, one image at a time, with the draws made as the fast one makes them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is stricter
+            warnings.simplefilter("ignore")  # of large pictures (our limit is stricter) and of odd EXIF data
             with Image.open(path) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
