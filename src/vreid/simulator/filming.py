@@ -109,7 +109,10 @@ class Studio:
         def shoot(frame: int) -> Shot | None:
             seconds = (frame - passed) / FRAMES_PER_SECOND
             placed = target.at(seconds)
-            around = [other for other in (drive.at(seconds) for drive in others) if not _touch(placed, other)]
+            around: list[Placed] = []
+            for other in (drive.at(seconds) for drive in others):
+                if not any(_touch(other, there) for there in (placed, *around)):
+                    around.append(other)
             return view.shoot(
                 placed,
                 around,
