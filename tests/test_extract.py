@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from vreid.data.augment import TestTransform
+from vreid.data.dataset import fingerprint
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import write_json
@@ -135,8 +136,8 @@ def test_killed_and_resumed_extraction_keeps_what_was_finished(
         run(build("resnet10_ibn_a_tiny", 5), records, out=out)
     with pytest.raises(InputError, match="begun with other precision"):
         run(model, records, out=out, precision="bfloat16")
-    digest = module._digest(records)
-    monkeypatch.setattr(module, "_digest", lambda _: digest)
+    same = fingerprint(records)
+    monkeypatch.setattr(module, "fingerprint", lambda _: same)
     found = run(model, gone, out=out)  # the first twelve pictures are not there, so they were not read again
     np.testing.assert_allclose(found.features, run(model, records).features, atol=2e-5)
     assert FeatureSet.load(out).features.tobytes() == found.features.tobytes()

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vreid.data.augment import TrainTransform
+from vreid.data.dataset import fingerprint
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json
@@ -125,10 +126,14 @@ def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tm
             seen.append(text)
 
     config = replace(tiny, epochs=4)
-    model = train(config, records, out=run, fingerprint="abc", log_steps=2, progress=Listener())
+    model = train(config, records, out=run, log_steps=2, progress=Listener())
     assert model == run / "model.safetensors"
     assert read_json(run / "config.json") == config.as_dict()
-    assert read_json(run / "data.json") == {"fingerprint": "abc", "images": 32, "identities": 8}  # no junk, no unknown
+    assert read_json(run / "data.json") == {
+        "fingerprint": fingerprint(records[:32]),
+        "images": 32,
+        "identities": 8,
+    }
     environment = read_json(run / "environment.json")
     assert environment["torch"] == torch.__version__ and environment["precision"] == "float32"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -229,14 +234,14 @@ def test_a_complete_run_is_left_as_it_is(records: Records, tiny: TrainConfig, tm
 
 def test_what_does_not_fit_is_refused_in_one_sentence(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     config, run = replace(tiny, epochs=1), tmp_path / "run"
-    train(config, records, out=run, fingerprint="abc")
+    train(config, records, out=run)
     with pytest.raises(InputError, match="is not empty; name another folder, or resume"):
         train(config, records, out=run)
     with pytest.raises(InputError, match=r"optimiser.learning_rate = 0.003 but 0.1 is asked for"):
         rate = replace(config, optimiser=replace(config.optimiser, learning_rate=0.1))
-        train(rate, records, out=run, fingerprint="abc", resume=True)
-    with pytest.raises(InputError, match='fingerprint = "abc" but "def" is asked for'):
-        train(config, records, out=run, fingerprint="def", resume=True)
+        train(rate, records, out=run, resume=True)
+    with pytest.raises(InputError, match=r"data\.json: the run has fingerprint = .* and 1 more"):
+        train(config, records[:31], out=run, resume=True)
     with pytest.raises(InputError, match="holds no run"):
         (tmp_path / "other").mkdir()
         (tmp_path / "other/photo.jpg").touch()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vreid.data.augment import TestTransform
+from vreid.data.dataset import fingerprint
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -127,7 +128,7 @@ def extract(
     hashed = model_hash(model, transform)
     if out is not None and Path(out).exists() and resume:
         return _finished(Path(out), records, hashed, tuple(views), normalise)
-    job = {"model": hashed, "views": list(views), "crop_to_box": crop_to_box, "images": _digest(records)}
+    job = {"model": hashed, "views": list(views), "crop_to_box": crop_to_box, "images": fingerprint(records)}
     shards = None if out is None else _Shards(Path(out), job, resume)
     place = torch.device(device)
     stored = shards.precision if shards is not None and precision == "auto" else None
@@ -235,13 +236,6 @@ def _finished(out: Path, records: Records, model: str, views: tuple[str, ...], n
     if found.records != records:
         raise InputError(f"{out}: holds features of other images; remove the file or name another.")
     return found
-
-
-def _digest(records: Records) -> str:
-    """Of what decides the features: which pictures, and where in them the vehicle is."""
-    digest = hashlib.sha256("\0".join(records.path.tolist()).encode("utf-8", "surrogateescape"))
-    digest.update(np.ascontiguousarray(records.box).tobytes())
-    return digest.hexdigest()
 
 
 def _tupled(value: Any) -> Any:

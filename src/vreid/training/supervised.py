@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vreid.data.dataset import fingerprint
 from vreid.data.loading import Loader, train_loader
 from vreid.data.records import Records
 from vreid.data.seeds import seed_everything
@@ -58,7 +59,6 @@ def train(
     records: Records,
     *,
     out: Path | str,
-    fingerprint: str = "",
     device: str = "cpu",
     workers: int | None = None,
     resume: bool = False,
@@ -72,7 +72,6 @@ def train(
         config: what decides the weights besides the data.
         records: training images; those whose identity is unknown or junk are left out.
         out: the run folder; see `vreid.training.run_folder` for what it will hold.
-        fingerprint: of the data (`Dataset.fingerprint()`); a resumed run must be given the same.
         device: "cpu", "cuda", "cuda:1", ...
         workers: processes that load images (None: chosen for the device); the weights do not depend on it.
         resume: continue the run in `out`, or start it if there is none; a complete run is left as it is.
@@ -102,7 +101,7 @@ def train(
         workers=workers,
         device=device,
     )
-    data = {"fingerprint": fingerprint, "images": len(chosen), "identities": identity.distinct}
+    data = {"fingerprint": fingerprint(chosen), "images": len(chosen), "identities": identity.distinct}
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to train.")
@@ -126,7 +125,7 @@ def train(
         "num_identities": identity.distinct,
         "recipe": config.recipe,
         "seed": config.seed,
-        "fingerprint": fingerprint,
+        "fingerprint": data["fingerprint"],
         "vreid": started["vreid"],
         "revision": started["revision"],
     }
