@@ -116,7 +116,9 @@ def test_evaluate_equals_the_definition(case, top_k, normaliser):
     assert metrics.num_skipped == expected["skipped"]
 
 
-@pytest.mark.parametrize("protocol", [MARKET, CAMERA_LESS, CROSS_CAMERA, replace(CAMERA_LESS, top_k=3, normaliser="min")])
+@pytest.mark.parametrize(
+    "protocol", [MARKET, CAMERA_LESS, CROSS_CAMERA, replace(CAMERA_LESS, top_k=3, normaliser="min")]
+)
 def test_every_protocol_equals_the_definition_on_its_own_gallery(protocol):
     generator = np.random.default_rng(3)
     count = 60

@@ -87,8 +87,9 @@ MARKET = Protocol("market", exclude="same_identity_and_camera")
 removed, the full list counts, rectangular AP."""
 
 AI_CITY = Protocol("ai-city", exclude="same_identity_and_camera", top_k=100)
-"""AI City Challenge track 2: images of the query's vehicle in the query's camera are no candidates, the first 100 count,
-AP is divided by all relevant images (the reading that a scored submission supports). Its full-list mAP is `MARKET`'s."""
+"""AI City Challenge track 2: images of the query's vehicle in the query's camera are no candidates, the first 100
+count, AP is divided by all relevant images (the reading that a scored submission supports). Its full-list mAP is
+`MARKET`'s."""
 
 CAMERA_LESS = Protocol("camera-less", exclude="itself", top_k=100)
 """AI City Challenge 2020: query and gallery name no camera, so nothing is removed but the query picture itself, and

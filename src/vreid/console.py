@@ -1,0 +1,67 @@
+"""Progress on a terminal: bars with time left, on standard error, so that standard output stays clean for results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bars:
+    """A context in which long jobs draw their progress; it is also the listener that training and extraction take.
+
+    With `quiet` (or where standard error is no terminal) nothing moves; notes are printed all the same unless quiet.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))  # fmt: skip
+        self._progress = Progress(*columns, console=self._console, disable=quiet or not self._console.is_terminal)
+        self._tasks: list[TaskID] = []
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def counter(self, title: str) -> Callable[[int, int], None]:
+        """A function `progress(done, total)` that draws one bar."""
+        task = self._progress.add_task(title, total=None, text="")
+
+        def progress(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+
+        return progress
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """A job begins; `done` of `total` steps were done earlier."""
+        self._tasks.append(self._progress.add_task(title, total=total, completed=done, text=""))
+
+    def advance(self, steps: int, text: str = "") -> None:
+        """`steps` more of the newest job are done."""
+        if self._tasks:
+            self._progress.update(self._tasks[-1], advance=steps, text=text)
+
+    def note(self, text: str) -> None:
+        """One sentence worth reading."""
+        self._console.print(text, markup=False)
+
+    def finish(self) -> None:
+        """The newest job is over."""
+        if self._tasks:
+            self._progress.stop_task(self._tasks.pop())

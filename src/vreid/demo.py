@@ -1,0 +1,204 @@
+"""The main job end to end on simulated data: simulate, check, train, extract, judge, and a page that shows it all.
+
+Every stage keeps what it has made, so a demo that was stopped goes on where it was and ends in the same numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vreid.console import Bars
+from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.doctor import Finding, examine
+from vreid.diagnostics.baselines import hsv_histogram, random_vectors
+from vreid.diagnostics.slices import ALL, NEW, SEEN
+from vreid.files import read_json, write_json
+from vreid.pipeline import Search, extract_dataset, read_metrics
+from vreid.recipes import recipe
+from vreid.recipes.demo import DemoConfig
+from vreid.report.contents import LadderRow, Report, Road, Site
+from vreid.report.page import write_report
+from vreid.retrieval.postprocess import PostProcessing
+from vreid.simulator.labels import REAL_FOLDER, SYNTHETIC_FOLDER
+from vreid.simulator.presets import SIMULATOR_VERSION
+from vreid.simulator.write import simulate
+from vreid.training.supervised import train
+
+NOTICE = "Measured on simulated data: it shows that the code works, not that it works on roads."
+
+
+class _Stopwatch:
+    """Seconds by stage; those of earlier attempts are added, so that a resumed demo tells the truth."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started, before = time.perf_counter(), self.seconds.get(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(before + time.perf_counter() - started, 1)
+            write_json(self._path, self.seconds)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made: where its page and summary lie, the ladder, the baselines, and the doctor's findings."""
+
+    report: Path
+    summary: Path
+    rows: Sequence[LadderRow]
+    baselines: Sequence[LadderRow]
+    findings: Sequence[Finding]
+    seconds: dict[str, float]
+
+
+def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: Bars) -> DemoResult:
+    """Run every stage of `config` into the folder `out`; write `report.html` and `summary.json` there.
+
+    Raises:
+        InputError: `out` holds the demo of another configuration, or cannot be written.
+    """
+    out = Path(out)
+    world = out / "data"
+    watch = _Stopwatch(out / "seconds.json")
+    with watch.stage("simulate"):
+        simulation = simulate(world, preset=config.preset, seed=config.seed, progress=bars.counter("simulate"))
+    real = open_dataset(world / REAL_FOLDER, labels="auto")
+    dataset = join(real, open_dataset(world / SYNTHETIC_FOLDER))
+    with watch.stage("check"):
+        findings = examine(dataset, progress=bars.counter("check"))
+    with watch.stage("train"):
+        training = recipe(config.recipe, config.overrides)
+        model = train(training, dataset.train, out=out / "run", device=device,
+                      resume=True, progress=bars)  # fmt: skip
+    with watch.stage("extract"):
+        search = extract_dataset(out / "run", real, out / "features", device=device, progress=bars)
+    with watch.stage("rank"):
+        rows = search.ladder(config.rows)
+        baselines = _baselines(search, config, bars)
+        ranking = search.rank(config.rows[-1][2], top_k=100)
+    seconds = watch.seconds
+    sites, roads = city_map(world)
+    report = Report(
+        title="Vehicle re-identification on a simulated city",
+        notice=NOTICE,
+        summary=_lead(dataset, rows),
+        facts=_facts(dataset, search, simulation.content_hash, model),
+        rows=rows,
+        baselines=baselines,
+        ranking=ranking,
+        ranking_name=rows[-1].name,
+        training=read_metrics(out / "run" / "metrics.jsonl"),
+        sites=sites,
+        roads=roads,
+        stages=seconds,
+        commands=COMMANDS,
+    )
+    with watch.stage("report"):
+        write_report(report, out / "report.html")
+    summary = out / "summary.json"
+    write_json(summary, _summary(rows, baselines, seconds))
+    return DemoResult(out / "report.html", summary, rows, baselines, findings, seconds)
+
+
+def _baselines(search: Search, config: DemoConfig, bars: Bars) -> list[LadderRow]:
+    """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
+    chance = search.with_features(random_vectors)
+    histogram = search.with_features(lambda records: hsv_histogram(records, bars.counter("histogram")))
+    plain, full = PostProcessing(), config.rows[-1][2]
+    return [
+        LadderRow("chance", "Random vectors in place of features.", chance.judge(plain)),
+        LadderRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.judge(plain)),
+        LadderRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.judge(full)),
+    ]
+
+
+def _summary(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds: dict[str, float]) -> dict[str, Any]:
+    def entry(row: LadderRow) -> dict[str, Any]:
+        overall = row.metrics[ALL].as_dict()
+        return {**overall, "parts": {part: metrics.as_dict() for part, metrics in row.metrics.items()}}
+
+    return {
+        "notice": NOTICE,
+        "simulator_version": SIMULATOR_VERSION,
+        "ladder": [{"name": row.name, **entry(row)} for row in rows],
+        "baselines": {
+            key: entry(row) for key, row in zip(("chance", "hsv_histogram", "hsv_histogram_all_steps"), baselines,
+                                                strict=True)
+        },
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def _lead(dataset: Dataset, rows: Sequence[LadderRow]) -> str:
+    train, metrics = dataset.train, rows[0].metrics
+    text = (
+        f"A network was trained on {len(train):,} pictures of {train.identity.distinct:,} vehicles and then asked, for "
+        f"{metrics[ALL].num_queries:,} pictures of vehicles it had never seen, where else each was."
+    )
+    if SEEN in metrics and NEW in metrics:
+        text += f" {metrics[NEW].num_queries:,} of them come from cameras it had never seen either."
+    return text
+
+
+def _facts(dataset: Dataset, search: Search, content_hash: str, model: Path) -> list[tuple[str, str]]:
+    about = json.loads((model.parent / "config.json").read_text(encoding="utf-8"))
+    weights = about["model"].get("weights")
+    return [
+        ("data set", f"{dataset.name}, simulated (content {content_hash})"),
+        *((key.replace("_", " "), str(value)) for key, value in dataset.source.items()),
+        ("protocol", search.protocol.description),
+        ("model", f"{about['model']['backbone']}, recipe {about['recipe']}, seed {about['seed']}"),
+        ("initialisation", f"weights from {weights}" if weights else "random"),
+        ("model hash", search.query.model[:16]),
+        ("views added up", " + ".join(search.query.views)),
+    ]
+
+
+def city_map(world: Path) -> tuple[list[Site], list[Road]]:
+    """The camera network that the simulator wrote, as the report draws it."""
+    parts = {"seen": SEEN, "new": NEW}
+    with open(world / "cameras.csv", encoding="utf-8", newline="") as file:
+        cameras = list(csv.DictReader(file))
+    with open(world / "roads.csv", encoding="utf-8", newline="") as file:
+        roads = list(csv.DictReader(file))
+    sites = {c["camera"]: Site(c["camera"], float(c["x"]), float(c["y"]), parts.get(c["part"], "")) for c in cameras}
+    for road in roads:
+        for end in ("start", "end"):
+            name = road[end]
+            sites.setdefault(name, Site(name, float(road[f"{end}_x"]), float(road[f"{end}_y"]), has_camera=False))
+    return list(sites.values()), [Road(r["start"], r["end"], float(r["mean_time"])) for r in roads]
+
+
+COMMANDS = (
+    ("Look at a data set before anything else", ["vreid check DATA"]),
+    (
+        "The same on real folders (CityFlowV2-ReID and VehicleX as distributed)",
+        [
+            "vreid train resnet50_ibn_a --data AIC21_Track2_ReID --data AIC21_Track2_ReID_Simulation --out RUN",
+            "vreid extract RUN AIC21_Track2_ReID --out FEATURES",
+            "vreid rank FEATURES --out ranking.csv --camera-mean --rerank 20,6,0.3 --exclude-same-camera",
+        ],
+    ),
+    (
+        "On your own pictures (a CSV with the columns path, identity, camera, split)",
+        [
+            "vreid check vehicles.csv",
+            "vreid train small --data vehicles.csv --out RUN",
+            "vreid extract RUN vehicles.csv --out FEATURES",
+            "vreid evaluate FEATURES",
+            "vreid report FEATURES --out report.html",
+        ],
+    ),
+)

@@ -1,0 +1,49 @@
+"""What a number has to beat: a colour histogram and pure chance, as feature sets for the very same post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.images import read_image
+from vreid.data.records import Records
+from vreid.retrieval.features import FeatureSet
+
+BINS = (12, 5, 5)
+"""Bins of hue, saturation and value."""
+CENTRE = 0.6
+"""Share of width and height that the central crop keeps, so that the vehicle counts more than the road."""
+
+
+def hsv_histogram(records: Records, progress: Callable[[int, int], None] = lambda done, total: None) -> FeatureSet:
+    """Square root of the 3-D HSV histogram of each picture's central crop: (N, 300) unit-norm features.
+
+    The square root makes the squared Euclidean distance that of Hellinger, the usual one for histograms.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    features = np.empty((len(records), int(np.prod(BINS))), dtype=np.float32)
+    for row, path in enumerate(records.path):
+        image = read_image(path)
+        width, height = image.size
+        dx, dy = width * (1 - CENTRE) / 2, height * (1 - CENTRE) / 2
+        centre = image.crop((round(dx), round(dy), max(round(width - dx), 1), max(round(height - dy), 1)))
+        features[row] = _histogram(np.asarray(centre.convert("HSV")).reshape(-1, 3))
+        progress(row + 1, len(records))
+    return FeatureSet(features, records, model="hsv_histogram").normalise()
+
+
+def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    place = np.zeros(len(pixels), dtype=np.intp)
+    for channel, bins in enumerate(BINS):
+        place = place * bins + pixels[:, channel].astype(np.intp) * bins // 256
+    return np.sqrt(np.bincount(place, minlength=int(np.prod(BINS))) / len(pixels)).astype(np.float32)
+
+
+def random_vectors(records: Records, *, seed: int = 0, dimensions: int = 64) -> FeatureSet:
+    """Random directions: what a model that sees nothing scores."""
+    features = np.random.default_rng(seed).normal(size=(len(records), dimensions))
+    return FeatureSet(features.astype(np.float32), records, model="random_vectors").normalise()

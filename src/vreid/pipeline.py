@@ -1,0 +1,265 @@
+"""The way from a data set and a model to judged rankings, as the commands and the demo walk it.
+
+Everything here joins parts that know nothing of each other; no method lives here.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from vreid.data.dataset import Dataset
+from vreid.data.records import Labels, Records
+from vreid.diagnostics.slices import camera_parts
+from vreid.errors import InputError
+from vreid.files import read_json, replacing, write_json
+from vreid.report.contents import LadderRow, Report
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.metrics import Metrics, evaluate_distances, interval
+from vreid.retrieval.postprocess import PostProcessing
+from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.ranking import Ranking, rank
+
+FACTS = "features.json"
+SIDES = ("query", "gallery")
+
+Ladder = Sequence[tuple[str, str, PostProcessing]]
+"""Rows of (name, what it adds in words, post-processing)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Query and gallery features of one data set, with all that judging them needs.
+
+    Attributes:
+        query, gallery: features of one model.
+        protocol: how rankings are judged.
+        trained_cameras: cameras that took training images; the queries are also judged apart by it.
+        facts: what made the features, for reports ("data set": ..., "model": ...).
+    """
+
+    query: FeatureSet
+    gallery: FeatureSet
+    protocol: Protocol
+    trained_cameras: tuple[str, ...] = ()
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> None:
+        """Write query.safetensors, gallery.safetensors and features.json (last: with it the folder is complete)."""
+        for side in SIDES:
+            getattr(self, side).save(Path(folder) / f"{side}.safetensors")
+        self.save_facts(folder)
+
+    def save_facts(self, folder: Path | str) -> None:
+        """Write features.json alone, where the features lie in `folder` already."""
+        write_json(Path(folder) / FACTS, {"protocol": asdict(self.protocol), "facts": dict(self.facts),
+                                          "trained_cameras": list(self.trained_cameras)})  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Search:
+        """Inverse of `save`.
+
+        Raises:
+            InputError: the folder is no folder of features, or is incomplete.
+        """
+        folder = Path(folder)
+        if not (folder / FACTS).is_file():
+            raise InputError(f"{folder}: holds no {FACTS}; give a folder that `vreid extract` has written.")
+        stored = read_json(folder / FACTS)
+        try:
+            return cls(
+                FeatureSet.load(folder / "query.safetensors"),
+                FeatureSet.load(folder / "gallery.safetensors"),
+                protocol=Protocol(**stored["protocol"]),
+                trained_cameras=tuple(stored["trained_cameras"]),
+                facts=stored["facts"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / FACTS}: is damaged ({error}); extract the features again.") from error
+
+    def judge(self, post: PostProcessing) -> dict[str, Metrics]:
+        """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""
+        metrics = evaluate_distances(post.apply(self.query, self.gallery), self.protocol)
+        seen = Records.of(path=list(self.trained_cameras), camera=Labels.of(self.trained_cameras))
+        parts = camera_parts(seen, self.query.records)
+        return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}
+
+    def ladder(self, rows: Ladder) -> list[LadderRow]:
+        """One judged row for each post-processing."""
+        return [LadderRow(name, description, self.judge(post)) for name, description, post in rows]
+
+    def rank(self, post: PostProcessing, top_k: int | None = None) -> Ranking:
+        """The ordered gallery of each query under the protocol's exclusions."""
+        return rank(post.apply(self.query, self.gallery), self.protocol, top_k=top_k)
+
+    def with_features(self, make: Callable[[Records], FeatureSet]) -> Search:
+        """The same search with features of another kind (a baseline, say)."""
+        return replace(self, query=make(self.query.records), gallery=make(self.gallery.records))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every query has an identity, so that rankings can be judged."""
+        return bool(np.all(self.query.records.identity.codes != -1))
+
+
+def extract_dataset(
+    model: Path | str,
+    dataset: Dataset,
+    out: Path | str,
+    *,
+    views: tuple[str, ...] = ("original", "flip"),
+    device: str = "cpu",
+    batch_size: int = 64,
+    progress: Any = None,
+) -> Search:
+    """Extract query and gallery features of `dataset` into the folder `out`; what lies there already is kept.
+
+    Raises:
+        InputError: the model or an image cannot be read, or the data set has no query or gallery images.
+    """
+    from vreid.training.extract import extract, load_model
+
+    for side in SIDES:
+        if not len(getattr(dataset, side)):
+            raise InputError(f"{dataset.name}: has no {side} images; give a data set with query and gallery.")
+    loaded = load_model(model)
+    out = Path(out)
+    sets = [
+        extract(loaded.model, getattr(dataset, side), transform=loaded.transform, views=views, batch_size=batch_size,
+                device=device, progress=progress, out=out / f"{side}.safetensors")
+        for side in SIDES
+    ]  # fmt: skip
+    cameras = dataset.train.camera
+    facts = {"data set": dataset.name, **dataset.source, "model": str(model), "model hash": sets[0].model[:16],
+             "views": "+".join(views)}  # fmt: skip
+    trained = tuple(sorted(set(cameras.values[cameras.known])))
+    search = Search(sets[0], sets[1], dataset.protocol, trained, facts)
+    search.save_facts(out)
+    return search
+
+
+def write_ranking(ranking: Ranking, out: Path | str) -> None:
+    """Write ranked lists as a .csv table (one line a sighting) or as .safetensors.
+
+    Raises:
+        InputError: another file ending.
+    """
+    out = Path(out)
+    if out.suffix == ".safetensors":
+        ranking.save(out)
+        return
+    if out.suffix != ".csv":
+        raise InputError(f"{out}: give a name that ends in .csv or .safetensors.")
+    query, gallery = ranking.query, ranking.gallery
+    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", "rank", "path", "distance", "camera", "time", "tracklet"])
+        for row, path in enumerate(query.path):
+            for place, index in enumerate(ranking.indices[row, : ranking.lengths[row]], start=1):
+                time = gallery.time[index]
+                writer.writerow([path, place, gallery.path[index], f"{ranking.distances[row, place - 1]:.6f}",
+                                 gallery.camera.values[index], "" if np.isnan(time) else time,
+                                 gallery.tracklet.values[index]])  # fmt: skip
+
+
+def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:
+    """The page about one folder of features: plain search, the chosen post-processing, its ranked lists."""
+    steps = PostProcessing()
+    rows = [("plain", "Euclidean distance of the features.", steps)]
+    if post != steps:
+        without = replace(post, reranking=None)
+        if without not in (post, steps):
+            rows.append((without.describe(), "The same without re-ranking.", without))
+        rows.append((post.describe(), "All chosen steps.", post))
+    return Report(
+        title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}",
+        facts=[(name, str(value)) for name, value in search.facts.items()],
+        rows=search.ladder(rows) if search.labelled else [],
+        ranking=search.rank(post, top_k=100),
+        ranking_name=rows[-1][0],
+        training=None if run is None else read_metrics(run / "metrics.jsonl"),
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl.
+
+    Raises:
+        InputError: absent or damaged.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give the folder of a run.") from error
+
+
+def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
+    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % bootstrap interval."""
+    table = Table(box=box.SIMPLE_HEAD)
+    cut = next((m.protocol.metric for _, parts in rows for m in parts.values() if m.protocol.top_k), "")
+    at_k = [cut] if cut else []
+    columns = ["", "queries of", "mAP", "95 %", *at_k, "rank-1", "rank-5", "mINP", "queries", "skipped"]
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
+    for name, parts in rows:
+        for part, m in parts.items():
+            low, high = interval(m, "mAP")
+            at_k = [f"{100 * (m.mAP_at_k or 0):.1f}"] if cut else []
+            table.add_row(name, part, f"{100 * m.mAP:.1f}", f"{100 * low:.1f}-{100 * high:.1f}", *at_k,
+                          f"{100 * m.rank1:.1f}", f"{100 * m.cmc[4]:.1f}", f"{100 * m.mINP:.1f}",
+                          f"{m.num_queries:,}", f"{m.num_skipped:,}")  # fmt: skip
+            name = ""
+    return table
+
+
+def resolve_device(name: str) -> str:
+    """The device called `name`; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: is not there; use cpu, or auto.") from error
+    return name
+
+
+def environment_facts() -> dict[str, Any]:
+    """Versions of what is installed, and what this machine computes with."""
+    import os
+    import platform
+    from importlib import metadata
+
+    from vreid import __version__
+    from vreid.simulator.presets import SIMULATOR_VERSION
+
+    facts: dict[str, Any] = {"vreid": __version__, "simulator version": SIMULATOR_VERSION,
+                             "python": platform.python_version(), "cores": os.cpu_count()}  # fmt: skip
+    for package in ("numpy", "scipy", "pillow", "torch", "torchvision", "timm"):
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    try:
+        import torch
+
+        from vreid.training.precision import resolve_precision
+
+        facts["device"] = resolve_device("auto")
+        facts["precision"] = resolve_precision("auto", torch.device(facts["device"]))
+    except ModuleNotFoundError:
+        facts["device"] = "none: training and extraction need vehicle-reid[train]"
+    return facts
