@@ -229,7 +229,7 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r'\s(?:xmlns(?::xlink)?|version|width|height)="[^"]*"', "", head) + bracket + body
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="halo(?:_\d+)?"', ' class="halo"', text)
-    text = re.sub(r' id="([\w-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(href="#|url\(#)([\w-]+)', rf"\g<1>{name}-\g<2>", text)
     text = text.replace("xlink:href", "href")
     for stand_in, variable in _VARIABLES.items():

@@ -20,6 +20,8 @@ from vreid.retrieval.protocols import PROTOCOLS, Exclude
 
 GOOD, BAD = 4, 8
 """How many good lists and how many of the worst errors are shown; without ground truth, how many lists in all."""
+BOOKKEEPING = frozenset({"event", "epoch", "step", "learning_rate", "images_per_second", "seconds"})
+"""What a line of metrics.jsonl holds besides loss terms."""
 LONGEST_CURVE = 400
 """Points of a loss curve; longer ones are thinned."""
 
@@ -71,7 +73,7 @@ def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
 
 
 def _charts(report: Report) -> dict[str, str]:
-    out = {}
+    out = {"ladder": "", "cmc": "", "losses": "", "map": ""}
     if report.rows and report.parts:
         out["ladder"] = figures.ladder(report.rows, report.baselines, report.parts)
         out["cmc"] = figures.cmc(report.rows, report.baselines, report.parts)
@@ -84,13 +86,14 @@ def _charts(report: Report) -> dict[str, str]:
 def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
     """Loss terms in the lines of a metrics.jsonl, name -> (x, y), and what x counts: "step" or "epoch".
 
-    A term is any finite number whose key holds "loss". Where there are lines by step, those without are left out.
+    Every finite number that is not bookkeeping is a term. Where some lines tell of steps, those of epochs are left out.
     """
-    unit = "step" if any("step" in line for line in lines) else "epoch"
+    steps = [line for line in lines if line.get("event", "step") == "step" and "step" in line]
+    unit = "step" if steps else "epoch"
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for line in lines:
+    for line in steps or [line for line in lines if "epoch" in line]:
         for key, value in line.items():
-            if unit in line and "loss" in key and isinstance(value, (int, float)) and np.isfinite(value):
+            if key not in BOOKKEEPING and isinstance(value, (int, float)) and np.isfinite(value):
                 x, y = curves.setdefault(key, ([], []))
                 x.append(float(line[unit]))
                 y.append(float(value))

@@ -1,0 +1,574 @@
+"""The report: its numbers are the metrics' numbers, its marks are true, and nothing a user names can break the page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cached_property
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.report import LadderRow, Report, Road, Site, write_report
+from vreid.report.lists import JudgedRanking
+from vreid.report.page import loss_curves, milestones, render
+from vreid.report.trips import best_trip, find_trip
+from vreid.report.wording import clock, duration, percent
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.metrics import Metrics, evaluate_distances, interval
+from vreid.retrieval.protocols import AI_CITY, MARKET
+from vreid.retrieval.ranking import Ranking, rank
+
+PARTS = ("all cameras", "seen cameras", "new cameras")
+VOID = {"meta", "img"}
+CUT = replace(AI_CITY, top_k=20)
+HOSTILE = '<script>alert("1")</script>&\'$x^2$'
+
+
+class Element:
+    """A piece of a parsed page."""
+
+    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
+        self.tag, self.attributes = tag, attributes
+        self.children: list[Element | str] = []
+
+    @cached_property
+    def text(self) -> str:
+        pieces = (child if isinstance(child, str) else child.text for child in self.children)
+        return re.sub(r"\s+", " ", "".join(pieces)).strip()
+
+    def all(self, tag: str = "", **attributes: str) -> list[Element]:
+        """Elements below this one with that tag and those attributes (class: one of the classes)."""
+        out = []
+        for child in self.children:
+            if isinstance(child, Element):
+                given = {"class_": child.attributes.get("class", "").split()}
+                fits = all(v in given[k] if k in given else child.attributes.get(k) == v for k, v in attributes.items())
+                out += [child] if fits and tag in ("", child.tag) else []
+                out += child.all(tag, **attributes)
+        return out
+
+    def one(self, tag: str = "", **attributes: str) -> Element:
+        found = self.all(tag, **attributes)
+        assert len(found) == 1, f"{len(found)} elements <{tag}> {attributes}"
+        return found[0]
+
+
+class Page(HTMLParser):
+    """Parses strictly: every element is closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.root = Element("", {})
+        self.open = [self.root]
+        self.feed(text)
+        self.close()
+        assert len(self.open) == 1, f"<{self.open[-1].tag}> is never closed"
+
+    def handle_starttag(self, tag, attrs):
+        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
+        element = Element(tag, dict(attrs))
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.open[-1].children.append(Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+def parse(report: Report) -> Element:
+    return Page(render(report)).root
+
+
+def town(folder: Path, *, identities: int = 8, cameras: int = 4, seed: int = 0) -> tuple[Records, Records]:
+    """Queries (one a vehicle and camera) and gallery (two pictures each, one tracklet), with small pictures."""
+    rng = np.random.default_rng(seed)
+    sides: dict[str, list[dict[str, object]]] = {"query": [], "gallery": []}
+    for identity in range(identities):
+        for camera in range(cameras):
+            for frame in range(3):
+                side = "gallery" if frame else "query"
+                path = folder / f"{identity}_{camera}_{frame}.png"
+                Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+                sides[side].append({
+                    "path": str(path), "image_key": f"{side}/{path.stem}", "identity": f"v{identity}",
+                    "camera": f"c{camera}", "tracklet": f"t{identity}-{camera}",
+                    "time": 1.7e9 + 1000 * identity + 100 * camera + frame, "color": ["red", "blue"][identity % 2],
+                    "vehicle_type": "suv",
+                })  # fmt: skip
+    query, gallery = ({name: [row[name] for row in rows] for name in rows[0]} for rows in sides.values())
+    return Records.of(**query), Records.of(**gallery)
+
+
+def judge(query: Records, gallery: Records, seed: int, signal: float, protocol=MARKET) -> tuple[dict, Ranking]:
+    """Metrics by part (cameras c0, c1 are seen) and the ranking, for made-up distances."""
+    same = query.identity.values[:, None] == gallery.identity.values[None]
+    matrix = (np.random.default_rng(seed).random(same.shape) + signal * ~same).astype(np.float32)
+    seen = np.isin(query.camera.values, ["c0", "c1"])
+    metrics = {
+        part: evaluate_distances(Distances.from_matrix(matrix[mask], query[mask], gallery), protocol)
+        for part, mask in zip(PARTS, (seen | True, seen, ~seen), strict=True)
+    }
+    return metrics, rank(Distances.from_matrix(matrix, query, gallery), protocol, len(gallery))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Report:
+    """A whole report on made-up results: ladder, baselines, ranking, map, training, commands."""
+    query, gallery = town(tmp_path_factory.mktemp("town"))
+    plain, _ = judge(query, gallery, 1, 0.3, CUT)
+    better, ranking = judge(query, gallery, 2, 0.1, CUT)
+    best = {part: replace(metrics, reranked=True, transductive=True) for part, metrics in better.items()}
+    chance, _ = judge(query, gallery, 3, 0.0, CUT)
+    sites = [Site("c0", 0, 0, PARTS[1]), Site("c1", 400, 0, PARTS[1]), Site("c2", 400, 300, PARTS[2])]
+    sites += [Site("c3", 0, 300, PARTS[2]), Site("corner", 800, 150, has_camera=False)]
+    roads = [Road("c0", "c1", 40), Road("c1", "corner", 30), Road("corner", "c2", 30), Road("c2", "c3", 45)]
+    training = [{"event": "step", "step": s, "epoch": 1, "identity": 5 / s, "loss": 6 / s} for s in range(1, 9)]
+    rows = [LadderRow("plain", "nothing else", plain), LadderRow("+ mean", "means", better)]
+    return Report(
+        "A report", notice="Simulated.", summary="Done.", facts=[("seed", "0")],
+        rows=[*rows, LadderRow("+ re-ranking", "neighbours", best)], baselines=[LadderRow("chance", "", chance)],
+        ranking=ranking, ranking_name="+ mean", training=training, sites=sites, roads=roads,
+        stages={"train": 61.0, "rank": 2.0}, commands=[("A folder", ["vreid check crops/", "vreid rank ..."])],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(report) -> Element:
+    return parse(report)
+
+
+# the page as a whole
+
+
+def test_the_same_report_gives_the_same_bytes(report, tmp_path):
+    write_report(report, tmp_path / "a.html")
+    write_report(report, tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_the_page_stands_by_itself(report, page):
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    pictures = page.all("img")
+    assert pictures and all(image.attributes["src"].startswith("data:image/jpeg;base64,") for image in pictures)
+    text = render(report)
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text), "an address outside of the page"
+    assert not re.search(r"url\((?!#)|@import|https?:", text)
+
+
+def test_the_page_is_accessible(page):
+    assert page.one("html").attributes["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    assert all(image.attributes.get("alt") for image in page.all("img"))
+    for table in page.all("table"):
+        assert table.one("caption").text
+        assert table.all("th") and all(cell.attributes.get("scope") for cell in table.all("th"))
+    for figure in page.all("figure"):
+        assert figure.one("figcaption").text and figure.one("svg").attributes["aria-label"]
+
+
+def test_ids_are_unique_and_every_reference_leads_somewhere(report, page):
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(set(ids)) == len(ids)
+    text = render(report)
+    referred = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([\w-]+)', text)
+    assert len(referred) > 10 and set(referred) <= set(ids)
+
+
+def test_figures_follow_the_theme(page):
+    for figure in page.all("svg"):
+        drawn = " ".join(element.attributes.get("style", "") for element in figure.all())
+        assert "var(--" in drawn
+        assert not re.search(r"#[0-9a-f]{6}", drawn), "a fixed colour that dark pages cannot change"
+
+
+def test_nothing_but_a_title_is_a_page_too():
+    page = parse(Report("Only a title"))
+    assert page.one("h1").text == "Only a title"
+    assert not page.all("section") and not page.all("figure") and not page.all("table")
+
+
+@pytest.mark.parametrize(
+    ("without", "gone"),
+    [
+        ({"rows": (), "baselines": ()}, {"results", "ladder"}),
+        ({"ranking": None}, {"lists", "pairs"}),
+        ({"ranking": None, "sites": (), "roads": ()}, {"lists", "pairs", "trip"}),
+        ({"training": None}, {"training"}),
+        ({"commands": ()}, {"commands"}),
+        ({"facts": (), "stages": None}, {"made"}),
+    ],
+)
+def test_a_missing_part_leaves_its_sections_out(report, page, without, gone):
+    whole = {section.attributes["id"] for section in page.all("section")}
+    assert whole == {"results", "ladder", "trip", "lists", "pairs", "training", "commands", "made"}
+    smaller = parse(replace(report, **without))
+    assert {section.attributes["id"] for section in smaller.all("section")} == whole - gone
+    links = {link.attributes["href"].removeprefix("#") for link in smaller.one("nav").all("a")}
+    assert links == whole - gone
+
+
+def test_hostile_names_are_shown_as_they_are(report, tmp_path):
+    query, gallery = town(tmp_path, identities=2)
+    names = {"identity": HOSTILE + "1", "color": HOSTILE + "2", "vehicle_type": HOSTILE + "3"}
+    query = query.with_(**{name: [value] * len(query) for name, value in names.items()})
+    gallery = gallery.with_(**{name: [value] * len(gallery) for name, value in names.items()})
+    camera = [HOSTILE + name for name in gallery.camera.values]
+    gallery = gallery.with_(camera=camera, image_key=[f'{i}"{HOSTILE}\udcff' for i in range(len(gallery))])
+    _, ranking = judge(query, gallery, 0, 0.5)
+    metrics = report.rows[0].metrics["all cameras"]
+    rows = [LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics}), LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics})]
+    hostile = Report(
+        HOSTILE, HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)], rows, rows, ranking, HOSTILE,
+        [{"step": 1, HOSTILE: 1.0}, {"step": 2, HOSTILE: 0.5}], [Site(HOSTILE, 0, 0, HOSTILE), Site("c0", 1, 1, "x")],
+        [Road(HOSTILE, "c0", 5)], {HOSTILE: 1.0}, [(HOSTILE, [HOSTILE])],
+    )  # fmt: skip
+    write_report(hostile, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8")).root
+    assert not page.all("script")
+    assert page.one("h1").text == page.one("code").text == HOSTILE
+    assert page.one("table", class_="facts").one("td").text == HOSTILE
+    assert any(element.text == HOSTILE for element in page.one("svg", **{"aria-label": MAP_LABEL}).all("text"))
+    assert HOSTILE + "c0" in page.all("article")[0].text
+    events = [name for element in page.all() for name in element.attributes if name.startswith("on")]
+    assert not events
+
+
+MAP_LABEL = "Map of the cameras and roads with one found trip"
+
+
+def test_unwritable_places_are_told_in_a_sentence(report, tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html: cannot be written"):
+        write_report(report, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"sites": [Site("a", 0, 0), Site("a", 1, 1)]}, "site 'a' occurs twice"),
+        ({"sites": [Site("a", 0, 0)], "roads": [Road("a", "b", 3)]}, "a road leads to 'b', which is not among"),
+    ],
+)
+def test_maps_that_cannot_be_drawn_are_refused(parts, message):
+    with pytest.raises(InputError, match=message):
+        Report("x", **parts)
+
+
+# numbers
+
+
+def numbers(cell: Element) -> list[float]:
+    return [float(text.replace(",", "")) for text in re.findall(r"\d[\d.,]*", cell.text)]
+
+
+def expected(metrics: Metrics) -> list[list[float]]:
+    low, high = interval(metrics, "mAP")
+    shares = [[metrics.mAP, low, high], [metrics.mAP_at_k], [metrics.rank1], [metrics.mINP]]
+    skipped = [float(metrics.num_skipped)] if metrics.num_skipped else []
+    return [[round(100 * share, 1) for share in cell] for cell in shares] + [[float(metrics.num_queries), *skipped]]
+
+
+def test_every_number_of_the_ladder_is_the_metrics_number(report, page):
+    table = page.one("table", class_="ladder")
+    groups = [row.text for row in table.all("thead")[0].all("th", scope="colgroup")]
+    assert groups == list(PARTS)
+    body = [row for part in table.all("tbody") for row in part.all("tr")]
+    rows = [*report.rows, *report.baselines]
+    assert len(body) == len(rows) == 4
+    for shown, row in zip(body, rows, strict=True):
+        assert shown.one("th").text.startswith(row.name)
+        cells = [numbers(cell) for cell in shown.all("td")]
+        assert cells == [cell for part in PARTS for cell in expected(row.metrics[part])]
+        tags = {tag.text for tag in shown.all(class_="tag")}
+        assert tags == ({"re-ranked", "transductive"} if row.name == "+ re-ranking" else set())
+
+
+def test_skipped_queries_are_shown(report):
+    metrics = replace(report.rows[0].metrics["all cameras"], num_skipped=1234)
+    page = parse(replace(report, rows=[LadderRow("plain", "", {"all cameras": metrics})], baselines=()))
+    assert "1,234 skipped" in page.one("table", class_="ladder").text
+
+
+def test_headline_shows_first_last_plain_and_last_reranked_whatever_their_numbers(report, page):
+    assert [row.name for row in milestones(report.rows)] == ["plain", "+ mean", "+ re-ranking"]
+    assert milestones(report.rows[:1]) == [report.rows[0]]
+    for tile, part in zip(page.all("table", class_="tile"), PARTS, strict=True):
+        assert tile.one("caption").text == part
+        shown = tile.one("tbody").all("tr")
+        for row, true in zip(shown, [*report.rows, *report.baselines], strict=True):
+            values = expected(true.metrics[part])
+            assert [numbers(cell) for cell in row.all("td")] == [values[0], values[2]]
+
+
+def test_a_part_that_a_row_lacks_is_a_dash(report):
+    rows = [report.rows[0], replace(report.rows[1], metrics={PARTS[0]: report.rows[1].metrics[PARTS[0]]})]
+    page = parse(replace(report, rows=rows))
+    second = page.one("table", class_="ladder").all("tbody")[0].all("tr")[1]
+    assert [cell.text for cell in second.all("td")][5:] == ["\N{EN DASH}"] * 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (7.25, "7.2 s"), (59.4, "59 s"), (59.6, "1 min"), (95, "1 min 35 s"), (7260, "2 h 1 min"),
+     (-5, "\N{MINUS SIGN}5.0 s")],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_clock_and_percent():
+    assert clock(1.7e9) == "22:13:20" and clock(1.7e9, date=True) == "2023-11-14 22:13:20"
+    assert clock(3723.4) == "1:02:03", "seconds since a start have no date"
+    assert clock(float("nan")) == "" and clock(1e300) == f"{1e300:.0f} s"
+    assert percent(0.45678) == "45.7" and percent(None) == percent(float("nan")) == "\N{EN DASH}"
+
+
+# rank lists
+
+
+def test_marks_and_captions_are_true(report, page):
+    lists = page.all("article", class_="ranklist")
+    assert len(lists) > 8
+    seen = set()
+    for shown in lists:
+        query, *candidates = shown.all("li", class_="card")
+        own = re.search(r"no\. (\w+)", query.text)[1]
+        for card in candidates:
+            identity, color = re.search(r"no\. (\w+)", card.text)[1], re.search(r"red|blue", card.text)[0]
+            right = "right" in card.attributes["class"]
+            assert right == (identity == own)
+            assert card.one("i", class_="mark").attributes["aria-label"] == ("right" if right else "wrong")
+            alike = not right and color in query.text
+            assert bool(card.all("em")) == alike
+            seen.add((right, alike))
+    assert seen == {(True, False), (False, True), (False, False)}
+
+
+def test_lists_show_first_pictures_of_tracklets_with_their_ranks_and_distances(report):
+    judged = JudgedRanking(report.ranking, CUT.exclude)
+    for query in range(3):
+        listed = report.ranking.indices[query][: report.ranking.lengths[query]]
+        tracklets = report.ranking.gallery.tracklet.values[listed].tolist()
+        oracle = [
+            (place, tracklets.count(name) - 1) for place, name in enumerate(tracklets) if tracklets.index(name) == place
+        ]
+        assert judged.folded(query) == oracle
+
+
+def test_pictures_without_tracklet_are_not_folded(report):
+    gallery = report.ranking.gallery.with_(tracklet=[""] * len(report.ranking.gallery))
+    judged = JudgedRanking(replace(report.ranking, gallery=gallery))
+    assert judged.folded(0) == [(place, 0) for place in range(report.ranking.lengths[0])]
+
+
+def hand_ranking(indices, identities, query_identities, **columns) -> JudgedRanking:
+    """Rankings typed by hand: gallery pictures g0, g1, ... in camera "far", queries in camera "near"."""
+    query = Records.of(path=[f"q{i}" for i in range(len(query_identities))], identity=query_identities,
+                       camera=["near"] * len(query_identities))  # fmt: skip
+    columns = {"camera": ["far"] * len(identities)} | columns
+    gallery = Records.of(path=[f"g{i}" for i in range(len(identities))], identity=identities, **columns)
+    table = np.array(indices, dtype=np.int32)
+    distances = np.where(table < 0, np.inf, np.arange(table.shape[1])).astype(np.float32)
+    return JudgedRanking(Ranking(query, gallery, table, distances, protocol="market"))
+
+
+def test_worst_errors_are_those_whose_first_hit_comes_last():
+    judged = hand_ranking(
+        [[0, 1, 2], [1, 0, 2], [1, 2, 0], [1, 2, -1], [0, 1, 2], [1, 2, 0]],
+        ["a", "b", "c"],
+        ["a", "a", "a", "a", "nobody", "a"],
+    )
+    assert judged.first_hit.tolist() == [1, 2, 3, 0, 0, 3]
+    assert judged.worst(9) == [3, 2, 5, 1], "not listed first; ties by index; no mate and rank one are no errors"
+    assert judged.worst(2) == [3, 2]
+
+
+def test_junk_takes_no_rank():
+    judged = hand_ranking([[1, 0, 2]], ["a", "junk", "b"], ["a"])
+    assert judged.ranks.tolist() == [[0, 1, 2]] and judged.first_hit.tolist() == [1]
+
+
+def test_good_lists_are_of_different_vehicles_and_cameras_in_turn():
+    query = Records.of(path=list("pqrst"), identity=["a", "a", "b", "c", "d"], camera=["1", "2", "1", "1", "2"])
+    gallery = Records.of(path=list("uvwxyz"), identity=["a", "a", "b", "c", "d", "d"], camera=["3"] * 6)
+    table = np.array([[0, 1], [0, 1], [2, 3], [0, 3], [4, 5]], dtype=np.int32)
+    judged = JudgedRanking(Ranking(query, gallery, table, np.zeros(table.shape, np.float32), protocol="market"))
+    assert judged.good(9) == [0, 4, 2], "query 1 is vehicle a again, query 3 is wrong; camera 2 comes before 1 again"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([MARKET, AI_CITY]))
+def test_first_hits_and_mates_are_those_of_the_metrics(seed, protocol):
+    rng = np.random.default_rng(seed)
+    query, gallery = (
+        Records.of(
+            path=[f"{side}{i}" for i in range(n)],
+            identity=rng.choice(["a", "b", "junk"] if side == "g" else ["a", "b", "c"], n).tolist(),
+            camera=rng.choice(["1", "2"], n).tolist(),
+        )
+        for side, n in (("q", 6), ("g", 12))
+    )
+    matrix = rng.integers(0, 4, (6, 12)).astype(np.float32)
+    distances = Distances.from_matrix(matrix, query, gallery)
+    judged = JudgedRanking(rank(distances, protocol, 12), protocol.exclude)
+    mates = np.array([len(found) for found in judged.mates])
+    if mates.any():
+        metrics = evaluate_distances(distances, protocol)
+        assert np.array_equal(judged.first_hit, metrics.first_hit)
+        assert np.array_equal(mates, metrics.relevant)
+
+
+def test_a_mate_that_no_list_holds_is_still_shown(tmp_path):
+    query, gallery = town(tmp_path, identities=2)
+    _, ranking = judge(query, gallery, 0, -5.0)  # the wrong vehicle always first
+    cut = replace(ranking, indices=ranking.indices[:, :3], distances=ranking.distances[:, :3])
+    lists = parse(Report("x", ranking=cut)).all("article", class_="ranklist")
+    assert len(lists) == 8
+    for shown in lists:
+        assert "None of the 6 right pictures in the gallery is among the 3 listed." in shown.text
+        mate = shown.one("li", class_="mate")
+        assert "right" in mate.attributes["class"]
+
+
+def test_without_labels_there_are_lists_but_no_marks(report):
+    nobody = report.ranking.query.with_(identity=[""] * len(report.ranking.query))
+    page = parse(replace(report, ranking=replace(report.ranking, query=nobody), rows=(), baselines=()))
+    section = page.one("section", id="lists")
+    assert len(section.all("article")) == 12 and not section.all("i")
+    assert {card.attributes["class"] for card in section.all("li")} == {"card query", "card unjudged"}
+    assert not page.all("section", id="pairs")
+
+
+def test_missing_and_broken_pictures_are_grey_boxes(report, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no picture")
+    gallery = report.ranking.gallery
+    paths = [str(broken) if i % 2 else str(tmp_path / "absent.jpg") for i in range(len(gallery))]
+    page = parse(replace(report, ranking=replace(report.ranking, gallery=gallery.with_(path=paths))))
+    for shown in page.all("article", class_="ranklist"):
+        query, *candidates = shown.all("li", class_="card")
+        assert query.all("img") and not any(card.all("img") for card in candidates)
+        assert all("picture missing: gallery/" in card.one(class_="blank").attributes["aria-label"]
+                   for card in candidates)  # fmt: skip
+
+
+def test_large_noisy_pictures_make_a_small_page(report, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(4):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(rng.integers(0, 256, (400, 600, 3), dtype=np.uint8)).save(paths[-1], compress_level=0)
+    gallery = report.ranking.gallery
+    heavy = gallery.with_(path=[paths[i % 4] for i in range(len(gallery))], tracklet=[""] * len(gallery))
+    write_report(replace(report, ranking=replace(report.ranking, gallery=heavy)), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 4e6
+
+
+def test_an_empty_ranking_is_left_out():
+    indices, distances = np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32)
+    empty = Ranking(Records.of(path=[]), Records.of(path=["a"]), indices, distances, protocol="market")
+    assert not parse(Report("x", ranking=empty)).all("section")
+
+
+# camera pairs, trips, losses
+
+
+def test_camera_pairs_look_at_the_nearest_candidate_of_each_camera():
+    judged = hand_ranking(
+        [[0, 1, 2, 3], [3, 2, 1, 0]],
+        ["a", "b", "b", "a"],
+        ["a", "b"],
+        camera=["x", "x", "y", "y"],
+    )
+    pairs = judged.camera_pairs()
+    assert (pairs.query_cameras, pairs.gallery_cameras) == (["near"], ["x", "y"])
+    # query a: nearest in x is g0 (a, right), in y g2 (b, wrong); query b: in x g1 (b, right), in y g3 (a, wrong)
+    assert pairs.judged.tolist() == [[2, 2]] and pairs.found.tolist() == [[2, 0]]
+
+
+def test_heat_map_shows_the_pairs(report, page):
+    pairs = JudgedRanking(report.ranking, CUT.exclude).camera_pairs()
+    table = page.one("table", class_="heat")
+    for r, row in enumerate(table.one("tbody").all("tr")):
+        for c, cell in enumerate(row.all("td")):
+            share = 100 * pairs.found[r, c] / max(pairs.judged[r, c], 1)
+            assert cell.text == (str(round(share)) if pairs.judged[r, c] else "")
+            assert cell.attributes.get("title", "") in ("", f"{pairs.found[r, c]} of {pairs.judged[r, c]}")
+
+
+def trip_ranking() -> JudgedRanking:
+    query = Records.of(path=["q"], identity=["a"], camera=["c0"], time=[100.0])
+    gallery = Records.of(
+        path=list("uvwxyz"),
+        identity=["a", "b", "a", "a", "a", "a"],
+        camera=["c0", "c1", "c2", "c2", "", "c3"],
+        time=[90.0, 130.0, 40.0, 41.0, 10.0, np.nan],
+    )
+    table, distances = np.arange(6, dtype=np.int32)[None], np.linspace(0.1, 0.6, 6, dtype=np.float32)[None]
+    return JudgedRanking(Ranking(query, gallery, table, distances, protocol="ai-city"), "itself")
+
+
+def test_a_trip_is_one_sighting_a_camera_in_order_of_time():
+    trip = find_trip(trip_ranking(), 0, [Road("c0", "j", 20), Road("j", "c2", 25), Road("c0", "c2", 90)])
+    seen = [(s.image, s.camera, s.time, s.correct) for s in trip.sightings]
+    assert seen == [(2, "c2", 40.0, True), (None, "c0", 100.0, None), (1, "c1", 130.0, False)]
+    assert [s.since for s in trip.sightings] == [None, 60.0, None]
+    assert [s.by_road for s in trip.sightings] == [None, 45.0, None]
+    assert trip.legs == (("c2", "j", "c0"),), "by the quickest roads, and not to the wrong sighting"
+    assert best_trip(trip_ranking()).legs == (("c2", "c0"),), "straight where there are no roads"
+
+
+@pytest.mark.parametrize("missing", [{"time": [np.nan]}, {"camera": [""]}])
+def test_no_trip_without_times_or_cameras(report, missing):
+    judged = trip_ranking()
+    query = judged.ranking.query.with_(**missing)
+    ranking = replace(judged.ranking, query=query)
+    assert best_trip(JudgedRanking(ranking, "itself")) is None
+    section = parse(replace(report, ranking=ranking)).one("section", id="trip")
+    assert "No trip is drawn" in section.text and not section.all("table") and section.all("svg")
+
+
+def test_the_trip_table_is_the_trip(report, page):
+    trip = best_trip(JudgedRanking(report.ranking, CUT.exclude), report.roads)
+    rows = page.one("table", class_="trip").one("tbody").all("tr")
+    assert len(rows) == len(trip.sightings) > 2
+    for row, sighting in zip(rows, trip.sightings, strict=True):
+        cells = [cell.text for cell in row.all("td")]
+        assert cells[2:4] == [sighting.camera, clock(sighting.time)]
+        assert cells[4] == ("query" if sighting.distance is None else f"{sighting.distance:.3f}")
+        assert cells[5].endswith({True: "yes", False: "no", None: ""}[sighting.correct])
+        assert cells[6] == ("" if sighting.since is None else duration(sighting.since))
+
+
+def test_loss_curves_take_steps_before_epochs_and_leave_bookkeeping_out():
+    lines = [
+        {"event": "step", "epoch": 1, "step": 5, "loss": 3.0, "triplet": 1.0, "seconds": 2.0, "learning_rate": 0.1},
+        {"event": "step", "epoch": 1, "step": 10, "loss": float("nan"), "triplet": 0.5},
+        {"event": "epoch", "epoch": 1, "step": 10, "loss": 2.5},
+    ]
+    assert loss_curves(lines) == ({"loss": ([5.0], [3.0]), "triplet": ([5.0, 10.0], [1.0, 0.5])}, "step")
+    assert loss_curves(lines[2:]) == ({"loss": ([1.0], [2.5])}, "epoch")
+    assert loss_curves([]) == ({}, "epoch")
+
+
+def test_long_loss_curves_are_thinned():
+    curves, _ = loss_curves([{"step": step, "loss": 1.0} for step in range(5000)])
+    x, _ = curves["loss"]
+    assert len(x) <= 400 and x[0] == 0
