@@ -75,9 +75,9 @@ class Backdrop:
     def ground_points(self, window: Window) -> Float:
         """Return (3, H * W): where the pixels' rays meet the ground (far away for pixels above the horizon)."""
         rays = _pixel_rays(self._pinhole, window)
-        return self._pinhole.position[:, None] - rays * (
-            self._pinhole.position[2] / np.minimum(rays[2], np.float32(-1e-3))
-        )
+        eye = self._pinhole.position
+        points: Float = eye[:, None] - rays * (eye[2] / np.minimum(rays[2], np.float32(-1e-3)))
+        return points
 
     def _cover(self, window: Window) -> list[tuple[_Tile, tuple[slice, slice], tuple[slice, slice]]]:
         """Return the tiles of a window, each with the part used and the part of the window it fills."""
@@ -105,7 +105,7 @@ class Backdrop:
         clear = np.where(down, np.exp(distance * np.float32(-1 / 260)), 0)
         ground = self._ground.albedo(points[0], points[1], footprint) * clear
         sky = environment.seen(rays / np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2), 1.0)
-        fixed = np.where(down, environment.horizon_colour[:, None], sky) * (1 - clear)
+        fixed: Float = np.where(down, environment.horizon_colour[:, None], sky) * (1 - clear)
         sunny = self._ground.sunlight(points, environment.sun_direction)
 
         samples = self._projected.copy()
@@ -121,9 +121,9 @@ class Backdrop:
             rays /= np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2)
             colour = self._static.shade(found.face, at, rays, environment)
             pixel = row // FINE * TILE + column // FINE
-            open_share = 1 - np.bincount(pixel, minlength=TILE * TILE) / FINE**2
-            painted = np.stack([np.bincount(pixel, colour[k], TILE * TILE) for k in range(3)]) / FINE**2
-            ground, fixed = ground * open_share, fixed * open_share + painted
+            open_share = (1 - np.bincount(pixel, minlength=TILE * TILE) / FINE**2).astype(np.float32)
+            painted = np.stack([np.bincount(pixel, colour[k], TILE * TILE) for k in range(3)])
+            ground, fixed = ground * open_share, fixed * open_share + (painted / FINE**2).astype(np.float32)
             flat = np.zeros(TILE * FINE * TILE * FINE, np.float32)
             flat[found.sample] = found.nearness
             nearness = flat.reshape(TILE * FINE, TILE * FINE)

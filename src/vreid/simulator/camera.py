@@ -129,7 +129,7 @@ class Road:
             sign = math.copysign(1.0, radius)
             angle = np.arctan2(along * sign, (radius - left) * sign)
             left = radius - sign * np.hypot(along, radius - left)
-            along = angle * abs(radius)
+            along = angle * radius
         return along.astype(np.float32), left.astype(np.float32)
 
     def lane(self, left: float, *, forwards: bool, reach: float) -> Lane:

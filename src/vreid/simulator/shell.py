@@ -71,7 +71,8 @@ def stations(model: CarModel) -> NDArray[np.float64]:
     shares = np.unique(np.round(shares[(shares >= 0) & (shares <= 1)], 4))
     keep = np.concatenate([[True], np.diff(shares) > 0.0025])
     keep |= np.isin(shares, np.round([0, 1, base.hatch, *end_limits(model)], 4))
-    return shares[keep]
+    kept: NDArray[np.float64] = shares[keep]
+    return kept
 
 
 def inner_edge(model: CarModel, shares: NDArray[np.float64]) -> NDArray[np.float64]:
