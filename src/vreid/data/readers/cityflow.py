@@ -128,10 +128,11 @@ def _tracklets(folder: Path, name: str, numbers: list[int], notes: list[str]) ->
     foreign = set(line_of) - set(numbers)
     untracked = set(numbers) - set(line_of)
     if foreign:
-        notes.append(f"{chosen} has {len(foreign):,} images that {name}_label.xml lacks, first {min(foreign):06d}.")
+        counted = f"{len(foreign):,} of {len(line_of):,} images in {chosen}, first {min(foreign):06d}"
+        notes.append(f"not listed in {name}_label.xml: {counted}.")
     if untracked:
-        first = f"{min(untracked):06d}"
-        notes.append(f"{len(untracked):,} images of image_{name} are in no line of {chosen}, first {first}.")
+        counted = f"{len(untracked):,} of {len(numbers):,} images in image_{name}, first {min(untracked):06d}"
+        notes.append(f"in no line of {chosen}: {counted}.")
     return [f"{name}_{line_of[number]:05d}" if number in line_of else None for number in numbers]
 
 

@@ -151,7 +151,9 @@ def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tu
         raise InputError(f"{folder}: has none of the {len(missing):,} images in {labels.name}; unpack the images.")
     notes = []
     if missing:
-        notes.append(f"{len(missing):,} images in {labels.name} are missing in {folder.name}, first {missing[0]}.")
+        counted = f"{len(missing):,} of {len(set(listed)):,}"
+        notes.append(f"missing in {folder.name}: {counted} images in {labels.name}, first {missing[0]}.")
     if unlisted:
-        notes.append(f"{len(unlisted):,} images in {folder.name} are not listed in {labels.name}, first {unlisted[0]}.")
+        counted = f"{len(unlisted):,} of {len(there):,}"
+        notes.append(f"not listed in {labels.name}: {counted} images in {folder.name}, first {unlisted[0]}.")
     return unlisted, notes

@@ -131,7 +131,8 @@ def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int
     ]
     if not wrong:
         return []
-    return [f"{len(wrong):,} Items contradict the vehicle or camera in the file name, which counts; first {wrong[0]}."]
+    counted = f"{len(wrong):,} of {len(matches):,} images, first {wrong[0]}"
+    return [f"{_LABELS} contradicts the vehicle or camera in the file name, which counts: {counted}."]
 
 
 def _attributes(

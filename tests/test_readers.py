@@ -1,0 +1,409 @@
+"""Your own images: tables and folders; how a source is recognised; how data sets are joined."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vreid.data.dataset import Dataset, fingerprint, join, open_dataset
+from vreid.data.readers.cityflow import read_cityflow
+from vreid.data.readers.common import read_items
+from vreid.data.readers.folder import read_folder
+from vreid.data.readers.table import read_records, read_table
+from vreid.data.records import JUNK, Records
+from vreid.errors import InputError
+from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
+
+TWO_CAMERAS = Path(os.environ.get("VREID_TWO_CAMERAS", Path(__file__).parents[2] / "shared/data/two_cameras"))
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(folder / name)
+    return folder
+
+
+def table(folder: Path, text: str, name: str = "images.csv", encoding: str = "utf-8") -> Path:
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_a_plain_table(tmp_path: Path) -> None:
+    pictures(tmp_path, "a/1.jpg", "a/2.jpg")
+    records, notes = read_records(table(tmp_path, "path,identity,camera\na/1.jpg,7,c1\na/2.jpg,,c2\n"))
+    assert records.path.tolist() == [str(tmp_path / "a/1.jpg"), str(tmp_path / "a/2.jpg")]
+    assert records.image_key.tolist() == ["a/1.jpg", "a/2.jpg"]
+    assert records.identity.values.tolist() == ["7", ""] and records.camera.values.tolist() == ["c1", "c2"]
+    assert notes == ()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_what_spreadsheets_write(tmp_path: Path, delimiter: str, encoding: str, newline: str) -> None:
+    lines = ["Image Name,Vehicle ID,cam_id,Colour,Type,Track-ID,Timestamp,frameNumber",
+             'x y.jpg , 12,c1,"dark, red",suv,t1,12.5,3', "", "ü.jpg,-1,c2,,,,,"]  # fmt: skip
+    rows = [line.replace('"dark, red"', "QUOTED").replace(",", delimiter) for line in lines]
+    text = newline.join(row.replace("QUOTED", f'"dark{delimiter} red"') for row in rows)
+    records, notes = read_records(table(tmp_path, text, encoding=encoding))
+    assert records.image_key.tolist() == ["x y.jpg", "ü.jpg"] and notes == ()
+    assert records.identity.values.tolist() == ["12", "junk"] and records.identity.codes[1] == JUNK
+    assert records.color.values.tolist() == [f"dark{delimiter} red", ""]
+    assert (records.vehicle_type.values[0], records.tracklet.values[0]) == ("suv", "t1")
+    assert records.time[0] == 12.5 and np.isnan(records.time[1]) and records.frame.tolist() == [3, -1]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "field"),
+    [("colour", "color"), ("type", "vehicle_type"), ("vehicleID", "identity"), ("vid", "identity"), ("pid", "identity"),
+     ("camid", "camera"), ("cam", "camera"), ("cameraID", "camera"), ("track", "tracklet"), ("tid", "tracklet"),
+     ("Scene", "scene"), ("subset", "split")],
+)  # fmt: skip
+def test_the_fields_other_spellings(tmp_path: Path, spelling: str, field: str) -> None:
+    records, notes = read_records(table(tmp_path, f"file,{spelling}\n1.jpg,w\n"))
+    assert getattr(records, field).values.tolist() == ["w"] and notes == ()
+
+
+def test_unknown_columns_are_noted_and_not_fatal(tmp_path: Path) -> None:
+    _, notes = read_records(table(tmp_path, "path,speed,camera,owner\n1.jpg,5,c1,me\n"))
+    assert notes == ("columns speed, owner of images.csv are not used.",)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("1767603600.25", 1767603600.25), ("1970-01-02", 86400.0), ("1970-01-01T00:01:00Z", 60.0),
+     ("1970-01-01T02:00:00+02:00", 0.0), ("1970-01-01 00:00:01.5", 1.5)],
+)  # fmt: skip
+def test_times_are_seconds_or_iso(tmp_path: Path, text: str, seconds: float) -> None:
+    records, _ = read_records(table(tmp_path, f"path,time\n1.jpg,{text}\n"))
+    assert records.time[0] == seconds
+
+
+def test_boxes_on_shared_frames(tmp_path: Path) -> None:
+    corners = "image,xmin,ymin,xmax,ymax\nf.jpg,1,2,11,22.5\nf.jpg,5,2,11,22.5\ng.jpg,,,,\n"
+    records, _ = read_records(table(tmp_path, corners))
+    assert records.box[:2].tolist() == [[1, 2, 11, 22.5], [5, 2, 11, 22.5]] and np.isnan(records.box[2]).all()
+    assert records.image_key.tolist() == ["f.jpg#1,2,11,22.5", "f.jpg#5,2,11,22.5", "g.jpg"]
+    sizes, _ = read_records(table(tmp_path, "image,left,top,width,height\nf.jpg,1,2,10,20.5\n"))
+    assert sizes.box.tolist() == [[1, 2, 11, 22.5]]
+    no_box, _ = read_records(table(tmp_path, "image,width,height\nf.jpg,640,480\n"))
+    assert np.isnan(no_box.box).all()
+
+
+def test_orientations_are_taken_modulo_360(tmp_path: Path) -> None:
+    records, _ = read_records(table(tmp_path, "path,orientation\n1.jpg,360\n2.jpg,-90\n3.jpg,\n"))
+    assert records.orientation[:2].tolist() == [0, 270] and np.isnan(records.orientation[2])
+
+
+def test_a_split_column_makes_a_market_like_data_set(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg")
+    rows = ["1.jpg,Train", "2.jpg,probe", "3.jpg,test", "4.jpg,gallery", "5.jpg,query"]
+    dataset = read_table(table(tmp_path, "path,split\n" + "\n".join(rows)))
+    assert [len(part) for part in (dataset.train, dataset.query, dataset.gallery)] == [1, 2, 2]
+    assert dataset.protocol == MARKET
+    assert set(dataset.query.split.values) == {"query"} and set(dataset.gallery.split.values) == {"gallery"}
+
+
+def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg")
+    dataset = read_table(table(tmp_path, "path,camera\n1.jpg,a\n2.jpg,b\n"))
+    assert dataset.query is dataset.gallery and len(dataset.gallery) == 2 and not len(dataset.train)
+    assert dataset.protocol == CROSS_CAMERA and dataset.notes == ()
+    (note,) = read_table(table(tmp_path, "path\n1.jpg\n")).notes
+    assert note == "no image has a camera, so nothing can be searched across cameras."
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no rows; give a line with the column names and one line for each image."),
+        ("path,camera\n", "has no rows; give a line with the column names and one line for each image."),
+        ("camera,identity\nc1,1\n",
+         "line 1: has no column path (but camera, identity); name that of the picture files so."),
+        ("path,cam,camera\n1.jpg,a,b\n", "line 1: columns 'cam' and 'camera' both mean camera; remove one."),
+        ("path,camera\n1.jpg,c1\n2.jpg\n",
+         "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','."),
+        ("path;camera\n1.jpg;c1;c2\n",
+         "line 2: the number of cells is 3 but there are 2 columns; quote cells that hold ';'."),
+        ("path,camera\n\n1.jpg,c1\n,c2\n", "line 4: path '' is no file name; fill it in or remove the line."),
+        ("path\n1.jpg\n2.jpg\n1.jpg\n", "line 4: image '1.jpg' is already in line 2; remove one."),
+        ("path,x1,y1,x2,y2\nf.jpg,1,2,3,4\nf.jpg,1,2,3,4\n",
+         "line 3: image 'f.jpg#1,2,3,4' is already in line 2; remove one."),
+        ("path,x1,y1,x2,y2\nf.jpg,1,2,,4\n", "line 2: x2 '' is empty, but not the rest of its box; give all four."),
+        ("path,x1,y1,x2,y2\nf.jpg,5,2,4,4\n", "line 2: x2 '4' makes box (5, 2, 4, 4) empty; correct it."),
+        ("path,x,y,w,h\nf.jpg,5,2,0,4\n", "line 2: width '0' makes box (5, 2, 5, 6) empty; correct it."),
+        ("path,x1,y1,x2\nf.jpg,1,2,3\n", "a box needs x1, y1, x2, y2, but there is no column y2; add it."),
+        ("path,orientation\nf.jpg,left\n", "line 2: orientation 'left' is not a number; correct it or leave it empty."),
+        ("path,orientation\nf.jpg,inf\n", "line 2: orientation 'inf' is infinite; correct it or leave it empty."),
+        ("path,frame\nf.jpg,1.5\n",
+         "line 2: frame '1.5' is no frame number; give a whole number from 0, or leave it empty."),
+        ("path,frame\nf.jpg,-7\n",
+         "line 2: frame '-7' is no frame number; give a whole number from 0, or leave it empty."),
+        ("path,time\n1.jpg,0\n2.jpg,noon\n",
+         "line 3: time 'noon' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z."),
+        ("path,time\n1.jpg,-inf\n",
+         "line 2: time '-inf' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z."),
+        ('path,camera\n"1.jpg,c1\n2.jpg,c2\n',
+         "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','."),
+    ],
+)  # fmt: skip
+def test_wrong_tables_are_told_with_line_and_mend(tmp_path: Path, text: str, sentence: str) -> None:
+    path = table(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        read_records(path)
+    separator = ", " if sentence.startswith("line") else ": "
+    assert str(caught.value) == f"{path}{separator}{sentence}"
+
+
+def test_wrong_bytes_splits_and_places_are_told(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,color\n1.jpg,grün\n", encoding="latin-1")
+    with pytest.raises(InputError, match=r"images.csv, line 2: is not utf-8-sig text; save the file as UTF-8\."):
+        read_records(path)
+    with pytest.raises(InputError, match=r"none.csv: cannot be read \(No such file or directory\); check the name\."):
+        read_records(tmp_path / "none.csv")
+    path = table(tmp_path, "path\n1.jpg\n2.jpg\n")
+    with pytest.raises(InputError, match=r"its pictures are not there, first .*1.jpg; correct the paths"):
+        read_table(path)
+    pictures(tmp_path, "1.jpg")
+    path = table(tmp_path, "path,split\n1.jpg,train\n2.jpg,val\n")
+    with pytest.raises(InputError, match=r"image 2.jpg: split is 'val'; give one of train, training, query, probe,"):
+        read_table(path)
+
+
+def test_two_cameras() -> None:
+    if not TWO_CAMERAS.is_dir():
+        pytest.skip(f"{TWO_CAMERAS} is not there; set VREID_TWO_CAMERAS to its place")
+    for source in (TWO_CAMERAS, TWO_CAMERAS / "images.csv"):
+        dataset = open_dataset(source)
+        assert dataset.protocol == CROSS_CAMERA and dataset.notes == ()
+        records = dataset.gallery
+        assert (len(records), records.identity.distinct, records.camera.distinct) == (506, 253, 2)
+        assert set(records.vehicle_type.values) == {"car", "truck", "bus", "motorcycle"}
+        assert all(map(os.path.exists, records.path))
+    assert open_dataset(TWO_CAMERAS).name == "two_cameras"
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_flat_names_tell_vehicle_and_camera(tmp_path: Path) -> None:
+    pictures(tmp_path, "0002_c002_00030600_0.jpg", "0002_c016_00030650_1.jpg")
+    pictures(tmp_path, "0010_c1s1_000451_03.jpg", "-1_c3s1_1.png")
+    dataset = open_dataset(tmp_path)
+    records = dataset.gallery
+    assert records.image_key.tolist() == [
+        "0002_c002_00030600_0.jpg", "0002_c016_00030650_1.jpg", "0010_c1s1_000451_03.jpg", "-1_c3s1_1.png",
+    ]  # fmt: skip
+    assert records.identity.values.tolist() == ["0002", "0002", "0010", "junk"]
+    assert records.camera.values.tolist() == ["c002", "c016", "c001", "c003"]
+    assert dataset.query is dataset.gallery and dataset.protocol == CROSS_CAMERA and dataset.notes == ()
+
+
+def test_plain_names_are_unknown_vehicles_in_natural_order(tmp_path: Path) -> None:
+    pictures(tmp_path, "img10.jpg", "img2.jpg", ".hidden.jpg", "img1.JPG")
+    (tmp_path / "readme.txt").write_text("hello")
+    dataset = open_dataset(tmp_path)
+    assert dataset.gallery.image_key.tolist() == ["img1.JPG", "img2.jpg", "img10.jpg"]
+    assert not dataset.gallery.identity.known.any()
+    assert dataset.notes == (
+        f"3 of 3 images in {tmp_path.name} are not named like 0002_c002_..., their vehicle is unknown.",
+        "no image has a camera, so nothing can be searched across cameras.",
+    )
+
+
+def test_a_sub_folder_a_vehicle(tmp_path: Path) -> None:
+    pictures(tmp_path, "taxi/a_c002_1.jpg", "taxi/c3_x.png", "van/1.jpg")
+    records = open_dataset(tmp_path).gallery
+    assert records.identity.values.tolist() == ["taxi", "taxi", "van"]
+    assert records.camera.values.tolist() == ["c002", "c003", ""]
+    assert records.image_key.tolist() == ["taxi/a_c002_1.jpg", "taxi/c3_x.png", "van/1.jpg"]
+
+
+def test_one_sub_folder_is_no_vehicle(tmp_path: Path) -> None:
+    pictures(tmp_path, "crops/0001_c001_1.jpg", "crops/0001_c002_1.jpg")
+    assert open_dataset(tmp_path).gallery.identity.values.tolist() == ["0001", "0001"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "query", "gallery"), ("image_train", "image_query", "image_test"),
+     ("bounding_box_train", "query", "bounding_box_test"), ("Train", "Query", "Test")],
+)  # fmt: skip
+def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    train, query, gallery = names
+    pictures(tmp_path, f"{train}/0001_c001_1.jpg", f"{query}/0002_c001_1.jpg", f"{gallery}/0002_c002_1.jpg")
+    pictures(tmp_path, "other/x.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.train.image_key.tolist() == [f"{train}/0001_c001_1.jpg"]
+    assert dataset.query.identity.values.tolist() == dataset.gallery.identity.values.tolist() == ["0002"]
+    assert dataset.protocol == MARKET and dataset.name == tmp_path.name
+    assert dataset.notes == ("folders other belong to no split and are not used.",)
+
+
+def test_split_folders_with_a_folder_a_vehicle(tmp_path: Path) -> None:
+    pictures(tmp_path, "train/red/1.jpg", "train/blue/1.jpg", "test/red/c2_1.jpg", "test/green/c2_1.jpg")
+    dataset = open_dataset(tmp_path)
+    assert dataset.train.identity.values.tolist() == ["blue", "red"] and len(dataset.query) == 0
+    assert dataset.gallery.image_key.tolist() == ["test/green/c2_1.jpg", "test/red/c2_1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("train/1.jpg", "image_train/1.jpg"), "folders train and image_train both mean train; rename one of them."),
+        (("1.jpg", "red/1.jpg"), "has pictures (1.jpg, ...) beside folders (red, ...) of pictures; move one."),
+    ],
+)
+def test_ambiguous_folders_are_refused(tmp_path: Path, names: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_dataset(pictures(tmp_path, *names))
+    assert str(caught.value) == f"{tmp_path}: {sentence}"
+
+
+def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no pictures \(.jpg, .png, ...\); name the folder that does"):
+        read_folder(tmp_path)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match="holds no pictures in train, query or gallery; put them there"):
+        read_folder(tmp_path)
+    with pytest.raises(InputError, match="cannot be listed"):
+        read_folder(tmp_path / "none")
+
+
+# ---------------------------------------------------------------- recognising and joining
+
+
+def test_what_is_not_recognised_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        open_dataset(tmp_path / "empty")
+    assert str(caught.value) == (
+        f"{tmp_path / 'empty'}: is not recognised; looked for image_train with train_label.xml (CityFlowV2-ReID), "
+        "sys_image_train (VehicleX), one CSV table, pictures, one sub-folder per identity, and train, query, gallery "
+        "sub-folders."
+    )
+    with pytest.raises(InputError, match=r"nowhere: does not exist; give a folder of pictures or a CSV table\."):
+        open_dataset(tmp_path / "nowhere")
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"set.zip: is no data set; give a folder, or a table \(.csv, .tsv, .txt\)\."):
+        open_dataset(tmp_path / "set.zip")
+
+
+def test_two_tables_are_not_guessed_at(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg")
+    table(tmp_path, "path,camera\n1.jpg,a\n")
+    assert open_dataset(tmp_path).gallery.camera.distinct == 1
+    table(tmp_path, "path,camera\n1.jpg,a\n", name="other.csv")
+    assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the pictures alone
+
+
+def dataset_of(name: str, identities: list[str], cameras: list[str], keys: list[str]) -> Dataset:
+    records = Records.of(path=keys, image_key=keys, identity=identities, camera=cameras, tracklet=identities,
+                         split=["train"] * len(keys))  # fmt: skip
+    return Dataset(name, records, records[:0], records[:0], MARKET, notes=(f"from {name}",))
+
+
+def test_vehicles_of_joined_data_sets_never_collide() -> None:
+    real = dataset_of("real", ["1", "2"], ["c1", "c2"], ["a", "b"])
+    synthetic = dataset_of("synthetic", ["2", "3", "junk"], ["d1", "d2", "d2"], ["c", "d", "e"])
+    both = join(real, synthetic)
+    assert both.train.identity.values.tolist() == ["1", "2", "synthetic/2", "synthetic/3", "junk"]
+    assert both.train.camera.values.tolist() == ["c1", "c2", "d1", "d2", "d2"]  # free names stay as they are
+    assert both.train.image_key.tolist() == ["a", "b", "c", "d", "e"]
+    assert both.train.tracklet.values.tolist()[2:] == ["synthetic/2", "synthetic/3", "synthetic/junk"]
+    assert both.name == "real + synthetic" and both.protocol == MARKET and both.query is real.query
+    assert both.notes[0] == "from real" and both.notes[-1] == "from synthetic"
+    assert "each identity of synthetic was named synthetic/..., because some names were taken." in both.notes
+
+
+def test_the_test_vehicles_are_taken_names_too() -> None:
+    real = dataset_of("real", ["1"], ["c1"], ["a"])
+    tested = Dataset("real", real.train, real.train[:0], real.train.with_(identity=["9"], image_key=["t"]), MARKET)
+    assert join(tested, dataset_of("x", ["9"], ["k"], ["b"])).train.identity.values.tolist() == ["1", "x/9"]
+
+
+def test_a_data_set_joined_with_itself_has_twice_the_vehicles() -> None:
+    one = dataset_of("x", ["1", "2"], ["c1", "c2"], ["a", "b"])
+    train = join(one, one, one).train
+    assert (train.identity.distinct, train.camera.distinct, len(set(train.image_key))) == (6, 6, 6)
+    assert join(one) == Dataset("x", one.train, one.query, one.gallery, MARKET, notes=one.notes)
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_the_fingerprint_is_of_content_not_of_place_or_time(tmp_path: Path) -> None:
+    def made(place: str) -> Dataset:
+        pictures(tmp_path / place, "0001_c001_1.jpg", "0002_c001_1.jpg")
+        return open_dataset(tmp_path / place)
+
+    one = made("one")
+    os.utime(one.gallery.path[0], (time.time() - 1e6,) * 2)
+    two = made("two")
+    assert one.fingerprint() == two.fingerprint() and len(one.fingerprint()) == 16
+    records = one.gallery
+    changed = [
+        records.with_(identity=["0001", "0003"]),
+        records.with_(identity=["0001", None]),
+        records.with_(identity=["0001", "junk"]),
+        records.with_(camera=["c001", "c002"]),
+        records.with_(image_key=["a", "b"]),
+        records.with_(time=[0.0, np.nan]),
+        records.with_(path=[records.path[0], "/nowhere.jpg"]),
+        records[::-1],
+        records[:1],
+    ]
+    assert len({fingerprint(records), *map(fingerprint, changed)}) == 1 + len(changed)
+    assert fingerprint(records) == fingerprint(records.with_(identity=["0001", "0002"]))
+    with open(one.gallery.path[1], "ab") as file:
+        file.write(b"more")
+    assert one.fingerprint() != two.fingerprint()
+
+
+def test_the_fingerprint_does_not_depend_on_names_that_no_longer_occur() -> None:
+    records = Records.of(path=["a", "b"], identity=["1", "2"])
+    assert fingerprint(records[1:]) == fingerprint(Records.of(path=["b"], identity=["2"]))
+
+
+# ---------------------------------------------------------------- whatever is in a file, a sentence comes out
+
+ODD = st.sampled_from(
+    [b"<", b">", b'"', b"<?xml", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xb0\xd7", b"&#0;", b"&x;", b"\n", b"\r", b",",
+     b";", b"-1", b"1e999", b"<!DOCTYPE a>", b"<Item/>", b"c1", b"nan", b"\xe2\x80\xa8", b"000001.jpg ", b" "]
+)  # fmt: skip
+XML = (b'<?xml version="1.0" encoding="gb2312"?><TrainingImages><Items number="-">'
+       b'<Item imageName="000001.jpg" vehicleID="0001" cameraID="c001"/></Items></TrainingImages>')  # fmt: skip
+CSV = b"path,identity,camera,time,x1,y1,x2,y2,orientation,frame\n1.jpg,7,c1,2020-01-01,1,2,3,4,90,5\n"
+edits = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 12), ODD | st.binary(max_size=4)), max_size=5)
+
+
+def edited(text: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    for place, length, insert in changes:
+        text = text[:place] + insert + text[place + length :]
+    return text
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits)
+def test_damaged_text_files_give_a_value_or_a_sentence(tmp_path: Path, changes: list[tuple[int, int, bytes]]) -> None:
+    folder = pictures(tmp_path, "image_train/000001.jpg")
+    (folder / "images.csv").write_bytes(edited(CSV, changes))
+    (folder / "train_label.xml").write_bytes(edited(XML, changes))
+    (folder / "train_track.txt").write_bytes(edited(b"000001.jpg \n", changes))
+    for read, path in ((read_records, folder / "images.csv"), (read_items, folder / "train_label.xml"),
+                       (read_cityflow, folder)):  # fmt: skip
+        try:
+            read(path)
+        except InputError as error:
+            assert str(folder) in str(error) and str(error).endswith(".")
