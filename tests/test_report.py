@@ -18,6 +18,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.report import LadderRow, Report, Road, Site, write_report
 from vreid.report.lists import JudgedRanking
+from vreid.report.maps import camera_maps
 from vreid.report.page import loss_curves, milestones, render
 from vreid.report.trips import best_trip, find_trip
 from vreid.report.wording import clock, duration, percent
@@ -148,25 +149,28 @@ def report(tmp_path_factory) -> Report:
 
 
 @pytest.fixture(scope="module")
-def page(report) -> Element:
-    return parse(report)
+def text(report) -> str:
+    return render(report)
+
+
+@pytest.fixture(scope="module")
+def page(text) -> Element:
+    return Page(text).root
 
 
 # the page as a whole
 
 
-def test_the_same_report_gives_the_same_bytes(report, tmp_path):
-    write_report(report, tmp_path / "a.html")
-    write_report(report, tmp_path / "b.html")
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+def test_the_same_report_gives_the_same_bytes(report, text, tmp_path):
+    write_report(report, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_bytes() == text.encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_the_page_stands_by_itself(report, page):
+def test_the_page_stands_by_itself(text, page):
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
     pictures = page.all("img")
     assert pictures and all(image.attributes["src"].startswith("data:image/jpeg;base64,") for image in pictures)
-    text = render(report)
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text), "an address outside of the page"
     assert not re.search(r"url\((?!#)|@import|https?:", text)
 
@@ -182,10 +186,9 @@ def test_the_page_is_accessible(page):
         assert figure.one("figcaption").text and figure.one("svg").attributes["aria-label"]
 
 
-def test_ids_are_unique_and_every_reference_leads_somewhere(report, page):
+def test_ids_are_unique_and_every_reference_leads_somewhere(text, page):
     ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
     assert len(set(ids)) == len(ids)
-    text = render(report)
     referred = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([\w-]+)', text)
     assert len(referred) > 10 and set(referred) <= set(ids)
 
@@ -249,13 +252,13 @@ def test_hostile_names_are_shown_as_they_are(report, tmp_path):
     assert not events
 
 
-MAP_LABEL = "Map of the cameras and roads with one found trip"
+MAP_LABEL = "Map of the cameras and roads"
 
 
-def test_unwritable_places_are_told_in_a_sentence(report, tmp_path):
+def test_unwritable_places_are_told_in_a_sentence(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report\.html: cannot be written"):
-        write_report(report, tmp_path / "report.html")
+        write_report(Report("x"), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
 
 
@@ -555,6 +558,34 @@ def test_the_trip_table_is_the_trip(report, page):
         assert cells[4] == ("query" if sighting.distance is None else f"{sighting.distance:.3f}")
         assert cells[5].endswith({True: "yes", False: "no", None: ""}[sighting.correct])
         assert cells[6] == ("" if sighting.since is None else duration(sighting.since))
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text for element in Page(svg).root.all("text")]
+
+
+def test_a_map_shows_every_camera_road_and_sighting_with_its_verdict():
+    sites = [Site("c0", 0, 0, "seen"), Site("c1", 400, 0, "new"), Site("c2", 0, 400, "new")]
+    sites += [Site("j", 200, 300, has_camera=False)]
+    roads = [Road("c0", "j", 20), Road("j", "c2", 25), Road("c0", "c1", 90)]
+    trip = find_trip(trip_ranking(), 0, roads)
+    (drawn,) = camera_maps(sites, roads, ["seen", "new"], trip)
+    marks = ["1 \N{CHECK MARK}", "2", "3 \N{MULTIPLICATION X}"]
+    assert sorted(texts(drawn)) == sorted(["c0", "c1", "c2", "20 s", "25 s", "90 s", *marks, "seen", "new"])
+    assert not set(marks) & set(texts(camera_maps(sites, roads, ["seen", "new"], None)[0]))
+
+
+def test_a_trip_in_a_corner_of_the_map_is_enlarged():
+    sites = [Site("c0", 0, 0), Site("c2", 100, 0), Site("c1", 5000, 3000), Site("c9", 4000, 0)]
+    whole, enlarged = camera_maps(sites, [], [], find_trip(trip_ranking(), 0))
+    assert sorted(texts(whole)) == ["3 \N{MULTIPLICATION X}", "c1", "c9"], "what the other map shows is framed only"
+    assert sorted(texts(enlarged)) == ["1 \N{CHECK MARK}", "2", "c0", "c2"]
+
+
+@pytest.mark.parametrize("places", [[(5, 5)], [(0, 0), (0, 300)], [(7, 1), (7, 1)]])
+def test_maps_without_extent_can_be_drawn(places):
+    (drawn,) = camera_maps([Site(f"c{i}", *place) for i, place in enumerate(places)], [], [], None)
+    assert texts(drawn) == [f"c{i}" for i in range(len(places))]
 
 
 def test_loss_curves_take_steps_before_epochs_and_leave_bookkeeping_out():

@@ -1,4 +1,4 @@
-"""The figures of a report as inline SVG: one style, same input same bytes, colours that follow the page's theme.
+"""Figures of a report as inline SVG: one style, same input same bytes, colours that follow the page's theme.
 
 Matplotlib draws with stand-in colours, which become CSS variables of the page, so that one figure serves light, dark
 and print. Series differ by marker and dash as well as by colour. Text stays text in the page's own font.
@@ -10,17 +10,15 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vreid.report.contents import LadderRow, Road, Site
-from vreid.report.trips import Trip
-from vreid.retrieval.metrics import interval
+from vreid.report.contents import LadderRow
+from vreid.retrieval.metrics import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,11 +46,6 @@ LOOKS = (
 """Looks by position; more than five series start over."""
 _VARIABLES |= {look.color: f"series-{number}" for number, look in enumerate(LOOKS)}
 
-LARGE_MAP = 24
-"""A map of more cameras is drawn twice as large."""
-LABELLED_ROADS = 80
-"""Travel times are written beside the roads of a map that has no more of them."""
-
 _STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "vreid", "text.parse_math": False, "axes.unicode_minus": False,
     "font.family": "DejaVu Sans", "font.size": 11, "axes.labelsize": 11, "axes.titlesize": 11,
@@ -69,16 +62,21 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     return {name: LOOKS[number % len(LOOKS)] for number, name in enumerate(names)}
 
 
-def ladder(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequence[str]) -> str:
-    """The mAP of each row and part with its 95 % interval; each baseline a dotted line in its part's colour."""
+def ladder(
+    rows: Sequence[LadderRow],
+    baselines: Sequence[LadderRow],
+    parts: Sequence[str],
+    bounds: Callable[[Metrics], tuple[float, float]],
+) -> str:
+    """The mAP of each row and part between its `bounds`; each baseline a dotted line in its part's colour."""
     look = looks(parts)
     names = [textwrap.fill(row.name, 18) for row in rows]
     bottom = len(rows) - 0.5
-    with _drawing(width=5.6, height=1.0 + 0.5 * len(rows) + 0.2 * len(baselines)) as (figure, axes):
+    with drawing(width=5.6, height=1.0 + 0.5 * len(rows) + 0.2 * len(baselines)) as (figure, axes):
         for position, row in enumerate(rows):
             for number, part in enumerate(parts):
                 if part in row.metrics:
-                    low, high = interval(row.metrics[part], "mAP")
+                    low, high = bounds(row.metrics[part])
                     y = position + 0.62 * ((number + 0.5) / len(parts) - 0.5)
                     style: Any = {"color": look[part].color, "zorder": 3}
                     axes.plot([100 * low, 100 * high], [y, y], linewidth=2, alpha=0.6, **style)
@@ -96,14 +94,14 @@ def ladder(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Seq
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
-        _legend(axes, [(part, look[part], False) for part in parts])
-        return _svg(figure, "ladder", "Mean average precision of every row of the ladder")
+        legend(axes, [(part, look[part], False) for part in parts])
+        return to_svg(figure, "ladder", "Mean average precision of every row of the ladder")
 
 
 def cmc(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequence[str], ranks: int = 20) -> str:
     """CMC of the first row (thin, dashed) and the last row (bold), by part; the last baseline's in grey dots."""
     look = looks(parts)
-    with _drawing(width=5.6, height=3.7) as (figure, axes):
+    with drawing(width=5.6, height=3.7) as (figure, axes):
         for part in parts:
             for row in rows[:-1][:1]:
                 _cmc_line(axes, row, part, ranks, color=look[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
@@ -114,8 +112,8 @@ def cmc(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequen
         axes.set(xlim=(1 - 0.3, ranks + 0.3), ylim=(0, 101), xlabel="within the first ... results",
                  ylabel="queries found, percent", xticks=sorted({1, 5, 10, *range(20, ranks + 1, 10)}))  # fmt: skip
         axes.grid(axis="y")
-        _legend(axes, [(part, look[part], False) for part in parts])
-        return _svg(figure, "cmc", "Share of queries found within the first results")
+        legend(axes, [(part, look[part], False) for part in parts])
+        return to_svg(figure, "cmc", "Share of queries found within the first results")
 
 
 def _cmc_line(axes: Axes, row: LadderRow, part: str, ranks: int, **style: Any) -> None:
@@ -127,71 +125,18 @@ def _cmc_line(axes: Axes, row: LadderRow, part: str, ranks: int, **style: Any) -
 def losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str) -> str:
     """Loss terms over training: name -> (x, y)."""
     look = looks(list(curves))
-    with _drawing(width=5.6, height=3.3) as (figure, axes):
+    with drawing(width=5.6, height=3.3) as (figure, axes):
         for name, (x, y) in curves.items():
             axes.plot(x, y, color=look[name].color, linestyle=look[name].dash, label=name)
         positive = all(value > 0 for _, y in curves.values() for value in y)
         axes.set(xlabel=xlabel, ylabel="loss", ylim=(0, None) if positive else None)
         axes.margins(x=0.01)
         axes.grid(axis="y")
-        _legend(axes, [(name, look[name], True) for name in curves])
-        return _svg(figure, "losses", "Training loss over time")
+        legend(axes, [(name, look[name], True) for name in curves])
+        return to_svg(figure, "losses", "Training loss over time")
 
 
-def camera_map(sites: Sequence[Site], roads: Sequence[Road], parts: Sequence[str], trip: Trip | None) -> str:
-    """The road graph with travel times, cameras by part, and a trip in time order with its hits and misses."""
-    place = {site.name: (site.x, site.y) for site in sites}
-    cameras = [site for site in sites if site.has_camera]
-    look = looks(parts)
-    wide = float(np.ptp([x for x, _ in place.values()])) or 1.0
-    high = float(np.ptp([y for _, y in place.values()])) or 1.0
-    width = 5.4 if len(cameras) <= LARGE_MAP else 10.8
-    with _drawing(width=width, height=float(np.clip(high / wide, 0.4, 1.0)) * width + 0.4) as (figure, axes):
-        for road in roads:
-            (x1, y1), (x2, y2) = place[road.a], place[road.b]
-            axes.plot([x1, x2], [y1, y2], color=GRID, linewidth=3.5, solid_capstyle="round", zorder=1)
-            if len(roads) <= LABELLED_ROADS:
-                axes.text((x1 + x2) / 2, (y1 + y2) / 2, f"{road.seconds:.0f} s", fontsize=8, color=MUTED, ha="center",
-                          va="center", gid="halo", zorder=4)  # fmt: skip
-        if trip is not None:
-            _draw_trip(axes, trip, place)
-        for site in sites:
-            if not site.has_camera:
-                axes.plot([site.x], [site.y], "o", color=GRID, markersize=5, zorder=1)
-                continue
-            own = look.get(site.part, LOOKS[0])
-            axes.plot([site.x], [site.y], own.marker, color=own.color, markersize=8, zorder=4,
-                      markeredgecolor=PAPER, markeredgewidth=1.2)  # fmt: skip
-            axes.annotate(site.name, (site.x, site.y), xytext=(0, -13), textcoords="offset points", ha="center",
-                          va="center", fontsize=9, gid="halo", zorder=5)  # fmt: skip
-        axes.set_aspect("equal")
-        axes.axis("off")
-        axes.margins(0.07)
-        named = [part for part in parts if any(site.part == part for site in cameras)]
-        _legend(axes, [(part, look[part], False) for part in named])
-        return _svg(figure, "map", "Map of the cameras and roads" + (" with one found trip" if trip else ""))
-
-
-def _draw_trip(axes: Axes, trip: Trip, place: Mapping[str, tuple[float, float]]) -> None:
-    for leg in trip.legs:
-        points = [place[name] for name in leg if name in place]
-        for (x1, y1), (x2, y2) in pairwise(points):
-            axes.annotate("", (x2, y2), (x1, y1), zorder=3,
-                          arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 2.2, "shrinkA": 8, "shrinkB": 8,
-                                      "mutation_scale": 13})  # fmt: skip
-    for number, sighting in enumerate(trip.sightings, start=1):
-        if sighting.camera not in place:
-            continue
-        color = INK if sighting.correct is None else RIGHT if sighting.correct else WRONG
-        mark = "" if sighting.correct is None else " \N{CHECK MARK}" if sighting.correct else " \N{MULTIPLICATION X}"
-        axes.plot(*place[sighting.camera], "o", markersize=17, markerfacecolor="none", markeredgecolor=color,
-                  markeredgewidth=2.2, linestyle="none", zorder=3)  # fmt: skip
-        axes.annotate(f"{number}{mark}", place[sighting.camera], xytext=(0, 16), textcoords="offset points",
-                      ha="center", va="center", fontsize=11, fontweight="bold", color=color, gid="halo",
-                      zorder=6)  # fmt: skip
-
-
-def _legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
+def legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
     """A legend above the axes; a line where the flag says so, else a marker. None where nothing is told apart."""
     from matplotlib.lines import Line2D
 
@@ -207,7 +152,7 @@ def _legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
 
 
 @contextmanager
-def _drawing(*, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+def drawing(*, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure in the report's style, `width` x `height` inches."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -218,7 +163,7 @@ def _drawing(*, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def to_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as one <svg> element for an HTML page: no prologue, no metadata, ids only where needed and unique."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -236,4 +181,3 @@ def _svg(figure: Figure, name: str, title: str) -> str:
         text = text.replace(stand_in, f"var(--{variable})")
     label = escape(title)
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).rstrip()
-

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vreid.files import write_text
-from vreid.report import figures
 from vreid.report.cards import CardMaker
 from vreid.report.contents import LadderRow, Report
+from vreid.report.figures import cmc, ladder, losses
 from vreid.report.lists import JudgedRanking
+from vreid.report.maps import LARGE, camera_maps
 from vreid.report.trips import best_trip
 from vreid.report.wording import clock, duration, percent, plural
-from vreid.retrieval.metrics import interval
+from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.protocols import PROTOCOLS, Exclude
 
 GOOD, BAD = 4, 8
@@ -45,17 +47,16 @@ def render(report: Report) -> str:
     folder = files("vreid.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, duration=duration, clock=clock)
-    environment.globals.update(interval=interval, plural=plural)
-    ranked, drawings = _ranked(report)
+    bounds = functools.cache(lambda metrics: interval(metrics, "mAP"))
+    environment.globals.update(bounds=bounds, plural=plural)
     page = environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
         report=report,
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
-        large_map=sum(site.has_camera for site in report.sites) > figures.LARGE_MAP,
-        labelled_roads=len(report.roads) <= figures.LABELLED_ROADS,
+        large_map=sum(site.has_camera for site in report.sites) > LARGE,
         milestones=milestones(report.rows),
         protocols=list(dict.fromkeys(m.protocol.description for row in report.rows for m in row.metrics.values())),
-        figures={name: Markup(svg) for name, svg in (_charts(report) | drawings).items()},
-        **ranked,
+        figures={name: Markup(svg) for name, svg in _charts(report, bounds).items()},
+        **_ranked(report),
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
 
@@ -72,14 +73,14 @@ def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
     return list({id(row): row for row in (rows[0], *plain[-1:], *reranked[-1:])}.values())
 
 
-def _charts(report: Report) -> dict[str, str]:
-    out = {"ladder": "", "cmc": "", "losses": "", "map": ""}
+def _charts(report: Report, bounds: Callable[[Metrics], tuple[float, float]]) -> dict[str, str]:
+    out = {"ladder": "", "cmc": "", "losses": ""}
     if report.rows and report.parts:
-        out["ladder"] = figures.ladder(report.rows, report.baselines, report.parts)
-        out["cmc"] = figures.cmc(report.rows, report.baselines, report.parts)
+        out["ladder"] = ladder(report.rows, report.baselines, report.parts, bounds)
+        out["cmc"] = cmc(report.rows, report.baselines, report.parts)
     curves, unit = loss_curves(report.training or ())
     if curves:
-        out["losses"] = figures.losses(curves, unit)
+        out["losses"] = losses(curves, unit)
     return out
 
 
@@ -103,9 +104,11 @@ def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[lis
     return curves, unit
 
 
-def _ranked(report: Report) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the template shows of the ranking, and the map (which can do without one)."""
-    ranked: dict[str, Any] = {"lists": {}, "trip": [], "pairs": None}
+def _ranked(report: Report) -> dict[str, Any]:
+    """What the template shows of the ranking, and the maps (which can do without one)."""
+    from markupsafe import Markup
+
+    ranked: dict[str, Any] = {"lists": {}, "trip": [], "pairs": None, "maps": []}
     trip = None
     if report.ranking is not None and len(report.ranking):
         judged = JudgedRanking(report.ranking, _exclude(report))
@@ -119,10 +122,10 @@ def _ranked(report: Report) -> tuple[dict[str, Any], dict[str, str]]:
         ranked["lists"] = {name: [cards.rank_list(query) for query in chosen] for name, chosen in queries.items()}
         trip = best_trip(judged, report.roads)
         ranked["trip"] = [] if trip is None else cards.sightings(trip)
-    if not any(site.has_camera for site in report.sites):
-        return ranked, {}
-    parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))
-    return ranked, {"map": figures.camera_map(report.sites, report.roads, parts, trip)}
+    if any(site.has_camera for site in report.sites):
+        parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))
+        ranked["maps"] = [Markup(svg) for svg in camera_maps(report.sites, report.roads, parts, trip)]
+    return ranked
 
 
 def _exclude(report: Report) -> Exclude:

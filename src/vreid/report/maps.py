@@ -1,0 +1,140 @@
+"""The map of a report: cameras, roads with travel times, and one trip, enlarged where it is a small part of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from vreid.report.contents import Road, Site
+from vreid.report.figures import GRID, INK, LOOKS, MUTED, PAPER, RIGHT, WRONG, drawing, legend, looks, to_svg
+from vreid.report.trips import Sighting, Trip
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LARGE = 24
+"""A map of more cameras is drawn twice as large."""
+LABELLED_ROADS = 60
+"""Travel times are written beside the roads of a map that has no more of them."""
+ENLARGE_BELOW = 0.6
+"""A trip that fills less than this share of the map's longer side is drawn a second time, enlarged."""
+MARGIN = 0.2
+"""Room left around an enlarged trip, in its own longer side."""
+
+
+class Window(NamedTuple):
+    """A rectangle of the map in metres."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @classmethod
+    def around(cls, sites: Sequence[Site], margin: float) -> Window:
+        """The sites with `margin` times the longer side around them; the shorter side is at least 0.4 of the longer."""
+        xs, ys = [site.x for site in sites], [site.y for site in sites]
+        longer = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
+        half_x, half_y = (max((max(v) - min(v)) / 2 + margin * longer, 0.4 * (0.5 + margin) * longer) for v in (xs, ys))
+        x, y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
+        return cls(x - half_x, y - half_y, x + half_x, y + half_y)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return self.right - self.left, self.top - self.bottom
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether the point lies inside."""
+        return self.left <= x <= self.right and self.bottom <= y <= self.top
+
+
+def camera_maps(sites: Sequence[Site], roads: Sequence[Road], parts: Sequence[str], trip: Trip | None) -> list[str]:
+    """The whole map and, where the way of the trip is a small part of it, that part enlarged."""
+    whole = Window.around(sites, 0.08)
+    on_way = {name for leg in trip.legs for name in leg} if trip else set()
+    stops = [site for site in sites if site.name in on_way]
+    window = Window.around(stops, MARGIN) if stops else whole
+    title = "Map of the cameras and roads"
+    if max(window.size) > ENLARGE_BELOW * max(whole.size):
+        return [_map("map", title, sites, roads, parts, trip, whole, None)]
+    return [
+        _map("map", title, sites, roads, parts, trip, whole, window),
+        _map("zoom", "One found trip on the map", sites, roads, parts, trip, window, None),
+    ]
+
+
+def _map(
+    name: str,
+    title: str,
+    sites: Sequence[Site],
+    roads: Sequence[Road],
+    parts: Sequence[str],
+    trip: Trip | None,
+    window: Window,
+    enlarged: Window | None,
+) -> str:
+    """One map of `window`; what lies in `enlarged` is framed only, as another map shows it."""
+    place = {site.name: site for site in sites}
+    cameras = [site for site in sites if site.has_camera and window.holds(site.x, site.y)]
+    visible = [road for road in roads if any(window.holds(place[end].x, place[end].y) for end in (road.a, road.b))]
+    look = looks(parts)
+    width = 5.4 if len(cameras) <= LARGE else 10.8
+    wide, high = window.size
+    with drawing(width=width, height=min(high / wide, 1.1) * width + 0.3) as (figure, axes):
+        for road in visible:
+            a, b = place[road.a], place[road.b]
+            axes.plot([a.x, b.x], [a.y, b.y], color=GRID, linewidth=3.5, solid_capstyle="round", zorder=1)
+            x, y = (a.x + b.x) / 2, (a.y + b.y) / 2
+            if enlarged is None and len(visible) <= LABELLED_ROADS and window.holds(x, y):
+                axes.text(x, y, f"{road.seconds:.0f} s", fontsize=8.5, color=MUTED, ha="center", va="center",
+                          gid="halo", zorder=4)  # fmt: skip
+        for site in sites:
+            if not site.has_camera:
+                axes.plot([site.x], [site.y], "o", color=GRID, markersize=5, zorder=1)
+        for site in cameras:
+            own = look.get(site.part, LOOKS[0])
+            axes.plot([site.x], [site.y], own.marker, color=own.color, markersize=8, zorder=4,
+                      markeredgecolor=PAPER, markeredgewidth=1.2)  # fmt: skip
+            if enlarged is None or not enlarged.holds(site.x, site.y):
+                axes.annotate(site.name, (site.x, site.y), xytext=(0, -16), textcoords="offset points", ha="center",
+                              va="center", fontsize=9, gid="halo", zorder=5)  # fmt: skip
+        if trip is not None:
+            _draw_trip(axes, trip, place, window, enlarged)
+        if enlarged is not None:
+            left, bottom, right, top = enlarged
+            axes.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color=MUTED,
+                      linewidth=1.2, linestyle=(0, (3, 2)))  # fmt: skip
+        axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
+        axes.set_aspect("equal")
+        axes.axis("off")
+        legend(axes, [(part, look[part], False) for part in parts if any(site.part == part for site in cameras)])
+        return to_svg(figure, name, title)
+
+
+def _draw_trip(axes: Axes, trip: Trip, place: dict[str, Site], window: Window, enlarged: Window | None) -> None:
+    for leg in trip.legs if enlarged is None else ():
+        points = [(place[name].x, place[name].y) for name in leg if name in place]
+        for start, end in pairwise(points):
+            last = end is points[-1]
+            arrow = {"arrowstyle": "-|>" if last else "-", "color": INK, "linewidth": 2.4, "mutation_scale": 15}
+            shrink = {"shrinkA": 8 if start is points[0] else 0, "shrinkB": 9 if last else 0}
+            axes.annotate("", end, start, zorder=3, arrowprops=arrow | shrink)
+    for number, sighting in enumerate(trip.sightings, start=1):
+        site = place.get(sighting.camera)
+        if site is None or not window.holds(site.x, site.y):
+            continue
+        color, mark = _verdict(sighting)
+        axes.plot([site.x], [site.y], "o", markersize=17, markerfacecolor="none", markeredgecolor=color,
+                  markeredgewidth=2.2, zorder=3)  # fmt: skip
+        if enlarged is None or not enlarged.holds(site.x, site.y):
+            axes.annotate(f"{number}{mark}", (site.x, site.y), xytext=(0, 17), textcoords="offset points", ha="center",
+                          va="center", fontsize=12, fontweight="bold", color=color, gid="halo", zorder=6)  # fmt: skip
+
+
+def _verdict(sighting: Sighting) -> tuple[str, str]:
+    """Colour and mark, so that neither alone tells."""
+    if sighting.correct is None:
+        return INK, ""
+    return (RIGHT, " \N{CHECK MARK}") if sighting.correct else (WRONG, " \N{MULTIPLICATION X}")
