@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vreid.data.dataset import open_dataset
-from vreid.data.readers.common import degrees
+from vreid.data.readers.common import degrees, natural
 from vreid.data.readers.vehiclex import COLORS, VEHICLE_TYPES, read_vehiclex
 from vreid.errors import InputError
 
@@ -173,6 +173,11 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sys_image_train").mkdir()
     with pytest.raises(InputError, match="sys_image_train: holds no pictures; unpack VehicleX again"):
         open_dataset(tmp_path)
+
+
+def test_names_are_sorted_by_their_numbers_of_any_length() -> None:
+    names = ["b1", "a10", "a2", "a" + "9" * 5000, "a02", "a", "10", "9"]
+    assert sorted(names, key=natural) == ["9", "10", "a", "a02", "a2", "a10", "a" + "9" * 5000, "b1"]
 
 
 def test_angles_stay_below_360_after_rounding() -> None:

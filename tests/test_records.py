@@ -39,6 +39,7 @@ def some_records(draw: st.DrawFn) -> Records:
     )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(some_records())
 def test_arrays_and_back(records: Records) -> None:
     arrays = records.to_arrays()
@@ -46,7 +47,7 @@ def test_arrays_and_back(records: Records) -> None:
     assert Records.from_arrays(arrays) == records
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=some_records())
 def test_a_table_and_back(records: Records, tmp_path_factory: pytest.TempPathFactory) -> None:
     if not len(records):
@@ -59,6 +60,7 @@ def test_a_table_and_back(records: Records, tmp_path_factory: pytest.TempPathFac
     assert back == expected and notes == ()
 
 
+@settings(max_examples=50)
 @given(some_records(), st.data())
 def test_selecting_and_joining_are_inverse(records: Records, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(records)))

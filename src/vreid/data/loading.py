@@ -226,6 +226,7 @@ class Loader:
         self.dataset = dataset
         self.device = torch.device(device)
         self._draws = _Draws(sampler)
+        # Forked workers share the cache. They never touch CUDA and use one thread each.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         self._loader: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ GROUND_TRUTH = "ground_truth.csv"
 
 _KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files, folders and keys call it
 _JOINED = ("identity", "tracklet", "frame", "time", "scene", "box", "color", "vehicle_type", "orientation")
-_NAME = re.compile(r"(\d+)(\.jpg)?", re.IGNORECASE)
+_NAME = re.compile(r"(\d{1,9})(\.jpg)?", re.IGNORECASE)
 
 
 def find(folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from vreid.files import read_json
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
-_CAMERA = re.compile(r"c?(\d+)", re.IGNORECASE)
+_CAMERA = re.compile(r"c?(\d{1,9})", re.IGNORECASE)
 
 
 def decode(path: Path, *fallbacks: str) -> str:
@@ -108,10 +108,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be listed ({error.strerror or error}); check name and rights.") from error
 
 
-def natural(name: str) -> tuple[tuple[str | int, ...], str]:
+def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     """Sort key that compares digits as numbers; the name itself decides between "1" and "01"."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
+    numbers = (part.lstrip("0") if place % 2 else part for place, part in enumerate(parts))
+    return tuple((len(part) if place % 2 else 0, part) for place, part in enumerate(numbers)), name
 
 
 def degrees(values: ArrayLike) -> NDArray[np.float32]:

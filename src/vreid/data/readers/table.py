@@ -166,8 +166,8 @@ def _rows(path: Path) -> tuple[list[list[str]], list[int], dict[str, int], tuple
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             raise InputError(
-                f"{path}, line {line}: the number of cells is {len(row)} but there are {len(names)} columns; quote cells "
-                f"that hold {delimiter!r}."
+                f"{path}, line {line}: the number of cells is {len(row)} but there are {len(names)} columns; "
+                f"quote cells that hold {delimiter!r}."
             )
     notes = (f"columns {', '.join(ignored)} of {path.name} are not used.",) if ignored else ()
     return rows, lines, columns, notes

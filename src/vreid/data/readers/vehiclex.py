@@ -37,7 +37,7 @@ VEHICLE_TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "tr
 FOLDER = "AIC21_Track2_ReID_Simulation"
 ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
 
-_NAME = re.compile(r"^(\d+)_c(\d+)_(\d+)\.\w+$")
+_NAME = re.compile(r"^(\d{1,9})_c(\d{1,9})_(\d+)\.\w+$")
 _LABELS = "train_label.xml"
 
 
@@ -125,7 +125,7 @@ def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int
         match[0]
         for match, (_, item) in zip(matches, labels, strict=True)
         if any(
-            (digits := re.sub(r"\D", "", item.get(name, ""))) and int(digits) != int(match[group])
+            (digits := re.sub(r"\D", "", item.get(name, ""))) and digits.lstrip("0") != match[group].lstrip("0")
             for name, group in (("vehicleID", 1), ("cameraID", 2))
         )
     ]
