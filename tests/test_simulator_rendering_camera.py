@@ -47,7 +47,8 @@ def test_a_lane_turns_left_through_a_quarter_circle():
 )  # fmt: skip
 def test_lanes_keep_their_distance_from_the_middle_of_curved_roads(heading, curvature, left, s, forwards):
     road = Road(3.0, -2.0, heading, curvature, 3, 3.4)
-    x, y, direction = road.lane(left, forwards=forwards, reach=20).pose(min(s, 36))
+    lane = road.lane(left, forwards=forwards, reach=20)
+    x, y, direction = lane.pose(min(s, lane.length))
     along, beside = road.coordinates(np.array([x]), np.array([y]))
     assert float(beside[0]) == pytest.approx(left, abs=1e-3)
     turned = curvature * float(along[0]) + heading + (0 if forwards else math.pi)

@@ -154,7 +154,8 @@ for scenario, kind in (("day_a", "suv"), ("night", "truck")):
     view, vehicle = View(camera), build_vehicle(VehicleSpec(kind, "blue", 1, 5))
     lane = camera.lanes[0]
     for share in (0.3, 0.6):
-        shot = view.shoot(Placed(vehicle, *lane.pose(share * lane.length)), [], np.random.default_rng(9), longest_side=128)
+        placed = Placed(vehicle, *lane.pose(share * lane.length))
+        shot = view.shoot(placed, [], np.random.default_rng(9), longest_side=128)
         digest.update(shot.image.tobytes() + repr((shot.box, shot.visibility)).encode() if shot else b"none")
     digest.update(shoot_synthetic(vehicle, np.random.default_rng(2), longest_side=96).image.tobytes())
 print(digest.hexdigest())

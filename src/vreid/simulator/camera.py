@@ -35,16 +35,16 @@ class Scenario:
 
 
 SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky, overcast, warmth
-    "day_a": Scenario(LightSpec(0.90, 0.6, 0.95, 0.42, 0.15, 0.10)),
+    "day_a": Scenario(LightSpec(0.90, 0.6, 1.20, 0.40, 0.15, 0.10)),
     "day_b": Scenario(LightSpec(0.80, 2.0, 0.12, 0.98, 0.95, 0.10)),
-    "day_c": Scenario(LightSpec(0.38, 3.6, 1.10, 0.48, 0.15, 0.75)),
-    "day_d": Scenario(LightSpec(0.65, 5.2, 0.60, 0.62, 0.55, 0.10)),
+    "day_c": Scenario(LightSpec(0.38, 3.6, 1.40, 0.46, 0.15, 0.75)),
+    "day_d": Scenario(LightSpec(0.65, 5.2, 0.75, 0.60, 0.55, 0.10)),
     "night": Scenario(
         LightSpec(1.05, 0.0, 0.62, 0.34, 0.0, 0.0, night=True),
         exposure=1.15,
         lamps=1.0,
         wet=0.75,
-        rain=0.6,
+        rain=0.45,
         glare=0.5,
         cast=1.0,
         noise=1.2,

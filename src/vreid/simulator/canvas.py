@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 FINISHES: tuple[tuple[float, float, float], ...] = (
     (0.055, 0.92, 0.0), (0.11, 1.0, 0.0), (0.04, 0.24, 0.0), (0.55, 0.85, 0.0), (0.11, 0.88, 0.22), (0.11, 0.88, 1.0),
     (0.06, 0.75, 0.42), (0.015, 0.04, 0.0), (0.025, 0.08, 0.0), (0.04, 0.35, 0.0), (0.04, 0.35, 0.04), (0.03, 0.1, 0.5),
-    (0.28, 0.6, 0.0), (0.10, 0.3, 0.0), (0.03, 0.25, 0.0),
+    (0.20, 0.45, 0.0), (0.10, 0.3, 0.0), (0.03, 0.25, 0.0),
 )  # fmt: skip
 (PAINT, GLASS, PLASTIC, CHROME, LAMP, BULB, TAIL, RUBBER, MATT, SATIN, PLATE, SIGN, ALLOY, DULL_ALLOY, DUST) = range(15)
 MIP_LEVELS = 4

@@ -17,7 +17,7 @@ from vreid.simulator.vehicles import Vehicle
 
 Float = NDArray[np.float32]
 FINE = 2  # samples per pixel along each axis
-SHADOW_SIZE = 128  # texels along a side of the shadow map
+SHADOW_SIZES = (96, 512)  # fewest and most texels along a side of the shadow map
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def draw(placed: Placed, pinhole: Pinhole, window: Window, *, mirrored: bool = F
     return Drawn(placed, vertices, projected, fragments, mirrored)
 
 
-def cast_shadow(drawn: Sequence[Drawn], sun: Float) -> DepthMap:
-    """Return the shadow map around the first vehicle, with its neighbours, towards the sun."""
+def cast_shadow(drawn: Sequence[Drawn], sun: Float, pixels: int) -> DepthMap:
+    """Return the shadow map around the first vehicle, with its neighbours, for a picture of so many pixels across."""
     main = drawn[0].placed
     length, width, height = main.vehicle.size
     half = min(12.0, math.hypot(length, width) / 2 + 0.5 + 0.7 * height / max(float(sun[2]), 0.3))
@@ -97,7 +97,8 @@ def cast_shadow(drawn: Sequence[Drawn], sun: Float) -> DepthMap:
             faces.append(item.placed.vehicle.mesh.faces + np.int32(offset))
             offset += len(item.vertices)
     centre = np.array([main.x, main.y, height / 2], np.float32)
-    return depth_map(np.concatenate(parts), np.concatenate(faces), sun, centre, half, SHADOW_SIZE)
+    size = int(np.clip(pixels, *SHADOW_SIZES))
+    return depth_map(np.concatenate(parts), np.concatenate(faces), sun, centre, half, size)
 
 
 def colours_of(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
-MAP = 128  # texels along a side of the octahedral map
+MAP = 128  # texels along a side of a camera's octahedral map
 _RIM = np.array([[1, 0, 0.25], [-1, 0, 0.25], [0, 1, 0.25]], np.float32).T
 
 
@@ -81,10 +81,16 @@ def _skyline(
     return height, colour, tree[block]
 
 
+def _smoothed(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a map with every texel averaged with its four neighbours."""
+    return sum((np.roll(square, 1, k) + np.roll(square, -1, k) for k in (0, 1)), start=square) / 5
+
+
 class Environment:
     """The light of one camera, ready to be looked up."""
 
-    def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0) -> None:
+    def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0,
+                 size: int = MAP) -> None:  # fmt: skip
         elevation, azimuth = spec.sun_elevation, spec.sun_azimuth
         flat = math.cos(elevation)
         self.spec = spec
@@ -95,7 +101,8 @@ class Environment:
         tint = (1.0, 0.97 - 0.24 * warm, 0.92 - 0.46 * warm) if not spec.night else (1.0, 0.97, 0.92)
         self.sun_colour = np.array(tint, np.float32) * np.float32(spec.sun_strength)
 
-        directions = _directions(MAP)
+        self._size = size
+        directions = _directions(size)
         up = directions[:, 2]
         t = np.sqrt(np.clip(up, 0, 1))[:, None]
         o = spec.overcast
@@ -130,8 +137,8 @@ class Environment:
         radiance = np.where(up[:, None] < 0, ground * (0.75 + 0.25 * np.exp(np.minimum(up, 0) * 5)[:, None]), sky)
 
         samples = _directions(12)
-        weight = np.maximum(samples @ directions.T, 0)
-        light = weight @ radiance / weight.sum(axis=1, keepdims=True)
+        weight = np.maximum(np.einsum("sk,dk->sd", samples, directions), 0)
+        light = np.einsum("sd,dc->sc", weight, radiance) / weight.sum(axis=1, keepdims=True)
         basis = np.concatenate([np.ones((len(samples), 1)), samples, samples[:, 2:] ** 2], axis=1)
         self._irradiance_terms = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
 
@@ -144,12 +151,11 @@ class Environment:
         else:
             glow = np.exp((toward - 1) * 25) * 0.5 + np.exp((toward - 1) * 400) * 8
             radiance = radiance + np.where(hidden[:, None], 0.0, glow) * self.sun_colour * 0.4 * (1 - 0.7 * o)
-        square = radiance.reshape(MAP, MAP, 3)
-        for _ in range(3):
-            square = sum((np.roll(square, 1, k) + np.roll(square, -1, k) for k in (0, 1)), start=square) / 5
-        soft = square.reshape(-1, 3).astype(np.float32)
-        self.horizon_colour = soft[octahedral(_RIM, MAP)].mean(axis=0)
-        self._sharp = np.ascontiguousarray(radiance.T.astype(np.float32))
+        square = radiance.reshape(size, size, 3)
+        sharp = _smoothed(square)
+        soft = _smoothed(_smoothed(_smoothed(sharp))).reshape(-1, 3).astype(np.float32)
+        self.horizon_colour = soft[octahedral(_RIM, size)].mean(axis=0)
+        self._sharp = np.ascontiguousarray(sharp.reshape(-1, 3).T.astype(np.float32))
         self._soft = np.ascontiguousarray(soft.T)
 
     def irradiance(self, normals_3N: Float) -> Float:
@@ -164,7 +170,7 @@ class Environment:
 
     def seen(self, directions_3N: Float, blur: Float | float) -> Float:
         """Return (3, N): the radiance that arrives from each direction, `blur` from 0 (sharp) to 1."""
-        index = octahedral(directions_3N, MAP)
+        index = octahedral(directions_3N, self._size)
         light = np.empty_like(directions_3N)
         for channel in range(3):
             sharp, soft = self._sharp[channel][index], self._soft[channel][index]

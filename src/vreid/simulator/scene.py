@@ -122,10 +122,12 @@ class View:
         """Return the loose crop around a tight box, on the pixel grid of the scaled frame."""
         width, height = true_box[2] - true_box[0], true_box[3] - true_box[1]
         slack = rng.uniform(0.2, 1.0, 4) * self.camera.looseness * 0.5
-        scale = self.camera.crop_scale * longest_side / 128
-        while max(width, height) * scale > 1.4 * longest_side:
+        scale, longest = self.camera.crop_scale * longest_side / 128, max(width, height)
+        while longest * scale > 1.4 * longest_side:
             scale /= 2
-        if max(width, height) * scale < 0.36 * longest_side:
+        while longest * scale < 0.42 * longest_side and scale * 2 <= 1:  # small vehicles, never enlarged
+            scale *= 2
+        if longest * scale < 0.25 * longest_side:
             return None
         right, bottom = (math.floor(side * scale) for side in self.camera.frame_size)
         x0 = max(0, math.floor((true_box[0] - slack[0] * width) * scale))
@@ -170,7 +172,9 @@ class View:
     def _light(self, drawn: Sequence[Drawn], owner: NDArray[np.int16], window: Window, *, background: bool) -> Float:
         environment = self.environment
         sun = environment.sun_direction
-        shadow = cast_shadow(drawn, sun) if environment.spec.sun_strength >= 0.2 else None
+        shadow = (
+            cast_shadow(drawn, sun, max(window.width, window.height)) if environment.spec.sun_strength >= 0.2 else None
+        )
         if background:
             placed = [item.placed for item in drawn]
             plain = self.backdrop.light(window, placed, shadow, lamps=self.scenario.lamps)

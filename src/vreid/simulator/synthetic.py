@@ -43,7 +43,7 @@ def shoot_synthetic(
     distance = float(rng.uniform(10, 24)) + vehicle.size[0] / 2
     elevation = math.radians(rng.uniform(35, 75))
     light = LightSpec(elevation, math.radians(direction), 0.5 * intensity, 0.35 + 0.2 * intensity, 0.5, 0.0)
-    environment = Environment(light, rng)
+    environment = Environment(light, rng, size=64)
     pinhole = Pinhole((distance, 0.0, height), (0.0, 0.0, 0.7), FOCAL, FRAME)
     placed = Placed(vehicle, 0.0, 0.0, math.radians(orientation))
     projected = pinhole.project(placed.world())
