@@ -93,7 +93,9 @@ def test_no_import_circle() -> None:
     modules = {module_name(file): file for file in FILES}
     for name, file in modules.items():
         targets = {t.removeprefix("vreid.") for t in imports(file, at_import_time=True) if t.startswith("vreid.")}
-        graph[name] = {t for t in targets if t in modules and t != name}
+        # `from vreid.report import figures` needs the module figures, not what the package exports.
+        parents = {t.rpartition(".")[0] for t in targets if t in modules}
+        graph[name] = {t for t in targets - parents if t in modules and t != name}
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> None:

@@ -87,7 +87,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     with watch.stage("rank"):
         rows = search.ladder(config.rows)
         baselines = _baselines(search, config, bars)
-        ranking = search.rank(config.rows[-1][2], top_k=100)
+        ranking = search.rank(config.rows[-1][2], top_k=len(search.gallery))
     seconds = watch.seconds
     sites, roads = city_map(world)
     report = Report(

@@ -183,7 +183,7 @@ def features_report(search: Search, post: PostProcessing, run: Path | None) -> R
         title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}",
         facts=[(name, str(value)) for name, value in search.facts.items()],
         rows=search.ladder(rows) if search.labelled else [],
-        ranking=search.rank(post, top_k=100),
+        ranking=search.rank(post, top_k=len(search.gallery)),
         ranking_name=rows[-1][0],
         training=None if run is None else read_metrics(run / "metrics.jsonl"),
     )

@@ -320,7 +320,11 @@ class Records:
     def write_csv(self, path: Path | str) -> None:
         """Write a table with the columns `CSV_COLUMNS` (unknown values empty), whole or not at all."""
         text = {name: getattr(self, name).values for name in LABEL_COLUMNS}
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(path) as temporary,
+            # file names that are no UTF-8 keep their bytes
+            open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)
             for i in range(len(self)):

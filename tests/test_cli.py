@@ -1,0 +1,210 @@
+"""Every command end to end on simulated data, and what wrong input gets: one sentence, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from vreid.cli import main
+from vreid.retrieval import FeatureSet, Ranking
+
+SMALLEST = "--set epochs=1 --set num_identities=4 --set transform.height=32 --set transform.width=32"
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Type a `vreid` line."""
+
+    def typed(line: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["vreid", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return typed
+
+
+@pytest.fixture(scope="module")
+def made(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained `run` and extracted `features`, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    for line in (
+        f"train small --data {tiny_world} --out {folder}/run {SMALLEST} --json",
+        f"extract {folder}/run {tiny_world} --out {folder}/features --json",
+    ):
+        result = subprocess.run([sys.executable, "-m", "vreid", *shlex.split(line)], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        json.loads(result.stdout)
+    return folder
+
+
+def answer(outcome: Outcome) -> Any:
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_simulate(run: Run, tmp_path: Path) -> None:
+    first = answer(run(f"simulate {tmp_path}/world --preset tiny --seed 3 --workers 1 --json"))
+    assert (first["preset"], first["seed"], first["reused"]) == ("tiny", 3, False)
+    again = run(f"simulate {tmp_path}/world --preset tiny --seed 3")
+    assert again.code == 0
+    assert "was there already" in again.out
+    other = run(f"simulate {tmp_path}/world --preset tiny --seed 4")
+    assert other.code == 2
+    assert str(tmp_path / "world") in other.err
+
+
+def test_check_clean_and_with_a_finding(run: Run, tiny_world: Path, tmp_path: Path) -> None:
+    assert run(f"check {tiny_world}").out.endswith("Nothing is wrong.\n")
+    table = tmp_path / "vehicles.csv"
+    there = next((tiny_world / "AIC21_Track2_ReID" / "image_test").iterdir())
+    table.write_text(f"path,identity,camera\n{there},1,a\nmissing.jpg,1,b\n")
+    found = run(f"check {table} --json")
+    assert found.code == 1
+    assert [f["check"] for f in json.loads(found.out)["findings"]][0] == "unreadable image"
+
+
+def test_extract_writes_unit_features_of_every_image(made: Path, tiny_world: Path) -> None:
+    gallery = FeatureSet.load(made / "features" / "gallery.safetensors")
+    pictures = list((tiny_world / "AIC21_Track2_ReID" / "image_test").iterdir())
+    assert len(gallery) == len(pictures)
+    assert np.allclose(np.linalg.norm(gallery.features, axis=1), 1, atol=1e-5)
+
+
+def test_evaluate_shows_numbers_with_and_without_reranking(run: Run, made: Path) -> None:
+    rows = answer(run(f"evaluate {made}/features --tracklets mean --rerank 7,2,0.6 --json"))
+    assert [row["parts"]["all cameras"]["reranked"] for row in rows] == [False, True]
+    assert set(rows[0]["parts"]) == {"all cameras", "seen cameras", "new cameras"}
+    numbers = rows[0]["parts"]["all cameras"]
+    assert 0 < numbers["mAP"] <= 1
+    assert numbers["mAP@100"] == numbers["mAP"]  # the gallery holds fewer than 100 images
+    shown = run(f"evaluate {made}/features --protocol market")
+    assert "market: gallery images of the query's own vehicle" in shown.out
+    assert "mAP@100" not in shown.out
+
+
+def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_path: Path) -> None:
+    assert run(f"rank {made}/features --out {tmp_path}/lists.csv --top-k 5 --exclude-same-camera").code == 0
+    answer(run(f"rank {made}/features --out {tmp_path}/lists.safetensors --top-k 5 --exclude-same-camera --json"))
+    ranking = Ranking.load(tmp_path / "lists.safetensors")
+    with open(tmp_path / "lists.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == ranking.lengths.sum()
+    expected = [ranking.gallery.path[i] for i in ranking.indices[0, : ranking.lengths[0]]]
+    assert [row["path"] for row in rows if row["query"] == ranking.query.path[0]] == expected
+    cameras = dict(zip(ranking.query.path, ranking.query.camera.values, strict=True))
+    assert all(row["camera"] != cameras[row["query"]] for row in rows)
+    assert all(float(row["time"]) > 0 for row in rows)
+
+
+def test_report(run: Run, made: Path, tmp_path: Path) -> None:
+    assert run(f"report {made}/features --run {made}/run --out {tmp_path}/page.html --rerank 7,2,0.6").code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "re-ranking k1=7 k2=2 lambda=0.6" in page
+    assert "data:image/jpeg;base64," in page
+
+
+def test_info(run: Run) -> None:
+    facts = answer(run("info --json"))
+    assert facts["numpy"] == np.__version__
+    assert facts["device"] in ("cpu", "cuda")
+
+
+def test_resume_of_a_complete_run_keeps_it(run: Run, made: Path, tiny_world: Path) -> None:
+    before = (made / "run" / "model.safetensors").read_bytes()
+    assert run(f"train small --data {tiny_world} --out {made}/run {SMALLEST} --resume").code == 0
+    assert (made / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
+    line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST} --json"
+    summary = answer(run(line))
+    assert [row["name"] for row in summary["ladder"]] == [
+        "plain", "+ camera mean", "+ tracklet mean", "+ re-ranking", "+ camera verification",
+    ]  # fmt: skip
+    for entry in (*summary["ladder"], *summary["baselines"].values()):
+        assert 0 <= entry["rank1"] <= 1
+        assert 0 < entry["mAP"] <= 1
+        assert set(entry["parts"]) == {"all cameras", "seen cameras", "new cameras"}
+    assert {"chance", "hsv_histogram"} <= set(summary["baselines"])
+    assert {"simulate", "check", "train", "extract", "rank", "report"} <= set(summary["seconds"])
+    assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "not that it works on roads" in page
+    assert f"{100 * summary['ladder'][0]['mAP']:.1f}" in page
+    again = answer(run(line))  # everything is there: the same numbers, nothing trained again
+    assert again["ladder"] == summary["ladder"]
+
+
+def test_help_names_every_command(run: Run) -> None:
+    shown = run("--help").out
+    assert all(
+        name in shown for name in ("demo", "simulate", "check", "train", "extract", "rank", "evaluate", "report")
+    )
+
+
+WRONG = {
+    "simulate {new}/w --preset tinny": "did you mean 'tiny'",
+    "simulate {new}/w --preset tiny --seed -1": "negative",
+    "check {new}/nowhere": "nowhere: does not exist",
+    "check {empty}": "is not recognised",
+    "train smal --data {world} --out {new}/r": "did you mean 'small'",
+    "train small --data {world} --out {new}/r --set optimizer.lr=1": "did you mean",
+    "train small --data {world} --out {new}/r --set epochs": "write KEY=VALUE",
+    "train small --data {world} --out {new}/r --set epochs=many": "'many' is not a whole number",
+    "train small --data {world} --out {made}/run --set num_identities=4": "resume",
+    "train small --data {world} --out {new}/r --device cuda:77": "--device cuda:77",
+    "train small --data {world} --out {new}/r": "identities",
+    "extract {new}/none {world} --out {new}/f": "none",
+    "extract {made}/run {new}/none --out {new}/f": "does not exist",
+    "extract {made}/run {world} --out {new}/f --views sideways": "sideways",
+    "rank {empty} --out {new}/lists.csv": "vreid extract",
+    "rank {made}/features --out {new}/lists.txt": ".csv or .safetensors",
+    "rank {made}/features --out {new}/lists.csv --top-k 0": "top_k",
+    "rank {made}/features --out {made}/run/config.json/lists.csv": "cannot be written",
+    "evaluate {made}/features --rerank 7,2": "K1,K2,LAMBDA",
+    "evaluate {made}/features --rerank 0,2,0.3": "k1",
+    "evaluate {made}/features --tracklets median": "median",
+    "evaluate {made}/features --protocol markt": "market",
+    "report {made}/features --run {empty}": "metrics.jsonl",
+}
+
+
+@pytest.mark.parametrize("line", WRONG, ids=lambda line: line.split("{")[0] + line[-12:])
+def test_wrong_input_gets_one_sentence(line: str, run: Run, made: Path, tiny_world: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    new = tmp_path / "new"
+    outcome = run(line.format(new=new, empty=empty, made=made, world=tiny_world))
+    assert outcome.code == 2, outcome
+    assert WRONG[line] in outcome.err
+    assert outcome.err.startswith("vreid: ")
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_missing_argument_is_told_by_the_command_line_itself(run: Run) -> None:
+    outcome = run("train")
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
