@@ -6,11 +6,14 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vreid.errors import InputError
 from vreid.simulator.camera import Pinhole
 from vreid.simulator.drawing import Placed, Window, colours_of, draw
 from vreid.simulator.light import Environment, LightSpec
 from vreid.simulator.marks import draw_marks
+from vreid.simulator.sheet import contact_sheet
 from vreid.simulator.shell import FRONT, LEFT, REAR
 from vreid.simulator.synthetic import shoot_synthetic
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, PAINTS, TYPES, VehicleSpec, build_vehicle
@@ -136,3 +139,15 @@ def test_synthetic_crops_are_tight_saturated_and_carry_their_attributes():
     x0, y0, x1, y1 = (int(value) for value in bare.crop_box)
     middle = (slice((y0 + y1) // 2 - 3, (y0 + y1) // 2 + 3), slice((x0 + x1) // 2 - 3, (x0 + x1) // 2 + 3))
     np.testing.assert_array_equal(bare.image[middle], shots[0].image[middle])
+
+
+def test_contact_sheets_are_small_pictures_and_refuse_what_they_cannot_write(tmp_path):
+    contact_sheet(tmp_path / "pairs.jpg", seed=3, kind="lookalikes")
+    assert (tmp_path / "pairs.jpg").stat().st_size < 300_000
+    picture = np.asarray(Image.open(tmp_path / "pairs.jpg"))
+    assert picture.shape[2] == 3 and picture.std() > 10
+    with pytest.raises(InputError, match="domains, lookalikes, closeup"):
+        contact_sheet(tmp_path / "x.jpg", kind="postcard")
+    with pytest.raises(InputError, match=r"\.jpg or \.png"):
+        contact_sheet(tmp_path / "x.gif")
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jpg"]

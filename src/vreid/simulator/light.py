@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 MAP = 128  # texels along a side of a camera's octahedral map
 _RIM = np.array([[1, 0, 0.25], [-1, 0, 0.25], [0, 1, 0.25]], np.float32).T
 
@@ -60,9 +61,7 @@ def _directions(size: int) -> NDArray[np.float64]:
     return unit
 
 
-def _skyline(
-    rng: np.random.Generator, azimuth: NDArray[np.float64], open_along: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+def _skyline(rng: np.random.Generator, azimuth: Double, open_along: float) -> tuple[Double, Double, NDArray[np.bool_]]:
     """Return the elevation (radians) and colour of the surroundings at each azimuth, and whether they are trees."""
     edges = np.sort(rng.uniform(0, 2 * math.pi, 26))
     block = np.searchsorted(edges, azimuth) % len(edges)
@@ -81,78 +80,87 @@ def _skyline(
     return height, colour, tree[block]
 
 
-def _smoothed(square: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smoothed(square: Double) -> Double:
     """Return a map with every texel averaged with its four neighbours."""
     return sum((np.roll(square, 1, k) + np.roll(square, -1, k) for k in (0, 1)), start=square) / 5
+
+
+def _open_sky(spec: LightSpec, rng: np.random.Generator, directions: Double) -> Double:
+    """Return (n, 3): sky and clouds before anything stands in front of them, up to a factor."""
+    if spec.night:
+        zenith, horizon = np.array([0.30, 0.34, 0.42]), np.array([0.62, 0.58, 0.55])
+    else:
+        blue, white = 1 - spec.overcast, spec.overcast
+        zenith = np.array([0.30, 0.50, 0.95]) * blue + np.array([0.78, 0.82, 0.87]) * white
+        horizon = np.array([0.85, 0.95, 1.05]) * blue + np.array([0.85, 0.87, 0.88]) * white
+        horizon = horizon * (1, 1 - 0.12 * spec.warmth, 1 - 0.32 * spec.warmth)
+    t = np.sqrt(np.clip(directions[:, 2], 0, 1))[:, None]
+    clouds = np.zeros(len(directions))
+    for k in (1.0, 2.3, 4.1):
+        waves = [np.sin(directions[:, axis] * k * rng.uniform(2, 4) + rng.uniform(0, 6)) for axis in (0, 1)]
+        clouds += waves[0] * waves[1] / k
+    sky: Double = (horizon * (1 - t) + zenith * t) * (1 + 0.10 * (1 + spec.overcast) * clouds)[:, None]
+    return sky
+
+
+def _built_over(
+    sky: Double, spec: LightSpec, rng: np.random.Generator, directions: Double, open_along: float
+) -> tuple[Double, NDArray[np.bool_]]:
+    """Return the sky with buildings and trees along the horizon, and where they hide it."""
+    up = directions[:, 2]
+    angle, slope = np.arctan2(directions[:, 1], directions[:, 0]), np.arcsin(np.clip(up, -1, 1))
+    height, colour, tree = _skyline(rng, angle % (2 * math.pi), open_along)
+    hidden = (slope < height) & (up >= 0)
+    window = ~tree & (angle * 40 % 1 > 0.45) & (slope * 30 % 1 > 0.45)
+    sunny_side = 0.55 + 0.45 * np.clip(-np.cos(angle - spec.sun_azimuth), 0, 1) * (1 - spec.overcast)
+    wall = colour * (sunny_side * np.where(window, 0.5, 1.0))[:, None]
+    if spec.night:
+        lit = window & (rng.random(len(window)) < 0.25)
+        wall = np.where(lit[:, None], np.array([2.2, 1.7, 1.0]), wall * 0.5)
+    return np.where(hidden[:, None], wall, sky), hidden
+
+
+def _irradiance_terms(radiance: Double, directions: Double) -> Float:
+    """Return (5, 3): how the light on a card depends on 1, x, y, z and z^2 of its normal, fitted over all normals."""
+    samples = _directions(12)
+    weight = np.maximum(np.einsum("sk,dk->sd", samples, directions), 0)
+    light = np.einsum("sd,dc->sc", weight, radiance) / weight.sum(axis=1, keepdims=True)
+    basis = np.concatenate([np.ones((len(samples), 1)), samples, samples[:, 2:] ** 2], axis=1)
+    terms: Float = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
+    return terms
 
 
 class Environment:
     """The light of one camera, ready to be looked up."""
 
-    def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0,
-                 size: int = MAP) -> None:  # fmt: skip
-        elevation, azimuth = spec.sun_elevation, spec.sun_azimuth
-        flat = math.cos(elevation)
-        self.spec = spec
-        self.sun_direction = np.array(
-            [flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)], np.float32
-        )
-        warm = spec.warmth
-        tint = (1.0, 0.97 - 0.24 * warm, 0.92 - 0.46 * warm) if not spec.night else (1.0, 0.97, 0.92)
+    def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0, size: int = MAP) -> None:
+        """Build the maps of `size` x `size` texels; the road in direction `open_along` (radians) opens the skyline."""
+        self.spec, self._size = spec, size
+        azimuth, height = spec.sun_azimuth, math.sin(spec.sun_elevation)
+        flat = math.cos(spec.sun_elevation)
+        self.sun_direction = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), height], np.float32)
+        tint = (1.0, 0.97, 0.92) if spec.night else (1.0, 0.97 - 0.24 * spec.warmth, 0.92 - 0.46 * spec.warmth)
         self.sun_colour = np.array(tint, np.float32) * np.float32(spec.sun_strength)
 
-        self._size = size
         directions = _directions(size)
-        up = directions[:, 2]
-        t = np.sqrt(np.clip(up, 0, 1))[:, None]
-        o = spec.overcast
-        if spec.night:
-            zenith, horizon = np.array([0.30, 0.34, 0.42]), np.array([0.62, 0.58, 0.55])
-        else:
-            zenith = np.array([0.30, 0.50, 0.95]) * (1 - o) + np.array([0.78, 0.82, 0.87]) * o
-            horizon = np.array([0.85, 0.95, 1.05]) * (1 - o) + np.array([0.85, 0.87, 0.88]) * o
-            horizon = horizon * (1, 1 - 0.12 * warm, 1 - 0.32 * warm)
-        sky = horizon * (1 - t) + zenith * t
-        clouds = sum(
-            np.sin(directions[:, 0] * k * rng.uniform(2, 4) + rng.uniform(0, 6))
-            * np.sin(directions[:, 1] * k * rng.uniform(2, 4) + rng.uniform(0, 6)) / k
-            for k in (1.0, 2.3, 4.1)
-        )  # fmt: skip
-        sky = sky * (1 + (0.10 + 0.10 * o) * np.asarray(clouds)[:, None])
-        angle = np.arctan2(directions[:, 1], directions[:, 0])
-        height, colour, tree = _skyline(rng, angle % (2 * math.pi), open_along)
-        slope = np.arcsin(np.clip(up, -1, 1))
-        hidden = (slope < height) & (up >= 0)
-        window = (~tree) & ((angle * 40 % 1) > 0.45) & ((slope * 30 % 1) > 0.45)
-        lit_side = 0.55 + 0.45 * np.clip(-(np.cos(angle - azimuth)), 0, 1) * (1 - o)
-        wall = colour * lit_side[:, None] * np.where(window, 0.5, 1.0)[:, None]
-        if spec.night:
-            glow = (rng.random(len(window)) < 0.25) & window
-            wall = np.where(glow[:, None], np.array([2.2, 1.7, 1.0]), wall * 0.5)
-        sky = np.where(hidden[:, None], wall, sky)
-        open_sky = float(np.mean(np.where(up > 0, up, 0)[:, None] * sky) / np.mean(np.where(up > 0, up, 0)))
-        sky = sky * (spec.sky_strength / max(open_sky, 1e-6))
-        flat_light = spec.sky_strength + spec.sun_strength * max(self.sun_direction[2], 0)
-        ground = np.array([0.20, 0.195, 0.185]) * flat_light
-        radiance = np.where(up[:, None] < 0, ground * (0.75 + 0.25 * np.exp(np.minimum(up, 0) * 5)[:, None]), sky)
+        up = directions[:, 2:]
+        sky, hidden = _built_over(_open_sky(spec, rng, directions), spec, rng, directions, open_along)
+        above = np.maximum(up, 0)
+        sky = sky * (spec.sky_strength / float(np.mean(above * sky) / np.mean(above)))
+        road = np.array([0.20, 0.195, 0.185]) * (spec.sky_strength + spec.sun_strength * max(height, 0.0))
+        radiance = np.where(up < 0, road * (0.75 + 0.25 * np.exp(np.minimum(up, 0) * 5)), sky)
+        self._irradiance_terms = _irradiance_terms(radiance, directions)
 
-        samples = _directions(12)
-        weight = np.maximum(np.einsum("sk,dk->sd", samples, directions), 0)
-        light = np.einsum("sd,dc->sc", weight, radiance) / weight.sum(axis=1, keepdims=True)
-        basis = np.concatenate([np.ones((len(samples), 1)), samples, samples[:, 2:] ** 2], axis=1)
-        self._irradiance_terms = np.linalg.lstsq(basis, light, rcond=None)[0].astype(np.float32)
-
-        toward = np.clip(directions @ self.sun_direction, 0, 1)[:, None]
         if spec.night:  # a row of street lamps
             for _ in range(6):
                 lamp = rng.normal(0, 1, 3) * (1, 1, 0.2) + (0, 0, 0.55)
-                lamp /= np.linalg.norm(lamp)
-                radiance = radiance + np.exp((np.clip(directions @ lamp, 0, 1)[:, None] - 1) * 900) * 7
+                toward = np.einsum("dk,k->d", directions, lamp / np.linalg.norm(lamp))[:, None]
+                radiance = radiance + 7 * np.exp((toward - 1) * 900)
         else:
-            glow = np.exp((toward - 1) * 25) * 0.5 + np.exp((toward - 1) * 400) * 8
-            radiance = radiance + np.where(hidden[:, None], 0.0, glow) * self.sun_colour * 0.4 * (1 - 0.7 * o)
-        square = radiance.reshape(size, size, 3)
-        sharp = _smoothed(square)
+            toward = np.clip(np.einsum("dk,k->d", directions, self.sun_direction), 0, 1)[:, None]
+            glow = (np.exp((toward - 1) * 25) * 0.5 + np.exp((toward - 1) * 400) * 8) * ~hidden[:, None]
+            radiance = radiance + glow * self.sun_colour * (0.4 - 0.28 * spec.overcast)
+        sharp = _smoothed(radiance.reshape(size, size, 3))
         soft = _smoothed(_smoothed(_smoothed(sharp))).reshape(-1, 3).astype(np.float32)
         self.horizon_colour = soft[octahedral(_RIM, size)].mean(axis=0)
         self._sharp = np.ascontiguousarray(sharp.reshape(-1, 3).T.astype(np.float32))
