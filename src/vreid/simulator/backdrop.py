@@ -104,8 +104,7 @@ class Backdrop:
         footprint = distance * np.float32(1.4 / (pinhole.focal * window.scale))
         clear = np.where(down, np.exp(distance * np.float32(-1 / 260)), 0)
         ground = self._ground.albedo(points[0], points[1], footprint) * clear
-        sky = environment.seen(rays / np.sqrt(rays[0] ** 2 + rays[1] ** 2 + rays[2] ** 2), 1.0)
-        fixed: Float = np.where(down, environment.horizon_colour[:, None], sky) * (1 - clear)
+        fixed: Float = environment.horizon_colour[:, None] * (1 - clear)  # haze, and the sky where there is no ground
         sunny = self._ground.sunlight(points, environment.sun_direction)
 
         samples = self._projected.copy()

@@ -56,7 +56,7 @@ SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky
 }
 # Linear gains of lamp kinds: sodium orange, mercury green, LED blue, tungsten amber, metal-halide magenta.
 LAMP_CASTS: tuple[tuple[float, float, float], ...] = (
-    (1.55, 0.95, 0.42), (0.72, 1.20, 0.80), (0.70, 0.95, 1.50), (1.35, 1.02, 0.62), (1.18, 0.80, 1.15),
+    (1.55, 0.95, 0.42), (0.72, 1.20, 0.80), (0.70, 0.95, 1.50), (1.35, 1.02, 0.62), (1.15, 0.86, 1.12),
 )  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def _sample_sensor(rng: np.random.Generator, scenario: Scenario) -> Sensor:
     if scenario.cast:
         cast = np.array(LAMP_CASTS[int(rng.integers(len(LAMP_CASTS)))]) * np.exp(rng.normal(0, 0.08, 3))
         gains = gains * cast**scenario.cast
-        bend = np.exp(rng.normal(0, 0.05 + 0.08 * scenario.cast, 3))
+        bend = np.exp(rng.normal(0, 0.05 + 0.05 * scenario.cast, 3))
     return Sensor(
         exposure=float(rng.uniform(1.05, 1.55) * scenario.exposure),
         balance=(float(gains[0]), float(gains[1]), float(gains[2])),
