@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vreid.cli import main
 from vreid.retrieval import FeatureSet, Ranking
@@ -74,6 +75,12 @@ def test_simulate(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path / "world") in other.err
 
 
+def test_sheet(run: Run, tmp_path: Path) -> None:
+    assert run(f"sheet {tmp_path}/sheet.png --kind closeup").code == 0
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert min(picture.size) > 600
+
+
 def test_check_clean_and_with_a_finding(run: Run, tiny_world: Path, tmp_path: Path) -> None:
     assert run(f"check {tiny_world}").out.endswith("Nothing is wrong.\n")
     table = tmp_path / "vehicles.csv"
@@ -81,7 +88,7 @@ def test_check_clean_and_with_a_finding(run: Run, tiny_world: Path, tmp_path: Pa
     table.write_text(f"path,identity,camera\n{there},1,a\nmissing.jpg,1,b\n")
     found = run(f"check {table} --json")
     assert found.code == 1
-    assert [f["check"] for f in json.loads(found.out)["findings"]][0] == "unreadable image"
+    assert json.loads(found.out)["findings"][0]["check"] == "unreadable image"
 
 
 def test_extract_writes_unit_features_of_every_image(made: Path, tiny_world: Path) -> None:
@@ -166,6 +173,8 @@ def test_help_names_every_command(run: Run) -> None:
 WRONG = {
     "simulate {new}/w --preset tinny": "did you mean 'tiny'",
     "simulate {new}/w --preset tiny --seed -1": "negative",
+    "sheet {new}/a.jpg --kind cars": "domains",
+    "sheet {new}/a.gif": ".jpg or .png",
     "check {new}/nowhere": "nowhere: does not exist",
     "check {empty}": "is not recognised",
     "train smal --data {world} --out {new}/r": "did you mean 'small'",

@@ -93,6 +93,19 @@ def simulate_command(
 
 
 @app.command()
+def sheet(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jpg or .png picture to write.")],
+    kind: Annotated[str, typer.Option(help="domains, lookalikes or closeup.")] = "domains",
+    seed: Seed = 0,
+) -> None:
+    """Draw a contact sheet of what the simulator shows."""
+    from vreid.simulator.sheet import contact_sheet
+
+    contact_sheet(out, seed=seed, kind=kind)
+    print(out)
+
+
+@app.command()
 def check(source: Source, labels: LabelTable = "auto", as_json: Json = False) -> None:
     """Tell what is wrong with a data set, with the file and the mend. Exit code 1 if anything is."""
     from vreid.console import Bars

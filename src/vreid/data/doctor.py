@@ -122,7 +122,8 @@ def _tiny(context: _Context) -> Iterator[Finding]:
                 small.append(path)
         if small:
             yield Finding("tiny crop", split, f"{len(small):,} crops have a side under {MIN_SIDE} pixels, "
-                          f"{_some(small)}.", "Leave them out, or take them from a sharper source.", tuple(small))  # fmt: skip
+                          f"{_some(small)}.", "Leave them out, or take them from a sharper source.",
+                          tuple(small))  # fmt: skip
 
 
 def _one_camera(context: _Context) -> Iterator[Finding]:
