@@ -76,13 +76,13 @@ def small() -> TrainConfig:
     return TrainConfig(
         recipe="small",
         model=ModelConfig(backbone="resnet18_ibn_a_small"),
-        num_identities=16,
+        num_identities=12,
         num_instances=4,
-        epochs=24,
+        epochs=22,
         transform=TrainTransform(height=96, width=96, pad=4),
         optimiser=OptimiserConfig(
             kind="adamw",
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             weight_decay=0.05,
             vector_decay=0.0,
             bias_factor=1.0,
