@@ -192,7 +192,7 @@ class Trainer:
                 window.add(terms, len(images))
                 if seconds := self._pace.tick():
                     left = duration(seconds * (epochs * count - state.total_steps))
-                    self.progress.note(f"about {left}: {epochs} epochs of {count} batches")
+                    self.progress.note(f"about {left}: {epochs} epoch{'s' * (epochs > 1)} of {count} batches")
                 if state.step % log_steps == 0 or state.step == count:
                     self._report("step", window, rate)
                     window = Meter()
