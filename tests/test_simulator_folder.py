@@ -136,7 +136,8 @@ def test_times_follow_the_roads(tiny_world: Path) -> None:
 def test_boxes_and_pictures_fit(tiny_world: Path) -> None:
     cameras = {row["camera"]: row for row in rows(tiny_world / "cameras.csv")}
     for row in rows(tiny_world / "ground_truth.csv"):
-        box, true_box, crop = ([float(row[p + n]) for n in ("x1", "y1", "x2", "y2")] for p in ("", "true_", "crop_"))
+        sides = ("x1", "y1", "x2", "y2")
+        box, true_box, crop = ([float(row[f"{kind}_{side}"]) for side in sides] for kind in ("frame", "true", "crop"))
         with Image.open(tiny_world / row["path"]) as image:
             assert image.format == "JPEG" and max(image.size) <= 2 * TINY.longest_side
             width, height = image.size

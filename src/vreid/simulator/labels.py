@@ -21,16 +21,19 @@ FOLDERS = {"train": "image_train", "query": "image_query", "gallery": "image_tes
 KEY_PREFIXES = {"train": "train", "query": "query", "gallery": "test"}
 """First part of an image_key, by split."""
 
+_BOX = ("x1", "y1", "x2", "y2")
+_CROP = tuple(f"crop_{side}" for side in _BOX)
+
 GROUND_TRUTH_COLUMNS = (
-    *CSV_COLUMNS, "part", "scenario", "model", "true_x1", "true_y1", "true_x2", "true_y2",
-    "crop_x1", "crop_y1", "crop_x2", "crop_y2", "visibility", "occluder",
+    *CSV_COLUMNS, "part", "scenario", "model", *(f"frame_{side}" for side in _BOX), *(f"true_{side}" for side in _BOX),
+    *_CROP, "visibility", "occluder",
 )  # fmt: skip
-"""ground_truth.csv: `CSV_COLUMNS`, then what no tracker would know. true_*: the vehicle's tight box in pixels of the
-full frame; crop_*: the same in pixels of the image; visibility: visible share of its silhouette."""
+"""ground_truth.csv: `CSV_COLUMNS` (x1 to y2 empty: every picture is a crop already), then what no label file holds.
+frame_*: the tracker's box in pixels of the full frame; true_*: the vehicle's tight box there; crop_*: the tight box in
+pixels of the image; visibility: visible share of its silhouette."""
 
 SYNTHETIC_COLUMNS = (
-    *CSV_COLUMNS, "model", "light_intensity", "light_direction", "camera_height", "camera_distance",
-    "crop_x1", "crop_y1", "crop_x2", "crop_y2",
+    *CSV_COLUMNS, "model", "light_intensity", "light_direction", "camera_height", "camera_distance", *_CROP,
 )  # fmt: skip
 """synthetic.csv: light direction in degrees, camera height and distance in metres."""
 

@@ -162,7 +162,7 @@ def _real_row(world: World, traveller: Traveller, passage: int, take: Take) -> R
         "identity": traveller.identity, "camera": camera.name, "scene": camera.scene, "part": camera.part,
         "scenario": camera.spec.scenario, "domain": "real", "variant": "original",
         "frame": str(take.frame), "time": f"{camera.video_start + take.frame / FRAMES_PER_SECOND:.1f}",
-        **_box("", shot.box), **_box("true_", shot.true_box), **_box("crop_", shot.crop_box),
+        **_box("frame_", shot.box), **_box("true_", shot.true_box), **_box("crop_", shot.crop_box),
         "visibility": f"{shot.visibility:.3f}", "occluder": shot.occluder,
         "orientation": _degrees(shot.orientation), "vehicle_type": traveller.vehicle.vehicle_type,
         "color": traveller.vehicle.color, "model": str(traveller.vehicle.model),
