@@ -9,7 +9,7 @@ demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
 
 test: $(READY) lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Adds the optional compiled core to the build: without a compiler (or without its source) everything works in numpy."""
+"""Adds the optional compiled core: without a compiler (or without its source) everything works in numpy."""
 
 from pathlib import Path
 

@@ -72,6 +72,8 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     out = Path(out)
     world = out / "data"
     watch = _Stopwatch(out / "seconds.json")
+    if config.preset == "demo":
+        bars.note("Simulate, train, search, report: about five minutes on two cores; stopped, it goes on where it was.")
     with watch.stage("simulate"):
         simulation = simulate(world, preset=config.preset, seed=config.seed, progress=bars.counter("simulate"))
     real = open_dataset(world / REAL_FOLDER, labels="auto")

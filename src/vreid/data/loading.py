@@ -293,9 +293,9 @@ def train_loader(
         InputError: too few identities for P.
 
     Example:
-        >>> loader = train_loader(records, TrainTransform(), num_identities=12, num_instances=8, seed=1)
-        >>> loader.set_epoch(3)
-        >>> for images, rows, flipped in loader:
+        >>> loader = train_loader(records, TrainTransform(), num_identities=12, num_instances=8)  # doctest: +SKIP
+        >>> loader.set_epoch(3)                                                                   # doctest: +SKIP
+        >>> for images, rows, flipped in loader:                                                  # doctest: +SKIP
         ...     identities = records.identity.codes[rows]
     """
     codes = records.identity.codes if identities is None else identities

@@ -57,7 +57,7 @@ def triplet_loss(
     Example:
         >>> features = torch.tensor([[0.0], [1.0], [3.0]])
         >>> round(float(triplet_loss(features, torch.tensor([0, 0, 1]), form="hinge", margin=2.5)), 4)
-        0.6667
+        0.8333
     """
     if form not in ("soft", "hinge"):
         raise InputError(f"There is no triplet form {form!r}; choose soft or hinge.")

@@ -15,6 +15,7 @@ class Meter:
         sums: what an interrupted meter had summed (`sums()` of it).
 
     Example:
+        >>> import torch
         >>> meter = Meter()
         >>> meter.add({"loss": torch.tensor(2.0)}, images=8)
         >>> meter.add({"loss": torch.tensor(4.0)}, images=8)

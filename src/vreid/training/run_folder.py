@@ -1,11 +1,11 @@
 """The folder of a training run: what was asked, on what, by what, how it went, and where it stands.
 
-    RUN/config.json          the resolved configuration
-    RUN/data.json            fingerprint and counts of the training images
-    RUN/environment.json     versions, revision, device, threads, number type
-    RUN/metrics.jsonl        one line every few steps and one an epoch
-    RUN/checkpoints/         the last two, named by their step
-    RUN/model.safetensors    the trained model; its presence says that the run is complete
+RUN/config.json          the resolved configuration
+RUN/data.json            fingerprint and counts of the training images
+RUN/environment.json     versions, revision, device, threads, number type
+RUN/metrics.jsonl        one line every few steps and one an epoch
+RUN/checkpoints/         the last two, named by their step
+RUN/model.safetensors    the trained model; its presence says that the run is complete
 """
 
 from __future__ import annotations

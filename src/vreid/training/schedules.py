@@ -15,7 +15,7 @@ class StepSchedule:
     warmup_factor (1 - e / warmup_epochs) + e / warmup_epochs.
 
     Example:
-        >>> [StepSchedule().rate(0.01, epoch - 1, epochs=80) for epoch in (1, 10, 40)]
+        >>> [round(StepSchedule().rate(0.01, epoch - 1, epochs=80), 5) for epoch in (1, 10, 40)]
         [0.00109, 0.01, 0.001]
     """
 
