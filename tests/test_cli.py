@@ -104,6 +104,8 @@ def test_evaluate_shows_numbers_with_and_without_reranking(run: Run, made: Path)
     assert set(rows[0]["parts"]) == {"all cameras", "seen cameras", "new cameras"}
     numbers = rows[0]["parts"]["all cameras"]
     assert 0 < numbers["mAP"] <= 1
+    assert numbers["cmc"][0] == numbers["rank1"]
+    assert numbers["cmc"] == sorted(numbers["cmc"])
     assert numbers["mAP@100"] == numbers["mAP"]  # the gallery holds fewer than 100 images
     shown = run(f"evaluate {made}/features --protocol market")
     assert "market: gallery images of the query's own vehicle" in shown.out
@@ -211,6 +213,25 @@ def test_wrong_input_gets_one_sentence(line: str, run: Run, made: Path, tiny_wor
     assert outcome.err.count("\n") == 1
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_ctrl_c_says_how_to_go_on(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vreid.pipeline.Search.judge", interrupted)
+    outcome = run(f"evaluate {made}/features")
+    assert outcome.code == 130
+    assert outcome.err == "vreid: stopped; the same command goes on where it was (train: with --resume).\n"
+
+
+def test_an_error_of_the_system_is_one_sentence(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device", "features")
+
+    monkeypatch.setattr("vreid.pipeline.Search.judge", full)
+    outcome = run(f"evaluate {made}/features")
+    assert (outcome.code, outcome.err) == (2, "vreid: features: No space left on device.\n")
 
 
 def test_a_missing_argument_is_told_by_the_command_line_itself(run: Run) -> None:

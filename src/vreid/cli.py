@@ -25,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")]
@@ -205,7 +208,10 @@ def evaluate_command(
     search = _load(features, protocol)
     rows = _with_and_without(search, _post(camera_mean, tracklets, rerank, exclude_same_camera))
     if as_json:
-        _print_json([{"name": n, "parts": {part: m.as_dict() for part, m in parts.items()}} for n, parts in rows])
+        _print_json([
+            {"name": name, "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()}}
+            for name, parts in rows
+        ])  # fmt: skip
     else:
         print(search.protocol.description)
         _print_rows(rows)
@@ -252,9 +258,13 @@ def main() -> None:
             raise
         print(f"vreid: this command needs {error.name}; install vehicle-reid[train].", file=sys.stderr)
         raise SystemExit(2) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(0) from None
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("vreid: stopped; the same command goes on where it was (train: with --resume).", file=sys.stderr)
+        raise
+    except OSError as error:
+        print(f"vreid: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _settings(pairs: list[str] | None) -> dict[str, str]:

@@ -185,6 +185,4 @@ def _discs(placed: Placed) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     length, width, _ = placed.vehicle.size
     reach = max(length - width, 0.0) / 2
     along = np.linspace(-reach, reach, max(2, math.ceil(length / width)))
-    return np.stack(
-        [placed.x + along * math.cos(placed.heading), placed.y + along * math.sin(placed.heading)], axis=1
-    )
+    return np.stack([placed.x + along * math.cos(placed.heading), placed.y + along * math.sin(placed.heading)], axis=1)
