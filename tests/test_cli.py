@@ -185,7 +185,7 @@ WRONG = {
     "train small --data {world} --out {new}/r --set epochs=many": "'many' is not a whole number",
     "train small --data {world} --out {made}/run --set num_identities=4": "resume",
     "train small --data {world} --out {new}/r --device cuda:77": "--device cuda:77",
-    "train small --data {world} --out {new}/r": "identities",
+    "train small --data {world} --out {new}/r --set num_identities=13": "identities",
     "extract {new}/none {world} --out {new}/f": "none",
     "extract {made}/run {new}/none --out {new}/f": "does not exist",
     "extract {made}/run {world} --out {new}/f --views sideways": "sideways",

@@ -23,7 +23,7 @@ from vreid.data.records import Records
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
 
-MIN_SIDE = 24
+MIN_SIDE = 16
 """A crop with a side shorter than this (pixels) holds too little to tell vehicles apart."""
 EXAMPLES = 5
 """How many files a finding names; the rest are counted."""
