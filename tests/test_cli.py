@@ -131,6 +131,7 @@ def test_report(run: Run, made: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "re-ranking k1=7 k2=2 lambda=0.6" in page
     assert "data:image/jpeg;base64," in page
+    assert "not that it works on roads" in page
 
 
 def test_info(run: Run) -> None:

@@ -246,3 +246,10 @@ def test_fewer_identities_are_the_first_ones_of_more(demo: World) -> None:
     assert fewer.posed == demo.posed[:7]
     tests = [[(t.vehicle, t.passages) for t in w.travellers if t.split == "test"] for w in (fewer, demo)]
     assert tests[0] == tests[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_night_is_of_one_colour(seed: int) -> None:
+    world = plan_world(PRESETS["demo"], seed)
+    warmth = [np.log(c.spec.sensor.balance[0] / c.spec.sensor.balance[2]) for c in world.cameras if c.part == "new"]
+    assert max(warmth) - min(warmth) > 0.5

@@ -20,7 +20,7 @@ from vreid.data.doctor import Finding, examine
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import read_json, write_json
-from vreid.pipeline import Search, extract_dataset, read_metrics
+from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
 from vreid.report.contents import LadderRow, Report, Road, Site
@@ -30,8 +30,6 @@ from vreid.simulator.labels import REAL_FOLDER, SYNTHETIC_FOLDER
 from vreid.simulator.presets import SIMULATOR_VERSION
 from vreid.simulator.write import simulate
 from vreid.training.supervised import train
-
-NOTICE = "Measured on simulated data: it shows that the code works, not that it works on roads."
 
 
 class _Stopwatch:
@@ -94,7 +92,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     sites, roads = city_map(world)
     report = Report(
         title="Vehicle re-identification on a simulated city",
-        notice=NOTICE,
+        notice=SIMULATED,
         summary=_lead(dataset, rows),
         facts=_facts(dataset, search, simulation.content_hash, model),
         rows=rows,
@@ -132,7 +130,7 @@ def _summary(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds:
         return {**overall, "parts": {part: metrics.as_dict() for part, metrics in row.metrics.items()}}
 
     return {
-        "notice": NOTICE,
+        "notice": SIMULATED,
         "simulator_version": SIMULATOR_VERSION,
         "ladder": [{"name": row.name, **entry(row)} for row in rows],
         "baselines": {

@@ -29,6 +29,7 @@ from vreid.retrieval.protocols import Protocol
 from vreid.retrieval.ranking import Ranking, rank
 
 FACTS = "features.json"
+SIMULATED = "Measured on simulated data: it shows that the code works, not that it works on roads."
 SIDES = ("query", "gallery")
 
 Ladder = Sequence[tuple[str, str, PostProcessing]]
@@ -172,15 +173,15 @@ def write_ranking(ranking: Ranking, out: Path | str) -> None:
 
 def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:
     """The page about one folder of features: plain search, the chosen post-processing, its ranked lists."""
-    steps = PostProcessing()
-    rows = [("plain", "Euclidean distance of the features.", steps)]
-    if post != steps:
-        without = replace(post, reranking=None)
-        if without not in (post, steps):
-            rows.append((without.describe(), "The same without re-ranking.", without))
-        rows.append((post.describe(), "All chosen steps.", post))
+    plain, without = PostProcessing(), replace(post, reranking=None)
+    rows = [("plain", "Euclidean distance of the features.", plain)]
+    if without != plain:
+        rows.append(("+ chosen steps", f"{without.describe()}.", without))
+    if post != without:
+        rows.append(("+ re-ranking", f"{post.describe()}.", post))
     return Report(
         title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}",
+        notice=SIMULATED if "simulator_version" in search.facts else "",
         facts=[(name, str(value)) for name, value in search.facts.items()],
         rows=search.ladder(rows) if search.labelled else [],
         ranking=search.rank(post, top_k=len(search.gallery)),

@@ -48,7 +48,7 @@ SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky
         wet=0.5,
         rain=0.15,
         glare=0.25,
-        cast=0.4,
+        cast=0.3,
         height=(4.5, 10.0),
         unseen=True,
     ),
@@ -216,11 +216,12 @@ class Pinhole:
         return np.stack([a * right[k] + b * down[k] + forward[k] for k in range(3)])
 
 
-def _sample_sensor(rng: np.random.Generator, scenario: Scenario) -> Sensor:
+def _sample_sensor(rng: np.random.Generator, scenario: Scenario, lamp: int | None) -> Sensor:
     gains = np.exp(rng.normal(0, 1, 3) * (0.10, 0.04, 0.12))
     bend = np.exp(rng.normal(0, 0.05, 3))
     if scenario.cast:
-        cast = np.array(LAMP_CASTS[int(rng.integers(len(LAMP_CASTS)))]) * np.exp(rng.normal(0, 0.08, 3))
+        lamp = int(rng.integers(len(LAMP_CASTS))) if lamp is None else lamp % len(LAMP_CASTS)
+        cast = np.array(LAMP_CASTS[lamp]) * np.exp(rng.normal(0, 0.08, 3))
         gains = gains * cast**scenario.cast
         bend = np.exp(rng.normal(0, 0.05 + 0.05 * scenario.cast, 3))
     return Sensor(
@@ -294,7 +295,7 @@ def _car_pixels(lane: Lane, pinhole: Pinhole) -> float:
     return float((pixels.max(axis=0) - pixels.min(axis=0)).max())
 
 
-def _attempt(rng: np.random.Generator, name: str) -> CameraSpec | None:
+def _attempt(rng: np.random.Generator, name: str, lamp: int | None) -> CameraSpec | None:
     scenario = SCENARIOS[name]
     heading = rng.uniform(0, 2 * math.pi)
     curvature = float(rng.choice([0.0, 1.0, -1.0], p=[0.55, 0.225, 0.225]) / rng.uniform(28, 90))
@@ -334,16 +335,19 @@ def _attempt(rng: np.random.Generator, name: str) -> CameraSpec | None:
         roll=roll,
         crop_scale=float(rng.uniform(84, 112) / np.mean([_car_pixels(lane, pinhole) for lane in usable])),
         looseness=rng.uniform(0.03, 0.16),
-        sensor=_sample_sensor(rng, scenario),
+        sensor=_sample_sensor(rng, scenario, lamp),
         roads=(road,) if side is None else (road, side),
         seed=int(rng.integers(2**31)),
         pole=pole,
     )
 
 
-def sample_camera(rng: np.random.Generator, scenario: str) -> CameraSpec:
-    """Draw a fixed camera of a scenario (KeyError if there is none of that name) that sees at least one lane well."""
+def sample_camera(rng: np.random.Generator, scenario: str, lamp: int | None = None) -> CameraSpec:
+    """Draw a fixed camera of a scenario (KeyError if there is none of that name) that sees at least one lane well.
+
+    `lamp` says which kind of street lamp it hangs under (modulo how many kinds there are); None draws one.
+    """
     while True:
-        camera = _attempt(rng, scenario)
+        camera = _attempt(rng, scenario, lamp)
         if camera is not None:
             return camera

@@ -152,8 +152,9 @@ def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
     for number, (scene, inside) in enumerate(districts.items()):
         new = scene == NEW_SCENE
         start = DAY + 3600.0 * (NEW_SCENE_HOUR if new else FIRST_HOUR + number)
-        for name in inside:
-            spec = sample_camera(generator(seed, "camera", name), scenes[scene].scenario)
+        for lamp, name in enumerate(inside):
+            # Neighbours hang under lamps of different kinds, so that no world's night is of one colour by chance.
+            spec = sample_camera(generator(seed, "camera", name), scenes[scene].scenario, lamp)
             cameras.append(Camera(name, scene, "new" if new else "seen", *places[name], start, spec))
     return tuple(cameras), roads
 
