@@ -53,20 +53,14 @@ class Search:
     trained_cameras: tuple[str, ...] = ()
     facts: Mapping[str, str | int] = field(default_factory=dict)
 
-    def save(self, folder: Path | str) -> None:
-        """Write query.safetensors, gallery.safetensors and features.json (last: with it the folder is complete)."""
-        for side in SIDES:
-            getattr(self, side).save(Path(folder) / f"{side}.safetensors")
-        self.save_facts(folder)
-
     def save_facts(self, folder: Path | str) -> None:
-        """Write features.json alone, where the features lie in `folder` already."""
+        """Write features.json beside the features (last: with it the folder is complete)."""
         write_json(Path(folder) / FACTS, {"protocol": asdict(self.protocol), "facts": dict(self.facts),
                                           "trained_cameras": list(self.trained_cameras)})  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path | str) -> Search:
-        """Inverse of `save`.
+        """Read a folder that `extract_dataset` has written.
 
         Raises:
             InputError: the folder is no folder of features, or is incomplete.
