@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from vreid.data.findings import Origin
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import Protocol
@@ -31,6 +32,7 @@ class Dataset:
         protocol: how a ranking of `gallery` for `query` is judged.
         source: what made it, where that is known (simulator version, seed and preset).
         notes: what the reader found worth telling; nothing here stops the work.
+        origins: where the images of a split are listed, by name of the split; a split without one has no list.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     protocol: Protocol
     source: Mapping[str, str | int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         parts = []
@@ -49,6 +52,11 @@ class Dataset:
         parts.append(f"protocol {self.protocol.name}")
         parts += [f"{key} {value}" for key, value in self.source.items()]
         return f"Dataset {self.name}: {'; '.join(parts)}"
+
+    def where(self, split: str, image: int) -> str:
+        """File and row that list image number `image` (from 0) of `split`, or its picture where there is no list."""
+        origin = self.origins.get(split)
+        return str(getattr(self, split).path[image]) if origin is None else origin.where(image)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits over the `fingerprint` of each split and the protocol's fields."""
@@ -113,7 +121,7 @@ def join(first: Dataset, *others: Dataset) -> Dataset:
         train = Records.concat([train, records])
         notes += other.notes
     name = " + ".join(dataset.name for dataset in (first, *others))
-    return replace(first, name=name, train=train, notes=tuple(notes))
+    return replace(first, name=name, train=train, notes=tuple(notes), origins={})
 
 
 def _present(records: Records, column: str) -> set[str]:

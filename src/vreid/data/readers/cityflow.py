@@ -73,7 +73,8 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None) -> Dataset:
         truth, _ = read_records(table)
         splits = {split: _joined(records, truth, table, notes) for split, records in splits.items()}
         notes.append(f"labels of the test images come from {table.name}; they are not part of the data set.")
-    return Dataset("CityFlowV2-ReID", **splits, protocol=AI_CITY, source=source_of(folder), notes=tuple(notes))
+    return Dataset("CityFlowV2-ReID", splits["train"], splits["query"], splits["gallery"], AI_CITY,
+                   source_of(folder), tuple(notes))  # fmt: skip
 
 
 def _read_split(folder: Path, split: str, notes: list[str]) -> Records:

@@ -60,7 +60,8 @@ def read_folder(folder: Path | str) -> Dataset:
             notes.append(f"folders {', '.join(unused)} belong to no split and are not used.")
         if not any(len(records) for records in parts.values()):
             raise InputError(f"{folder}: holds no pictures in train, query or gallery; put them there.")
-        return Dataset(folder.absolute().name, **parts, protocol=MARKET, source=source_of(folder), notes=tuple(notes))
+        return Dataset(folder.absolute().name, parts["train"], parts["query"], parts["gallery"], MARKET,
+                       source_of(folder), tuple(notes))  # fmt: skip
     records = _read(folder, folder, "gallery", notes)
     if not len(records):
         raise InputError(f"{folder}: holds no pictures (.jpg, .png, ...); name the folder that does.")

@@ -90,7 +90,7 @@ def read_table(path: Path | str) -> Dataset:
         )
     records = records.with_(split=values)
     parts = {split: records[records.split.values == split] for split in ("train", "query", "gallery")}
-    return Dataset(name, **parts, protocol=MARKET, source=source, notes=notes)
+    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source=source, notes=notes)
 
 
 def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:

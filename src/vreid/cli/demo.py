@@ -1,0 +1,44 @@
+"""`vreid demo` and `vreid info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="Size of the simulated world.")] = "demo",
+    seed: Seed = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Simulate a city, train on it, find vehicles again at cameras never seen, and write a page that shows it all."""
+    from vreid.console import Bars
+    from vreid.demo import run_demo
+    from vreid.recipes.demo import DemoConfig
+
+    config = DemoConfig(preset=preset, seed=seed, overrides=settings(set_))
+    with Bars(quiet=as_json) as bars:
+        result = run_demo(config, out, device=resolve(device), bars=bars)
+    if as_json:
+        print_json(json.loads(result.summary.read_text(encoding="utf-8")))
+        return
+    print_rows([(row.name, row.metrics) for row in (*result.baselines, *result.rows)])
+    for finding in result.findings:
+        print(f"found: {finding.message} {finding.mend}")
+    print(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
+
+
+def info(as_json: Json = False) -> None:
+    """Tell what is installed and what this machine can do."""
+    from vreid.pipeline import environment_facts
+
+    facts = environment_facts()
+    print_json(facts) if as_json else print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")

@@ -1,0 +1,53 @@
+"""Commands about models: train, extract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
+
+
+def train_command(
+    recipe_name: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; an unknown one lists them.")],
+    data: Annotated[list[Path], typer.Option(help="Data set to train on; give it again to train on several together.")],
+    out: Annotated[Path, typer.Option(help="Run folder.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a model by a recipe into a run folder; killed at any moment, it goes on with --resume."""
+    from vreid.console import Bars
+    from vreid.recipes import recipe
+    from vreid.training.supervised import train
+
+    config = recipe(recipe_name, settings(set_))
+    dataset = open_sources(data, "none")
+    with Bars(quiet=as_json) as bars:
+        model = train(config, dataset.train, out=out, device=resolve(device),
+                      resume=resume, progress=bars)  # fmt: skip
+    print_json({"model": str(model)}) if as_json else print(f"The model: {model}")
+
+
+def extract_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
+    views: Annotated[str, typer.Option(help="Views of a picture that are added up.")] = "original,flip",
+    labels: LabelTable = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Turn the query and gallery pictures of a data set into features."""
+    from vreid.console import Bars
+    from vreid.pipeline import extract_dataset
+
+    dataset = open_sources([source], labels)
+    with Bars(quiet=as_json) as bars:
+        chosen = tuple(view for view in views.split(",") if view)
+        search = extract_dataset(model, dataset, out, views=chosen, device=resolve(device), progress=bars)
+    facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
+    print_json(facts) if as_json else print(*facts.values(), sep="\n")

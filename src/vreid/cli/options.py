@@ -1,0 +1,116 @@
+"""What several commands share: options, opening their sources, printing their answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vreid.errors import InputError
+
+if TYPE_CHECKING:
+    from vreid.data.dataset import Dataset
+    from vreid.pipeline import Search
+    from vreid.retrieval.metrics import Metrics
+    from vreid.retrieval.postprocess import PostProcessing
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A data set folder, a CSV table, or a folder of images.")
+]
+LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images: auto (a ground_truth.csv beside the "
+                                         "data, if there is one), none, or a table.")]  # fmt: skip
+Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder that `vreid extract` has written.")]
+CameraMean = Annotated[bool, typer.Option("--camera-mean", help="Take each camera's mean feature off.")]
+Tracklets = Annotated[str, typer.Option(help="Search whole tracklets by their mean or weighted feature; none: images.")]
+Rerank = Annotated[str, typer.Option(metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, for example 20,6,0.3 for "
+                                     "images or 7,2,0.6 for tracklets.")]  # fmt: skip
+OtherCameras = Annotated[bool, typer.Option("--exclude-same-camera", help="Search in other cameras only.")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="How rankings are judged: market, ai-city, camera-less, "
+                                           "cross-camera; default: as the data set prescribes.")]  # fmt: skip
+
+
+def settings(pairs: list[str] | None) -> dict[str, str]:
+    """The KEY=VALUE pairs of `--set`."""
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair}: write KEY=VALUE, for example --set epochs=3.")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def resolve(name: str) -> str:
+    """The device called `name`, refused here if it is not there."""
+    from vreid.pipeline import resolve_device
+
+    return resolve_device(name)
+
+
+def open_sources(sources: list[Path], labels: str) -> Dataset:
+    """One data set, or several joined."""
+    from vreid.data.dataset import join, open_dataset
+
+    table = {"auto": "auto", "none": None}.get(labels, Path(labels))
+    return join(*(open_dataset(source, labels=table) for source in sources))  # type: ignore[arg-type]
+
+
+def load_search(features: Path, protocol: str) -> Search:
+    """Features that `vreid extract` has written, judged by the named protocol if one is named."""
+    from dataclasses import replace
+
+    from vreid.pipeline import Search
+    from vreid.retrieval.protocols import PROTOCOLS
+
+    search = Search.load(features)
+    if protocol and protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol}: is unknown; use one of {', '.join(PROTOCOLS)}.")
+    return replace(search, protocol=PROTOCOLS[protocol]) if protocol else search
+
+
+def post_processing(camera_mean: bool, tracklets: str, rerank: str, exclude_same_camera: bool) -> PostProcessing:
+    """The steps that the options switch on."""
+    from vreid.retrieval.cameras import CameraMean
+    from vreid.retrieval.postprocess import PostProcessing
+    from vreid.retrieval.rerank import ReRanking
+
+    try:
+        k1, k2, lambda_ = rerank.split(",") if rerank else ("0", "0", "0")
+        reranking = ReRanking(int(k1), int(k2), float(lambda_)) if rerank else None
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(f"--rerank {rerank}: write K1,K2,LAMBDA, for example 20,6,0.3.") from None
+    chosen: Any = None if tracklets == "none" else tracklets
+    return PostProcessing(camera_mean=CameraMean() if camera_mean else None, tracklets=chosen, reranking=reranking,
+                          exclude_same_camera=exclude_same_camera)  # fmt: skip
+
+
+def with_and_without(search: Search, post: PostProcessing) -> list[tuple[str, dict[str, Metrics]]]:
+    """Metrics with the steps and, where re-ranking is one, also without it."""
+    from dataclasses import replace
+
+    posts = [replace(post, reranking=None), post] if post.reranking else [post]
+    return [(row.describe(), search.judge(row)) for row in posts]
+
+
+def print_rows(rows: Any) -> None:
+    """Print a table of metrics."""
+    from rich.console import Console
+
+    from vreid.pipeline import metrics_table
+
+    # Where output goes to a file or a pipe there is no width to fit into.
+    width = None if sys.stdout.isatty() else 120
+    Console(highlight=False, width=width).print(metrics_table(rows))
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))

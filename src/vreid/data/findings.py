@@ -1,0 +1,75 @@
+"""Findings: what is wrong with a data set, in words, with the file, the row and the mend; and where images are listed.
+
+A reader that meets a wrong row *tells* it. Who reads to work passes `refuse`, which raises at once; who reads to check
+passes the `append` of a list, and the reader goes on without that row or value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.errors import InputError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        check: name of the check that found it, for example "tiny crop".
+        where: file and row, for example "train_label.xml, Item 17", or the picture itself.
+        message: what is wrong, a clause without its full stop.
+        mend: what to do about it, the same.
+        split: "train", "query", "gallery", or "" where it concerns none alone.
+        paths: pictures it concerns, the most telling first.
+
+    Example:
+        >>> str(Finding("label", "cars.csv, line 3", "camera is empty", "give the name of the camera"))
+        'cars.csv, line 3: camera is empty; give the name of the camera.'
+    """
+
+    check: str
+    where: str
+    message: str
+    mend: str
+    split: str = ""
+    paths: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}; {self.mend}."
+
+
+Tell = Callable[[Finding], None]
+"""What a reader does with a finding: `refuse`, or the `append` of a list."""
+
+
+def refuse(finding: Finding) -> None:
+    """Raise `finding` as wrong input.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(str(finding))
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where the images of one split are listed: row `rows[i]` (1-based) of `file` lists image i.
+
+    Attributes:
+        file: the label file or list.
+        rows: (N,) numbers, counted in `unit`s.
+        unit: "Item" of an XML file, "line" of a text.
+    """
+
+    file: str
+    rows: NDArray[np.int64]
+    unit: str = "line"
+
+    def where(self, image: int) -> str:
+        """File and row of image number `image` (from 0)."""
+        return f"{self.file}, {self.unit} {self.rows[image]}"
