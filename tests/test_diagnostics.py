@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 
 from vreid.data.records import Records
-from vreid.diagnostics.baselines import BINS, hsv_histogram, random_vectors
+from vreid.diagnostics.baselines import BINS, hsv_histogram, pixels, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN, camera_parts
 from vreid.errors import InputError
+from vreid.retrieval import FeatureSet
 
 
 def save(path: Path, centre: tuple[int, int, int], rim: tuple[int, int, int]) -> str:
@@ -71,3 +73,25 @@ def test_queries_by_whether_their_camera_was_trained_on(trained: list[str], part
     train = Records.of(path=trained, camera=trained)
     query = Records.of(path=["q", "r"], camera=["c1", "c9"])
     assert {name: mask.tolist() for name, mask in camera_parts(train, query).items()} == parts
+
+
+def test_pixels_by_hand(tmp_path: Path) -> None:
+    # Two pixels, black and white: less their mean -127.5 and 127.5 in each channel, and 1 / sqrt(6) of it at unit norm.
+    picture = Image.new("RGB", (2, 2))
+    picture.putdata([(0, 0, 0), (255, 255, 255)] * 2)
+    picture.save(tmp_path / "a.png")
+    Image.new("RGB", (2, 2), (7, 7, 7)).save(tmp_path / "flat.png")
+    features = pixels(Records.of(path=[tmp_path / "a.png", tmp_path / "flat.png"]), side=2).features
+    expected = np.tile(np.repeat([-1, 1], 3), 2) / np.sqrt(12)
+    assert np.allclose(features[0], expected)
+    assert np.allclose(features[1], 1 / np.sqrt(12))
+
+
+@pytest.mark.parametrize("baseline", [pixels, hsv_histogram])
+def test_baselines_see_the_box_only(tmp_path: Path, baseline: Callable[[Records], FeatureSet]) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    Image.fromarray(frame[5:25, 10:50]).save(tmp_path / "cut.png")
+    boxed = Records.of(path=[tmp_path / "frame.png"], box=[[10, 5, 50, 25]])
+    cut = Records.of(path=[tmp_path / "cut.png"])
+    assert np.array_equal(baseline(boxed).features, baseline(cut).features)

@@ -1,11 +1,12 @@
-"""What a number has to beat: a colour histogram and pure chance, as feature sets for the very same post-processing."""
+"""What a number has to beat: bare pixels, a colour histogram and pure chance, as features for the same post-processing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vreid.data.images import read_image
 from vreid.data.records import Records
@@ -26,14 +27,32 @@ def hsv_histogram(records: Records, progress: Callable[[int, int], None] = lambd
         InputError: a picture cannot be read.
     """
     features = np.empty((len(records), int(np.prod(BINS))), dtype=np.float32)
-    for row, path in enumerate(records.path):
-        image = read_image(path)
+    for row, image in enumerate(_images(records)):
         width, height = image.size
         dx, dy = width * (1 - CENTRE) / 2, height * (1 - CENTRE) / 2
         centre = image.crop((round(dx), round(dy), max(round(width - dx), 1), max(round(height - dy), 1)))
         features[row] = _histogram(np.asarray(centre.convert("HSV")).reshape(-1, 3))
         progress(row + 1, len(records))
     return FeatureSet(features, records, model="hsv_histogram").normalise()
+
+
+def pixels(records: Records, *, side: int = 32) -> FeatureSet:
+    """Each picture shrunk to `side` x `side` RGB pixels, less their mean: (N, 3 side^2) unit-norm features.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    features = np.empty((len(records), 3 * side * side), dtype=np.float32)
+    for row, image in enumerate(_images(records)):
+        values = np.asarray(image.resize((side, side)), dtype=np.float32).ravel()
+        features[row] = values - values.mean()
+    features[~features.any(axis=1)] = 1  # a picture of one grey is like no other, and has a direction all the same
+    return FeatureSet(features, records, model="pixels").normalise()
+
+
+def _images(records: Records) -> Iterator[Image.Image]:
+    for path, box in zip(records.path, records.box, strict=True):
+        yield read_image(path, box=None if np.isnan(box[0]) else box)
 
 
 def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
