@@ -1,4 +1,4 @@
-"""What a number has to beat: bare pixels, a colour histogram and pure chance, as features for the same post-processing."""
+"""What a number has to beat: bare pixels, a colour histogram and chance, as features for the same post-processing."""
 
 from __future__ import annotations
 
