@@ -9,7 +9,7 @@ import pytest
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval import AI_CITY, CAMERA_LESS, CROSS_CAMERA, MARKET, PROTOCOLS
+from vreid.retrieval import AI_CITY, CAMERA_LESS, CROSS_CAMERA, MARKET, PROTOCOLS, Protocol
 from vreid.retrieval.protocols import Exclusion, Groups
 
 QUERY = Records.of(path=["q", "no camera", "no identity"], identity=["7", "7", ""], camera=["c1", "", "c1"])
@@ -30,14 +30,14 @@ GALLERY = Records.of(
     ],
 )
 def test_what_each_rule_removes(exclude, removed):
-    exclusion = Exclusion(QUERY, GALLERY, exclude)
+    exclusion = Exclusion(QUERY, GALLERY, Protocol("test", exclude))
     assert [exclusion.removed(q).tolist() for q in range(3)] == removed
 
 
 def test_the_query_picture_is_removed_even_when_nothing_else_is_known_of_it():
     bare = Records.of(path=["a", "b"])
     for exclude in ("itself", "same_identity_and_camera", "same_camera"):
-        assert Exclusion(bare, bare, exclude).removed(1).tolist() == [1]
+        assert Exclusion(bare, bare, Protocol("test", exclude)).removed(1).tolist() == [1]
 
 
 def test_the_literal_protocols_say_what_they_do():

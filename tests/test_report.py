@@ -24,7 +24,7 @@ from vreid.report.trips import best_trip, find_trip
 from vreid.report.wording import clock, duration, percent
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.metrics import Metrics, evaluate_distances, interval
-from vreid.retrieval.protocols import AI_CITY, MARKET
+from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.retrieval.ranking import Ranking, rank
 
 PARTS = ("all cameras", "seen cameras", "new cameras")
@@ -365,7 +365,7 @@ def test_marks_and_captions_are_true(report, page):
 
 
 def test_lists_show_first_pictures_of_tracklets_with_their_ranks_and_distances(report):
-    judged = JudgedRanking(report.ranking, CUT.exclude)
+    judged = JudgedRanking(report.ranking, CUT)
     for query in range(3):
         listed = report.ranking.indices[query][: report.ranking.lengths[query]]
         tracklets = report.ranking.gallery.tracklet.values[listed].tolist()
@@ -430,7 +430,7 @@ def test_first_hits_and_mates_are_those_of_the_metrics(seed, protocol):
     )
     matrix = rng.integers(0, 4, (6, 12)).astype(np.float32)
     distances = Distances.from_matrix(matrix, query, gallery)
-    judged = JudgedRanking(rank(distances, protocol, 12), protocol.exclude)
+    judged = JudgedRanking(rank(distances, protocol, 12), protocol)
     mates = np.array([len(found) for found in judged.mates])
     if mates.any():
         metrics = evaluate_distances(distances, protocol)
@@ -507,7 +507,7 @@ def test_camera_pairs_look_at_the_nearest_candidate_of_each_camera():
 
 
 def test_heat_map_shows_the_pairs(report, page):
-    pairs = JudgedRanking(report.ranking, CUT.exclude).camera_pairs()
+    pairs = JudgedRanking(report.ranking, CUT).camera_pairs()
     table = page.one("table", class_="heat")
     for r, row in enumerate(table.one("tbody").all("tr")):
         for c, cell in enumerate(row.all("td")):
@@ -525,7 +525,7 @@ def trip_ranking() -> JudgedRanking:
         time=[90.0, 130.0, 40.0, 41.0, 10.0, np.nan],
     )
     table, distances = np.arange(6, dtype=np.int32)[None], np.linspace(0.1, 0.6, 6, dtype=np.float32)[None]
-    return JudgedRanking(Ranking(query, gallery, table, distances, protocol="ai-city"), "itself")
+    return JudgedRanking(Ranking(query, gallery, table, distances, protocol="ai-city"), CAMERA_LESS)
 
 
 def test_a_trip_is_one_sighting_a_camera_in_order_of_time():
@@ -543,13 +543,13 @@ def test_no_trip_without_times_or_cameras(report, missing):
     judged = trip_ranking()
     query = judged.ranking.query.with_(**missing)
     ranking = replace(judged.ranking, query=query)
-    assert best_trip(JudgedRanking(ranking, "itself")) is None
+    assert best_trip(JudgedRanking(ranking, CAMERA_LESS)) is None
     section = parse(replace(report, ranking=ranking)).one("section", id="trip")
     assert "No trip is drawn" in section.text and not section.all("table") and section.all("svg")
 
 
 def test_the_trip_table_is_the_trip(report, page):
-    trip = best_trip(JudgedRanking(report.ranking, CUT.exclude), report.roads)
+    trip = best_trip(JudgedRanking(report.ranking, CUT), report.roads)
     rows = page.one("table", class_="trip").one("tbody").all("tr")
     assert len(rows) == len(trip.sightings) > 2
     for row, sighting in zip(rows, trip.sightings, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import JUNK, joint_codes
-from vreid.retrieval.protocols import Exclude, Exclusion, Groups
+from vreid.retrieval.protocols import MARKET, Exclusion, Groups, Protocol
 from vreid.retrieval.ranking import Ranking
 
 TOP = 10
@@ -26,11 +26,11 @@ class JudgedRanking:
 
     Attributes:
         ranking: the lists.
-        exclude: which gallery images do not count as mates of a query (see `Protocol`).
+        protocol: says which gallery images do not count as mates of a query.
     """
 
     ranking: Ranking
-    exclude: Exclude = "same_identity_and_camera"
+    protocol: Protocol = MARKET
 
     @cached_property
     def hits(self) -> NDArray[np.int8]:
@@ -42,7 +42,7 @@ class JudgedRanking:
         """For each query the gallery images of its vehicle that the protocol leaves in, listed or not."""
         query, gallery = joint_codes(self.ranking.query.identity, self.ranking.gallery.identity)
         of_identity = Groups(gallery)
-        exclusion = Exclusion(self.ranking.query, self.ranking.gallery, self.exclude)
+        exclusion = Exclusion(self.ranking.query, self.ranking.gallery, self.protocol)
         empty = np.empty(0, dtype=np.intp)
         return [
             np.setdiff1d(of_identity[code], exclusion.removed(row), assume_unique=True) if code >= 0 else empty

@@ -18,7 +18,7 @@ from vreid.report.maps import LARGE, camera_maps
 from vreid.report.trips import best_trip
 from vreid.report.wording import clock, duration, percent, plural
 from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.protocols import PROTOCOLS, Exclude
+from vreid.retrieval.protocols import PROTOCOLS, Protocol
 
 GOOD, BAD = 4, 8
 """How many good lists and how many of the worst errors are shown; without ground truth, how many lists in all."""
@@ -111,7 +111,7 @@ def _ranked(report: Report) -> dict[str, Any]:
     ranked: dict[str, Any] = {"lists": {}, "trip": [], "pairs": None, "maps": []}
     trip = None
     if report.ranking is not None and len(report.ranking):
-        judged = JudgedRanking(report.ranking, _exclude(report))
+        judged = JudgedRanking(report.ranking, _protocol(report))
         cards = CardMaker(judged)
         if (judged.hits >= 0).any():
             queries = {"good": judged.good(GOOD), "bad": judged.worst(BAD)}
@@ -128,9 +128,8 @@ def _ranked(report: Report) -> dict[str, Any]:
     return ranked
 
 
-def _exclude(report: Report) -> Exclude:
-    """Which images the ranking's protocol removes: as the ladder's protocol of that name says, else the known one."""
+def _protocol(report: Report) -> Protocol:
+    """The ranking's protocol: the ladder's of that name, else the known one, else only the query picture goes."""
     name = report.ranking.protocol if report.ranking else ""
     used = {m.protocol.name: m.protocol for row in report.rows for m in row.metrics.values()}
-    protocol = {**PROTOCOLS, **used}.get(name)
-    return "itself" if protocol is None else protocol.exclude
+    return {**PROTOCOLS, **used}.get(name, Protocol(name, exclude="itself"))

@@ -12,17 +12,42 @@ from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.metrics import Metrics, evaluate, evaluate_distances, interval
 from vreid.retrieval.neighbours import nearest
 from vreid.retrieval.postprocess import PostProcessing, ladder
-from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, CROSS_CAMERA, MARKET, PROTOCOLS, Protocol
+from vreid.retrieval.protocols import (
+    AI_CITY,
+    AI_CITY_MIN,
+    CAMERA_LESS,
+    CROSS_CAMERA,
+    MARKET,
+    PROTOCOLS,
+    VEHICLE_ID,
+    VERI,
+    VERI_TRACKS,
+    VERI_TRACKS_MEAN,
+    VERI_TRAPEZOID,
+    VERI_WILD,
+    VERI_WILD_ALL,
+    VRIC,
+    Protocol,
+)
 from vreid.retrieval.ranking import Ranking, rank
 from vreid.retrieval.rerank import ReRanking, rerank
 from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
 
 __all__ = [
     "AI_CITY",
+    "AI_CITY_MIN",
     "CAMERA_LESS",
     "CROSS_CAMERA",
     "MARKET",
     "PROTOCOLS",
+    "VEHICLE_ID",
+    "VERI",
+    "VERI_TRACKS",
+    "VERI_TRACKS_MEAN",
+    "VERI_TRAPEZOID",
+    "VERI_WILD",
+    "VERI_WILD_ALL",
+    "VRIC",
     "CameraMean",
     "CameraWhitening",
     "Distances",

@@ -164,7 +164,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
             "column `camera`, or a protocol that removes nothing by camera (camera-less)."
         )
     query_names, gallery_names = joint_codes(query.identity, gallery.identity)
-    exclusion = Exclusion(query, gallery, protocol.exclude)
+    exclusion = Exclusion(query, gallery, protocol)
     metrics = _judge(distances.image_blocks(), query_names, gallery_names, exclusion.removed, protocol, query.path)
     return replace(metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive)
 

@@ -111,7 +111,7 @@ def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> 
     if wanted is not None and wanted < 1:
         raise InputError(f"rank: top_k is {wanted}; it must be at least 1.")
     count = len(distances.gallery) if wanted is None else min(wanted, len(distances.gallery))
-    exclusion = Exclusion(distances.query, distances.gallery, protocol.exclude)
+    exclusion = Exclusion(distances.query, distances.gallery, protocol)
     indices = np.full((len(distances.query), count), -1, dtype=np.int32)
     values = np.full((len(distances.query), count), np.inf, dtype=np.float32)
     for start, block in distances.image_blocks():
