@@ -177,7 +177,9 @@ def test_wrong_bytes_splits_and_places_are_told(tmp_path: Path) -> None:
         read_table(path)
     pictures(tmp_path, "1.jpg")
     path = table(tmp_path, "path,split\n1.jpg,train\n2.jpg,val\n")
-    with pytest.raises(InputError, match=r"image 2.jpg: split is 'val'; give one of train, training, query, probe,"):
+    with pytest.raises(
+        InputError, match=r"images.csv, line 3: split is 'val'; give one of train, training, query, probe,"
+    ):
         read_table(path)
 
 

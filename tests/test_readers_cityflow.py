@@ -137,8 +137,8 @@ def test_of_two_track_files_that_differ_the_numbers_count(folder: Path) -> None:
     dataset = read_cityflow(folder)
     assert dataset.gallery.tracklet.values.tolist() == ["test_00001", "test_00001", "test_00000", "test_00002"]
     assert dataset.notes == (
-        "test_track.txt and test_track_id.txt differ (3 images in 3 tracklets; 4 images in 3 tracklets); "
-        "test_track_id.txt is used.",
+        "test_track.txt and test_track_id.txt differ (3 images in 3 tracklets and 2 empty lines; "
+        "4 images in 3 tracklets); test_track_id.txt is used.",
     )
 
 
@@ -212,9 +212,9 @@ def test_labels_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     ("old", "new", "sentence"),
     [
         ("train/000001,x.jpg,0241", "train/000001,x.jpg,0007",
-         "image train/000001: identity 0007 but the label file says 0241; the table belongs to another data set."),
+         "line 7: identity of train/000001 is 0007 but the label file says 0241; give the table of this data set."),
         ("0501,c022,test_00001,3", "0501,c023,test_00001,3",
-         "image test/000001: camera c023 but the label file says c022; the table belongs to another data set."),
+         "line 4: camera of test/000001 is c023 but the label file says c022; give the table of this data set."),
     ],
 )  # fmt: skip
 def test_labels_of_another_world_are_refused(folder: Path, old: str, new: str, sentence: str) -> None:
@@ -276,7 +276,9 @@ def test_wrong_files_are_told_with_row_and_mend(folder: Path, name: str, old: st
 
 def test_pictures_without_label_file_are_refused(folder: Path) -> None:
     (folder / "test_label.xml").unlink()
-    with pytest.raises(InputError, match=r"image_test: has no test_label.xml beside it, so its cameras are unknown"):
+    with pytest.raises(
+        InputError, match=r"image_test: has no test_label.xml \(2021\) or name_test.txt \(2020\) beside it"
+    ):
         open_dataset(folder)
 
 

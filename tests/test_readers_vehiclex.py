@@ -158,7 +158,7 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
         ('imageName="00001_c001_4.jpg"', 'imageName="00001_c001_33.jpg"',
          "train_label.xml, Item 2: image 00001_c001_33.jpg is listed twice; remove one of the two Items."),
         ('imageName="00001_c001_4.jpg"', 'imageName="car.jpg"',
-         "sys_image_train/car.jpg: is not named like 00001_c001_33.jpg; rename or remove it."),
+         "train_label.xml, Item 2: imageName 'car.jpg' is not like 00001_c001_33.jpg; correct it."),
     ],
 )  # fmt: skip
 def test_wrong_labels_are_told_with_row_and_mend(tmp_path: Path, old: str, new: str, sentence: str) -> None:

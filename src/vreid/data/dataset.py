@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from vreid.data.findings import Origin
+from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import Protocol
@@ -56,7 +56,8 @@ class Dataset:
     def where(self, split: str, image: int) -> str:
         """File and row that list image number `image` (from 0) of `split`, or its picture where there is no list."""
         origin = self.origins.get(split)
-        return str(getattr(self, split).path[image]) if origin is None else origin.where(image)
+        listed = origin is not None and origin.rows[image] > 0
+        return origin.where(image) if origin and listed else str(getattr(self, split).path[image])
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits over the `fingerprint` of each split and the protocol's fields."""
@@ -138,7 +139,8 @@ def _prefixed(records: Records, column: str, prefix: str) -> Labels | list[str]:
     return Labels(names, values.codes)
 
 
-def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: bool = False) -> Dataset:
+def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: bool = False,
+                 tell: Tell = refuse) -> Dataset:  # fmt: skip
     """Recognise what `source` is and read it.
 
     Recognised are, in this order: a table (.csv, .tsv, .txt file); a CityFlowV2-ReID folder, or a folder above it that
@@ -150,6 +152,8 @@ def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: 
         labels: labels of CityFlowV2-ReID's test images: None (unknown, as distributed), the path of a table, or "auto":
             a ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
         translated: take VehicleX's translated pictures (sys_image_train_tr).
+        tell: told here: rows that are wrong. By default the first one is raised; with the `append` of a list they are
+            collected, and such a row is left out, such a value unknown.
 
     Raises:
         InputError: nothing of the kind is there, or its labels are wrong.
@@ -164,16 +168,16 @@ def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: 
     if source.is_file():
         if source.suffix.lower() not in table.SUFFIXES:
             raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(table.SUFFIXES)}).")
-        return table.read_table(source)
+        return table.read_table(source, tell=tell)
     if not source.is_dir():
         raise InputError(f"{source}: does not exist; give a folder of pictures or a CSV table.")
     if (place := cityflow.find(source)) is not None:
-        return cityflow.read_cityflow(place, labels=labels)
+        return cityflow.read_cityflow(place, labels=labels, tell=tell)
     if (place := vehiclex.find(source)) is not None:
-        return vehiclex.read_vehiclex(place, translated=translated)
+        return vehiclex.read_vehiclex(place, translated=translated, tell=tell)
     tables = [path for path in sorted(source.iterdir()) if path.suffix.lower() == ".csv" and path.name[0] != "."]
     if len(tables) == 1:
-        return replace(table.read_table(tables[0]), name=source.absolute().name)
+        return replace(table.read_table(tables[0], tell=tell), name=source.absolute().name)
     if folder.has_pictures(source):
         return folder.read_folder(source)
     raise InputError(

@@ -62,7 +62,7 @@ class Origin:
 
     Attributes:
         file: the label file or list.
-        rows: (N,) numbers, counted in `unit`s.
+        rows: (N,) numbers, counted in `unit`s; 0: the image is not listed there.
         unit: "Item" of an XML file, "line" of a text.
     """
 

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vreid.data.findings import Finding, Origin, Tell, refuse
 from vreid.errors import InputError
 from vreid.files import read_json
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines knows more of them than editors count
 _CAMERA = re.compile(r"c?(\d{1,9})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A label file or list that is being read, what its rows are called, and whom to tell what is wrong in it."""
+
+    path: Path
+    tell: Tell = refuse
+    unit: str = "line"
+
+    def where(self, row: int) -> str:
+        """File and row (1-based)."""
+        return f"{self.path}, {self.unit} {row}"
+
+    def wrong(self, row: int, message: str, mend: str, check: str = "label") -> None:
+        """Tell what is wrong with a row; who calls goes on without the row or the value."""
+        self.tell(Finding(check, self.where(row), message, mend))
+
+    def origin(self, rows: ArrayLike) -> Origin:
+        """Where the images are listed, one row (1-based, 0: not listed) an image."""
+        return Origin(str(self.path), np.asarray(rows, dtype=np.int64), self.unit)
 
 
 def decode(path: Path, *fallbacks: str) -> str:
@@ -44,6 +69,12 @@ def decode(path: Path, *fallbacks: str) -> str:
     raise InputError(f"{path}, line {line}: is not {' or '.join(fallbacks)} text; save the file as UTF-8.") from wrong
 
 
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return number (1-based) and text, stripped of blanks, of each line that is not empty."""
+    lines = enumerate(_LINE_END.split(decode(path, "gb18030")), start=1)
+    return [(number, stripped) for number, text in lines if (stripped := text.strip())]
+
+
 def read_items(path: Path) -> list[dict[str, str]]:
     """Return the attributes of each `Item` of a label file `TrainingImages / Items / Item`, stripped of blanks.
 
@@ -65,27 +96,57 @@ def read_items(path: Path) -> list[dict[str, str]]:
     return items
 
 
-def attribute(item: dict[str, str], names: Sequence[str], path: Path, number: int) -> str:
-    """Return the first of `names` that Item `number` (1-based) has.
+def attribute(item: dict[str, str], name: str, listing: Listing, number: int) -> str | None:
+    """Return the attribute of Item `number` (1-based); None, told, if it has none."""
+    value = item.get(name)
+    if not value:
+        listing.wrong(number, f"has no {name}", "add it or remove the Item")
+        return None
+    return value
 
-    Raises:
-        InputError: it has none of them.
+
+def number_in(item: dict[str, str], name: str, listing: Listing, number: int) -> float:
+    """Return the attribute of Item `number` as a finite number; NaN where it has none, NaN and told where it is none."""
+    text = item.get(name)
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        listing.wrong(number, f"{name} {text!r} is not a number", "correct it")
+        return math.nan
+    return value
+
+
+def named(
+    values: Sequence[float], numbers: Sequence[int], name: str, names: Mapping[int, str], listing: Listing
+) -> list[str]:
+    """Return the name of each value; "" where it is NaN, and "", told, where `names` does not have it.
+
+    Args:
+        values: (N,) whole numbers or NaN.
+        numbers: (N,) their Items.
+        name: of the attribute.
+        names: names by number.
+        listing: what lists them.
     """
-    for name in names:
-        if item.get(name):
-            return item[name]
-    raise InputError(f"{path}, Item {number}: has no {names[0]}; add it or remove the Item.")
+    for value, number in zip(values, numbers, strict=True):
+        if value == value and value not in names:
+            listing.wrong(number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it",
+                          "label out of range")  # fmt: skip
+    return ["" if value != value else names.get(value, "") for value in values]  # type: ignore[call-overload]
 
 
-def camera_name(text: str, path: Path, number: int) -> str:
-    """Return "c001" for "c001", "c1", "1" and "001".
-
-    Raises:
-        InputError: it is none of these.
-    """
+def camera_name(text: str | None, listing: Listing, number: int, name: str = "cameraID") -> str | None:
+    """Return "c001" for "c001", "c1", "1" and "001"; None, told, for anything else but None."""
+    if text is None:
+        return None
     match = _CAMERA.fullmatch(text)
     if match is None:
-        raise InputError(f"{path}, Item {number}: cameraID {text!r} is not like c001; correct it.")
+        listing.wrong(number, f"{name} {text!r} is not like c001", "correct it")
+        return None
     return f"c{int(match[1]):03d}"
 
 
@@ -93,6 +154,14 @@ def pictures_in(folder: Path) -> list[str]:
     """Names of the picture files in a folder in natural order ("img2" before "img10"); hidden files are left out."""
     names = [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
     return sorted(names, key=natural)
+
+
+def first_picture(folder: Path) -> str | None:
+    """Name of some picture in `folder`; None if there is none, or no such folder. The first ones found suffice."""
+    if not folder.is_dir():
+        return None
+    with os.scandir(folder) as entries:
+        return next((e.name for e in entries if e.name.lower().endswith(PICTURES) and not e.name.startswith(".")), None)
 
 
 def folders_in(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from vreid.data.dataset import Dataset
-from vreid.data.readers.common import decode, degrees, source_of
+from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.readers.common import Listing, decode, degrees, source_of
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
@@ -60,7 +62,7 @@ _FIELD_OF = {_plain(name): name for name in (*CSV_COLUMNS, "width", "height")} |
 }
 
 
-def read_table(path: Path | str) -> Dataset:
+def read_table(path: Path | str, *, tell: Tell = refuse) -> Dataset:
     """Read a table as a data set.
 
     With a split column (train, query or probe, gallery or test) the rows are divided by it and judged as Market-1501.
@@ -71,26 +73,26 @@ def read_table(path: Path | str) -> Dataset:
         InputError: a row that cannot be understood, an unknown or missing split, or no picture where the paths point.
     """
     path = Path(path)
-    records, notes = read_records(path)
+    records, notes, origin = read_rows(path, tell)
     first = list(dict.fromkeys(records.path))[:100]
-    if not any(os.path.exists(picture) for picture in first):
+    if first and not any(os.path.exists(picture) for picture in first):
         raise InputError(f"{path}: its pictures are not there, first {first[0]}; correct the paths or move the table.")
     name, source = path.stem, source_of(path.parent)
     if not records.split.known.any():
         everything = records.with_(split=["gallery"] * len(records))
         if not records.camera.known.any():
             notes = (*notes, "no image has a camera, so nothing can be searched across cameras.")
-        return Dataset(name, everything[:0], everything, everything, CROSS_CAMERA, source, notes)
-    values = [SPLITS.get(value.lower(), "") for value in records.split.values]
-    if "" in values:
-        row = values.index("")
-        raise InputError(
-            f"{path}, image {records.image_key[row]}: split is {records.split.values[row]!r}; "
-            f"give one of {', '.join(SPLITS)}."
-        )
+        return Dataset(name, everything[:0], everything, everything, CROSS_CAMERA, source, notes,
+                       {"query": origin, "gallery": origin})  # fmt: skip
+    values = np.array([SPLITS.get(value.lower(), "") for value in records.split.values], dtype=object)
+    for row in np.flatnonzero(values == ""):
+        Listing(path, tell).wrong(int(origin.rows[row]), f"split is {records.split.values[row]!r}",
+                                  f"give one of {', '.join(SPLITS)}")  # fmt: skip
     records = records.with_(split=values)
-    parts = {split: records[records.split.values == split] for split in ("train", "query", "gallery")}
-    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source=source, notes=notes)
+    chosen = {split: values == split for split in ("train", "query", "gallery")}
+    parts = {split: records[rows] for split, rows in chosen.items()}
+    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source, notes,
+                   {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()})  # fmt: skip
 
 
 def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
@@ -100,38 +102,44 @@ def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
         InputError: no rows, no path column, two columns that mean the same, or a cell that cannot be understood; file,
             line, column and mend are named.
     """
+    return read_rows(path)[:2]
+
+
+def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str, ...], Origin]:
+    """The same, and the line of each row; rows that `tell` hears of are left out."""
     path = Path(path)
-    rows, lines, columns, notes = _rows(path)
-    texts = {name: [row[place] for row in rows] for name, place in columns.items()}
-    cells = _Cells(path, lines, texts)
-    boxes = _boxes(cells)
-    # Many rows share a frame when boxes are given, and then the frame's name alone is no key.
-    keys = texts.get("image_key") or [
-        name if boxes is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
-        for name, box in zip(cells.required("path"), boxes if boxes is not None else [()] * len(rows), strict=True)
-    ]
-    _refuse_repeated(path, lines, keys, texts.get("variant", [""] * len(rows)))
-    out: dict[str, Any] = {name: texts[name] for name in LABEL_COLUMNS if name in texts}
+    listing = Listing(path, tell)
+    rows, lines, columns, notes = _rows(listing)
+    cells = _Cells(listing, lines, {name: [row[place] for row in rows] for name, place in columns.items()})
+    cells.refuse_nameless()
+    out: dict[str, Any] = {"path": cells.texts["path"], "box": _boxes(cells), "frame": cells.frames(),
+                           "time": cells.times(), "orientation": cells.numbers("orientation"),
+                           **{name: cells.texts[name] for name in LABEL_COLUMNS if name in cells.texts}}  # fmt: skip
     for name, default in (("domain", "real"), ("variant", "original")):
-        if name in out:
-            out[name] = [value or default for value in out[name]]
+        out[name] = [value or default for value in out.get(name, [""] * len(rows))]
     if "identity" in out:
         out["identity"] = ["junk" if value == "-1" else value for value in out["identity"]]
-    orientation = cells.numbers("orientation")
-    records = Records.of(
-        path=[os.path.join(path.parent, name) for name in cells.required("path")],
-        image_key=keys,
-        frame=cells.frames(),
-        time=cells.times(),
-        box=boxes,
-        orientation=None if orientation is None else degrees(orientation),
-        **out,
-    )
-    return records, notes
+    # Many rows share a frame when boxes are given, and then the frame's name alone is no key.
+    out["image_key"] = cells.texts.get("image_key") or [
+        name if out["box"] is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
+        for name, box in zip(out["path"], out["box"] or [()] * len(rows), strict=True)
+    ]
+    cells.refuse_repeated(out["image_key"], out["variant"])
+    if cells.wrong:
+        kept = [row for row in range(len(rows)) if row not in cells.wrong]
+        out = {name: values if values is None else [values[row] for row in kept] for name, values in out.items()}
+        lines = [lines[row] for row in kept]
+    out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
+    if out["orientation"] is not None:
+        out["orientation"] = degrees(out["orientation"])
+    if out["box"] == []:
+        out["box"] = None
+    return Records.of(**out), notes, listing.origin(lines)
 
 
-def _rows(path: Path) -> tuple[list[list[str]], list[int], dict[str, int], tuple[str, ...]]:
+def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int], tuple[str, ...]]:
     """Return the cells of each row, the line each ends in, the place of each column, and notes."""
+    path = listing.path
     text = decode(path)
     header, _, _ = text.partition("\n")
     delimiter = max(",;\t", key=header.count)
@@ -165,31 +173,40 @@ def _rows(path: Path) -> tuple[list[list[str]], list[int], dict[str, int], tuple
         )
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
-            raise InputError(
-                f"{path}, line {line}: the number of cells is {len(row)} but there are {len(names)} columns; "
-                f"quote cells that hold {delimiter!r}."
-            )
+            listing.wrong(line, f"the number of cells is {len(row)} but there are {len(names)} columns",
+                          f"quote cells that hold {delimiter!r}")  # fmt: skip
+    kept = [place for place, row in enumerate(rows) if len(row) == len(names)]
     notes = (f"columns {', '.join(ignored)} of {path.name} are not used.",) if ignored else ()
-    return rows, lines, columns, notes
+    return [rows[place] for place in kept], [lines[place] for place in kept], columns, notes
 
 
 class _Cells:
-    """The cells of a table by column, and where they are, for the sentence about a wrong one."""
+    """The cells of a table by column, where they are, and which rows (from 0) cannot be used."""
 
-    def __init__(self, path: Path, lines: Sequence[int], texts: dict[str, list[str]]) -> None:
-        self.path, self.lines, self.texts = path, lines, texts
+    def __init__(self, listing: Listing, lines: Sequence[int], texts: dict[str, list[str]]) -> None:
+        self.listing, self.lines, self.texts = listing, lines, texts
+        self.wrong: set[int] = set()
+        self.unreadable: set[tuple[int, str]] = set()  # cells that are no numbers, which was told
 
-    def wrong(self, row: int, column: str, reason: str) -> InputError:
-        return InputError(f"{self.path}, line {self.lines[row]}: {column} {self.texts[column][row]!r} {reason}.")
+    def tell(self, row: int, column: str, message: str, mend: str, check: str = "label") -> None:
+        self.listing.wrong(self.lines[row], f"{column} {self.texts[column][row]!r} {message}", mend, check)
 
-    def required(self, column: str) -> list[str]:
-        for row, text in enumerate(self.texts[column]):
+    def refuse_nameless(self) -> None:
+        for row, text in enumerate(self.texts["path"]):
             if not text or "\0" in text:
-                raise self.wrong(row, column, "is no file name; fill it in or remove the line")
-        return self.texts[column]
+                self.wrong.add(row)
+                self.tell(row, "path", "is no file name", "fill it in or remove the line")
+
+    def refuse_repeated(self, keys: Sequence[str], variants: Sequence[str]) -> None:
+        row_of: dict[tuple[str, str], int] = {}
+        for row, key in enumerate(zip(keys, variants, strict=True)):
+            if row not in self.wrong and row_of.setdefault(key, row) != row:
+                self.wrong.add(row)
+                message = f"image {key[0]!r} is already in line {self.lines[row_of[key]]}"
+                self.listing.wrong(self.lines[row], message, "remove one", "listed twice")
 
     def numbers(self, column: str) -> list[float] | None:
-        """Finite numbers, NaN where the cell is empty; None if there is no such column."""
+        """Finite numbers, NaN where the cell is empty or wrong; None if there is no such column."""
         if column not in self.texts:
             return None
         out = []
@@ -197,9 +214,13 @@ class _Cells:
             try:
                 value = float(text) if text else math.nan
             except ValueError:
-                raise self.wrong(row, column, "is not a number; correct it or leave it empty") from None
+                value = math.nan
+                self.unreadable.add((row, column))
+                self.tell(row, column, "is not a number", "correct it or leave it empty")
             if math.isinf(value):
-                raise self.wrong(row, column, "is infinite; correct it or leave it empty")
+                value = math.nan
+                self.unreadable.add((row, column))
+                self.tell(row, column, "is infinite", "correct it or leave it empty")
             out.append(value)
         return out
 
@@ -207,10 +228,13 @@ class _Cells:
         values = self.numbers("frame")
         if values is None:
             return None
+        out = []
         for row, value in enumerate(values):
-            if not math.isnan(value) and (value != int(value) or not -1 <= value < 2**53):
-                raise self.wrong(row, "frame", "is no frame number; give a whole number from 0, or leave it empty")
-        return [-1 if math.isnan(value) else int(value) for value in values]
+            usable = not math.isnan(value) and value == int(value) and -1 <= value < 2**53
+            if not usable and not math.isnan(value):
+                self.tell(row, "frame", "is no frame number", "give a whole number from 0, or leave it empty")
+            out.append(int(value) if usable else -1)
+        return out
 
     def times(self) -> list[float] | None:
         if "time" not in self.texts:
@@ -218,14 +242,19 @@ class _Cells:
         out = []
         for row, text in enumerate(self.texts["time"]):
             try:
-                out.append(_seconds(text))
+                out.append(seconds(text))
             except (ValueError, OverflowError):
-                mend = "is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z"
-                raise self.wrong(row, "time", mend) from None
+                out.append(math.nan)
+                self.tell(row, "time", "is neither seconds nor ISO 8601", "write it as 2026-05-01T12:00:00Z")
         return out
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """UTC seconds of a cell: a number, or ISO 8601, without a zone taken as UTC; NaN if it is empty.
+
+    Raises:
+        ValueError, OverflowError: it is neither.
+    """
     try:
         value = float(text) if text else math.nan
     except ValueError:
@@ -245,23 +274,23 @@ def _boxes(cells: _Cells) -> list[list[float]] | None:
     if lacking:
         if set(given) <= {"width", "height"}:
             return None  # of the picture, not of a box
-        raise InputError(f"{cells.path}: a box needs {', '.join(needed)}, but there is no column {lacking[0]}; add it.")
+        raise InputError(
+            f"{cells.listing.path}: a box needs {', '.join(needed)}, but there is no column {lacking[0]}; add it."
+        )
     boxes = []
     for row, box in enumerate(zip(*(given[name] for name in needed), strict=True)):
-        unknown = [math.isnan(value) for value in box]
-        if any(unknown) and not all(unknown):
-            raise cells.wrong(row, needed[unknown.index(True)], "is empty, but not the rest of its box; give all four")
         x1, y1, x2, y2 = box
         if needed[2] == "width":
             x2, y2 = x1 + x2, y1 + y2
-        if not unknown[0] and not (np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)):
-            raise cells.wrong(row, needed[2], f"makes box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) empty; correct it")
+        unknown = [math.isnan(value) for value in box]
+        if cells.unreadable and any((row, column) in cells.unreadable for column in needed):
+            cells.wrong.add(row)
+        elif any(unknown) and not all(unknown):
+            column = needed[unknown.index(True)]
+            cells.tell(row, column, "is empty, but not the rest of its box", "give all four")
+            cells.wrong.add(row)
+        elif not unknown[0] and not (np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)):
+            cells.tell(row, needed[2], f"makes box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) empty", "correct it")
+            cells.wrong.add(row)
         boxes.append([x1, y1, x2, y2])
     return boxes
-
-
-def _refuse_repeated(path: Path, lines: Sequence[int], keys: Sequence[str], variants: Sequence[str]) -> None:
-    line_of: dict[tuple[str, str], int] = {}
-    for line, key in zip(lines, zip(keys, variants, strict=True), strict=True):
-        if line_of.setdefault(key, line) != line:
-            raise InputError(f"{path}, line {line}: image {key[0]!r} is already in line {line_of[key]}; remove one.")

@@ -16,11 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
+from vreid.data.findings import Finding, Tell, refuse
 from vreid.data.readers.common import (
+    Listing,
     attribute,
     compare_with_folder,
     degrees,
+    named,
     natural,
+    number_in,
     pictures_in,
     read_items,
     source_of,
@@ -55,7 +59,7 @@ def find(folder: Path) -> Path | None:
     return None
 
 
-def read_vehiclex(folder: Path | str, *, translated: bool = False) -> Dataset:
+def read_vehiclex(folder: Path | str, *, translated: bool = False, tell: Tell = refuse) -> Dataset:
     """Read the data set in `folder`: training images only, all of domain "synthetic".
 
     Whether colours and types count from 0 or from 1 is seen from the labels of all images together (both count alike);
@@ -64,51 +68,56 @@ def read_vehiclex(folder: Path | str, *, translated: bool = False) -> Dataset:
     Args:
         folder: the one with sys_image_train in it.
         translated: read sys_image_train_tr instead, as variant "translated" of the same images.
+        tell: told here: labels that are wrong.
 
     Raises:
-        InputError: no images, broken labels, or a label out of its range.
+        InputError: no images, or broken labels.
     """
     folder = Path(folder)
     pictures = _pictures(folder, translated)
-    path = folder / _LABELS
-    items = read_items(path) if path.is_file() else []
+    labels = Listing(folder / _LABELS, tell, "Item")
+    items = read_items(labels.path) if labels.path.is_file() else []
     item_of: dict[str, int] = {}
     for number, item in enumerate(items, start=1):
-        name = attribute(item, ("imageName",), path, number)
-        if item_of.setdefault(name, number) != number:
-            raise InputError(f"{path}, Item {number}: image {name} is listed twice; remove one of the two Items.")
+        name = attribute(item, "imageName", labels, number)
+        if name is None:
+            continue
+        if _NAME.match(name) is None:
+            labels.wrong(number, f"imageName {name!r} is not like 00001_c001_33.jpg", "correct it")
+        elif item_of.setdefault(name, number) != number:
+            labels.wrong(number, f"image {name} is listed twice", "remove one of the two Items", "listed twice")
     notes: list[str] = []
     if items:
-        unlisted, notes = compare_with_folder(list(item_of), pictures, path)
+        unlisted, notes = compare_with_folder(list(item_of), pictures, labels.path)
     else:
         unlisted = pictures_in(pictures)
         notes = [f"there is no {_LABELS}, so colour, type and orientation are unknown."]
         if not unlisted:
             raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
-    names = sorted([*item_of, *unlisted], key=natural)
-    matches = []
-    for name in names:
-        match = _NAME.match(name)
-        if match is None:
-            raise InputError(f"{pictures / name}: is not named like 00001_c001_33.jpg; rename or remove it.")
-        matches.append(match)
-    labels = [(item_of.get(name, 0), items[item_of[name] - 1] if name in item_of else {}) for name in names]
-    notes += _contradictions(matches, labels)
-    colors, types = _attributes(labels, path, notes)
+    for name in unlisted:
+        if _NAME.match(name) is None:
+            tell(Finding("label", str(pictures / name), "is not named like 00001_c001_33.jpg", "rename or remove it"))
+    names = sorted([*item_of, *(name for name in unlisted if _NAME.match(name))], key=natural)
+    matches = [match for name in names if (match := _NAME.match(name))]
+    numbers = [item_of.get(name, 0) for name in names]
+    described = [(number, items[number - 1] if number else {}) for number in numbers]
+    notes += _contradictions(matches, described)
+    colors, types = _attributes(described, labels, notes)
     records = Records.of(
-        path=[pictures / name for name in names],
-        image_key=[f"synthetic/{Path(name).stem}" for name in names],
+        path=[f"{pictures}/{name}" for name in names],
+        image_key=[f"synthetic/{name.rpartition('.')[0]}" for name in names],
         identity=[f"synthetic-{int(match[1]):04d}" for match in matches],
         camera=[f"synthetic-c{int(match[2]):03d}" for match in matches],
         domain=["synthetic"] * len(names),
         variant=["translated" if translated else "original"] * len(names),
         color=colors,
         vehicle_type=types,
-        orientation=degrees([_number(item, "orientation", path, number) for number, item in labels]),
+        orientation=degrees([number_in(item, "orientation", labels, number) for number, item in described]),
         split=["train"] * len(names),
     )
     nothing = Records.of(path=[])
-    return Dataset("VehicleX", records, nothing, nothing, MARKET, source_of(folder), tuple(notes))
+    return Dataset("VehicleX", records, nothing, nothing, MARKET, source_of(folder), tuple(notes),
+                   {"train": labels.origin(numbers)} if items else {})  # fmt: skip
 
 
 def _pictures(folder: Path, translated: bool) -> Path:
@@ -136,40 +145,24 @@ def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int
 
 
 def _attributes(
-    labels: Sequence[tuple[int, dict[str, str]]], path: Path, notes: list[str]
+    described: Sequence[tuple[int, dict[str, str]]], labels: Listing, notes: list[str]
 ) -> tuple[list[str], list[str]]:
     """Names of colour and type of each image, "" where it has none."""
     columns = {
-        "colorID": ([_number(item, "colorID", path, number) for number, item in labels], COLORS),
-        "typeID": ([_number(item, "typeID", path, number) for number, item in labels], VEHICLE_TYPES),
+        name: [number_in(item, name, labels, number) for number, item in described] for name in ("colorID", "typeID")
     }
-    known = {name: [value for value in values if value == value] for name, (values, _) in columns.items()}
+    names = {"colorID": COLORS, "typeID": VEHICLE_TYPES}
+    known = {column: [value for value in values if value == value] for column, values in columns.items()}
     from_zero = any(0 in values for values in known.values())
-    from_one = any(len(names) in known[name] for name, (_, names) in columns.items())
+    from_one = any(len(names[column]) in values for column, values in known.items())
     if from_zero and from_one:
-        raise InputError(f"{path}: colour and type numbers run from 0 and beyond their last name; correct the labels.")
+        labels.tell(Finding("colour/type base", str(labels.path),
+                            "colour and type numbers run from 0 and beyond their last name",
+                            "correct the labels"))  # fmt: skip
+        return [""] * len(described), [""] * len(described)
     if not from_zero and not from_one and any(known.values()):
         notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
-    base = 1 if from_one else 0
-    out = []
-    for name, (values, names) in columns.items():
-        for (number, _), value in zip(labels, values, strict=True):
-            if value == value and not (value == int(value) and base <= value < base + len(names)):
-                raise InputError(
-                    f"{path}, Item {number}: {name} {value:g} is none of {base} to {base + len(names) - 1}; correct it."
-                )
-        out.append([names[int(value) - base] if value == value else "" for value in values])
+    numbers = [number for number, _ in described]
+    out = [named(columns[column], numbers, column, dict(enumerate(names[column], start=int(from_one))), labels)
+           for column in columns]  # fmt: skip
     return out[0], out[1]
-
-
-def _number(item: dict[str, str], name: str, path: Path, number: int) -> float:
-    """Return the attribute as a finite number, NaN if the Item does not have it."""
-    if not item.get(name):
-        return float("nan")
-    try:
-        value = float(item[name])
-    except ValueError:
-        value = float("inf")
-    if value - value != 0:
-        raise InputError(f"{path}, Item {number}: {name} {item[name]!r} is not a number; correct it.")
-    return value
