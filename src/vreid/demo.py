@@ -26,7 +26,7 @@ from vreid.recipes.demo import DemoConfig
 from vreid.report.contents import LadderRow, Report, Road, Site
 from vreid.report.page import write_report
 from vreid.retrieval.postprocess import PostProcessing
-from vreid.simulator.labels import REAL_FOLDER, SYNTHETIC_FOLDER
+from vreid.simulator.layouts import CITYFLOW
 from vreid.simulator.presets import SIMULATOR_VERSION
 from vreid.simulator.write import simulate
 from vreid.training.supervised import train
@@ -74,8 +74,8 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
         bars.note("Simulate, train, search, report: about five minutes on two cores; stopped, it goes on where it was.")
     with watch.stage("simulate"):
         simulation = simulate(world, preset=config.preset, seed=config.seed, progress=bars.counter("simulate"))
-    real = open_dataset(world / REAL_FOLDER, labels="auto")
-    dataset = join(real, open_dataset(world / SYNTHETIC_FOLDER))
+    real = open_dataset(world / CITYFLOW.real, labels="auto")
+    dataset = join(real, open_dataset((world / CITYFLOW.synthetic).parent))
     with watch.stage("check"):
         findings = examine(dataset, progress=bars.counter("check"))
     with watch.stage("train"):

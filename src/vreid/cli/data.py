@@ -13,18 +13,24 @@ from vreid.cli.options import Json, LabelTable, Seed, Source, open_sources, prin
 def simulate_command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it appears whole or not at all.")],
     preset: Annotated[str, typer.Option(help="tiny, demo or city.")] = "demo",
+    layout: Annotated[
+        str, typer.Option(help="cityflow, cityflow2020 or veri; each shows a world of its own.")
+    ] = "cityflow",
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; default: as many as there are cores.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a simulated city: a CityFlowV2-ReID folder, a VehicleX folder, and the truth about both."""
+    """Make a simulated city: the folder of a published data set, a VehicleX folder, and the truth about both."""
     from vreid.console import Bars
     from vreid.simulator.write import simulate
 
     with Bars(quiet=as_json) as bars:
-        made = simulate(out, preset=preset, seed=seed, workers=workers, progress=bars.counter("simulate"))
-    facts = {"path": str(made.path), "preset": made.preset.name, "seed": made.seed, "simulator_version": made.version,
-             "content_hash": made.content_hash, "reused": made.reused, "counts": made.counts}  # fmt: skip
+        made = simulate(
+            out, preset=preset, layout=layout, seed=seed, workers=workers, progress=bars.counter("simulate")
+        )
+    facts = {"path": str(made.path), "preset": made.preset.name, "layout": made.layout, "seed": made.seed,
+             "simulator_version": made.version, "content_hash": made.content_hash, "reused": made.reused,
+             "counts": made.counts}  # fmt: skip
     if as_json:
         print_json(facts)
     else:

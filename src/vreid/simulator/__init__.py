@@ -1,4 +1,4 @@
-"""The simulator: a city of cameras and vehicles, rendered and written as CityFlowV2- and VehicleX-format folders.
+"""The simulator: a city of cameras and vehicles, rendered and written in the folders of published data sets.
 
 Example:
     >>> from vreid.simulator import simulate
@@ -7,10 +7,11 @@ Example:
 
 From the plan to the folder: `presets` (sizes) -> `identities`, `roads`, `city` (who passes which camera when) ->
 `filming` (which frames) -> the renderer (`vehicles`, `camera`, `scene`, `synthetic`) -> `workers` (processes) ->
-`labels`, `write` (the files).
+`layouts`, `labels`, `write` (the files).
 """
 
+from vreid.simulator.layouts import LAYOUTS, Layout
 from vreid.simulator.presets import PRESETS, SIMULATOR_VERSION, Preset
 from vreid.simulator.write import Simulation, simulate
 
-__all__ = ["PRESETS", "SIMULATOR_VERSION", "Preset", "Simulation", "simulate"]
+__all__ = ["LAYOUTS", "PRESETS", "SIMULATOR_VERSION", "Layout", "Preset", "Simulation", "simulate"]

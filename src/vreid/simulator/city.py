@@ -14,7 +14,7 @@ from vreid.simulator.camera import CameraSpec, sample_camera
 from vreid.simulator.identities import draw_vehicles
 from vreid.simulator.presets import Preset
 from vreid.simulator.roads import RoadMap, build_roads
-from vreid.simulator.vehicles import VehicleSpec
+from vreid.simulator.vehicles import COLORS, TYPES, VehicleSpec
 
 DAY = 1_767_571_200.0
 """Midnight (UTC) of the invented day, 5 January 2026."""
@@ -103,8 +103,8 @@ class World:
         return sum(t.pictures for t in self.travellers) + sum(p.pictures for p in self.posed)
 
 
-def plan_world(preset: Preset, seed: int) -> World:
-    """Plan the world `seed` of `preset`.
+def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, colors: tuple[str, ...] = COLORS) -> World:
+    """Plan the world `seed` of `preset`; vehicles of the real-like set are of `types` and `colors`.
 
     Every vehicle, camera, district and trip has a random stream of its own, so that further identities (and
     `label_new_scene`) leave those that were there as they are. Vehicle i of either part of the test has the same type
@@ -113,8 +113,8 @@ def plan_world(preset: Preset, seed: int) -> World:
     cameras, roads = _network(preset, seed)
     homes = [camera.scene for camera in cameras if camera.part == "seen"]
     extra = round(preset.train_identities * len(preset.new_cameras) / len(homes)) if preset.label_new_scene else 0
-    train = draw_vehicles(seed, preset, "train", preset.train_identities + extra)
-    parts = {"seen": homes[-1], "new": NEW_SCENE}
+    train = draw_vehicles(seed, preset, "train", preset.train_identities + extra, types=types, colors=colors)
+    parts = {"seen": homes[-1]} | ({"new": NEW_SCENE} if preset.new_scene else {})
     travellers: list[Traveller] = []
 
     def add(split: str, part: str, index: int, scene: str, vehicle: VehicleSpec) -> None:
@@ -127,7 +127,9 @@ def plan_world(preset: Preset, seed: int) -> World:
         add("train", "seen", index, homes[index % len(homes)], vehicle)
     for number, (part, scene) in enumerate(parts.items()):
         shift = number * (preset.models // 2)
-        test = draw_vehicles(seed, preset, "test", preset.test_identities, part=part, model_shift=shift)
+        test = draw_vehicles(
+            seed, preset, "test", preset.test_identities, part=part, model_shift=shift, types=types, colors=colors
+        )
         for index, vehicle in enumerate(test):
             add("test", part, index, scene, vehicle)
     for index, vehicle in enumerate(train[preset.train_identities :], start=preset.train_identities):
@@ -144,7 +146,8 @@ def plan_world(preset: Preset, seed: int) -> World:
 def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
     names = iter((*preset.seen_cameras, *preset.new_cameras))
     scenes = {f"scene{number}": scene for number, scene in enumerate(preset.scenes, start=1)}
-    scenes[NEW_SCENE] = preset.new_scene
+    if preset.new_scene:
+        scenes[NEW_SCENE] = preset.new_scene
     districts = {name: [next(names) for _ in range(scene.cameras)] for name, scene in scenes.items()}
     roads = build_roads(seed, districts)
     places = {junction.name: (junction.x, junction.y) for junction in roads.junctions}

@@ -29,9 +29,19 @@ _TRIES = 200
 
 
 def draw_vehicles(
-    seed: int, preset: Preset, group: str, count: int, *, part: str = "", model_shift: int = 0
+    seed: int,
+    preset: Preset,
+    group: str,
+    count: int,
+    *,
+    part: str = "",
+    model_shift: int = 0,
+    types: tuple[str, ...] = TYPES,
+    colors: tuple[str, ...] = COLORS,
 ) -> tuple[VehicleSpec, ...]:
     """Draw `count` vehicles of the group of identities `group` ("train", "test", "synthetic", "bystander").
+
+    They are of `types` and `colors`, in the proportions of `TYPE_SHARES` and `COLOR_SHARES`.
 
     With chance `preset.look_alike_share` a vehicle copies type, colour and model of an earlier one of its group, of
     which at most `preset.look_alike_group` are alike; its details (marks, plate, dirt) are always its own. Vehicle i
@@ -46,7 +56,7 @@ def draw_vehicles(
         rng = generator(seed, "identity", group, index)
         for _ in range(_TRIES):
             copied = bool(kinds) and rng.random() < preset.look_alike_share
-            kind = kinds[int(rng.integers(len(kinds)))] if copied else _draw_kind(rng, preset)
+            kind = kinds[int(rng.integers(len(kinds)))] if copied else _draw_kind(rng, preset, types, colors)
             if alike[kind] < preset.look_alike_group:
                 break
         alike[kind] += 1
@@ -62,18 +72,20 @@ def draw_vehicles(
     )
 
 
-def _draw_kind(rng: np.random.Generator, preset: Preset) -> tuple[str, str, int]:
+def _draw_kind(
+    rng: np.random.Generator, preset: Preset, types: tuple[str, ...], colors: tuple[str, ...]
+) -> tuple[str, str, int]:
     if rng.random() < preset.motorcycle_share:
         vehicle_type = MOTORCYCLE
     else:
-        vehicle_type = str(rng.choice(TYPES, p=_shares(TYPE_SHARES, TYPES)))
+        vehicle_type = str(rng.choice(types, p=_shares(TYPE_SHARES, types)))
     if vehicle_type == "bus":
         color = str(rng.choice(BUS_COLORS))
     else:
-        color = str(rng.choice(COLORS, p=_shares(COLOR_SHARES, COLORS)))
+        color = str(rng.choice(colors, p=_shares(COLOR_SHARES, colors)))
     return vehicle_type, color, int(rng.integers(preset.models))
 
 
 def _shares(table: dict[str, float], names: tuple[str, ...]) -> list[float]:
-    total = sum(table.values())
+    total = sum(share for name, share in table.items() if name in names)
     return [table[name] / total for name in names]

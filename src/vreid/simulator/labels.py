@@ -1,6 +1,6 @@
-"""The label files of a world, from rows of text: exactly CityFlowV2-ReID's and VehicleX's, and the ground truth beside.
+"""From rows of text to files: the field's XML, the tables of the ground truth, the map of the city.
 
-A row is one image: a dict from column name to text. The XML files are plain ASCII and carry no identity of the test.
+A row is one image: a dict from column name to text. Which label files a data set has is in `layouts`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from vreid.simulator.city import World
 
 Row = dict[str, str]
 
-REAL_FOLDER = "AIC21_Track2_ReID"
-SYNTHETIC_FOLDER = "AIC21_Track2_ReID_Simulation"
 FOLDERS = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
-"""Where CityFlowV2-ReID keeps the images of each split."""
+"""Where the images of each split lie, in every layout."""
 KEY_PREFIXES = {"train": "train", "query": "query", "gallery": "test"}
 """First part of an image_key, by split."""
 
@@ -38,8 +36,10 @@ SYNTHETIC_COLUMNS = (
 """synthetic.csv: light direction in degrees, camera height and distance in metres."""
 
 
-def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str) -> str:
+def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str, encoding: str = "utf-8") -> str:
     """Return a label file in the field's XML: `columns` maps attribute names to row columns, in order.
+
+    `encoding` is what it declares; the text is plain ASCII, which every encoding of the field contains.
 
     Example:
         >>> print(items_xml([{"file": "000001.jpg", "camera": "c001"}],
@@ -52,7 +52,7 @@ def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str) -> s
         </TrainingImages>
         <BLANKLINE>
     """
-    lines = ['<?xml version="1.0" encoding="utf-8"?>', '<TrainingImages Version="1.0">']
+    lines = [f'<?xml version="1.0" encoding="{encoding}"?>', '<TrainingImages Version="1.0">']
     lines.append(f'    <Items number="{number}">')
     for row in rows:
         attributes = " ".join(f'{name}="{row[column]}"' for name, column in columns.items())
@@ -68,37 +68,6 @@ def table(columns: Sequence[str], rows: Iterable[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def real_files(rows: dict[str, list[Row]], tracks: dict[str, list[list[Row]]]) -> dict[str, str]:
-    """Return the label files of the real-like set by their path: rows by split, tracks by "train" and "test"."""
-    public = {"imageName": "file", "cameraID": "camera"}
-    labelled = {"imageName": "file", "vehicleID": "identity", "cameraID": "camera"}
-    files = {
-        f"{REAL_FOLDER}/{name}_label.xml": items_xml(rows[split], columns, number=str(len(rows[split])))
-        for name, split, columns in (
-            ("train", "train", labelled), ("query", "query", public), ("test", "gallery", public),
-        )
-    }  # fmt: skip
-    for name, members in tracks.items():
-        files[f"{REAL_FOLDER}/{name}_track.txt"] = "".join(
-            " ".join(row["file"] for row in track) + "\n" for track in members
-        )
-    files["ground_truth.csv"] = table(GROUND_TRUTH_COLUMNS, [row for split in FOLDERS for row in rows[split]])
-    return files
-
-
-def synthetic_files(rows: Sequence[Row]) -> dict[str, str]:
-    """Return the label files of the synthetic set by their path."""
-    columns = {
-        "typeID": "type_id", "imageName": "file", "cameraID": "vehiclex_camera", "vehicleID": "vehiclex_identity",
-        "colorID": "color_id", "orientation": "orientation", "lightInt": "light_intensity",
-        "lightDir": "light_direction", "camHei": "camera_height", "camDis": "camera_distance",
-    }  # fmt: skip
-    return {
-        f"{SYNTHETIC_FOLDER}/train_label.xml": items_xml(rows, columns, number="-"),
-        "synthetic.csv": table(SYNTHETIC_COLUMNS, rows),
-    }
 
 
 def city_files(world: World) -> dict[str, str]:

@@ -31,12 +31,13 @@ class Preset:
 
     Training identities drive through all `scenes`. The test has two parts of equal size and equal make:
     `test_identities` identities at the cameras of the last of `scenes` (seen), and as many others at the cameras of
-    `new_scene` (new), from which no training image comes unless `label_new_scene` is on.
+    `new_scene` (new), from which no training image comes unless `label_new_scene` is on. Without a `new_scene` there is
+    only the first part.
 
     Attributes:
         name: the preset's name.
         scenes: the scenes that training images come from, in the order of their camera numbers.
-        new_scene: the new scenario's scene; as many cameras as the last of `scenes`.
+        new_scene: the new scenario's scene, as many cameras as the last of `scenes`; None: there is none.
         train_identities: training vehicles over all of `scenes`.
         test_identities: test vehicles in each of the two parts of the test.
         synthetic_identities: vehicles of the synthetic set.
@@ -58,7 +59,7 @@ class Preset:
 
     name: str
     scenes: tuple[Scene, ...]
-    new_scene: Scene
+    new_scene: Scene | None
     train_identities: int
     test_identities: int
     synthetic_identities: int
@@ -77,12 +78,14 @@ class Preset:
     plate: bool = True
 
     def __post_init__(self) -> None:
-        fewest = min((scene.cameras for scene in (*self.scenes, self.new_scene)), default=0)
+        new = () if self.new_scene is None else (self.new_scene,)
+        fewest = min((scene.cameras for scene in (*self.scenes, *new)), default=0)
         for wrong, mend in (
             (not 1 <= len(self.seen_cameras) < FIRST_NEW_CAMERA,
              f"scenes must hold 1 to {FIRST_NEW_CAMERA - 1} cameras in all"),
-            (any(scene.cameras != self.new_scene.cameras for scene in self.scenes[-1:]),
+            (any(scene.cameras != there.cameras for scene in new for there in self.scenes[-1:]),
              "new_scene must have as many cameras as the last of scenes"),
+            (self.label_new_scene and not new, "label_new_scene needs a new_scene"),
             (not 2 <= self.cameras_per_trip[0] <= self.cameras_per_trip[1] <= fewest,
              f"cameras_per_trip must lie between 2 and the {fewest} cameras of the smallest scene, least first"),
             (not 1 <= self.train_frames[0] <= self.train_frames[1], "train_frames must be at least 1, least first"),
@@ -106,7 +109,8 @@ class Preset:
     @property
     def new_cameras(self) -> tuple[str, ...]:
         """Names of the new scene's cameras, c041 and on."""
-        return tuple(f"c{FIRST_NEW_CAMERA + number:03d}" for number in range(self.new_scene.cameras))
+        count = self.new_scene.cameras if self.new_scene else 0
+        return tuple(f"c{FIRST_NEW_CAMERA + number:03d}" for number in range(count))
 
 
 PRESETS = {

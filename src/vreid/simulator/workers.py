@@ -24,7 +24,7 @@ from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.simulator.city import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
-from vreid.simulator.labels import SYNTHETIC_FOLDER, Row
+from vreid.simulator.labels import Row
 from vreid.simulator.synthetic import SyntheticShot
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, TYPES
 
@@ -175,8 +175,8 @@ def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot)
     name = f"{int(posed.identity):05d}_{camera}_{number}"
     # Identities and cameras of the two sets are different things although both sets count from 1.
     return {
-        "image_key": f"synthetic/{name}", "path": f"{SYNTHETIC_FOLDER}/sys_image_train/{name}.jpg",
-        "file": f"{name}.jpg", "identity": f"synthetic-{posed.identity}", "camera": f"synthetic-{camera}",
+        "image_key": f"synthetic/{name}", "file": f"{name}.jpg",
+        "identity": f"synthetic-{posed.identity}", "camera": f"synthetic-{camera}",
         "vehiclex_identity": posed.identity, "vehiclex_camera": camera, "domain": "synthetic", "variant": "original",
         "split": "train", "vehicle_type": posed.vehicle.vehicle_type, "color": posed.vehicle.color,
         "type_id": str(types.index(posed.vehicle.vehicle_type)), "color_id": str(COLORS.index(posed.vehicle.color)),
