@@ -62,20 +62,25 @@ _FIELD_OF = {_plain(name): name for name in (*CSV_COLUMNS, "width", "height")} |
 }
 
 
-def read_table(path: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) -> Dataset:
     """Read a table as a data set.
 
     With a split column (train, query or probe, gallery or test) the rows are divided by it and judged as Market-1501.
     Without one, query and gallery are all images, each a query against all other cameras (cross-camera), and nothing is
     for training.
 
+    Args:
+        path: the table.
+        pictures: refuse a table none of whose pictures is there; who has features already needs none.
+        tell: told of each wrong row.
+
     Raises:
         InputError: a row that cannot be understood, an unknown or missing split, or no picture where the paths point.
     """
     path = Path(path)
-    records, notes, origin = read_rows(path, tell)
+    records, notes, origin = read_divided(path, tell)
     first = list(dict.fromkeys(records.path))[:100]
-    if first and not any(os.path.exists(picture) for picture in first):
+    if pictures and first and not any(os.path.exists(picture) for picture in first):
         raise InputError(f"{path}: its pictures are not there, first {first[0]}; correct the paths or move the table.")
     name, source = path.stem, source_of(path.parent)
     if not records.split.known.any():
@@ -84,15 +89,26 @@ def read_table(path: Path | str, *, tell: Tell = refuse) -> Dataset:
             notes = (*notes, "no image has a camera, so nothing can be searched across cameras.")
         return Dataset(name, everything[:0], everything, everything, CROSS_CAMERA, source, notes,
                        {"query": origin, "gallery": origin})  # fmt: skip
+    chosen = {split: records.split.values == split for split in ("train", "query", "gallery")}
+    parts = {split: records[rows] for split, rows in chosen.items()}
+    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source, notes,
+                   {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()})  # fmt: skip
+
+
+def read_divided(path: Path, tell: Tell = refuse) -> tuple[Records, tuple[str, ...], Origin]:
+    """Read a table's rows in their order as `read_rows`, each split named train, query or gallery; or none is known.
+
+    Raises:
+        InputError: as `read_rows`, or (through `tell`) a row whose split is none of them where others have one.
+    """
+    records, notes, origin = read_rows(path, tell)
+    if not records.split.known.any():
+        return records, notes, origin
     values = np.array([SPLITS.get(value.lower(), "") for value in records.split.values], dtype=object)
     for row in np.flatnonzero(values == ""):
         Listing(path, tell).wrong(int(origin.rows[row]), f"split is {records.split.values[row]!r}",
                                   f"give one of {', '.join(SPLITS)}")  # fmt: skip
-    records = records.with_(split=values)
-    chosen = {split: values == split for split in ("train", "query", "gallery")}
-    parts = {split: records[rows] for split, rows in chosen.items()}
-    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source, notes,
-                   {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()})  # fmt: skip
+    return records.with_(split=values), notes, origin
 
 
 def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
