@@ -26,6 +26,7 @@ class Finding:
         mend: what to do about it, the same.
         split: "train", "query", "gallery", or "" where it concerns none alone.
         paths: pictures it concerns, the most telling first.
+        boxes: for each of `paths` the part that it is about, x1, y1, x2, y2, or () for the whole; or nothing at all.
 
     Example:
         >>> str(Finding("label", "cars.csv, line 3", "camera is empty", "give the name of the camera"))
@@ -38,6 +39,7 @@ class Finding:
     mend: str
     split: str = ""
     paths: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}; {self.mend}."
