@@ -18,6 +18,8 @@ from vreid.data.findings import Finding, Origin, Tell, refuse
 from vreid.errors import InputError
 from vreid.files import read_json
 
+WRAPPERS = ("AIC20_track2", "AIC21")
+"""Folders that hold nothing but a data set's own folders."""
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
@@ -106,7 +108,7 @@ def attribute(item: dict[str, str], name: str, listing: Listing, number: int) ->
 
 
 def number_in(item: dict[str, str], name: str, listing: Listing, number: int) -> float:
-    """Return the attribute of Item `number` as a finite number; NaN where it has none, NaN and told where it is none."""
+    """Return the attribute of Item `number` as a finite number; NaN where it has none, or (told) another."""
     text = item.get(name)
     if not text:
         return math.nan
@@ -192,17 +194,25 @@ def degrees(values: ArrayLike) -> NDArray[np.float32]:
 
 
 def source_of(folder: Path) -> dict[str, str | int]:
-    """What the simulator says of a data set that it made: the plain values of simulator.json there or one folder up."""
-    for place in (folder, folder.absolute().parent):
-        if (place / "simulator.json").is_file():
-            told = read_json(place / "simulator.json")
-            if not isinstance(told, dict):
-                raise InputError(f"{place / 'simulator.json'}: should hold a JSON object; simulate the data again.")
-            found = {str(key): value for key, value in told.items() if isinstance(value, (str, int))}
-            if isinstance(told.get("preset"), dict) and isinstance(told["preset"].get("name"), str):
-                found["preset"] = told["preset"]["name"]
-            return found
-    return {}
+    """What the simulator says of a data set that it made: the plain values of the simulator.json that goes with it."""
+    path = companion(folder, "simulator.json")
+    if path is None:
+        return {}
+    told = read_json(path)
+    if not isinstance(told, dict):
+        raise InputError(f"{path}: should hold a JSON object; simulate the data again.")
+    found = {str(key): value for key, value in told.items() if isinstance(value, (str, int))}
+    if isinstance(told.get("preset"), dict) and isinstance(told["preset"].get("name"), str):
+        found["preset"] = told["preset"]["name"]
+    return found
+
+
+def companion(folder: Path, name: str) -> Path | None:
+    """Return the file `name` that goes with the data set in `folder`: in it, beside it, or beside its `WRAPPERS`."""
+    places = [folder, folder.absolute().parent]
+    if places[-1].name in WRAPPERS:
+        places.append(places[-1].parent)
+    return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tuple[list[str], list[str]]:

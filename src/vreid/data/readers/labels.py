@@ -11,7 +11,7 @@ import numpy as np
 
 from vreid.data.dataset import LabelSource
 from vreid.data.findings import Origin, Tell
-from vreid.data.readers.common import Listing
+from vreid.data.readers.common import Listing, companion
 from vreid.data.readers.table import read_rows
 from vreid.data.records import LABEL_COLUMNS, UNKNOWN, Records
 
@@ -48,8 +48,7 @@ def with_labels(
 def _place(folder: Path, labels: LabelSource) -> Path | None:
     if labels is None or isinstance(labels, Path):
         return labels
-    places = (folder / GROUND_TRUTH, folder.absolute().parent / GROUND_TRUTH)
-    return next((place for place in places if place.is_file()), None)
+    return companion(folder, GROUND_TRUTH)
 
 
 def _filled(records: Records, truth: Records, origin: Origin, notes: list[str], table: Listing) -> Records:
