@@ -232,7 +232,10 @@ def test_an_error_of_the_system_is_one_sentence(run: Run, made: Path, monkeypatc
 
     monkeypatch.setattr("vreid.pipeline.Search.judge", full)
     outcome = run(f"evaluate {made}/features")
-    assert (outcome.code, outcome.err) == (2, "vreid: features: No space left on device.\n")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "vreid: features: cannot be used (No space left on device); make room and do it again.\n",
+    )
 
 
 def test_a_missing_argument_is_told_by_the_command_line_itself(run: Run) -> None:

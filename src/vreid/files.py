@@ -1,49 +1,124 @@
-"""Writing so that nothing is ever half-written: a temporary name beside the target, then one rename."""
+"""Reading and writing files: what the system refuses becomes one sentence, and nothing is ever half-written."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vreid.errors import InputError
+
+MENDS = {
+    errno.ENOENT: "check the name",
+    errno.ENOTDIR: "a file stands where a folder should; check the name",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "the link there leads back to itself; mend it",
+    errno.EACCES: "change its rights or choose another place",
+    errno.EPERM: "change its rights or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOSPC: "make room and do it again",
+    errno.EDQUOT: "make room and do it again",
+    errno.EFBIG: "make room and do it again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+"""What to do about an error of the system."""
+
+_HEADER = "vreid"  # a single metadata key: safetensors does not promise an order for several, and bytes must repeat
+
+
+def refused(path: Path | str, doing: str, error: OSError) -> InputError:
+    """The sentence about a file or folder that the system refused to have `doing` ("read", "written").
+
+    Example:
+        >>> print(refused("a.csv", "written", OSError(errno.ENOSPC, "No space left on device")))
+        a.csv: cannot be written (No space left on device); make room and do it again.
+    """
+    otherwise = "choose a place that is writable" if doing == "written" else "check the name"
+    mend = MENDS.get(error.errno or 0, otherwise)
+    return InputError(f"{path}: cannot be {doing} ({error.strerror or error}); {mend}.")
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[Path]:
+    """Yield `path`, a regular file, to be read.
+
+    Raises:
+        InputError: it is absent, cannot be read, or is no file (see `refuse_endless`).
+    """
+    path = Path(path)
+    try:
+        refuse_endless(path)
+        yield path
+    except OSError as error:
+        raise refused(path, "read", error) from error
+
+
+def refuse_endless(path: Path | str) -> None:
+    """Refuse what can be opened but may never end, or never begin.
+
+    Raises:
+        InputError: a pipe, a socket or a device.
+        OSError: `path` is absent or out of reach.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a pipe, a socket or a device; save what it gives to a file and name that.")
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Let an error of the system while `path` is written be told in one sentence.
+
+    Raises:
+        InputError: there was one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise refused(path, "written", error) from error
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one rename, on any error it is removed.
 
+    A link stays one: the file that it leads to is replaced.
+
     Example:
         >>> with replacing("scores.csv") as temporary:   # doctest: +SKIP
         ...     temporary.write_text("query,rank\\n")
 
     Raises:
-        InputError: the folder cannot be made or written, or the disk is full.
+        InputError: the folder cannot be made or written, the disk is full, or `path` is no file (a folder, a device).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); choose a place that is writable and has room."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.partial")
+    with writing(path):
+        if target.exists() and not target.is_file():  # a rename would put a plain file in the place of /dev/null
+            raise InputError(f"{path}: is a folder or a device, not a file; give another name.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, whole or not at all; bytes of file names that are no text become `\\udc80`."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -57,9 +132,51 @@ def read_json(path: Path | str) -> Any:
     Raises:
         InputError: the file is absent, unreadable or not JSON.
     """
+    with reading(path) as file:
+        content = file.read_bytes()
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
-    except ValueError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not valid JSON ({error}); make it again.") from error
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Any], facts: Mapping[str, Any], library: Literal["numpy", "torch"]
+) -> None:
+    """Write arrays or tensors and JSON-able `facts` as one safetensors file, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    save = import_module(f"safetensors.{library}").save_file
+    with replacing(path) as temporary:
+        try:
+            save(dict(tensors), str(temporary), {_HEADER: json.dumps(facts, sort_keys=True)})
+        except SafetensorError as error:  # its writer tells the system's errors in words only
+            told = re.search(r"\(os error (\d+)\)", str(error))
+            if told is None:
+                raise
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+
+
+def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
+
+    Raises:
+        InputError: absent, damaged, or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with reading(path), safe_open(str(path), framework="np" if library == "numpy" else "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+            if isinstance(facts, dict):
+                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+            reason = "its header is not ours"
+    except InputError:
+        raise
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        reason = str(error)
+    raise InputError(f"{path}: is not a whole safetensors file ({reason}); make it again.")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from contextlib import suppress
+from typing import Any
 
 import typer
 
 from vreid.cli import data, demo, models, search
 from vreid.errors import InputError
+from vreid.files import refused
 
 app = typer.Typer(
     name="vreid",
@@ -19,6 +24,12 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+BROKEN_PIPE = 141
+"""Exit code when nobody reads standard output any more: that of programs which SIGPIPE ends."""
+MISTAKE = 70
+"""Exit code after an error that is not the user's."""
+TRACEBACK = "VREID_TRACEBACK"
+"""Environment variable with which such an error shows its traceback."""
 
 app.command()(demo.demo)
 app.command("simulate")(data.simulate_command)
@@ -33,21 +44,76 @@ app.command()(demo.info)
 
 
 def main() -> None:
-    """Run the command line; wrong input is one sentence on standard error and exit code 2, never a traceback."""
+    """Run the command line; whatever goes wrong is one sentence on standard error, never a traceback.
+
+    Exit codes beyond 0, 1 and 2 are `INTERRUPTED`, `BROKEN_PIPE` and `MISTAKE`.
+    """
     try:
-        app()
-    except InputError as error:
-        print(f"vreid: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision", "timm"):
-            raise
-        print(f"vreid: this command needs {error.name}; install vehicle-reid[train].", file=sys.stderr)
-        raise SystemExit(2) from None
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("vreid: stopped; the same command goes on where it was (train: with --resume).", file=sys.stderr)
-        raise
-    except OSError as error:
-        print(f"vreid: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
-        raise SystemExit(2) from None
+        _unbreakable_output()
+        code = app(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except SystemExit:  # typer's answer to a broken pipe; commands end with typer.Exit
+        code = BROKEN_PIPE
+    except Exception as error:
+        code = _told(error)
+    if code == INTERRUPTED:
+        _say("stopped; the same command goes on where it was (train: with --resume).")
+    raise SystemExit(code or 0)
+
+
+def _unbreakable_output() -> None:
+    """Names that the terminal's encoding lacks are shown as escapes instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _told(error: Exception) -> int:
+    """Say what `error` means to whoever typed the command; return the exit code."""
+    if isinstance(error, InputError):
+        _say(str(error))
+    elif isinstance(error, BrokenPipeError):  # the reader of our output (head, less) has seen enough
+        _forget_output()
+        return BROKEN_PIPE
+    elif isinstance(error, OSError) and error.filename:
+        _say(str(refused(error.filename, "used", error)))
+    elif isinstance(error, OSError):
+        _forget_output()
+        _say(str(refused("the output", "written", error)))
+    elif isinstance(error, UnicodeEncodeError):
+        _say(f"{error.object!r}: this name cannot be used with this machine's language setting; set PYTHONUTF8=1.")
+    elif isinstance(error, ModuleNotFoundError) and error.name in ("torch", "torchvision", "timm"):
+        _say(f"this command needs {error.name}; install vehicle-reid[train].")
+    elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        _say("memory ran out; use smaller pictures, batches or a smaller data set, or a machine with more memory.")
+    elif hasattr(error, "format_message"):  # the command line could not be understood
+        _say(_usage(error)) if error.format_message() else None  # without words: its help was shown
+    elif os.environ.get(TRACEBACK):
+        raise error
+    else:
+        _say(f"a mistake in vreid itself ({type(error).__name__}: {error}); with {TRACEBACK}=1 in the environment "
+             "the same command shows where; please report that.")  # fmt: skip
+        return MISTAKE
+    return 2
+
+
+def _usage(error: Any) -> str:
+    command = getattr(getattr(error, "ctx", None), "command_path", "vreid")
+    return f"{error.format_message().rstrip('.')}; `{command} --help` lists what there is."
+
+
+def _say(sentence: str) -> None:
+    """One line on standard error, whatever line ends a file name or a system's message may hold."""
+    if sys.stderr is not None:
+        print("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
+
+
+def _forget_output() -> None:
+    """Drop what standard output still holds: Python would try to write it once more at its end."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        with suppress(OSError):
+            output = sys.stdout.fileno()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)

@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vreid.errors import InputError
+from vreid.files import refuse_endless, refused
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+"""What is read, whatever a file is called. Pillow knows more; for some of it other programs would be started."""
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
 
@@ -29,7 +32,8 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our limit is stricter) and of odd EXIF data
-            with Image.open(path) as file:
+            refuse_endless(path)
+            with Image.open(path, formats=FORMATS) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
                 file.load()
@@ -43,7 +47,9 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: is not a picture that can be read; use JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
+            raise refused(path, "read", error) from error
+        reason = str(error) or type(error).__name__
         raise InputError(f"{path}: the picture cannot be decoded ({reason}); copy it again.") from error
     return image if box is None else _cut(image, box, path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
-from vreid.files import replacing
+from vreid.files import read_tensors, reading, write_tensors
 
-_HEADER = "vreid"  # one metadata key only: safetensors keeps no order among several, and equal runs give equal bytes
 _SHOWN_KEYS = 12
 
 
@@ -24,12 +22,9 @@ def save_weights(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[s
     Raises:
         InputError: the file cannot be written.
     """
-    from safetensors.torch import save_file
-
     # Own memory each: safetensors refuses tensors that share storage, and wants plain layout.
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, str(temporary), {_HEADER: json.dumps(facts, sort_keys=True)})
+    write_tensors(path, tensors, facts, "torch")
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -38,16 +33,7 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: absent, damaged, or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: is not a whole safetensors file ({error}); make it again.") from error
+    return read_tensors(path, "torch")
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
@@ -113,14 +99,14 @@ def load_pretrained(model: nn.Module, path: Path | str) -> None:
 
 
 def _load_pickle(path: Path | str) -> dict[str, Tensor]:
-    import pickle
-
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: is not a file of weights ({str(error).splitlines()[0]}); get it again.") from error
+        with reading(path):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)  # never runs code that a file brings along
+    except InputError:
+        raise
+    except Exception as error:  # the unpickler raises nearly everything on damaged files
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: is not a file of weights ({reason}); get it again.") from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise InputError(f"{path}: holds no state dict of tensors; give the published file of weights.")

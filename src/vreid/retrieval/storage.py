@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import replacing
-
-_HEADER = "vreid"  # a single metadata key: safetensors does not promise an order for several, and bytes must repeat
+from vreid.files import read_tensors, write_tensors
 
 
 def write_arrays(path: Path | str, kind: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
@@ -23,12 +20,9 @@ def write_arrays(path: Path | str, kind: str, arrays: Mapping[str, NDArray[Any]]
     Raises:
         InputError: the name does not end in .safetensors, or the file cannot be written.
     """
-    from safetensors.numpy import save_file
-
     _check_suffix(path, kind)
-    header = {_HEADER: json.dumps({"kind": kind, **facts}, sort_keys=True)}
-    with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(temporary), header)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_tensors(path, contiguous, {"kind": kind, **facts}, "numpy")
 
 
 def read_arrays(path: Path | str, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -37,22 +31,13 @@ def read_arrays(path: Path | str, kind: str) -> tuple[dict[str, NDArray[Any]], d
     Raises:
         InputError: absent, damaged, or a file of another kind.
     """
-    from safetensors import SafetensorError, safe_open
-
     _check_suffix(path, kind)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            facts = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            if facts.get("kind") != kind:
-                found = facts.get("kind", "something else")
-                raise InputError(f"{path}: holds {found}, not {kind}; name the file with the {kind}.")
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
-    except (SafetensorError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: is not a whole safetensors file ({error}); make it again.") from error
+    arrays, facts = read_tensors(path, "numpy")
+    if facts.get("kind") != kind:
+        raise InputError(
+            f"{path}: holds {facts.get('kind', 'something else')}, not {kind}; name the file with the {kind}."
+        )
+    return arrays, facts
 
 
 def pack_records(name: str, records: Records) -> dict[str, NDArray[Any]]:
