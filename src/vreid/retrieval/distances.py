@@ -124,6 +124,7 @@ class Distances:
         steps: what was done to plain search, in order.
         reranked: whether re-ranking was one of them.
         transductive: whether other queries or the test images themselves were used.
+        features: the model and the views that made the features; "" when unknown.
 
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
@@ -140,6 +141,7 @@ class Distances:
     steps: tuple[str, ...] = ()
     reranked: bool = False
     transductive: bool = False
+    features: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.query) or not len(self.gallery):
@@ -168,7 +170,7 @@ class Distances:
         """
         check_comparable(query, gallery)
         source = SquaredEuclidean(query.features, gallery.features)
-        return cls(query.records, gallery.records, source, _identity_map(len(gallery)))
+        return cls(query.records, gallery.records, source, _identity_map(len(gallery)), features=query.made_by)
 
     @classmethod
     def from_matrix(cls, values: ArrayLike, query: Records, gallery: Records) -> Distances:
@@ -232,7 +234,7 @@ class Distances:
         if self.frames is not None:
             arrays["frames"] = np.concatenate([tile for _, tile in self.frames.tiles()])
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        facts = {"steps": self.steps, "reranked": self.reranked, "transductive": self.transductive}
+        facts = {name: getattr(self, name) for name in ("steps", "reranked", "transductive", "features")}
         write_arrays(path, "distances", arrays, **facts)
 
     @classmethod
@@ -252,6 +254,7 @@ class Distances:
             steps=tuple(facts["steps"]),
             reranked=facts["reranked"],
             transductive=facts["transductive"],
+            features=facts.get("features", ""),
         )
 
 

@@ -125,6 +125,11 @@ class FeatureSet:
         """D, the length of one feature."""
         return int(self.features.shape[1])
 
+    @property
+    def made_by(self) -> str:
+        """The model and the views that made the features, "" when the model is unknown."""
+        return f"model {self.model[:16]}, views {'+'.join(self.views)}" if self.model else ""
+
     def normalise(self) -> FeatureSet:
         """The same features with Euclidean norm 1.
 

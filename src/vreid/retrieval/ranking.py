@@ -25,7 +25,7 @@ class Ranking:
         indices: (Q, K) int32 gallery indices; -1 behind the last candidate.
         distances: (Q, K) float32, +inf behind the last candidate.
         protocol: name of the protocol whose exclusions were obeyed.
-        steps, reranked, transductive: as in `Distances`.
+        steps, reranked, transductive, features: as in `Distances`.
     """
 
     query: Records
@@ -36,6 +36,7 @@ class Ranking:
     steps: tuple[str, ...] = ()
     reranked: bool = False
     transductive: bool = False
+    features: str = ""
 
     def __post_init__(self) -> None:
         if self.indices.shape != self.distances.shape or len(self.indices) != len(self.query):
@@ -73,7 +74,7 @@ class Ranking:
         """Write one .safetensors file, whole or not at all."""
         arrays = {"indices": self.indices, "distances": self.distances}
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        facts = {name: getattr(self, name) for name in ("protocol", "steps", "reranked", "transductive")}
+        facts = {name: getattr(self, name) for name in ("protocol", "steps", "reranked", "transductive", "features")}
         write_arrays(path, "ranking", arrays, **facts)
 
     @classmethod
@@ -93,6 +94,7 @@ class Ranking:
             steps=tuple(facts["steps"]),
             reranked=facts["reranked"],
             transductive=facts["transductive"],
+            features=facts.get("features", ""),
         )
 
 
@@ -130,6 +132,7 @@ def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> 
         steps=distances.steps,
         reranked=distances.reranked,
         transductive=distances.transductive,
+        features=distances.features,
     )
 
 
