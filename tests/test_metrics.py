@@ -16,7 +16,7 @@ from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.retrieval import CAMERA_LESS, CROSS_CAMERA, MARKET, Distances, evaluate, evaluate_distances, interval
 from vreid.retrieval.distances import Matrix
-from vreid.retrieval.metrics import ranks_of
+from vreid.retrieval.evaluation import ranks_of
 
 
 def one_query(distances, gallery_identity, gallery_camera=None, **options):

@@ -23,7 +23,8 @@ from vreid.report.page import loss_curves, milestones, render
 from vreid.report.trips import best_trip, find_trip
 from vreid.report.wording import clock, duration, percent
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.metrics import Metrics, evaluate_distances, interval
+from vreid.retrieval.evaluation import evaluate_distances
+from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.retrieval.ranking import Ranking, rank
 

@@ -23,8 +23,8 @@ from vreid.errors import InputError
 from vreid.files import read_json, replacing, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.metrics import Metrics, evaluate_distances, interval
-from vreid.retrieval.postprocess import PostProcessing
+from vreid.retrieval.metrics import Metrics, interval
+from vreid.retrieval.postprocess import PostProcessing, judge
 from vreid.retrieval.protocols import Protocol
 from vreid.retrieval.ranking import Ranking, rank
 
@@ -70,19 +70,16 @@ class Search:
             raise InputError(f"{folder}: holds no {FACTS}; give a folder that `vreid extract` has written.")
         stored = read_json(folder / FACTS)
         try:
-            return cls(
-                FeatureSet.load(folder / "query.safetensors"),
-                FeatureSet.load(folder / "gallery.safetensors"),
-                protocol=Protocol(**stored["protocol"]),
-                trained_cameras=tuple(stored["trained_cameras"]),
-                facts=stored["facts"],
-            )
-        except (KeyError, TypeError) as error:
+            protocol, facts = Protocol(**stored["protocol"]), stored["facts"]
+            trained_cameras = tuple(stored["trained_cameras"])
+        except (KeyError, TypeError, InputError) as error:
             raise InputError(f"{folder / FACTS}: is damaged ({error}); extract the features again.") from error
+        query, gallery = (FeatureSet.load(folder / f"{side}.safetensors") for side in SIDES)
+        return cls(query, gallery, protocol, trained_cameras, facts)
 
     def judge(self, post: PostProcessing) -> dict[str, Metrics]:
         """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""
-        metrics = evaluate_distances(post.apply(self.query, self.gallery), self.protocol)
+        metrics = judge(self.query, self.gallery, post, self.protocol)
         seen = Records.of(path=list(self.trained_cameras), camera=Labels.of(self.trained_cameras))
         parts = camera_parts(seen, self.query.records)
         return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}
@@ -92,8 +89,8 @@ class Search:
         return [LadderRow(name, description, self.judge(post)) for name, description, post in rows]
 
     def rank(self, post: PostProcessing, top_k: int | None = None) -> Ranking:
-        """The ordered gallery of each query under the protocol's exclusions."""
-        return rank(post.apply(self.query, self.gallery), self.protocol, top_k=top_k)
+        """The ordered gallery images of each query under the protocol's exclusions; nothing is drawn."""
+        return rank(post.under(self.protocol).apply(self.query, self.gallery), self.protocol, top_k=top_k)
 
     def with_features(self, make: Callable[[Records], FeatureSet]) -> Search:
         """The same search with features of another kind (a baseline, say)."""
@@ -197,19 +194,26 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
-    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % bootstrap interval."""
+    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % bootstrap interval.
+
+    All rows are of one protocol. Where it draws galleries, the standard deviation over the draws stands behind a mean.
+    """
+    first = next(m for _, parts in rows for m in parts.values())
+    full, cut = first.protocol.full_metric, first.protocol.metric if first.protocol.top_k else ""
     table = Table(box=box.SIMPLE_HEAD)
-    cut = next((m.protocol.metric for _, parts in rows for m in parts.values() if m.protocol.top_k), "")
     at_k = [cut] if cut else []
-    columns = ["", "queries of", "mAP", "95 %", *at_k, "rank-1", "rank-5", "mINP", "queries", "skipped"]
+    columns = ["", "queries of", full, "95 %", *at_k, "rank-1", "rank-5", "mINP", "queries", "skipped"]
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
     for name, parts in rows:
         for part, m in parts.items():
             low, high = interval(m, "mAP")
-            at_k = [f"{100 * (m.mAP_at_k or 0):.1f}"] if cut else []
-            table.add_row(name, part, f"{100 * m.mAP:.1f}", f"{100 * low:.1f}-{100 * high:.1f}", *at_k,
-                          f"{100 * m.rank1:.1f}", f"{100 * m.cmc[4]:.1f}", f"{100 * m.mINP:.1f}",
+            numbers, spread = m.as_dict(), m.spread
+            shown = [
+                f"{100 * numbers[key]:.1f}" + (f" \N{PLUS-MINUS SIGN} {100 * spread[key]:.1f}" if spread else "")
+                for key in (full, *at_k, "rank1", "rank5", "mINP")
+            ]
+            table.add_row(name, part, shown[0], f"{100 * low:.1f}-{100 * high:.1f}", *shown[1:],
                           f"{m.num_queries:,}", f"{m.num_skipped:,}")  # fmt: skip
             name = ""
     return table

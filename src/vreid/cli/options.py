@@ -31,8 +31,14 @@ Tracklets = Annotated[str, typer.Option(help="Search whole tracklets by their me
 Rerank = Annotated[str, typer.Option(metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, for example 20,6,0.3 for "
                                      "images or 7,2,0.6 for tracklets.")]  # fmt: skip
 OtherCameras = Annotated[bool, typer.Option("--exclude-same-camera", help="Search in other cameras only.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="How rankings are judged: market, ai-city, camera-less, "
-                                           "cross-camera; default: as the data set prescribes.")]  # fmt: skip
+PROTOCOL_NAMES = (
+    "market", "veri", "veri-trapezoid", "veri-tracks", "veri-tracks-mean", "vehicle-id", "veri-wild", "veri-wild-all",
+    "vric", "ai-city", "ai-city-min", "camera-less", "cross-camera",
+)  # fmt: skip
+"""The keys of `vreid.retrieval.PROTOCOLS`, which the help names without loading numpy."""
+ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME", help="How rankings are judged; default: "
+                                           "as the data set prescribes. One of "
+                                           f"{', '.join(PROTOCOL_NAMES)}.")]  # fmt: skip
 
 
 def settings(pairs: list[str] | None) -> dict[str, str]:
@@ -69,9 +75,14 @@ def load_search(features: Path, protocol: str) -> Search:
     from vreid.retrieval.protocols import PROTOCOLS
 
     search = Search.load(features)
-    if protocol and protocol not in PROTOCOLS:
+    if not protocol:
+        return search
+    if protocol not in PROTOCOLS:
         raise InputError(f"--protocol {protocol}: is unknown; use one of {', '.join(PROTOCOLS)}.")
-    return replace(search, protocol=PROTOCOLS[protocol]) if protocol else search
+    chosen = PROTOCOLS[protocol]
+    if chosen.exclude == search.protocol.exclude:  # the data set's junk lists say the same, image by image
+        chosen = replace(chosen, junk=search.protocol.junk)
+    return replace(search, protocol=chosen)
 
 
 def post_processing(camera_mean: bool, tracklets: str, rerank: str, exclude_same_camera: bool) -> PostProcessing:

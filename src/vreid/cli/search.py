@@ -38,10 +38,11 @@ def rank_command(
     from vreid.pipeline import write_ranking
 
     post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
-    ranking = load_search(features, protocol).rank(post, top_k)
+    search = load_search(features, protocol)
+    ranking = search.rank(post, top_k)
     write_ranking(ranking, out)
-    facts = {"out": str(out), "ranking": repr(ranking)}
-    print_json(facts) if as_json else print(f"{out}: {ranking}")
+    facts = {"out": str(out), "ranking": repr(ranking), "protocol": search.protocol.description}
+    print_json(facts) if as_json else print(f"{search.protocol.description}\n{out}: {ranking}")
 
 
 def evaluate_command(
@@ -58,7 +59,8 @@ def evaluate_command(
     rows = with_and_without(search, post_processing(camera_mean, tracklets, rerank, exclude_same_camera))
     if as_json:
         print_json([
-            {"name": name, "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()}}
+            {"name": name, "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()},
+             "protocol": search.protocol.description}
             for name, parts in rows
         ])  # fmt: skip
     else:

@@ -72,6 +72,7 @@ def ladder(
     look = looks(parts)
     names = [textwrap.fill(row.name, 18) for row in rows]
     bottom = len(rows) - 0.5
+    metric = next((m.protocol.full_metric for row in rows for m in row.metrics.values()), "mAP")
     with drawing(width=5.6, height=1.0 + 0.5 * len(rows) + 0.2 * len(baselines)) as (figure, axes):
         for position, row in enumerate(rows):
             for number, part in enumerate(parts):
@@ -90,7 +91,7 @@ def ladder(
             axes.text(max((value for _, value in values), default=0.0) + 1, y, baseline.name, fontsize=9.5,
                       color=MUTED, va="center", gid="halo")  # fmt: skip
         axes.set(xlim=(0, 100), ylim=(bottom + 0.1 + 0.4 * len(baselines), -0.5), yticks=range(len(rows)),
-                 yticklabels=names, xlabel="mAP in percent, with 95 % interval")  # fmt: skip
+                 yticklabels=names, xlabel=f"{metric} in percent, with 95 % interval")  # fmt: skip
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")

@@ -1,5 +1,6 @@
 """Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
 
+from vreid.retrieval.arrays import evaluate, evaluate_features, evaluate_repeated, evaluate_tracks
 from vreid.retrieval.cameras import (
     CameraMean,
     CameraWhitening,
@@ -8,10 +9,11 @@ from vreid.retrieval.cameras import (
     whiten_cameras,
 )
 from vreid.retrieval.distances import Distances
+from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.metrics import Metrics, evaluate, evaluate_distances, interval
+from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.neighbours import nearest
-from vreid.retrieval.postprocess import PostProcessing, ladder
+from vreid.retrieval.postprocess import PostProcessing, judge, ladder
 from vreid.retrieval.protocols import (
     AI_CITY,
     AI_CITY_MIN,
@@ -59,8 +61,12 @@ __all__ = [
     "ReRanking",
     "evaluate",
     "evaluate_distances",
+    "evaluate_features",
+    "evaluate_repeated",
+    "evaluate_tracks",
     "exclude_same_camera",
     "interval",
+    "judge",
     "ladder",
     "mean_features",
     "nearest",

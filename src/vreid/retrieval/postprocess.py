@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
+
 from vreid.errors import InputError
 from vreid.retrieval.cameras import (
     CameraMean,
@@ -21,8 +23,9 @@ from vreid.retrieval.cameras import (
     whiten_cameras,
 )
 from vreid.retrieval.distances import Distances, Matrix, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.evaluation import evaluate_distances, evaluate_draws
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.metrics import Metrics, evaluate_distances
+from vreid.retrieval.metrics import Metrics
 from vreid.retrieval.protocols import Protocol
 from vreid.retrieval.rerank import ReRanking, rerank
 from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
@@ -99,6 +102,21 @@ class PostProcessing:
         """One line: the steps in order, or "plain search"."""
         return ", ".join(self.steps) or "plain search"
 
+    def under(self, protocol: Protocol) -> PostProcessing:
+        """These steps and the tracklet feature that `protocol` prescribes, if any.
+
+        Raises:
+            InputError: the steps make another tracklet feature.
+        """
+        if protocol.tracklet_distance != "mean":
+            return self
+        if self.tracklets == "weighted":
+            raise InputError(
+                f"protocol {protocol.name} compares mean features of tracklets, not weighted ones; take the step "
+                "'mean', or a protocol of each tracklet's nearest image (veri-tracks)."
+            )
+        return replace(self, tracklets="mean")
+
     def apply(self, query: FeatureSet, gallery: FeatureSet) -> Distances:
         """Run the steps that are on; features are L2-normalised first.
 
@@ -135,12 +153,36 @@ class PostProcessing:
         return replace(distances, steps=self.steps, transductive=self.transductive)
 
 
+def judge(query: FeatureSet, gallery: FeatureSet, post: PostProcessing, protocol: Protocol) -> Metrics:
+    """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
+
+    Raises:
+        InputError: as `PostProcessing.apply` and `evaluate_distances`, or a protocol that does not fit: galleries drawn
+            from images that are not the queries, tracklets that are not there.
+    """
+    post = post.under(protocol)
+
+    def of(queries: FeatureSet, images: FeatureSet, protocol: Protocol) -> Metrics:
+        return evaluate_distances(post.apply(queries, images), protocol)
+
+    if not protocol.repeats:
+        return of(query, gallery, protocol)
+    if not np.array_equal(query.records.image_key, gallery.records.image_key):
+        raise InputError(
+            f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
+            "not the same images here; give all of them as both, or take a protocol of a fixed gallery."
+        )
+    return evaluate_draws(
+        query.records.identity.codes, protocol, lambda rows, drawn, once: of(query[rows], gallery[drawn], once)
+    )
+
+
 def ladder(
     rows: Sequence[tuple[str, PostProcessing]], query: FeatureSet, gallery: FeatureSet, protocol: Protocol
 ) -> list[tuple[str, Metrics]]:
     """Judge several post-processings of the same features: one (name, Metrics) a row.
 
     Raises:
-        InputError: as `PostProcessing.apply` and `evaluate_distances`.
+        InputError: as `judge`.
     """
-    return [(name, evaluate_distances(post.apply(query, gallery), protocol)) for name, post in rows]
+    return [(name, judge(query, gallery, post, protocol)) for name, post in rows]

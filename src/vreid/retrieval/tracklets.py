@@ -29,17 +29,11 @@ def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
         >>> tracklet_units(records)[0].tolist()
         [0, 1, 0]
     """
-    codes = gallery.tracklet.codes.astype(np.int64)
     if len(gallery) and not gallery.tracklet.known.any():
         raise InputError("no gallery image has a tracklet; give the column `tracklet`, or switch tracklets off.")
-    single = ~gallery.tracklet.known
-    codes[single] = len(gallery.tracklet.names) + np.arange(np.count_nonzero(single))
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int32)
-    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-    units = number[inverse]
+    units, first = units_of_codes(gallery.tracklet.codes)
     camera = gallery.camera.codes
-    mixed = camera != camera[np.sort(first)][units]
+    mixed = camera != camera[first][units]
     if mixed.any():
         row = int(np.argmax(mixed))
         raise InputError(
@@ -47,6 +41,20 @@ def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
             "than one camera; give each camera's part a name of its own."
         )
     return units, len(first)
+
+
+def units_of_codes(codes: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Unit of each image (G,), numbered in order of first appearance, and the first image of each unit (U,).
+
+    Images of one code share a unit; an image of a negative code is a unit by itself.
+    """
+    codes = codes.astype(np.int64)
+    single = codes < 0
+    codes[single] = codes.max(initial=0) + 1 + np.arange(np.count_nonzero(single))
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    return number[inverse], np.sort(first)
 
 
 def mean_features(
