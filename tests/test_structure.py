@@ -16,7 +16,7 @@ LAYERS = {
     # package -> packages of vreid that it may import (besides itself)
     "errors": set(),
     "files": {"errors"},
-    "retrieval": {"errors", "files", "data.records"},
+    "retrieval": {"errors", "files", "data.records", "data.findings"},
     "models": {"errors", "files"},
     "losses": {"errors"},
     "data": {"errors", "files", "retrieval.protocols"},
