@@ -17,15 +17,17 @@ from rich import box
 from rich.table import Table
 
 from vreid.data.dataset import Dataset
+from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
 from vreid.diagnostics.slices import camera_parts
 from vreid.errors import InputError
 from vreid.files import read_json, replacing, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.postprocess import PostProcessing, judge
-from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.protocols import CROSS_CAMERA, MARKET, Protocol
 from vreid.retrieval.ranking import Ranking, rank
 
 FACTS = "features.json"
@@ -59,15 +61,28 @@ class Search:
                                           "trained_cameras": list(self.trained_cameras)})  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path | str) -> Search:
-        """Read a folder that `extract_dataset` has written.
+    def load(cls, features: Path | str, records: Path | str | None = None) -> Search:
+        """Read a folder that `extract_dataset` has written, or a file of another program (see `load_features`).
+
+        Args:
+            features: the folder or the file.
+            records: a table that describes the rows of a file (see `vreid.data.readers.table`); its pictures need not
+                exist. With a split column it is judged as Market-1501, without one every image is a query against all
+                other cameras.
 
         Raises:
-            InputError: the folder is no folder of features, or is incomplete.
+            InputError: the folder is no folder of features, or is incomplete; the file or the table cannot be used.
         """
-        folder = Path(folder)
+        folder = Path(features)
+        if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
+            return cls._load_file(folder, None if records is None else Path(records))
+        if records is not None:
+            raise InputError(f"{folder}: features that `vreid extract` has written know their records; give no table.")
         if not (folder / FACTS).is_file():
-            raise InputError(f"{folder}: holds no {FACTS}; give a folder that `vreid extract` has written.")
+            raise InputError(
+                f"{folder}: holds no {FACTS}; give a folder that `vreid extract` has written, or a file of features "
+                f"({', '.join(SUFFIXES)})."
+            )
         stored = read_json(folder / FACTS)
         try:
             protocol, facts = Protocol(**stored["protocol"]), stored["facts"]
@@ -76,6 +91,17 @@ class Search:
             raise InputError(f"{folder / FACTS}: is damaged ({error}); extract the features again.") from error
         query, gallery = (FeatureSet.load(folder / f"{side}.safetensors") for side in SIDES)
         return cls(query, gallery, protocol, trained_cameras, facts)
+
+    @classmethod
+    def _load_file(cls, features: Path, table: Path | None) -> Search:
+        records = None if table is None else read_divided(table)[0]
+        query, gallery = load_features(features, records)
+        trained: tuple[str, ...] = ()
+        facts = {"data set": features.stem if table is None else table.stem, "features": str(features)}
+        if records is not None:
+            cameras = records.camera[records.split.values == "train"]
+            trained = tuple(sorted(set(cameras.values[cameras.known])))
+        return cls(query, gallery, CROSS_CAMERA if query is gallery else MARKET, trained, facts)
 
     def judge(self, post: PostProcessing) -> dict[str, Metrics]:
         """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from vreid.cli import data, demo, models, search
+from vreid.cli import data, demo, models, search, submission
 from vreid.errors import InputError
 from vreid.files import refused
 
@@ -40,6 +40,7 @@ app.command("extract")(models.extract_command)
 app.command("rank")(search.rank_command)
 app.command("evaluate")(search.evaluate_command)
 app.command("report")(search.report_command)
+app.add_typer(submission.app, name="submission")
 app.command()(demo.info)
 
 

@@ -13,9 +13,11 @@ from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
+    from vreid.data.findings import Tell
     from vreid.pipeline import Search
     from vreid.retrieval.metrics import Metrics
     from vreid.retrieval.postprocess import PostProcessing
+    from vreid.retrieval.protocols import Protocol
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
@@ -25,7 +27,10 @@ Source = Annotated[
 ]
 LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images: auto (a ground_truth.csv beside the "
                                          "data, if there is one), none, or a table.")]  # fmt: skip
-Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder that `vreid extract` has written.")]
+Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder that `vreid extract` has written, or "
+                                          "anybody's .npy, .npz, .safetensors or .pt file.")]  # fmt: skip
+RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
+                                                  "in the order of its rows.")]  # fmt: skip
 CameraMean = Annotated[bool, typer.Option("--camera-mean", help="Take each camera's mean feature off.")]
 Tracklets = Annotated[str, typer.Option(help="Search whole tracklets by their mean or weighted feature; none: images.")]
 Rerank = Annotated[str, typer.Option(metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, for example 20,6,0.3 for "
@@ -59,27 +64,41 @@ def resolve(name: str) -> str:
     return resolve_device(name)
 
 
-def open_sources(sources: list[Path], labels: str) -> Dataset:
-    """One data set, or several joined."""
-    from vreid.data.dataset import join, open_dataset
+def open_source(source: Path, labels: str, tell: Tell | None = None) -> Dataset:
+    """One data set; what is wrong with its labels is told, or refused."""
+    from vreid.data.dataset import open_dataset
+    from vreid.data.findings import refuse
 
     table = {"auto": "auto", "none": None}.get(labels, Path(labels))
-    return join(*(open_dataset(source, labels=table) for source in sources))  # type: ignore[arg-type]
+    return open_dataset(source, labels=table, tell=tell or refuse)  # type: ignore[arg-type]
 
 
-def load_search(features: Path, protocol: str) -> Search:
-    """Features that `vreid extract` has written, judged by the named protocol if one is named."""
+def open_sources(sources: list[Path], labels: str) -> Dataset:
+    """One data set, or several joined."""
+    from vreid.data.dataset import join
+
+    return join(*(open_source(source, labels) for source in sources))
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol of that name."""
+    from vreid.retrieval.protocols import PROTOCOLS
+
+    if name not in PROTOCOLS:
+        raise InputError(f"--protocol {name}: is unknown; use one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
+def load_search(features: Path, records: Path | None, protocol: str) -> Search:
+    """Features from a folder or a file, judged by the named protocol if one is named."""
     from dataclasses import replace
 
     from vreid.pipeline import Search
-    from vreid.retrieval.protocols import PROTOCOLS
 
-    search = Search.load(features)
+    search = Search.load(features, records)
     if not protocol:
         return search
-    if protocol not in PROTOCOLS:
-        raise InputError(f"--protocol {protocol}: is unknown; use one of {', '.join(PROTOCOLS)}.")
-    chosen = PROTOCOLS[protocol]
+    chosen = protocol_named(protocol)
     if chosen.exclude == search.protocol.exclude:  # the data set's junk lists say the same, image by image
         chosen = replace(chosen, junk=search.protocol.junk)
     return replace(search, protocol=chosen)
@@ -125,3 +144,28 @@ def print_rows(rows: Any) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what is wrong as a table, equal checks together, and the count."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+
+    if not findings:
+        print("Nothing is wrong.")
+        return
+    table = Table("check", "where", "what is wrong", "what to do")
+    for column, ratio in zip(table.columns, (2, 4, 5, 4), strict=True):
+        column.overflow, column.ratio = "fold", ratio
+    for check, group in groupby(findings, key=lambda finding: finding.check):
+        table.add_section()
+        listed = list(group)
+        for place, finding in enumerate(listed[:MOST_ROWS]):
+            row = (check if place == 0 else "", finding.where, finding.message, finding.mend)
+            table.add_row(*(Text(plain(cell)) for cell in row))
+        if len(listed) > MOST_ROWS:
+            table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists them all", "")
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    print(f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}.")

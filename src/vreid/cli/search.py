@@ -13,6 +13,7 @@ from vreid.cli.options import (
     Json,
     OtherCameras,
     ProtocolName,
+    RecordTable,
     Rerank,
     Tracklets,
     load_search,
@@ -32,13 +33,14 @@ def rank_command(
     rerank: Rerank = "",
     exclude_same_camera: OtherCameras = False,
     protocol: ProtocolName = "",
+    records: RecordTable = None,
     as_json: Json = False,
 ) -> None:
     """Write, for each query, where else its vehicle was seen: the nearest gallery pictures with camera and time."""
     from vreid.pipeline import write_ranking
 
     post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
-    search = load_search(features, protocol)
+    search = load_search(features, records, protocol)
     ranking = search.rank(post, top_k)
     write_ranking(ranking, out)
     facts = {"out": str(out), "ranking": repr(ranking), "protocol": search.protocol.description}
@@ -52,10 +54,11 @@ def evaluate_command(
     rerank: Rerank = "",
     exclude_same_camera: OtherCameras = False,
     protocol: ProtocolName = "",
+    records: RecordTable = None,
     as_json: Json = False,
 ) -> None:
     """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side."""
-    search = load_search(features, protocol)
+    search = load_search(features, records, protocol)
     rows = with_and_without(search, post_processing(camera_mean, tracklets, rerank, exclude_same_camera))
     if as_json:
         print_json([
@@ -77,11 +80,12 @@ def report_command(
     rerank: Rerank = "",
     exclude_same_camera: OtherCameras = False,
     protocol: ProtocolName = "",
+    records: RecordTable = None,
 ) -> None:
     """Write a self-contained page about features: numbers, curves, rank lists, worst errors."""
     from vreid.pipeline import features_report
     from vreid.report.page import write_report
 
     post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
-    write_report(features_report(load_search(features, protocol), post, run), out)
+    write_report(features_report(load_search(features, records, protocol), post, run), out)
     print(f"The page: {out}")

@@ -11,6 +11,7 @@ from vreid.retrieval.cameras import (
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.foreign import load_features
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.neighbours import nearest
 from vreid.retrieval.postprocess import PostProcessing, judge, ladder
@@ -33,6 +34,13 @@ from vreid.retrieval.protocols import (
 )
 from vreid.retrieval.ranking import Ranking, rank
 from vreid.retrieval.rerank import ReRanking, rerank
+from vreid.retrieval.submission import (
+    SUBMISSION,
+    check_submission,
+    read_submission,
+    score_submission,
+    write_submission,
+)
 from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
 
 __all__ = [
@@ -42,6 +50,7 @@ __all__ = [
     "CROSS_CAMERA",
     "MARKET",
     "PROTOCOLS",
+    "SUBMISSION",
     "VEHICLE_ID",
     "VERI",
     "VERI_TRACKS",
@@ -59,6 +68,7 @@ __all__ = [
     "Protocol",
     "Ranking",
     "ReRanking",
+    "check_submission",
     "evaluate",
     "evaluate_distances",
     "evaluate_features",
@@ -68,12 +78,16 @@ __all__ = [
     "interval",
     "judge",
     "ladder",
+    "load_features",
     "mean_features",
     "nearest",
     "rank",
+    "read_submission",
     "rerank",
+    "score_submission",
     "subtract_camera_mean",
     "tracklet_units",
     "weighted_features",
     "whiten_cameras",
+    "write_submission",
 ]
