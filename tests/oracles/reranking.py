@@ -1,20 +1,35 @@
-"""k-reciprocal re-ranking as published (Zhong et al., CVPR 2017, supplementary code), in plain loops and float64.
+"""k-reciprocal re-ranking and Jaccard distance as published, in plain loops and float64.
 
-Only the order of equal distances is settled here: the point itself first, then the smaller index.
+"zhong": the code beside Zhong et al., CVPR 2017. "openunreid": `compute_jaccard_distance` of OpenUnReID. Only the order
+of equal distances is settled here: the point itself first, then the smaller index.
 """
 
 import math
 
 
-def rerank(query_features, gallery_features, k1=20, k2=6, lambda_=0.3):
-    points = [*query_features, *gallery_features]
-    queries, count = len(query_features), len(points)
-    squared = [[sum((float(a) - float(b)) ** 2 for a, b in zip(x, y, strict=True)) for y in points] for x in points]
-    distance = [[d / (max(row) or 1.0) for d in row] for row in squared]
-    initial_rank = [sorted(range(count), key=lambda j, i=i: (j != i, distance[i][j], j)) for i in range(count)]
+def squared_distances(points):
+    return [[sum((float(a) - float(b)) ** 2 for a, b in zip(x, y, strict=True)) for y in points] for x in points]
+
+
+def ranking(squared):
+    return [sorted(range(len(row)), key=lambda j, i=i, row=row: (j != i, row[j], j)) for i, row in enumerate(squared)]
+
+
+def encode(points, k1, k2, neighbours="zhong"):
+    """N lists of N weights."""
+    count = len(points)
+    squared = squared_distances(points)
+    initial_rank = ranking(squared)
+    if neighbours == "openunreid":
+        initial_rank = [row[:k1] for row in initial_rank]  # the index is asked for k1, so [:k1 + 1] below cuts nothing
 
     def reciprocal(i, length):
         return [j for j in initial_rank[i][:length] if i in initial_rank[j][:length]]
+
+    def similarity(i, j):
+        if neighbours == "zhong":
+            return math.exp(-squared[i][j] / (max(squared[i]) or 1.0))
+        return math.exp(-(2 - 2 * sum(float(a) * float(b) for a, b in zip(points[i], points[j], strict=True))))
 
     half = round(k1 / 2) + 1  # Python rounds half to even, as np.around does
     weights = []
@@ -25,20 +40,54 @@ def rerank(query_features, gallery_features, k1=20, k2=6, lambda_=0.3):
             theirs = reciprocal(candidate, half)
             if 3 * len(set(theirs) & set(own)) > 2 * len(theirs):
                 expanded |= set(theirs)
-        raw = {j: math.exp(-distance[i][j]) for j in expanded}
+        raw = {j: similarity(i, j) for j in expanded}
         total = sum(raw.values())
         weights.append([raw.get(j, 0.0) / total for j in range(count)])
     if k2 > 1:
+        initial_rank = ranking(squared)
         averaged = []
         for i in range(count):
             rows = [weights[j] for j in initial_rank[i][:k2]]
             averaged.append([sum(column) / len(rows) for column in zip(*rows, strict=True)])
         weights = averaged
+    return weights
+
+
+def jaccard(points, k1, k2, neighbours="zhong"):
+    """N lists of N Jaccard distances."""
+    weights = encode(points, k1, k2, neighbours)
+
+    def distance(a, b):
+        shared = sum(min(x, y) for x, y in zip(a, b, strict=True))
+        return 1 - shared / (2 - shared)
+
+    return [[distance(a, b) for b in weights] for a in weights]
+
+
+def mixed(points, k1, k2, cosine_weight, neighbours="openunreid"):
+    """DMT's adaptation: (1 - w) Jaccard + w (1 - cos) / 2 divided by its row's maximum, clipped to [0, 1]."""
+    out = []
+    for x, line in zip(points, jaccard(points, k1, k2, neighbours), strict=True):
+        norm = math.hypot(*map(float, x))
+        cosine = [sum(float(a) * float(b) for a, b in zip(x, y, strict=True)) / norm / math.hypot(*map(float, y))
+                  for y in points]  # fmt: skip
+        far = [(1 - c) / 2 for c in cosine]
+        largest = max(far) or 1.0
+        out.append([min(max((1 - cosine_weight) * j + cosine_weight * f / largest, 0.0), 1.0)
+                    for j, f in zip(line, far, strict=True)])  # fmt: skip
+    return out
+
+
+def rerank(query_features, gallery_features, k1=20, k2=6, lambda_=0.3, neighbours="zhong"):
+    """Q lists of G re-ranked distances."""
+    points = [*query_features, *gallery_features]
+    queries = len(query_features)
+    shared = jaccard(points, k1, k2, neighbours)
+    squared = squared_distances(points)
     out = []
     for i in range(queries):
-        line = []
-        for g in range(queries, count):
-            shared = sum(min(a, b) for a, b in zip(weights[i], weights[g], strict=True))
-            line.append((1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * distance[i][g])
-        out.append(line)
+        scale = (max(squared[i]) or 1.0) if neighbours == "zhong" else 1.0
+        out.append(
+            [(1 - lambda_) * shared[i][g] + lambda_ * squared[i][g] / scale for g in range(queries, len(points))]
+        )
     return out

@@ -8,10 +8,12 @@ from vreid.retrieval.cameras import (
     subtract_camera_mean,
     whiten_cameras,
 )
+from vreid.retrieval.cluster import cluster
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import load_features
+from vreid.retrieval.jaccard import jaccard_graph
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.neighbours import nearest
 from vreid.retrieval.postprocess import PostProcessing, judge, ladder
@@ -33,7 +35,7 @@ from vreid.retrieval.protocols import (
     Protocol,
 )
 from vreid.retrieval.ranking import Ranking, rank
-from vreid.retrieval.rerank import ReRanking, rerank
+from vreid.retrieval.rerank import ReRanking, rerank, rerank_top
 from vreid.retrieval.submission import (
     SUBMISSION,
     check_submission,
@@ -69,6 +71,7 @@ __all__ = [
     "Ranking",
     "ReRanking",
     "check_submission",
+    "cluster",
     "evaluate",
     "evaluate_distances",
     "evaluate_features",
@@ -76,6 +79,7 @@ __all__ = [
     "evaluate_tracks",
     "exclude_same_camera",
     "interval",
+    "jaccard_graph",
     "judge",
     "ladder",
     "load_features",
@@ -84,6 +88,7 @@ __all__ = [
     "rank",
     "read_submission",
     "rerank",
+    "rerank_top",
     "score_submission",
     "subtract_camera_mean",
     "tracklet_units",

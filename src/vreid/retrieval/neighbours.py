@@ -1,14 +1,26 @@
-"""Exact nearest neighbours in row tiles: never more than a few tiles in memory, equal distances by index."""
+"""Exact nearest neighbours in tiles: never more than a few tiles in memory, equal distances by index.
+
+A rounded matrix product proposes candidates (`candidates.py` says why none is missed), float64 distances of the
+candidates decide. So lists are those of float64 arithmetic, rounded once to float32: neither tile sizes, nor the
+compiled core, nor bfloat16 units change them.
+
+Shapes: N points, Q queries, G gallery features, D feature dimensions, K = list length.
+"""
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
-from vreid.retrieval.distances import SquaredEuclidean
-from vreid.retrieval.features import as_features
+from vreid.retrieval.candidates import Candidates, window
+from vreid.retrieval.points import Points, exact_distances
 
+_TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
 _ROWS = 32  # rows selected from together: their copy stays in the cache
 
 
@@ -17,26 +29,153 @@ def nearest(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The k nearest gallery features of each query: squared Euclidean distances and indices, both (Q, k).
 
-    Exact; ascending; equal distances in gallery order; k is cut to the size of the gallery.
+    Exact (float64, rounded to float32); ascending; equal distances in gallery order; k is cut to the gallery's size.
 
     Raises:
-        InputError: k below 1, empty or unequal sides.
+        InputError: k below 1, empty or unequal sides, NaN.
 
     Example:
         >>> distances, indices = nearest([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k=2)
         >>> indices.tolist(), distances.tolist()
         ([[1, 0]], [[0.0, 2.0]])
     """
-    source = SquaredEuclidean(as_features(query_features, "query features"), as_features(gallery_features, "gallery"))
-    rows, columns = source.shape
-    if k < 1 or not rows or not columns:
-        raise InputError(f"nearest: k is {k}, for {rows} queries x {columns} gallery features; none may be zero.")
-    distances = np.empty((rows, min(k, columns)), dtype=np.float32)
-    indices = np.empty(distances.shape, dtype=np.int32)
-    for start, tile in source.tiles():
-        stop = start + len(tile)
-        distances[start:stop], indices[start:stop] = smallest(tile, k)
-    return distances, indices
+    both = Points.of("nearest", query_features=query_features, gallery_features=gallery_features)
+    if k < 1:
+        raise InputError(f"nearest: k is {k}; it must be at least 1.")
+    queries, gallery = both.split()
+    lists = search(queries, gallery, min(k, len(gallery)))
+    squared = lists.squared if both.unit == 1 else (lists.squared * np.float64(both.unit) ** 2).astype(np.float32)
+    return squared, lists.index
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """The nearest of every point.
+
+    Attributes:
+        index: (N, K) int32, ascending by distance, ties by index.
+        squared: (N, K) float32, their squared distances (of the features that `Points` holds).
+        farthest: (N,) float32, squared distance to the farthest point; None where nobody asked.
+    """
+
+    index: NDArray[np.int32]
+    squared: NDArray[np.float32]
+    farthest: NDArray[np.float32] | None = None
+
+
+def neighbour_lists(points: Points, length: int, *, farthest: bool = False) -> Lists:
+    """The `length` nearest of every point among all points, itself first whatever equals it, and its farthest."""
+    found = search(points, points, length - 1, farthest=farthest)
+    own = np.arange(len(points), dtype=np.int32)[:, None]
+    index = np.hstack([own, found.index])
+    return Lists(index, np.hstack([np.zeros(own.shape, dtype=np.float32), found.squared]), found.farthest)
+
+
+def search(points: Points, others: Points, count: int, *, farthest: bool = False) -> Lists:
+    """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
+    alone = points is others
+    index = np.empty((len(points), count), dtype=np.int32)
+    squared = np.empty(index.shape, dtype=np.float32)
+    far = np.zeros(len(points), dtype=np.float32)
+    error = window(points, others)
+    near_candidates = Candidates(count, error) if count else None
+    far_candidates = Candidates(1, error) if farthest and len(points) > 1 else None
+    for row, column, tile in _tiles(points, others):
+        if near_candidates:
+            near_candidates.offer(row, column, tile)
+            if alone and row != column:
+                near_candidates.offer(column, row, tile.T)
+        if far_candidates:
+            np.negative(tile, out=tile)
+            if row == column:
+                np.fill_diagonal(tile, 0)
+            far_candidates.offer(row, column, tile)
+            if row != column:
+                far_candidates.offer(column, row, tile.T)
+    failed = np.zeros(len(points), dtype=bool)
+    for candidates, is_far in ((near_candidates, False), (far_candidates, True)):
+        if candidates:
+            for row, columns in candidates:
+                exact = exact_distances(points, np.array([row]), others, columns)
+                if is_far:
+                    far[row] = exact.max()
+                else:
+                    index[row], squared[row] = _first(exact, columns, count)
+            failed |= candidates.failed
+    for row, near_columns, near_exact, far_exact in _whole_rows(points, others, np.flatnonzero(failed), count):
+        index[row], squared[row] = _first(near_exact, near_columns, count)
+        far[row] = far_exact
+    return Lists(index, squared, far if farthest else None)
+
+
+def _first(
+    exact: NDArray[np.float32], columns: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    order = np.lexsort((columns, exact))[:count]
+    return columns[order], exact[order]
+
+
+def _tiles(points: Points, others: Points) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """(first row, first column, squared distances); of all pairs of the same points only the upper triangle."""
+    alone = points is others
+    squares = points.squares.astype(np.float32)
+    other_squares = others.squares.astype(np.float32)
+    buffer = np.empty(_TILE * _TILE, dtype=np.float32)
+    for row, ours in points.blocks(_TILE):
+        doubled = ours * np.float32(-2)
+        for column, theirs in others.blocks(_TILE):
+            if alone and column < row:
+                continue
+            tile = buffer[: len(ours) * len(theirs)].reshape(len(ours), len(theirs))
+            np.matmul(doubled, theirs.T, out=tile)
+            tile += other_squares[column : column + len(theirs)]
+            tile += squares[row : row + len(ours), None]
+            if alone and column == row:
+                np.fill_diagonal(tile, np.inf)
+            yield row, column, tile
+
+
+def _whole_rows(
+    points: Points, others: Points, rows: NDArray[np.intp], count: int
+) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32], np.float32]]:
+    """(row, columns, their exact distances, largest distance) of rows with too much too close to call.
+
+    The product is made again in float64, whose error leaves hardly more than true ties; equal features (a broken
+    model gives thousands) are compared once.
+    """
+    if not len(rows):
+        return
+    equal = _first_equal(others)
+    error = window(points, others, np.float64)
+    for start in range(0, len(rows), _ROWS):
+        batch = rows[start : start + _ROWS]
+        ours = points.take(batch).astype(np.float64)
+        distances = np.empty((len(batch), len(others)))
+        for column, theirs in others.blocks(_TILE):
+            np.matmul(ours, theirs.astype(np.float64).T, out=distances[:, column : column + len(theirs)])
+        distances *= -2
+        distances += others.squares
+        distances += points.squares[batch, None]
+        for row, line in zip(batch, distances, strict=True):
+            far = np.flatnonzero(line >= line.max() - error[row])
+            if points is others:
+                line[row] = np.inf
+            near = far[:0]
+            if count:
+                near = np.flatnonzero(line <= np.partition(line, count - 1)[count - 1] + error[row])
+            both, place = np.unique(equal[np.concatenate([near, far])], return_inverse=True)
+            exact = exact_distances(points, np.array([row]), others, both)[place]
+            yield int(row), near.astype(np.int32), exact[: len(near)], exact[len(near) :].max()
+
+
+def _first_equal(points: Points) -> NDArray[np.intp]:
+    """(N,) for every point the first point with the same bits."""
+    first: dict[bytes, int] = {}
+    out = np.empty(len(points), dtype=np.intp)
+    for start, block in points.blocks(_TILE):
+        for i, feature in enumerate(block, start=start):
+            out[i] = first.setdefault(hashlib.blake2b(feature, digest_size=16).digest(), i)
+    return out
 
 
 def smallest(tile: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -1,0 +1,108 @@
+"""Which columns may be among the nearest of a row: found with rounded distances and a bound on their error.
+
+Rounded distances d~ come from a matrix product: |d~ - d| <= E for every pair of a row. With t the k-th smallest d~ seen
+so far, k columns have d <= t + E, so a column with d~ > t + 2E is none of the k nearest. Everything else is kept, and
+its exact distance decides. Whatever made d~ (float32, bfloat16, which tile, which order) the answer is the same.
+
+Shapes: N points, D feature dimensions, R x C a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.retrieval.points import Points
+
+_MAX = np.finfo(np.float32).max
+_UNIT_ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+
+
+def window(points: Points, others: Points, dtype: type[np.floating] = np.float32) -> NDArray[np.float64]:
+    """(N,) 2E of each of `points` against any of `others`, for distances from a product in `dtype`.
+
+    A product of D terms in any order, fused or not, is off by at most D u / (1 - D u) |x||y| (Higham, Accuracy and
+    Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy and the squares' own rounding add a few u of |x|^2 + |y|^2.
+    """
+    unit = _UNIT_ROUNDOFF[np.dtype(dtype)]
+    terms = (points.dimensions + 4) * unit
+    norms, largest = np.sqrt(points.squares), np.sqrt(others.squares.max())
+    error: NDArray[np.float64] = 2 * terms / (1 - terms) * norms * largest + 16 * unit * (points.squares + largest**2)
+    return 2 * error
+
+
+class Candidates:
+    """For each of N rows, every column that may be among its `count` smallest, given tile after tile.
+
+    Tiles come in any order but always on the same blocks of rows. A row with more than `capacity` columns too close to
+    call is given up (`failed`): its answer needs other means.
+    """
+
+    def __init__(self, count: int, window: NDArray[np.float64], capacity: int | None = None) -> None:
+        self.count = count
+        self.capacity = capacity or max(64, 8 * count)
+        self.failed = np.zeros(len(window), dtype=bool)
+        self._window = np.nextafter(window.astype(np.float32), np.float32(np.inf))
+        self._limit = np.full(len(window), _MAX, dtype=np.float32)
+        self._held: dict[int, list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]]] = {}
+        self._rows: dict[int, int] = {}
+
+    def offer(self, first_row: int, first_column: int, tile: NDArray[np.float32]) -> None:
+        """Take what may matter from (R, C) distances of the rows from `first_row` to the columns from `first_column`.
+
+        The tile may be a transposed view; +inf marks what is no candidate.
+        """
+        rows, columns = tile.shape
+        limit = self._limit[first_row : first_row + rows]
+        if columns > self.count and limit.max() == _MAX:
+            smallest = np.partition(tile, self.count - 1, axis=1)[:, self.count - 1]
+            bound = smallest + self._window[first_row : first_row + rows]
+            np.minimum(limit, np.nextafter(bound, np.float32(np.inf)), out=limit)
+        if tile.flags.c_contiguous:
+            row, column = np.divmod(np.flatnonzero(tile <= limit[:, None]), columns)
+        else:
+            column, row = np.divmod(np.flatnonzero(limit >= tile.T), rows)
+        if not len(row):
+            return
+        held = self._held.setdefault(first_row, [])
+        held.append((row.astype(np.int32), tile[row, column], (column + first_column).astype(np.int32)))
+        self._rows[first_row] = rows
+        if sum(len(part[0]) for part in held) > 4 * max(self.count, 8) * rows:
+            self._prune(first_row)
+
+    def _prune(self, first_row: int) -> None:
+        """Lower the limits of a block of rows, and forget what they exclude."""
+        held = self._held[first_row]
+        row, value, column = (np.concatenate([part[i] for part in held]) for i in range(3))
+        order = np.argsort((row.astype(np.int64) << 32) + _sortable(value))
+        row, value, column = row[order], value[order], column[order]
+        block = slice(first_row, first_row + self._rows[first_row])
+        limit = self._limit[block]
+        start = np.searchsorted(row, np.arange(len(limit) + 1))
+        full = np.flatnonzero(np.diff(start) >= self.count)
+        bound = value[start[full] + self.count - 1] + self._window[block][full]
+        limit[full] = np.minimum(limit[full], np.nextafter(bound, np.float32(np.inf)))
+        keep = value <= limit[row]
+        crowded = np.bincount(row[keep], minlength=len(limit)) > self.capacity
+        limit[crowded] = -np.inf
+        self.failed[block] |= crowded
+        keep &= ~crowded[row]
+        self._held[first_row] = [(row[keep], value[keep], column[keep])]
+
+    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """(row, its candidate columns) for every row that has not failed."""
+        for first_row, rows in sorted(self._rows.items()):
+            self._prune(first_row)
+            row, _, column = self._held.pop(first_row)[0]
+            start = np.searchsorted(row, np.arange(rows + 1))
+            for i in range(rows):
+                if not self.failed[first_row + i]:
+                    yield first_row + i, column[start[i] : start[i + 1]]
+
+
+def _sortable(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Whole numbers in the order of the floating-point `values`."""
+    bits = values.view(np.int32)
+    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
