@@ -16,7 +16,8 @@ from typing import Any
 
 from vreid.console import Bars
 from vreid.data.dataset import Dataset, join, open_dataset
-from vreid.data.doctor import Finding, examine
+from vreid.data.doctor import examine
+from vreid.data.findings import Finding
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import read_json, write_json

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vreid.cli.options import Json, LabelTable, Seed, Source, open_sources, print_json
+from vreid.cli.options import Json, LabelTable, Seed, Source, open_source, print_json
+
+if TYPE_CHECKING:
+    from vreid.data.findings import Finding
+
+MOST_ROWS = 20
+"""Findings of one check that the table lists; the rest are counted."""
 
 
 def simulate_command(
@@ -50,19 +58,55 @@ def sheet(
     print(out)
 
 
-def check(source: Source, labels: LabelTable = "auto", as_json: Json = False) -> None:
-    """Tell what is wrong with a data set, with the file and the mend. Exit code 1 if anything is."""
+def check(
+    source: Source,
+    labels: LabelTable = "auto",
+    page: Annotated[Path | None, typer.Option(help="Also write a picture page, one .html file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what is wrong with a data set, with the file, the row and the mend. Exit code 1 if anything is."""
+    from dataclasses import asdict
+
     from vreid.console import Bars
     from vreid.data.doctor import examine
+    from vreid.report.findings import write_findings
 
-    dataset = open_sources([source], labels)
+    findings: list[Finding] = []
+    dataset = open_source(source, labels, findings.append)
     with Bars(quiet=as_json) as bars:
-        findings = examine(dataset, progress=bars.counter("read images"))
+        findings += examine(dataset, progress=bars.counter("read pictures"))
+    if page is not None:
+        write_findings(dataset, findings, page)
     if as_json:
-        print_json({"dataset": repr(dataset), "notes": dataset.notes, "findings": [f.as_dict() for f in findings]})
+        print_json({"dataset": repr(dataset), "notes": dataset.notes, "findings": [asdict(f) for f in findings]})
     else:
         print(dataset, *(f"note: {note}" for note in dataset.notes), sep="\n")
-        for finding in findings:
-            print(f"{finding.split}: {finding.check}: {finding.message} {finding.mend}")
-        print(f"{len(findings)} findings." if findings else "Nothing is wrong.")
+        _print_findings(findings)
     raise typer.Exit(1 if findings else 0)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """Print what is wrong as a table, those of one check together, and their number."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not findings:
+        print("Nothing is wrong.")
+        return
+    table = Table("check", "where", "what is wrong", "what to do", expand=True)
+    for column, ratio in zip(table.columns, (2, 4, 6, 5), strict=True):
+        column.overflow, column.ratio = "fold", ratio
+    for check_name, group in groupby(findings, key=lambda finding: finding.check):
+        table.add_section()
+        listed = list(group)
+        for place, finding in enumerate(listed[:MOST_ROWS]):
+            row = (check_name if place == 0 else "", finding.where, finding.message, finding.mend)
+            table.add_row(*(Text(cell) for cell in row))  # not markup: names may hold brackets
+        if len(listed) > MOST_ROWS:
+            table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")
+    # Where output goes to a file or a pipe there is no width to fit into.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    print(f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}.")

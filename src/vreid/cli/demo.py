@@ -32,7 +32,7 @@ def demo(
         return
     print_rows([(row.name, row.metrics) for row in (*result.baselines, *result.rows)])
     for finding in result.findings:
-        print(f"found: {finding.message} {finding.mend}")
+        print(f"found: {finding}")
     print(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
 
 

@@ -144,28 +144,3 @@ def print_rows(rows: Any) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_findings(findings: Sequence[Finding]) -> None:
-    """Print what is wrong as a table, equal checks together, and the count."""
-    from itertools import groupby
-
-    from rich.console import Console
-    from rich.table import Table
-
-    if not findings:
-        print("Nothing is wrong.")
-        return
-    table = Table("check", "where", "what is wrong", "what to do")
-    for column, ratio in zip(table.columns, (2, 4, 5, 4), strict=True):
-        column.overflow, column.ratio = "fold", ratio
-    for check, group in groupby(findings, key=lambda finding: finding.check):
-        table.add_section()
-        listed = list(group)
-        for place, finding in enumerate(listed[:MOST_ROWS]):
-            row = (check if place == 0 else "", finding.where, finding.message, finding.mend)
-            table.add_row(*(Text(plain(cell)) for cell in row))
-        if len(listed) > MOST_ROWS:
-            table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists them all", "")
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
-    print(f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}.")

@@ -27,6 +27,7 @@ class Finding:
         split: "train", "query", "gallery", or "" where it concerns none alone.
         paths: pictures it concerns, the most telling first.
         boxes: for each of `paths` the part that it is about, x1, y1, x2, y2, or () for the whole; or nothing at all.
+        paired: `paths` are pairs to be looked at side by side, the first with the second, ...
 
     Example:
         >>> str(Finding("label", "cars.csv, line 3", "camera is empty", "give the name of the camera"))
@@ -40,6 +41,7 @@ class Finding:
     split: str = ""
     paths: tuple[str, ...] = ()
     boxes: tuple[tuple[float, ...], ...] = ()
+    paired: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}; {self.mend}."
@@ -63,15 +65,21 @@ class Origin:
     """Where the images of one split are listed: row `rows[i]` (1-based) of `file` lists image i.
 
     Attributes:
-        file: the label file or list.
+        file: the label file or list, or (N,) that of each image.
         rows: (N,) numbers, counted in `unit`s; 0: the image is not listed there.
         unit: "Item" of an XML file, "line" of a text.
     """
 
-    file: str
+    file: str | NDArray[np.object_]
     rows: NDArray[np.int64]
     unit: str = "line"
 
     def where(self, image: int) -> str:
         """File and row of image number `image` (from 0)."""
-        return f"{self.file}, {self.unit} {self.rows[image]}"
+        file = self.file if isinstance(self.file, str) else self.file[image]
+        return f"{file}, {self.unit} {self.rows[image]}"
+
+    def repeated(self, times: int) -> Origin:
+        """The same for the images listed `times` over, one whole list after the other."""
+        file = self.file if isinstance(self.file, str) else np.tile(self.file, times)
+        return Origin(file, np.tile(self.rows, times), self.unit)

@@ -15,8 +15,8 @@ from vreid.report.contents import LadderRow, Report
 from vreid.report.figures import cmc, ladder, losses
 from vreid.report.lists import JudgedRanking
 from vreid.report.maps import LARGE, camera_maps
+from vreid.report.template import fill
 from vreid.report.trips import best_trip
-from vreid.report.wording import clock, duration, percent, plural
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.protocols import PROTOCOLS, Protocol
 
@@ -39,26 +39,19 @@ def write_report(report: Report, path: Path | str) -> None:
 
 def render(report: Report) -> str:
     """The page as text (see `write_report`)."""
-    from importlib.resources import files
-
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    folder = files("vreid.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, duration=duration, clock=clock)
     bounds = functools.cache(lambda metrics: interval(metrics, "mAP"))
-    environment.globals.update(bounds=bounds, plural=plural)
-    page = environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+    return fill(
+        "page.html",
         report=report,
-        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        bounds=bounds,
         large_map=sum(site.has_camera for site in report.sites) > LARGE,
         milestones=milestones(report.rows),
         protocols=list(dict.fromkeys(m.protocol.description for row in report.rows for m in row.metrics.values())),
         figures={name: Markup(svg) for name, svg in _charts(report, bounds).items()},
         **_ranked(report),
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
 
 
 def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:

@@ -1,0 +1,95 @@
+"""What the checks look at: the images of all splits one after the other; and how a finding about some is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.dataset import Dataset
+from vreid.data.doctor.pictures import Pictures, Progress, look
+from vreid.data.findings import Finding
+from vreid.data.records import Records
+
+EXAMPLES = 5
+"""How many further rows a finding names; the rest are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A data set under examination.
+
+    Attributes:
+        dataset: as it was opened.
+        records: the N images of all splits, one after the other. Where query and gallery are the very same images
+            (each a query against the others), they are here once, as the gallery.
+        split: (N,) "train", "query" or "gallery".
+        row: (N,) number of the image in its split, from 0.
+        pictures: what reading them gave.
+        now: UTC seconds.
+    """
+
+    dataset: Dataset
+    records: Records
+    split: NDArray[np.object_]
+    row: NDArray[np.intp]
+    pictures: Pictures
+    now: float
+    train: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", self.split == "train")
+
+    @classmethod
+    def of(cls, dataset: Dataset, *, workers: int, progress: Progress, now: float) -> Case:
+        """Put the splits together and read all pictures."""
+        splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
+        if dataset.query == dataset.gallery:
+            del splits["query"]
+        records = Records.concat(list(splits.values()))
+        names = np.repeat(np.array(list(splits), dtype=object), [len(part) for part in splits.values()])
+        rows = np.concatenate([np.arange(len(part)) for part in splits.values()])
+        return cls(dataset, records, names, rows, look(records, workers, progress), now)
+
+    def where(self, image: int) -> str:
+        """File and row that list an image."""
+        return self.dataset.where(str(self.split[image]), int(self.row[image]))
+
+    def named(self, image: int) -> str:
+        """An image inside a message: its picture, where that is not already said by `where`."""
+        path = str(self.records.path[image])
+        return "" if self.where(image) == path else f" ({path})"
+
+    def finding(
+        self, check: str, images: Sequence[int], message: str, mend: str, *, beside: Sequence[int] = ()
+    ) -> Finding:
+        """One finding about `images`: `message` describes the first, the others are counted and some of them named.
+
+        Args:
+            check: name of the check.
+            images: numbers in `records`, at least one.
+            message: what is wrong with the first, a clause.
+            mend: what to do, a clause.
+            beside: for each of `images` the one it is to be looked at with, or nothing.
+        """
+        first, *others = (int(image) for image in images)
+        if others:
+            file = self.where(first).rpartition(", ")[0]
+            some = [self.where(image).removeprefix(f"{file}, ") for image in others[:EXAMPLES]]
+            dots = ", ..." if len(others) > EXAMPLES else ""
+            message += f" (and {len(others):,} more: {', '.join(some)}{dots})"
+        splits = {str(self.split[image]) for image in (first, *others)}
+        shown = [image for pair in zip(images, beside, strict=True) for image in pair] if beside else [first, *others]
+        boxes = self.records.box[shown]
+        return Finding(
+            check,
+            self.where(first),
+            message,
+            mend,
+            splits.pop() if len(splits) == 1 else "",
+            tuple(str(path) for path in self.records.path[shown]),
+            tuple(() if np.isnan(box).any() else tuple(box.tolist()) for box in boxes),
+            paired=bool(beside),
+        )

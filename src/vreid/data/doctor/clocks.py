@@ -1,0 +1,136 @@
+"""What is wrong with times: in another unit, before there were such cameras, in the future, of a clock that is off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.doctor.case import Case
+from vreid.data.findings import Finding
+
+DATED = 1e8
+"""Times from here on (1973) are dates; earlier ones are seconds since a start that nobody dated."""
+OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
+UNITS = ((1e11, 10**3, "milliseconds"), (1e14, 10**6, "microseconds"), (1e17, 10**9, "nanoseconds"))
+"""From these numbers on, all beyond the year 5000, a time is not in seconds; how many to the second."""
+DAY = 86400.0
+
+MINUTE = 60.0
+ENOUGH = 5
+"""Images of one camera that do not have the same time by chance."""
+OFF_IN_SCENE, OFF = 3000.0, 7200.0
+"""Seconds by which a clock must differ from those of its scene, or where no scenes are known from all others."""
+AGREEING = 3
+"""Vehicles that must tell of it."""
+SPREAD, RELATIVE_SPREAD = 600.0, 0.05
+"""They must agree within so many seconds and so large a part of the difference: journeys vary, clocks do not."""
+
+
+def in_seconds(case: Case) -> NDArray[np.bool_]:
+    """(N,) images whose time is known and may be seconds."""
+    with np.errstate(invalid="ignore"):
+        return (case.records.time >= 0) & (case.records.time < UNITS[0][0])
+
+
+def in_words(seconds: float) -> str:
+    """A span of time: 5400 -> "1 h 30 min"."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.3g} s"
+    hours, minutes = divmod(round(seconds / MINUTE), 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _date(seconds: float) -> str:
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(seconds)):%Y-%m-%d %H:%M:%S}"
+
+
+def impossible(case: Case) -> Iterator[Finding]:
+    """Times that pictures cannot have: milliseconds taken for seconds, before 1990, in the future."""
+    time, sane = case.records.time, in_seconds(case)
+    dated = bool(sane.any()) and float(np.median(time[sane])) >= DATED
+    with np.errstate(invalid="ignore"):
+        for low, divisor, unit in UNITS:
+            images = np.flatnonzero((time >= low) & (time < 1000 * low))
+            if len(images):
+                first = float(time[images[0]])
+                yield case.finding("time in another unit", images.tolist(), f"time {first:.0f} lies beyond the year "
+                                   f"5000 in seconds; in {unit} it is {_date(first / divisor)}",
+                                   f"divide the times by {divisor:,}")  # fmt: skip
+        # A camera that lost its clock starts at 1970, or at 0 beside others that know the date.
+        old = (time < 0) | (sane & (time < OLDEST) & (dated | (time >= DATED)))
+        for check, wrong, say in (("time before 1990", old, "before there were such cameras"),
+                                  ("time in the future", sane & (time > case.now + DAY), "in the future")):  # fmt: skip
+            images = np.flatnonzero(wrong)
+            if len(images):
+                first = float(time[images[0]])
+                yield case.finding(check, images.tolist(), f"time {first:.15g} is {_date(max(first, -1e10))}, {say}",
+                                   "set the clock right or leave the time empty")  # fmt: skip
+
+
+def equal_times(case: Case) -> Iterator[Finding]:
+    """A camera that gives all its pictures one time, though they are of several passes."""
+    records, known = case.records, in_seconds(case)
+    images = []
+    for camera in np.unique(records.camera.codes[known]):
+        own = np.flatnonzero(known & (records.camera.codes == camera))
+        several = max(
+            records.identity[own].distinct, records.tracklet[own].distinct, len(np.unique(records.frame[own]))
+        )
+        if len(own) >= ENOUGH and several > 1 and len(np.unique(records.time[own])) == 1:
+            images.append(int(own[0]))
+    if images:
+        first = sorted(images)[0]
+        yield case.finding("equal times", sorted(images), f"all images of camera {records.camera.values[first]!r} have "
+                           f"the time {records.time[first]:.15g}", "give each image the time it was taken, or none"
+                           )  # fmt: skip
+
+
+def clock_off(case: Case) -> Iterator[Finding]:
+    """Cameras that see their vehicles hours away from when every other camera of the scene sees them."""
+    records = case.records
+    usable = in_seconds(case) & records.identity.known & records.camera.known
+    for scene in np.unique(records.scene.codes[usable]):
+        limit = OFF_IN_SCENE if scene >= 0 else OFF
+        left = usable & (records.scene.codes == scene)
+        while (found := _camera_off(case, left, limit)) is not None:
+            camera, vehicles, gap = found
+            image = int(np.argmax(left & (records.camera.codes == camera)))
+            yield case.finding("clock off", [image], f"camera {records.camera.values[image]!r} sees {vehicles} "
+                               f"vehicles about {in_words(abs(gap))} {'after' if gap > 0 else 'before'} all other "
+                               f"cameras{' of its scene' if scene >= 0 else ''} do",
+                               "set its clock right: mind the time zone and summer time")  # fmt: skip
+            left &= records.camera.codes != camera
+
+
+def _camera_off(case: Case, left: NDArray[np.bool_], limit: float) -> tuple[int, int, float] | None:
+    """The camera whose clock is off by more than `limit`, the number of vehicles that tell, and by how much.
+
+    Each vehicle tells the signed time from its nearest sighting by another camera; a camera is off if these agree. Of
+    two that contradict each other alone, the one with fewer images is taken.
+    """
+    gaps: dict[int, list[float]] = defaultdict(list)
+    codes = case.records.identity.codes
+    order = np.flatnonzero(left)
+    order = order[np.argsort(codes[order], kind="stable")]
+    for own in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        # Sightings within a minute are one, which keeps the table of all against all small.
+        minutes = np.round(case.records.time[own] / MINUTE)
+        camera, minute = np.unique(np.stack([case.records.camera.codes[own], minutes]), axis=1)
+        between = minute[:, None] - minute[None, :]
+        between[camera[:, None] == camera[None, :]] = np.inf
+        nearest = between[np.arange(len(camera)), np.abs(between).argmin(axis=1)] if len(camera) else between
+        for one in np.unique(camera[np.isfinite(nearest)]):
+            gaps[int(one)].append(float(np.median(nearest[(camera == one) & np.isfinite(nearest)])) * MINUTE)
+    off = []
+    for one, seconds in gaps.items():
+        middle = float(np.median(seconds))
+        spread = float(np.median(np.abs(np.array(seconds) - middle)))
+        agree = spread <= min(SPREAD, RELATIVE_SPREAD * abs(middle))
+        if len(seconds) >= AGREEING and abs(middle) > limit and agree:
+            images = int((left & (case.records.camera.codes == one)).sum())
+            off.append((images, one, len(seconds), middle))
+    return min(off)[1:] if off else None

@@ -1,0 +1,201 @@
+"""The same picture more than once: byte for byte, or saved again, rescaled or brightened.
+
+Consecutive pictures of one pass are alike by right, so likeness alone is no finding: near-copies count where no two
+pictures may be alike, which is in train and test, of two vehicles, and from two cameras.
+
+They are found in two steps. Images are thumbnails of 16 x 16 x 3 levels, centred and scaled to length 1, and alike if
+the correlation of two is at least `ALIKE`. Averages over 4 x 4 blocks are a projection, which makes no distance longer;
+so the neighbours of an image among these 16 numbers, looked up in a k-d tree, hold every image it is alike with (of
+more than `NEIGHBOURS` the nearest). The nearest one that contradicts it is then decoded again and compared closely.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vreid.data.doctor.case import Case
+from vreid.data.doctor.pictures import SIDE
+from vreid.data.findings import Finding
+from vreid.data.images import read_image
+from vreid.errors import InputError
+from vreid.retrieval.protocols import Exclusion
+
+ALIKE = 0.97
+"""Correlation of two thumbnails from which on two images are compared closely."""
+SAME = 0.98
+"""Correlation of two images, at up to `CLOSE` pixels a side, from which on they are one picture. Look-alikes before one
+background in the dark reach 0.97, a copy saved again at JPEG quality 75 stays above 0.98."""
+CLOSE = 64
+NEIGHBOURS = 32
+BLOCK = 4
+CHUNK = 4096
+
+TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = "picture in train and test", "picture of two identities", \
+    "picture of two cameras"  # fmt: skip
+QUERY_IN_GALLERY, TWICE = "query in gallery", "same picture twice"
+MENDS = {
+    TRAIN_AND_TEST: "take it out of train; what was trained on measures nothing",
+    TWO_IDENTITIES: "find out which vehicle it is and take the other image out",
+    TWO_CAMERAS: "find out which camera took it and take the other image out",
+    QUERY_IN_GALLERY: "take it out of the gallery; the protocol does not, and it would be found first every time",
+    TWICE: "keep one of them",
+}
+
+
+def same_pictures(case: Case) -> Iterator[Finding]:
+    """Copies, told by what is worst about them."""
+    found: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
+    removal = _Removal(case)
+    pairs = copies(case)
+    for image, earlier in pairs:
+        if check := _contradiction(case, image, earlier) or _plain_copy(case, image, earlier, removal):
+            found[check].append((image, earlier, True))
+    for image, earlier in near_copies(case, {image for image, _ in pairs}):
+        if check := _contradiction(case, image, earlier):
+            found[check].append((image, earlier, False))
+    for check, mend in MENDS.items():
+        rows = sorted(found[check])
+        if rows:
+            image, earlier, exact = rows[0]
+            likeness = "is byte for byte" if exact else "shows the same as"
+            yield case.finding(check, [row[0] for row in rows], f"the picture {likeness} that of {case.where(earlier)}",
+                               mend, beside=[row[1] for row in rows])  # fmt: skip
+
+
+def _contradiction(case: Case, one: int, other: int) -> str:
+    """Which check two images that show the same fail, if they may not."""
+    records = case.records
+    if case.train[one] != case.train[other]:
+        return TRAIN_AND_TEST
+    for labels, check in ((records.identity, TWO_IDENTITIES), (records.camera, TWO_CAMERAS)):
+        if min(labels.codes[one], labels.codes[other]) >= 0 and labels.codes[one] != labels.codes[other]:
+            return check
+    return ""
+
+
+def _plain_copy(case: Case, image: int, earlier: int, removal: _Removal) -> str:
+    """Which check two equal images without a contradiction fail, if they do."""
+    if case.split[image] != case.split[earlier]:
+        return "" if removal.removes(earlier, image) else QUERY_IN_GALLERY
+    # A crop that found nothing to cut off is its original.
+    return "" if case.records.image_key[image] == case.records.image_key[earlier] else TWICE
+
+
+class _Removal:
+    """Whether the protocol takes a gallery image away for a query; prepared when it is first asked."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    @cached_property
+    def _exclusion(self) -> Exclusion:
+        dataset = self._case.dataset
+        return Exclusion(dataset.query, dataset.gallery, dataset.protocol)
+
+    def removes(self, query: int, image: int) -> bool:
+        return bool(np.isin(self._case.row[image], self._exclusion.removed(int(self._case.row[query]))))
+
+
+def copies(case: Case) -> list[tuple[int, int]]:
+    """Images whose file and box equal those of an earlier one, each with the first of them."""
+    seen: dict[tuple[bytes, bytes], int] = {}
+    out = []
+    for image in np.flatnonzero(case.pictures.seen & ~case.pictures.flat).tolist():
+        key = case.pictures.digest[image], case.records.box[image].tobytes()
+        earlier = seen.setdefault(key, image)
+        if earlier != image:
+            out.append((image, earlier))
+    return out
+
+
+def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
+    """Images that are nearly an earlier one which they contradict; at most one pair for each image."""
+    from scipy.spatial import cKDTree
+
+    usable = case.pictures.seen & ~case.pictures.flat
+    usable[list(without)] = False
+    images = np.flatnonzero(usable)
+    if len(images) < 2:
+        return
+    blocks = np.concatenate([_blocks(_unit(case, part)) for part in _parts(images)])
+    tree = cKDTree(blocks)
+    radius = np.sqrt(2 * (1 - ALIKE))
+    confirmed: set[tuple[int, int]] = set()
+    for start in range(0, len(images), CHUNK):
+        own = np.arange(start, min(start + CHUNK, len(images)))
+        _, near = tree.query(blocks[own], k=min(NEIGHBOURS, len(images)), distance_upper_bound=radius)
+        left, right = np.repeat(own, near.shape[1]), near.ravel()
+        there = (right < len(images)) & (right != left)
+        left, right = images[left[there]], images[right[there]]
+        at_odds = _at_odds(case, left, right)
+        for pair in _nearest(case, left[at_odds], right[at_odds]):
+            if pair not in confirmed and _same(case, *pair):
+                confirmed.add(pair)
+    yield from sorted(confirmed)
+
+
+def _at_odds(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """`_contradiction` for many pairs."""
+    out: NDArray[np.bool_] = case.train[left] != case.train[right]
+    for labels in (case.records.identity, case.records.camera):
+        known = (labels.codes[left] >= 0) & (labels.codes[right] >= 0)
+        out |= known & (labels.codes[left] != labels.codes[right])
+    return out
+
+
+def _nearest(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """For each of `left` (ascending) the image of `right` it is most alike with, if it is; later one first."""
+    best: dict[int, tuple[float, int]] = {}
+    for part in _parts(np.arange(len(left))):
+        likeness = np.einsum("nd,nd->n", _unit(case, left[part]), _unit(case, right[part]))
+        for value, one, other in zip(likeness.tolist(), left[part].tolist(), right[part].tolist(), strict=True):
+            if value >= ALIKE and (value, -other) > best.get(one, (0.0, 0)):
+                best[one] = value, -other
+    return [(max(one, -other), min(one, -other)) for one, (_, other) in best.items()]
+
+
+def _parts(images: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return np.split(images, range(CHUNK, len(images), CHUNK))
+
+
+def _unit(case: Case, images: NDArray[np.intp]) -> NDArray[np.float32]:
+    return _standard(case.pictures.thumbnail[images].reshape(len(images), SIDE * SIDE * 3))
+
+
+def _standard(levels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Rows of mean 0 and length 1, so that light and contrast do not matter."""
+    values = levels.astype(np.float32)
+    values -= values.mean(axis=-1, keepdims=True)
+    values /= np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)
+    return values
+
+
+def _blocks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The orthogonal projection of thumbnails on what is constant in each of 4 x 4 blocks."""
+    grid = rows.reshape(len(rows), SIDE // BLOCK, BLOCK, SIDE // BLOCK, BLOCK, 3)
+    out: NDArray[np.float32] = grid.sum(axis=(2, 4, 5)).reshape(len(rows), BLOCK * BLOCK) / np.float32(
+        np.sqrt(BLOCK * BLOCK * 3)
+    )
+    return out
+
+
+def _same(case: Case, one: int, other: int) -> bool:
+    """Whether two images are one picture, looked at closely."""
+    try:
+        pictures = [_decode(case, image) for image in (one, other)]
+    except InputError:  # gone since it was first read
+        return False
+    size = min(CLOSE, *(picture.width for picture in pictures)), min(CLOSE, *(picture.height for picture in pictures))
+    a, b = (_standard(np.asarray(p.resize(size, Image.Resampling.BOX)).reshape(-1)) for p in pictures)
+    return float(a @ b) >= SAME
+
+
+def _decode(case: Case, image: int) -> Image.Image:
+    box = case.records.box[image]
+    return read_image(str(case.records.path[image]), box=None if np.isnan(box).any() else box.tolist())

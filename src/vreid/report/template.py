@@ -1,0 +1,22 @@
+"""Filling the page templates beside this file; whatever users named is escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vreid.report.wording import clock, duration, percent, plural
+
+
+def fill(template: str, **values: Any) -> str:
+    """The template called so, filled with `values`; `style` is the style sheet that all pages share."""
+    from importlib.resources import files
+
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    folder = files("vreid.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=percent, duration=duration, clock=clock)
+    environment.globals.update(plural=plural, style=Markup((folder / "page.css").read_text(encoding="utf-8")))
+    page = environment.from_string((folder / template).read_text(encoding="utf-8")).render(**values)
+    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
