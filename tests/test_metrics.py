@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from oracles import metrics as oracle
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
-from vreid.retrieval import CAMERA_LESS, CROSS_CAMERA, MARKET, Distances, evaluate, evaluate_distances, interval
+from vreid.retrieval import (
+    CAMERA_LESS,
+    MARKET,
+    Distances,
+    evaluate,
+    evaluate_distances,
+    evaluate_features,
+    evaluate_repeated,
+    evaluate_tracks,
+    interval,
+)
 from vreid.retrieval.distances import Matrix
 from vreid.retrieval.evaluation import ranks_of
 
@@ -93,10 +103,16 @@ def labelled(draw):
     return np.array(distances, dtype=np.float32), query_identity, identity, query_camera, camera
 
 
+HOW = [
+    {"top_k": top_k, "normaliser": normaliser, "average_precision": average_precision}
+    for top_k, normaliser in ((None, "total"), *itertools.product([1, 3, 100], ["total", "min"]))
+    for average_precision in ("rectangular", "trapezoid")
+]
+
+
 @settings(max_examples=150, deadline=None)
-@given(labelled(), st.sampled_from([(None, "total"), *itertools.product([1, 3, 100], ["total", "min"])]))
-def test_evaluate_equals_the_definition(case, cut):
-    top_k, normaliser = cut
+@given(labelled(), st.sampled_from(HOW))
+def test_evaluate_equals_the_definition(case, how):
     distances, query_identity, identity, query_camera, camera = case
 
     def remove(q, g):
@@ -104,44 +120,162 @@ def test_evaluate_equals_the_definition(case, cut):
         return same and camera[g] >= 0
 
     call = {"query_identity": query_identity, "gallery_identity": identity, "query_camera": query_camera,
-            "gallery_camera": camera, "top_k": top_k, "normaliser": normaliser}  # fmt: skip
+            "gallery_camera": camera, **how}  # fmt: skip
     try:
-        expected = oracle.evaluate(distances, query_identity, identity, remove, top_k, normaliser)
+        expected = oracle.evaluate(distances, query_identity, identity, remove, **how)
     except ZeroDivisionError:  # no query has a mate
         with pytest.raises(InputError, match="none of the"):
             evaluate(distances, **call)
         return
     metrics = evaluate(distances, **call)
-    assert (metrics.mAP if top_k is None else metrics.mAP_at_k) == pytest.approx(expected["mAP"])
+    assert (metrics.mAP if how["top_k"] is None else metrics.mAP_at_k) == pytest.approx(expected["mAP"])
     assert metrics.cmc == pytest.approx(expected["cmc"])
     assert metrics.mINP == pytest.approx(expected["mINP"])
     assert metrics.num_skipped == expected["skipped"]
 
 
+def test_trapezoid_average_precision_by_hand():
+    # hit, miss, hit, miss, hit; precision by rank 1, 1/2, 2/3, 1/2, 3/5 after 1 at rank 0: only hits raise recall
+    metrics = one_query([0.1, 0.2, 0.3, 0.4, 0.5], [1, 2, 1, 3, 1], average_precision="trapezoid", top_k=4)
+    assert metrics.mAP == pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (1 / 2 + 3 / 5) / 2) / 3)
+    assert metrics.mAP_at_k == pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2) / 3)
+    assert one_query([0.1, 0.2], [2, 1], average_precision="trapezoid").mAP == pytest.approx((0 + 1 / 2) / 2)
+
+
+def tracks(distances, tracklet, gallery_identity, gallery_camera, **options):
+    """One query: identity 1, camera 0."""
+    return evaluate_tracks([distances], query_identity=[1], gallery_identity=gallery_identity, query_camera=[0],
+                           gallery_camera=gallery_camera, tracklet_of_image=tracklet, **options)  # fmt: skip
+
+
+def test_tracks_are_as_near_as_their_nearest_image():
+    # a: own pass, removed; b (other vehicle) .2, c (mate) .3 by its second image, the lone image (mate) .5
+    tracklet = ["a", "c", "b", "c", "", "b"]
+    metrics = tracks([0.1, 0.9, 0.2, 0.3, 0.5, 0.8], tracklet, [1, 1, 2, 1, 1, 2], [0, 5, 5, 5, 5, 5])
+    assert metrics.mAP == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert (metrics.relevant.tolist(), metrics.first_hit.tolist()) == ([2], [2])
+    assert (metrics.protocol.name, metrics.as_dict()["unit"]) == ("veri-tracks", "tracklet")
+    # equal distances: the tracklet that comes first in the gallery, c, comes first
+    assert tracks([0.1, 0.2, 0.2, 0.3, 0.5, 0.8], tracklet, [1, 1, 2, 1, 1, 2], [0, 5, 5, 5, 5, 5]).rank1 == 1
+
+
 @pytest.mark.parametrize(
-    "protocol", [MARKET, CAMERA_LESS, CROSS_CAMERA, replace(CAMERA_LESS, top_k=3, normaliser="min")]
+    ("identity", "camera", "tracklet", "message"),
+    [
+        ([1, 1, 2], [5, 5, 5], [7, 8, 8], r"\(gallery image 3\): its tracklet holds images of more than one identity"),
+        ([1, 2, 2], [5, 5, 6], [7, 8, 8], r"\(gallery image 3\): its tracklet holds images of more than one camera"),
+        ([1, 2, 2], [5, 5, 6], [7, 8], "tracklet_of_image: shape"),
+    ],
 )
-def test_every_protocol_equals_the_definition_on_its_own_gallery(protocol):
-    generator = np.random.default_rng(3)
-    count = 60
-    identity = [str(i) for i in generator.integers(0, 8, count)]
-    camera = [f"c{i}" for i in generator.integers(0, 3, count)]
-    records = Records.of(path=[f"{i}.jpg" for i in range(count)], identity=identity, camera=camera)
-    distances = generator.integers(0, 12, (count, count)).astype(np.float32)
+def test_wrong_tracks_are_told(identity, camera, tracklet, message):
+    with pytest.raises(InputError, match=message):
+        tracks([0.1, 0.2, 0.3], tracklet, identity, camera)
 
-    def remove(q, g):
-        return {
-            "itself": q == g,
-            "same_camera": camera[q] == camera[g],
-            "same_identity_and_camera": identity[q] == identity[g] and camera[q] == camera[g],
-        }[protocol.exclude]
 
-    codes = [int(i) for i in identity]
-    expected = oracle.evaluate(distances, codes, codes, remove, protocol.top_k, protocol.normaliser)
-    metrics = evaluate_distances(Distances.from_matrix(distances, records, records), protocol)
-    assert (metrics.mAP if protocol.top_k is None else metrics.mAP_at_k) == pytest.approx(expected["mAP"])
-    assert metrics.cmc == pytest.approx(expected["cmc"])
-    assert metrics.protocol is protocol
+def test_features_give_what_their_matrix_gives():
+    generator = np.random.default_rng(2)
+    query, gallery = generator.normal(size=(700, 3)), generator.normal(size=(90, 3))  # more than one tile
+    labels = {
+        f"{side}_{what}": generator.integers(0, kinds, count)
+        for side, count in (("query", 700), ("gallery", 90))
+        for what, kinds in (("identity", 9), ("camera", 3))
+    }
+    squared = ((query[:, None] - gallery) ** 2).sum(axis=2)
+    by_features, by_matrix = (
+        evaluate_features(query, gallery, top_k=10, **labels),
+        evaluate(squared, top_k=10, **labels),
+    )
+    assert by_features.mAP == pytest.approx(by_matrix.mAP)
+    assert by_features.mAP_at_k == pytest.approx(by_matrix.mAP_at_k)
+    assert by_features.cmc == pytest.approx(by_matrix.cmc)
+    assert by_features.num_queries + by_features.num_skipped == 700
+    with pytest.raises(InputError, match="query features have 3 dimensions"):
+        evaluate_features(query, gallery[:, :2], **labels)
+    with pytest.raises(InputError, match="0 query and 90 gallery features"):
+        evaluate_features(query[:0], gallery, **labels)
+    query[5, 0] = np.nan
+    with pytest.raises(InputError, match="NaN between queries 1 and"):
+        evaluate_features(query, gallery, **labels)
+
+
+# Places on a line: a at 0 and 10, b at 40 and 6. Mean reciprocal rank of the two queries left by each drawn gallery:
+LINE, LINE_IDENTITY = np.array([0.0, 10.0, 40.0, 6.0]), ["a", "a", "b", "b"]
+BY_GALLERY = {
+    (0, 2): 3 / 4,  # 10: b at 30 behind a at 10 -> 1; 6: a at 6 before b at 34 -> 1/2
+    (0, 3): 3 / 4,  # 10: b at 4 before a at 10 -> 1/2; 40: b at 34 before a at 40 -> 1
+    (1, 2): 3 / 4,  # 0: a at 10 before b at 40 -> 1; 6: a at 4 before b at 34 -> 1/2
+    (1, 3): 1 / 2,  # 0: b at 6 before a at 10 -> 1/2; 40: a at 30 before b at 34 -> 1/2
+}
+
+
+def test_drawn_galleries_by_hand():
+    values = [BY_GALLERY[tuple(drawn)] for drawn in oracle.draws(LINE_IDENTITY, 8, seed=1)]
+    assert set(values) == {1 / 2, 3 / 4}
+    metrics = evaluate_repeated(np.abs(LINE[:, None] - LINE), identity=LINE_IDENTITY, repeats=8, seed=1)
+    assert [draw.mAP for draw in metrics.draws] == values
+    assert metrics.mAP == pytest.approx(np.mean(values))
+    assert metrics.spread["mAP"] == pytest.approx(np.std(values, ddof=1))
+    assert (metrics.num_queries, metrics.num_skipped) == (2, 0)
+    told = metrics.as_dict()
+    assert (told["protocol"], told["repeats"], told["seed"], told["spread"]) == ("vehicle-id", 8, 1, metrics.spread)
+    assert f"mean of 8 drawn galleries, rank-1 \N{PLUS-MINUS SIGN} {100 * metrics.spread['rank1']:.1f}" in str(metrics)
+    # 0 is a query of the galleries that hold 1, and then finds its vehicle at once if b's image is that at 40
+    firsts = [1 if drawn[1] == 2 else 2 for drawn in oracle.draws(LINE_IDENTITY, 8, seed=1) if drawn[0] == 1]
+    assert metrics.first_hit[0] == pytest.approx(np.mean(firsts))
+    assert metrics.average_precision[0] == pytest.approx(np.mean([1 / first for first in firsts]))
+    once = evaluate_repeated(np.abs(LINE[:, None] - LINE), identity=LINE_IDENTITY, repeats=1, seed=1)
+    assert (once.mAP, once.spread["mAP"]) == (values[0], 0.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_repeats_are_a_plain_loop_over_draws_and_equal_for_equal_seeds(seed, repeats):
+    generator = np.random.default_rng(seed)
+    identity = [*"aab", *generator.choice(["a", "b", "c", "d", "junk"], 14).tolist()]
+    distances = generator.integers(0, 9, (17, 17)).astype(np.float32)
+    metrics = evaluate_repeated(distances, identity=identity, repeats=repeats, seed=seed)
+    expected = oracle.repeated(distances, identity, repeats, seed)
+    assert [draw.mAP for draw in metrics.draws] == pytest.approx([mean for mean, _ in expected])
+    assert [draw.rank1 for draw in metrics.draws] == pytest.approx([rank1 for _, rank1 in expected])
+    assert metrics.mAP == pytest.approx(np.mean([mean for mean, _ in expected]))
+    assert metrics.num_skipped == identity.count("junk")
+    assert metrics.num_queries == len(identity) - metrics.num_skipped - len(set(identity) - {"junk"})
+    again = evaluate_repeated(distances, identity=identity, repeats=repeats, seed=seed)
+    assert again.as_dict() == metrics.as_dict()
+    # values per query stay meaningful: weighted by how often each was a query they give the mean
+    times = np.sum([draw.relevant > 0 for draw in metrics.draws], axis=0)
+    assert np.nansum(metrics.average_precision * times) / times.sum() == pytest.approx(metrics.mAP)
+    assert metrics.of(np.ones(17, dtype=bool)).as_dict() == metrics.as_dict()
+
+
+def test_a_part_of_the_queries_of_drawn_galleries():
+    metrics = evaluate_repeated(np.abs(LINE[:, None] - LINE), identity=LINE_IDENTITY, repeats=8, seed=1)
+    first_only = metrics.of(np.array([True, False, False, False]))
+    assert first_only.mAP == pytest.approx(metrics.average_precision[0])
+    judging = sum(drawn[0] == 1 for drawn in oracle.draws(LINE_IDENTITY, 8, seed=1))
+    assert 0 < len(first_only.draws) == judging < 8
+    low, high = interval(metrics, "mAP")
+    assert (low, high) == interval(metrics, "mAP") and low < metrics.mAP < high
+    alone = evaluate_repeated(np.ones((3, 3)), identity=["a", "a", "b"], repeats=3)
+    with pytest.raises(InputError, match="none of the 1 queries"):
+        alone.of(np.array([False, False, True]))
+
+
+@pytest.mark.parametrize(
+    ("distances", "call", "message"),
+    [
+        (np.zeros((2, 3)), {"identity": ["a", "a"]}, "must be square"),
+        (np.zeros((2, 2)), {"identity": ["a", "b"]}, "needs two images of some vehicle"),
+        (np.zeros((2, 2)), {"identity": ["junk", "junk"]}, "needs two images of some vehicle"),
+        (np.zeros((3, 3)), {"identity": ["a", "a", ""]}, "has no identity"),
+        (np.zeros((2, 2)), {"identity": ["a"]}, "identity: shape"),
+        (np.zeros((2, 2)), {"identity": ["a", "a"], "repeats": 0}, "repeats is 0"),
+        (np.zeros((2, 2)), {"identity": ["a", "a"], "seed": -1}, "neither may be negative"),
+    ],
+)
+def test_wrong_repeats_are_told(distances, call, message):
+    with pytest.raises(InputError, match=message):
+        evaluate_repeated(distances, **call)
 
 
 def test_strings_and_codes_agree():

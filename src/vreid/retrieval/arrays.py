@@ -20,10 +20,19 @@ from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
 from vreid.retrieval.evaluation import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
 from vreid.retrieval.features import as_features
 from vreid.retrieval.metrics import Metrics
-from vreid.retrieval.protocols import MARKET, NOTHING, VEHICLE_ID, AveragePrecision, Groups, Normaliser, Protocol
+from vreid.retrieval.protocols import (
+    MARKET,
+    NOTHING,
+    VEHICLE_ID,
+    VERI_TRACKS,
+    AveragePrecision,
+    Groups,
+    Normaliser,
+    Protocol,
+)
 from vreid.retrieval.tracklets import units_of_codes
 
-_ROWS = 256  # rows copied out of a matrix together
+_ROWS = 256  # rows rearranged together, so that no second matrix is held
 
 Codes = NDArray[np.int64]
 
@@ -72,7 +81,8 @@ def evaluate_tracks(
     """Judge a (Q, G) matrix of distances image to tracklet: each tracklet is as near as its nearest image.
 
     Tracklets of the query's identity and camera are removed (VeRi-776). `tracklet_of_image` (G,) names the tracklet of
-    each gallery image; one of -1 or "" is a unit by itself.
+    each gallery image; one of -1 or "" is a unit by itself. To search by mean features, give `evaluate` the distances
+    to `mean_features` and the labels of the tracklets.
 
     Raises:
         InputError: as `evaluate`, or a tracklet that holds two identities or cameras.
@@ -84,22 +94,15 @@ def evaluate_tracks(
         ([1], 1.0)
     """
     matrix = as_matrix(distances)
-    protocol = replace(
-        MARKET,
-        name="image to tracklet",
-        unit="tracklet",
-        top_k=top_k,
-        normaliser=normaliser,
-        average_precision=average_precision,
-    )
+    protocol = replace(VERI_TRACKS, top_k=top_k, normaliser=normaliser, average_precision=average_precision)
     identities = _codes(query_identity, gallery_identity, matrix.shape, "identity")
     cameras = _codes(query_camera, gallery_camera, matrix.shape, "camera")
     units, first = units_of_codes(_one_side(tracklet_of_image, matrix.shape[1], "tracklet_of_image"))
-    of_units = []
-    for what, (query, gallery) in (("identity", identities), ("camera", cameras)):
-        check_one_each(gallery, units, first, what)
-        of_units.append((query, gallery[first]))
-    return _evaluate_codes(nearest_of_units(iter([(0, matrix)]), units), of_units[0], of_units[1], protocol)
+    check_one_each(identities[1], units, first, "identity")
+    check_one_each(cameras[1], units, first, "camera")
+    of_units = [(query, gallery[first]) for query, gallery in (identities, cameras)]
+    blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
+    return _evaluate_codes(nearest_of_units(blocks, units), of_units[0], of_units[1], protocol)
 
 
 def evaluate_features(
@@ -163,10 +166,7 @@ def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int
 
 
 def _evaluate_codes(
-    tiles: Tiles,
-    identities: tuple[Codes, Codes],
-    cameras: tuple[Codes, Codes],
-    protocol: Protocol,
+    tiles: Tiles, identities: tuple[Codes, Codes], cameras: tuple[Codes, Codes], protocol: Protocol
 ) -> Metrics:
     """Judge with units of the query's identity and camera removed, from codes of (queries, units)."""
     (query_names, unit_names), (query_where, unit_where) = identities, cameras
