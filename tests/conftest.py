@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+
+class Outcome(NamedTuple):
+    """How a `vreid` line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Type a `vreid` line."""
+    from vreid.cli import main
+
+    def typed(line: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["vreid", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return typed
 
 
 @pytest.fixture(scope="session")

@@ -7,42 +7,17 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.cli import main
+from conftest import Outcome, Run
 from vreid.retrieval import FeatureSet, Ranking
 
 SMALLEST = "--set epochs=1 --set num_identities=4 --set transform.height=32 --set transform.width=32"
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[[str], Outcome]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Type a `vreid` line."""
-
-    def typed(line: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["vreid", *shlex.split(line)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return typed
 
 
 @pytest.fixture(scope="module")
