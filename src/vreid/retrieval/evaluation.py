@@ -6,7 +6,7 @@ their indices, which SIMD does ten times faster than an argsort) and the relevan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from vreid.retrieval.metrics import Metrics, mean_over_draws, summary
 from vreid.retrieval.protocols import Exclusion, Groups, Protocol
 from vreid.retrieval.tracklets import tracklet_units
 
+Rows = Iterator[tuple[int, NDArray[np.float32], NDArray[np.intp]]]
+"""For each judged query: its number, its (U,) distances with +inf where a unit is removed or junk, and its mates."""
+
 
 def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
     """Judge `distances` by `protocol`, a block of queries at a time; no (Q, G) matrix is held.
@@ -30,6 +33,16 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
     Raises:
         InputError: a query without identity or (where the protocol needs it) without camera, NaN, no query with a
             mate, or a protocol that needs more than distances (`vreid.retrieval.judge` has the features).
+    """
+    metrics = evaluate_rows(judged_rows(distances, protocol), len(distances.query), protocol)
+    return replace(metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive)
+
+
+def judged_rows(distances: Distances, protocol: Protocol) -> Rows:
+    """What each query that is no junk sees under `protocol`; mates are ascending indices of units left to it.
+
+    Raises:
+        InputError: as `evaluate_distances`.
     """
     query, gallery = distances.query, distances.gallery
     if protocol.repeats:
@@ -70,8 +83,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
         def removed(row: int) -> NDArray[np.intp]:
             return np.unique(units[exclusion.removed(row)]).astype(np.intp)
 
-    metrics = evaluate_tiles(tiles, query_names, unit_names, removed, protocol, query.path)
-    return replace(metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive)
+    return rows_of(tiles, query_names, unit_names, removed, query.path)
 
 
 def evaluate_draws(
@@ -151,15 +163,18 @@ def check_one_each(
         )
 
 
-def evaluate_tiles(
+def rows_of(
     tiles: Tiles,
     query_identity: NDArray[np.integer],
     unit_identity: NDArray[np.integer],
     removed: Callable[[int], NDArray[np.intp]],
-    protocol: Protocol,
     query_names: NDArray[np.object_] | None = None,
-) -> Metrics:
-    """The one evaluation loop: ranks of the relevant units of each query, then every metric from those."""
+) -> Rows:
+    """The one loop over queries, from codes of both sides and the units that are removed for each query.
+
+    Raises:
+        InputError: a query without identity, or NaN.
+    """
     unlabelled = query_identity == UNKNOWN
     if unlabelled.any():
         row = int(np.argmax(unlabelled))
@@ -167,9 +182,6 @@ def evaluate_tiles(
         raise InputError(
             f"{name}(query {row + 1}): has no identity; evaluation needs labels, ranking does not: give identities."
         )
-    count = len(query_identity)
-    precision, precision_at_k, penalty = (np.full(count, np.nan) for _ in range(3))
-    first_hit, relevant = np.zeros(count, dtype=np.float64), np.zeros(count, dtype=np.int64)
     of_identity = Groups(unit_identity)
     gone = np.zeros(len(unit_identity), dtype=bool)
     junk = np.flatnonzero(unit_identity == JUNK)
@@ -183,24 +195,60 @@ def evaluate_tiles(
             gone[out] = True
             mates = of_identity[query_identity[query]]
             mates = mates[~gone[mates]]
-            relevant[query] = total = len(mates)
-            if total:
-                row = shared.copy()
-                row[out] = row[junk] = np.inf
-                ranks = ranks_of(row, mates)
-                hits = np.arange(1, len(ranks) + 1)
-                precisions = hits / ranks
-                if protocol.average_precision == "trapezoid":
-                    before = np.divide(hits - 1, ranks - 1, out=np.ones(len(ranks)), where=ranks > 1)
-                    precisions = (before + precisions) / 2
-                within = ranks <= (protocol.top_k or len(row))
-                divisor = total if protocol.normaliser == "total" else min(total, protocol.top_k or total)
-                precision[query] = precisions.sum() / total
-                precision_at_k[query] = precisions[within].sum() / divisor
-                penalty[query] = total / ranks[-1] if len(ranks) == total else 0.0
-                first_hit[query] = ranks[0] if len(ranks) else 0
             gone[out] = False
-    return summary(protocol, precision, precision_at_k, penalty, first_hit, relevant)
+            values = shared.copy()
+            values[out] = values[junk] = np.inf
+            yield query, values, mates
+
+
+def evaluate_rows(rows: Rows, count: int, protocol: Protocol) -> Metrics:
+    """Metrics of `count` queries from the ranks of their mates."""
+    values = np.full((4, count), np.nan)
+    relevant = np.zeros(count, dtype=np.int64)
+    for query, row, mates in rows:
+        relevant[query] = len(mates)
+        if len(mates):
+            values[:, query] = scores(ranks_of(row, mates), len(mates), protocol)
+    precision, precision_at_k, penalty, first_hit = values
+    return summary(protocol, precision, precision_at_k, penalty, np.nan_to_num(first_hit), relevant)
+
+
+def scores(ranks: NDArray[np.int64], total: int, protocol: Protocol) -> tuple[float, float, float, float]:
+    """AP over the full list and cut, mates / rank of the last one, and rank of the first (0: none) of one query.
+
+    Args:
+        ranks: ascending ranks of those mates that are candidates.
+        total: how many mates there are.
+        protocol: says where the list is cut, how AP is summed and what it is divided by.
+
+    Example:
+        >>> from vreid.retrieval.protocols import MARKET
+        >>> [round(value, 4) for value in scores(np.array([1, 3]), 2, MARKET)]
+        [0.8333, 0.8333, 0.6667, 1.0]
+    """
+    hits = np.arange(1, len(ranks) + 1)
+    precisions = hits / ranks
+    if protocol.average_precision == "trapezoid":
+        before = np.divide(hits - 1, ranks - 1, out=np.ones(len(ranks)), where=ranks > 1)
+        precisions = (before + precisions) / 2
+    cut = total if protocol.top_k is None else protocol.top_k
+    within = precisions if protocol.top_k is None else precisions[ranks <= cut]
+    divisor = total if protocol.normaliser == "total" else min(total, cut)
+    last = total / ranks[-1] if len(ranks) == total else 0.0
+    first = ranks[0] if len(ranks) else 0
+    return float(precisions.sum() / total), float(within.sum() / divisor), float(last), float(first)
+
+
+def evaluate_tiles(
+    tiles: Tiles,
+    query_identity: NDArray[np.integer],
+    unit_identity: NDArray[np.integer],
+    removed: Callable[[int], NDArray[np.intp]],
+    protocol: Protocol,
+) -> Metrics:
+    """Metrics from codes of both sides and the units that are removed for each query."""
+    rows = rows_of(tiles, query_identity, unit_identity, removed)
+    return evaluate_rows(rows, len(query_identity), protocol)
 
 
 def ranks_of(row: NDArray[np.float32], mates: NDArray[np.intp]) -> NDArray[np.int64]:
