@@ -336,12 +336,12 @@ def test_overrides_read_values_as_the_fields_type() -> None:
         ("epochs.more", "1", "did you mean 'epochs'"),
         ("optimiser", "sgd", "There is no setting 'optimiser'"),
         ("epochs", "three", "'three' is not a whole number"),
-        ("epochs", "0", "at least 1"),
+        ("epochs", "0", "epochs is 0; give a number from 1 to 100,000."),
         ("precision", "float8", "not auto or float32 or bfloat16"),
         ("losses.triplet_squared", "maybe", "not true or false"),
         ("transform.mean", "1,2", "not 3 values"),
-        ("optimiser.learning_rate", "nan", "give a positive number"),
-        ("optimiser.learning_rate", "-1", "positive"),
+        ("optimiser.learning_rate", "nan", "'nan' is not a number"),
+        ("optimiser.learning_rate", "-1", "give a number from 1e-12"),
         ("clip_norm", "big", "not a number or none"),
         ("num_identities", "1", "2 or more"),
     ],
@@ -371,6 +371,7 @@ def test_meter_goes_on_where_it_was_interrupted() -> None:
 
 def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
+    run.begin()
     run.checkpoints.mkdir()
     for step in (5, 20, 100):
         run.checkpoint_path(step).touch()

@@ -18,6 +18,7 @@ from vreid.errors import InputError
 MENDS = {
     errno.ENOENT: "check the name",
     errno.ENOTDIR: "a file stands where a folder should; check the name",
+    errno.EEXIST: "a file stands where a folder should; check the name",
     errno.EISDIR: "name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "the link there leads back to itself; mend it",

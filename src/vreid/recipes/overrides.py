@@ -56,8 +56,8 @@ def _replaced(config: Any, key: str, path: list[str], text: str, known: list[str
         # Compare with the last parts too, so that "lr" or "learning_rate" finds optimiser.learning_rate.
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         near = near or [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        raise InputError(f"There is no setting {key!r}; did you mean {near[0]!r}?")
+        what = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+        raise InputError(f"There is no setting {key!r}; {what}")
     made = _replaced(value, key, rest, text, known) if rest else _parsed(text, hints[name], key)
     return replace(config, **{name: made})
 
@@ -89,9 +89,12 @@ def _parsed(text: str, hint: Any, key: str) -> Any:
             raise _wrong(text, key, "true or false")
         return _BOOLEANS[text.lower()]
     try:
-        return hint(text)
+        value = hint(text)
     except (TypeError, ValueError) as error:
         raise _wrong(text, key, _name(hint)) from error
+    if value != value:  # NaN
+        raise _wrong(text, key, _name(hint))
+    return value
 
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

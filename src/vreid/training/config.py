@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from vreid.data.augment import TrainTransform
@@ -13,6 +14,42 @@ from vreid.models.reid_model import ModelConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.precision import Precision
 from vreid.training.schedules import Schedule, StepSchedule
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "num_identities": (1, 10_000),
+    "num_instances": (1, 10_000),
+    "epochs": (1, 100_000),
+    "seed": (0, 2**63 - 1),
+    "transform.height": (1, 4096),
+    "transform.width": (1, 4096),
+    "transform.mean": (0, 1),
+    "transform.std": (1e-6, 10),
+    "transform.crop_scale": (1e-6, 1),
+    "transform.crop_ratio": (0.001, 1000),
+    "transform.brightness": (0, 1),
+    "transform.contrast": (0, 1),
+    "transform.erase_scale": (1e-6, 1),
+    "transform.erase_ratio": (0.001, 1000),
+    "losses.identity": (0, 1_000_000),
+    "losses.label_smoothing": (0, 1),
+    "losses.triplet": (0, 1_000_000),
+    "losses.triplet_margin": (0, 1_000_000),
+    "optimiser.learning_rate": (1e-12, 1e30),
+    "optimiser.momentum": (0, 0.9999),
+    "optimiser.weight_decay": (0, 1_000_000),
+    "optimiser.vector_decay": (0, 1_000_000),
+    "optimiser.bias_factor": (0, 1_000_000),
+    "optimiser.classifier_factor": (0, 1_000_000),
+    "clip_norm": (1e-12, 1e12),
+    "schedule.milestones": (1, 100_000),
+    "schedule.decay": (0, 1),
+    "schedule.warmup_epochs": (0, 100_000),
+    "schedule.warmup_factor": (0, 1),
+    "schedule.final_factor": (0, 1),
+}
+"""Smallest and largest value of each number by its dotted name: outside, torch fails or nothing is learned."""
+ASCENDING = ("transform.crop_scale", "transform.crop_ratio", "transform.erase_scale", "transform.erase_ratio")
+"""Pairs of a smallest and a largest value."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +99,21 @@ class TrainConfig:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(f"epochs is {self.epochs}; train for at least 1.")
-        if self.losses.triplet and self.num_identities < 2:
-            raise InputError(f"num_identities is {self.num_identities}; the triplet loss needs 2 or more in a batch.")
+        for name, (least, most) in RANGES.items():
+            if name.startswith("schedule.") and not hasattr(self.schedule, name.removeprefix("schedule.")):
+                continue  # schedules have different fields
+            value = attrgetter(name)(self)
+            for number in value if isinstance(value, tuple) else () if value is None else (value,):
+                if not least <= number <= most:  # NaN is not either
+                    raise InputError(f"{name} is {number}; give a number from {least:,} to {most:,}.")
+        for name in ASCENDING:
+            if list(attrgetter(name)(self)) != sorted(attrgetter(name)(self)):
+                raise InputError(f"{name} is {attrgetter(name)(self)}; give the smaller number first.")
+        for name in ("num_identities", "num_instances"):
+            if self.losses.triplet and getattr(self, name) < 2:
+                raise InputError(f"{name} is {getattr(self, name)}; the triplet loss needs 2 or more in a batch.")
         if not self.losses.identity and not self.losses.triplet:
             raise InputError("losses.identity and losses.triplet are both 0; nothing would be learned.")
-        if not 0 < self.optimiser.learning_rate < math.inf:
-            raise InputError(f"optimiser.learning_rate is {self.optimiser.learning_rate}; give a positive number.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-able values, nested as the fields are."""

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ import torch
 
 import vreid
 from vreid.errors import InputError
-from vreid.files import read_json, write_json
+from vreid.files import read_json, write_json, writing
 from vreid.training.progress import Progress
 
 KEPT_CHECKPOINTS = 2
@@ -54,10 +55,24 @@ class RunFolder:
         elif self.path.exists() and {entry.name for entry in self.path.glob("[!.]*")} - {"data.json"}:
             # A run killed right at its start has data.json only (or a hidden, half-written file).
             raise InputError(f"{self.path}: holds no run (no config.json); name the folder of a run.")
-        if not started:
-            write_json(self.path / "data.json", data)
-            write_json(self.path / "config.json", config)
+        self._new = None if started else {"data.json": data, "config.json": config}
         self._metrics: IO[bytes] | None = None
+
+    def begin(self) -> None:
+        """Write down what a new run is, once all that can be wrong with it from the start has been found."""
+        for name, value in (self._new or {}).items():
+            write_json(self.path / name, value)
+
+    def abandon(self) -> None:
+        """Remove what a new run has written if it never got to a checkpoint, so that it can be started again."""
+        self.close()
+        if self._new is None or self.checkpoint_paths():
+            return
+        for name in (*self._new, "environment.json", "metrics.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path):
+            with suppress(OSError):  # absent, or holds what is not ours
+                folder.rmdir()
 
     def _require_equal(self, name: str, asked: dict[str, Any]) -> None:
         stored = read_json(self.path / name)
@@ -91,10 +106,11 @@ class RunFolder:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        if self._metrics is None:
-            self._metrics = open(self.path / "metrics.jsonl", "ab")  # noqa: SIM115 (open for the whole run)
-        self._metrics.write(json.dumps(line).encode() + b"\n")
-        self._metrics.flush()
+        with writing(self.path / "metrics.jsonl"):
+            if self._metrics is None:
+                self._metrics = open(self.path / "metrics.jsonl", "ab")  # noqa: SIM115 (open for the whole run)
+            self._metrics.write(json.dumps(line).encode() + b"\n")
+            self._metrics.flush()
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl so far: a checkpoint remembers them, so that a resumed run repeats no line."""
@@ -104,13 +120,15 @@ class RunFolder:
     def cut_metrics(self, size: int) -> None:
         """Forget the lines that were written after a checkpoint."""
         file = self.path / "metrics.jsonl"
-        if file.exists() and file.stat().st_size > size:
-            os.truncate(file, size)
+        with writing(file):
+            if file.exists() and file.stat().st_size > size:
+                os.truncate(file, size)
 
     def close(self) -> None:
         """Close metrics.jsonl."""
         if self._metrics is not None:
-            self._metrics.close()
+            with suppress(OSError):  # each line was flushed and told of, if it could not be
+                self._metrics.close()
             self._metrics = None
 
     def checkpoint_path(self, step: int) -> Path:

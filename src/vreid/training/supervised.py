@@ -107,14 +107,19 @@ def train(
         progress.note(f"{run.path} is complete; nothing is left to train.")
         return run.model
     place = torch.device(device)
-    started = run.environment(environment(place, resolve_precision(config.precision, place)), progress)
+    here = environment(place, resolve_precision(config.precision, place))
     seed_everything(config.seed)
     asked = config.model
     model = build(asked.backbone, identity.distinct, asked.weights or None, pooling=asked.pooling, neck=asked.neck)
-    trainer = Trainer(config, model, objective_of(config.losses), run, place, started["precision"], progress)
     try:
+        run.begin()
+        started = run.environment(here, progress)
+        trainer = Trainer(config, model, objective_of(config.losses), run, place, started["precision"], progress)
         trainer.restore()
         trainer.fit(loader, identity.codes, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+    except InputError:
+        run.abandon()
+        raise
     finally:
         run.close()
         progress.finish()
