@@ -8,6 +8,7 @@ plural's "s" do not matter). Files of pickled Python objects are never opened as
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -94,7 +95,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: is no file of features; give one of {', '.join(SUFFIXES)}.")
     try:
-        with reading(path):
+        with reading(path), warnings.catch_warnings(action="ignore"):  # about pickles: refused or plain
             return readers.get(suffix, _read_torch)(path)
     except (InputError, ModuleNotFoundError):
         raise
