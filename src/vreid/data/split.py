@@ -103,7 +103,7 @@ def hold_out(
     parts = {split: records[index].with_(split=[split] * len(index)) for split, index in places.items()}
     source = {**dataset.source, "held_out": what, "split_seed": seed, "split_of": dataset.fingerprint()}
     return Dataset(f"{dataset.name} split", parts["train"], parts["query"], parts["gallery"], MARKET, source,
-                   (*dataset.notes, *notes, *counted), rows)  # fmt: skip
+                   (*notes, *counted), rows)  # fmt: skip
 
 
 def _divisible(dataset: Dataset) -> tuple[Records, Origin | None]:
@@ -149,11 +149,10 @@ def _known_names(kind: str, names: Sequence[str], there: NDArray[np.object_]) ->
     present = sorted(set(there), key=natural)
     for name in names:
         if name not in present:
-            near = difflib.get_close_matches(name, present, n=3) or present[:6]
-            more = ", ..." if len(present) > len(near) else ""
-            raise InputError(
-                f"there is no {kind} {name!r} among the training images; there are {', '.join(near)}{more}."
-            )
+            near = difflib.get_close_matches(name, present, n=3)
+            some = f"{', '.join(present[:6])}{' and more' if len(present) > 6 else ''}"
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {some}."
+            raise InputError(f"there is no {kind} {name!r} among the training images; {hint}")
     return sorted(set(names), key=natural)
 
 

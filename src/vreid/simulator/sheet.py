@@ -27,9 +27,11 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
     """Write a contact sheet as JPEG or PNG.
 
     `kind` is "domains" (synthetic, day and night crops), "lookalikes" (vehicles of one model and colour side by side)
-    or "closeup" (several types at 640 pixels). Raises InputError for another kind or file name ending.
+    or "closeup" (several types at 640 pixels). Raises InputError for another kind or file name ending and a negative seed.
     """
     kinds = {"domains": _domains, "lookalikes": _lookalikes, "closeup": _closeup}
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; give 0 or more.")
     if kind not in kinds:
         raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(kinds)}.")
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):

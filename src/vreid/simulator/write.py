@@ -190,9 +190,12 @@ def _place_real(
         for number, picture in enumerate(images, start=1):
             file = name_of(picture.row) if name_of else f"{number:06d}.jpg"
             path = f"{folders[split]}/{file}"
-            key = f"{KEY_PREFIXES[split]}/{file.removesuffix('.jpg')}"
+            twice = split == "query" and layout.queries_stay
+            key = file.removesuffix(".jpg")
+            if twice or name_of is None:
+                key = f"{KEY_PREFIXES[split]}/{key}"
             picture.row.update(split=split, path=path, file=file, image_key=key)
-            if split == "query" and layout.queries_stay:
+            if twice:
                 shutil.copyfile(raw / picture.file, folder / path)
             else:
                 (raw / picture.file).rename(folder / path)
