@@ -107,10 +107,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _read_numpy(path: Path) -> Mapping[str, Any]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {"features": loaded}
-    with loaded:  # arrays that mean nothing here may be pickled
+    with open(path, "rb") as file:  # numpy itself leaves a damaged file open
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"features": loaded}
+        # arrays that mean nothing here may be pickled
         return {name: loaded[name] if _plain(name) in _MEANING else None for name in loaded.files}
 
 
