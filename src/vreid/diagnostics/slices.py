@@ -1,13 +1,40 @@
-"""Which queries a number is about: all of them, those at cameras the model has seen, those at cameras new to it."""
+"""Which queries or mates a number is about: cameras seen or new, pairs of cameras, colours, types, sides, sizes, times.
+
+A slice by a property of the query (`slices`) picks queries; the gallery stays whole. A slice by what lies between a
+query and its mate (`mate_slices`: their cameras, the time from one to the other) picks mates.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from vreid.data.records import Records
+from vreid.data.images import read_image
+from vreid.data.records import Labels, Records, joint_codes
+from vreid.errors import InputError
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.evaluation import judged_rows, ranks_of, scores
+from vreid.retrieval.metrics import Metrics, summary
+from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.tracklets import tracklet_units
 
 ALL, SEEN, NEW = "all cameras", "seen cameras", "new cameras"
+
+FEW = 30
+"""A slice of fewer queries says little; tables mark it."""
+
+Bins = tuple[list[str], NDArray[np.intp]]
+"""Names of the slices in order, and the slice of each of N images; -1: unknown."""
+MateBins = tuple[list[str], Callable[[int, NDArray[np.intp]], NDArray[np.intp]]]
+"""Names of the slices in order, and what gives the slices of some mates (gallery units) of a query (its row)."""
+
+_DAY = 86400
+_GAPS = {"under 1 min": 60, "1 to 10 min": 600, "10 to 60 min": 3600, "over 1 h": np.inf}  # upper ends in seconds
 
 
 def camera_parts(train: Records, query: Records) -> dict[str, NDArray[np.bool_]]:
@@ -25,3 +52,139 @@ def camera_parts(train: Records, query: Records) -> dict[str, NDArray[np.bool_]]
     if trained and seen.any() and not seen.all():
         parts |= {SEEN: seen, NEW: ~seen}
     return parts
+
+
+def slices(metrics: Metrics, query: Records, by: str) -> dict[str, Metrics]:
+    """`metrics` of the queries of each camera, colour, type, 60 degrees of orientation, tercile of size, or hours.
+
+    Size is the area in pixels of the box, or of the picture where there is none. Slices without a judged query are left
+    out; queries for which nobody knows the property come last, as "unknown".
+
+    Args:
+        metrics: of the Q queries.
+        query: their records.
+        by: a name of `QUERY_BINS`.
+
+    Raises:
+        InputError: there is no such slicing, no query has the property, or a picture whose size is wanted is missing.
+    """
+    if by not in QUERY_BINS:
+        raise InputError(f"slices by {by!r} are unknown; use one of {', '.join(QUERY_BINS)}.")
+    if len(query) != len(metrics.relevant):
+        raise InputError(f"slices: {len(query):,} records for metrics of {len(metrics.relevant):,} queries.")
+    names, codes = QUERY_BINS[by](query)
+    if not (codes >= 0).any():
+        raise InputError(f"slices by {by}: no query has it; give the column, or another slicing.")
+    masks = {name: codes == code for code, name in enumerate(names)} | {"unknown": codes < 0}
+    return {name: metrics.of(mask) for name, mask in masks.items() if (metrics.relevant[mask] > 0).any()}
+
+
+def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, Metrics]:
+    """Metrics by what lies between query and mate: "camera-pair" (query's camera -> mate's) or "gap" (time between).
+
+    In each slice only its own mates count. A query's other mates are taken out of its list, being neither hits nor
+    misses; images of other vehicles all stay, so slices are equally hard but for what they are about. The metrics of a
+    slice hold the values of those queries that have a mate in it. One pass over the distances for all slices.
+
+    Args:
+        distances: from search or post-processing.
+        protocol: says what is removed, ranked and divided by.
+        by: a name of `MATE_BINS`.
+
+    Raises:
+        InputError: as `evaluate_distances`; there is no such slicing, or no query and mate have what it takes.
+    """
+    if by not in MATE_BINS:
+        raise InputError(f"slices by {by!r} are unknown; use one of {', '.join(MATE_BINS)}.")
+    gallery = distances.gallery
+    if protocol.unit == "tracklet":  # a tracklet is described by its first image
+        gallery = gallery[np.unique(tracklet_units(gallery)[0], return_index=True)[1]]
+    names, codes_of = MATE_BINS[by](distances.query, gallery)
+    found: dict[int, list[tuple[float, float, float, float, int]]] = defaultdict(list)
+    for query, row, mates in judged_rows(distances, protocol):
+        ranks = ranks_of(row, mates)
+        codes = codes_of(query, mates[np.argsort(row[mates], kind="stable")])  # in the order of ranks
+        for code in np.unique(codes[codes >= 0]).tolist():
+            own = np.flatnonzero(codes == code)
+            place = own[own < len(ranks)]  # mates behind the last candidate have no rank
+            others_before = place - np.arange(len(place))
+            found[code].append((*scores(ranks[place] - others_before, len(own), protocol), len(own)))
+    if not found:
+        raise InputError(f"slices by {by}: no query and mate have what it takes; give the column, or another slicing.")
+    made = {}
+    for code in sorted(found):
+        precision, precision_at_k, penalty, first_hit, relevant = np.array(found[code]).T
+        metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64))
+        made[names[code]] = replace(
+            metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive
+        )
+    return made
+
+
+def _labels(column: str) -> Callable[[Records], Bins]:
+    def bins(query: Records) -> Bins:
+        labels: Labels = getattr(query, column).compact()
+        return labels.names.tolist(), labels.codes.astype(np.intp)
+
+    return bins
+
+
+def _orientations(query: Records) -> Bins:
+    codes = np.nan_to_num(query.orientation // 60, nan=-1).astype(np.intp)
+    return [f"{start} to {start + 60} degrees" for start in range(0, 360, 60)], codes
+
+
+def _hours(query: Records) -> Bins:
+    codes = np.nan_to_num(query.time % _DAY // (_DAY / 4), nan=-1).astype(np.intp)
+    return [f"{start:02d} to {start + 6:02d} h UTC" for start in range(0, 24, 6)], codes
+
+
+def _sizes(query: Records) -> Bins:
+    area = np.prod(query.box[:, 2:] - query.box[:, :2], axis=1, dtype=np.float64)
+    for row in np.flatnonzero(np.isnan(area)):
+        area[row] = _picture_area(query.path[row])
+    low, high = np.quantile(area, [1 / 3, 2 / 3])
+    names = [f"small (to {low:,.0f} pixels)", "medium", f"large (over {high:,.0f} pixels)"]
+    return names, (area > low).astype(np.intp) + (area > high)
+
+
+def _picture_area(path: str) -> int:
+    try:
+        with Image.open(path) as file:  # reads the header only
+            return file.width * file.height
+    except Exception:  # whatever Pillow says of a damaged file, read_image says it in a sentence
+        image = read_image(path)
+        return image.width * image.height
+
+
+def _camera_pairs(query: Records, gallery: Records) -> MateBins:
+    cameras = np.union1d(query.camera.names, gallery.camera.names).tolist()
+    query_camera, gallery_camera = (codes.astype(np.intp) for codes in joint_codes(query.camera, gallery.camera))
+
+    def codes_of(row: int, mates: NDArray[np.intp]) -> NDArray[np.intp]:
+        own, theirs = query_camera[row], gallery_camera[mates]
+        return np.where((own >= 0) & (theirs >= 0), own * len(cameras) + theirs, -1)
+
+    return [f"{one} -> {other}" for one in cameras for other in cameras], codes_of
+
+
+def _gaps(query: Records, gallery: Records) -> MateBins:
+    def codes_of(row: int, mates: NDArray[np.intp]) -> NDArray[np.intp]:
+        gap = np.abs(gallery.time[mates] - query.time[row])
+        return np.where(np.isnan(gap), -1, np.searchsorted(list(_GAPS.values()), gap, side="right"))
+
+    return list(_GAPS), codes_of
+
+
+QUERY_BINS: dict[str, Callable[[Records], Bins]] = {
+    "camera": _labels("camera"),
+    "color": _labels("color"),
+    "type": _labels("vehicle_type"),
+    "orientation": _orientations,
+    "size": _sizes,
+    "hour": _hours,
+}
+"""Slicings by a property of the query, by name."""
+
+MATE_BINS: dict[str, Callable[[Records, Records], MateBins]] = {"camera-pair": _camera_pairs, "gap": _gaps}
+"""Slicings by what lies between a query and its mate, by name."""
