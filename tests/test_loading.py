@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import vreid.data.images
+from vreid.data import loading
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import read_image
 from vreid.data.loading import Draw, ImageDataset, InOrder, Loader, PictureCache, test_loader, train_loader
@@ -145,16 +146,31 @@ def test_no_images_give_no_batches(records: Records) -> None:
     assert len(loader) == 0 and list(loader) == []
 
 
-def test_boxes_are_cut_only_on_demand(tmp_path: Path) -> None:
+def test_a_box_is_cut_out_of_its_frame(tmp_path: Path) -> None:
     frame = np.zeros((40, 60, 3), dtype=np.uint8)
     frame[10:20, 30:50] = (255, 0, 0)
     Image.fromarray(frame).save(tmp_path / "frame.png")
     boxed = Records.of(path=[tmp_path / "frame.png"] * 2, image_key=["a", "b"], box=[[30, 10, 50, 20], [np.nan] * 4])
     transform = TestTransform(4, 4, mean=(0, 0, 0), std=(1, 1, 1))
-    cut = next(iter(test_loader(boxed, transform, crop_to_box=True))).images
+    cut = next(iter(test_loader(boxed, transform))).images
     assert torch.equal(cut[0], torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 4, 4))
-    whole = next(iter(test_loader(boxed, transform))).images
+    whole = next(iter(test_loader(boxed.with_(box=np.full((2, 4), np.nan)), transform))).images
     assert torch.equal(whole[0], whole[1]) and torch.equal(cut[1], whole[1]) and whole[0, 0].mean() < 0.3
+
+
+def test_a_frame_is_decoded_once_for_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(loading, "read_image", lambda path: opened.append(path) or read_image(path))
+    for name in "ab":
+        Image.fromarray(np.full((40, 60, 3), ord(name), dtype=np.uint8)).save(tmp_path / name, "png")
+    paths = [
+        str(tmp_path / name) for name in "aaababbb"
+    ]  # 3 of a, then changing: a batch is read by frame all the same
+    boxed = Records.of(path=paths, image_key=list("12345678"), box=[[k, 0, k + 9, 9] for k in range(8)])
+    batches = list(test_loader(boxed, TestTransform(4, 4, mean=(0, 0, 0), std=(1, 1, 1)), batch_size=6, workers=0))
+    assert opened == [paths[0], paths[3]]  # the last batch goes on with the frame of the one before
+    shown = torch.cat([batch.images for batch in batches])[:, 0, 0, 0] * 255
+    assert shown.round().int().tolist() == [ord(path[-1]) for path in paths]
 
 
 # ---------------------------------------------------------------- wrong input comes out as one sentence
@@ -197,9 +213,9 @@ def test_the_cache_keeps_what_fits() -> None:
 def test_each_picture_is_decoded_once(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def counted(path: str, box: list[float] | None) -> Image.Image:
+    def counted(path: str) -> Image.Image:
         read.append(path)
-        return read_image(path, box=box)
+        return read_image(path)
 
     monkeypatch.setattr("vreid.data.loading.read_image", counted)
     epochs(records, count=4, workers=0)

@@ -76,10 +76,10 @@ def test_it_is_found_from_below_and_above(tmp_path: Path, below: str) -> None:
 
 def test_translated_images_are_a_variant_of_the_same_ones(tmp_path: Path) -> None:
     folder = make(tmp_path / "x")
-    with pytest.raises(InputError, match="has no sys_image_train_tr; translate the images first"):
-        open_dataset(folder, translated=True)
+    with pytest.raises(InputError, match=r"x: has no 'translated' to choose; it has original\."):
+        open_dataset(folder, variants=("translated",))
     make(folder, pictures="sys_image_train_tr")
-    original, translated = open_dataset(folder).train, open_dataset(folder, translated=True).train
+    original, translated = open_dataset(folder).train, open_dataset(f"{folder}@translated").train
     assert translated.image_key.tolist() == original.image_key.tolist()
     assert translated.identity == original.identity
     assert set(translated.variant.values) == {"translated"}
@@ -152,7 +152,8 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
         ('colorID="11"', 'colorID="1.5"', "train_label.xml, Item 3: colorID 1.5 is none of 0 to 11; correct it."),
         ('colorID="11"', 'colorID="pink"', "train_label.xml, Item 3: colorID 'pink' is not a number; correct it."),
         ('colorID="11"', 'colorID="12"',
-         "train_label.xml: colour and type numbers run from 0 and beyond their last name; correct the labels."),
+         "train_label.xml, Item 3: colorID is 12, but typeID is 0 in Item 2, and both count alike; correct the "
+         "numbers."),
         ('orientation="271.5"', 'orientation="inf"',
          "train_label.xml, Item 2: orientation 'inf' is not a number; correct it."),
         ('imageName="00001_c001_4.jpg"', 'imageName="00001_c001_33.jpg"',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -62,7 +62,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits over the `fingerprint` of each split and the protocol's fields."""
         parts = [fingerprint(split) for split in (self.train, self.query, self.gallery)]
-        return hashlib.sha256(" ".join([*parts, repr(self.protocol)]).encode()).hexdigest()[:16]
+        parts += [repr(self.protocol), *(repr(row) for row in sorted(self.protocol.junk.items()))]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def fingerprint(records: Records) -> str:
@@ -139,19 +140,29 @@ def _prefixed(records: Records, column: str, prefix: str) -> Labels | list[str]:
     return Labels(names, values.codes)
 
 
-def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: bool = False,
-                 tell: Tell = refuse) -> Dataset:  # fmt: skip
+def open_dataset(
+    source: Path | str,
+    *,
+    labels: LabelSource = None,
+    variants: Sequence[str] = ("original",),
+    test_list: str | None = None,
+    tell: Tell = refuse,
+) -> Dataset:
     """Recognise what `source` is and read it.
 
-    Recognised are, in this order: a table (.csv, .tsv, .txt file); a CityFlowV2-ReID folder, or a folder above it that
-    holds AIC21_Track2_ReID; a VehicleX folder; a folder with exactly one CSV table; a folder of pictures as
-    `vreid.data.readers.folder` describes.
+    Recognised by what is in them, in the order of `vreid.data.readers.families.FAMILIES`: a table (.csv, .tsv, .txt
+    file, or a folder with exactly one CSV); folders of VeRi-776, CityFlowV2-ReID, CityFlow-ReID, VehicleX, VehicleID,
+    VERI-Wild, VRIC, or folders above them; tracker output beside its frames; folders of pictures.
 
     Args:
-        source: file or folder.
-        labels: labels of CityFlowV2-ReID's test images: None (unknown, as distributed), the path of a table, or "auto":
-            a ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
-        translated: take VehicleX's translated pictures (sys_image_train_tr).
+        source: file or folder; `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is
+            written is taken as it is.
+        labels: labels of CityFlow's test images: None (unknown, as distributed), the path of a table, or "auto": a
+            ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
+        variants: which pictures, where a data set has several of an image: original, crop, translated. Training images
+            are taken in all of them, query and gallery in the first.
+        test_list: size of the test (VehicleID: 800, 1600, 2400; VERI-Wild: 3000, 5000, 10000; or small, medium, large);
+            None: the smallest.
         tell: told here: rows that are wrong. By default the first one is raised; with the `append` of a list they are
             collected, and such a row is left out, such a value unknown.
 
@@ -159,28 +170,46 @@ def open_dataset(source: Path | str, *, labels: LabelSource = None, translated: 
         InputError: nothing of the kind is there, or its labels are wrong.
 
     Example:
-        >>> open_dataset("data/AIC21_Track2_ReID")   # doctest: +SKIP
-        Dataset CityFlowV2-ReID: train 52,717 images, 440 identities, 40 cameras, ...
+        >>> open_dataset("data/AIC21_Track2_ReID@original,crop")   # doctest: +SKIP
+        Dataset CityFlowV2-ReID: train 105,434 images, 440 identities, 40 cameras, ...
     """
-    from vreid.data.readers import cityflow, folder, table, vehiclex  # they need this module
+    from vreid.data.readers.families import FAMILIES  # readers need this module
+    from vreid.data.readers.variants import VARIANTS, in_variants
 
-    source = Path(source)
-    if source.is_file():
-        if source.suffix.lower() not in table.SUFFIXES:
-            raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(table.SUFFIXES)}).")
-        return table.read_table(source, tell=tell)
-    if not source.is_dir():
-        raise InputError(f"{source}: does not exist; give a folder of pictures or a CSV table.")
-    if (place := cityflow.find(source)) is not None:
-        return cityflow.read_cityflow(place, labels=labels, tell=tell)
-    if (place := vehiclex.find(source)) is not None:
-        return vehiclex.read_vehiclex(place, translated=translated, tell=tell)
-    tables = [path for path in sorted(source.iterdir()) if path.suffix.lower() == ".csv" and path.name[0] != "."]
-    if len(tables) == 1:
-        return replace(table.read_table(tables[0], tell=tell), name=source.absolute().name)
-    if folder.has_pictures(source):
-        return folder.read_folder(source)
-    raise InputError(
-        f"{source}: is not recognised; looked for image_train with train_label.xml (CityFlowV2-ReID), sys_image_train "
-        "(VehicleX), one CSV table, pictures, one sub-folder per identity, and train, query, gallery sub-folders."
-    )
+    path, selectors = _parsed(source)
+    named = [word for word in selectors if word not in VARIANTS]
+    variants = [word for word in selectors if word in VARIANTS] or variants
+    if len(named) > 1:
+        raise InputError(f"{source}: names two test lists, {named[0]} and {named[1]}; name one.")
+    test_list = named[0] if named else test_list
+    try:
+        family, place = next((family, place) for family in FAMILIES if (place := family.find(path)) is not None)
+    except StopIteration:
+        looked = "; ".join(family.signs for family in FAMILIES)
+        raise InputError(f"{path}: is not recognised; looked for {looked}.") from None
+    copies = family.copies(place) if family.copies else {"original": {}}
+    sizes = family.list_sizes(place) if family.list_sizes else {}
+    unknown = next((word for word in variants if word not in copies), None)
+    unknown = test_list if unknown is None and test_list is not None and test_list not in sizes else unknown
+    if unknown is not None or not variants:
+        raise InputError(f"{place}: has no {unknown!r} to choose; it has {', '.join([*copies, *sizes])}.")
+    options = {"labels": labels, "test_list": test_list}
+    dataset = family.read(place, tell=tell, **{name: options[name] for name in family.takes})
+    if tell is refuse and not any(len(split) for split in (dataset.train, dataset.query, dataset.gallery)):
+        raise InputError(f"{place}: lists no images; unpack the data set again.")
+    return in_variants(dataset, variants, copies, place) if family.copies else dataset
+
+
+def _parsed(source: Path | str) -> tuple[Path, list[str]]:
+    """The path and the selectors of FOLDER@SELECTOR,..."""
+    path = Path(source)
+    if not path.exists():
+        place, at, selectors = str(source).rpartition("@")
+        if not (at and Path(place).exists()):
+            raise InputError(f"{source}: does not exist; give a folder of pictures or a CSV table.")
+        path = Path(place)
+        words = [word.strip() for word in selectors.split(",")]
+        if "" in words:
+            raise InputError(f"{source}: a word is missing after @; write FOLDER@original,crop for example.")
+        return path, words
+    return path, []

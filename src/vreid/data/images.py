@@ -51,7 +51,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
             raise refused(path, "read", error) from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: the picture cannot be decoded ({reason}); copy it again.") from error
-    return image if box is None else _cut(image, box, path)
+    return image if box is None else cut(image, box, path)
 
 
 def _too_large(path: Path | str, size: str) -> InputError:
@@ -74,7 +74,24 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image
 
 
-def _cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Image:
+def picture_size(path: Path | str) -> tuple[int, int] | None:
+    """Width and height in pixels of the upright picture, from its first bytes; None where they cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as file:
+                turned = file.getexif().get(0x0112, 1) >= 5
+                return (file.height, file.width) if turned else (file.width, file.height)
+    except Exception:  # as `read_image`, which tells what is wrong
+        return None
+
+
+def cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Image:
+    """Return the part of `image` in `box` as `read_image` does; `path` is named where there is none.
+
+    Raises:
+        InputError: the box lies outside the picture.
+    """
     x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
     x2, y2 = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
     if x2 <= x1 or y2 <= y1:

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vreid.data.augment import TestTransform, TrainTransform
-from vreid.data.images import read_image
+from vreid.data.images import cut, read_image
 from vreid.data.records import Records
 from vreid.data.sampling import PKSampler
 from vreid.data.seeds import generator
@@ -131,11 +132,13 @@ class PictureCache:
 class ImageDataset:
     """Map-style data set over records: `dataset[draws]` reads, prepares and augments a batch of uint8 pictures.
 
+    A record with a box is that part of its picture. The boxes of one frame are cut out of one decoding where they
+    follow each other, and in a batch in any case.
+
     Args:
         records: N images.
         transform: `TrainTransform` or `TestTransform`.
         seed: of the augmentation.
-        crop_to_box: cut each picture to its record's box where it has one (full frames, not ready-made crops).
         cache_bytes: bound of the cache of prepared pictures; 0 switches it off.
     """
 
@@ -145,13 +148,13 @@ class ImageDataset:
         transform: TestTransform,
         *,
         seed: int = 0,
-        crop_to_box: bool = False,
         cache_bytes: int = 0,
     ) -> None:
         self.transform = transform
         self.seed = seed
         self._paths = records.path
-        self._boxes = records.box if crop_to_box else None
+        self._boxes = records.box
+        self._frame: tuple[str, Image.Image] | None = None  # the last picture with boxes, decoded
         self._cache = PictureCache(len(records), (3, transform.height, transform.width), cache_bytes)
 
     def __len__(self) -> int:
@@ -165,10 +168,17 @@ class ImageDataset:
         """
         picture = self._cache.get(index)
         if picture is None:
-            box = None if self._boxes is None or np.isnan(self._boxes[index, 0]) else self._boxes[index].tolist()
-            picture = self.transform.prepare(read_image(self._paths[index], box=box))
+            picture = self.transform.prepare(self._read(index))
             self._cache.put(index, picture)
         return picture
+
+    def _read(self, index: int) -> Image.Image:
+        path, box = self._paths[index], self._boxes[index]
+        if np.isnan(box[0]):
+            return read_image(path)
+        if self._frame is None or self._frame[0] != path:
+            self._frame = path, read_image(path)
+        return cut(self._frame[1], box.tolist(), path)
 
     def __getitem__(self, draw: Draw) -> _RawBatch:
         return self._load([draw])
@@ -183,9 +193,10 @@ class ImageDataset:
     def _load(self, draws: list[Draw]) -> _RawBatch:
         images = torch.empty((len(draws), 3, self.transform.height, self.transform.width), dtype=torch.uint8)
         flipped, erased = [], []
+        prepared = {row: self.prepared(row) for row in sorted({d.row for d in draws}, key=lambda row: self._paths[row])}
         for place, (epoch, position, row) in enumerate(draws):
             rng = generator(self.seed, "augment", epoch, position)
-            augmented = self.transform.augment(self.prepared(row), rng)
+            augmented = self.transform.augment(prepared[row], rng)
             images[place] = augmented.image
             flipped.append(augmented.flipped)
             erased.append(augmented.erased)
@@ -270,7 +281,6 @@ def train_loader(
     num_instances: int,
     seed: int,
     identities: ArrayLike | None = None,
-    crop_to_box: bool = False,
     workers: int | None = None,
     cache_bytes: int = CACHE_BYTES,
     device: torch.device | str = "cpu",
@@ -284,7 +294,6 @@ def train_loader(
         num_instances: K.
         seed: of batches and augmentation.
         identities: (N,) codes to sample by; `records.identity.codes` if not given.
-        crop_to_box: cut each picture to its record's box.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
         cache_bytes: bound of the cache of decoded pictures; 0 switches it off.
         device: where the batches go.
@@ -300,7 +309,7 @@ def train_loader(
     """
     codes = records.identity.codes if identities is None else identities
     sampler = PKSampler(codes, num_identities, num_instances, seed)
-    dataset = ImageDataset(records, transform, seed=seed, crop_to_box=crop_to_box, cache_bytes=cache_bytes)
+    dataset = ImageDataset(records, transform, seed=seed, cache_bytes=cache_bytes)
     return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
 
 
@@ -309,7 +318,6 @@ def test_loader(
     transform: TestTransform,
     *,
     batch_size: int = 64,
-    crop_to_box: bool = False,
     workers: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Loader:
@@ -319,11 +327,10 @@ def test_loader(
         records: images; an empty set gives no batch.
         transform: size and normalisation.
         batch_size: images in a batch; the last may be smaller.
-        crop_to_box: cut each picture to its record's box.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
         device: where the batches go.
     """
-    dataset = ImageDataset(records, transform, crop_to_box=crop_to_box)
+    dataset = ImageDataset(records, transform)
     return Loader(dataset, InOrder(len(records), batch_size), workers=_workers(workers, device), device=device)
 
 

@@ -20,7 +20,7 @@ from vreid.data.dataset import fingerprint
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import read_json, write_json
+from vreid.files import read_json, understanding, write_json
 from vreid.models.reid_model import ReidModel, build
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.retrieval.features import FeatureSet
@@ -74,10 +74,11 @@ def load_model(source: Path | str) -> TrainedModel:
     state, facts = load_weights(path)
     if facts.get("kind") != "model":
         raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
-    about = facts["model"]
-    model = build(about["backbone"], facts["num_identities"], pooling=about["pooling"], neck=about["neck"])
+    with understanding(path):
+        about = facts["model"]
+        model = build(about["backbone"], facts["num_identities"], pooling=about["pooling"], neck=about["neck"])
+        transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
     load_strict(model, state, path)
-    transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
     return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
 
 
@@ -92,7 +93,6 @@ def extract(
     views: Sequence[str] = ("original", "flip"),
     normalise: bool = True,
     precision: Precision = "auto",
-    crop_to_box: bool = False,
     out: Path | str | None = None,
     resume: bool = True,
     progress: Progress | None = None,
@@ -109,7 +109,6 @@ def extract(
         views: names in `VIEWS`.
         normalise: False leaves the sums as they are.
         precision: number type of convolutions; "auto" takes bfloat16 where the machine has it in hardware.
-        crop_to_box: cut each picture to its record's box (full frames).
         out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
             killed at any moment goes on where it was.
         resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
@@ -123,12 +122,14 @@ def extract(
     unknown = [view for view in views if view not in VIEWS]
     if unknown or not views:
         raise InputError(f"View {''.join(unknown[:1])!r} is unknown; choose among {', '.join(VIEWS)}.")
+    if len(set(views)) < len(views):
+        raise InputError(f"views {', '.join(views)}: one is named twice; name each once.")
     if out is not None and Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: a file of features ends in .safetensors; rename it.")
     hashed = model_hash(model, transform)
     if out is not None and Path(out).exists() and resume:
         return _finished(Path(out), records, hashed, tuple(views), normalise)
-    job = {"model": hashed, "views": list(views), "crop_to_box": crop_to_box, "images": fingerprint(records)}
+    job = {"model": hashed, "views": list(views), "images": fingerprint(records)}
     shards = None if out is None else _Shards(Path(out), job, resume)
     place = torch.device(device)
     stored = shards.precision if shards is not None and precision == "auto" else None
@@ -138,9 +139,7 @@ def extract(
     features = np.empty((len(records), model.num_features), dtype=np.float32)
     missing = np.arange(len(records)) if shards is None else shards.read_into(features)
     model = model.to(place).to(memory_format=torch.channels_last).eval()
-    loader = test_loader(
-        records[missing], transform, batch_size=batch_size, crop_to_box=crop_to_box, workers=workers, device=place
-    )
+    loader = test_loader(records[missing], transform, batch_size=batch_size, workers=workers, device=place)
     progress.start("extract", len(records), len(records) - len(missing))
     try:
         for images, rows, _ in loader:
@@ -183,7 +182,8 @@ class _Shards:
         file = self.folder / "job.json"
         if file.exists():
             stored = read_json(file)
-            self.precision = stored.pop("precision", None)
+            with understanding(file):
+                self.precision = stored.pop("precision", None)
             for key, value in job.items():
                 if stored.get(key) != value:
                     raise self._other(key, stored.get(key), value)
@@ -200,7 +200,8 @@ class _Shards:
         for start in range(0, len(features), SHARD):
             rows = slice(start, start + SHARD)
             if self._path(start).exists():
-                features[rows] = read_arrays(self._path(start), "shard")[0]["features"]
+                with understanding(self._path(start)):
+                    features[rows] = read_arrays(self._path(start), "shard")[0]["features"]
                 missing[rows] = False
             else:
                 self._starts.append(start)

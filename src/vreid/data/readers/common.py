@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import math
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,40 +106,6 @@ def attribute(item: dict[str, str], name: str, listing: Listing, number: int) ->
     return value
 
 
-def number_in(item: dict[str, str], name: str, listing: Listing, number: int) -> float:
-    """Return the attribute of Item `number` as a finite number; NaN where it has none, or (told) another."""
-    text = item.get(name)
-    if not text:
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
-        listing.wrong(number, f"{name} {text!r} is not a number", "correct it")
-        return math.nan
-    return value
-
-
-def named(
-    values: Sequence[float], numbers: Sequence[int], name: str, names: Mapping[int, str], listing: Listing
-) -> list[str]:
-    """Return the name of each value; "" where it is NaN, and "", told, where `names` does not have it.
-
-    Args:
-        values: (N,) whole numbers or NaN.
-        numbers: (N,) their Items.
-        name: of the attribute.
-        names: names by number.
-        listing: what lists them.
-    """
-    for value, number in zip(values, numbers, strict=True):
-        if value == value and value not in names:
-            listing.wrong(number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it",
-                          "label out of range")  # fmt: skip
-    return ["" if value != value else names.get(value, "") for value in values]  # type: ignore[call-overload]
-
-
 def camera_name(text: str | None, listing: Listing, number: int, name: str = "cameraID") -> str | None:
     """Return "c001" for "c001", "c1", "1" and "001"; None, told, for anything else but None."""
     if text is None:
@@ -154,8 +119,18 @@ def camera_name(text: str | None, listing: Listing, number: int, name: str = "ca
 
 def pictures_in(folder: Path) -> list[str]:
     """Names of the picture files in a folder in natural order ("img2" before "img10"); hidden files are left out."""
-    names = [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
-    return sorted(names, key=natural)
+    return sorted(_pictures_in(folder), key=natural)
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
+
+
+def files_in(folder: Path) -> list[str]:
+    """Names of the files in a folder in natural order, without hidden ones; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted((entry.name for entry in _entries(folder) if entry.is_file()), key=natural)
 
 
 def first_picture(folder: Path) -> str | None:
@@ -224,9 +199,9 @@ def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tu
     Raises:
         InputError: not one listed picture is there.
     """
-    there = pictures_in(folder) if folder.is_dir() else []
-    missing = sorted(set(listed) - set(there))
-    unlisted = sorted(set(there) - set(listed), key=natural)
+    there = set(_pictures_in(folder)) if folder.is_dir() else set()
+    missing = sorted(set(listed) - there)
+    unlisted = sorted(there - set(listed), key=natural)
     if listed and len(missing) == len(set(listed)):
         raise InputError(f"{folder}: has none of the {len(missing):,} images in {labels.name}; unpack the images.")
     notes = []

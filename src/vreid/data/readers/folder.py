@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.readers.common import folders_in, pictures_in, source_of
+from vreid.data.findings import Tell, refuse
+from vreid.data.readers.common import first_picture, folders_in, pictures_in, source_of
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
@@ -28,19 +29,25 @@ _NAMED = re.compile(r"^(-1|\d+)_c(\d+)", re.IGNORECASE)
 _CAMERA = re.compile(r"(?:^|_)c(\d+)(?=[_s.])", re.IGNORECASE)
 
 
-def has_pictures(folder: Path) -> bool:
-    """Whether `folder` holds pictures, itself or one or two folders down."""
-    return bool(pictures_in(folder)) or any(
-        pictures_in(folder / inner) or any(pictures_in(folder / inner / i) for i in folders_in(folder / inner))
-        for inner in folders_in(folder)
-    )
+def find(folder: Path) -> Path | None:
+    """Return `folder` if it holds pictures, itself or one or two folders down, or None."""
+    places = [folder] if folder.is_dir() else []
+    for _ in range(3):
+        if any(first_picture(place) for place in places):
+            return folder
+        places = [place / inner for place in places for inner in folders_in(place)]
+    return None
 
 
-def read_folder(folder: Path | str) -> Dataset:
+def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     """Read the pictures in `folder`; image keys are paths relative to it.
 
     Split folders are judged as Market-1501. Without them, query and gallery are all images, each a query against all
     other cameras (cross-camera), and nothing is for training.
+
+    Args:
+        folder: of pictures, or of folders of them.
+        tell: as all readers; there are no rows here that could be wrong.
 
     Raises:
         InputError: no pictures, two folders for one split, or pictures beside split or vehicle folders.

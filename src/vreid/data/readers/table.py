@@ -23,7 +23,8 @@ import numpy as np
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers.common import Listing, decode, degrees, source_of
+from vreid.data.readers.common import Listing, decode, degrees, files_in, source_of
+from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
@@ -62,6 +63,21 @@ _FIELD_OF = {_plain(name): name for name in (*CSV_COLUMNS, "width", "height")} |
 }
 
 
+def find(source: Path) -> Path | None:
+    """Return `source` if it is a table or a folder with exactly one CSV, or None.
+
+    Raises:
+        InputError: it is another file.
+    """
+    if source.is_file() and source.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(SUFFIXES)}).")
+    return source if source.is_file() or len(_tables(source)) == 1 else None
+
+
+def _tables(folder: Path) -> list[str]:
+    return [name for name in files_in(folder) if name.lower().endswith(".csv")]
+
+
 def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) -> Dataset:
     """Read a table as a data set.
 
@@ -70,7 +86,7 @@ def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) 
     for training.
 
     Args:
-        path: the table.
+        path: the table, or a folder with one CSV, whose name is that of the data set then.
         pictures: refuse a table none of whose pictures is there; who has features already needs none.
         tell: told of each wrong row.
 
@@ -78,11 +94,14 @@ def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) 
         InputError: a row that cannot be understood, an unknown or missing split, or no picture where the paths point.
     """
     path = Path(path)
+    name = path.stem
+    if path.is_dir():
+        name, path = path.absolute().name, path / _tables(path)[0]
     records, notes, origin = read_divided(path, tell)
     first = list(dict.fromkeys(records.path))[:100]
     if pictures and first and not any(os.path.exists(picture) for picture in first):
         raise InputError(f"{path}: its pictures are not there, first {first[0]}; correct the paths or move the table.")
-    name, source = path.stem, source_of(path.parent)
+    source = source_of(path.parent)
     if not records.split.known.any():
         everything = records.with_(split=["gallery"] * len(records))
         if not records.camera.known.any():
@@ -141,11 +160,13 @@ def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str
         for name, box in zip(out["path"], out["box"] or [()] * len(rows), strict=True)
     ]
     cells.refuse_repeated(out["image_key"], out["variant"])
+    out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
+    if out["box"] is not None:
+        cells.wrong |= boxes_outside(out["path"], out["box"], listing, lines)
     if cells.wrong:
         kept = [row for row in range(len(rows)) if row not in cells.wrong]
         out = {name: values if values is None else [values[row] for row in kept] for name, values in out.items()}
         lines = [lines[row] for row in kept]
-    out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
     if out["orientation"] is not None:
         out["orientation"] = degrees(out["orientation"])
     if out["box"] == []:

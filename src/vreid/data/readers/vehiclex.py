@@ -12,19 +12,17 @@ taken for a real one. Light and camera geometry (lightInt, lightDir, camHei, cam
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding, Tell, refuse
+from vreid.data.readers.attributes import COLORS, VEHICLE_TYPES, color_and_type, contradictions, number_in
 from vreid.data.readers.common import (
     Listing,
     attribute,
     compare_with_folder,
     degrees,
-    named,
     natural,
-    number_in,
     pictures_in,
     read_items,
     source_of,
@@ -32,11 +30,6 @@ from vreid.data.readers.common import (
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import MARKET
-
-COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black", "purple", "pink")
-"""VeRi's ten colours in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
-VEHICLE_TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate", "sportscar", "rv")
-"""VeRi's nine types in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
 
 FOLDER = "AIC21_Track2_ReID_Simulation"
 ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
@@ -59,22 +52,23 @@ def find(folder: Path) -> Path | None:
     return None
 
 
-def read_vehiclex(folder: Path | str, *, translated: bool = False, tell: Tell = refuse) -> Dataset:
+def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     """Read the data set in `folder`: training images only, all of domain "synthetic".
 
     Whether colours and types count from 0 or from 1 is seen from the labels of all images together (both count alike);
-    where these leave it open, from 0, and a note says so.
+    where these leave it open, from 0, and a note says so. Read are the original images; where only translated ones are
+    there, those, as variant "translated" of the same images.
 
     Args:
         folder: the one with sys_image_train in it.
-        translated: read sys_image_train_tr instead, as variant "translated" of the same images.
         tell: told here: labels that are wrong.
 
     Raises:
         InputError: no images, or broken labels.
     """
     folder = Path(folder)
-    pictures = _pictures(folder, translated)
+    variant, places = next(iter(copies(folder).items()))
+    pictures = places["train"]
     labels = Listing(folder / _LABELS, tell, "Item")
     items = read_items(labels.path) if labels.path.is_file() else []
     item_of: dict[str, int] = {}
@@ -101,15 +95,17 @@ def read_vehiclex(folder: Path | str, *, translated: bool = False, tell: Tell = 
     matches = [match for name in names if (match := _NAME.match(name))]
     numbers = [item_of.get(name, 0) for name in names]
     described = [(number, items[number - 1] if number else {}) for number in numbers]
-    notes += _contradictions(matches, described)
-    colors, types = _attributes(described, labels, notes)
+    notes += contradictions(matches, described, labels)
+    colors, types = color_and_type(
+        described, labels, notes, colors=dict(enumerate(COLORS)), types=dict(enumerate(VEHICLE_TYPES))
+    )
     records = Records.of(
         path=[f"{pictures}/{name}" for name in names],
         image_key=[f"synthetic/{name.rpartition('.')[0]}" for name in names],
         identity=[f"synthetic-{int(match[1]):04d}" for match in matches],
         camera=[f"synthetic-c{int(match[2]):03d}" for match in matches],
         domain=["synthetic"] * len(names),
-        variant=["translated" if translated else "original"] * len(names),
+        variant=[variant] * len(names),
         color=colors,
         vehicle_type=types,
         orientation=degrees([number_in(item, "orientation", labels, number) for number, item in described]),
@@ -120,49 +116,11 @@ def read_vehiclex(folder: Path | str, *, translated: bool = False, tell: Tell = 
                    {"train": labels.origin(numbers)} if items else {})  # fmt: skip
 
 
-def _pictures(folder: Path, translated: bool) -> Path:
-    if translated:
-        if not (folder / TRANSLATED).is_dir():
-            raise InputError(f"{folder}: has no {TRANSLATED}; translate the images first, or read the originals.")
-        return folder / TRANSLATED
-    return next((folder / name for name in (ORIGINAL, "image_train") if (folder / name).is_dir()), folder)
-
-
-def _contradictions(matches: Sequence[re.Match[str]], labels: Sequence[tuple[int, dict[str, str]]]) -> list[str]:
-    """Note where a label file says another vehicle or camera than the file name; the name counts."""
-    wrong = [
-        match[0]
-        for match, (_, item) in zip(matches, labels, strict=True)
-        if any(
-            (digits := re.sub(r"\D", "", item.get(name, ""))) and digits.lstrip("0") != match[group].lstrip("0")
-            for name, group in (("vehicleID", 1), ("cameraID", 2))
-        )
-    ]
-    if not wrong:
-        return []
-    counted = f"{len(wrong):,} of {len(matches):,} images, first {wrong[0]}"
-    return [f"{_LABELS} contradicts the vehicle or camera in the file name, which counts: {counted}."]
-
-
-def _attributes(
-    described: Sequence[tuple[int, dict[str, str]]], labels: Listing, notes: list[str]
-) -> tuple[list[str], list[str]]:
-    """Names of colour and type of each image, "" where it has none."""
-    columns = {
-        name: [number_in(item, name, labels, number) for number, item in described] for name in ("colorID", "typeID")
-    }
-    names = {"colorID": COLORS, "typeID": VEHICLE_TYPES}
-    known = {column: [value for value in values if value == value] for column, values in columns.items()}
-    from_zero = any(0 in values for values in known.values())
-    from_one = any(len(names[column]) in values for column, values in known.items())
-    if from_zero and from_one:
-        labels.tell(Finding("colour/type base", str(labels.path),
-                            "colour and type numbers run from 0 and beyond their last name",
-                            "correct the labels"))  # fmt: skip
-        return [""] * len(described), [""] * len(described)
-    if not from_zero and not from_one and any(known.values()):
-        notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
-    numbers = [number for number, _ in described]
-    out = [named(columns[column], numbers, column, dict(enumerate(names[column], start=int(from_one))), labels)
-           for column in columns]  # fmt: skip
-    return out[0], out[1]
+def copies(folder: Path) -> dict[str, dict[str, Path]]:
+    """Where the pictures of each variant lie, the originals first."""
+    original = next((folder / name for name in (ORIGINAL, "image_train") if (folder / name).is_dir()), None)
+    translated = folder / TRANSLATED if (folder / TRANSLATED).is_dir() else None
+    if original is None and translated is None:
+        original = folder  # the pictures beside the labels
+    places = {"original": original, "translated": translated}
+    return {variant: {"train": place} for variant, place in places.items() if place is not None}

@@ -1,0 +1,116 @@
+"""Colour, type and other attributes of the Items of a label file, and the names that numbers stand for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from vreid.data.readers.common import Listing
+
+COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black", "purple", "pink")
+"""VeRi's ten colours in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
+VEHICLE_TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate", "sportscar", "rv")
+"""VeRi's nine types in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
+
+Described = Sequence[tuple[int, Mapping[str, str]]]
+"""Number (1-based, 0: none) and attributes of the Item of each image."""
+
+
+def number_in(item: Mapping[str, str], name: str, listing: Listing, number: int) -> float:
+    """Return the attribute of Item `number` as a finite number; NaN where it has none, or (told) another."""
+    text = item.get(name)
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        listing.wrong(number, f"{name} {text!r} is not a number", "correct it")
+        return math.nan
+    return value
+
+
+def color_and_type(
+    images: Described,
+    listing: Listing,
+    notes: list[str],
+    *,
+    colors: Mapping[int, str],
+    types: Mapping[int, str],
+    base: int | None = None,
+) -> tuple[list[str], list[str]]:
+    """Names of colour (colorID) and type (typeID) of each image, "" where it has none or a wrong one, which is told.
+
+    Args:
+        images: Items of the images.
+        listing: the label file.
+        notes: told here: that the base was guessed.
+        colors, types: name of each number, counted from `base`, or from 0 where that is None.
+        base: what both count from. None: it is seen from all numbers together (both count alike), and where they leave
+            it open, it is 0.
+    """
+    numbers = [number for number, _ in images]
+    columns = {
+        name: [number_in(item, name, listing, number) for number, item in images] for name in ("colorID", "typeID")
+    }
+    names = {"colorID": colors, "typeID": types}
+    zeros = _where(columns, {name: 0 for name in names})
+    beyond = _where(columns, {name: len(names[name]) for name in names}) if base is None else []
+    if zeros and (base or beyond):
+        (wrong, row), *_ = zeros if base or len(zeros) <= len(beyond) else beyond  # the rarer ones
+        against = f"this data set counts colours and types from {base}"
+        if not base:
+            other, place = (beyond if (wrong, row) in zeros else zeros)[0]
+            against = f"{other} is {columns[other][place]:g} in {listing.unit} {numbers[place]}, and both count alike"
+        listing.wrong(numbers[row], f"{wrong} is {columns[wrong][row]:g}, but {against}", "correct the numbers",
+                      "colour/type base")  # fmt: skip
+        return [""] * len(images), [""] * len(images)
+    if (
+        base is None
+        and not zeros
+        and not beyond
+        and any(value == value for values in columns.values() for value in values)
+    ):
+        notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
+    shift = 1 if beyond else 0
+    named = [
+        _named(columns[name], numbers, name, {number + shift: text for number, text in names[name].items()}, listing)
+        for name in columns
+    ]
+    return named[0], named[1]
+
+
+def _where(columns: Mapping[str, Sequence[float]], wanted: Mapping[str, float]) -> list[tuple[str, int]]:
+    """Column and row of each value that is the wanted one of its column."""
+    return [
+        (name, row) for name, values in columns.items() for row, value in enumerate(values) if value == wanted[name]
+    ]
+
+
+def _named(
+    values: Sequence[float], numbers: Sequence[int], name: str, names: Mapping[int, str], listing: Listing
+) -> list[str]:
+    by_value: dict[float, str] = dict(names)  # type: ignore[arg-type]  # 3 == 3.0
+    for value, number in zip(values, numbers, strict=True):
+        if value == value and value not in by_value:
+            listing.wrong(number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it",
+                          "label out of range")  # fmt: skip
+    return [by_value.get(value, "") for value in values]
+
+
+def contradictions(matches: Sequence[re.Match[str]], images: Described, listing: Listing) -> list[str]:
+    """Note where vehicleID or cameraID of an Item are not those of the file name (groups 1 and 2); the name counts."""
+    wrong = [
+        match[0]
+        for match, (_, item) in zip(matches, images, strict=True)
+        if any(
+            (digits := re.sub(r"\D", "", item.get(name, ""))) and digits.lstrip("0") != match[group].lstrip("0")
+            for name, group in (("vehicleID", 1), ("cameraID", 2))
+        )
+    ]
+    if not wrong:
+        return []
+    counted = f"{len(wrong):,} of {len(matches):,} images, first {wrong[0]}"
+    return [f"{listing.path.name} contradicts the vehicle or camera in the file name, which counts: {counted}."]

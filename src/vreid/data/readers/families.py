@@ -1,0 +1,63 @@
+"""The families of data sets, in the order in which a source is taken for one; see `vreid.data.dataset.open_dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vreid.data import split
+from vreid.data.dataset import Dataset
+from vreid.data.readers import (
+    cityflow,
+    folder,
+    table,
+    tracker,
+    vehicleid,
+    vehiclex,
+    veri,
+    veri_wild,
+    vric,
+)
+from vreid.data.readers.variants import Copies
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family is recognised and read.
+
+    Attributes:
+        signs: what it is known by, for the sentence about a source that is none.
+        find: the data set's own place, given what the user names; None where it is not of the family.
+        read: from that place to a `Dataset`; takes `tell` and the words in `takes`.
+        takes: which of "labels" and "test_list" `read` understands.
+        copies: where the pictures of each variant are; None: there are originals only.
+        list_sizes: test lists by the words that name them; None: there is one only.
+    """
+
+    signs: str
+    find: Callable[[Path], Path | None]
+    read: Callable[..., Dataset]
+    takes: tuple[str, ...] = ()
+    copies: Callable[[Path], Copies] | None = None
+    list_sizes: Callable[[Path], Mapping[str, str]] | None = None
+
+
+FAMILIES = (
+    Family("split.csv with split.json (vreid data split)", split.find, split.read_split),
+    Family("image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
+           veri.find, veri.read_veri),
+    Family("image_train with train_label.xml (CityFlowV2-ReID, CityFlow-ReID)",
+           cityflow.find, cityflow.read_cityflow, ("labels",), copies=cityflow.copies),
+    Family("sys_image_train (VehicleX)", vehiclex.find, vehiclex.read_vehiclex, copies=vehiclex.copies),
+    Family("image with train_test_split (VehicleID)",
+           vehicleid.find, vehicleid.read_vehicleid, ("test_list",), list_sizes=vehicleid.list_sizes),
+    Family("images with train_test_split (VERI-Wild)",
+           veri_wild.find, veri_wild.read_veri_wild, ("test_list",), list_sizes=veri_wild.list_sizes),
+    Family("vric_train.txt (VRIC)", vric.find, vric.read_vric),
+    Family("a CSV table", table.find, table.read_table),
+    Family("img1 with gt/gt.txt or det/det.txt in a folder a camera (tracker output)",
+           tracker.find, tracker.read_tracker),
+    Family("pictures, one sub-folder per identity, and train, query, gallery sub-folders",
+           folder.find, folder.read_folder),
+)  # fmt: skip

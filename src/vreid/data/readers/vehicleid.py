@@ -1,0 +1,69 @@
+"""VehicleID, exactly as distributed.
+
+    VehicleID_V1.0/
+        image/                               0000001.jpg, ... of all lists
+        train_test_split/train_list.txt      image name (with or without .jpg) and vehicle
+        train_test_split/test_list_800.txt   the same of 800 test vehicles; also 1600 and 2400
+
+No camera is known. Query and gallery are the same images: the protocol draws from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vreid.data.dataset import Dataset
+from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.readers import lists
+from vreid.data.readers.common import Listing, source_of
+from vreid.data.records import Records
+from vreid.retrieval.protocols import VEHICLE_ID
+
+PLACES = (".", "VehicleID_V1.0", "VehicleID")
+"""Where the data set's own folder may be, seen from the one that the user names."""
+
+_LISTS, _TRAIN = "train_test_split", "train_list.txt"
+
+
+def find(folder: Path) -> Path | None:
+    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    return next((place for place in (folder / name for name in PLACES) if (place / "image").is_dir()
+                 and ((place / _LISTS / _TRAIN).is_file() or list_sizes(place))), None)  # fmt: skip
+
+
+def list_sizes(folder: Path) -> dict[str, str]:
+    """Sizes of the test lists that are there, by the words that name them."""
+    return lists.list_sizes(folder / _LISTS, r"test_list_([0-9]+)\.txt",
+                            {"small": "800", "medium": "1600", "large": "2400"})  # fmt: skip
+
+
+def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Tell = refuse) -> Dataset:
+    """Read the data set in `folder`; image keys are the names without extension.
+
+    Args:
+        folder: the one with image in it.
+        test_list: 800, 1600 or 2400, also small, medium, large; None: the smallest that is there.
+        tell: told here: rows that are wrong.
+
+    Raises:
+        InputError: no such list, or none of its pictures is there.
+    """
+    folder = Path(folder)
+    notes: list[str] = []
+    size = lists.chosen_list(list_sizes(folder), test_list, folder, notes)
+    train, train_origin = _read(folder, _TRAIN, "train", tell)
+    test, test_origin = _read(folder, f"test_list_{size}.txt", "gallery", tell)
+    return Dataset("VehicleID", train, test, test, VEHICLE_ID, source_of(folder), tuple(notes),
+                   {"train": train_origin, "query": test_origin, "gallery": test_origin})  # fmt: skip
+
+
+def _read(folder: Path, name: str, split: str, tell: Tell) -> tuple[Records, Origin]:
+    listing = Listing(folder / _LISTS / name, tell)
+    if not listing.path.is_file():
+        return Records.of(path=[]), listing.origin([])
+    (names, identities), origin = lists.read_list(listing, "image", "vehicle")
+    paths = [f"{folder}/image/{lists.picture_name(name)}" for name in names]
+    lists.refuse_if_nothing_is_there(paths, listing.path)
+    records = Records.of(path=paths, image_key=[lists.key_of(name) for name in names], identity=identities,
+                         split=[split] * len(names))  # fmt: skip
+    return records, origin

@@ -1,0 +1,64 @@
+"""VRIC, exactly as distributed.
+
+VRIC/
+    train_images/ probe_images/ gallery_images/
+    vric_train.txt vric_probe.txt vric_gallery.txt       image name, vehicle, camera
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vreid.data.dataset import Dataset
+from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.readers.common import Listing, camera_name, compare_with_folder, source_of
+from vreid.data.readers.lists import key_of, picture_name, read_list
+from vreid.data.records import Records
+from vreid.retrieval.protocols import VRIC
+
+PLACES = (".", "VRIC")
+"""Where the data set's own folder may be, seen from the one that the user names."""
+
+_KEYS = {"train": "train", "query": "probe", "gallery": "gallery"}  # split -> what files and folders call it
+
+
+def find(folder: Path) -> Path | None:
+    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    return next((place for place in (folder / name for name in PLACES)
+                 if any((place / f"vric_{name}.txt").is_file() for name in _KEYS.values())), None)  # fmt: skip
+
+
+def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+    """Read the data set in `folder`; image keys are "train/...", "probe/..." and "gallery/..." without extension.
+
+    Args:
+        folder: the one with vric_train.txt in it.
+        tell: told here: rows that are wrong.
+
+    Raises:
+        InputError: none of the pictures of a list is there.
+    """
+    folder = Path(folder)
+    notes: list[str] = []
+    read = {split: _read(folder, split, notes, tell) for split in _KEYS}
+    train, query, gallery = (records for records, _ in read.values())
+    return Dataset("VRIC", train, query, gallery, VRIC, source_of(folder), tuple(notes),
+                   {split: origin for split, (_, origin) in read.items()})  # fmt: skip
+
+
+def _read(folder: Path, split: str, notes: list[str], tell: Tell) -> tuple[Records, Origin]:
+    name = _KEYS[split]
+    listing, pictures = Listing(folder / f"vric_{name}.txt", tell), folder / f"{name}_images"
+    if not listing.path.is_file():
+        return Records.of(path=[]), listing.origin([])
+    (names, identities, cameras), origin = read_list(listing, "image", "vehicle", "camera")
+    files = [picture_name(name) for name in names]
+    notes += compare_with_folder(files, pictures, listing.path)[1]
+    records = Records.of(
+        path=[f"{pictures}/{file}" for file in files],
+        image_key=[f"{name}/{key_of(file)}" for file in files],
+        identity=identities,
+        camera=[camera_name(text, listing, int(row), "camera") for text, row in zip(cameras, origin.rows, strict=True)],
+        split=[split] * len(files),
+    )
+    return records, origin
