@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.retrieval.protocols import Protocol
@@ -199,7 +199,13 @@ def mean_over_draws(draws: Sequence[Metrics], protocol: Protocol) -> Metrics:
 
 
 def interval(
-    metrics: Metrics, name: str, *, seed: int = 0, resamples: int = 1000, confidence: float = 0.95
+    metrics: Metrics,
+    name: str,
+    *,
+    identity: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Bootstrap interval of a mean over queries (percentile method): which values other draws of queries would give.
 
@@ -208,6 +214,8 @@ def interval(
     Args:
         metrics: with its values per query.
         name: "mAP", "mAP@K" (as in `metrics.protocol.metric`), "rank1" or "mINP".
+        identity: (Q,) vehicle of each query: vehicles are drawn with all their queries, which resemble each other, so
+            that the interval says what other vehicles would give; None draws single queries.
         seed: equal seeds give equal intervals.
         resamples: how many times the queries are drawn anew, with replacement.
         confidence: share of the resampled means inside.
@@ -229,7 +237,14 @@ def interval(
     draws = metrics.draws or (metrics,)
     total = np.sum([np.where(draw.relevant > 0, values[name](draw), 0) for draw in draws], axis=0)
     count = np.sum([draw.relevant > 0 for draw in draws], axis=0)
-    total, count = total[count > 0], count[count > 0]
+    judged = count > 0
+    total, count = total[judged], count[judged]
+    if identity is not None:
+        codes = np.asarray(identity)
+        if codes.shape != judged.shape:
+            raise InputError(f"interval: identity has shape {codes.shape} for {len(judged):,} queries; give one each.")
+        _, vehicle = np.unique(codes[judged], return_inverse=True)
+        total, count = np.bincount(vehicle, total), np.bincount(vehicle, count)
     generator = np.random.default_rng(seed)
     picks = (generator.integers(len(total), size=len(total)) for _ in range(resamples))
     means = [total[pick].sum() / count[pick].sum() for pick in picks]
