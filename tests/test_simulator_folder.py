@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vreid.data.dataset import open_dataset
 from vreid.data.records import CSV_COLUMNS
 from vreid.errors import InputError
 from vreid.simulator.city import plan_world
@@ -168,6 +169,16 @@ def test_the_synthetic_set_has_all_attributes(tiny_world: Path) -> None:
         assert 0 <= float(label["orientation"]) < 360 and row["orientation"] == label["orientation"]
         # The two sets both count from 1; the table, which may be read beside the other, tells them apart.
         assert (row["identity"], row["camera"]) == (f"synthetic-{label['vehicleID']}", f"synthetic-{label['cameraID']}")
+
+
+def test_motorcycles_have_no_type_number_in_the_synthetic_set(sketch: SimpleNamespace, tmp_path: Path) -> None:
+    world = replace(MICRO, synthetic_identities=8, motorcycle_share=0.5)
+    made = simulate(tmp_path / "made", preset=world, seed=1, workers=1)
+    types = {Path(row["path"]).name: row["vehicle_type"] for row in rows(made.path / "synthetic.csv")}
+    numbered = {item["imageName"]: "typeID" in item for item in items(made.path / SYNTHETIC / "train_label.xml")}
+    assert numbered == {name: kind != "motorcycle" for name, kind in types.items()}
+    assert len(set(numbered.values())) == 2
+    assert len(open_dataset(made.path / SYNTHETIC).train) == len(types)
 
 
 def test_the_summary_counts_what_is_there(tiny_world: Path) -> None:

@@ -39,7 +39,8 @@ SYNTHETIC_COLUMNS = (
 def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str, encoding: str = "utf-8") -> str:
     """Return a label file in the field's XML: `columns` maps attribute names to row columns, in order.
 
-    `encoding` is what it declares; the text is plain ASCII, which every encoding of the field contains.
+    Empty values are left out. `encoding` is what it declares; the text is plain ASCII, which every encoding of the
+    field contains.
 
     Example:
         >>> print(items_xml([{"file": "000001.jpg", "camera": "c001"}],
@@ -55,7 +56,7 @@ def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str, enco
     lines = [f'<?xml version="1.0" encoding="{encoding}"?>', '<TrainingImages Version="1.0">']
     lines.append(f'    <Items number="{number}">')
     for row in rows:
-        attributes = " ".join(f'{name}="{row[column]}"' for name, column in columns.items())
+        attributes = " ".join(f'{name}="{row[column]}"' for name, column in columns.items() if row[column])
         lines.append(f"        <Item {attributes}/>")
     lines += ["    </Items>", "</TrainingImages>", ""]
     return "\n".join(lines)

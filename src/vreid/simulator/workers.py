@@ -26,7 +26,7 @@ from vreid.simulator.city import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
 from vreid.simulator.labels import Row
 from vreid.simulator.synthetic import SyntheticShot
-from vreid.simulator.vehicles import COLORS, MOTORCYCLE, TYPES
+from vreid.simulator.vehicles import COLORS, TYPES
 
 SYNTHETIC_CAMERAS = 20
 """How many camera numbers the synthetic pictures are given, by chance, as in VehicleX."""
@@ -171,16 +171,18 @@ def _real_row(world: World, traveller: Traveller, passage: int, take: Take) -> R
 
 def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot) -> Row:
     camera = f"c{generator(world.seed, 'synthetic camera', *posed.key, number).integers(1, SYNTHETIC_CAMERAS + 1):03d}"
-    types = (*TYPES, MOTORCYCLE)
+    vehicle = posed.vehicle
     name = f"{int(posed.identity):05d}_{camera}_{number}"
     # Identities and cameras of the two sets are different things although both sets count from 1.
     return {
         "image_key": f"synthetic/{name}", "file": f"{name}.jpg",
         "identity": f"synthetic-{posed.identity}", "camera": f"synthetic-{camera}",
         "vehiclex_identity": posed.identity, "vehiclex_camera": camera, "domain": "synthetic", "variant": "original",
-        "split": "train", "vehicle_type": posed.vehicle.vehicle_type, "color": posed.vehicle.color,
-        "type_id": str(types.index(posed.vehicle.vehicle_type)), "color_id": str(COLORS.index(posed.vehicle.color)),
-        "model": str(posed.vehicle.model), "orientation": _degrees(shot.orientation),
+        "split": "train", "vehicle_type": vehicle.vehicle_type, "color": vehicle.color,
+        # VehicleX has no motorcycles and so no number for them
+        "type_id": str(TYPES.index(vehicle.vehicle_type)) if vehicle.vehicle_type in TYPES else "",
+        "color_id": str(COLORS.index(vehicle.color)), "model": str(vehicle.model),
+        "orientation": _degrees(shot.orientation),
         "light_intensity": f"{shot.light_intensity:.1f}", "light_direction": f"{shot.light_direction:.1f}",
         "camera_height": f"{shot.camera_height:.1f}", "camera_distance": f"{shot.camera_distance:.1f}",
         **_box("crop_", shot.crop_box),
