@@ -2,7 +2,8 @@
 
 Rounded distances d~ come from a matrix product: |d~ - d| <= E for every pair of a row. With t the k-th smallest d~ seen
 so far, k columns have d <= t + E, so a column with d~ > t + 2E is none of the k nearest. Everything else is kept, and
-its exact distance decides. Whatever made d~ (float32, bfloat16, which tile, which order) the answer is the same.
+where two d~ are within 2E exact distances decide. Whatever made d~ (float32 or bfloat16, which tile, which order) the
+lists are the same.
 
 Shapes: N points, D feature dimensions, R x C a tile.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.retrieval.points import Points
+from vreid.retrieval.points import Points, exact_distances
 
 _MAX = np.finfo(np.float32).max
 _UNIT_ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
@@ -91,15 +92,28 @@ class Candidates:
         keep &= ~crowded[row]
         self._held[first_row] = [(row[keep], value[keep], column[keep])]
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int32]]]:
-        """(row, its candidate columns) for every row that has not failed."""
-        for first_row, rows in sorted(self._rows.items()):
+    def decided(
+        self, points: Points, others: Points
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.float32]]]:
+        """(rows, their columns (rows, count), squared distances) in the order of float64 distances, block by block.
+
+        Where two candidates are farther apart than 2E their order is certain and d~ stands; those too close to call
+        are compared exactly. Rows that failed come with whatever is left of them.
+        """
+        for first_row in sorted(self._rows):
             self._prune(first_row)
-            row, _, column = self._held.pop(first_row)[0]
-            start = np.searchsorted(row, np.arange(rows + 1))
-            for i in range(rows):
-                if not self.failed[first_row + i]:
-                    yield first_row + i, column[start[i] : start[i + 1]]
+            row, value, column = self._held.pop(first_row)[0]
+            place = np.arange(len(row)) - np.searchsorted(row, row)
+            apart = (place == 0) | (np.diff(value, prepend=0) > self._window[first_row + row])
+            run = np.cumsum(apart) - 1
+            needed = place[apart][run] < self.count
+            unsure = needed & (np.bincount(run)[run] > 1)
+            value[unsure] = exact_distances(points, first_row + row[unsure], others, column[unsure])
+            row, value, column = row[needed], value[needed], column[needed]
+            order = np.lexsort((column, value, row))
+            rows = np.flatnonzero(np.bincount(row, minlength=1) >= self.count)
+            chosen = order[np.searchsorted(row, rows)[:, None] + np.arange(self.count)]
+            yield first_row + rows, column[chosen], np.maximum(value[chosen], 0)
 
 
 def _sortable(values: NDArray[np.float32]) -> NDArray[np.int32]:

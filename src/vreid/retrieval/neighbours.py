@@ -77,32 +77,25 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
     index = np.empty((len(points), count), dtype=np.int32)
     squared = np.empty(index.shape, dtype=np.float32)
     far = np.zeros(len(points), dtype=np.float32)
-    error = window(points, others)
-    near_candidates = Candidates(count, error) if count else None
-    far_candidates = Candidates(1, error) if farthest and len(points) > 1 else None
+    candidates = Candidates(count, window(points, others)) if count else None
     for row, column, tile in _tiles(points, others):
-        if near_candidates:
-            near_candidates.offer(row, column, tile)
-            if alone and row != column:
-                near_candidates.offer(column, row, tile.T)
-        if far_candidates:
-            np.negative(tile, out=tile)
-            if row == column:
-                np.fill_diagonal(tile, 0)
-            far_candidates.offer(row, column, tile)
-            if row != column:
-                far_candidates.offer(column, row, tile.T)
-    failed = np.zeros(len(points), dtype=bool)
-    for candidates, is_far in ((near_candidates, False), (far_candidates, True)):
+        rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
+        if farthest:
+            np.maximum(far[rows], tile.max(axis=1), out=far[rows])
+            np.maximum(far[columns], tile.max(axis=0), out=far[columns])
+        if alone and row == column:
+            np.fill_diagonal(tile, np.inf)
         if candidates:
-            for row, columns in candidates:
-                exact = exact_distances(points, np.array([row]), others, columns)
-                if is_far:
-                    far[row] = exact.max()
-                else:
-                    index[row], squared[row] = _first(exact, columns, count)
-            failed |= candidates.failed
-    for row, near_columns, near_exact, far_exact in _whole_rows(points, others, np.flatnonzero(failed), count):
+            candidates.offer(row, column, tile)
+            if alone and row != column:
+                candidates.offer(column, row, tile.T)
+    if candidates:
+        for rows, columns, values in candidates.decided(points, others):
+            index[rows], squared[rows] = columns, values
+        failed = np.flatnonzero(candidates.failed)
+    else:
+        failed = np.empty(0, dtype=np.intp)
+    for row, near_columns, near_exact, far_exact in _whole_rows(points, others, failed, count):
         index[row], squared[row] = _first(near_exact, near_columns, count)
         far[row] = far_exact
     return Lists(index, squared, far if farthest else None)
@@ -130,8 +123,6 @@ def _tiles(points: Points, others: Points) -> Iterator[tuple[int, int, NDArray[n
             np.matmul(doubled, theirs.T, out=tile)
             tile += other_squares[column : column + len(theirs)]
             tile += squares[row : row + len(ours), None]
-            if alone and column == row:
-                np.fill_diagonal(tile, np.inf)
             yield row, column, tile
 
 

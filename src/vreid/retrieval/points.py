@@ -16,7 +16,7 @@ from vreid.errors import InputError
 from vreid.retrieval.features import as_features
 
 _ROWS = 512  # rows looked at together, so that no temporary is as large as the features
-_PAIRS = 128  # pairs compared together: their float64 copies stay in the cache
+_PAIRS = 32  # pairs compared together: their float64 copies stay in the cache
 _PLAIN = 2.0**30  # norms up to here (and down to its inverse) are used as they are
 
 
