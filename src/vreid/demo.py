@@ -28,7 +28,7 @@ from vreid.report.contents import LadderRow, Report, Road, Site
 from vreid.report.page import write_report
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.simulator.layouts import CITYFLOW
-from vreid.simulator.presets import SIMULATOR_VERSION
+from vreid.simulator.presets import SIMULATOR_VERSION, preset_named
 from vreid.simulator.write import simulate
 from vreid.training.supervised import train
 
@@ -47,7 +47,8 @@ class _Stopwatch:
             yield
         finally:
             self.seconds[name] = round(before + time.perf_counter() - started, 1)
-            write_json(self._path, self.seconds)
+            if self._path.parent.is_dir():  # not if the first stage was refused
+                write_json(self._path, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,19 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     Raises:
         InputError: `out` holds the demo of another configuration, or cannot be written.
     """
+    training, preset = recipe(config.recipe, config.overrides), preset_named(config.preset)  # wrong ones: at once
     out = Path(out)
     world = out / "data"
     watch = _Stopwatch(out / "seconds.json")
     if config.preset == "demo":
         bars.note("Simulate, train, search, report: about five minutes on two cores; stopped, it goes on where it was.")
     with watch.stage("simulate"):
-        simulation = simulate(world, preset=config.preset, seed=config.seed, progress=bars.counter("simulate"))
+        simulation = simulate(world, preset=preset, seed=config.seed, progress=bars.counter("simulate"))
     real = open_dataset(world / CITYFLOW.real, labels="auto")
     dataset = join(real, open_dataset((world / CITYFLOW.synthetic).parent))
     with watch.stage("check"):
         findings = examine(dataset, progress=bars.counter("check"))
     with watch.stage("train"):
-        training = recipe(config.recipe, config.overrides)
         model = train(training, dataset.train, out=out / "run", device=device,
                       resume=True, progress=bars)  # fmt: skip
     with watch.stage("extract"):

@@ -75,6 +75,23 @@ def refuse_endless(path: Path | str) -> None:
 
 
 @contextmanager
+def understanding(path: Path | str) -> Iterator[None]:
+    """Let what is wrong with the contents of `path`, read but not yet understood, be told with its name.
+
+    Raises:
+        InputError: something was wrong.
+    """
+    try:
+        yield
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: is damaged, or of another version of vreid ({what}); make it again.") from error
+
+
+@contextmanager
 def writing(path: Path | str) -> Iterator[None]:
     """Let an error of the system while `path` is written be told in one sentence.
 

@@ -21,7 +21,7 @@ from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
 from vreid.diagnostics.slices import camera_parts
 from vreid.errors import InputError
-from vreid.files import read_json, replacing, write_json
+from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import SUFFIXES, load_features
@@ -84,11 +84,9 @@ class Search:
                 f"({', '.join(SUFFIXES)})."
             )
         stored = read_json(folder / FACTS)
-        try:
-            protocol, facts = Protocol(**stored["protocol"]), stored["facts"]
-            trained_cameras = tuple(stored["trained_cameras"])
-        except (KeyError, TypeError, InputError) as error:
-            raise InputError(f"{folder / FACTS}: is damaged ({error}); extract the features again.") from error
+        with understanding(folder / FACTS):
+            protocol, facts = Protocol(**stored["protocol"]), dict(stored["facts"])
+            trained_cameras = tuple(map(str, stored["trained_cameras"]))
         query, gallery = (FeatureSet.load(folder / f"{side}.safetensors") for side in SIDES)
         return cls(query, gallery, protocol, trained_cameras, facts)
 
@@ -177,7 +175,7 @@ def write_ranking(ranking: Ranking, out: Path | str) -> None:
     if out.suffix != ".csv":
         raise InputError(f"{out}: give a name that ends in .csv or .safetensors.")
     query, gallery = ranking.query, ranking.gallery
-    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["query", "rank", "path", "distance", "camera", "time", "tracklet"])
         for row, path in enumerate(query.path):
@@ -213,10 +211,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: absent or damaged.
     """
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give the folder of a run.") from error
+    with reading(path):
+        lines = path.read_bytes().splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        with understanding(f"{path}, line {number}"):
+            found.append(dict(json.loads(line)))
+    return found
 
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
@@ -256,7 +257,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=name)
+        torch.ones(1, device=name).item()  # "meta" makes tensors too, but without numbers
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: is not there; use cpu, or auto.") from error
     return name

@@ -301,18 +301,18 @@ class Records:
         """Inverse of `to_arrays`.
 
         Raises:
-            InputError: a column is missing.
+            InputError: a column is missing or damaged.
         """
         columns: dict[str, Any] = {}
+        kinds = {"frame": np.int64, "time": np.float64}
         try:
             for field in fields(cls):
                 if field.name in LABEL_COLUMNS:
-                    codes = arrays[f"{field.name}.codes"].astype(np.int32, copy=False)
-                    columns[field.name] = Labels(_unpack(arrays[f"{field.name}.names"]), codes)
+                    columns[field.name] = _labels(arrays, field.name)
                 elif field.name in ("image_key", "path"):
                     columns[field.name] = _unpack(arrays[field.name])
                 else:
-                    columns[field.name] = arrays[field.name]
+                    columns[field.name] = arrays[field.name].astype(kinds.get(field.name, np.float32), copy=False)
         except KeyError as error:
             raise InputError(f"Records: column {error.args[0]} is missing; make the file again.") from error
         return cls(**columns)
@@ -365,6 +365,13 @@ def _pack(values: NDArray[np.object_]) -> NDArray[np.uint8]:
 def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.object_]:
     text = packed.tobytes().decode("utf-8", "surrogateescape")
     return _objects(text.split("\0")[:-1])
+
+
+def _labels(arrays: Mapping[str, NDArray[Any]], column: str) -> Labels:
+    names, codes = _unpack(arrays[f"{column}.names"]), arrays[f"{column}.codes"].astype(np.int32, copy=False)
+    if codes.ndim != 1 or ((codes < JUNK) | (codes >= len(names))).any():
+        raise InputError(f"Records: column {column} is damaged; make the file again.")
+    return Labels(names, codes)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

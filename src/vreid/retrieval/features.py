@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.files import understanding
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
 _ROWS = 512  # rows looked at together, so that no temporary is as large as the features
@@ -176,7 +177,7 @@ class FeatureSet:
             InputError: absent, damaged, or not a file of features.
         """
         arrays, facts = read_arrays(path, "features")
-        try:
+        with understanding(path):
             return cls(
                 arrays["features"],
                 unpack_records("records", arrays),
@@ -184,5 +185,3 @@ class FeatureSet:
                 views=tuple(facts["views"]),
                 model=facts["model"],
             )
-        except KeyError as error:
-            raise InputError(f"{path}: {error.args[0]} is missing; make the file again.") from error

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
 from vreid.errors import InputError
+from vreid.files import understanding
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.protocols import Exclusion, Protocol
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
@@ -85,17 +86,18 @@ class Ranking:
             InputError: absent, damaged, or not a file of a ranking.
         """
         arrays, facts = read_arrays(path, "ranking")
-        return cls(
-            query=unpack_records("query", arrays),
-            gallery=unpack_records("gallery", arrays),
-            indices=arrays["indices"],
-            distances=arrays["distances"],
-            protocol=facts["protocol"],
-            steps=tuple(facts["steps"]),
-            reranked=facts["reranked"],
-            transductive=facts["transductive"],
-            features=facts.get("features", ""),
-        )
+        with understanding(path):
+            return cls(
+                query=unpack_records("query", arrays),
+                gallery=unpack_records("gallery", arrays),
+                indices=arrays["indices"],
+                distances=arrays["distances"],
+                protocol=facts["protocol"],
+                steps=tuple(facts["steps"]),
+                reranked=facts["reranked"],
+                transductive=facts["transductive"],
+                features=facts.get("features", ""),
+            )
 
 
 def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> Ranking:

@@ -27,7 +27,8 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
     """Write a contact sheet as JPEG or PNG.
 
     `kind` is "domains" (synthetic, day and night crops), "lookalikes" (vehicles of one model and colour side by side)
-    or "closeup" (several types at 640 pixels). Raises InputError for another kind or file name ending and a negative seed.
+    or "closeup" (several types at 640 pixels). Raises InputError for another kind or file name
+    ending, and for a negative seed.
     """
     kinds = {"domains": _domains, "lookalikes": _lookalikes, "closeup": _closeup}
     if seed < 0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
+from vreid.files import understanding
 from vreid.models.weights import load_strict, load_weights, save_weights
 
 
@@ -55,21 +56,24 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     tensors, facts = load_weights(path)
     if facts.get("kind") != "checkpoint":
         raise InputError(f"{path}: is not a checkpoint; remove it.")
+    with understanding(path):
+        state = LoopState(**facts["loop"])
+        generator = tensors["random.cpu"]
+        moments: dict[int, dict[str, Any]] = {}
+        for name, value in _under("optimiser.", tensors).items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     load_strict(model, _under("model.", tensors), path)
-    moments: dict[int, dict[str, Any]] = {}
-    for name, value in _under("optimiser.", tensors).items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     for parameter, held in optimiser.state.items():
         for key, value in held.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 # Same memory layout as before the save: kernels may round differently on another one.
                 held[key] = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
-    torch.set_rng_state(tensors["random.cpu"])
+    torch.set_rng_state(generator)
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return LoopState(**facts["loop"])
+    return state
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
