@@ -89,7 +89,7 @@ class OpenSet:
     def __repr__(self) -> str:
         return (
             f"OpenSet: {self.num_mated:,} queries with a mate, {self.num_mateless:,} without"
-            f"{f' ({self.left_out:,} vehicles left out)' if self.left_out else ''}; {self.gallery_images:,} gallery "
+            f"{f' (vehicles left out: {self.left_out:,})' if self.left_out else ''}; {self.gallery_images:,} gallery "
             f"images; protocol {self.protocol}"
         )
 
@@ -258,7 +258,6 @@ def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> 
         InputError: as `evaluate_distances`; or all queries have a mate, or none has.
     """
     query, _ = joint_codes(distances.query.identity, distances.gallery.identity)
-    rows = np.flatnonzero(query >= 0)
     count = len(query)
     nearest, mate = (np.full(count, np.inf, dtype=np.float32) for _ in range(2))
     mated, rank = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
@@ -270,7 +269,7 @@ def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> 
             if values[closest[0]] < np.inf:
                 mate[row], rank[row] = values[closest[0]], ranks_of(values, closest)[0]
     found = OpenSet(
-        query=rows,
+        query=np.arange(count),
         identity=query,
         nearest=nearest,
         mated=mated,
@@ -283,8 +282,7 @@ def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> 
         reranked=distances.reranked,
         transductive=distances.transductive,
         features=distances.features,
-    )
-    found = replace(found.of(rows), query=rows)
+    ).of(query >= 0)
     if not found.num_mateless:
         raise InputError(
             f"open set: all {len(found):,} queries have a mate in the gallery, so nothing tells a known vehicle from "
