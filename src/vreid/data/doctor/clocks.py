@@ -18,6 +18,8 @@ OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 UNITS = ((1e11, 10**3, "milliseconds"), (1e14, 10**6, "microseconds"), (1e17, 10**9, "nanoseconds"))
 """From these numbers on, all beyond the year 5000, a time is not in seconds; how many to the second."""
 DAY = 86400.0
+EARLIEST = 5e10
+"""Seconds before 1970 that a date can still be written for."""
 
 MINUTE = 60.0
 ENOUGH = 5
@@ -30,10 +32,32 @@ SPREAD, RELATIVE_SPREAD = 600.0, 0.05
 """They must agree within so many seconds and so large a part of the difference: journeys vary, clocks do not."""
 
 
-def in_seconds(case: Case) -> NDArray[np.bool_]:
-    """(N,) images whose time is known and may be seconds."""
+def _in_seconds(case: Case) -> NDArray[np.bool_]:
+    """(N,) images whose time is known and no number of milliseconds or less."""
     with np.errstate(invalid="ignore"):
         return (case.records.time >= 0) & (case.records.time < UNITS[0][0])
+
+
+def _old(case: Case) -> NDArray[np.bool_]:
+    """(N,) images from before there were such cameras.
+
+    A camera that lost its clock starts at 1970, or at 0 beside others that know the date.
+    """
+    time, seconds = case.records.time, _in_seconds(case)
+    dated = bool(seconds.any()) and float(np.median(time[seconds])) >= DATED
+    with np.errstate(invalid="ignore"):
+        return (time < 0) | (seconds & (time < OLDEST) & (dated | (time >= DATED)))
+
+
+def _future(case: Case) -> NDArray[np.bool_]:
+    """(N,) images that are still to be taken."""
+    with np.errstate(invalid="ignore"):
+        return _in_seconds(case) & (case.records.time > case.now + DAY)
+
+
+def credible(case: Case) -> NDArray[np.bool_]:
+    """(N,) images whose time is known and may be right."""
+    return _in_seconds(case) & ~_old(case) & ~_future(case)
 
 
 def in_words(seconds: float) -> str:
@@ -50,30 +74,27 @@ def _date(seconds: float) -> str:
 
 def impossible(case: Case) -> Iterator[Finding]:
     """Times that pictures cannot have: milliseconds taken for seconds, before 1990, in the future."""
-    time, sane = case.records.time, in_seconds(case)
-    dated = bool(sane.any()) and float(np.median(time[sane])) >= DATED
-    with np.errstate(invalid="ignore"):
-        for low, divisor, unit in UNITS:
+    time = case.records.time
+    for low, divisor, unit in UNITS:
+        with np.errstate(invalid="ignore"):
             images = np.flatnonzero((time >= low) & (time < 1000 * low))
-            if len(images):
-                first = float(time[images[0]])
-                yield case.finding("time in another unit", images.tolist(), f"time {first:.0f} lies beyond the year "
-                                   f"5000 in seconds; in {unit} it is {_date(first / divisor)}",
-                                   f"divide the times by {divisor:,}")  # fmt: skip
-        # A camera that lost its clock starts at 1970, or at 0 beside others that know the date.
-        old = (time < 0) | (sane & (time < OLDEST) & (dated | (time >= DATED)))
-        for check, wrong, say in (("time before 1990", old, "before there were such cameras"),
-                                  ("time in the future", sane & (time > case.now + DAY), "in the future")):  # fmt: skip
-            images = np.flatnonzero(wrong)
-            if len(images):
-                first = float(time[images[0]])
-                yield case.finding(check, images.tolist(), f"time {first:.15g} is {_date(max(first, -1e10))}, {say}",
-                                   "set the clock right or leave the time empty")  # fmt: skip
+        if len(images):
+            first = float(time[images[0]])
+            yield case.finding("time in another unit", images.tolist(), f"time {first:.0f} lies beyond the year 5000 "
+                               f"in seconds; in {unit} it is {_date(first / divisor)}",
+                               f"divide the times by {divisor:,}")  # fmt: skip
+    for check, wrong, said in (("time before 1990", _old(case), "before there were such cameras"),
+                               ("time in the future", _future(case), "in the future")):  # fmt: skip
+        images = np.flatnonzero(wrong)
+        if len(images):
+            first = float(time[images[0]])
+            yield case.finding(check, images.tolist(), f"time {first:.15g} is {_date(max(first, -EARLIEST))}, {said}",
+                               "set the clock right or leave the time empty")  # fmt: skip
 
 
 def equal_times(case: Case) -> Iterator[Finding]:
     """A camera that gives all its pictures one time, though they are of several passes."""
-    records, known = case.records, in_seconds(case)
+    records, known = case.records, credible(case)
     images = []
     for camera in np.unique(records.camera.codes[known]):
         own = np.flatnonzero(known & (records.camera.codes == camera))
@@ -92,7 +113,7 @@ def equal_times(case: Case) -> Iterator[Finding]:
 def clock_off(case: Case) -> Iterator[Finding]:
     """Cameras that see their vehicles hours away from when every other camera of the scene sees them."""
     records = case.records
-    usable = in_seconds(case) & records.identity.known & records.camera.known
+    usable = credible(case) & records.identity.known & records.camera.known
     for scene in np.unique(records.scene.codes[usable]):
         limit = OFF_IN_SCENE if scene >= 0 else OFF
         left = usable & (records.scene.codes == scene)

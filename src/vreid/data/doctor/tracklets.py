@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.clocks import in_seconds, in_words
+from vreid.data.doctor.clocks import credible, in_words
 from vreid.data.doctor.labels import odd_ones_out
 from vreid.data.findings import Finding
 
@@ -31,7 +31,7 @@ def over_two(case: Case) -> Iterator[Finding]:
 
 def frames_against_times(case: Case) -> Iterator[Finding]:
     """A later frame of a tracklet at an earlier time."""
-    usable = in_seconds(case) & (case.records.frame >= 0)
+    usable = credible(case) & (case.records.frame >= 0)
     before, after = _steps(case, usable, case.records.frame)
     wrong = case.records.time[after] < case.records.time[before]
     if wrong.any():
@@ -58,7 +58,7 @@ def twice_in_a_frame(case: Case) -> Iterator[Finding]:
 
 def holes(case: Case) -> Iterator[Finding]:
     """Tracklets that pause for more than `LONGEST_HOLE`."""
-    before, after = _steps(case, in_seconds(case), case.records.time)
+    before, after = _steps(case, credible(case), case.records.time)
     wide = case.records.time[after] - case.records.time[before] > LONGEST_HOLE
     if wide.any():
         images, earlier = after[wide], before[wide]
