@@ -57,21 +57,21 @@ def image_numbers(records: Records) -> NDArray[np.int64]:
     return numbers
 
 
-def write_submission(ranking: Ranking, path: Path | str, *, length: int = LENGTH) -> None:
+def write_submission(ranking: Ranking, path: Path | str) -> None:
     """Write a ranking as track2.txt, whole or not at all.
 
-    Every line holds `length` numbers (or the whole gallery, where it is smaller): where steps took candidates out
+    Every line holds 100 numbers (or the whole gallery, where it is smaller): where steps took candidates out
     (camera verification), those follow behind in order of number. Rank under `SUBMISSION`: protocols that remove images
     by identity would let the labels of simulated test images decide what is written.
 
     Raises:
-        InputError: images without numbers, lists shorter than `length`, or a file that cannot be written.
+        InputError: images without numbers, lists cut shorter than that, or a file that cannot be written.
     """
-    wanted = min(length, len(ranking.gallery))
+    wanted = min(LENGTH, len(ranking.gallery))
     if ranking.indices.shape[1] < wanted:
         raise InputError(
             f"{path}: needs {wanted} images for each query, but the ranking was cut at {ranking.indices.shape[1]}; "
-            f"rank with top_k={length}."
+            f"rank with top_k={LENGTH}."
         )
     query, gallery = image_numbers(ranking.query), image_numbers(ranking.gallery)
     lines = []
@@ -117,10 +117,10 @@ def _lines(path: Path | str, tell: Tell) -> Iterator[NDArray[np.int64]]:
         yield np.array([int(match[1]) for match in matches if match], dtype=np.int64)
 
 
-def check_submission(path: Path | str, query: Records, gallery: Records, *, length: int = LENGTH) -> list[Finding]:
+def check_submission(path: Path | str, query: Records, gallery: Records) -> list[Finding]:
     """What is wrong with a submission for these queries and this gallery, line by line; nothing: it may be sent.
 
-    Found are: another number of lines than of queries, another number of images on a line than `length` (or than the
+    Found are: another number of lines than of queries, another number of images on a line than 100 (or than the
     gallery holds), what is no image number, numbers that no gallery image has, numbers that stand twice on a line, and
     lines that are sorted by number instead of by distance.
 
@@ -128,7 +128,7 @@ def check_submission(path: Path | str, query: Records, gallery: Records, *, leng
         InputError: the file cannot be read or is empty, or images of the data set without numbers.
     """
     findings: list[Finding] = []
-    _examined(path, query, gallery, length, findings.append)
+    _examined(path, query, gallery, min(LENGTH, len(gallery)), findings.append)
     return findings
 
 
@@ -147,7 +147,7 @@ def score_submission(path: Path | str, query: Records, gallery: Records, protoco
         raise InputError(
             f"{path}: a submission ranks images, which protocol {protocol.name} does not judge; use ai-city."
         )
-    lists = _examined(path, query, gallery, 0, refuse)
+    lists = _examined(path, query, gallery, None, refuse)
     order = np.argsort(image_numbers(query))
     source = _Places(tuple(lists[line] for line in np.argsort(order)), len(gallery))
     distances = Distances(query, gallery, source, np.arange(len(gallery), dtype=np.int32), steps=("as submitted",))
@@ -181,8 +181,10 @@ class _Places:
             yield start, tile
 
 
-def _examined(path: Path | str, query: Records, gallery: Records, length: int, tell: Tell) -> list[NDArray[np.intp]]:
-    """Gallery indices on each line, each image once; all that is wrong is told (length 0: lines of any length)."""
+def _examined(
+    path: Path | str, query: Records, gallery: Records, length: int | None, tell: Tell
+) -> list[NDArray[np.intp]]:
+    """Gallery indices on each line, each image once; all that is wrong is told (length None: any)."""
     if not len(query) or not len(gallery):
         raise InputError(f"{path}: belongs to a data set with query and gallery images; this one lacks them.")
     queries, numbers = len(image_numbers(query)), image_numbers(gallery)
@@ -207,12 +209,11 @@ def _wrong(
     strange: NDArray[np.int64],
     again: NDArray[np.int64],
     gallery: NDArray[np.int64],
-    length: int,
+    length: int | None,
 ) -> Iterator[tuple[str, str, str]]:
     """Check, message and mend for one line: its numbers, those of no image, the repeated ones, all there are."""
-    wanted = min(length, len(gallery)) or len(listed)
-    if len(listed) != wanted:
-        yield "length", f"holds {len(listed):,} numbers", f"give {wanted:,}"
+    if length is not None and len(listed) != length:
+        yield "length", f"holds {len(listed):,} numbers", f"give {length}"
     if len(strange):
         span = f"numbers run from {gallery[0]} to {gallery[-1]}"
         mend = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the pictures' names"
