@@ -79,7 +79,7 @@ def hold_out(
         raise InputError(f"{dataset.name}: no image to divide has a known {lacking}; a split needs both labels.")
     notes = []
     if len(usable) < len(everything):
-        notes.append(f"{len(everything) - len(usable):,} images without a known identity or camera are left out.")
+        notes.append(f"images left out, as their identity or camera is not known: {len(everything) - len(usable):,}.")
     records = everything[usable]
     if by == "scene":
         scenes = _scenes(records, notes)
@@ -97,7 +97,7 @@ def hold_out(
     if by == "identities":
         drawn = _draw_identities(records, count, seed)
         held = np.isin(records.identity.codes, drawn)
-        what = f"{len(drawn):,} identities drawn by seed {seed}"
+        what = f"{len(drawn):,} of {records.identity.distinct:,} identities, drawn by seed {seed}"
     places, counted = _divide(records, held, what, seed)
     rows = {} if origin is None else {split: _listed(origin, usable[index]) for split, index in places.items()}
     parts = {split: records[index].with_(split=[split] * len(index)) for split, index in places.items()}
@@ -211,16 +211,13 @@ def _divide(records: Records, held: Mask, what: str, seed: int) -> tuple[dict[st
     notes = [f"held out: {what}."]
     elsewhere = tested & ~held
     if elsewhere.any():
-        vehicles = len(np.unique(records.identity.codes[elsewhere]))
         notes.append(
-            f"{int(elsewhere.sum()):,} images of {vehicles:,} test vehicles at other cameras are left out: no test "
-            "vehicle is in training, and the gallery shows the held-out cameras only."
+            f"images of test vehicles at other cameras, left out: {int(elsewhere.sum()):,}; so no test vehicle is in "
+            "training, and the gallery shows the held-out cameras only."
         )
     unsearched = records[test].identity.distinct - records[query].identity.distinct
     if unsearched:
-        notes.append(
-            f"{unsearched:,} test vehicles were seen by one held-out camera only; they are in the gallery alone."
-        )
+        notes.append(f"test vehicles seen by one held-out camera only, and so in the gallery alone: {unsearched:,}.")
     return {"train": train, "query": query, "gallery": gallery}, notes
 
 
