@@ -171,9 +171,8 @@ def test_zero_tells_to_count_from_one(tmp_path):
 
 def test_several_defects_are_told_in_the_order_of_lines(tmp_path):
     path = saved(tmp_path, "1 1 9 8 1\nx y 1 2 3 4\n4 3 2 1\n1\n")
-    told = [
-        (finding.check, finding.where.removeprefix(str(path))) for finding in check_submission(path, QUERY, GALLERY)
-    ]
+    findings = check_submission(path, QUERY, GALLERY)
+    told = [(finding.check, finding.where.removeprefix(str(path))) for finding in findings]
     assert told == [("length", ", line 1"), ("range", ", line 1"), ("twice", ", line 1"), ("not a number", ", line 2"),
                     ("length", ", line 4"), ("lines", "")]  # fmt: skip
     assert findings[1].message.startswith("number 9 (and 1 more) is no image")
