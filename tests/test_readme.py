@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vreid.cli import main
@@ -22,15 +23,30 @@ REAL = [line for line in LINES if "AIC21" in line]
 SMALLEST = {"epochs": "1", "num_identities": "4", "transform.height": "32", "transform.width": "32"}
 
 
+def somebodys_features(folder: Path) -> None:
+    """Files of another program: ten queries of one camera, fifty gallery images of another, ten vehicles."""
+    features = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    identity, camera = np.arange(60) % 10, np.repeat([0, 1], [10, 50])
+    np.save(folder / "features.npy", features)
+    np.save(folder / "query.npy", features[:10])
+    np.save(folder / "gallery.npy", features[10:])
+    np.savez(folder / "labels.npz", query_identity=identity[:10], gallery_identity=identity[10:],
+             query_camera=camera[:10], gallery_camera=camera[10:])  # fmt: skip
+    rows = [f"{row}.jpg,{identity[row]},{camera[row]},{'query' if row < 10 else 'gallery'}" for row in range(60)]
+    (folder / "images.csv").write_text("\n".join(["path,identity,camera,split", *rows]))
+
+
 def test_the_readme_has_what_is_tried_here() -> None:
     assert len(BLOCKS) >= 2
-    assert len(LINES) - len(REAL) >= 7
+    assert len(LINES) - len(REAL) >= 11
     assert len(REAL) == 1
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    somebodys_features(tmp_path)
     settings = ", ".join(f"{key!r}: {value!r}" for key, value in SMALLEST.items())
     block = block.replace('preset="demo"', 'preset="tiny"').replace(
         'recipe("small")', f'recipe("small", {{{settings}}})'
@@ -44,6 +60,7 @@ def test_vreid_lines_run_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    somebodys_features(tmp_path)
     for line in LINES:
         if line in REAL:
             continue
@@ -54,7 +71,9 @@ def test_vreid_lines_run_in_order(
         with pytest.raises(SystemExit) as stopped:
             main()
         assert not stopped.value.code, (line, capsys.readouterr())
-    assert {"city", "run", "features", "sightings.csv", "report.html"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"city", "run", "features", "sightings.csv", "report.html", "track2.txt"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 def test_lines_for_real_folders_name_a_recipe_that_exists() -> None:
