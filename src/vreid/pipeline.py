@@ -19,13 +19,15 @@ from rich.table import Table
 from vreid.data.dataset import Dataset
 from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
-from vreid.diagnostics.slices import camera_parts
+from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
+from vreid.retrieval.decisions import VERDICTS, Decisions
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
+from vreid.retrieval.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.postprocess import PostProcessing, judge
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET, Protocol
 from vreid.retrieval.ranking import Ranking, rank
@@ -116,6 +118,23 @@ class Search:
         """The ordered gallery images of each query under the protocol's exclusions; nothing is drawn."""
         return rank(post.under(self.protocol).apply(self.query, self.gallery), self.protocol, top_k=top_k)
 
+    def sliced(self, post: PostProcessing, by: str) -> dict[str, Metrics]:
+        """Metrics by a property of the query (color, size, ...) or of query and mate (camera-pair, gap)."""
+        if by in MATE_BINS:
+            return mate_slices(post.under(self.protocol).apply(self.query, self.gallery), self.protocol, by)
+        if by not in QUERY_BINS:
+            raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATE_BINS, *QUERY_BINS])}.")
+        return slices(judge(self.query, self.gallery, post, self.protocol), self.query.records, by)
+
+    def open_set(self, post: PostProcessing, *, share_left_out: float = 0, seed: int = 0) -> OpenSet:
+        """What each query finds when the vehicles of some are not in the gallery, or a share of them is taken out."""
+        gallery, left_out = self.gallery, 0
+        if share_left_out:
+            stays = leave_out(self.query.records, gallery.records, share_left_out, seed)
+            left_out = gallery.records[~stays].identity.distinct
+            gallery = gallery[stays]
+        return open_set(post.under(self.protocol).apply(self.query, gallery), self.protocol, left_out=left_out)
+
     def with_features(self, make: Callable[[Records], FeatureSet]) -> Search:
         """The same search with features of another kind (a baseline, say)."""
         return replace(self, query=make(self.query.records), gallery=make(self.gallery.records))
@@ -162,28 +181,35 @@ def extract_dataset(
     return search
 
 
-def write_ranking(ranking: Ranking, out: Path | str) -> None:
-    """Write ranked lists as a .csv table (one line a sighting) or as .safetensors.
+def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None = None) -> None:
+    """Write ranked lists as a .csv table (one line a sighting; with `decisions` its verdict too) or as .safetensors.
 
     Raises:
-        InputError: another file ending.
+        InputError: another file ending, or decisions for a .safetensors file.
     """
     out = Path(out)
     if out.suffix == ".safetensors":
+        if decisions:
+            raise InputError(f"{out}: has no place for decisions; give a name that ends in .csv.")
         ranking.save(out)
         return
     if out.suffix != ".csv":
         raise InputError(f"{out}: give a name that ends in .csv or .safetensors.")
     query, gallery = ranking.query, ranking.gallery
-    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        replacing(out) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(["query", "rank", "path", "distance", "camera", "time", "tracklet"])
+        verdict = ["decision"] if decisions else []
+        writer.writerow(["query", "rank", "path", "distance", "camera", "time", "tracklet", *verdict])
         for row, path in enumerate(query.path):
             for place, index in enumerate(ranking.indices[row, : ranking.lengths[row]], start=1):
                 time = gallery.time[index]
+                verdict = [VERDICTS[decisions.verdict[row, place - 1]]] if decisions else []
                 writer.writerow([path, place, gallery.path[index], f"{ranking.distances[row, place - 1]:.6f}",
                                  gallery.camera.values[index], "" if np.isnan(time) else time,
-                                 gallery.tracklet.values[index]])  # fmt: skip
+                                 gallery.tracklet.values[index], *verdict])  # fmt: skip
 
 
 def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:
@@ -227,7 +253,8 @@ def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
     """
     first = next(m for _, parts in rows for m in parts.values())
     full, cut = first.protocol.full_metric, first.protocol.metric if first.protocol.top_k else ""
-    table = Table(box=box.SIMPLE_HEAD)
+    caption = f"\N{PLUS-MINUS SIGN}: standard deviation over {len(first.draws)} draws." if first.draws else None
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
     at_k = [cut] if cut else []
     columns = ["", "queries of", full, "95 %", *at_k, "rank-1", "rank-5", "mINP", "queries", "skipped"]
     for number, column in enumerate(columns):

@@ -33,6 +33,8 @@ RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of th
                                                   "in the order of its rows.")]  # fmt: skip
 CameraMean = Annotated[bool, typer.Option("--camera-mean", help="Take each camera's mean feature off.")]
 Tracklets = Annotated[str, typer.Option(help="Search whole tracklets by their mean or weighted feature; none: images.")]
+By = Annotated[str, typer.Option(metavar="NAME", help="Judge slices apart: camera-pair, gap (time from query to mate), "
+                                 "camera, color, type, orientation, size or hour.")]  # fmt: skip
 Rerank = Annotated[str, typer.Option(metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, for example 20,6,0.3 for "
                                      "images or 7,2,0.6 for tracklets.")]  # fmt: skip
 OtherCameras = Annotated[bool, typer.Option("--exclude-same-camera", help="Search in other cameras only.")]
@@ -122,12 +124,16 @@ def post_processing(camera_mean: bool, tracklets: str, rerank: str, exclude_same
                           exclude_same_camera=exclude_same_camera)  # fmt: skip
 
 
-def with_and_without(search: Search, post: PostProcessing) -> list[tuple[str, dict[str, Metrics]]]:
-    """Metrics with the steps and, where re-ranking is one, also without it."""
+def with_and_without(search: Search, post: PostProcessing, by: str = "") -> list[tuple[str, dict[str, Metrics]]]:
+    """Metrics with the steps and, where re-ranking is one, also without it; `by` a property in slices."""
+    return [(row.describe(), search.sliced(row, by) if by else search.judge(row)) for row in both(post)]
+
+
+def both(post: PostProcessing) -> list[PostProcessing]:
+    """The steps without re-ranking and, where that is one of them, with it."""
     from dataclasses import replace
 
-    posts = [replace(post, reranking=None), post] if post.reranking else [post]
-    return [(row.describe(), search.judge(row)) for row in posts]
+    return [replace(post, reranking=None), post] if post.reranking else [post]
 
 
 def print_rows(rows: Any) -> None:
@@ -137,8 +143,19 @@ def print_rows(rows: Any) -> None:
     from vreid.pipeline import metrics_table
 
     # Where output goes to a file or a pipe there is no width to fit into.
-    width = None if sys.stdout.isatty() else 120
+    width = None if sys.stdout.isatty() else 200
     Console(highlight=False, width=width).print(metrics_table(rows))
+
+
+def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:
+    """Print a table of metrics in slices; those of few queries are marked."""
+    from vreid.diagnostics.slices import FEW
+
+    print_rows(
+        [(name, {f"{part} *" if m.num_queries < FEW else part: m for part, m in parts.items()}) for name, parts in rows]
+    )
+    if any(m.num_queries < FEW for _, parts in rows for m in parts.values()):
+        print(f"* fewer than {FEW} queries")
 
 
 def print_json(value: Any) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from vreid.cli.open_set import (
+    CalibrateFile,
+    Fpir,
+    LeaveOut,
+    MissRate,
+    OpenSetOption,
+    ThresholdFile,
+    Wanted,
+    evaluate_open_set,
+)
 from vreid.cli.options import (
+    By,
     CameraMean,
     Features,
     Json,
@@ -15,13 +26,16 @@ from vreid.cli.options import (
     ProtocolName,
     RecordTable,
     Rerank,
+    Seed,
     Tracklets,
     load_search,
     post_processing,
     print_json,
     print_rows,
+    print_slices,
     with_and_without,
 )
+from vreid.errors import InputError
 
 
 def rank_command(
@@ -34,17 +48,25 @@ def rank_command(
     exclude_same_camera: OtherCameras = False,
     protocol: ProtocolName = "",
     records: RecordTable = None,
+    threshold: ThresholdFile = None,
     as_json: Json = False,
 ) -> None:
     """Write, for each query, where else its vehicle was seen: the nearest gallery pictures with camera and time."""
     from vreid.pipeline import write_ranking
+    from vreid.retrieval.decisions import Threshold, decide
 
+    decider = Threshold.load(threshold) if threshold else None
     post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
     search = load_search(features, records, protocol)
     ranking = search.rank(post, top_k)
-    write_ranking(ranking, out)
-    facts = {"out": str(out), "ranking": repr(ranking), "protocol": search.protocol.description}
-    print_json(facts) if as_json else print(f"{search.protocol.description}\n{out}: {ranking}")
+    decisions = decide(ranking, decider) if decider else None
+    write_ranking(ranking, out, decisions)
+    facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": search.protocol.description}
+    facts |= {"decisions": decisions.as_dict()} if decisions else {}
+    if as_json:
+        print_json(facts)
+    else:
+        print(f"{search.protocol.description}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
 
 
 def evaluate_command(
@@ -55,11 +77,29 @@ def evaluate_command(
     exclude_same_camera: OtherCameras = False,
     protocol: ProtocolName = "",
     records: RecordTable = None,
+    by: By = "",
+    open_set: OpenSetOption = False,
+    leave_out: LeaveOut = 0,
+    seed: Seed = 0,
+    calibrate: CalibrateFile = None,
+    fpir: Fpir = 0.01,
+    miss_rate: MissRate = 0.05,
+    threshold: ThresholdFile = None,
     as_json: Json = False,
 ) -> None:
-    """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side."""
+    """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
+
+    With --by the same numbers of each slice. With --open-set, how well known vehicles are told from unknown ones.
+    """
     search = load_search(features, records, protocol)
-    rows = with_and_without(search, post_processing(camera_mean, tracklets, rerank, exclude_same_camera))
+    post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
+    if open_set or leave_out or calibrate or threshold:
+        if by:
+            raise InputError(f"--by {by}: slices are of the numbers without --open-set; give one of the two.")
+        wanted = Wanted(leave_out, seed, calibrate, fpir, miss_rate, threshold)
+        evaluate_open_set(search, post, wanted, as_json)
+        return
+    rows = with_and_without(search, post, by)
     if as_json:
         print_json([
             {"name": name, "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()},
@@ -68,7 +108,7 @@ def evaluate_command(
         ])  # fmt: skip
     else:
         print(search.protocol.description)
-        print_rows(rows)
+        print_slices(rows) if by else print_rows(rows)
 
 
 def report_command(

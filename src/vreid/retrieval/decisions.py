@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
-from vreid.files import read_json, write_json
+from vreid.files import read_json, understanding, write_json
 from vreid.retrieval.open_set import OpenSet, check_share, whole
 from vreid.retrieval.ranking import Ranking
 
@@ -125,9 +125,26 @@ class Threshold:
                     "calibrate one for these."
                 )
 
+    def notes(self, gallery_images: int, protocol: str) -> tuple[str, ...]:
+        """Why the stated errors may not hold for a gallery of that size under that protocol, in sentences."""
+        notes = []
+        larger = gallery_images / self.gallery_images
+        if larger > _ALIKE:
+            notes.append(
+                f"This gallery is {larger:.1f} times as large as that of the calibration: the false-match rate may be "
+                f"up to {int(np.ceil(larger))} times the stated one."
+            )
+        if protocol != self.protocol:
+            notes.append(f"The threshold was calibrated under protocol {self.protocol}; here it is {protocol}.")
+        return tuple(notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts for JSON."""
+        return {"kind": "threshold", **asdict(self)}
+
     def save(self, path: Path | str) -> None:
         """Write one JSON file, whole or not at all."""
-        write_json(path, {"kind": "threshold", **asdict(self)})
+        write_json(path, self.as_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> Threshold:
@@ -139,12 +156,9 @@ class Threshold:
         stored = read_json(path)
         if not isinstance(stored, dict) or stored.pop("kind", None) != "threshold":
             raise InputError(f"{path}: holds no threshold; give a file that `vreid evaluate --calibrate` has written.")
-        try:
-            made: dict[str, Any] = {name: Rate(**stored.pop(name)) for name in ("false_match", "miss")}
-            made |= {"steps": tuple(stored.pop("steps")), "gallery_images": int(stored.pop("gallery_images"))}
-            return cls(**made, **stored)
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is damaged ({error}); calibrate again.") from error
+        with understanding(path):
+            rates: dict[str, Any] = {name: Rate(**stored.pop(name)) for name in ("false_match", "miss")}
+            return cls(**rates, steps=tuple(stored.pop("steps")), **stored)
 
 
 def calibrate(
@@ -221,6 +235,10 @@ class Decisions:
         """How many queries got which verdict."""
         return {VERDICTS[code]: int((self.of_query == code).sum()) for code in (MATCH, UNCERTAIN, NO_MATCH)}
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts for JSON, without the verdicts."""
+        return {"counts": self.counts, "threshold": self.threshold.as_dict(), "notes": list(self.notes)}
+
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
         return " ".join([f"{counts} of {len(self.verdict):,} queries. {self.threshold}.", *self.notes])
@@ -236,19 +254,8 @@ def decide(ranking: Ranking, threshold: Threshold) -> Decisions:
         InputError: the threshold belongs to another model or other steps.
     """
     threshold.check(features=ranking.features, steps=ranking.steps)
-    notes = []
-    larger = len(ranking.gallery) / threshold.gallery_images
-    if larger > _ALIKE:
-        notes.append(
-            f"This gallery is {larger:.1f} times as large as that of the calibration: the false-match rate may be up "
-            f"to {int(np.ceil(larger))} times the stated one."
-        )
-    if ranking.protocol != threshold.protocol:
-        notes.append(
-            f"The threshold was calibrated under protocol {threshold.protocol}; these candidates obey "
-            f"{ranking.protocol}."
-        )
-    return Decisions(threshold.verdicts(ranking.distances), threshold, tuple(notes))
+    notes = threshold.notes(len(ranking.gallery), ranking.protocol)
+    return Decisions(threshold.verdicts(ranking.distances), threshold, notes)
 
 
 def rate_interval(

@@ -211,6 +211,23 @@ class OpenSet:
         drawn = np.array([numbers(self.of(resample())) for _ in range(resamples)])
         return np.asarray(np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0))
 
+    def at(self, threshold: float, **options: Any) -> dict[str, Any]:
+        """Plain numbers for JSON: the errors at one threshold with their intervals; `options` are those of `interval`.
+
+        Raises:
+            InputError: as `errors` and `interval`.
+        """
+        names = ("fpir", "fnir", "fnir_any_rank", "tnr", "refusal_f1")
+
+        def numbers(some: OpenSet) -> list[float]:
+            errors = some.errors(threshold)
+            return [float(getattr(errors, name)) for name in names]
+
+        told: dict[str, Any] = {"threshold": float(threshold)}
+        for name, value, *interval in zip(names, numbers(self), *self.interval(numbers, **options), strict=True):
+            told |= {name: value, f"{name}_interval": [float(end) for end in interval]}
+        return told
+
     def as_dict(self, levels: tuple[float, ...] = LEVELS, **options: Any) -> dict[str, Any]:
         """Plain numbers and texts for JSON: FNIR at each FPIR that the queries can tell apart from 0, with intervals.
 
