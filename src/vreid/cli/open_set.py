@@ -105,11 +105,11 @@ def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
 
     def told(of: dict[str, Any], name: str) -> str:
         value, interval = _cells(of, name)
-        return f"{value} % ({interval.replace('-', ' to ')})"
+        return f"{value} % ({interval.replace('-', ' to ')} %)"
 
     print(f"{threshold}.")
-    print(f"Here: false-match rate {told(match, 'fpir')}; miss rate {told(no_match, 'fnir_any_rank')}; with a MATCH "
-          f"as the answer FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
+    print(f"Here: false-match rate {told(match, 'fpir')}, miss rate {told(no_match, 'fnir_any_rank')}. Where all but a "
+          f"MATCH is refused: FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
           f"{told(match, 'refusal_f1')}.")  # fmt: skip
     for note in tried["notes"]:
         print(note)

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
-from vreid.retrieval.open_set import OpenSet, check_share, whole
+from vreid.retrieval.open_set import OpenSet
 from vreid.retrieval.ranking import Ranking
+from vreid.retrieval.shares import check_share, rate_interval, whole
 
 NO_MATCH, UNCERTAIN, MATCH = 0, 1, 2
 VERDICTS = ("NO MATCH", "UNCERTAIN", "MATCH")
@@ -90,10 +91,12 @@ class Threshold:
             raise InputError(f"Threshold: gallery_images is {self.gallery_images}; it must be at least 1.")
 
     def __str__(self) -> str:
+        left_out = f" (vehicles left out: {self.left_out:,})" if self.left_out else ""
         return (
             f"MATCH at a false-match rate of {self.false_match}, calibrated on {self.false_match.num_queries:,} "
-            f"queries without a mate among {self.gallery_images:,} images; NO MATCH at a miss rate of {self.miss}, "
-            f"calibrated on {self.miss.num_queries:,} queries with one; {100 * self.confidence:g} % intervals"
+            f"queries without a mate{left_out} among {self.gallery_images:,} images; NO MATCH at a miss rate of "
+            f"{self.miss}, calibrated on {self.miss.num_queries:,} queries with one; {100 * self.confidence:g} % "
+            "intervals"
         )
 
     def verdicts(self, distances: ArrayLike) -> NDArray[np.int8]:
@@ -256,41 +259,6 @@ def decide(ranking: Ranking, threshold: Threshold) -> Decisions:
     threshold.check(features=ranking.features, steps=ranking.steps)
     notes = threshold.notes(len(ranking.gallery), ranking.protocol)
     return Decisions(threshold.verdicts(ranking.distances), threshold, notes)
-
-
-def rate_interval(
-    wrong: NDArray[np.bool_], identity: NDArray[np.integer], confidence: float = 0.95
-) -> tuple[float, float]:
-    """Confidence interval of a share of queries, which may come several to a vehicle (Korn & Graubard 1998).
-
-    Clopper and Pearson's exact interval of as many independent queries as tell as much: n over the design effect, the
-    variance between vehicles by that of independent queries. Where nothing or everything is wrong the queries show no
-    variance; then only vehicles are counted.
-
-    Args:
-        wrong: (n,) whether each query went wrong.
-        identity: (n,) its vehicle.
-        confidence: share of such intervals that hold the true rate.
-
-    Example:
-        >>> low, high = rate_interval(np.arange(100) < 5, np.arange(100))
-        >>> f"{low:.4f} {high:.4f}"
-        '0.0164 0.1128'
-    """
-    from scipy.special import betaincinv
-
-    count, rate = len(wrong), float(wrong.mean())
-    _, cluster = np.unique(identity, return_inverse=True)
-    clusters = int(cluster.max()) + 1
-    effective = float(clusters)
-    if 0 < rate < 1 and clusters > 1:
-        excess = np.bincount(cluster, weights=wrong - rate)
-        variance = clusters / (clusters - 1) * float(excess @ excess) / count**2
-        effective = min(max(rate * (1 - rate) / variance * count / (count - 1), 1.0), float(count))
-    hits, tail = rate * effective, (1 - confidence) / 2
-    low = float(betaincinv(hits, effective - hits + 1, tail)) if rate > 0 else 0.0
-    high = float(betaincinv(hits + 1, effective - hits, 1 - tail)) if rate < 1 else 1.0
-    return min(low, rate), max(high, rate)
 
 
 def _rate(target: float, wrong: NDArray[np.bool_], identity: NDArray[np.integer], confidence: float) -> Rate:

@@ -28,6 +28,7 @@ from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import judged_rows, ranks_of
 from vreid.retrieval.protocols import Groups, Protocol
+from vreid.retrieval.shares import check_share, rate_interval, whole
 
 LEVELS = (0.01, 0.05, 0.1)
 """False positive identification rates at which FNIR is reported."""
@@ -211,22 +212,32 @@ class OpenSet:
         drawn = np.array([numbers(self.of(resample())) for _ in range(resamples)])
         return np.asarray(np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0))
 
-    def at(self, threshold: float, **options: Any) -> dict[str, Any]:
-        """Plain numbers for JSON: the errors at one threshold with their intervals; `options` are those of `interval`.
+    def at(self, threshold: float, *, seed: int = 0, confidence: float = 0.95) -> dict[str, Any]:
+        """Plain numbers for JSON: the errors at one threshold with their intervals.
+
+        Shares of queries get the exact interval of `rate_interval`, which does not shrink to nothing where all queries
+        agree as the bootstrap does; F1 is no share and is bootstrapped.
 
         Raises:
             InputError: as `errors` and `interval`.
         """
-        names = ("fpir", "fnir", "fnir_any_rank", "tnr", "refusal_f1")
-
-        def numbers(some: OpenSet) -> list[float]:
-            errors = some.errors(threshold)
-            return [float(getattr(errors, name)) for name in names]
-
+        mate_within = self.mate[self.mated] <= threshold
+        shares = {
+            "fpir": self.nearest[~self.mated] <= threshold,
+            "fnir": ~(mate_within & (self.rank[self.mated] == 1)),
+            "fnir_any_rank": ~mate_within,
+            "tnr": self.nearest[~self.mated] > threshold,
+        }
         told: dict[str, Any] = {"threshold": float(threshold)}
-        for name, value, *interval in zip(names, numbers(self), *self.interval(numbers, **options), strict=True):
-            told |= {name: value, f"{name}_interval": [float(end) for end in interval]}
-        return told
+        for name, wrong in shares.items():
+            of = self.identity[self.mated if name.startswith("fnir") else ~self.mated]
+            told |= {name: float(wrong.mean()), f"{name}_interval": list(rate_interval(wrong, of, confidence))}
+
+        def refusal_f1(some: OpenSet) -> float:
+            return float(some.errors(threshold).refusal_f1)
+
+        low, high = self.interval(refusal_f1, confidence=confidence, seed=seed)
+        return told | {"refusal_f1": refusal_f1(self), "refusal_f1_interval": [float(low), float(high)]}
 
     def as_dict(self, levels: tuple[float, ...] = LEVELS, **options: Any) -> dict[str, Any]:
         """Plain numbers and texts for JSON: FNIR at each FPIR that the queries can tell apart from 0, with intervals.
@@ -332,18 +343,3 @@ def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> 
     count = min(max(round(share * len(both)), 1), len(both) - 1)
     gone = np.random.default_rng(seed).choice(both, size=count, replace=False)
     return ~np.isin(gallery_codes, gone)
-
-
-def check_share(share: float, name: str) -> None:
-    """Refuse a share that is not strictly between 0 and 1.
-
-    Raises:
-        InputError: it is not; `name` says which.
-    """
-    if not 0 < share < 1:
-        raise InputError(f"{name} is {share}; it must be greater than 0 and less than 1.")
-
-
-def whole(number: float) -> int:
-    """Whole part of a count; a product such as 0.29 * 100 = 28.999... is the whole number it means."""
-    return int(np.floor(number * (1 + 1e-12)))
