@@ -123,7 +123,8 @@ def join(first: Dataset, *others: Dataset) -> Dataset:
         train = Records.concat([train, records])
         notes += other.notes
     name = " + ".join(dataset.name for dataset in (first, *others))
-    return replace(first, name=name, train=train, notes=tuple(notes), origins={})
+    tested = {split: origin for split, origin in first.origins.items() if split != "train"}
+    return replace(first, name=name, train=train, notes=tuple(notes), origins=tested)
 
 
 def _present(records: Records, column: str) -> set[str]:

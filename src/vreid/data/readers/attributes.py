@@ -106,7 +106,7 @@ def contradictions(matches: Sequence[re.Match[str]], images: Described, listing:
         match[0]
         for match, (_, item) in zip(matches, images, strict=True)
         if any(
-            (digits := re.sub(r"\D", "", item.get(name, ""))) and digits.lstrip("0") != match[group].lstrip("0")
+            (told := _digits(item.get(name, ""))) and told != _digits(match[group])
             for name, group in (("vehicleID", 1), ("cameraID", 2))
         )
     ]
@@ -114,3 +114,7 @@ def contradictions(matches: Sequence[re.Match[str]], images: Described, listing:
         return []
     counted = f"{len(wrong):,} of {len(matches):,} images, first {wrong[0]}"
     return [f"{listing.path.name} contradicts the vehicle or camera in the file name, which counts: {counted}."]
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text).lstrip("0")

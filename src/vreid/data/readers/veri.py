@@ -262,8 +262,8 @@ def _indexed(
             elif facts[mate][0] != facts[key][0]:
                 wrong = wrong or f"{token} is {mate}, another vehicle than that of query {key}"
             elif (facts[mate][1] == facts[key][1]) != same_camera:
-                camera = "another camera than" if same_camera else "the camera"
-                wrong = wrong or f"{token} is {mate}, in {camera} that of query {key}"
+                camera = "another camera than that" if same_camera else "the camera"
+                wrong = wrong or f"{token} is {mate}, in {camera} of query {key}"
             else:
                 found.append(mate)
         if wrong:
