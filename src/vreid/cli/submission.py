@@ -14,7 +14,6 @@ from vreid.cli.options import (
     Json,
     LabelTable,
     OtherCameras,
-    ProtocolName,
     RecordTable,
     Rerank,
     Tracklets,
@@ -72,7 +71,14 @@ def check(file: File, data: Data, as_json: Json = False) -> None:
 
 @app.command()
 def score(
-    file: File, data: Data, labels: LabelTable = "auto", protocol: ProtocolName = "ai-city", as_json: Json = False
+    file: File,
+    data: Data,
+    labels: LabelTable = "auto",
+    protocol: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="How it is judged: ai-city, camera-less or any other that judges images."),
+    ] = "ai-city",
+    as_json: Json = False,
 ) -> None:
     """Judge a submission where the vehicles of the test images are known: mAP@100 in both readings, and CMC."""
     from vreid.retrieval.metrics import interval

@@ -170,12 +170,16 @@ def _found(path: Path, arrays: Mapping[str, Any]) -> _Found:
     return found
 
 
+def _array(values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:  # rows of unequal length
+        return np.array([values], dtype=object)
+
+
 def _matrix(path: Path, name: str, values: Any) -> NDArray[np.float32]:
     """(N, D) float32 of what the file holds."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        array = np.empty(0, dtype=object)
+    array = _array(values)
     if array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {name} holds no rows of numbers; give a matrix (images, dimensions).")
     if array.ndim != 2 or not array.size:
@@ -210,7 +214,7 @@ def _records(path: Path, side: str, found: _Found, records: Records | None, coun
 
 
 def _labels(path: Path, name: str, field: str, values: Any, count: int) -> list[str]:
-    array = np.asarray(values).reshape(-1)
+    array = _array(values).reshape(-1)
     if len(array) != count:
         raise InputError(f"{path}: {name} has {len(array):,} values for {count:,} features; give one for each.")
     if array.dtype.kind == "S":

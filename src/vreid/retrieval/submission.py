@@ -33,6 +33,7 @@ SUBMISSION = Protocol("submission", exclude="nothing", top_k=LENGTH)
 """What a submission is ranked under: nothing is removed, so no label of a test image can decide what is in it."""
 
 _NUMBER = re.compile(r"0*(\d{1,9})(\.jpe?g|\.png)?", re.IGNORECASE | re.ASCII)
+_USABLE = ("length", "order")  # what may be wrong with lines that can be scored
 _SORTED = 10  # that many numbers in ascending order are no ranking (chance 1 in 3.6 million)
 
 
@@ -128,7 +129,7 @@ def check_submission(path: Path | str, query: Records, gallery: Records) -> list
         InputError: the file cannot be read or is empty, or images of the data set without numbers.
     """
     findings: list[Finding] = []
-    _examined(path, query, gallery, min(LENGTH, len(gallery)), findings.append)
+    _examined(path, query, gallery, findings.append)
     return findings
 
 
@@ -136,22 +137,30 @@ def score_submission(path: Path | str, query: Records, gallery: Records, protoco
     """Judge a submission against labelled records, through the one evaluation loop: an image's distance is its place.
 
     What a line does not list is a miss, so only `mAP_at_k` (cut at `protocol.top_k`, or at 100 where the protocol does
-    not cut) and `cmc` speak of the submission; `mAP` and `mINP` would need the full list. The protocol takes its images
-    away from the list as submitted: where a line holds images of the query's own pass, fewer than 100 are left, and the
-    number can lie below that of the full ranking. Short and long lines are judged as they are.
+    not cut) and `cmc` are known; `mAP` and `mINP`, which need full lists, are NaN. The protocol takes its images away
+    from the lines as submitted: where a line holds images of the query's own pass, fewer than 100 are left, and the
+    number can lie below that of the full ranking. Short, long and sorted lines are judged as they are.
 
     Raises:
-        InputError: wrong lines (see `check_submission`), records without labels, or a protocol that judges no images.
+        InputError: other defects that `check_submission` finds, records without labels, or a protocol that does not
+            judge images.
     """
     if protocol.unit != "image" or protocol.repeats:
         raise InputError(
             f"{path}: a submission ranks images, which protocol {protocol.name} does not judge; use ai-city."
         )
-    lists = _examined(path, query, gallery, None, refuse)
-    order = np.argsort(image_numbers(query))
-    source = _Places(tuple(lists[line] for line in np.argsort(order)), len(gallery))
+
+    def refuse_unusable(finding: Finding) -> None:
+        if finding.check not in _USABLE:
+            refuse(finding)
+
+    lists = _examined(path, query, gallery, refuse_unusable)
+    line_of_query = np.argsort(np.argsort(image_numbers(query)))
+    source = _Places(tuple(lists[line] for line in line_of_query), len(gallery))
     distances = Distances(query, gallery, source, np.arange(len(gallery), dtype=np.int32), steps=("as submitted",))
-    return evaluate_distances(distances, replace(protocol, top_k=protocol.top_k or LENGTH))
+    metrics = evaluate_distances(distances, replace(protocol, top_k=protocol.top_k or LENGTH))
+    unknown = np.full(len(query), np.nan)
+    return replace(metrics, mAP=np.nan, mINP=np.nan, average_precision=unknown, inverse_negative_penalty=unknown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,45 +190,39 @@ class _Places:
             yield start, tile
 
 
-def _examined(
-    path: Path | str, query: Records, gallery: Records, length: int | None, tell: Tell
-) -> list[NDArray[np.intp]]:
-    """Gallery indices on each line, each image once; all that is wrong is told (length None: any)."""
+def _examined(path: Path | str, query: Records, gallery: Records, tell: Tell) -> list[NDArray[np.intp]]:
+    """Gallery indices on each line, each image once; all that is wrong is told."""
     if not len(query) or not len(gallery):
         raise InputError(f"{path}: belongs to a data set with query and gallery images; this one lacks them.")
-    queries, numbers = len(image_numbers(query)), image_numbers(gallery)
+    numbers = image_numbers(gallery)
     order = np.argsort(numbers)
-    ascending = numbers[order]
     out = []
     for line, listed in enumerate(_lines(path, tell), start=1):
-        place = np.minimum(np.searchsorted(ascending, listed), len(ascending) - 1)
-        there = ascending[place] == listed
-        _, first = np.unique(listed, return_index=True)
-        for check, message, mend in _wrong(listed, listed[~there], np.delete(listed, first), ascending, length):
+        for check, message, mend in _wrong(listed, numbers[order]):
             tell(Finding(check, f"{path}, line {line}", message, mend))
-        out.append(order[place[np.sort(first[there[first]])]])
-    if len(out) != queries:
+        place = np.minimum(np.searchsorted(numbers, listed, sorter=order), len(order) - 1)
+        _, first = np.unique(listed, return_index=True)
+        usable = np.intersect1d(first, np.flatnonzero(numbers[order[place]] == listed))
+        out.append(order[place[usable]])
+    if len(out) != len(query):
         mend = "give one line for each query, in order of its number"
-        tell(Finding("lines", str(path), f"has {len(out):,} lines for {queries:,} queries", mend))
+        tell(Finding("lines", str(path), f"has {len(out):,} lines for {len(query):,} queries", mend))
     return out
 
 
-def _wrong(
-    listed: NDArray[np.int64],
-    strange: NDArray[np.int64],
-    again: NDArray[np.int64],
-    gallery: NDArray[np.int64],
-    length: int | None,
-) -> Iterator[tuple[str, str, str]]:
-    """Check, message and mend for one line: its numbers, those of no image, the repeated ones, all there are."""
-    if length is not None and len(listed) != length:
-        yield "length", f"holds {len(listed):,} numbers", f"give {length}"
+def _wrong(listed: NDArray[np.int64], gallery: NDArray[np.int64]) -> Iterator[tuple[str, str, str]]:
+    """Check, message and mend for the numbers on one line; `gallery` has all that there are, ascending."""
+    wanted = min(LENGTH, len(gallery))
+    if len(listed) != wanted:
+        yield "length", f"holds {len(listed):,} numbers", f"give {wanted}"
+    strange = listed[~np.isin(listed, gallery)]
     if len(strange):
         span = f"numbers run from {gallery[0]} to {gallery[-1]}"
         mend = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the pictures' names"
         yield "range", f"{_some(strange)} no image of the gallery, whose {span}", mend
-    if len(again):
-        yield "twice", f"{_some(again)} on it more than once", "list each image once"
+    numbers, count = np.unique(listed, return_counts=True)
+    if len(numbers) < len(listed):
+        yield "twice", f"{_some(numbers[count > 1])} on it more than once", "list each image once"
     if len(listed) >= _SORTED and (np.diff(listed) > 0).all():
         yield "order", "is sorted by number", "list the nearest image first"
 
