@@ -301,7 +301,7 @@ def test_a_search_on_disk_keeps_its_protocol(tmp_path):
     facts = json.loads((tmp_path / "features.json").read_text())
     for damage in ({"unit": "track"}, {"top_k": "many"}, {"junk": [1]}, {"colour": "red"}):
         (tmp_path / "features.json").write_text(json.dumps({**facts, "protocol": {**facts["protocol"], **damage}}))
-        with pytest.raises(InputError, match=r"features.json: is damaged"):
+        with pytest.raises(InputError, match=r"features\.json: "):
             Search.load(tmp_path)
 
 
@@ -332,7 +332,7 @@ def test_commands_take_every_protocol_by_name(run, tmp_path):
         assert PROTOCOLS[name].metric in numbers and PROTOCOLS[name].full_metric in numbers
         code, out, _ = run(f"evaluate {at} --protocol {name}")
         assert code == 0 and row["protocol"] in out and PROTOCOLS[name].metric in out
-        assert ("\N{PLUS-MINUS SIGN}" in out) == (name == "vehicle-id")
+        assert ("\N{PLUS-MINUS SIGN}: standard deviation over 10 draws." in out) == (name == "vehicle-id")
         code, out, _ = run(f"rank {at} --protocol {name} --out {tmp_path}/{name}.csv")
         assert code == 0 and row["protocol"] in out and (tmp_path / f"{name}.csv").is_file()
     # the data set's junk lists go with every protocol of the same removal, and with no other
