@@ -131,6 +131,8 @@ class Threshold:
     def notes(self, gallery_images: int, protocol: str) -> tuple[str, ...]:
         """Why the stated errors may not hold for a gallery of that size under that protocol, in sentences."""
         notes = []
+        if not self.features:
+            notes.append("Nobody knows which model the threshold was calibrated for; make sure that it is this one.")
         larger = gallery_images / self.gallery_images
         if larger > _ALIKE:
             notes.append(
@@ -282,5 +284,5 @@ def _allowed(rate: float, side: OpenSet, what: str) -> int:
 
 
 def _percent(share: float) -> str:
-    """0.01 -> "1.0", 0.0004 -> "0.04": percent with two digits that say something."""
-    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.2g}"
+    """0.01 -> "1.0", 0.0004 -> "0.04": percent that does not round a small share to nothing."""
+    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}"
