@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +25,16 @@ class Outcome(NamedTuple):
 
 Run = Callable[[str], Outcome]
 
+SMALLEST = "--set epochs=1 --set num_identities=4 --set transform.height=32 --set transform.width=32"
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Type a `vreid` line."""
+    """Type a `vreid` line; a mistake of vreid's own shows its traceback."""
     from vreid.cli import main
 
     def typed(line: str) -> Outcome:
+        monkeypatch.setenv("VREID_TRACEBACK", "1")
         monkeypatch.setattr(sys, "argv", ["vreid", *shlex.split(line)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
@@ -46,6 +51,20 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from vreid.simulator import simulate
 
     return simulate(tmp_path_factory.mktemp("worlds") / "tiny", preset="tiny", seed=1, workers=1).path
+
+
+@pytest.fixture(scope="session")
+def made(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained `run` and extracted `features`, made by the command line; treat it as read-only."""
+    folder = tmp_path_factory.mktemp("made")
+    for line in (
+        f"train small --data {tiny_world} --out {folder}/run {SMALLEST} --json",
+        f"extract {folder}/run {tiny_world} --out {folder}/features --json",
+    ):
+        result = subprocess.run([sys.executable, "-m", "vreid", *shlex.split(line)], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        json.loads(result.stdout)
+    return folder
 
 
 @pytest.fixture

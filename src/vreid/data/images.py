@@ -79,7 +79,8 @@ def picture_size(path: Path | str) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as file:
+            refuse_endless(path)
+            with Image.open(path, formats=FORMATS) as file:
                 turned = file.getexif().get(0x0112, 1) >= 5
                 return (file.height, file.width) if turned else (file.width, file.height)
     except Exception:  # as `read_image`, which tells what is wrong

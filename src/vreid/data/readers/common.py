@@ -15,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.findings import Finding, Origin, Tell, refuse
 from vreid.errors import InputError
-from vreid.files import read_json
+from vreid.files import read_json, reading
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Folders that hold nothing but a data set's own folders."""
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+LONGEST_NAME = 1000
+"""Characters of a file name in a list, with its folders; beyond that a quotation mark or a line end is missing."""
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines knows more of them than editors count
@@ -47,25 +50,33 @@ class Listing:
         return Origin(str(self.path), np.asarray(rows, dtype=np.int64), self.unit)
 
 
+def quoted(text: str) -> str:
+    """`text` from a file, fit for a sentence: in quotes, on one line, not longer than a line."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
 def decode(path: Path, *fallbacks: str) -> str:
     """Return the text of a file: UTF-16 where it says so, UTF-8 with or without its mark, else a fallback that fits.
 
     Raises:
         InputError: the file cannot be read or decoded; the sentence names the line.
     """
-    try:
+    with reading(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the name.") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         fallbacks = ("utf-16",)
     else:
         fallbacks = ("utf-8-sig", *fallbacks)
     for encoding in fallbacks:
         try:
-            return data.decode(encoding)
+            text = data.decode(encoding)
         except UnicodeDecodeError as error:
             wrong = error
+            continue
+        if "\0" in text:  # no name or number has one, and most of what reads names later stops there
+            line = text.count("\n", 0, text.index("\0")) + 1
+            raise InputError(f"{path}, line {line}: holds a NUL character; save the file as plain text.")
+        return text
     line = data.count(b"\n", 0, wrong.start) + 1
     raise InputError(f"{path}, line {line}: is not {' or '.join(fallbacks)} text; save the file as UTF-8.") from wrong
 
@@ -112,7 +123,7 @@ def camera_name(text: str | None, listing: Listing, number: int, name: str = "ca
         return None
     match = _CAMERA.fullmatch(text)
     if match is None:
-        listing.wrong(number, f"{name} {text!r} is not like c001", "correct it")
+        listing.wrong(number, f"{name} {quoted(text)} is not like c001", "correct it")
         return None
     return f"c{int(match[1]):03d}"
 
@@ -207,8 +218,10 @@ def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tu
     notes = []
     if missing:
         counted = f"{len(missing):,} of {len(set(listed)):,}"
-        notes.append(f"missing in {folder.name}: {counted} images in {labels.name}, first {missing[0]}.")
+        notes.append(f"missing in {folder.name}: {counted} images in {labels.name}, first {quoted(missing[0])[1:-1]}.")
     if unlisted:
         counted = f"{len(unlisted):,} of {len(there):,}"
-        notes.append(f"not listed in {labels.name}: {counted} images in {folder.name}, first {unlisted[0]}.")
+        notes.append(
+            f"not listed in {labels.name}: {counted} images in {folder.name}, first {quoted(unlisted[0])[1:-1]}."
+        )
     return unlisted, notes
