@@ -1,4 +1,4 @@
-"""The data doctor: every seeded defect is found with its file and row, alone and beside another; clean data is clean."""
+"""The data doctor: each seeded defect is found with its file and row, alone and beside another; clean is clean."""
 
 from __future__ import annotations
 
@@ -333,8 +333,8 @@ DEFECTS: tuple[Callable[[Town], Found], ...] = (
 )  # fmt: skip
 
 SWEEPING = {
-    one_train_camera, one_test_camera, camera_per_image, identity_per_image, one_identity, columns_swapped, milliseconds,
-    equal_times,
+    one_train_camera, one_test_camera, camera_per_image, identity_per_image, one_identity, columns_swapped,
+    milliseconds, equal_times,
 }  # fmt: skip
 """They write a whole column anew, and with it what another defect may have written there."""
 OF_PICTURES = {missing, truncated, no_picture, tiny, tiny_box, box_outside, box_half_outside, blank}
