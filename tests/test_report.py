@@ -258,7 +258,7 @@ MAP_LABEL = "Map of the cameras and roads"
 
 def test_unwritable_places_are_told_in_a_sentence(tmp_path):
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(InputError, match=r"report\.html: cannot be written"):
+    with pytest.raises(InputError, match=r"report\.html: is a folder or a device, not a file"):
         write_report(Report("x"), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
 

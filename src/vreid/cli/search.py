@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,12 +62,13 @@ def rank_command(
     ranking = search.rank(post, top_k)
     decisions = decide(ranking, decider) if decider else None
     write_ranking(ranking, out, decisions)
-    facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": search.protocol.description}
+    obeyed = replace(search.protocol, repeats=0).description  # a ranking draws no galleries
+    facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": obeyed}
     facts |= {"decisions": decisions.as_dict()} if decisions else {}
     if as_json:
         print_json(facts)
     else:
-        print(f"{search.protocol.description}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
+        print(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
 
 
 def evaluate_command(

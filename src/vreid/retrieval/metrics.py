@@ -96,7 +96,7 @@ class Metrics:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts for JSON; a metric cut at K, or summed by trapezoids, says so in its name."""
         protocol = self.protocol
-        draws = {"repeats": protocol.repeats, "seed": protocol.seed, "spread": self.spread} if self.draws else {}
+        draws = {"repeats": len(self.draws), "seed": protocol.seed, "spread": self.spread} if self.draws else {}
         tracks = {"tracklet_distance": protocol.tracklet_distance} if protocol.unit == "tracklet" else {}
         return {
             **self._means(),
