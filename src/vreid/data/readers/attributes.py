@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from vreid.data.readers.common import Listing
+from vreid.data.readers.common import Listing, quoted
 
 COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black", "purple", "pink")
 """VeRi's ten colours in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
@@ -27,7 +27,7 @@ def number_in(item: Mapping[str, str], name: str, listing: Listing, number: int)
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
-        listing.wrong(number, f"{name} {text!r} is not a number", "correct it")
+        listing.wrong(number, f"{name} {quoted(text)} is not a number", "correct it")
         return math.nan
     return value
 

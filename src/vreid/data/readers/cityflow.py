@@ -27,6 +27,7 @@ from vreid.data.readers.common import (
     camera_name,
     compare_with_folder,
     first_picture,
+    quoted,
     read_items,
     read_lines,
     source_of,
@@ -137,7 +138,7 @@ def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records
     for row in _rows(listing, split):
         match = _NAME.fullmatch(row.image)
         if match is None:
-            listing.wrong(row.number, f"imageName {row.image!r} is not like 000001.jpg", "correct it")
+            listing.wrong(row.number, f"imageName {quoted(row.image)} is not like 000001.jpg", "correct it")
         elif int(match[1]) in row_of:
             listing.wrong(row.number, f"image {row.image} is listed twice", f"remove one of the two {listing.unit}s",
                           "listed twice")  # fmt: skip

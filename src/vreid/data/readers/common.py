@@ -55,6 +55,11 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
+def shown(text: str) -> str:
+    """The same without quotes, for names."""
+    return quoted(text)[1:-1]
+
+
 def decode(path: Path, *fallbacks: str) -> str:
     """Return the text of a file: UTF-16 where it says so, UTF-8 with or without its mark, else a fallback that fits.
 
@@ -218,10 +223,8 @@ def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tu
     notes = []
     if missing:
         counted = f"{len(missing):,} of {len(set(listed)):,}"
-        notes.append(f"missing in {folder.name}: {counted} images in {labels.name}, first {quoted(missing[0])[1:-1]}.")
+        notes.append(f"missing in {folder.name}: {counted} images in {labels.name}, first {shown(missing[0])}.")
     if unlisted:
         counted = f"{len(unlisted):,} of {len(there):,}"
-        notes.append(
-            f"not listed in {labels.name}: {counted} images in {folder.name}, first {quoted(unlisted[0])[1:-1]}."
-        )
+        notes.append(f"not listed in {labels.name}: {counted} images in {folder.name}, first {shown(unlisted[0])}.")
     return unlisted, notes

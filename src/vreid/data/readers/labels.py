@@ -11,7 +11,7 @@ import numpy as np
 
 from vreid.data.dataset import LabelSource
 from vreid.data.findings import Origin, Tell
-from vreid.data.readers.common import Listing, companion
+from vreid.data.readers.common import Listing, companion, shown
 from vreid.data.readers.table import read_rows
 from vreid.data.records import LABEL_COLUMNS, UNKNOWN, Records
 
@@ -68,7 +68,7 @@ def _filled(records: Records, truth: Records, origin: Origin, notes: list[str], 
         for image in np.flatnonzero(known & ours.known & theirs.known & (ours.values != theirs.values)):
             table.wrong(
                 int(origin.rows[rows[image]]),
-                f"{column} of {records.image_key[image]} is {theirs.values[image]} but the label file says "
+                f"{column} of {records.image_key[image]} is {shown(theirs.values[image])} but the label file says "
                 f"{ours.values[image]}",
                 "give the table of this data set",
             )

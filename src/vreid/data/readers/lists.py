@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vreid.data.findings import Origin
-from vreid.data.readers.common import PICTURES, Listing, files_in, read_lines
+from vreid.data.readers.common import LONGEST_NAME, PICTURES, Listing, files_in, quoted, read_lines, shown
 from vreid.errors import InputError
 
 
@@ -23,12 +23,12 @@ def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], O
     rows, numbers, line_of = [], [], dict[str, int]()
     for number, text in read_lines(listing.path):
         words = text.split()
-        if len(words) != len(columns) or "\0" in words[0]:
-            listing.wrong(number, f"is {text[:40]!r}", f"write {', '.join(columns)} with blanks between")
+        if len(words) != len(columns) or len(words[0]) > LONGEST_NAME:
+            listing.wrong(number, f"is {quoted(text)}", f"write {', '.join(columns)} with blanks between")
             continue
         known = line_of.setdefault(key_of(words[0]), number)
         if known != number:
-            listing.wrong(number, f"image {words[0]} is already in line {known}", "remove one", "listed twice")
+            listing.wrong(number, f"image {shown(words[0])} is already in line {known}", "remove one", "listed twice")
         else:
             rows.append(words)
             numbers.append(number)

@@ -23,7 +23,7 @@ import numpy as np
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers.common import Listing, decode, degrees, files_in, source_of
+from vreid.data.readers.common import LONGEST_NAME, Listing, decode, degrees, files_in, quoted, shown, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
 from vreid.errors import InputError
@@ -125,7 +125,7 @@ def read_divided(path: Path, tell: Tell = refuse) -> tuple[Records, tuple[str, .
         return records, notes, origin
     values = np.array([SPLITS.get(value.lower(), "") for value in records.split.values], dtype=object)
     for row in np.flatnonzero(values == ""):
-        Listing(path, tell).wrong(int(origin.rows[row]), f"split is {records.split.values[row]!r}",
+        Listing(path, tell).wrong(int(origin.rows[row]), f"split is {quoted(records.split.values[row])}",
                                   f"give one of {', '.join(SPLITS)}")  # fmt: skip
     return records.with_(split=values), notes, origin
 
@@ -200,20 +200,22 @@ def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int],
             ignored.append(name)
         elif field in columns:
             raise InputError(
-                f"{path}, line {first}: columns {names[columns[field]]!r} and {name!r} both mean {field}; remove one."
+                f"{path}, line {first}: columns {quoted(names[columns[field]])} and {quoted(name)} both mean {field}; "
+                "remove one."
             )
         else:
             columns[field] = place
     if "path" not in columns:
         raise InputError(
-            f"{path}, line {first}: has no column path (but {', '.join(names)}); name that of the picture files so."
+            f"{path}, line {first}: has no column path (but {', '.join(map(shown, names[:20]))}); "
+            "name that of the picture files so."
         )
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             listing.wrong(line, f"the number of cells is {len(row)} but there are {len(names)} columns",
                           f"quote cells that hold {delimiter!r}")  # fmt: skip
     kept = [place for place, row in enumerate(rows) if len(row) == len(names)]
-    notes = (f"columns {', '.join(ignored)} of {path.name} are not used.",) if ignored else ()
+    notes = (f"columns {', '.join(map(shown, ignored[:20]))} of {path.name} are not used.",) if ignored else ()
     return [rows[place] for place in kept], [lines[place] for place in kept], columns, notes
 
 
@@ -226,11 +228,11 @@ class _Cells:
         self.unreadable: set[tuple[int, str]] = set()  # cells that are no numbers, which was told
 
     def tell(self, row: int, column: str, message: str, mend: str, check: str = "label") -> None:
-        self.listing.wrong(self.lines[row], f"{column} {self.texts[column][row]!r} {message}", mend, check)
+        self.listing.wrong(self.lines[row], f"{column} {quoted(self.texts[column][row])} {message}", mend, check)
 
     def refuse_nameless(self) -> None:
         for row, text in enumerate(self.texts["path"]):
-            if not text or "\0" in text:
+            if not text or len(text) > LONGEST_NAME:
                 self.wrong.add(row)
                 self.tell(row, "path", "is no file name", "fill it in or remove the line")
 
@@ -239,7 +241,7 @@ class _Cells:
         for row, key in enumerate(zip(keys, variants, strict=True)):
             if row not in self.wrong and row_of.setdefault(key, row) != row:
                 self.wrong.add(row)
-                message = f"image {key[0]!r} is already in line {self.lines[row_of[key]]}"
+                message = f"image {quoted(key[0])} is already in line {self.lines[row_of[key]]}"
                 self.listing.wrong(self.lines[row], message, "remove one", "listed twice")
 
     def numbers(self, column: str) -> list[float] | None:

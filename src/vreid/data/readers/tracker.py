@@ -22,7 +22,7 @@ import numpy as np
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers.common import Listing, folders_in, pictures_in, read_lines, source_of
+from vreid.data.readers.common import Listing, folders_in, pictures_in, quoted, read_lines, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -112,13 +112,13 @@ def _boxes(listing: Listing, notes: list[str]) -> Iterator[_Box]:
             frame, track, left, top, width, height, *more = map(float, re.split(r"[,\s]+", text.strip(", ")))
             box = _Box(line, int(frame), int(track), (left, top, left + width, top + height))
         except (ValueError, OverflowError):
-            listing.wrong(line, f"is {text[:40]!r}", "write frame,id,left,top,width,height, all numbers")
+            listing.wrong(line, f"is {quoted(text)}", "write frame,id,left,top,width,height, all numbers")
             continue
         narrow = [float(value) for value in np.array(box.corners, dtype=np.float32)]
         if listing.path.name == "gt.txt" and more and more[0] == 0:
             ignored += 1
         elif not 0 <= frame < 2**53 or not math.isfinite(sum(narrow)):
-            listing.wrong(line, f"is {text[:40]!r}", "a frame is a number from 0, and corners are finite")
+            listing.wrong(line, f"is {quoted(text)}", "a frame is a number from 0, and corners are finite")
         elif not (narrow[2] > narrow[0] and narrow[3] > narrow[1]):
             listing.wrong(line, f"makes a box of {width:g} x {height:g} pixels", "correct it")
         elif line_of.setdefault(box.key, line) != line:

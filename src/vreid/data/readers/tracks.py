@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreid.data.findings import Tell
-from vreid.data.readers.common import Listing, read_lines
+from vreid.data.readers.common import Listing, quoted, read_lines
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_tracks(path: Path, key_of: Callable[[str], str | None], tell: Tell, *, 
             if key is None and named and place == 0:
                 names[number - 1] = token
             elif key is None:
-                listing.wrong(number, f"{token!r} is no image name or number", "correct it")
+                listing.wrong(number, f"{quoted(token)} is no image name or number", "correct it")
             elif line_of.setdefault(key, number - 1) != number - 1:
                 listing.wrong(number, f"image {token} is already in line {line_of[key] + 1}",
                               "an image belongs to one tracklet, remove it from the other", "listed twice")  # fmt: skip

@@ -24,6 +24,7 @@ from vreid.data.readers.common import (
     degrees,
     natural,
     pictures_in,
+    quoted,
     read_items,
     source_of,
 )
@@ -34,7 +35,7 @@ from vreid.retrieval.protocols import MARKET
 FOLDER = "AIC21_Track2_ReID_Simulation"
 ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
 
-_NAME = re.compile(r"^(\d{1,9})_c(\d{1,9})_(\d+)\.\w+$")
+_NAME = re.compile(r"([0-9]{1,9})_c([0-9]{1,9})_([0-9]{1,15})\.\w{1,5}")
 _LABELS = "train_label.xml"
 
 
@@ -76,8 +77,8 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         name = attribute(item, "imageName", labels, number)
         if name is None:
             continue
-        if _NAME.match(name) is None:
-            labels.wrong(number, f"imageName {name!r} is not like 00001_c001_33.jpg", "correct it")
+        if _NAME.fullmatch(name) is None:
+            labels.wrong(number, f"imageName {quoted(name)} is not like 00001_c001_33.jpg", "correct it")
         elif item_of.setdefault(name, number) != number:
             labels.wrong(number, f"image {name} is listed twice", "remove one of the two Items", "listed twice")
     notes: list[str] = []
@@ -89,10 +90,10 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         if not unlisted:
             raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
     for name in unlisted:
-        if _NAME.match(name) is None:
+        if _NAME.fullmatch(name) is None:
             tell(Finding("label", str(pictures / name), "is not named like 00001_c001_33.jpg", "rename or remove it"))
-    names = sorted([*item_of, *(name for name in unlisted if _NAME.match(name))], key=natural)
-    matches = [match for name in names if (match := _NAME.match(name))]
+    names = sorted([*item_of, *(name for name in unlisted if _NAME.fullmatch(name))], key=natural)
+    matches = [match for name in names if (match := _NAME.fullmatch(name))]
     numbers = [item_of.get(name, 0) for name in names]
     described = [(number, items[number - 1] if number else {}) for number in numbers]
     notes += contradictions(matches, described, labels)

@@ -30,6 +30,7 @@ from vreid.data.readers.common import (
     compare_with_folder,
     first_picture,
     pictures_in,
+    quoted,
     read_items,
     read_lines,
     source_of,
@@ -46,7 +47,7 @@ GROUND_TRUTH = ("gt_index.txt", "gt_index_776.txt", "gt_image.txt")
 JUNK = ("jk_index.txt", "jk_index_776.txt", "jk_image.txt")
 
 _KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files and folders call it
-_NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})_([0-9]{1,15})_[0-9]+(\.\w+)?", re.IGNORECASE)
+_NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})_([0-9]{1,15})_[0-9]{1,9}(\.\w{1,5})?", re.IGNORECASE)
 _CLASS = re.compile(r"([0-9]{1,9})[\s,:;.]+(\S.*)")
 
 
@@ -118,7 +119,7 @@ def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
             image, *_, view = text.split()
             match = _NAME.fullmatch(re.split(r"[/\\]", image)[-1])
             if match is None or re.fullmatch("[0-7]", view) is None:
-                Listing(path, tell).wrong(number, f"{image[:40]!r} ... {view!r} is no image and its view",
+                Listing(path, tell).wrong(number, f"{quoted(image)} ... {quoted(view)} is no image and its view",
                                           "end the line with a number from 0 to 7")  # fmt: skip
             else:
                 views[key_of(match[0])] = int(view)
@@ -131,7 +132,7 @@ def _classes(listing: Listing, names: Sequence[str]) -> dict[int, str]:
     for number, text in read_lines(listing.path) if listing.path.is_file() else ():
         match = _CLASS.fullmatch(text)
         if match is None:
-            listing.wrong(number, f"is {text[:40]!r}", "write a number and a name, like 1 yellow")
+            listing.wrong(number, f"is {quoted(text)}", "write a number and a name, like 1 yellow")
         else:
             found[int(match[1])] = match[2].strip().lower()
     return found
@@ -161,7 +162,7 @@ def _read_split(
         key = key_of(text) if match else None
         keys.append(key)
         if match is None or key is None:
-            listing.wrong(number, f"image {text[:60]!r} is not named like 0002_c002_00030600_0.jpg", "correct it")
+            listing.wrong(number, f"image {quoted(text)} is not named like 0002_c002_00030600_0.jpg", "correct it")
         elif key in row_of:
             listing.wrong(number, f"image {text} is already in {listing.unit} {row_of[key][0]}", "remove one",
                           "listed twice")  # fmt: skip
@@ -258,7 +259,7 @@ def _indexed(
             place = int(token) if re.fullmatch("[0-9]{1,9}", token) else 0
             mate = key_of(token) if not place else gallery.rows[place - 1] if place <= len(gallery.rows) else None
             if mate is None or mate not in facts:
-                wrong = wrong or f"{token[:40]!r} is no image of the gallery"
+                wrong = wrong or f"{quoted(token)} is no image of the gallery"
             elif facts[mate][0] != facts[key][0]:
                 wrong = wrong or f"{token} is {mate}, another vehicle than that of query {key}"
             elif (facts[mate][1] == facts[key][1]) != same_camera:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.readers import lists
-from vreid.data.readers.common import Listing, camera_name, read_lines, source_of
+from vreid.data.readers.common import Listing, camera_name, quoted, read_lines, shown, source_of
 from vreid.data.readers.table import seconds
 from vreid.data.records import Records
 from vreid.retrieval.protocols import VERI_WILD
@@ -107,7 +107,7 @@ def _listed(listing: Listing) -> tuple[list[str], Origin]:
             keys.append(lists.key_of(name))
             rows.append(row)
         else:
-            listing.wrong(row, f"{name!r} is not like 00001/000001.jpg", "correct it")
+            listing.wrong(row, f"{quoted(name)} is not like 00001/000001.jpg", "correct it")
     return keys, listing.origin(rows)
 
 
@@ -141,8 +141,8 @@ def _read_info(listing: Listing, wanted: set[str], notes: list[str]) -> Mapping[
         info[key] = _Info(cameras[camera], time, cells.get("type", ""), cells.get("color", ""))
     if odd_times:
         notes.append(f"times in {_INFO} that are neither seconds nor ISO 8601: {len(odd_times):,}, first "
-                     f"{odd_times[0]!r}; they are unknown.")  # fmt: skip
+                     f"{quoted(odd_times[0])}; they are unknown.")  # fmt: skip
     if len(info) < len(wanted):
         first = min(wanted - info.keys())
-        notes.append(f"not in {_INFO}: {len(wanted) - len(info):,} of {len(wanted):,} images, first {first}.")
+        notes.append(f"not in {_INFO}: {len(wanted) - len(info):,} of {len(wanted):,} images, first {shown(first)}.")
     return info
