@@ -119,7 +119,7 @@ def test_a_metric_says_how_it_was_cut_and_summed():
         (VRIC, "vric: no gallery image is removed;"),
         (VERI_WILD_ALL, "veri-wild-all: only the query picture itself is removed from the gallery;"),
         (VERI_TRAPEZOID, "AP is summed by trapezoids and is divided by all relevant images."),
-        (replace(VERI, junk={"q": ("g",)}), "are removed; those on the data set's junk lists too;"),
+        (replace(VERI, junk={"q": ("g",)}), "are removed; images on the data set's junk lists are removed too;"),
         (VERI_TRACKS, "gallery tracklets of the query's own vehicle in the query's own camera are removed; a "
                       "tracklet's distance is that of its nearest image; the full list counts; AP is divided by all "
                       "relevant tracklets."),

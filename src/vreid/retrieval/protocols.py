@@ -126,7 +126,7 @@ class Protocol:
         else:
             parts = [_REMOVED[self.exclude, self.unit]]
         if self.junk:
-            parts.append("those on the data set's junk lists too")
+            parts.append("images on the data set's junk lists are removed too")
         if self.unit == "tracklet":
             nearness = {"min": "that of its nearest image", "mean": "that of its mean feature"}[self.tracklet_distance]
             parts.append(f"a tracklet's distance is {nearness}")
