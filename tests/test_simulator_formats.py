@@ -20,7 +20,7 @@ from vreid.data.dataset import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.simulator.identities import draw_vehicles
-from vreid.simulator.layouts import CITYFLOW, LAYOUTS, VERI, VERI_CLASSES
+from vreid.simulator.layouts import CITYFLOW, LAYOUTS, VERI, VERI_CLASSES, Layout
 from vreid.simulator.presets import PRESETS
 from vreid.simulator.vehicles import COLORS, TYPES
 from vreid.simulator.write import simulate
@@ -131,6 +131,18 @@ def test_veri_worlds_have_veris_colours_and_types_only() -> None:
     world = VERI.plan(replace(many, train_identities=200), 1)
     assert {t.vehicle.color for t in world.travellers} <= set(colors)
     assert {t.vehicle.vehicle_type for t in world.travellers} <= set(types)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_documentation_tells_what_a_layout_holds(layout: Layout) -> None:
+    world = layout.plan(PRESETS["demo"], 1)
+    train, test = ([t for t in world.travellers if t.split == split] for split in ("train", "test"))
+    query, shown = sum(len(t.passages) for t in test), sum(t.pictures for t in test)
+    counts = (len(train), len(test), len(world.cameras), sum(t.pictures for t in train), query,
+              shown - (0 if layout.queries_stay else query))  # fmt: skip
+    line = f"| {layout.name} | {' | '.join(f'{count:,}' for count in counts)} |"
+    text = (Path(__file__).parents[1] / "docs" / "simulator.md").read_text()
+    assert line in text.splitlines() and f"`{layout.real}`" in text
 
 
 # ------------------------------------------------------------------------------------------------ CityFlow-ReID 2020
