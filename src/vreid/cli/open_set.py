@@ -60,7 +60,7 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
         (row.describe(), search.open_set(row, share_left_out=wanted.leave_out, seed=wanted.seed)) for row in both(post)
     ]
     found = rows[-1][1]
-    told: dict[str, Any] = {"rows": [{"name": name, **of_row.as_dict()} for name, of_row in rows]}
+    told: dict[str, Any] = {}
     if wanted.calibrate:
         threshold = calibrate(found, fpir=wanted.fpir, miss_rate=wanted.miss_rate)
         threshold.save(wanted.calibrate)
@@ -70,6 +70,7 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
         told["threshold"] = {**threshold.as_dict(), "errors": found.at(threshold.match),
                              "errors_of_no_match": found.at(threshold.no_match),
                              "notes": threshold.notes(found.gallery_images, found.protocol)}  # fmt: skip
+    told["rows"] = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
     if as_json:
         print_json({**told, "protocol": search.protocol.description})
         return

@@ -92,7 +92,7 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
         by: a name of `MATE_BINS`.
 
     Raises:
-        InputError: as `evaluate_distances`; there is no such slicing, or no query and mate have what it takes.
+        InputError: as `evaluate_distances`; there is no such slicing, or it is known of no query and mate.
     """
     if by not in MATE_BINS:
         raise InputError(f"slices by {by!r} are unknown; use one of {', '.join(MATE_BINS)}.")
@@ -110,7 +110,7 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
             others_before = place - np.arange(len(place))
             found[code].append((*scores(ranks[place] - others_before, len(own), protocol), len(own)))
     if not found:
-        raise InputError(f"slices by {by}: no query and mate have what it takes; give the column, or another slicing.")
+        raise InputError(f"slices by {by}: it is known of no query and mate; check identities, and give the column.")
     made = {}
     for code in sorted(found):
         precision, precision_at_k, penalty, first_hit, relevant = np.array(found[code]).T
