@@ -9,6 +9,7 @@ from vreid.retrieval.cameras import (
     whiten_cameras,
 )
 from vreid.retrieval.cluster import cluster
+from vreid.retrieval.decisions import Decisions, Threshold, calibrate, decide
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
@@ -16,6 +17,7 @@ from vreid.retrieval.foreign import load_features
 from vreid.retrieval.jaccard import jaccard_graph
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.neighbours import nearest
+from vreid.retrieval.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.postprocess import PostProcessing, judge, ladder
 from vreid.retrieval.protocols import (
     AI_CITY,
@@ -63,15 +65,20 @@ __all__ = [
     "VRIC",
     "CameraMean",
     "CameraWhitening",
+    "Decisions",
     "Distances",
     "FeatureSet",
     "Metrics",
+    "OpenSet",
     "PostProcessing",
     "Protocol",
     "Ranking",
     "ReRanking",
+    "Threshold",
+    "calibrate",
     "check_submission",
     "cluster",
+    "decide",
     "evaluate",
     "evaluate_distances",
     "evaluate_features",
@@ -82,9 +89,11 @@ __all__ = [
     "jaccard_graph",
     "judge",
     "ladder",
+    "leave_out",
     "load_features",
     "mean_features",
     "nearest",
+    "open_set",
     "rank",
     "read_submission",
     "rerank",
