@@ -191,7 +191,7 @@ class _Places:
 
 
 def _examined(path: Path | str, query: Records, gallery: Records, tell: Tell) -> list[NDArray[np.intp]]:
-    """Gallery indices on each line, each image once; all that is wrong is told."""
+    """Gallery indices on each line, right where its numbers are; all that is wrong is told."""
     if not len(query) or not len(gallery):
         raise InputError(f"{path}: belongs to a data set with query and gallery images; this one lacks them.")
     numbers = image_numbers(gallery)
@@ -200,10 +200,8 @@ def _examined(path: Path | str, query: Records, gallery: Records, tell: Tell) ->
     for line, listed in enumerate(_lines(path, tell), start=1):
         for check, message, mend in _wrong(listed, numbers[order]):
             tell(Finding(check, f"{path}, line {line}", message, mend))
-        place = np.minimum(np.searchsorted(numbers, listed, sorter=order), len(order) - 1)
-        _, first = np.unique(listed, return_index=True)
-        usable = np.intersect1d(first, np.flatnonzero(numbers[order[place]] == listed))
-        out.append(order[place[usable]])
+        place = np.searchsorted(numbers, listed, sorter=order)
+        out.append(order[np.minimum(place, len(order) - 1)])
     if len(out) != len(query):
         mend = "give one line for each query, in order of its number"
         tell(Finding("lines", str(path), f"has {len(out):,} lines for {len(query):,} queries", mend))
