@@ -63,7 +63,7 @@ def _too_large(path: Path | str, size: str) -> InputError:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     # Only rotate where there is something to rotate: exif_transpose copies the picture otherwise.
-    if image.getexif().get(0x0112, 1) != 1:
+    if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
@@ -74,6 +74,16 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1 (upright) where there is none, or where it is damaged, since the pixels may be sound."""
+    if image.format == "TIFF":  # turned by Pillow itself
+        return 1
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:
+        return 1
+
+
 def picture_size(path: Path | str) -> tuple[int, int] | None:
     """Width and height in pixels of the upright picture, from its first bytes; None where they cannot be read."""
     try:
@@ -81,8 +91,7 @@ def picture_size(path: Path | str) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             refuse_endless(path)
             with Image.open(path, formats=FORMATS) as file:
-                turned = file.getexif().get(0x0112, 1) >= 5
-                return (file.height, file.width) if turned else (file.width, file.height)
+                return (file.height, file.width) if _orientation(file) in (5, 6, 7, 8) else (file.width, file.height)
     except Exception:  # as `read_image`, which tells what is wrong
         return None
 
