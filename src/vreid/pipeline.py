@@ -167,11 +167,15 @@ def extract_dataset(
             raise InputError(f"{dataset.name}: has no {side} images; give a data set with query and gallery.")
     loaded = load_model(model)
     out = Path(out)
+    same = dataset.query == dataset.gallery  # every image a query: one extraction serves both sides
     sets = [
         extract(loaded.model, getattr(dataset, side), transform=loaded.transform, views=views, batch_size=batch_size,
                 device=device, progress=progress, out=out / f"{side}.safetensors")
-        for side in SIDES
+        for side in (SIDES[:1] if same else SIDES)
     ]  # fmt: skip
+    if same:
+        sets.append(sets[0])
+        sets[0].save(out / "gallery.safetensors")
     cameras = dataset.train.camera
     facts = {"data set": dataset.name, **dataset.source, "model": str(model), "model hash": sets[0].model[:16],
              "views": "+".join(views)}  # fmt: skip
