@@ -178,7 +178,7 @@ def test_decisions_by_hand() -> None:
     assert json.loads(json.dumps(decisions.as_dict()))["counts"]["UNCERTAIN"] == 1
 
 
-def test_a_larger_gallery_another_protocol_and_unknown_features_are_told() -> None:
+def test_why_the_stated_errors_may_not_hold_is_told() -> None:
     small = replace(THRESHOLD, gallery_images=1, protocol="veri")
     notes = decide(ranking([[0.1, 0.2, 0.3]]), small).notes
     assert "3.0 times as large" in notes[0]
@@ -186,6 +186,8 @@ def test_a_larger_gallery_another_protocol_and_unknown_features_are_told() -> No
     assert notes[1] == "The threshold was calibrated under protocol veri; here it is market."
     unknown = replace(THRESHOLD, features="")
     assert "Nobody knows" in decide(ranking([[0.1]], features=""), unknown).notes[0]
+    reranked = calibrate(found(TENTHS, TENTHS, steps=("re-ranking",), transductive=True), fpir=0.1, miss_rate=0.1)
+    assert "(re-ranking) depend on all queries" in decide(ranking([[0.1]], steps=("re-ranking",)), reranked).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +252,7 @@ def test_a_damaged_file_is_told(change, message: str, tmp_path: Path) -> None:
         (found(TENTHS, TENTHS), {}, "rate of 1.0 % needs at least 100 queries without a mate; there are 10"),
         (found(TENTHS, TENTHS), {"fpir": 0.1}, "rate of 5.0 % needs at least 20 queries with a mate; there are 10"),
         (found([0.0] * 10, TENTHS), {"fpir": 0.5, "miss_rate": 0.5}, "copies of pictures"),
+        (found([np.inf] * 10, TENTHS), {"fpir": 0.1, "miss_rate": 0.1}, "no query without a mate has a candidate"),
         (found(TENTHS, [0.1] + [np.inf] * 9), {"fpir": 0.1, "miss_rate": 0.5}, "no mate among the candidates"),
         (found(TENTHS, TENTHS), {"fpir": 0}, "fpir is 0"),
         (found(TENTHS, TENTHS), {"miss_rate": 1.0}, "miss_rate is 1.0"),

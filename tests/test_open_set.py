@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from oracles import open_set as oracle
 from vreid.data.records import Labels, Records
@@ -224,6 +225,27 @@ def test_the_bootstrap_repeats_by_seed_and_is_wider_over_vehicles_of_alike_queri
     assert not np.array_equal(found.interval(number, resamples=50), found.interval(number, resamples=50, seed=1))
     # ten equal queries a vehicle tell as much as one: intervals are sqrt(10) = 3.2 times as wide
     assert 2.5 < width(by="identity") / width(by="query") < 4
+
+
+def test_queries_of_one_kind_have_no_rate_of_the_other() -> None:
+    mated = drawn(2).of(np.arange(30))
+    at = mated.errors(0.5)
+    assert np.isnan([at.fpir, at.tnr]).all()
+    assert 0 <= float(at.fnir) <= 1
+    low, high = mated.interval(lambda some: some.errors(0.5).fnir, resamples=20)
+    assert low <= at.fnir <= high
+
+
+def test_errors_at_one_threshold_are_those_of_the_curve_with_exact_intervals() -> None:
+    found = drawn(6)
+    told, errors = found.at(0.5), found.errors(0.5)
+    for name in NUMBERS:
+        low, high = told[f"{name}_interval"]
+        assert told[name] == pytest.approx(float(getattr(errors, name)))
+        assert low <= told[name] <= high
+    missed = int((found.mate[found.mated] > 0.5).sum())
+    exact = binomtest(missed, 30).proportion_ci(method="exact")
+    assert told["fnir_any_rank_interval"] == pytest.approx([exact.low, exact.high])
 
 
 def test_several_numbers_are_drawn_at_once() -> None:

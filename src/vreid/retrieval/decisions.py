@@ -68,6 +68,7 @@ class Threshold:
         protocol: the protocol of the calibration.
         gallery_images: how many images were searched; more of them give more false matches.
         left_out: vehicles taken out of the gallery to have queries without a mate.
+        transductive: the distances of the calibration depend on its other queries and on its gallery.
     """
 
     match: float
@@ -80,6 +81,7 @@ class Threshold:
     protocol: str
     gallery_images: int
     left_out: int = 0
+    transductive: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.match, self.no_match]).all() and self.match <= self.no_match):
@@ -133,6 +135,11 @@ class Threshold:
         notes = []
         if not self.features:
             notes.append("Nobody knows which model the threshold was calibrated for; make sure that it is this one.")
+        if self.transductive:
+            notes.append(
+                f"These distances ({', '.join(self.steps)}) depend on all queries and the whole gallery: the stated "
+                "errors hold for data like the calibration's."
+            )
         larger = gallery_images / self.gallery_images
         if larger > _ALIKE:
             notes.append(
@@ -189,6 +196,8 @@ def calibrate(
         for rate, side, what in ((fpir, without, "queries without a mate"), (miss_rate, mated, "queries with a mate"))
     )
     ordered = np.sort(without.nearest)
+    if np.isinf(ordered[0]):
+        raise InputError("calibrate: no query without a mate has a candidate (post-processing took them all out).")
     reached = ordered[ordered < ordered[wrong]]
     if not len(reached):
         raise InputError(
@@ -213,6 +222,7 @@ def calibrate(
         protocol=validation.protocol,
         gallery_images=validation.gallery_images,
         left_out=validation.left_out,
+        transductive=validation.transductive,
     )
 
 

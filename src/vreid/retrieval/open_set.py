@@ -11,7 +11,8 @@ terms of ISO/IEC 19795-1 (identification) and of NIST's 1:N tests:
   of queries without a mate that are refused; refusal F1 takes a right refusal as the positive case, so it depends on
   how many queries have no mate.
 
-Queries of one vehicle resemble each other, so intervals draw vehicles anew, not queries.
+All of these are about a gallery of the size that was searched: the more images, the more of them are near. Queries of
+one vehicle resemble each other, so intervals draw vehicles anew, not queries.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class OpenSet:
         answered = within(self.nearest[~self.mated])
         refused_wrongly = self.num_mated - within(self.nearest[self.mated])
         refused_rightly = self.num_mateless - answered
-        with np.errstate(invalid="ignore"):  # a resample may hold no query of a kind: its rates are NaN
+        with np.errstate(invalid="ignore"):  # some queries (`of`) may be all of a kind: the other's rates are NaN
             fpir = answered / np.float64(self.num_mateless)
             return Errors(
                 threshold=values,
@@ -200,8 +201,9 @@ class OpenSet:
         strata = []
         for kind in (True, False):
             rows = np.flatnonzero(self.mated == kind)
-            groups = Groups(clusters[rows])
-            strata.append([rows[groups[code]] for code in np.unique(clusters[rows])])
+            if len(rows):
+                groups = Groups(clusters[rows])
+                strata.append([rows[groups[code]] for code in np.unique(clusters[rows])])
         generator = np.random.default_rng(seed)
 
         def resample() -> NDArray[np.intp]:
