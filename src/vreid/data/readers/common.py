@@ -50,14 +50,14 @@ class Listing:
         return Origin(str(self.path), np.asarray(rows, dtype=np.int64), self.unit)
 
 
-def quoted(text: str) -> str:
-    """`text` from a file, fit for a sentence: in quotes, on one line, not longer than a line."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+def quoted(text: str, limit: int = 60) -> str:
+    """`text` from a file, fit for a sentence: in quotes, on one line, shortened to `limit` characters."""
+    return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
 
 
-def shown(text: str) -> str:
+def shown(text: str, limit: int = 60) -> str:
     """The same without quotes, for names."""
-    return quoted(text)[1:-1]
+    return quoted(text, limit)[1:-1]
 
 
 def decode(path: Path, *fallbacks: str) -> str:

@@ -52,7 +52,7 @@ def refuse_if_nothing_is_there(paths: Sequence[str], listed: Path) -> None:
         InputError: none of them exists.
     """
     if len(paths) and not any(os.path.exists(path) for path in paths[:100]):
-        raise InputError(f"{listed}: its pictures are not there, first {paths[0]}; unpack the images.")
+        raise InputError(f"{listed}: its pictures are not there, first {shown(paths[0], 2000)}; unpack the images.")
 
 
 def list_sizes(folder: Path, pattern: str, aliases: Mapping[str, str]) -> dict[str, str]:

@@ -100,7 +100,9 @@ def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) 
     records, notes, origin = read_divided(path, tell)
     first = list(dict.fromkeys(records.path))[:100]
     if pictures and first and not any(os.path.exists(picture) for picture in first):
-        raise InputError(f"{path}: its pictures are not there, first {first[0]}; correct the paths or move the table.")
+        raise InputError(
+            f"{path}: its pictures are not there, first {shown(first[0], 2000)}; correct the paths or move the table."
+        )
     source = source_of(path.parent)
     if not records.split.known.any():
         everything = records.with_(split=["gallery"] * len(records))

@@ -116,7 +116,8 @@ def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
     views = {}
     for path in paths:
         for number, text in read_lines(path):
-            image, *_, view = text.split()
+            words = text.split()
+            image, view = words[0], words[-1]
             match = _NAME.fullmatch(re.split(r"[/\\]", image)[-1])
             if match is None or re.fullmatch("[0-7]", view) is None:
                 Listing(path, tell).wrong(number, f"{quoted(image)} ... {quoted(view)} is no image and its view",
