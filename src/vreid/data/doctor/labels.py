@@ -22,12 +22,13 @@ FEW_PER_CAMERA = 4
 CAMERA_LIKE = re.compile(r"(c|cam|camera)[\s_-]?\d+", re.IGNORECASE)
 """What cameras are called, and vehicles are not."""
 
+TO_TRAIN, OF_TEST = "to train on", "of the test"
 _BOTH = (("identity", "vehicle"), ("camera", "camera"))
 
 
 def _pools(case: Case) -> dict[str, NDArray[np.bool_]]:
     """The images to train on and those of the test (query and gallery together), without empty pools."""
-    pools = {"to train on": case.train, "of the test": ~case.train}
+    pools = {TO_TRAIN: case.train, OF_TEST: ~case.train}
     return {name: images for name, images in pools.items() if images.any()}
 
 
@@ -59,6 +60,8 @@ def same_for_all(case: Case) -> Iterator[Finding]:
     for pool, images in _pools(case).items():
         others = {"identity": case.records.camera, "camera": case.records.identity}
         for column, word in _BOTH:
+            if column == "camera" and pool == OF_TEST and not case.dataset.protocol.needs_camera:
+                continue
             labels = getattr(case.records, column)
             known = np.flatnonzero(images & labels.known)
             # One vehicle alone may well have been seen by one camera alone.
@@ -73,7 +76,7 @@ def one_for_each(case: Case) -> Iterator[Finding]:
         for column, word in _BOTH:
             labels = getattr(case.records, column)
             known = np.flatnonzero(images & labels.known & (case.records.domain.values == "real"))
-            if column == "identity" and pool != "to train on":
+            if column == "identity" and pool != TO_TRAIN:
                 continue  # there it is `query_without_mate`
             if len(known) > MANY and labels[known].distinct == len(known):
                 yield case.finding(f"{column} per image", [int(known[0])], f"each of the {len(known):,} images {pool} "
