@@ -63,7 +63,7 @@ def test_cameras_are_held_out_with_all_vehicles_that_passed_them() -> None:
     assert sorted(numbers(made.query) + numbers(made.gallery)) == list(range(12))
     # One query of each pair of images of one vehicle at one camera.
     assert [number // 2 for number in numbers(made.query)] == [0, 1, 2, 3, 4, 5]
-    assert made.protocol == MARKET and made.name == "small split"
+    assert made.protocol == AI_CITY and made.name == "small split"
     for name in ("train", "query", "gallery"):
         assert set(getattr(made, name).split.values) == {name}
     assert made.notes[0] == "held out: cameras c1, c2."
@@ -328,7 +328,7 @@ def test_another_split_or_anything_else_is_not_overwritten(town: Path, tmp_path:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "split.csv").write_text("stopped early")  # without split.json it was never finished
     write_split(hold_out(whole), tmp_path / "half")
-    assert open_dataset(tmp_path / "half").protocol == MARKET
+    assert open_dataset(tmp_path / "half").protocol == AI_CITY
     with pytest.raises(InputError, match=r"protocol 'mine' has no name that split\.json could tell"):
         write_split(replace(hold_out(whole), protocol=replace(MARKET, name="mine")), tmp_path / "new")
 
@@ -374,7 +374,7 @@ def test_the_command_tells_in_words_and_in_json(
     out = str(tmp_path / "split")
     assert run([str(town), "--out", out, "--hold-out", "cameras=c003, c004"], monkeypatch) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"{out}: CityFlowV2-ReID split, protocol market"
+    assert told[0] == f"{out}: CityFlowV2-ReID split, protocol ai-city"
     made = open_dataset(out)
     for line, side in zip(told[1:], ("train", "query", "gallery"), strict=False):
         records = getattr(made, side)
@@ -382,7 +382,7 @@ def test_the_command_tells_in_words_and_in_json(
     assert "note: held out: cameras c003, c004." in told and told[-1] == "No test vehicle is in training."
     assert run([str(town), "--out", out, "--hold-out", "cameras=c003,c004", "--json"], monkeypatch) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["path"], facts["held_out"], facts["protocol"]) == (out, "cameras c003, c004", "market")
+    assert (facts["path"], facts["held_out"], facts["protocol"]) == (out, "cameras c003, c004", "ai-city")
     assert facts["counts"]["query"] == {"images": len(made.query), "identities": 6, "cameras": 2}
 
 
