@@ -75,17 +75,20 @@ class Case:
             beside: for each of `images` the one it is to be looked at with, or nothing.
         """
         first, *others = (int(image) for image in images)
+        where = self.where(first)
+        # Rows of the same file need not name it again.
+        file = "" if where == self.records.path[first] else where.rpartition(", ")[0] + ", "
         if others:
-            file = self.where(first).rpartition(", ")[0]
-            some = [self.where(image).removeprefix(f"{file}, ") for image in others[:EXAMPLES]]
-            dots = ", ..." if len(others) > EXAMPLES else ""
-            message += f" (and {len(others):,} more: {', '.join(some)}{dots})"
+            some = ", ".join(self.where(image) for image in others[:EXAMPLES])
+            message += f" (and {len(others):,} more: {some}{', ...' if len(others) > EXAMPLES else ''})"
+        if file:
+            message = message.replace(file, "")
         splits = {str(self.split[image]) for image in (first, *others)}
         shown = [image for pair in zip(images, beside, strict=True) for image in pair] if beside else [first, *others]
         boxes = self.records.box[shown]
         return Finding(
             check,
-            self.where(first),
+            where,
             message,
             mend,
             splits.pop() if len(splits) == 1 else "",
