@@ -1,19 +1,27 @@
-"""Adds the optional compiled core: without a compiler (or without its source) everything works in numpy."""
+"""Adds the optional compiled core: without a compiler everything works in numpy and scipy, slower."""
 
+import sys
 from pathlib import Path
 
 from setuptools import setup
 
-CORE = Path("src/vreid/retrieval/_core.cpp")
+FOLDER = Path("src/vreid/retrieval")
 
 
 def extensions() -> list:
-    """The compiled core as an optional extension, or nothing."""
-    if not CORE.exists():
+    """The compiled core; it is left out where it cannot be built."""
+    try:
+        from pybind11.setup_helpers import Pybind11Extension
+    except ImportError:
         return []
-    from pybind11.setup_helpers import Pybind11Extension
-
-    extension = Pybind11Extension("vreid.retrieval._core", [str(CORE)], cxx_std=17)
+    options = ["/O2"] if sys.platform == "win32" else ["-O3", "-pthread", "-Wall", "-Wextra"]
+    extension = Pybind11Extension(
+        "vreid.retrieval._core",
+        [str(FOLDER / "_core.cpp")],
+        depends=[str(FOLDER / "_core_neighbours.h")],
+        cxx_std=17,
+        extra_compile_args=options,
+    )
     extension.optional = True
     return [extension]
 

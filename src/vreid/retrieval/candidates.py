@@ -21,16 +21,29 @@ _MAX = np.finfo(np.float32).max
 _UNIT_ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 
 
-def window(points: Points, others: Points, dtype: type[np.floating] = np.float32) -> NDArray[np.float64]:
-    """(N,) 2E of each of `points` against any of `others`, for distances from a product in `dtype`.
+def window(
+    points: Points,
+    others: Points,
+    dtype: type[np.floating] = np.float32,
+    rounding: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> NDArray[np.float64]:
+    """(N,) 2E of each of `points` against any of `others`, for distances from a product with sums in `dtype`.
 
     A product of D terms in any order, fused or not, is off by at most D u / (1 - D u) |x||y| (Higham, Accuracy and
     Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy and the squares' own rounding add a few u of |x|^2 + |y|^2.
+    `rounding` tells how far each feature of both sides is from what was multiplied in its place, x' (bfloat16):
+    xy - x'y' = (x - x')y + x'(y - y').
     """
     unit = _UNIT_ROUNDOFF[np.dtype(dtype)]
     terms = (points.dimensions + 4) * unit
     norms, largest = np.sqrt(points.squares), np.sqrt(others.squares.max())
-    error: NDArray[np.float64] = 2 * terms / (1 - terms) * norms * largest + 16 * unit * (points.squares + largest**2)
+    product: NDArray[np.float64] = np.zeros(len(points))
+    ours, theirs = norms, largest
+    if rounding:
+        ours, theirs = norms + rounding[0], largest + rounding[1].max()
+        product = rounding[0] * largest + ours * rounding[1].max()
+    product = product + terms / (1 - terms) * ours * theirs
+    error: NDArray[np.float64] = 2 * product + 16 * unit * (ours**2 + theirs**2)
     return 2 * error
 
 

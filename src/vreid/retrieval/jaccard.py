@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
+from vreid.retrieval import core
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.neighbours import Lists, neighbour_lists
 from vreid.retrieval.points import Points, exact_distances
@@ -87,10 +88,10 @@ class Encoding:
         """The encoding of `points`; `farthest` asks for `lists.farthest` where the convention does without."""
         length = max(k1 + convention.extra, k2)
         lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum)
-        sets = _expanded(lists.index[:, : k1 + convention.extra], lists.index[:, : int(np.around(k1 / 2)) + 1])
+        sets = _expanded(lists.index, k1 + convention.extra, int(np.around(k1 / 2)) + 1)
         weights = _weighted(sets, points, lists, convention)
         if k2 > 1:
-            weights = _averaged(weights, lists.index[:, :k2])
+            weights = _averaged(weights, lists.index, k2)
         return cls(weights, lists)
 
     def jaccard(
@@ -103,6 +104,14 @@ class Encoding:
         """
         columns = self.weights[first_column:].tocsc()
         width = columns.shape[0]
+        compiled = core.load()
+        if compiled is not None:
+            sides = _parts(self.weights), _parts(columns)
+            for start in range(0, stop, _ROWS):
+                rows = range(start, min(start + _ROWS, stop))
+                starts, column, jaccard = compiled.jaccard(*sides[0], rows.start, rows.stop, *sides[1], width, below)
+                yield rows, np.repeat(np.arange(rows.start, rows.stop), np.diff(starts)), column, jaccard
+            return
         sizes = np.diff(columns.indptr)
         height = max(1, _CELLS // width)
         for start in range(0, stop, height):
@@ -194,23 +203,25 @@ class _Cosine:
 
     @classmethod
     def of(cls, points: Points, lists: Lists) -> _Cosine:
-        if np.abs(points.squares - 1).max() < 1e-5 and lists.farthest is not None:
+        if np.abs(points.squares - 1).max() < 1e-5:
             return cls(points, lists.farthest)  # 2 - 2 cos is the squared distance
         points = Points.of("Jaccard graph", features=unit_rows(points.parts[0]))
-        farthest = neighbour_lists(points, 1, farthest=True).farthest
-        assert farthest is not None
-        return cls(points, farthest)
+        return cls(points, neighbour_lists(points, 1, farthest=True).farthest)
 
     def of_pairs(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
         largest = self.largest[row].astype(np.float64)
         return exact_distances(self.points, row, self.points, column) / np.where(largest > 0, largest, 1)
 
 
-def _expanded(lists: NDArray[np.int32], half_lists: NDArray[np.int32]) -> csr_array[Any]:
-    """(N, N) sparse pattern: each row the expanded k-reciprocal set."""
+def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_array[Any]:
+    """(N, N) sparse pattern: each row the expanded k-reciprocal set, columns ascending."""
     from scipy import sparse
 
-    near, half = _reciprocal(lists), _reciprocal(half_lists)
+    compiled = core.load()
+    if compiled is not None:
+        starts, columns, _ = compiled.expanded(lists, length, half_length)
+        return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(lists),) * 2)
+    near, half = _reciprocal(lists[:, :length]), _reciprocal(lists[:, :half_length])
     half_size = np.diff(half.indptr).astype(np.float32)
     parts = []
     for start in range(0, len(lists), _ROWS):
@@ -222,6 +233,11 @@ def _expanded(lists: NDArray[np.int32], half_lists: NDArray[np.int32]) -> csr_ar
     expanded: csr_array[Any] = sparse.vstack(parts, format="csr")
     expanded.sort_indices()
     return expanded
+
+
+def _parts(matrix: Any) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Starts, indices and values of a compressed matrix as the core takes them."""
+    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def _reciprocal(lists: NDArray[np.int32]) -> csr_array[Any]:
@@ -249,7 +265,6 @@ def _weighted(sets: csr_array[Any], points: Points, lists: Lists, convention: Co
     row = np.repeat(np.arange(len(points)), np.diff(sets.indptr))
     squared = _pair_distances(points, lists, row, sets.indices)
     if convention.row_maximum:
-        assert lists.farthest is not None
         exponent = -squared / np.where(lists.farthest > 0, lists.farthest, 1)[row]  # all equal: 0, not 0 / 0
     else:  # of 2 - 2xy = 2 + d^2 - |x|^2 - |y|^2 what differs inside a row of x
         exponent = ((points.squares[sets.indices] - squared) * points.unit**2).astype(np.float32)
@@ -275,11 +290,15 @@ def _pair_distances(
     return squared
 
 
-def _averaged(weights: csr_array[Any], lists: NDArray[np.int32]) -> csr_array[Any]:
+def _averaged(weights: csr_array[Any], lists: NDArray[np.int32], length: int) -> csr_array[Any]:
     """Each row replaced by the mean of the rows of its first neighbours (itself included)."""
     from scipy import sparse
 
-    chosen = _rows_to_sparse(lists, 1 / lists.shape[1])
+    compiled = core.load()
+    if compiled is not None:
+        starts, columns, values = compiled.averaged(*_parts(weights), lists, length)
+        return sparse.csr_array((values, columns, starts), shape=weights.shape)
+    chosen = _rows_to_sparse(lists[:, :length], 1 / length)
     parts = [chosen[start : start + _ROWS] @ weights for start in range(0, len(lists), _ROWS)]
     averaged: csr_array[Any] = sparse.vstack(parts, format="csr")
     averaged.sort_indices()

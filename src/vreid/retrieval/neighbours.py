@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
+from vreid.retrieval import core
 from vreid.retrieval.candidates import Candidates, window
 from vreid.retrieval.points import Points, exact_distances
 
 _TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
+_FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
 _ROWS = 32  # rows selected from together: their copy stays in the cache
 
 
@@ -55,12 +57,12 @@ class Lists:
     Attributes:
         index: (N, K) int32, ascending by distance, ties by index.
         squared: (N, K) float32, their squared distances (of the features that `Points` holds).
-        farthest: (N,) float32, squared distance to the farthest point; None where nobody asked.
+        farthest: (N,) float32, squared distance to the farthest point where somebody asked.
     """
 
     index: NDArray[np.int32]
     squared: NDArray[np.float32]
-    farthest: NDArray[np.float32] | None = None
+    farthest: NDArray[np.float32]
 
 
 def neighbour_lists(points: Points, length: int, *, farthest: bool = False) -> Lists:
@@ -73,13 +75,62 @@ def neighbour_lists(points: Points, length: int, *, farthest: bool = False) -> L
 
 def search(points: Points, others: Points, count: int, *, farthest: bool = False) -> Lists:
     """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
+    lists = Lists(
+        np.empty((len(points), count), dtype=np.int32),
+        np.empty((len(points), count), dtype=np.float32),
+        np.zeros(len(points), dtype=np.float32),
+    )
+    propose = _by_numpy if core.load() is None else _by_core
+    failed = propose(points, others, lists, farthest)
+    for row, columns, exact, far in _whole_rows(points, others, failed, count):
+        order = np.lexsort((columns, exact))[:count]
+        lists.index[row], lists.squared[row], lists.farthest[row] = columns[order], exact[order], far
+    return lists
+
+
+def _by_core(points: Points, others: Points, lists: Lists, farthest: bool) -> NDArray[np.intp]:
+    """Fill `lists` with the compiled core; returns the rows that it gave up."""
+    compiled = core.load()
+    assert compiled is not None
     alone = points is others
-    index = np.empty((len(points), count), dtype=np.int32)
-    squared = np.empty(index.shape, dtype=np.float32)
-    far = np.zeros(len(points), dtype=np.float32)
+    ours = compiled.Points(list(points.parts))
+    theirs = ours if alone else compiled.Points(list(others.parts))
+    rounded = len(points) >= _FEW and core.has_matrix_units()
+    rounding = None
+    if rounded:
+        packed = compiled.Packed(ours)
+        other_packed = packed if alone else compiled.Packed(theirs)
+        rounding = (packed.rounding, other_packed.rounding)
+    scan = compiled.Search(
+        ours,
+        theirs,
+        alone,
+        points.squares.astype(np.float32),
+        others.squares.astype(np.float32),
+        np.nextafter(window(points, others, rounding=rounding).astype(np.float32), np.float32(np.inf)),
+        lists.index.shape[1],
+        farthest,
+        core.num_threads(),
+    )
+    if rounded:
+        scan.multiply_bfloat16(packed, other_packed)
+    else:
+        for row, column, tile in _products(points, others):
+            scan.offer(row, column, tile)
+    failed: NDArray[np.intp] = scan.finish(lists.index, lists.squared, lists.farthest)
+    return failed
+
+
+def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> NDArray[np.intp]:
+    """The same with numpy alone."""
+    alone, far, count = points is others, lists.farthest, lists.index.shape[1]
     candidates = Candidates(count, window(points, others)) if count else None
-    for row, column, tile in _tiles(points, others):
+    squares, other_squares = points.squares.astype(np.float32), others.squares.astype(np.float32)
+    for row, column, tile in _products(points, others):
         rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
+        tile *= np.float32(-2)
+        tile += other_squares[columns]
+        tile += squares[rows, None]
         if farthest:
             np.maximum(far[rows], tile.max(axis=1), out=far[rows])
             np.maximum(far[columns], tile.max(axis=0), out=far[columns])
@@ -89,41 +140,21 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
             candidates.offer(row, column, tile)
             if alone and row != column:
                 candidates.offer(column, row, tile.T)
-    if candidates:
-        for rows, columns, values in candidates.decided(points, others):
-            index[rows], squared[rows] = columns, values
-        failed = np.flatnonzero(candidates.failed)
-    else:
-        failed = np.empty(0, dtype=np.intp)
-    for row, near_columns, near_exact, far_exact in _whole_rows(points, others, failed, count):
-        index[row], squared[row] = _first(near_exact, near_columns, count)
-        far[row] = far_exact
-    return Lists(index, squared, far if farthest else None)
+    if not candidates:
+        return np.empty(0, dtype=np.intp)
+    for found, index, squared in candidates.decided(points, others):
+        lists.index[found], lists.squared[found] = index, squared
+    return np.flatnonzero(candidates.failed)
 
 
-def _first(
-    exact: NDArray[np.float32], columns: NDArray[np.int32], count: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    order = np.lexsort((columns, exact))[:count]
-    return columns[order], exact[order]
-
-
-def _tiles(points: Points, others: Points) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """(first row, first column, squared distances); of all pairs of the same points only the upper triangle."""
-    alone = points is others
-    squares = points.squares.astype(np.float32)
-    other_squares = others.squares.astype(np.float32)
+def _products(points: Points, others: Points) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """(first row, first column, products xy) in tiles; of all pairs of the same points only the upper triangle."""
     buffer = np.empty(_TILE * _TILE, dtype=np.float32)
     for row, ours in points.blocks(_TILE):
-        doubled = ours * np.float32(-2)
         for column, theirs in others.blocks(_TILE):
-            if alone and column < row:
-                continue
-            tile = buffer[: len(ours) * len(theirs)].reshape(len(ours), len(theirs))
-            np.matmul(doubled, theirs.T, out=tile)
-            tile += other_squares[column : column + len(theirs)]
-            tile += squares[row : row + len(ours), None]
-            yield row, column, tile
+            if points is not others or row <= column:
+                tile = buffer[: len(ours) * len(theirs)].reshape(len(ours), len(theirs))
+                yield row, column, np.matmul(ours, theirs.T, out=tile)
 
 
 def _whole_rows(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
+from vreid.retrieval import core
 from vreid.retrieval.features import as_features
 
 _ROWS = 512  # rows looked at together, so that no temporary is as large as the features
@@ -117,6 +118,11 @@ def exact_distances(
     Differences and sums are float64, so the error is that last rounding's alone, equal features are at distance 0
     exactly, and the number does not depend on where in memory, or beside which others, a pair stands.
     """
+    compiled = core.load()
+    if compiled is not None:
+        sides = (compiled.Points(list(side.parts)) for side in (points, others))
+        distances: NDArray[np.float32] = compiled.pair_distances(next(sides), row, next(sides), column)
+        return distances
     out = np.empty(len(column), dtype=np.float32)
     for start in range(0, len(column), _PAIRS):
         pair = slice(start, start + _PAIRS)

@@ -147,6 +147,5 @@ def _encode(
     queries = len(points.parts[0])
     if not convention.row_maximum:
         return points, encoding, np.full(queries, points.unit**2)
-    assert encoding.lists.farthest is not None
     largest = encoding.lists.farthest[:queries].astype(np.float64)
     return points, encoding, 1 / np.where(largest > 0, largest, 1)
