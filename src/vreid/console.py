@@ -59,7 +59,7 @@ class Bars:
 
     def note(self, text: str) -> None:
         """One sentence worth reading."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)  # paths stay whole
 
     def finish(self) -> None:
         """The newest job is over."""

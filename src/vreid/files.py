@@ -86,9 +86,10 @@ def understanding(path: Path | str) -> Iterator[None]:
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith(str(path)) else f"{path}: {told}") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: is damaged, or of another version of vreid ({what}); make it again.") from error
+    except KeyError as error:
+        raise InputError(f"{path}: {error.args[0]} is missing; make it again with this version of vreid.") from error
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged or of another version ({error}); make it again.") from error
 
 
 @contextmanager
@@ -124,6 +125,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             raise InputError(f"{path}: is a folder or a device, not a file; give another name.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()  # where that is refused, it is before the work
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())

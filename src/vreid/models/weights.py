@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,12 @@ def load_pretrained(model: nn.Module, path: Path | str) -> None:
 
 def _load_pickle(path: Path | str) -> dict[str, Tensor]:
     try:
-        with reading(path):
+        with reading(path), warnings.catch_warnings(action="ignore"):  # about old pickles
             loaded = torch.load(path, map_location="cpu", weights_only=True)  # never runs code that a file brings along
     except InputError:
         raise
     except Exception as error:  # the unpickler raises nearly everything on damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or "it ends too early").splitlines()[0]
         raise InputError(f"{path}: is not a file of weights ({reason}); get it again.") from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

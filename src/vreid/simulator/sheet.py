@@ -37,8 +37,8 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
         raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(kinds)}.")
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise InputError(f"{out}: a sheet is a picture; let its name end in .jpg or .png.")
-    sheet = kinds[kind](np.random.default_rng(seed))
     with replacing(out) as part:
+        sheet = kinds[kind](np.random.default_rng(seed))
         sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84)
 
 

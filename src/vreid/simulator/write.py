@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from vreid.data.seeds import generator
 from vreid.errors import InputError
-from vreid.files import read_json, write_json, write_text
+from vreid.files import read_json, understanding, write_json, write_text, writing
 from vreid.simulator.city import World
 from vreid.simulator.labels import FOLDERS, GROUND_TRUTH_COLUMNS, KEY_PREFIXES, SYNTHETIC_COLUMNS, city_files, table
 from vreid.simulator.layouts import CITYFLOW, Layout, Rows, layout_named
@@ -122,24 +123,27 @@ def _found(out: Path, preset: Preset, layout: Layout, seed: int) -> Simulation |
     for name, value in wanted.items():
         if not isinstance(summary, dict) or (before_layouts | summary).get(name) != value:
             raise InputError(f"{out}: holds another simulation (its {name} differs); {advice}.")
-    counts = summary["counts"]
+    with understanding(out / SUMMARY):
+        counts, content_hash = dict(summary["counts"]), str(summary["content_hash"])
     for split, folder in layout.image_folders().items():
         files = sum(entry.name.endswith(".jpg") for entry in os.scandir(out / folder)) if (out / folder).is_dir() else 0
-        if files != counts[split]:
-            raise InputError(f"{out / folder}: has {files} images instead of {counts[split]}; {advice}.")
-    return Simulation(out, preset, layout.name, seed, SIMULATOR_VERSION, counts, summary["content_hash"], reused=True)
+        if files != counts.get(split):
+            raise InputError(f"{out / folder}: has {files} images instead of {counts.get(split)}; {advice}.")
+    return Simulation(out, preset, layout.name, seed, SIMULATOR_VERSION, counts, content_hash, reused=True)
 
 
 @contextmanager
 def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
     """Yield the folder OUT.partial, which becomes `out` in one rename on success and is removed on any error.
 
-    What a killed run has left there is removed first; it is known by its mark.
+    What a killed run has left there is removed first; it is known by its mark. A link to a folder is followed.
     """
-    absolute = Path(os.path.abspath(out))
+    absolute = Path(os.path.realpath(out))
     folder = absolute.with_name(absolute.name + ".partial")
     mark = folder / _UNFINISHED
-    try:
+    with writing(out):
+        if absolute.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if folder.exists():
             if not mark.exists() and any(folder.iterdir()):
                 raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
@@ -147,18 +151,15 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
         if absolute.exists():
             absolute.rmdir()
         folder.mkdir(parents=True)
-        mark.touch()
-        for name in layout.image_folders().values():
-            (folder / name).mkdir(parents=True)
-        yield folder
-        mark.unlink()
-        folder.rename(absolute)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{out}: cannot be written ({reason}); name a new folder where there is room.") from error
-    finally:
-        if mark.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            mark.touch()
+            for name in layout.image_folders().values():
+                (folder / name).mkdir(parents=True)
+            yield folder
+            mark.unlink()
+            folder.rename(absolute)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # on success it is no longer there
 
 
 def _place_real(

@@ -95,6 +95,8 @@ class RunFolder:
             write_json(file, current)
             return current
         stored: dict[str, Any] = read_json(file)
+        if not isinstance(stored, dict) or stored.get("precision") not in ("float32", "bfloat16"):
+            raise InputError(f"{file}: is damaged (no precision); start another run.")
         changed = [
             f"{key} {stored.get(key)} -> {value}"
             for key, value in current.items()
