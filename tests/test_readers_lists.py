@@ -99,7 +99,9 @@ def test_the_test_list_of_vehicleid_is_chosen(vehicleid: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_dataset(f"{vehicleid}@1600")
     assert str(caught.value) == (f"{vehicleid}: has no '1600' to choose; it has original, 800, 2400, small, large.")
-    with pytest.raises(InputError, match="names two test lists, 800 and 2400; name one"):
+    with pytest.raises(
+        InputError, match="chooses 1 variants and 2 test lists; choose one variant or more, and one test list"
+    ):
         open_dataset(f"{vehicleid}@800,2400")
 
 

@@ -140,3 +140,21 @@ def test_translations_alone_must_be_asked_for(world: Path) -> None:
         open_dataset(world / "synthetic")
     dataset: Dataset = open_dataset(f"{world}/synthetic@translated")
     assert set(dataset.train.variant.values) == {"translated"} and len(dataset.train) == 2
+
+
+def test_some_variant_must_be_chosen_and_the_system_may_refuse(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="chooses 0 variants and 0 test lists; choose one variant or more"):
+        open_dataset(world / "real", variants=())
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(InputError, match=r"real/.*: cannot be read \(Permission denied\); change its rights"):
+        open_dataset(world / "real")
+
+
+def test_where_query_and_gallery_are_listed_is_known_of_joined_data_sets(world: Path) -> None:
+    both = join(open_dataset(world / "real"), open_dataset(world / "synthetic"))
+    assert both.where("gallery", 0) == f"{world / 'real/test_label.xml'}, Item 1"
+    assert both.where("train", 4) == str(world / "synthetic/sys_image_train/00002_c001_1.jpg")

@@ -23,7 +23,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for m
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")]
 Source = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A data set folder, a CSV table, or a folder of images.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A data set folder, a CSV table, or a folder of images; @ and words "
+        "behind it choose: FOLDER@original,crop, FOLDER@translated, FOLDER@800.",
+    ),
 ]
 LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images: auto (a ground_truth.csv beside the "
                                          "data, if there is one), none, or a table.")]  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
+from vreid.files import refused
 from vreid.retrieval.protocols import Protocol
 
 LabelSource = Literal["auto"] | Path | None
@@ -178,27 +179,33 @@ def open_dataset(
     from vreid.data.readers.variants import VARIANTS, in_variants
 
     path, selectors = _parsed(source)
-    named = [word for word in selectors if word not in VARIANTS]
-    variants = [word for word in selectors if word in VARIANTS] or variants
-    if len(named) > 1:
-        raise InputError(f"{source}: names two test lists, {named[0]} and {named[1]}; name one.")
-    test_list = named[0] if named else test_list
+    variants = [word for word in selectors if word in VARIANTS] or list(variants)
+    lists = [word for word in selectors if word not in VARIANTS] or ([] if test_list is None else [test_list])
+    if not variants or len(lists) > 1:
+        raise InputError(f"{source}: chooses {len(variants)} variants and {len(lists)} test lists; choose one variant "
+                         "or more, and one test list at most.")  # fmt: skip
     try:
-        family, place = next((family, place) for family in FAMILIES if (place := family.find(path)) is not None)
-    except StopIteration:
-        looked = "; ".join(family.signs for family in FAMILIES)
-        raise InputError(f"{path}: is not recognised; looked for {looked}.") from None
-    copies = family.copies(place) if family.copies else {"original": {}}
-    sizes = family.list_sizes(place) if family.list_sizes else {}
-    unknown = next((word for word in variants if word not in copies), None)
-    unknown = test_list if unknown is None and test_list is not None and test_list not in sizes else unknown
-    if unknown is not None or not variants:
-        raise InputError(f"{place}: has no {unknown!r} to choose; it has {', '.join([*copies, *sizes])}.")
-    options = {"labels": labels, "test_list": test_list}
-    dataset = family.read(place, tell=tell, **{name: options[name] for name in family.takes})
+        found = ((family, place) for family in FAMILIES if (place := family.find(path)) is not None)
+        family, place = next(found, (None, path))
+        if family is None:
+            signs = "; ".join(family.signs for family in FAMILIES)
+            raise InputError(f"{path}: is not recognised; looked for {signs}.")
+        copies = family.copies(place) if family.copies else {"original": {}}
+        sizes = family.list_sizes(place) if family.list_sizes else {}
+        for word in (
+            *(word for word in variants if word not in copies),
+            *(word for word in lists if word not in sizes),
+        ):
+            raise InputError(f"{place}: has no {word!r} to choose; it has {', '.join([*copies, *sizes])}.")
+        options = {"labels": labels, "test_list": lists[0] if lists else None}
+        dataset = family.read(place, tell=tell, **{name: options[name] for name in family.takes})
+        if family.copies:
+            dataset = in_variants(dataset, variants, copies, place)
+    except OSError as error:
+        raise refused(error.filename or path, "read", error) from error
     if tell is refuse and not any(len(split) for split in (dataset.train, dataset.query, dataset.gallery)):
         raise InputError(f"{place}: lists no images; unpack the data set again.")
-    return in_variants(dataset, variants, copies, place) if family.copies else dataset
+    return dataset
 
 
 def _parsed(source: Path | str) -> tuple[Path, list[str]]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.findings import Finding, Origin, Tell, refuse
 from vreid.errors import InputError
-from vreid.files import read_json, reading
+from vreid.files import read_json, reading, refused
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Folders that hold nothing but a data set's own folders."""
@@ -167,7 +167,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror or error}); check name and rights.") from error
+        raise refused(folder, "listed", error) from error
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:

@@ -47,9 +47,6 @@ def in_variants(dataset: Dataset, variants: Sequence[str], copies: Copies, place
         notes.extend(compare_with_folder(names, folder, Path(dataset.where(split, 0).partition(",")[0]))[1])
         return records.with_(path=[f"{folder}/{name}" for name in names], variant=[variant] * len(names))
 
-    if not variants or any(variant not in copies for variant in variants):
-        unknown = next((variant for variant in variants if variant not in copies), "")
-        raise InputError(f"{place}: has no variant {unknown!r}; it has {', '.join(copies)}.")
     train = Records.concat([pictures("train", variant) for variant in variants])
     query, gallery = (pictures(split, variants[0]) for split in ("query", "gallery"))
     origins = dict(dataset.origins)
