@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 from functools import cached_property
@@ -29,7 +31,7 @@ from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.retrieval.ranking import Ranking, rank
 
 PARTS = ("all cameras", "seen cameras", "new cameras")
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 CUT = replace(AI_CITY, top_k=20)
 HOSTILE = '<script>alert("1")</script>&\'$x^2$'
 
@@ -471,6 +473,19 @@ def test_missing_and_broken_pictures_are_grey_boxes(report, tmp_path):
         assert query.all("img") and not any(card.all("img") for card in candidates)
         assert all("picture missing: gallery/" in card.one(class_="blank").attributes["aria-label"]
                    for card in candidates)  # fmt: skip
+
+
+def test_boxes_on_full_frames_are_shown_not_the_frames(report, tmp_path):
+    frame = tmp_path / "frame.png"
+    Image.new("RGB", (100, 80)).save(frame)
+    gallery = report.ranking.gallery
+    box = [[10 + i % 3, 10, 30 + i % 3, 20] for i in range(len(gallery))]
+    gallery = gallery.with_(path=[str(frame)] * len(gallery), box=box)
+    page = parse(replace(report, ranking=replace(report.ranking, gallery=gallery)))
+    _, *candidates = page.all("article", class_="ranklist")[0].all("li", class_="card")
+    for card in candidates:
+        _, _, data = card.one("img").attributes["src"].partition(",")
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (20, 10)
 
 
 def test_large_noisy_pictures_make_a_small_page(report, tmp_path):

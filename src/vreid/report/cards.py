@@ -70,16 +70,17 @@ class CardMaker:
 
     def __init__(self, judged: JudgedRanking) -> None:
         self._judged = judged
-        self._picture: Callable[[str], str | None] = functools.cache(thumbnail)
+        self._picture: Callable[[str, tuple[float, ...] | None], str | None] = functools.cache(thumbnail)
         times = np.concatenate([judged.ranking.query.time, judged.ranking.gallery.time])
         times = times[~np.isnan(times)]
         self._several_days = bool(len(times)) and float(np.ptp(times)) > 86400
 
     def _card(self, records: Records, index: int, verdict: str, **more: Any) -> Card:
+        box = records.box[index]
         words = (str(records.color.values[index]), str(records.vehicle_type.values[index]))
         return Card(
             verdict=verdict,
-            picture=self._picture(str(records.path[index])),
+            picture=self._picture(str(records.path[index]), None if np.isnan(box).any() else tuple(box.tolist())),
             key=str(records.image_key[index]),
             camera=str(records.camera.values[index]),
             time=clock(float(records.time[index]), date=self._several_days),

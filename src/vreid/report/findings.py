@@ -21,9 +21,10 @@ FINDINGS = 50
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of a finding: a data URI (None where it cannot be read), its name, and the whole path."""
+    """One picture of a finding: a data URI (None where it cannot be read), its folder and name, and the whole path."""
 
     picture: str | None
+    folder: str
     name: str
     path: str
 
@@ -62,7 +63,7 @@ def _rows(finding: Finding) -> Iterator[list[Shown]]:
     """The pictures to show, those to be looked at side by side in one list."""
     boxes = finding.boxes or ((),) * len(finding.paths)
     shown = [
-        Shown(thumbnail(path, box or None), "/".join(Path(path).parts[-2:]), path)
+        Shown(thumbnail(path, box or None), f"{Path(path).parent.name}/".removeprefix("/"), Path(path).name, path)
         for path, box in zip(finding.paths[:PICTURES], boxes, strict=False)
     ]
     step = 2 if finding.paired else 1

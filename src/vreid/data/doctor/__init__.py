@@ -59,7 +59,7 @@ def examine(
     """Run every check on `dataset` and return the findings, gravest first; none means that nothing is wrong.
 
     Every picture is read and decoded once, in `workers` threads; pictures that look like copies are decoded once more,
-    to be compared closely. Memory grows by less than 1 kB an image.
+    to be compared closely. Memory grows by about 1 kB an image.
 
     Args:
         dataset: from `open_dataset`.
