@@ -194,6 +194,16 @@ def test_fewer_labelled_images_are_noted(folder: Path) -> None:
     )
 
 
+def test_the_name_of_a_picture_counts_more_than_its_label(folder: Path) -> None:
+    (folder / "train_label.xml").write_text(TRAIN_XML.replace('vehicleID="0100"', 'vehicleID="0101"'))
+    dataset = open_dataset(folder)
+    assert dataset.train.identity.values[2] == "0100"
+    assert dataset.notes == (
+        "train_label.xml contradicts the vehicle or camera in the file name, which counts: 1 of 4 images, first "
+        "0100_c003_00000010_0.jpg.",
+    )
+
+
 def test_the_lists_of_classes_override_the_names(folder: Path) -> None:
     (folder / "list_color.txt").write_text("1 lemon\n10\tInk Black\n")
     (folder / "list_type.txt").write_text("1, saloon\n")
@@ -213,6 +223,8 @@ def test_the_lists_of_classes_override_the_names(folder: Path) -> None:
         ('colorID="10"', 'colorID="0"', "colour/type base",
          "Item 3: colorID is 0, but this data set counts colours and types from 1; correct the numbers."),
         ('colorID="10"', 'colorID="x"', "label", "Item 3: colorID 'x' is not a number; correct it."),
+        ('imageName="0100_c003_00000010_0.jpg"', 'imageName="0001_c002_00016500_1"', "listed twice",
+         "Item 3: image 0001_c002_00016500_1 is already in Item 2; remove one."),
         ('<Item imageName="0100_c003_00000010_0.jpg" ', "<Item ", "label",
          "Item 3: has no imageName; add it or remove the Item."),
     ],

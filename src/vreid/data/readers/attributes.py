@@ -56,8 +56,8 @@ def color_and_type(
         name: [number_in(item, name, listing, number) for number, item in images] for name in ("colorID", "typeID")
     }
     names = {"colorID": colors, "typeID": types}
-    zeros = _where(columns, {name: 0 for name in names})
-    beyond = _where(columns, {name: len(names[name]) for name in names}) if base is None else []
+    zeros = _places(columns, {name: 0 for name in names})
+    beyond = _places(columns, {name: len(names[name]) for name in names}) if base is None else []
     if zeros and (base or beyond):
         (wrong, row), *_ = zeros if base or len(zeros) <= len(beyond) else beyond  # the rarer ones
         against = f"this data set counts colours and types from {base}"
@@ -67,12 +67,8 @@ def color_and_type(
         listing.wrong(numbers[row], f"{wrong} is {columns[wrong][row]:g}, but {against}", "correct the numbers",
                       "colour/type base")  # fmt: skip
         return [""] * len(images), [""] * len(images)
-    if (
-        base is None
-        and not zeros
-        and not beyond
-        and any(value == value for values in columns.values() for value in values)
-    ):
+    guessed = base is None and not zeros and not beyond
+    if guessed and any(value == value for values in columns.values() for value in values):
         notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
     shift = 1 if beyond else 0
     named = [
@@ -82,7 +78,7 @@ def color_and_type(
     return named[0], named[1]
 
 
-def _where(columns: Mapping[str, Sequence[float]], wanted: Mapping[str, float]) -> list[tuple[str, int]]:
+def _places(columns: Mapping[str, Sequence[float]], wanted: Mapping[str, float]) -> list[tuple[str, int]]:
     """Column and row of each value that is the wanted one of its column."""
     return [
         (name, row) for name, values in columns.items() for row, value in enumerate(values) if value == wanted[name]

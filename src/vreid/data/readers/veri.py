@@ -33,6 +33,7 @@ from vreid.data.readers.common import (
     quoted,
     read_items,
     read_lines,
+    shown,
     source_of,
 )
 from vreid.data.readers.lists import key_of, picture_name
@@ -197,10 +198,17 @@ def _read_split(
 
 
 def _items(labels: Listing) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number and attributes of the Items that name an image."""
+    """Number and attributes of the Items that name an image, each image once."""
+    number_of: dict[str, int] = {}
     for number, item in enumerate(read_items(labels.path), start=1):
-        if attribute(item, "imageName", labels, number) is not None:
+        image = attribute(item, "imageName", labels, number)
+        if image is None:
+            continue
+        known = number_of.setdefault(key_of(image), number)
+        if known == number:
             yield number, item
+        else:
+            labels.wrong(number, f"image {shown(image)} is already in Item {known}", "remove one", "listed twice")
 
 
 def _tracklets(folder: Path, name: str, keys: list[str], listing: Listing, notes: list[str]) -> list[str | None] | None:
