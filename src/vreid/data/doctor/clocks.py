@@ -143,7 +143,7 @@ def _camera_off(case: Case, left: NDArray[np.bool_], limit: float) -> tuple[int,
         camera, minute = np.unique(np.stack([case.records.camera.codes[own], minutes]), axis=1)
         between = minute[:, None] - minute[None, :]
         between[camera[:, None] == camera[None, :]] = np.inf
-        nearest = between[np.arange(len(camera)), np.abs(between).argmin(axis=1)] if len(camera) else between
+        nearest = between[np.arange(len(camera)), np.abs(between).argmin(axis=1)]
         for one in np.unique(camera[np.isfinite(nearest)]):
             gaps[int(one)].append(float(np.median(nearest[(camera == one) & np.isfinite(nearest)])) * MINUTE)
     off = []
