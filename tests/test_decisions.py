@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import ndtr
+from scipy.special import betaincinv, ndtr
 from scipy.stats import binomtest
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval import CAMERA_LESS, Distances, FeatureSet, PostProcessing, rank
+from vreid.retrieval import CAMERA_LESS, Distances, FeatureSet, PostProcessing, Ranking, rank
 from vreid.retrieval.decisions import MATCH, NO_MATCH, UNCERTAIN, Threshold, calibrate, decide
 from vreid.retrieval.open_set import OpenSet, open_set
 from vreid.retrieval.shares import rate_interval
@@ -102,9 +102,12 @@ def test_the_interval_is_that_of_independent_queries_or_of_vehicles() -> None:
     wrong = np.arange(60) < 6
     exact = binomtest(6, 60).proportion_ci(method="exact")
     assert rate_interval(wrong, np.arange(60)) == pytest.approx((exact.low, exact.high))
-    # each query three times: as many independent ones as vehicles
-    alike = rate_interval(np.repeat(wrong, 3), np.repeat(np.arange(60), 3))
-    assert alike == pytest.approx((exact.low, exact.high), rel=0.02)
+    # Each query three times. Variance of the rate from vehicles: 60/59 * sum (3 (y - p))^2 / 180^2 = p (1 - p) / 59;
+    # of 180 independent queries p (1 - p) / 179. So the 180 tell as much as 180 * 59 / 179 = 59.3 independent ones.
+    effective, p = 180 * 59 / 179, 0.1
+    expected = (betaincinv(p * effective, (1 - p) * effective + 1, 0.025),
+                betaincinv(p * effective + 1, (1 - p) * effective, 0.975))  # fmt: skip
+    assert rate_interval(np.repeat(wrong, 3), np.repeat(np.arange(60), 3)) == pytest.approx(expected)
     # none wrong: only vehicles count
     none = binomtest(0, 20).proportion_ci(method="exact")
     assert rate_interval(np.zeros(60, dtype=bool), np.repeat(np.arange(20), 3)) == pytest.approx((0, none.high))
@@ -212,6 +215,14 @@ def test_the_kind_of_distances_travels_from_features_to_threshold() -> None:
     for other in (PostProcessing().apply(*flipped), PostProcessing(exclude_same_camera=False).apply(*flipped)):
         with pytest.raises(InputError, match="views original"):
             decide(rank(other, CAMERA_LESS, top_k=1), threshold)
+
+
+def test_the_kind_of_distances_survives_a_file(tmp_path: Path) -> None:
+    distances = PostProcessing().apply(*clusters(0, 3, 1, 2))
+    distances.save(tmp_path / "distances.safetensors")
+    ranked = rank(Distances.load(tmp_path / "distances.safetensors"), CAMERA_LESS)
+    ranked.save(tmp_path / "ranking.safetensors")
+    assert Ranking.load(tmp_path / "ranking.safetensors").features == "model gaussian, views original"
 
 
 def test_round_trip(tmp_path: Path) -> None:

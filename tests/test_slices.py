@@ -26,6 +26,7 @@ from vreid.retrieval import (
     Distances,
     Metrics,
     evaluate_distances,
+    evaluate_repeated,
     interval,
 )
 
@@ -77,6 +78,9 @@ def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
     assert {name.split()[0]: m.first_hit.tolist() for name, m in found.items()} == {
         "small": [2], "medium": [3], "large": [1],
     }  # fmt: skip
+    four = records("q", ["0", "1", "2", "3"], box=[[0, 0, 10, height] for height in (40, 10, 20, 30)])
+    # thirds lie at 200 and 300 pixels: what is just as large belongs to the smaller third
+    assert [m.first_hit.tolist() for m in slices(judged(four), four, "size").values()] == [[2, 3], [4], [1]]
     (tmp_path / "c.png").unlink()
     (tmp_path / "a.png").write_bytes(b"no picture")
     assert len(slices(judged(query[2]), query[2], "size")) == 1  # a box needs no picture
@@ -229,5 +233,7 @@ def test_an_interval_over_vehicles_is_wider_where_their_queries_are_alike() -> N
     vehicle = query.identity.codes
     assert 2.2 < width(identity=vehicle) / width() < 3.5  # eight equal queries: sqrt(8) = 2.8 times as wide
     assert interval(metrics, "mAP", identity=np.arange(len(query))) == interval(metrics, "mAP")
+    drawn = evaluate_repeated(matrix @ matrix.T, identity=vehicle, repeats=3)  # queries of one to three draws
+    assert interval(drawn, "mAP", identity=np.arange(len(query))) == interval(drawn, "mAP")
     with pytest.raises(InputError, match="identity has shape"):
         interval(metrics, "mAP", identity=vehicle[1:])
