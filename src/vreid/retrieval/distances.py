@@ -202,7 +202,7 @@ class Distances:
 
     def blocks(self, rows: int = 256) -> Tiles:
         """Yield (first query, (rows, U) float32); the block size never changes a number."""
-        return _in_blocks(self.source.tiles(), rows)
+        return in_blocks(self.source.tiles(), rows)
 
     def image_blocks(self, rows: int = 256) -> Tiles:
         """Yield (first query, (rows, G) float32): every image has its unit's distance.
@@ -218,7 +218,7 @@ class Distances:
         else:
             order = np.argsort(self.unit_of_image, kind="stable")
             first = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units))
-            frames = _in_blocks(self.frames.tiles(), rows)
+            frames = in_blocks(self.frames.tiles(), rows)
             for (start, block), (_, frame) in zip(self.blocks(rows), frames, strict=True):
                 nearest = np.minimum.reduceat(frame[:, order], first, axis=1)
                 later = (frame > nearest[:, self.unit_of_image]) * _INSIDE_TRACKLET
@@ -295,7 +295,7 @@ def _identity_map(count: int) -> NDArray[np.int32]:
     return np.arange(count, dtype=np.int32)
 
 
-def _in_blocks(tiles: Tiles, rows: int) -> Tiles:
+def in_blocks(tiles: Tiles, rows: int) -> Tiles:
     """Cut and join `tiles` to blocks of `rows` rows (the last may be shorter)."""
     if rows < 1:
         raise InputError(f"blocks: rows is {rows}; it must be at least 1.")

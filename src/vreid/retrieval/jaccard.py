@@ -13,7 +13,7 @@ Shapes: N points, D feature dimensions, K = list length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _ROWS = 4096  # rows of a sparse product made together: its intermediate is k / 2 times larger than its result
 _CELLS = 1 << 21  # cells of a dense piece of Jaccard distances (16 MiB)
+
+Exponent = Callable[[NDArray[np.intp], NDArray[np.integer]], NDArray[np.float32]]
+"""Of pairs (row, column): what the weight of a point in another's set is the exponential of."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,29 @@ class Encoding:
         """The encoding of `points`; `farthest` asks for `lists.farthest` where the convention does without."""
         length = max(k1 + convention.extra, k2)
         lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum)
+
+        def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+            squared = _pair_distances(points, lists, row, column)
+            if convention.row_maximum:
+                return by_row_maximum(squared, lists.farthest[row])
+            # of 2 - 2xy = 2 + d^2 - |x|^2 - |y|^2 what differs inside a row of x
+            return np.asarray((points.squares[column] - squared) * points.unit**2, dtype=np.float32)
+
+        return cls.from_lists(lists, exponent, k1, k2, convention)
+
+    @classmethod
+    def from_lists(cls, lists: Lists, exponent: Exponent, k1: int, k2: int, convention: Convention) -> Encoding:
+        """The encoding of points that are known by their neighbours and by a function of pairs alone.
+
+        Args:
+            lists: at least max(k1 + convention.extra, k2) neighbours of every point, itself first.
+            exponent: (row, column) -> logarithm of a weight, up to a constant for each row.
+            k1: see `ReRanking`.
+            k2: see `ReRanking`.
+            convention: its `extra`.
+        """
         sets = _expanded(lists.index, k1 + convention.extra, int(np.around(k1 / 2)) + 1)
-        weights = _weighted(sets, points, lists, convention)
+        weights = _weighted(sets, exponent)
         if k2 > 1:
             weights = _averaged(weights, lists.index, k2)
         return cls(weights, lists)
@@ -258,18 +282,19 @@ def _rows_to_sparse(lists: NDArray[np.int32], value: float) -> csr_array[Any]:
     return matrix
 
 
-def _weighted(sets: csr_array[Any], points: Points, lists: Lists, convention: Convention) -> csr_array[Any]:
-    """`sets` with weights that fall exponentially with the distance and sum to 1 in every row."""
+def by_row_maximum(squared: NDArray[np.float32], farthest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Exponents of pairs by the paper's code: squared distances over the largest of their row, negative."""
+    return np.asarray(-squared / np.where(farthest > 0, farthest, 1), dtype=np.float32)  # all equal: 0, not 0 / 0
+
+
+def _weighted(sets: csr_array[Any], exponent: Exponent) -> csr_array[Any]:
+    """`sets` with weights exp(exponent) that sum to 1 in every row."""
     from scipy import sparse
 
-    row = np.repeat(np.arange(len(points)), np.diff(sets.indptr))
-    squared = _pair_distances(points, lists, row, sets.indices)
-    if convention.row_maximum:
-        exponent = -squared / np.where(lists.farthest > 0, lists.farthest, 1)[row]  # all equal: 0, not 0 / 0
-    else:  # of 2 - 2xy = 2 + d^2 - |x|^2 - |y|^2 what differs inside a row of x
-        exponent = ((points.squares[sets.indices] - squared) * points.unit**2).astype(np.float32)
+    row = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr))
+    exponents = exponent(row, sets.indices)
     starts = sets.indptr[:-1]  # no row is empty: a point is its own neighbour
-    value = np.exp(exponent - np.maximum.reduceat(exponent, starts)[row])
+    value = np.exp(exponents - np.maximum.reduceat(exponents, starts)[row])
     value /= np.add.reduceat(value, starts)[row]
     return sparse.csr_array((value, sets.indices, sets.indptr), shape=sets.shape)
 

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
+from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles
 from vreid.retrieval.jaccard import Encoding, convention_of
 from vreid.retrieval.neighbours import search
 from vreid.retrieval.points import Points, exact_distances
-
-_ROWS = 256  # queries whose original distances are made together
 
 
 @dataclass(frozen=True)
@@ -73,21 +72,66 @@ def rerank(
         >>> rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist()
         [[1.0, 0.0]]
     """
-    points, encoding, scale_Q = _encode(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours)
-    query_QD, gallery_GD = points.parts
-    out_QG = np.empty((len(query_QD), len(gallery_GD)), dtype=np.float32)
-    squares = points.squares.astype(np.float32)
-    for start in range(0, len(query_QD), _ROWS):
-        rows = slice(start, start + _ROWS)
-        block = np.matmul(query_QD[rows] * np.float32(-2), gallery_GD.T, out=out_QG[rows])
-        block += squares[len(query_QD) :]
-        block += squares[: len(query_QD)][rows, None]
-        np.maximum(block, 0, out=block)
-        block *= (lambda_ * scale_Q[rows, None]).astype(np.float32)
-        block += np.float32(1 - lambda_)  # as if no point shared a neighbour: Jaccard distance 1
-    for _, row, column, jaccard in encoding.jaccard(len(query_QD), first_column=len(query_QD)):
-        out_QG[row, column] -= ((1 - lambda_) * (1 - jaccard.astype(np.float64))).astype(np.float32)
-    return np.maximum(out_QG, 0, out=out_QG)
+    reranked = ReRanked.of(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours)
+    out_QG = np.empty(reranked.shape, dtype=np.float32)
+    for start, tile in reranked.tiles():
+        np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
+    return out_QG
+
+
+@dataclass(frozen=True, eq=False)
+class ReRanked:
+    """Re-ranked distances as a source of tiles: (1 - lambda_) * Jaccard + lambda_ * original, made when asked for.
+
+    Attributes:
+        original: (Q, G) squared distances.
+        encoding: of all N points, queries first.
+        scale_Q: (Q,) what original distances are multiplied with.
+        lambda_: see `ReRanking`.
+    """
+
+    original: Source
+    encoding: Encoding
+    scale_Q: NDArray[np.float64]
+    lambda_: float
+
+    @classmethod
+    def of(
+        cls, query_features: ArrayLike, gallery_features: ArrayLike, config: ReRanking, neighbours: str = "zhong"
+    ) -> ReRanked:
+        """The distances of `rerank`, without the (Q, G) matrix.
+
+        Raises:
+            InputError: as `rerank`.
+        """
+        points, encoding, scale_Q = _encode(query_features, gallery_features, config, neighbours)
+        return cls(SquaredEuclidean(*points.parts), encoding, scale_Q, config.lambda_)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Queries and gallery units."""
+        return self.original.shape
+
+    def tiles(self) -> Tiles:
+        """The tiles of `original`, re-ranked."""
+        queries, _ = self.shape
+        pieces = self.encoding.jaccard(queries, first_column=queries)
+        done = 0
+        held: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]] = []  # they come in other pieces
+        for start, shared in self.original.tiles():
+            stop = start + len(shared)
+            tile = shared * (self.lambda_ * self.scale_Q[start:stop, None]).astype(np.float32)
+            tile += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
+            while done < stop:
+                rows, row, column, jaccard = next(pieces)
+                done = rows.stop
+                held.append((row, column, jaccard))
+            for row, column, jaccard in held:
+                here = slice(np.searchsorted(row, start), np.searchsorted(row, stop))
+                less = ((1 - self.lambda_) * (1 - jaccard[here].astype(np.float64))).astype(np.float32)
+                tile[row[here] - start, column[here]] -= less
+            held = held[-1:]
+            yield start, tile
 
 
 def rerank_top(
