@@ -123,6 +123,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     with writing(path):
         if target.exists() and not target.is_file():  # a rename would put a plain file in the place of /dev/null
             raise InputError(f"{path}: is a folder or a device, not a file; give another name.")
+        absent = [folder for folder in target.parents if not folder.exists()]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.touch()  # where that is refused, it is before the work
@@ -130,9 +131,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        finally:
+        except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+                for folder in absent:  # innermost first
+                    folder.rmdir()
+            raise
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -24,6 +24,7 @@ from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
+from vreid.retrieval.distances import check_comparable
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
@@ -90,6 +91,8 @@ class Search:
             protocol, facts = Protocol(**stored["protocol"]), dict(stored["facts"])
             trained_cameras = tuple(map(str, stored["trained_cameras"]))
         query, gallery = (FeatureSet.load(folder / f"{side}.safetensors") for side in SIDES)
+        with understanding(folder):
+            check_comparable(query, gallery)
         return cls(query, gallery, protocol, trained_cameras, facts)
 
     @classmethod

@@ -53,8 +53,7 @@ def main() -> None:
     try:
         _unbreakable_output()
         code = app(standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except SystemExit:  # typer's answer to a broken pipe; commands end with typer.Exit
@@ -67,7 +66,8 @@ def main() -> None:
 
 
 def _unbreakable_output() -> None:
-    """Names that the terminal's encoding lacks are shown as escapes instead of ending the command."""
+    """Names that the terminal's encoding lacks are shown as escapes; a closed stream swallows what it is given."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -109,8 +109,7 @@ def _usage(error: Any) -> str:
 
 def _say(sentence: str) -> None:
     """One line on standard error, whatever line ends a file name or a system's message may hold."""
-    if sys.stderr is not None:
-        print("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
+    print("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
 
 
 def _forget_output() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,10 @@ def extract(
             if shards is not None:
                 shards.write_up_to(int(missing[rows[-1]]) + 1, features)
             progress.advance(len(rows))
+    except InputError:
+        if shards is not None:
+            shards.abandon()
+        raise
     finally:
         progress.finish()
     found = FeatureSet(features, records, views=tuple(views), model=hashed)
@@ -174,6 +179,7 @@ class _Shards:
 
     def __init__(self, out: Path, job: dict[str, Any], resume: bool) -> None:
         self.folder = out.with_name(out.name + ".parts")
+        self._alone = not out.parent.exists()  # the folder is made for these parts
         self._job = job
         self._starts: list[int] = []
         self.precision: str | None = None
@@ -212,6 +218,14 @@ class _Shards:
         while self._starts and min(self._starts[0] + SHARD, len(features)) <= row:
             start = self._starts.pop(0)
             write_arrays(self._path(start), "shard", {"features": features[start : start + SHARD]})
+
+    def abandon(self) -> None:
+        """Leave nothing behind where no part was finished."""
+        if not list(self.folder.glob("rows-*.safetensors")):
+            self.remove()
+            if self._alone:
+                with suppress(OSError):
+                    self.folder.parent.rmdir()
 
     def remove(self) -> None:
         """Forget all parts."""
