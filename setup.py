@@ -18,7 +18,7 @@ def extensions() -> list:
     extension = Pybind11Extension(
         "vreid.retrieval._core",
         [str(FOLDER / "_core.cpp")],
-        depends=[str(FOLDER / "_core_neighbours.h")],
+        depends=[str(header) for header in sorted(FOLDER.glob("_core_*.h"))],
         cxx_std=17,
         extra_compile_args=options,
     )

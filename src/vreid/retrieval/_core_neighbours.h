@@ -1,100 +1,12 @@
-// Nearest neighbours of the compiled core: candidates from products, and their exact distances. All of it has an equal
-// in numpy beside it, in candidates.py and points.py; read those for the why. Instruction sets are chosen at run time.
+// Nearest neighbours of the compiled core: candidates from products; exact distances decide. All of it has an equal in
+// numpy in candidates.py and neighbours.py; read those for the why.
 //
-// Names: N points, D dimensions; a strip is 16 points, a block 256 columns; d = |x|^2 + |y|^2 - 2xy.
+// Names: N points, D dimensions; a block is 256 columns; d = |x|^2 + |y|^2 - 2xy.
 #pragma once
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <memory>
-#include <thread>
-#include <vector>
-
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && (__GNUC__ >= 11 || __clang_major__ >= 14)
-#define VREID_X86 1
-#include <cpuid.h>
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define VREID_X86 0
-#define CLONES
-#endif
-
-namespace py = pybind11;
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
+#include "_core_points.h"
 
 static const float kInfinity = std::numeric_limits<float>::infinity();
-
-// Runs work(0), ..., work(count - 1) on some threads, in any order.
-template <class Work>
-static void in_parallel(int threads, int64_t count, Work work) {
-    std::atomic<int64_t> next{0};
-    auto run = [&](int thread) {
-        for (int64_t i; (i = next++) < count;) work(i, thread);
-    };
-    std::vector<std::thread> others;
-    for (int t = 1; t < std::min<int64_t>(threads, count); ++t) others.emplace_back(run, t);
-    run(0);
-    for (auto& other : others) other.join();
-}
-
-// ---- points ---------------------------------------------------------------------------------------------------------
-
-// N features in one array or two, as Points in points.py.
-class Points {
-  public:
-    Points(std::vector<Array<float>> parts) : parts_(std::move(parts)), split_(parts_.at(0).shape(0)) {
-        dims = parts_[0].shape(1);
-        first_ = parts_[0].data();
-        second_ = parts_.size() > 1 ? parts_[1].data() : nullptr;
-        size = split_ + (second_ ? parts_[1].shape(0) : 0);
-    }
-    const float* operator[](int64_t i) const { return i < split_ ? first_ + i * dims : second_ + (i - split_) * dims; }
-    int64_t size, dims;
-
-  private:
-    std::vector<Array<float>> parts_;
-    int64_t split_;
-    const float *first_, *second_;
-};
-
-// Differences and sums in float64. The order of the sum is fixed: equal pairs have equal distances wherever they stand.
-CLONES static double squared_distance(const float* x, const float* y, int64_t dims) {
-    double sums[16] = {}, total = 0;
-    int64_t k = 0;
-    for (; k + 16 <= dims; k += 16)
-        for (int lane = 0; lane < 16; ++lane) {
-            double difference = double(x[k + lane]) - double(y[k + lane]);
-            sums[lane] += difference * difference;
-        }
-    for (int lane = 0; lane < 16; ++lane) total += sums[lane];
-    for (; k < dims; ++k) total += (double(x[k]) - double(y[k])) * (double(x[k]) - double(y[k]));
-    return total;
-}
-
-static Array<float> pair_distances(const Points& points, Array<int64_t> rows, const Points& others,
-                                   Array<int64_t> columns) {
-    Array<float> out(columns.size());
-    const int64_t *row = rows.data(), *column = columns.data(), step = rows.size() == 1 ? 0 : 1;
-    float* value = out.mutable_data();
-    for (int64_t i = 0; i < columns.size(); ++i)
-        value[i] = float(squared_distance(points[row[i * step]], others[column[i]], points.dims));
-    return out;
-}
-
-// ---- candidates -----------------------------------------------------------------------------------------------------
 
 struct Candidate {
     float value;
@@ -129,7 +41,8 @@ class Candidates {
     void prune(int64_t row, float window) {
         Candidate* held = begin(row);
         if (!count_ || sizes_[row] < count_ || failed(row)) return;
-        std::nth_element(held, held + count_ - 1, held + sizes_[row]);
+        auto nearer = [](const Candidate& a, const Candidate& b) { return a.value < b.value; };
+        std::nth_element(held, held + count_ - 1, held + sizes_[row], nearer);
         const float bound = std::nextafterf(held[count_ - 1].value + window, kInfinity);
         const float limit = limits[row] = std::min(limits[row], bound);
         auto outside = [limit](const Candidate& candidate) { return candidate.value > limit; };
@@ -138,6 +51,7 @@ class Candidates {
         if (sizes_[row] == width_) limits[row] = -kInfinity;       // too much too close to call
     }
     bool failed(int64_t row) const { return limits[row] == -kInfinity && count_; }
+    void cut(int64_t row, const Candidate* end) { sizes_[row] = int(end - begin(row)); }
     Candidate* begin(int64_t row) { return held_.data() + row * width_; }
     Candidate* end(int64_t row) { return begin(row) + sizes_[row]; }
     std::vector<float> limits;
@@ -165,7 +79,7 @@ struct Ends {
     Candidates near, far;
 };
 
-constexpr int kBlock = 256, kMaxColumns = 64 * 64;
+constexpr int kMaxColumns = 4096;
 
 class Search {
   public:
@@ -174,19 +88,17 @@ class Search {
            Array<float> window, int count, bool farthest, int threads)
         : points_(points), others_(others), alone_(alone), squares_(squares), other_squares_(other_squares),
           window_(window), count_(count), farthest_(farthest), threads_(threads),
-          rows_(points.size, count, farthest), nowhere_(kMaxColumns, -kInfinity) {}
+          rows_(points.size, count, farthest), nowhere_(kMaxColumns, -kInfinity), decided_(points.size) {}
 
     // A tile of products xy made elsewhere.
     void offer(int64_t first_row, int64_t first_column, Array<float> tile) {
         const int columns = int(tile.shape(1));
         if (columns > kMaxColumns) throw std::invalid_argument("tile too wide");
-        Ends side(alone_ && first_row != first_column ? columns : 0, count_, farthest_);
         scan(tile.data(), int(tile.shape(0)), columns, columns, first_row, first_column,
-             alone_ && first_row != first_column ? &side : nullptr);
-        if (alone_ && first_row != first_column) merge(side, first_column, columns);
+             alone_ && first_row != first_column ? &rows_ : nullptr, first_column);
     }
 
-    void multiply_bfloat16(const class Packed& points, const class Packed& others);
+    void multiply_bfloat16(const Packed& points, const Packed& others);
 
     // Exact distances decide. Fills (N, count) index and squared, (N,) farthest; returns the rows given up.
     py::array finish(Array<int32_t> index, Array<float> squared, Array<float> farthest) {
@@ -201,15 +113,14 @@ class Search {
                     const int64_t row = order[at];
                     failed[row] = rows_.near.failed(row) || rows_.far.failed(row);
                     if (failed[row]) continue;
-                    decide(rows_.near, row, 1);
-                    std::sort(rows_.near.begin(row), rows_.near.end(row));
+                    decide(rows_.near, row, count_, 1);
+                    decided_[row].store(true, std::memory_order_release);
                     for (int i = 0; i < count_; ++i) {
                         index_out[row * count_ + i] = rows_.near.begin(row)[i].column;
                         squared_out[row * count_ + i] = rows_.near.begin(row)[i].value;
                     }
-                    decide(rows_.far, row, -1);
-                    for (auto c = rows_.far.begin(row); c != rows_.far.end(row); ++c)
-                        far_out[row] = std::max(far_out[row], -c->value);
+                    decide(rows_.far, row, 1, -1);
+                    if (farthest_ && points_.size > 1) far_out[row] = -rows_.far.begin(row)->value;
                 }
             });
         }
@@ -235,10 +146,32 @@ class Search {
         }
         return order;
     }
-    void decide(Candidates& side, int64_t row, int sign) {
-        side.prune(row, window_.data()[row]);
-        for (auto c = side.begin(row); c != side.end(row); ++c)
-            c->value = sign * float(squared_distance(points_[row], others_[c->column], points_.dims));
+    // The same pair seen from the other end, where that row has been decided.
+    const Candidate* compared(int64_t row, int64_t column) {
+        if (!alone_ || !decided_[row].load(std::memory_order_acquire)) return nullptr;
+        const Candidate *first = rows_.near.begin(row), *last = rows_.near.end(row);
+        const Candidate* found = std::find_if(first, last, [=](const Candidate& c) { return c.column == column; });
+        return found == last ? nullptr : found;
+    }
+    // Leaves exact values, ascending: all that may be among the first `count`. `sign` is -1 where values are -d.
+    void decide(Candidates& side, int64_t row, int count, int sign) {
+        const float window = window_.data()[row], *x = points_[row];
+        side.prune(row, window);
+        std::sort(side.begin(row), side.end(row));
+        Candidate *first = side.begin(row), *last = side.end(row);
+        float largest = -kInfinity;
+        for (auto c = first; c != last; ++c) {
+            // the first `count` are at most `largest`; what is beyond it by more than E is not one of them
+            if (c - first >= count && c->value > largest + std::abs(largest) * 1e-6f + window / 2) {
+                side.cut(row, c);
+                break;
+            }
+            const Candidate* known = &side == &rows_.near ? compared(c->column, row) : nullptr;
+            const float* next = others_[c + 1 < last ? c[1].column : c->column];
+            c->value = known ? known->value : sign * float(squared_distance(x, others_[c->column], points_.dims, next));
+            if (c - first < count) largest = std::max(largest, c->value);
+        }
+        std::sort(first, side.end(row));
     }
     void merge(Ends& side, int64_t first, int64_t count) {
         for (int64_t c = 0; c < count; ++c) {
@@ -246,18 +179,18 @@ class Search {
             rows_.far.merge(first + c, side.far, c, window_.data()[first + c]);
         }
     }
-    // Rows of products into the rows' candidates and, where given, the columns'.
+    // Rows of products into the rows' candidates and, where given, the columns' (`place` is the first column's there).
     void scan(const float* products, int rows, int columns, int stride, int64_t first_row, int64_t first_column,
-              Ends* side) {
+              Ends* side, int64_t place) {
         float distances[kMaxColumns];
         uint8_t wanted[kMaxColumns + 8] = {};
         const float* window = window_.data();
-        const float* nowhere = nowhere_.data();
+        const float* column_near = side ? side->near.limits.data() + place : nowhere_.data();
+        const float* column_far = side ? side->far.limits.data() + place : nowhere_.data();
         for (int r = 0; r < rows; ++r) {
             const int64_t row = first_row + r;
             scan_row(products + int64_t(r) * stride, squares_.data()[row], other_squares_.data() + first_column, columns,
-                     rows_.near.limits[row], rows_.far.limits[row], side ? side->near.limits.data() : nowhere,
-                     side ? side->far.limits.data() : nowhere, distances, wanted);
+                     rows_.near.limits[row], rows_.far.limits[row], column_near, column_far, distances, wanted);
             for (int start = 0; start < columns; start += 8) {
                 uint64_t eight;
                 std::memcpy(&eight, wanted + start, 8);
@@ -270,8 +203,8 @@ class Search {
                     rows_.near.add(row, {d, int32_t(column)}, window[row]);
                     rows_.far.add(row, {-d, int32_t(column)}, window[row]);
                     if (!side) continue;
-                    side->near.add(c, {d, int32_t(row)}, window[column]);
-                    side->far.add(c, {-d, int32_t(row)}, window[column]);
+                    side->near.add(place + c, {d, int32_t(row)}, window[column]);
+                    side->far.add(place + c, {-d, int32_t(row)}, window[column]);
                 }
             }
         }
@@ -285,96 +218,8 @@ class Search {
     const int threads_;
     Ends rows_;
     std::vector<float> nowhere_;
+    std::vector<std::atomic<bool>> decided_;
 };
-
-// ---- bfloat16 matrix units ------------------------------------------------------------------------------------------
-
-static bool ask_for_matrix_units() {
-#if VREID_X86
-    unsigned a, b, c, d;
-    const bool present = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);
-    return present && syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
-#else
-    return false;
-#endif
-}
-
-// Points rounded to bfloat16 in the order in which the matrix units read them: per strip of 16 points, per 32
-// dimensions, 16 x 32 numbers; padded with zeros. `rounding` is |x - bfloat16(x)| of each point.
-class Packed {
-  public:
-    explicit Packed(const Points& points)
-        : size(points.size), steps((points.dims + 31) / 32), rounding(points.size) {
-        const int64_t strips = (size + 31) / 32 * 2, bytes = strips * steps * 1024;
-        data_.reset(static_cast<uint16_t*>(std::aligned_alloc(64, bytes)));
-        if (!data_) throw std::bad_alloc();
-        std::memset(data_.get(), 0, bytes);
-        for (int64_t i = 0; i < size; ++i) {
-            const float* x = points[i];
-            uint16_t* out = data_.get() + i / 16 * steps * 512 + i % 16 * 32;
-            double error = 0;
-            for (int64_t k = 0; k < points.dims; ++k) {
-                uint32_t bits;
-                std::memcpy(&bits, &x[k], 4);
-                bits = (bits & 0x7f800000) ? (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000 : 0;  // units flush tiny
-                float rounded;
-                std::memcpy(&rounded, &bits, 4);
-                out[k / 32 * 512 + k % 32] = uint16_t(bits >> 16);
-                error += (double(x[k]) - rounded) * (double(x[k]) - rounded);
-            }
-            rounding.mutable_data()[i] = std::sqrt(error);
-        }
-    }
-    const uint16_t* strip(int64_t s) const { return data_.get() + s * steps * 512; }
-    const int64_t size, steps;
-    Array<double> rounding;
-
-  private:
-    struct Free {
-        void operator()(uint16_t* p) const { std::free(p); }
-    };
-    std::unique_ptr<uint16_t[], Free> data_;
-};
-
-#if VREID_X86
-#define TILES __attribute__((target("amx-tile,amx-bf16")))
-
-struct alignas(64) TileConfiguration {  // eight tiles of 16 rows of 64 bytes
-    uint8_t palette = 1, start = 0, unused[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static const TileConfiguration kTiles;  // not a local: compilers drop stores that only the instruction reads
-
-TILES static void configure_tiles() { _tile_loadconfig(&kTiles); }
-
-TILES static void release_tiles() { _tile_release(); }
-
-// products (32, kBlock) = 32 rows (two strips) x `pairs` pairs of column strips.
-TILES static void multiply(const uint16_t* rows, const uint16_t* columns, int64_t steps, int pairs, float* products) {
-    for (int pair = 0; pair < pairs; ++pair) {
-        const uint16_t *a = rows, *b = columns + pair * steps * 1024;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        for (int64_t k = 0; k < steps; ++k, a += 512, b += 512) {
-            _tile_loadd(4, a, 64);
-            _tile_loadd(5, a + steps * 512, 64);
-            _tile_loadd(6, b, 64);
-            _tile_loadd(7, b + steps * 512, 64);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 4, 7);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-        float* out = products + pair * 32;
-        _tile_stored(0, out, kBlock * 4);
-        _tile_stored(1, out + 16, kBlock * 4);
-        _tile_stored(2, out + 16 * kBlock, kBlock * 4);
-        _tile_stored(3, out + 16 * kBlock + 16, kBlock * 4);
-    }
-}
 
 void Search::multiply_bfloat16(const Packed& points, const Packed& others) {
     if (!ask_for_matrix_units()) throw std::runtime_error("no matrix units");
@@ -382,7 +227,8 @@ void Search::multiply_bfloat16(const Packed& points, const Packed& others) {
     const int64_t steps = others.steps;
     std::unique_ptr<uint32_t[]> room(new uint32_t[kBlock * steps * 16 + 16]);
     auto columns = reinterpret_cast<uint32_t*>((reinterpret_cast<uintptr_t>(room.get()) + 63) & ~uintptr_t(63));
-    std::vector<Ends> sides(threads_, Ends(alone_ ? kBlock : 0, count_, farthest_));
+    const bool shared = alone_ && threads_ > 1;  // threads share out the rows, so each has columns of its own
+    std::vector<Ends> sides(shared ? threads_ : 0, Ends(kBlock, count_, farthest_));
     for (int64_t first = 0; first < others.size; first += kBlock) {
         const int count = int(std::min<int64_t>(kBlock, others.size - first)), pairs = (count + 31) / 32;
         for (int64_t tile = 0; tile < pairs * 2 * steps; ++tile) {  // the right operand: 2 x 2 byte pairs transposed
@@ -399,14 +245,10 @@ void Search::multiply_bfloat16(const Packed& points, const Packed& others) {
             for (int64_t row = part * 128; row < std::min(rows, part * 128 + 128); row += 32) {
                 multiply(points.strip(row / 16), reinterpret_cast<uint16_t*>(columns), steps, pairs, products);
                 scan(products, int(std::min<int64_t>(32, rows - row)), count, kBlock, row, first,
-                     alone_ && row < first ? &sides[thread] : nullptr);
+                     alone_ && row < first ? (shared ? &sides[thread] : &rows_) : nullptr, shared ? 0 : first);
             }
             release_tiles();
         });
-        if (alone_)
-            for (auto& side : sides) merge(side, first, count);
+        for (auto& side : sides) merge(side, first, count);
     }
 }
-#else
-void Search::multiply_bfloat16(const Packed&, const Packed&) { throw std::runtime_error("no matrix units"); }
-#endif
