@@ -55,6 +55,7 @@ def counts(by: str, **columns) -> dict[str, list[int]]:
 
 def test_slices_by_labels_hold_each_query_once_and_the_unknown_last() -> None:
     assert counts("color", color=["red", "", "blue", "red"]) == {"blue": [3], "red": [1, 4], "unknown": [2]}
+    assert counts("color", color=["unknown", "", "white"]) == {"white": [3], "unknown": [1, 2]}
     assert counts("type", vehicle_type=["van", "bus"]) == {"bus": [2], "van": [1]}
     assert counts("camera", camera=["c2", "c1"]) == {"c1": [2], "c2": [1]}
 

@@ -75,7 +75,8 @@ def slices(metrics: Metrics, query: Records, by: str) -> dict[str, Metrics]:
     names, codes = QUERY_BINS[by](query)
     if not (codes >= 0).any():
         raise InputError(f"slices by {by}: no query has it; give the column, or another slicing.")
-    masks = {name: codes == code for code, name in enumerate(names)} | {"unknown": codes < 0}
+    masks = {name: codes == code for code, name in enumerate(names)}
+    masks["unknown"] = masks.pop("unknown", False) | (codes < 0)  # some tables write the word
     return {name: metrics.of(mask) for name, mask in masks.items() if (metrics.relevant[mask] > 0).any()}
 
 
