@@ -330,7 +330,7 @@ def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> 
     post-processing, which looks at the whole gallery.
 
     Raises:
-        InputError: `share` is not between 0 and 1, or fewer than two vehicles are on both sides.
+        InputError: `share` is not between 0 and 1, `seed` is negative, or fewer than two vehicles are on both sides.
 
     Example:
         >>> both = Records.of(path=["a", "b"], identity=["1", "2"])
@@ -338,6 +338,8 @@ def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> 
         np.int64(1)
     """
     check_share(share, "leave_out: share")
+    if seed < 0:
+        raise InputError(f"leave_out: seed {seed} is negative; give 0 or more.")
     query_codes, gallery_codes = joint_codes(query.identity, gallery.identity)
     both = np.intersect1d(query_codes[query_codes >= 0], gallery_codes)
     if len(both) < 2:
