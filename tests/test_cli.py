@@ -55,7 +55,7 @@ def test_extract_writes_unit_features_of_every_image(made: Path, tiny_world: Pat
 
 
 def test_evaluate_shows_numbers_with_and_without_reranking(run: Run, made: Path) -> None:
-    rows = answer(run(f"evaluate {made}/features --tracklets mean --rerank 7,2,0.6 --json"))
+    rows = answer(run(f"evaluate {made}/features --post tracklets,rerank=7:2:0.6 --json"))
     assert [row["parts"]["all cameras"]["reranked"] for row in rows] == [False, True]
     assert set(rows[0]["parts"]) == {"all cameras", "seen cameras", "new cameras"}
     numbers = rows[0]["parts"]["all cameras"]
@@ -69,8 +69,8 @@ def test_evaluate_shows_numbers_with_and_without_reranking(run: Run, made: Path)
 
 
 def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_path: Path) -> None:
-    assert run(f"rank {made}/features --out {tmp_path}/lists.csv --top-k 5 --exclude-same-camera").code == 0
-    answer(run(f"rank {made}/features --out {tmp_path}/lists.safetensors --top-k 5 --exclude-same-camera --json"))
+    assert run(f"rank {made}/features --out {tmp_path}/lists.csv --top-k 5 --post other-cameras").code == 0
+    answer(run(f"rank {made}/features --out {tmp_path}/lists.safetensors --top-k 5 --post other-cameras --json"))
     ranking = Ranking.load(tmp_path / "lists.safetensors")
     with open(tmp_path / "lists.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -83,7 +83,7 @@ def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_pat
 
 
 def test_report(run: Run, made: Path, tmp_path: Path) -> None:
-    assert run(f"report {made}/features --run {made}/run --out {tmp_path}/page.html --rerank 7,2,0.6").code == 0
+    assert run(f"report {made}/features --run {made}/run --out {tmp_path}/page.html --post rerank=7:2:0.6").code == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "re-ranking k1=7 k2=2 lambda=0.6" in page
     assert "data:image/jpeg;base64," in page

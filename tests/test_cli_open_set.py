@@ -48,7 +48,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_open_set_numbers(run: Run, features: Path) -> None:
-    told = json.loads(run(f"evaluate {features} --open-set --rerank 5,2,0.3 --json").out)
+    told = json.loads(run(f"evaluate {features} --open-set --post rerank=5:2:0.3 --json").out)
     assert [row["reranked"] for row in told["rows"]] == [False, True]
     plain = told["rows"][0]
     assert (plain["num_mated"], plain["num_without_mate"]) == (KNOWN * EACH, UNKNOWN * EACH)
@@ -128,7 +128,7 @@ WRONG = {
     "evaluate {features} --threshold {new}/none.json": "none.json",
     "evaluate {features} --threshold {features}/features.json": "holds no threshold",
     "evaluate {other} --threshold {threshold}": "calibrated on other distances (features: model gaussian",
-    "evaluate {features} --threshold {threshold} --rerank 5,2,0.3": "post-processing: none",
+    "evaluate {features} --threshold {threshold} --post rerank=5:2:0.3": "post-processing: none",
     "evaluate {features} --leave-out 1.5": "share is 1.5",
     "evaluate {features} --by colour": "slices by 'colour' are unknown",
     "evaluate {features} --by gap": "slices by gap: it is known of no query and mate",

@@ -40,6 +40,7 @@ from vreid.retrieval import (
     PostProcessing,
     Protocol,
     ReRanking,
+    Tracklets,
     evaluate_distances,
     evaluate_repeated,
     judge,
@@ -223,10 +224,10 @@ PLAIN = PostProcessing()
 def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
     nearest, mean = (judge(ROUND_QUERY, ROUND_GALLERY, PLAIN, p) for p in (VERI_TRACKS, VERI_TRACKS_MEAN))
     assert (nearest.mAP, mean.mAP) == (1.0, 1 / 2)
-    assert (nearest.steps, mean.steps) == ((), ("tracklet mean",))
+    assert (nearest.steps, mean.steps) == ((), ("tracklets=mean",))
     assert mean.as_dict()["tracklet_distance"] == "mean" and "tracklets by mean" in str(mean)
     # the step itself gives the same, and is judged as it is by the other protocol
-    stepped = PostProcessing(tracklets="mean")
+    stepped = PostProcessing(tracklets=Tracklets())
     assert judge(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS_MEAN).as_dict() == mean.as_dict()
     assert judge(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS).mAP == 1 / 2
     assert Search(ROUND_QUERY, ROUND_GALLERY, VERI_TRACKS_MEAN).rank(PLAIN).indices.tolist() == [[1, 0, 2]]
@@ -236,7 +237,12 @@ def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
 @pytest.mark.parametrize(
     ("post", "protocol", "change", "message"),
     [
-        (PostProcessing(tracklets="weighted"), VERI_TRACKS_MEAN, {}, "veri-tracks-mean compares mean features"),
+        (
+            PostProcessing(tracklets=Tracklets("weighted")),
+            VERI_TRACKS_MEAN,
+            {},
+            "veri-tracks-mean compares mean features",
+        ),
         (PLAIN, VERI_TRACKS, {"tracklet": ["", "", ""]}, "veri-tracks judges tracklets, but no gallery image has one"),
         (PLAIN, VERI_TRACKS, {"identity": ["A", "B", "B"]}, r"g3 \(gallery image 3\): its tracklet holds .* identity"),
         (PLAIN, VERI_TRACKS, {"camera": ["2", "2", "3"]}, r"g3 \(image 3\): tracklet t holds images of more than one"),
@@ -357,7 +363,7 @@ def test_the_page_names_a_metric_as_it_was_made(run, tmp_path):
     ("options", "message"),
     [
         ("--protocol vehicle-id", "not the same images"),
-        ("--protocol veri-tracks-mean --tracklets weighted", "not weighted ones"),
+        ("--protocol veri-tracks-mean --post tracklets=weighted", "not weighted ones"),
         ("--protocol veri-track", "use one of market, veri"),
     ],
 )

@@ -21,6 +21,7 @@ from vreid.retrieval import (
     PostProcessing,
     Ranking,
     ReRanking,
+    Tracklets,
     evaluate_distances,
     exclude_same_camera,
     nearest,
@@ -143,7 +144,7 @@ def test_no_distance_is_negative_and_none_of_equal_pictures_is_far(sides):
 def test_block_size_never_changes_a_bit(rows, queries):
     query, gallery = feature_set(queries, 33, prefix="q", seed=5), feature_set(97, 33, prefix="g", seed=6)
     plain = Distances.of(query, gallery)
-    for distances in (plain, exclude_same_camera(plain), PostProcessing(tracklets="mean").apply(query, gallery)):
+    for distances in (plain, exclude_same_camera(plain), PostProcessing(tracklets=Tracklets()).apply(query, gallery)):
         pieces = list(distances.blocks(rows))
         assert [start for start, _ in pieces] == list(range(0, queries, rows))
         assert np.array_equal(np.concatenate([piece for _, piece in pieces]), distances.matrix())
@@ -151,7 +152,7 @@ def test_block_size_never_changes_a_bit(rows, queries):
         assert np.array_equal(np.concatenate([piece for _, piece in distances.image_blocks(rows)]), whole)
 
 
-@pytest.mark.parametrize("tracklets", [None, "mean"])
+@pytest.mark.parametrize("tracklets", [None, Tracklets()])
 def test_distances_round_trip(tmp_path, sides, tracklets):
     post = PostProcessing(tracklets=tracklets, reranking=ReRanking(5, 2), exclude_same_camera=True)
     distances = post.apply(*sides)
@@ -260,7 +261,7 @@ def test_a_ranking_obeys_its_protocol_and_knows_hits(sides, tmp_path):
 
 def test_metrics_and_ranking_tell_the_same_story(sides):
     query, gallery = sides
-    distances = PostProcessing(tracklets="mean").apply(query, gallery)
+    distances = PostProcessing(tracklets=Tracklets()).apply(query, gallery)
     ranking, metrics = rank(distances, MARKET), evaluate_distances(distances, MARKET)
     first = [int(np.argmax(row == 1)) + 1 for row in ranking.hits()]
     assert metrics.first_hit.tolist() == first

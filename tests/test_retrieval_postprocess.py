@@ -19,9 +19,9 @@ from vreid.retrieval import (
     FeatureSet,
     PostProcessing,
     ReRanking,
+    Tracklets,
     evaluate_distances,
     exclude_same_camera,
-    ladder,
     mean_features,
     rank,
     rerank,
@@ -204,7 +204,7 @@ def test_raw_features_are_normalised_first(sides):
 
 
 def test_the_page_is_the_plain_functions_in_order(sides):
-    post = PostProcessing(camera_mean=CameraMean(), tracklets="mean", reranking=ReRanking(7, 2, 0.6),
+    post = PostProcessing(camera_mean=CameraMean(), tracklets=Tracklets(), reranking=ReRanking(7, 2, 0.6),
                           exclude_same_camera=True)  # fmt: skip
     distances = post.apply(*sides)
     query, gallery = subtract_camera_mean(*sides)
@@ -213,8 +213,7 @@ def test_the_page_is_the_plain_functions_in_order(sides):
     unit_camera = np.array([gallery.records.camera.values[units == u][0] for u in range(count)])
     matrix[query.records.camera.values[:, None] == unit_camera] = np.inf
     assert np.array_equal(distances.matrix(), matrix)
-    assert distances.steps == (
-        "camera mean", "tracklet mean", "re-ranking k1=7 k2=2 lambda=0.6", "same camera excluded")  # fmt: skip
+    assert distances.steps == ("camera-mean", "tracklets=mean", "rerank=7:2:0.6", "other-cameras")
     assert (distances.num_units, distances.reranked, distances.transductive) == (60, True, True)
     assert "60 units of 240 images" in repr(distances)
 
@@ -224,9 +223,10 @@ def test_the_page_is_the_plain_functions_in_order(sides):
     [
         ({"camera_mean": CameraMean()}, "fitted on the gallery"),
         ({"camera_whitening": CameraWhitening()}, "fitted on the gallery"),
-        ({"tracklets": "weighted"}, "all queries together"),
+        ({"tracklets": Tracklets("weighted")}, "all queries together"),
         ({"reranking": ReRanking()}, "neighbour lists"),
-        ({"tracklets": "mean"}, None),
+        ({"tracklets": Tracklets()}, None),
+        ({"tracklets": Tracklets("per-query")}, None),
         ({"exclude_same_camera": True}, None),
     ],
 )
@@ -240,34 +240,19 @@ def test_it_knows_whether_and_why_it_is_transductive(sides, field, reason):
 
 def test_a_query_ranks_the_same_alone_where_the_steps_are_not_transductive(sides):
     query, gallery = sides
-    for post in (PostProcessing(exclude_same_camera=True), PostProcessing(tracklets="mean")):
+    for steps in ("other-cameras", "tracklets", "tracklets=per-query"):
+        post = PostProcessing.parse(steps)
         together = post.apply(query, gallery).matrix()[7]
         assert post.apply(query[7], gallery).matrix()[0] == pytest.approx(together, abs=1e-6)
-
-
-def test_the_ladder_climbs_in_a_world_with_camera_shifts_and_noisy_frames(sides):
-    rows = [("plain", PostProcessing())]
-    for name, change in (
-        ("+ camera mean", {"camera_mean": CameraMean()}),
-        ("+ tracklet mean", {"tracklets": "mean"}),
-        ("+ re-ranking", {"reranking": ReRanking(7, 2, 0.6)}),
-        ("+ camera verification", {"exclude_same_camera": True}),
-    ):
-        rows.append((name, replace(rows[-1][1], **change)))
-    results = ladder(rows, *sides, MARKET)
-    assert [name for name, _ in results] == [name for name, _ in rows]
-    values = [metrics.mAP for _, metrics in results]
-    assert values == sorted(values)
-    assert values[-1] > values[0] + 0.2
-    assert results[-1][1].steps == rows[-1][1].steps
-    assert [metrics.reranked for _, metrics in results] == [False, False, False, True, True]
 
 
 def test_contradictions_are_refused():
     with pytest.raises(InputError, match="switch one off"):
         PostProcessing(camera_mean=CameraMean(), camera_whitening=CameraWhitening())
-    with pytest.raises(InputError, match="tracklets is 'median'"):
-        PostProcessing(tracklets="median")
+    with pytest.raises(InputError, match="cannot be re-ranked or expanded"):
+        PostProcessing(tracklets=Tracklets("per-query"), reranking=ReRanking())
+    with pytest.raises(InputError, match="feature is 'median'"):
+        Tracklets("median")
 
 
 def test_one_camera_only(sides):

@@ -287,7 +287,7 @@ def features(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.mark.parametrize("steps", ["", "--camera-mean --tracklets mean --rerank 7,2,0.6 --exclude-same-camera"])
+@pytest.mark.parametrize("steps", ["", "--post camera-mean,tracklets,rerank=7:2:0.6,other-cameras"])
 def test_write_check_score_on_a_simulated_world(steps, run: Run, features: Path, tiny_world: Path, tmp_path: Path):
     file = tmp_path / "track2.txt"
     assert run(f"submission write {features} --out {file} {steps}").code == 0
@@ -348,7 +348,7 @@ def test_check_tells_findings_and_exits_with_1(run: Run, tiny_world: Path, tmp_p
 WRONG = {
     "write {t}/none --out {t}/new.txt": "none: holds no features.json",
     "write {f} --out {t}/file/new.txt": "new.txt: cannot be written",
-    "write {f} --out {t}/new.txt --rerank 7": "K1,K2,LAMBDA",
+    "write {f} --out {t}/new.txt --post rerank=x": "K1:K2:LAMBDA",
     "write {t}/f.npz --out {t}/new.txt": "car.jpg (image 1): has no number",
     "check {t}/none.txt --data {w}": "none.txt: cannot be read",
     "check {t} --data {w}": "cannot be read",

@@ -190,7 +190,7 @@ COMMANDS = (
         [
             "vreid train resnet50_ibn_a --data AIC21_Track2_ReID --data AIC21_Track2_ReID_Simulation --out RUN",
             "vreid extract RUN AIC21_Track2_ReID --out FEATURES",
-            "vreid rank FEATURES --out ranking.csv --camera-mean --rerank 20,6,0.3 --exclude-same-camera",
+            "vreid rank FEATURES --out ranking.csv --post camera-mean,rerank=20:6:0.3,other-cameras",
         ],
     ),
     (

@@ -24,12 +24,13 @@ from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
-from vreid.retrieval.distances import check_comparable
+from vreid.retrieval.distances import Distances, check_comparable
+from vreid.retrieval.ensemble import check_same_images
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.open_set import OpenSet, leave_out, open_set
-from vreid.retrieval.postprocess import PostProcessing, judge
+from vreid.retrieval.postprocess import PostProcessing, Sides, judge, search_all
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET, Protocol
 from vreid.retrieval.ranking import Ranking, rank
 
@@ -48,6 +49,7 @@ class Search:
     Attributes:
         query, gallery: features of one model.
         protocol: how rankings are judged.
+        others: query and gallery features of further models of the same images; distances are the mean over all.
         trained_cameras: cameras that took training images; the queries are also judged apart by it.
         facts: what made the features, for reports ("data set": ..., "model": ...).
     """
@@ -57,11 +59,26 @@ class Search:
     protocol: Protocol
     trained_cameras: tuple[str, ...] = ()
     facts: Mapping[str, str | int] = field(default_factory=dict)
+    others: tuple[Sides, ...] = ()
 
     def save_facts(self, folder: Path | str) -> None:
         """Write features.json beside the features (last: with it the folder is complete)."""
         write_json(Path(folder) / FACTS, {"protocol": asdict(self.protocol), "facts": dict(self.facts),
                                           "trained_cameras": list(self.trained_cameras)})  # fmt: skip
+
+    @classmethod
+    def load_all(cls, features: Sequence[Path | str], records: Path | str | None = None) -> Search:
+        """The features of several models as one search (an ensemble); protocol and facts are those of the first.
+
+        Raises:
+            InputError: as `load`, or they are not of the same images in the same order.
+        """
+        first, *further = (cls.load(source, records) for source in features)
+        for source, other in zip(features[1:], further, strict=True):
+            for side in SIDES:
+                check_same_images(getattr(first, side).records, getattr(other, side).records, f"{source}, {side}")
+        facts = {**first.facts, "ensemble": f"{len(features)} models"} if further else first.facts
+        return replace(first, facts=facts, others=tuple((other.query, other.gallery) for other in further))
 
     @classmethod
     def load(cls, features: Path | str, records: Path | str | None = None) -> Search:
@@ -108,7 +125,7 @@ class Search:
 
     def judge(self, post: PostProcessing) -> dict[str, Metrics]:
         """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""
-        metrics = judge(self.query, self.gallery, post, self.protocol)
+        metrics = judge(self.query, self.gallery, post, self.protocol, self.others)
         seen = Records.of(path=list(self.trained_cameras), camera=Labels.of(self.trained_cameras))
         parts = camera_parts(seen, self.query.records)
         return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}
@@ -119,28 +136,33 @@ class Search:
 
     def rank(self, post: PostProcessing, top_k: int | None = None) -> Ranking:
         """The ordered gallery images of each query under the protocol's exclusions; nothing is drawn."""
-        return rank(post.under(self.protocol).apply(self.query, self.gallery), self.protocol, top_k=top_k)
+        return rank(self.distances(post), self.protocol, top_k=top_k)
+
+    def distances(self, post: PostProcessing) -> Distances:
+        """The distances after the steps of `post`, with what the protocol prescribes."""
+        return search_all([(self.query, self.gallery), *self.others], post.under(self.protocol))
 
     def sliced(self, post: PostProcessing, by: str) -> dict[str, Metrics]:
         """Metrics by a property of the query (color, size, ...) or of query and mate (camera-pair, gap)."""
         if by in MATE_BINS:
-            return mate_slices(post.under(self.protocol).apply(self.query, self.gallery), self.protocol, by)
+            return mate_slices(self.distances(post), self.protocol, by)
         if by not in QUERY_BINS:
             raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATE_BINS, *QUERY_BINS])}.")
-        return slices(judge(self.query, self.gallery, post, self.protocol), self.query.records, by)
+        return slices(judge(self.query, self.gallery, post, self.protocol, self.others), self.query.records, by)
 
     def open_set(self, post: PostProcessing, *, share_left_out: float = 0, seed: int = 0) -> OpenSet:
         """What each query finds when the vehicles of some are not in the gallery, or a share of them is taken out."""
-        gallery, left_out = self.gallery, 0
+        search, left_out = self, 0
         if share_left_out:
-            stays = leave_out(self.query.records, gallery.records, share_left_out, seed)
-            left_out = gallery.records[~stays].identity.distinct
-            gallery = gallery[stays]
-        return open_set(post.under(self.protocol).apply(self.query, gallery), self.protocol, left_out=left_out)
+            stays = leave_out(self.query.records, self.gallery.records, share_left_out, seed)
+            left_out = self.gallery.records[~stays].identity.distinct
+            others = tuple((query, gallery[stays]) for query, gallery in self.others)
+            search = replace(self, gallery=self.gallery[stays], others=others)
+        return open_set(search.distances(post), self.protocol, left_out=left_out)
 
     def with_features(self, make: Callable[[Records], FeatureSet]) -> Search:
         """The same search with features of another kind (a baseline, say)."""
-        return replace(self, query=make(self.query.records), gallery=make(self.gallery.records))
+        return replace(self, query=make(self.query.records), gallery=make(self.gallery.records), others=())
 
     @property
     def labelled(self) -> bool:

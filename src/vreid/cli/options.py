@@ -32,17 +32,24 @@ Source = Annotated[
 ]
 LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images: auto (a ground_truth.csv beside the "
                                          "data, if there is one), none, or a table.")]  # fmt: skip
-Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder that `vreid extract` has written, or "
-                                          "anybody's .npy, .npz, .safetensors or .pt file.")]  # fmt: skip
+_FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
+Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
+AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES...", help=f"{_FEATURES} Several of the same "
+                                                   "images are an ensemble: the mean of their distances.")]  # fmt: skip
 RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
                                                   "in the order of its rows.")]  # fmt: skip
-CameraMean = Annotated[bool, typer.Option("--camera-mean", help="Take each camera's mean feature off.")]
-Tracklets = Annotated[str, typer.Option(help="Search whole tracklets by their mean or weighted feature; none: images.")]
+STEP_NAMES = (
+    "camera-mean", "camera-whitening", "tracklets", "gallery-expansion", "query-expansion", "rerank", "camera-bias",
+    "orientation-bias", "other-cameras", "scene-groups",
+)  # fmt: skip
+PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc")
+"""The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
+Post = Annotated[str, typer.Option("--post", metavar="STEPS", help="Post-processing, for example "
+                                   "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
+                                   f"{', '.join(STEP_NAMES)}; published settings: "
+                                   f"{', '.join(PRESET_NAMES)}.")]  # fmt: skip
 By = Annotated[str, typer.Option(metavar="NAME", help="Judge slices apart: camera-pair, gap (time from query to mate), "
                                  "camera, color, type, orientation, size or hour.")]  # fmt: skip
-Rerank = Annotated[str, typer.Option(metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, for example 20,6,0.3 for "
-                                     "images or 7,2,0.6 for tracklets.")]  # fmt: skip
-OtherCameras = Annotated[bool, typer.Option("--exclude-same-camera", help="Search in other cameras only.")]
 PROTOCOL_NAMES = (
     "market", "veri", "veri-trapezoid", "veri-tracks", "veri-tracks-mean", "vehicle-id", "veri-wild", "veri-wild-all",
     "vric", "ai-city", "ai-city-min", "camera-less", "cross-camera",
@@ -96,13 +103,13 @@ def protocol_named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def load_search(features: Path, records: Path | None, protocol: str) -> Search:
-    """Features from a folder or a file, judged by the named protocol if one is named."""
+def load_search(features: Path | list[Path], records: Path | None, protocol: str) -> Search:
+    """Features from a folder or a file, or those of several models, judged by the named protocol if one is named."""
     from dataclasses import replace
 
     from vreid.pipeline import Search
 
-    search = Search.load(features, records)
+    search = Search.load_all([features] if isinstance(features, Path) else features, records)
     if not protocol:
         return search
     chosen = protocol_named(protocol)
@@ -111,22 +118,14 @@ def load_search(features: Path, records: Path | None, protocol: str) -> Search:
     return replace(search, protocol=chosen)
 
 
-def post_processing(camera_mean: bool, tracklets: str, rerank: str, exclude_same_camera: bool) -> PostProcessing:
-    """The steps that the options switch on."""
-    from vreid.retrieval.cameras import CameraMean
+def post_processing(steps: str) -> PostProcessing:
+    """The steps of `--post`."""
     from vreid.retrieval.postprocess import PostProcessing
-    from vreid.retrieval.rerank import ReRanking
 
     try:
-        k1, k2, lambda_ = rerank.split(",") if rerank else ("0", "0", "0")
-        reranking = ReRanking(int(k1), int(k2), float(lambda_)) if rerank else None
-    except InputError:
-        raise
-    except ValueError:
-        raise InputError(f"--rerank {rerank}: write K1,K2,LAMBDA, for example 20,6,0.3.") from None
-    chosen: Any = None if tracklets == "none" else tracklets
-    return PostProcessing(camera_mean=CameraMean() if camera_mean else None, tracklets=chosen, reranking=reranking,
-                          exclude_same_camera=exclude_same_camera)  # fmt: skip
+        return PostProcessing.parse(steps)
+    except InputError as error:
+        raise InputError(f"--post: {error}") from None
 
 
 def with_and_without(search: Search, post: PostProcessing, by: str = "") -> list[tuple[str, dict[str, Metrics]]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vreid.cli.ablation import Ablate, evaluate_ablation
 from vreid.cli.open_set import (
     CalibrateFile,
     Fpir,
@@ -19,16 +20,14 @@ from vreid.cli.open_set import (
     evaluate_open_set,
 )
 from vreid.cli.options import (
+    AllFeatures,
     By,
-    CameraMean,
     Features,
     Json,
-    OtherCameras,
+    Post,
     ProtocolName,
     RecordTable,
-    Rerank,
     Seed,
-    Tracklets,
     load_search,
     post_processing,
     print_json,
@@ -40,13 +39,10 @@ from vreid.errors import InputError
 
 
 def rank_command(
-    features: Features,
+    features: AllFeatures,
     out: Annotated[Path, typer.Option(help="Ranked lists: a .csv table, or .safetensors.")],
     top_k: Annotated[int, typer.Option(help="Length of each list.")] = 100,
-    camera_mean: CameraMean = False,
-    tracklets: Tracklets = "none",
-    rerank: Rerank = "",
-    exclude_same_camera: OtherCameras = False,
+    steps: Post = "",
     protocol: ProtocolName = "",
     records: RecordTable = None,
     threshold: ThresholdFile = None,
@@ -57,7 +53,7 @@ def rank_command(
     from vreid.retrieval.decisions import Threshold, decide
 
     decider = Threshold.load(threshold) if threshold else None
-    post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
+    post = post_processing(steps)
     search = load_search(features, records, protocol)
     ranking = search.rank(post, top_k)
     decisions = decide(ranking, decider) if decider else None
@@ -72,14 +68,12 @@ def rank_command(
 
 
 def evaluate_command(
-    features: Features,
-    camera_mean: CameraMean = False,
-    tracklets: Tracklets = "none",
-    rerank: Rerank = "",
-    exclude_same_camera: OtherCameras = False,
+    features: AllFeatures,
+    steps: Post = "",
     protocol: ProtocolName = "",
     records: RecordTable = None,
     by: By = "",
+    ablate: Ablate = False,
     open_set: OpenSetOption = False,
     leave_out: LeaveOut = 0,
     seed: Seed = 0,
@@ -91,10 +85,16 @@ def evaluate_command(
 ) -> None:
     """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
 
-    With --by the same numbers of each slice. With --open-set, how well known vehicles are told from unknown ones.
+    With --by the same numbers of each slice, with --ablate what each step of --post is worth. With --open-set,
+    how well known vehicles are told from unknown ones.
     """
     search = load_search(features, records, protocol)
-    post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
+    post = post_processing(steps)
+    if ablate:
+        if by or open_set or leave_out or calibrate or threshold:
+            raise InputError("--ablate: stands alone; give --by and the open-set options in another call.")
+        evaluate_ablation(search, post, as_json)
+        return
     if open_set or leave_out or calibrate or threshold:
         if by:
             raise InputError(f"--by {by}: slices are of the numbers without --open-set; give one of the two.")
@@ -117,10 +117,7 @@ def report_command(
     features: Features,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     run: Annotated[Path | None, typer.Option(help="Run folder of the model, for its loss curves.")] = None,
-    camera_mean: CameraMean = False,
-    tracklets: Tracklets = "none",
-    rerank: Rerank = "",
-    exclude_same_camera: OtherCameras = False,
+    steps: Post = "",
     protocol: ProtocolName = "",
     records: RecordTable = None,
 ) -> None:
@@ -128,6 +125,6 @@ def report_command(
     from vreid.pipeline import features_report
     from vreid.report.page import write_report
 
-    post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
+    post = post_processing(steps)
     write_report(features_report(load_search(features, records, protocol), post, run), out)
     print(f"The page: {out}")

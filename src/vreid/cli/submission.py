@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import (
-    CameraMean,
     Features,
     Json,
     LabelTable,
-    OtherCameras,
+    Post,
     RecordTable,
-    Rerank,
-    Tracklets,
     load_search,
     open_sources,
     post_processing,
@@ -37,17 +34,14 @@ Data = Annotated[Path, typer.Option(metavar="SOURCE", help="The data set, or a t
 def write(
     features: Features,
     out: Annotated[Path, typer.Option(help="The file.")] = Path("track2.txt"),
-    camera_mean: CameraMean = False,
-    tracklets: Tracklets = "none",
-    rerank: Rerank = "",
-    exclude_same_camera: OtherCameras = False,
+    steps: Post = "",
     records: RecordTable = None,
     as_json: Json = False,
 ) -> None:
     """Write for each query the numbers of the 100 nearest gallery images; labels of test images are not looked at."""
     from vreid.retrieval.submission import SUBMISSION, write_submission
 
-    post = post_processing(camera_mean, tracklets, rerank, exclude_same_camera)
+    post = post_processing(steps)
     search = replace(load_search(features, records, ""), protocol=SUBMISSION)
     ranking = search.rank(post)
     write_submission(ranking, out)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from vreid.retrieval.cameras import CameraMean
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.rerank import ReRanking
+from vreid.retrieval.tracklets import Tracklets
 
 
 def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
@@ -16,7 +17,7 @@ def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
     """
     plain = PostProcessing()
     camera = replace(plain, camera_mean=CameraMean())
-    tracklet = replace(camera, tracklets="mean")
+    tracklet = replace(camera, tracklets=Tracklets())
     reranked = replace(tracklet, reranking=ReRanking(k1=7, k2=2, lambda_=0.6))
     verified = replace(reranked, exclude_same_camera=True)
     return (

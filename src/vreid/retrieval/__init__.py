@@ -1,6 +1,8 @@
 """Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
 
+from vreid.retrieval.ablation import AblationRow, ablation
 from vreid.retrieval.arrays import evaluate, evaluate_features, evaluate_repeated, evaluate_tracks
+from vreid.retrieval.bias import Bias
 from vreid.retrieval.cameras import (
     CameraMean,
     CameraWhitening,
@@ -11,14 +13,16 @@ from vreid.retrieval.cameras import (
 from vreid.retrieval.cluster import cluster
 from vreid.retrieval.decisions import Decisions, Threshold, calibrate, decide
 from vreid.retrieval.distances import Distances
+from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
+from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import load_features
 from vreid.retrieval.jaccard import jaccard_graph
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.neighbours import nearest
 from vreid.retrieval.open_set import OpenSet, leave_out, open_set
-from vreid.retrieval.postprocess import PostProcessing, judge, ladder
+from vreid.retrieval.postprocess import PostProcessing, judge
 from vreid.retrieval.protocols import (
     AI_CITY,
     AI_CITY_MIN,
@@ -38,6 +42,7 @@ from vreid.retrieval.protocols import (
 )
 from vreid.retrieval.ranking import Ranking, rank
 from vreid.retrieval.rerank import ReRanking, rerank, rerank_top
+from vreid.retrieval.scenes import SceneGroups, exclude_other_scenes
 from vreid.retrieval.submission import (
     SUBMISSION,
     check_submission,
@@ -45,7 +50,7 @@ from vreid.retrieval.submission import (
     score_submission,
     write_submission,
 )
-from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
+from vreid.retrieval.tracklets import Tracklets, mean_features, tracklet_units, weighted_features
 
 __all__ = [
     "AI_CITY",
@@ -63,10 +68,13 @@ __all__ = [
     "VERI_WILD",
     "VERI_WILD_ALL",
     "VRIC",
+    "AblationRow",
+    "Bias",
     "CameraMean",
     "CameraWhitening",
     "Decisions",
     "Distances",
+    "Expansion",
     "FeatureSet",
     "Metrics",
     "OpenSet",
@@ -74,21 +82,27 @@ __all__ = [
     "Protocol",
     "Ranking",
     "ReRanking",
+    "SceneGroups",
     "Threshold",
+    "Tracklets",
+    "ablation",
+    "augment_gallery",
     "calibrate",
     "check_submission",
     "cluster",
     "decide",
+    "ensemble",
     "evaluate",
     "evaluate_distances",
     "evaluate_features",
     "evaluate_repeated",
     "evaluate_tracks",
+    "exclude_other_scenes",
     "exclude_same_camera",
+    "expand_queries",
     "interval",
     "jaccard_graph",
     "judge",
-    "ladder",
     "leave_out",
     "load_features",
     "mean_features",

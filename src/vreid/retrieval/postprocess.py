@@ -1,20 +1,25 @@
 """Post-processing on one page: every step between features and a ranking, and the order of them all.
 
-    L2-normalise, camera mean or camera whitening, tracklet features, distances, re-ranking, same camera excluded
+    L2-normalise, camera mean or camera whitening, tracklet features, gallery and query expansion, distances,
+    bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking, other cameras, scene groups
 
-Each step is also a plain function: `subtract_camera_mean`, `whiten_cameras`, `mean_features`, `weighted_features`,
-`rerank`, `exclude_same_camera`.
+This is the order of the code of DMT (AI City 2021), whose test-time augmentation belongs to extraction and whose
+ensembles are `ensemble` of what comes out here. Each step is also a plain function: `subtract_camera_mean`,
+`whiten_cameras`, `mean_features`, `weighted_features`, `augment_gallery`, `expand_queries`, `rerank`,
+`exclude_same_camera`, `exclude_other_scenes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vreid.errors import InputError
+from vreid.retrieval.bias import Bias, rerank_with_biases
 from vreid.retrieval.cameras import (
     CameraMean,
     CameraWhitening,
@@ -22,15 +27,20 @@ from vreid.retrieval.cameras import (
     subtract_camera_mean,
     whiten_cameras,
 )
-from vreid.retrieval.distances import Distances, Matrix, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.distances import Distances, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.ensemble import Weighted, check_same_images, ensemble
 from vreid.retrieval.evaluation import evaluate_distances, evaluate_draws
+from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.metrics import Metrics
 from vreid.retrieval.protocols import Protocol
-from vreid.retrieval.rerank import ReRanking, rerank
-from vreid.retrieval.tracklets import mean_features, tracklet_units, weighted_features
+from vreid.retrieval.rerank import ReRanked, ReRanking
+from vreid.retrieval.scenes import SceneGroups, exclude_other_scenes
+from vreid.retrieval.steps import PLAIN, STEPS, read_steps, write_steps
+from vreid.retrieval.tracklets import PerQuery, Tracklets, mean_features, tracklet_units, weighted_features
 
-TrackletFeature = Literal["mean", "weighted"]
+Sides = tuple[FeatureSet, FeatureSet]
+"""Query and gallery features of one model."""
 
 
 @dataclass(frozen=True)
@@ -40,67 +50,79 @@ class PostProcessing:
     Attributes:
         camera_mean: take the camera's mean feature off.
         camera_whitening: whiten camera by camera (its own mean included, so not together with `camera_mean`).
-        tracklets: search whole tracklets by the "mean" or the "weighted" feature of their frames.
-        renormalise_tracklets: L2-normalise tracklet features (the DMT code leaves both kinds as they are).
+        tracklets: search whole tracklets by one feature of their frames.
+        gallery_expansion: mix each unit of the gallery with its nearest (database-side augmentation).
+        query_expansion: mix each query with its nearest units.
         reranking: k-reciprocal re-ranking, of tracklets where `tracklets` is on.
+        camera_bias: push apart what a camera model finds alike.
+        orientation_bias: push apart what an orientation model finds alike.
         exclude_same_camera: camera verification: a vehicle is searched in other cameras only, so images of the
             query's own camera are no candidates.
+        scene_groups: a vehicle is searched in cameras of the query's own group only.
+
+    Raises:
+        InputError: fields that contradict each other.
 
     Example:
-        >>> PostProcessing(tracklets="mean", reranking=ReRanking(7, 2, 0.6)).describe()
-        'tracklet mean, re-ranking k1=7 k2=2 lambda=0.6'
+        >>> PostProcessing(tracklets=Tracklets(), reranking=ReRanking(7, 2, 0.6)).describe()
+        'tracklets=mean, rerank=7:2:0.6'
     """
 
     camera_mean: CameraMean | None = None
     camera_whitening: CameraWhitening | None = None
-    tracklets: TrackletFeature | None = None
-    renormalise_tracklets: bool = True
+    tracklets: Tracklets | None = None
+    gallery_expansion: Expansion | None = None
+    query_expansion: Expansion | None = None
     reranking: ReRanking | None = None
+    camera_bias: Bias | None = None
+    orientation_bias: Bias | None = None
     exclude_same_camera: bool = False
+    scene_groups: SceneGroups | None = None
 
     def __post_init__(self) -> None:
         if self.camera_mean and self.camera_whitening:
-            raise InputError("PostProcessing: camera whitening takes the camera mean off too; switch one off.")
-        if self.tracklets is not None and self.tracklets not in get_args(TrackletFeature):
-            raise InputError(f"PostProcessing: tracklets is {self.tracklets!r}; use 'mean', 'weighted' or None.")
+            raise InputError("post-processing: camera whitening takes the camera mean off too; switch one off.")
+        needs_features = self.reranking or self.query_expansion or self.gallery_expansion
+        if self.tracklets and self.tracklets.feature == "per-query" and needs_features:
+            raise InputError(
+                "post-processing: tracklets weighted per query have another feature for each query, which cannot be "
+                "re-ranked or expanded; take tracklets=weighted or tracklets=mean."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> PostProcessing:
+        """The steps written in `text`, in any order, or the name of a preset (see `vreid.retrieval.steps`).
+
+        Raises:
+            InputError: an unknown or repeated step, values that do not fit, or steps that contradict each other.
+
+        Example:
+            >>> PostProcessing.parse("rerank=7:2:0.6, tracklets").describe()
+            'tracklets=mean, rerank=7:2:0.6'
+        """
+        return cls(**read_steps(text))
+
+    def describe(self) -> str:
+        """One line that `parse` reads: the steps in the order in which they run, or "plain search"."""
+        return ", ".join(self.steps) or PLAIN
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Names of the steps that are on, in the order they run."""
-        steps = []
-        if self.camera_mean:
-            steps.append("camera mean" if self.camera_mean.alpha == 1 else f"camera mean x {self.camera_mean.alpha:g}")
-        if self.camera_whitening:
-            steps.append(f"camera whitening ridge={self.camera_whitening.ridge:g}")
-        if self.tracklets:
-            steps.append(f"tracklet {'mean' if self.tracklets == 'mean' else 'weighted mean'}")
-        if self.reranking:
-            constants = self.reranking
-            steps.append(f"re-ranking k1={constants.k1} k2={constants.k2} lambda={constants.lambda_:g}")
-        if self.exclude_same_camera:
-            steps.append("same camera excluded")
-        return tuple(steps)
+        """The steps that are on, as they are written, in the order in which they run."""
+        return write_steps(self)
 
     @property
     def transductive_reasons(self) -> tuple[str, ...]:
         """Why the result for one query depends on more than that query and single gallery images."""
-        reasons = []
-        if self.camera_mean or self.camera_whitening:
-            reasons.append("camera statistics are fitted on the gallery's test images")
-        if self.tracklets == "weighted":
+        reasons = [step.why for step in STEPS.values() if step.why and getattr(self, step.field)]
+        if self.tracklets and self.tracklets.feature == "weighted":
             reasons.append("tracklet weights use all queries together")
-        if self.reranking:
-            reasons.append("re-ranking compares the neighbour lists of all queries and gallery images")
         return tuple(reasons)
 
     @property
     def transductive(self) -> bool:
         """Whether other queries, or statistics of the test images, are used."""
         return bool(self.transductive_reasons)
-
-    def describe(self) -> str:
-        """One line: the steps in order, or "plain search"."""
-        return ", ".join(self.steps) or "plain search"
 
     def under(self, protocol: Protocol) -> PostProcessing:
         """These steps and the tracklet feature that `protocol` prescribes, if any.
@@ -110,79 +132,181 @@ class PostProcessing:
         """
         if protocol.tracklet_distance != "mean":
             return self
-        if self.tracklets == "weighted":
+        if self.tracklets and self.tracklets.feature != "mean":
             raise InputError(
                 f"protocol {protocol.name} compares mean features of tracklets, not weighted ones; take the step "
-                "'mean', or a protocol of each tracklet's nearest image (veri-tracks)."
+                "tracklets=mean, or a protocol of each tracklet's nearest image (veri-tracks)."
             )
-        return replace(self, tracklets="mean")
+        return self if self.tracklets else replace(self, tracklets=Tracklets())
 
     def apply(self, query: FeatureSet, gallery: FeatureSet) -> Distances:
         """Run the steps that are on; features are L2-normalised first.
 
         Raises:
             InputError: sides that cannot be compared, a feature of norm zero, or a step whose column is not known
-                (camera, tracklet).
+                (camera, tracklet, scene).
         """
+        return Searched(query, gallery).through(self)
+
+
+class Searched:
+    """Query and gallery on their way through steps; what several post-processings have in common is made once.
+
+    Kept are features after the camera step and unit features after the tracklet and expansion steps (one copy for each
+    setting of them that was asked for), and k-reciprocal encodings; distances are made tile by tile when asked for.
+    """
+
+    def __init__(self, query: FeatureSet, gallery: FeatureSet) -> None:
         check_comparable(query, gallery)
-        query, gallery = query.normalise(), gallery.normalise()
-        if self.camera_mean:
-            query, gallery = subtract_camera_mean(query, gallery, self.camera_mean)
-        if self.camera_whitening:
-            query, gallery = whiten_cameras(query, gallery, self.camera_whitening)
-        distances = Distances.of(query, gallery)
-        unit_features = gallery.features
-        if self.tracklets:
-            units, num_units = tracklet_units(gallery.records)
-            if self.tracklets == "mean":
-                unit_features = mean_features(
-                    gallery.features, units, num_units, renormalise=self.renormalise_tracklets
-                )
-            else:
-                unit_features = weighted_features(
-                    query.features, gallery.features, units, num_units, renormalise=self.renormalise_tracklets
-                )
-            source: Source = SquaredEuclidean(query.features, unit_features)
-            distances = replace(distances, source=source, unit_of_image=units, frames=distances.source)
-        if self.reranking:
-            k1, k2, lambda_ = self.reranking.k1, self.reranking.k2, self.reranking.lambda_
-            source = Matrix(rerank(query.features, unit_features, k1=k1, k2=k2, lambda_=lambda_))
-            distances = replace(distances, source=source, reranked=True)
-        if self.exclude_same_camera:
+        self.query, self.gallery = query.normalise(), gallery.normalise()
+        self._made: dict[Hashable, Any] = {}
+
+    def through(self, post: PostProcessing) -> Distances:
+        """The distances after the steps of `post`."""
+        distances = replace(self._mixed(post), reranked=post.reranking is not None)
+        late = [bias for bias in _biases(post) if bias.when == "after" or not post.reranking]
+        if late:
+            others = [self._of_bias(bias)._mixed(_without_bias(post)).source for bias in late]
+            weights = (1.0, *(-bias.weight for bias in late))
+            distances = replace(distances, source=Weighted((distances.source, *others), weights))
+        if post.exclude_same_camera:
             distances = exclude_same_camera(distances)
-        return replace(distances, steps=self.steps, transductive=self.transductive)
+        if post.scene_groups:
+            distances = exclude_other_scenes(distances, post.scene_groups)
+        return replace(distances, steps=post.steps, transductive=post.transductive)
+
+    def _mixed(self, post: PostProcessing) -> Distances:
+        """Up to re-ranking; where only a share is whitened, the mean with the same steps without whitening."""
+        share = post.camera_whitening.share if post.camera_whitening else 1.0
+        if share == 1:
+            return self._one(post)
+        passes = self._one(post), self._one(replace(post, camera_whitening=None))
+        return ensemble(passes, (share, 1 - share))
+
+    def _one(self, post: PostProcessing) -> Distances:
+        query, gallery = self._cameras(post)
+        query_QD, unit_UD, units = self._units(post)
+        distances = Distances.of(query, gallery)
+        source: Source = SquaredEuclidean(query_QD, unit_UD)
+        if post.tracklets and post.tracklets.feature == "per-query":
+            chosen = post.tracklets
+            source = PerQuery(
+                query_QD, gallery.features, units, len(unit_UD), chosen.epsilon, renormalise=chosen.norm == "unit"
+            )
+        early = [bias for bias in _biases(post) if bias.when == "before"]
+        if post.reranking:
+            key = (_features_of(post), post.reranking, tuple(early))
+            if key not in self._made:
+                others = [(bias.weight, self._of_bias(bias)._units(post)[:2]) for bias in early]
+                sides = query_QD, unit_UD
+                self._made[key] = (
+                    rerank_with_biases(sides, others, post.reranking) if early else ReRanked.of(*sides, post.reranking)
+                )
+            source = self._made[key]
+        frames = distances.source if post.tracklets else None
+        return replace(distances, source=source, unit_of_image=units, frames=frames)
+
+    def _cameras(self, post: PostProcessing) -> Sides:
+        """Query and gallery after the camera step."""
+        key = post.camera_mean, post.camera_whitening and replace(post.camera_whitening, share=1.0)
+        if key not in self._made:
+            sides = self.query, self.gallery
+            if post.camera_mean:
+                sides = subtract_camera_mean(*sides, post.camera_mean)
+            elif post.camera_whitening:
+                sides = whiten_cameras(*sides, post.camera_whitening)
+            self._made[key] = sides
+        made: Sides = self._made[key]
+        return made
+
+    def _units(self, post: PostProcessing) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+        """Query features, unit features, and the unit of each gallery image, after tracklet and expansion steps."""
+        key = _features_of(post)
+        if key not in self._made:
+            query, gallery = self._cameras(post)
+            query_QD, unit_UD, units = query.features, gallery.features, np.arange(len(gallery), dtype=np.int32)
+            if post.tracklets:
+                units, count = tracklet_units(gallery.records)
+                unit = post.tracklets.norm == "unit"
+                if post.tracklets.feature == "weighted":
+                    unit_UD = weighted_features(
+                        query_QD, unit_UD, units, count, threshold=post.tracklets.threshold,
+                        epsilon=post.tracklets.epsilon, renormalise=unit,
+                    )  # fmt: skip
+                else:
+                    unit_UD = mean_features(unit_UD, units, count, renormalise=unit)
+            if post.gallery_expansion:
+                config = post.gallery_expansion
+                unit_UD = augment_gallery(unit_UD, neighbours=config.neighbours, alpha=config.alpha)
+            if post.query_expansion:
+                config = post.query_expansion
+                query_QD = expand_queries(query_QD, unit_UD, neighbours=config.neighbours, alpha=config.alpha)
+            self._made[key] = query_QD, unit_UD, units
+        made: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]] = self._made[key]
+        return made
+
+    def _of_bias(self, bias: Bias) -> Searched:
+        """The same images as a bias's model sees them."""
+        key = bias.features
+        if key not in self._made:
+            self._made[key] = Searched(*bias.sides(self.query.records, self.gallery.records))
+        made: Searched = self._made[key]
+        return made
 
 
-def judge(query: FeatureSet, gallery: FeatureSet, post: PostProcessing, protocol: Protocol) -> Metrics:
+def _biases(post: PostProcessing) -> list[Bias]:
+    return [bias for bias in (post.camera_bias, post.orientation_bias) if bias]
+
+
+def _without_bias(post: PostProcessing) -> PostProcessing:
+    return replace(post, camera_bias=None, orientation_bias=None)
+
+
+def _features_of(post: PostProcessing) -> Hashable:
+    """What unit features depend on."""
+    whitening = post.camera_whitening and replace(post.camera_whitening, share=1.0)
+    return post.camera_mean, whitening, post.tracklets, post.gallery_expansion, post.query_expansion
+
+
+def judge(
+    query: FeatureSet, gallery: FeatureSet, post: PostProcessing, protocol: Protocol, others: Sequence[Sides] = ()
+) -> Metrics:
     """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
 
+    Args:
+        query: features of the queries.
+        gallery: features of the gallery.
+        post: the steps.
+        protocol: how rankings are judged.
+        others: the same images as other models see them; distances are then the mean over all models.
+
     Raises:
-        InputError: as `PostProcessing.apply` and `evaluate_distances`, or a protocol that does not fit: galleries drawn
-            from images that are not the queries, tracklets that are not there.
+        InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
+            images that are not the queries, tracklets that are not there.
     """
     post = post.under(protocol)
-
-    def of(queries: FeatureSet, images: FeatureSet, protocol: Protocol) -> Metrics:
-        return evaluate_distances(post.apply(queries, images), protocol)
-
+    members = [(query, gallery), *others]
     if not protocol.repeats:
-        return of(query, gallery, protocol)
+        return evaluate_distances(search_all(members, post), protocol)
     if not np.array_equal(query.records.image_key, gallery.records.image_key):
         raise InputError(
             f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
             "not the same images here; give all of them as both, or take a protocol of a fixed gallery."
         )
-    return evaluate_draws(
-        query.records.identity.codes, protocol, lambda rows, drawn, once: of(query[rows], gallery[drawn], once)
-    )
+
+    def of_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], once: Protocol) -> Metrics:
+        return evaluate_distances(search_all([(q[rows], g[drawn]) for q, g in members], post), once)
+
+    return evaluate_draws(query.records.identity.codes, protocol, of_draw)
 
 
-def ladder(
-    rows: Sequence[tuple[str, PostProcessing]], query: FeatureSet, gallery: FeatureSet, protocol: Protocol
-) -> list[tuple[str, Metrics]]:
-    """Judge several post-processings of the same features: one (name, Metrics) a row.
+def search_all(members: Sequence[Sides], post: PostProcessing) -> Distances:
+    """The mean distances of one model or several that see the same images, each post-processed by itself.
 
     Raises:
-        InputError: as `judge`.
+        InputError: as `PostProcessing.apply` and `ensemble`.
     """
-    return [(name, judge(query, gallery, post, protocol)) for name, post in rows]
+    for number, (query, gallery) in enumerate(members[1:], start=2):
+        check_same_images(members[0][0].records, query.records, f"query of model {number}")
+        check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
+    return ensemble([post.apply(query, gallery) for query, gallery in members])

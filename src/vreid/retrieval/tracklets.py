@@ -5,15 +5,50 @@ Shapes: Q queries, G gallery images, U units (tracklets, and single images witho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.distances import SquaredEuclidean
+from vreid.retrieval.distances import SquaredEuclidean, Tiles
 from vreid.retrieval.features import unit_rows
+
+TrackletFeature = Literal["mean", "weighted", "per-query"]
+Norm = Literal["unit", "raw"]
+
+
+@dataclass(frozen=True)
+class Tracklets:
+    """Whole tracklets are searched, each by one feature of its frames.
+
+    Attributes:
+        feature: "mean" (DMT 2020), "weighted" towards the frames that the queries near it resemble (DMT; all
+            queries decide together), or "per-query", where only the query that is being compared decides: the same
+            formula for a query set of one, fit for deployment, where queries come one by one.
+        norm: "unit" L2-normalises tracklet features; the DMT code leaves both kinds as they are ("raw").
+        threshold: squared distance below which a query is near a tracklet; no part of "per-query".
+        epsilon: a frame's weight is 1 / (distance + epsilon).
+    """
+
+    feature: TrackletFeature = "mean"
+    norm: Norm = "unit"
+    threshold: float = 0.6
+    epsilon: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("feature", TrackletFeature), ("norm", Norm)):
+            if getattr(self, name) not in get_args(allowed):
+                raise InputError(f"tracklets: {name} is {getattr(self, name)!r}; use one of "
+                                 f"{', '.join(get_args(allowed))}.")  # fmt: skip
+        if not 0 <= self.threshold < np.inf or not 0 < self.epsilon < np.inf:
+            raise InputError(
+                f"tracklets: threshold is {self.threshold:g} and epsilon {self.epsilon:g}; the one must be at least 0, "
+                "the other above 0."
+            )
 
 
 def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
@@ -101,6 +136,53 @@ def weighted_features(
             inverse = 1 / (distances_GQ[frames][:, near].mean(axis=1) + np.float32(epsilon))
             weights[images[frames]] = inverse / inverse.sum()
     return _weighted_sum(features_GD, unit_of_image, num_units, weights, renormalise)
+
+
+@dataclass(frozen=True, eq=False)
+class PerQuery:
+    """Squared distances of queries to tracklets, each weighted for the query that it is compared with (a source).
+
+    With d_j = squared distance of the query to frame j, the tracklet's feature is the sum of 1 / (d_j + epsilon) f_j,
+    weights normalised to sum 1: `weighted_features` for this query alone. No row depends on another query.
+
+    Attributes:
+        query_QD: (Q, D) float32.
+        frames_GD: (G, D) float32.
+        unit_of_image: (G,) unit of each frame.
+        num_units: U.
+        epsilon: see `Tracklets`.
+        renormalise: whether the tracklet's feature is L2-normalised.
+    """
+
+    query_QD: NDArray[np.float32]
+    frames_GD: NDArray[np.float32]
+    unit_of_image: NDArray[np.int32]
+    num_units: int
+    epsilon: float = 0.01
+    renormalise: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Queries and units."""
+        return len(self.query_QD), self.num_units
+
+    def tiles(self) -> Tiles:
+        """Tiles on the grid of the distances to the frames."""
+        order = np.argsort(self.unit_of_image, kind="stable")
+        frames_GD = self.frames_GD[order]
+        starts = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units + 1))
+        for start, distances in SquaredEuclidean(self.query_QD, frames_GD).tiles():
+            query = self.query_QD[start : start + len(distances)]
+            tile = np.empty((len(query), self.num_units), dtype=np.float32)
+            for unit, (first, last) in enumerate(pairwise(starts)):
+                inverse = 1 / (distances[:, first:last] + np.float32(self.epsilon))
+                inverse /= inverse.sum(axis=1, keepdims=True)
+                feature = np.asarray(inverse @ frames_GD[first:last], dtype=np.float32)
+                if self.renormalise:
+                    feature = unit_rows(feature)
+                feature -= query
+                tile[:, unit] = np.einsum("qd,qd->q", feature, feature)
+            yield start, tile
 
 
 def _spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:

@@ -1,0 +1,52 @@
+"""`vreid evaluate --ablate`: what each step of a post-processing is worth."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vreid.cli.options import print_json
+
+if TYPE_CHECKING:
+    from vreid.pipeline import Search
+    from vreid.retrieval.postprocess import PostProcessing
+
+Ablate = Annotated[bool, typer.Option("--ablate", help="Judge what each step of --post is worth: added one by one, and "
+                                      "left out of all.")]  # fmt: skip
+
+
+def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> None:
+    """Print the cumulative and the leave-one-out ladder."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from vreid.retrieval.ablation import ablation
+
+    rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others)
+    if as_json:
+        print_json([
+            {"ladder": row.ladder, "name": row.name, "steps": row.post.describe(), "metrics": row.metrics.as_dict(),
+             "interval": row.interval, "change": row.change, "change_interval": row.change_interval}
+            for row in rows
+        ])  # fmt: skip
+        return
+    print(search.protocol.description)
+    table = Table("", search.protocol.full_metric, "95 %", "rank-1", "step is worth", "95 %", box=box.SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and before.ladder != row.ladder:
+            table.add_section()
+        low, high = (100 * value for value in row.interval)
+        worth = ("", "")
+        if row.change is not None and row.change_interval is not None:
+            least, most = (100 * value for value in row.change_interval)
+            worth = f"{100 * row.change:+.1f}", f"{least:+.1f} to {most:+.1f}"
+        table.add_row(row.name, f"{100 * row.metrics.mAP:.1f}", f"{low:.1f}-{high:.1f}",
+                      f"{100 * row.metrics.rank1:.1f}", *worth)  # fmt: skip
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    print("Intervals: bootstrap over vehicles. What a step is worth: mAP against the row above, or mAP of all steps "
+          "against all but this one, by the same vehicles on both sides.")  # fmt: skip

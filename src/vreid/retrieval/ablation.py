@@ -1,0 +1,136 @@
+"""Ablation: what each step of a post-processing is worth, in two ladders from one call.
+
+Cumulative: from plain search, one step after the other. Leave-one-out: all steps but one. A step that helps in the
+first and is not missed in the second does what another one does too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from vreid.errors import InputError
+from vreid.retrieval.ensemble import ensemble
+from vreid.retrieval.evaluation import evaluate_distances
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.metrics import Metrics, interval
+from vreid.retrieval.postprocess import PostProcessing, Searched, Sides, judge
+from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.steps import PLAIN, STEPS
+
+Ladder = Literal["cumulative", "leave-one-out"]
+
+TABLE_4 = (
+    "rerank", "tracklets", "other-cameras", "camera-whitening", "camera-mean", "camera-bias", "orientation-bias",
+    "gallery-expansion", "query-expansion", "scene-groups",
+)  # fmt: skip
+"""The order of Table 4 of the DMT paper, and what it does not have behind it."""
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One judged post-processing.
+
+    Attributes:
+        ladder: which of the two it belongs to.
+        name: "plain search", "+ STEP", or "all but STEP".
+        post: the steps.
+        metrics: its numbers.
+        interval: of its mAP, 95 % bootstrap over vehicles.
+        change: of mAP against the row above (cumulative), or what all steps have more than this row (leave-one-out):
+            both are what the step is worth; None for plain search.
+        change_interval: of `change`, by the same draws of vehicles on both sides.
+    """
+
+    ladder: Ladder
+    name: str
+    post: PostProcessing
+    metrics: Metrics
+    interval: tuple[float, float]
+    change: float | None = None
+    change_interval: tuple[float, float] | None = None
+
+
+def ablation(
+    post: PostProcessing,
+    query: FeatureSet,
+    gallery: FeatureSet,
+    protocol: Protocol,
+    *,
+    others: Sequence[Sides] = (),
+    order: Sequence[str] = TABLE_4,
+    seed: int = 0,
+) -> list[AblationRow]:
+    """The cumulative and the leave-one-out ladder of the steps of `post`, all from the same features.
+
+    What rows have in common is made once: features after the camera step, unit features, and k-reciprocal encodings,
+    one for each setting that occurs, so that a row costs one pass over its distances besides what is new in it. (Where
+    the protocol draws galleries, every row starts from the features.)
+
+    Args:
+        post: all steps; the last row of the cumulative ladder.
+        query: features of the queries.
+        gallery: features of the gallery.
+        protocol: how rankings are judged. Where it prescribes mean features of tracklets, each row has them.
+        others: as in `judge`.
+        order: names of the steps in the order in which the cumulative ladder adds them.
+        seed: of the intervals.
+
+    Raises:
+        InputError: no step is on, `order` lacks one, or as `judge`.
+    """
+    names = [name for name in order if name in STEPS and getattr(post, STEPS[name].field)]
+    if len(names) != len(post.steps):
+        raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
+    if not names:
+        raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
+    searched = [Searched(*sides) for sides in ((query, gallery), *others)]
+    judged: dict[PostProcessing, Metrics] = {}
+
+    def of(chosen: PostProcessing) -> Metrics:
+        chosen = chosen.under(protocol)
+        if chosen not in judged:
+            judged[chosen] = (
+                judge(query, gallery, chosen, protocol, others)
+                if protocol.repeats
+                else evaluate_distances(ensemble([member.through(chosen) for member in searched]), protocol)
+            )
+        return judged[chosen]
+
+    def row(
+        ladder: Ladder, name: str, chosen: PostProcessing, less: Metrics | None, more: Metrics | None
+    ) -> AblationRow:
+        metrics, vehicles = of(chosen), query.records.identity.codes
+        worth = None if less is None or more is None else _difference(more, less)
+        return AblationRow(
+            ladder, name, chosen, metrics, interval(metrics, "mAP", identity=vehicles, seed=seed),
+            None if worth is None else worth.mAP,
+            None if worth is None else interval(worth, "mAP", identity=vehicles, seed=seed),
+        )  # fmt: skip
+
+    steps = PostProcessing()
+    rows = [row("cumulative", PLAIN, steps, None, None)]
+    for name in names:
+        field = STEPS[name].field
+        longer = replace(steps, **{field: getattr(post, field)})
+        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, of(steps), of(longer)))
+        steps = longer
+    for name in names if len(names) > 1 else ():
+        field = STEPS[name].field
+        shorter = replace(post, **{field: getattr(PostProcessing(), field)})
+        rows.append(row("leave-one-out", f"all but {_written(post, name)}", shorter, of(shorter), of(post)))
+    return rows
+
+
+def _written(post: PostProcessing, name: str) -> str:
+    return next(step for step in post.steps if step.partition("=")[0] == name)
+
+
+def _difference(more: Metrics, less: Metrics) -> Metrics:
+    """Metrics whose average precisions are differences: their mean is that of the mAP, query by query."""
+    draws = tuple(_difference(a, b) for a, b in zip(more.draws, less.draws, strict=True))
+    precision = np.asarray(more.average_precision - less.average_precision)
+    return replace(more, mAP=more.mAP - less.mAP, average_precision=precision, draws=draws)

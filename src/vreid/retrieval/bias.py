@@ -1,0 +1,133 @@
+"""Camera and orientation bias: what makes two images alike although it says nothing about the vehicle is taken off.
+
+A camera model and an orientation model are trained on those labels instead of identities. Where their features are
+near, so is the background, or the side that is seen, and the vehicle's distance is too small by some of it:
+D <- D - weight * Dc, with Dc small for alike images, pushes those apart from the rest (DMT, Eq. 4; VOC-ReID).
+
+Shapes: Q queries, U units, N = Q + U points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.distances import Source, SquaredEuclidean
+from vreid.retrieval.ensemble import Weighted
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.jaccard import Encoding, by_row_maximum, convention_of
+from vreid.retrieval.neighbours import Lists, smallest
+from vreid.retrieval.points import Points, exact_distances
+from vreid.retrieval.rerank import ReRanked, ReRanking
+
+When = Literal["after", "before"]
+Sides = tuple[FeatureSet, FeatureSet]
+"""Query and gallery features."""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What the features of a camera model, or of an orientation model, take off the distances.
+
+    Attributes:
+        weight: DMT and VOC: 0.1 of the camera's distance; of the orientation's DMT 0.05, VOC 0.1.
+        when: "after" re-ranking, re-ranked distances of the bias off re-ranked ones (DMT), or "before" it, squared
+            distances of all pairs, so that neighbours change too (VOC). Without re-ranking both are the same.
+        features: the model's features of the same images, query and gallery, or the folder that holds them as
+            query.safetensors and gallery.safetensors (`vreid extract`). They take the same steps as the others.
+
+    Raises:
+        InputError: a weight that is no number above 0, an unknown time, or no features.
+    """
+
+    weight: float = 0.1
+    when: When = "after"
+    features: str | Path | Sides = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < np.inf:
+            raise InputError(f"bias: weight is {self.weight:g}; it must be above 0.")
+        if self.when not in get_args(When):
+            raise InputError(f"bias: when is {self.when!r}; use 'after' or 'before' (re-ranking).")
+        if not self.features:
+            raise InputError("bias: needs the features of a camera or orientation model; write WEIGHT:after:FOLDER.")
+
+    def sides(self, query: Records, gallery: Records) -> Sides:
+        """The model's features of exactly these images, in their order.
+
+        Raises:
+            InputError: the folder cannot be read, or lacks an image.
+        """
+        if isinstance(self.features, tuple):
+            found = self.features
+        else:
+            folder = Path(self.features)
+            found = FeatureSet.load(folder / "query.safetensors"), FeatureSet.load(folder / "gallery.safetensors")
+        return _in_order(found[0], query, "query"), _in_order(found[1], gallery, "gallery")
+
+
+def _in_order(features: FeatureSet, wanted: Records, side: str) -> FeatureSet:
+    if np.array_equal(features.records.image_key, wanted.image_key):
+        return features
+    place = {key: row for row, key in enumerate(features.records.image_key)}
+    missing = next((key for key in wanted.image_key if key not in place), None)
+    if missing is not None:
+        raise InputError(f"bias: has no {side} feature of {missing}; extract it with the model of the bias too.")
+    return features[np.array([place[key] for key in wanted.image_key])]
+
+
+def rerank_with_biases(
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    biases: Sequence[tuple[float, tuple[NDArray[np.float32], NDArray[np.float32]]]],
+    config: ReRanking,
+) -> Source:
+    """(Q, U) re-ranked distances, where all pairs of N points are at squared distance d - sum of weight * d_bias.
+
+    Otherwise as `rerank` (convention "zhong"). Such differences are no distances of any features (they can be below 0),
+    so neighbours come from full rows of float32 distances. Memory: a copy of the features, tiles of rows, O(N k).
+
+    Args:
+        features: (Q, D) and (U, D).
+        biases: (weight, ((Q, D'), (U, D'))) of each.
+        config: constants of the re-ranking.
+
+    Raises:
+        InputError: unequal numbers of rows, or as `rerank`.
+    """
+    parts = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
+    queries = len(features[0])
+    points = [(factor, Points.of("re-ranking", query_features=q, gallery_features=u)) for factor, (q, u) in parts]
+    if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):
+        raise InputError("re-ranking: features of a bias are of other images; give one for each query and unit.")
+    count = queries + len(features[1])
+    convention = convention_of("re-ranking", "zhong", count, config.k1, config.k2)
+    factors = tuple(factor for factor, _ in parts)
+    stacked = [np.concatenate(sides) for _, sides in parts]
+    everything = Weighted(tuple(SquaredEuclidean(s, s) for s in stacked), factors)
+    original = Weighted(tuple(SquaredEuclidean(*sides) for _, sides in parts), factors)
+    length = max(config.k1 + convention.extra, config.k2)
+    shape = count, length
+    lists = Lists(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(count, np.float32))
+    for start, tile in everything.tiles():
+        rows = np.arange(start, start + len(tile))
+        tile[rows - start, rows] = 0
+        lists.farthest[rows] = tile.max(axis=1)
+        tile[rows - start, rows] = -np.inf  # itself first, even where others are below 0
+        lists.squared[rows], lists.index[rows] = smallest(tile, length)
+
+    def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+        squared = sum(
+            factor * of.unit**2 * exact_distances(of, row, of, column).astype(np.float64) for factor, of in points
+        )
+        return by_row_maximum(np.asarray(squared, dtype=np.float32), lists.farthest[row])
+
+    encoding = Encoding.from_lists(lists, exponent, config.k1, config.k2, convention)
+    largest = lists.farthest[:queries].astype(np.float64)
+    return ReRanked(original, encoding, 1 / np.where(largest > 0, largest, 1), config.lambda_)
