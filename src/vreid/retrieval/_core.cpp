@@ -138,7 +138,10 @@ static py::dict information() {
 
 PYBIND11_MODULE(_core, module) {
     py::class_<Points>(module, "Points").def(py::init<std::vector<Array<float>>>());
-    py::class_<Packed>(module, "Packed").def(py::init<const Points&>()).def_readonly("rounding", &Packed::rounding);
+    py::class_<Packed>(module, "Packed")
+        .def(py::init<const Points&, Array<float>>())
+        .def_readonly("squares", &Packed::squares)
+        .def_readonly("rounding", &Packed::rounding);
     py::class_<Search>(module, "Search")
         .def(py::init<const Points&, const Points&, bool, Array<float>, Array<float>, Array<float>, int, bool, int>(),
              py::keep_alive<1, 2>(), py::keep_alive<1, 3>())

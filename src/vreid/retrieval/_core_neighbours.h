@@ -22,11 +22,13 @@ class Candidates {
     Candidates(int64_t rows, int count)
         : count_(count), width_(count ? 6 * count + 40 : 0), held_(rows * width_), sizes_(rows), room_(rows) {
         limits.resize(rows);
+        lost_.resize(rows);
         clear();
     }
     void clear() {
         std::fill(sizes_.begin(), sizes_.end(), 0);
         std::fill(room_.begin(), room_.end(), 2 * count_ + 10);
+        std::fill(lost_.begin(), lost_.end(), kInfinity);
         std::fill(limits.begin(), limits.end(), count_ ? std::numeric_limits<float>::max() : -kInfinity);
     }
     void add(int64_t row, Candidate candidate, float window) {
@@ -35,22 +37,27 @@ class Candidates {
         if (sizes_[row] == room_[row]) prune(row, window);
     }
     void merge(int64_t row, const Candidates& from, int64_t its_row, float window) {
-        if (from.failed(its_row)) limits[row] = -kInfinity;
+        lost_[row] = std::min(lost_[row], from.lost_[its_row]);
         for (int i = 0; i < from.sizes_[its_row]; ++i) add(row, from.held_[its_row * from.width_ + i], window);
     }
-    void prune(int64_t row, float window) {
+    // Lowers the limit and forgets what it excludes; says whether nothing that matters was ever forgotten.
+    bool prune(int64_t row, float window) {
         Candidate* held = begin(row);
-        if (!count_ || sizes_[row] < count_ || failed(row)) return;
+        if (!count_ || sizes_[row] < count_) return lost_[row] == kInfinity;
         auto nearer = [](const Candidate& a, const Candidate& b) { return a.value < b.value; };
         std::nth_element(held, held + count_ - 1, held + sizes_[row], nearer);
         const float bound = std::nextafterf(held[count_ - 1].value + window, kInfinity);
-        const float limit = limits[row] = std::min(limits[row], bound);
-        auto outside = [limit](const Candidate& candidate) { return candidate.value > limit; };
+        auto outside = [bound](const Candidate& candidate) { return candidate.value > bound; };
         sizes_[row] = int(std::remove_if(held, held + sizes_[row], outside) - held);
+        if (sizes_[row] > width_ - width_ / 4) {  // too much too close to call: a crowd that later ones may outdo
+            std::nth_element(held, held + width_ / 2, held + sizes_[row], nearer);
+            lost_[row] = std::min(lost_[row], held[width_ / 2].value);
+            sizes_[row] = width_ / 2;
+        }
         room_[row] = std::min(width_, sizes_[row] + count_ + 10);  // often enough for a tight limit
-        if (sizes_[row] == width_) limits[row] = -kInfinity;       // too much too close to call
+        limits[row] = std::min({limits[row], bound, lost_[row]});
+        return bound < lost_[row];
     }
-    bool failed(int64_t row) const { return limits[row] == -kInfinity && count_; }
     void cut(int64_t row, const Candidate* end) { sizes_[row] = int(end - begin(row)); }
     Candidate* begin(int64_t row) { return held_.data() + row * width_; }
     Candidate* end(int64_t row) { return begin(row) + sizes_[row]; }
@@ -60,6 +67,7 @@ class Candidates {
     int count_, width_;
     std::vector<Candidate> held_;
     std::vector<int> sizes_, room_;
+    std::vector<float> lost_;  // the smallest value forgotten for want of room
 };
 
 // Distances of one row from its products, and which of them the row or a column may want.
@@ -111,7 +119,8 @@ class Search {
             in_parallel(threads_, (points_.size + 255) / 256, [&](int64_t part, int) {
                 for (int64_t at = part * 256; at < std::min(points_.size, part * 256 + 256); ++at) {
                     const int64_t row = order[at];
-                    failed[row] = rows_.near.failed(row) || rows_.far.failed(row);
+                    const float window = window_.data()[row];
+                    failed[row] = !rows_.near.prune(row, window) | !rows_.far.prune(row, window);
                     if (failed[row]) continue;
                     decide(rows_.near, row, count_, 1);
                     decided_[row].store(true, std::memory_order_release);
@@ -156,7 +165,6 @@ class Search {
     // Leaves exact values, ascending: all that may be among the first `count`. `sign` is -1 where values are -d.
     void decide(Candidates& side, int64_t row, int count, int sign) {
         const float window = window_.data()[row], *x = points_[row];
-        side.prune(row, window);
         std::sort(side.begin(row), side.end(row));
         Candidate *first = side.begin(row), *last = side.end(row);
         float largest = -kInfinity;

@@ -116,46 +116,55 @@ static bool ask_for_matrix_units() {
 #endif
 }
 
-// Writes the nearest bfloat16 of 32 numbers after 32 (a strip apart); returns the sum of squared differences.
-CLONES static double round_off(const float* x, int64_t dims, uint16_t* out) {
-    double errors[32] = {}, total = 0;
+// Writes the bfloat16 nearest to x - centre, 32 numbers a strip's step apart; adds up the squares of x - centre and of
+// what rounding changed.
+CLONES static void round_off(const float* x, const float* centre, int64_t dims, uint16_t* out, double* square,
+                             double* error) {
+    double squares[32] = {}, errors[32] = {};
     for (int64_t k = 0; k < dims; k += 32, out += 512) {
-        const int count = int(std::min<int64_t>(32, dims - k));
-        float given[32] = {}, kept[32];
+        const int64_t count = std::min<int64_t>(32, dims - k);
+        float given[32] = {}, middle[32] = {}, rounded[32];
         uint32_t bits[32];
         std::memcpy(given, x + k, count * 4);
-        std::memcpy(bits, given, 128);
+        std::memcpy(middle, centre + k, count * 4);
+        for (int i = 0; i < 32; ++i) rounded[i] = given[i] - middle[i];
+        std::memcpy(bits, rounded, 128);
         for (int i = 0; i < 32; ++i) {
             const uint32_t near = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) & 0xffff0000;  // ties to even
             bits[i] = bits[i] & 0x7f800000 ? near : 0;                                    // units flush what is tiny
         }
-        std::memcpy(kept, bits, 128);
+        std::memcpy(rounded, bits, 128);
         for (int i = 0; i < 32; ++i) {
+            const double exact = double(given[i]) - middle[i], change = exact - rounded[i];
             out[i] = uint16_t(bits[i] >> 16);
-            errors[i] += (double(given[i]) - kept[i]) * (double(given[i]) - kept[i]);
+            squares[i] += exact * exact;
+            errors[i] += change * change;
         }
     }
-    for (double error : errors) total += error;
-    return total;
+    *square = *error = 0;
+    for (int i = 0; i < 32; ++i) *square += squares[i], *error += errors[i];
 }
 
-// Points rounded to bfloat16 in the order in which the matrix units read them: per strip of 16 points, per 32
-// dimensions, 16 x 32 numbers; padded with zeros. `rounding` is |x - bfloat16(x)| of each point.
+// Points less their centre (distances stay, norms and so rounding errors shrink), rounded to bfloat16, in the order in
+// which the matrix units read them: per strip of 16 points, per 32 dimensions, 16 x 32 numbers; padded with zeros.
 class Packed {
   public:
-    explicit Packed(const Points& points)
-        : size(points.size), steps((points.dims + 31) / 32), rounding(points.size) {
+    Packed(const Points& points, Array<float> centre)
+        : size(points.size), steps((points.dims + 31) / 32), squares(points.size), rounding(points.size) {
         const int64_t strips = (size + 31) / 32 * 2, bytes = strips * steps * 1024;
         data_.reset(static_cast<uint16_t*>(std::aligned_alloc(64, bytes)));
         if (!data_) throw std::bad_alloc();
         std::memset(data_.get(), 0, bytes);
-        for (int64_t i = 0; i < size; ++i)
-            rounding.mutable_data()[i] =
-                std::sqrt(round_off(points[i], points.dims, data_.get() + i / 16 * steps * 512 + i % 16 * 32));
+        for (int64_t i = 0; i < size; ++i) {
+            double error;
+            round_off(points[i], centre.data(), points.dims, data_.get() + i / 16 * steps * 512 + i % 16 * 32,
+                      squares.mutable_data() + i, &error);
+            rounding.mutable_data()[i] = std::sqrt(error);
+        }
     }
     const uint16_t* strip(int64_t s) const { return data_.get() + s * steps * 512; }
     const int64_t size, steps;
-    Array<double> rounding;
+    Array<double> squares, rounding;  // |x - centre|^2, and how far what is multiplied lies from x - centre
 
   private:
     struct Free {

@@ -22,26 +22,26 @@ _UNIT_ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53
 
 
 def window(
-    points: Points,
-    others: Points,
+    squares: NDArray[np.float64],
+    other_squares: NDArray[np.float64],
+    dimensions: int,
     dtype: type[np.floating] = np.float32,
     rounding: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
-    """(N,) 2E of each of `points` against any of `others`, for distances from a product with sums in `dtype`.
+    """(N,) 2E of each point against any of the others, given both sides' squared norms.
 
-    A product of D terms in any order, fused or not, is off by at most D u / (1 - D u) |x||y| (Higham, Accuracy and
-    Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy and the squares' own rounding add a few u of |x|^2 + |y|^2.
-    `rounding` tells how far each feature of both sides is from what was multiplied in its place, x' (bfloat16):
-    xy - x'y' = (x - x')y + x'(y - y').
+    A product of D terms with sums in `dtype`, in any order, fused or not, is off by at most D u / (1 - D u) |x||y|
+    (Higham, Accuracy and Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy, the squares' own rounding and that of
+    the exact distance add a few u of |x|^2 + |y|^2. `rounding` tells how far each feature of both sides lies from what
+    was multiplied in its place, x' (bfloat16): xy - x'y' = (x - x')y + x'(y - y').
     """
     unit = _UNIT_ROUNDOFF[np.dtype(dtype)]
-    terms = (points.dimensions + 4) * unit
-    norms, largest = np.sqrt(points.squares), np.sqrt(others.squares.max())
-    product: NDArray[np.float64] = np.zeros(len(points))
-    ours, theirs = norms, largest
+    terms = (dimensions + 4) * unit
+    ours, theirs = np.sqrt(squares), np.sqrt(other_squares.max())
+    product: NDArray[np.float64] = np.zeros(len(squares))
     if rounding:
-        ours, theirs = norms + rounding[0], largest + rounding[1].max()
-        product = rounding[0] * largest + ours * rounding[1].max()
+        product = rounding[0] * theirs + (ours + rounding[0]) * rounding[1].max()
+        ours, theirs = ours + rounding[0], theirs + rounding[1].max()
     product = product + terms / (1 - terms) * ours * theirs
     error: NDArray[np.float64] = 2 * product + 16 * unit * (ours**2 + theirs**2)
     return 2 * error
@@ -50,8 +50,8 @@ def window(
 class Candidates:
     """For each of N rows, every column that may be among its `count` smallest, given tile after tile.
 
-    Tiles come in any order but always on the same blocks of rows. A row with more than `capacity` columns too close to
-    call is given up (`failed`): its answer needs other means.
+    Tiles come in any order but always on the same blocks of rows. Of more than `capacity` columns too close to call the
+    farther ones are forgotten; a row where that mattered in the end has `failed`, and its answer needs other means.
     """
 
     def __init__(self, count: int, window: NDArray[np.float64], capacity: int | None = None) -> None:
@@ -59,6 +59,7 @@ class Candidates:
         self.capacity = capacity or max(64, 8 * count)
         self.failed = np.zeros(len(window), dtype=bool)
         self._window = np.nextafter(window.astype(np.float32), np.float32(np.inf))
+        self._lost = np.full(len(window), np.inf, dtype=np.float32)  # the smallest value forgotten for want of room
         self._limit = np.full(len(window), _MAX, dtype=np.float32)
         self._held: dict[int, list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]]] = {}
         self._rows: dict[int, int] = {}
@@ -99,11 +100,13 @@ class Candidates:
         bound = value[start[full] + self.count - 1] + self._window[block][full]
         limit[full] = np.minimum(limit[full], np.nextafter(bound, np.float32(np.inf)))
         keep = value <= limit[row]
-        crowded = np.bincount(row[keep], minlength=len(limit)) > self.capacity
-        limit[crowded] = -np.inf
-        self.failed[block] |= crowded
-        keep &= ~crowded[row]
-        self._held[first_row] = [(row[keep], value[keep], column[keep])]
+        row, value, column = row[keep], value[keep], column[keep]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        over = place == self.capacity
+        self._lost[first_row + row[over]] = np.minimum(self._lost[first_row + row[over]], value[over])
+        np.minimum(limit, self._lost[block], out=limit)
+        room = place < self.capacity
+        self._held[first_row] = [(row[room], value[room], column[room])]
 
     def decided(
         self, points: Points, others: Points
@@ -111,12 +114,16 @@ class Candidates:
         """(rows, their columns (rows, count), squared distances) in the order of float64 distances, block by block.
 
         Where two candidates are farther apart than 2E their order is certain and d~ stands; those too close to call
-        are compared exactly. Rows that failed come with whatever is left of them.
+        are compared exactly. Rows that fail are among them.
         """
         for first_row in sorted(self._rows):
             self._prune(first_row)
             row, value, column = self._held.pop(first_row)[0]
             place = np.arange(len(row)) - np.searchsorted(row, row)
+            last = place == self.count - 1
+            full = first_row + row[last]
+            bound = np.nextafter(value[last] + self._window[full], np.float32(np.inf))
+            self.failed[full] = bound >= self._lost[full]
             apart = (place == 0) | (np.diff(value, prepend=0) > self._window[first_row + row])
             run = np.cumsum(apart) - 1
             needed = place[apart][run] < self.count
@@ -124,7 +131,7 @@ class Candidates:
             value[unsure] = exact_distances(points, first_row + row[unsure], others, column[unsure])
             row, value, column = row[needed], value[needed], column[needed]
             order = np.lexsort((column, value, row))
-            rows = np.flatnonzero(np.bincount(row, minlength=1) >= self.count)
+            rows = np.unique(row)
             chosen = order[np.searchsorted(row, rows)[:, None] + np.arange(self.count)]
             yield first_row + rows, column[chosen], np.maximum(value[chosen], 0)
 

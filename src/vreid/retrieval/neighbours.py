@@ -23,6 +23,8 @@ from vreid.retrieval.points import Points, exact_distances
 
 _TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
 _FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
+_MANY = 16  # one row in so many given up: better rounded less than done one by one
+_ABOVE = np.float32(np.inf)
 _ROWS = 32  # rows selected from together: their copy stays in the cache
 
 
@@ -80,34 +82,40 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
         np.empty((len(points), count), dtype=np.float32),
         np.zeros(len(points), dtype=np.float32),
     )
-    propose = _by_numpy if core.load() is None else _by_core
-    failed = propose(points, others, lists, farthest)
+    if core.load() is None:
+        failed = _by_numpy(points, others, lists, farthest)
+    else:
+        rounded = len(points) >= _FEW and core.has_matrix_units()
+        failed = _by_core(points, others, lists, farthest, rounded=rounded)
+        if rounded and len(failed) > len(points) // _MANY:
+            failed = _by_core(points, others, lists, farthest, rounded=False)
     for row, columns, exact, far in _whole_rows(points, others, failed, count):
         order = np.lexsort((columns, exact))[:count]
         lists.index[row], lists.squared[row], lists.farthest[row] = columns[order], exact[order], far
     return lists
 
 
-def _by_core(points: Points, others: Points, lists: Lists, farthest: bool) -> NDArray[np.intp]:
-    """Fill `lists` with the compiled core; returns the rows that it gave up."""
+def _by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, rounded: bool) -> NDArray[np.intp]:
+    """Fill `lists` with the compiled core; returns the rows that it gave up. `rounded`: from bfloat16 products."""
     compiled = core.load()
     assert compiled is not None
     alone = points is others
     ours = compiled.Points(list(points.parts))
     theirs = ours if alone else compiled.Points(list(others.parts))
-    rounded = len(points) >= _FEW and core.has_matrix_units()
-    rounding = None
+    squares, other_squares, rounding = points.squares, others.squares, None
     if rounded:
-        packed = compiled.Packed(ours)
-        other_packed = packed if alone else compiled.Packed(theirs)
+        centre = np.sum([part.sum(axis=0) for part in others.parts], axis=0) / np.float32(len(others))
+        packed = compiled.Packed(ours, centre)
+        other_packed = packed if alone else compiled.Packed(theirs, centre)
+        squares, other_squares = packed.squares, other_packed.squares
         rounding = (packed.rounding, other_packed.rounding)
     scan = compiled.Search(
         ours,
         theirs,
         alone,
-        points.squares.astype(np.float32),
-        others.squares.astype(np.float32),
-        np.nextafter(window(points, others, rounding=rounding).astype(np.float32), np.float32(np.inf)),
+        squares.astype(np.float32),
+        other_squares.astype(np.float32),
+        np.nextafter(window(squares, other_squares, points.dimensions, rounding=rounding).astype(np.float32), _ABOVE),
         lists.index.shape[1],
         farthest,
         core.num_threads(),
@@ -124,7 +132,7 @@ def _by_core(points: Points, others: Points, lists: Lists, farthest: bool) -> ND
 def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> NDArray[np.intp]:
     """The same with numpy alone."""
     alone, far, count = points is others, lists.farthest, lists.index.shape[1]
-    candidates = Candidates(count, window(points, others)) if count else None
+    candidates = Candidates(count, window(points.squares, others.squares, points.dimensions)) if count else None
     squares, other_squares = points.squares.astype(np.float32), others.squares.astype(np.float32)
     for row, column, tile in _products(points, others):
         rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
@@ -168,7 +176,7 @@ def _whole_rows(
     if not len(rows):
         return
     equal = _first_equal(others)
-    error = window(points, others, np.float64)
+    error = window(points.squares, others.squares, points.dimensions, np.float64)
     for start in range(0, len(rows), _ROWS):
         batch = rows[start : start + _ROWS]
         ours = points.take(batch).astype(np.float64)
@@ -184,7 +192,8 @@ def _whole_rows(
                 line[row] = np.inf
             near = far[:0]
             if count:
-                near = np.flatnonzero(line <= np.partition(line, count - 1)[count - 1] + error[row])
+                limit = np.partition(line, count - 1)[count - 1] + error[row]
+                near = np.flatnonzero(line <= limit * (1 + 2.0**-22))  # all that may round to the same float32
             both, place = np.unique(equal[np.concatenate([near, far])], return_inverse=True)
             exact = exact_distances(points, np.array([row]), others, both)[place]
             yield int(row), near.astype(np.int32), exact[: len(near)], exact[len(near) :].max()
