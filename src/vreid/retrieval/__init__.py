@@ -11,6 +11,7 @@ from vreid.retrieval.cameras import (
     whiten_cameras,
 )
 from vreid.retrieval.cluster import cluster
+from vreid.retrieval.core import core_info
 from vreid.retrieval.decisions import Decisions, Threshold, calibrate, decide
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.ensemble import ensemble
@@ -90,6 +91,7 @@ __all__ = [
     "calibrate",
     "check_submission",
     "cluster",
+    "core_info",
     "decide",
     "ensemble",
     "evaluate",
