@@ -101,7 +101,8 @@ def test_works_without_the_core():
         "from vreid.retrieval import core_info, rerank\n"
         "print(core_info(), rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist())"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": "src"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.stdout.split() == ["{'compiled':", "False}", "[[1.0,", "0.0]]"], result.stderr
 
 

@@ -203,7 +203,7 @@ def test_candidates_give_up_a_crowded_row():
     candidates.offer(0, 40, np.stack([crowd, crowd - 9]))  # the second row's crowd is outdone by another one's
     candidates.offer(0, 80, np.stack([crowd, np.arange(40, dtype=np.float32) - 90]))
     points = Points.of("test", points=np.zeros((120, 1)))
-    ((rows, columns, values),) = candidates.decided(points, points)
+    ((rows, columns, _),) = candidates.decided(points, points)
     assert candidates.failed.tolist() == [True, False] and rows.tolist() == [0, 1]
     assert columns[1].tolist() == [80, 81]
 
