@@ -36,3 +36,23 @@ def weighted_tracklet(query_features, frames, threshold=0.6, epsilon=0.01):
         near = [q for q, d in enumerate(nearest) if d == min(nearest)]
     weights = [1 / (sum(distance[q][j] for q in near) / len(near) + epsilon) for j in range(len(frames))]
     return sum(w * np.float64(f) for w, f in zip(weights, frames, strict=True)) / sum(weights)
+
+
+def per_query_distance(query, frames, epsilon=0.01, renormalise=False):
+    """Squared distance of one query to a tracklet that is weighted for this query alone."""
+    feature = weighted_tracklet([query], frames, threshold=0.0, epsilon=epsilon)
+    if renormalise:
+        feature = unit(feature)
+    return float(((np.float64(query) - feature) ** 2).sum())
+
+
+def expanded(feature, others, neighbours, alpha):
+    """A unit feature and its nearest of `others`, weighted by the power `alpha` of their cosine, L2-normalised."""
+    feature, others = unit(np.float64(feature)), [unit(np.float64(other)) for other in others]
+    order = sorted(range(len(others)), key=lambda i: (-float(feature @ others[i]), i))[:neighbours]
+    return unit(feature + sum(max(float(feature @ others[i]), 0.0) ** alpha * others[i] for i in order))
+
+
+def ranks(row):
+    """1 + how many are nearer, of each number in a row."""
+    return [1 + sum(other < value for other in row) for value in row]
