@@ -21,7 +21,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.ensemble import Weighted
-from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.features import FeatureSet, as_features
 from vreid.retrieval.jaccard import Encoding, by_row_maximum, convention_of
 from vreid.retrieval.neighbours import Lists, smallest
 from vreid.retrieval.points import Points, exact_distances
@@ -101,7 +101,8 @@ def rerank_with_biases(
     Raises:
         InputError: unequal numbers of rows, or as `rerank`.
     """
-    parts = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
+    given = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
+    parts = [(factor, (as_features(q), as_features(u))) for factor, (q, u) in given]
     queries = len(features[0])
     points = [(factor, Points.of("re-ranking", query_features=q, gallery_features=u)) for factor, (q, u) in parts]
     if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):

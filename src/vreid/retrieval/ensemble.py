@@ -74,8 +74,8 @@ def ranks(block: NDArray[np.float32]) -> NDArray[np.float64]:
 def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = None, how: How = "mean") -> Distances:
     """Several distances of the same queries and gallery as one, made a block of queries at a time.
 
-    No (Q, U) matrix is made of members that make none: sixteen models at CityFlowV2's size hold their features and one
-    tile each. DMT adds final distances with equal weights, which ranks as their mean does.
+    No (Q, U) matrix is made, re-ranked or not: beside the features and what is O(N k), there is one tile of each member
+    (at most 512 queries and about 64 MiB). DMT adds final distances with equal weights, which ranks as their mean does.
 
     Args:
         members: of the same images in the same order; tracklets in all of them or in none.
