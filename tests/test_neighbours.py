@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vreid.errors import InputError
-from vreid.retrieval import core, nearest, neighbours
+from vreid.retrieval import core, nearest, neighbours, rerank, rerank_top
 from vreid.retrieval.candidates import Candidates
 from vreid.retrieval.neighbours import neighbour_lists
 from vreid.retrieval.points import Points
 
-WAYS = ("numpy", "core", "matrix units")
+WAYS = ("numpy", "core", "matrix units", "device")
 
 
 def use(way, patch):
     """Make `neighbours` take one way to its candidates."""
+    if way == "device":
+        pytest.importorskip("torch")
+        of = Points.of.__func__
+        patch.setattr(Points, "of", classmethod(lambda *a, **k: replace(of(*a, **k), device="cpu")))
+        return
     if way != "numpy" and core.load() is None:
         pytest.skip("the compiled core is not built")
     if way == "matrix units" and not core.has_matrix_units():
@@ -231,3 +238,35 @@ def test_distances_come_back_in_the_units_of_the_features(way, scale):
 def test_wrong_input(query, gallery, k, message):
     with pytest.raises(InputError, match=message):
         nearest(query, gallery, k)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16"])
+def test_tensors_in_tensors_out(kind):
+    torch = pytest.importorskip("torch")
+    query, gallery = clouds(9, 7, 16), clouds(10, 60, 16)
+    tensors = [torch.from_numpy(x).to(getattr(torch, kind)).requires_grad_() for x in (query, gallery)]
+    distances, indices = nearest(*tensors, 3)
+    assert isinstance(distances, torch.Tensor) and isinstance(indices, torch.Tensor)
+    expected = nearest(*(x.detach().float().numpy() for x in tensors), 3)
+    assert np.array_equal(indices.numpy(), expected[1]) and np.array_equal(distances.numpy(), expected[0])
+    top = rerank_top(*tensors, 4, k1=5, k2=2)
+    assert top[0].shape == (7, 4) and rerank(*tensors, k1=5, k2=2).shape == (7, 60)
+    assert np.array_equal(np.sort(rerank(*tensors, k1=5, k2=2).numpy())[:, :4].round(5), top[0].numpy().round(5))
+
+
+def test_tensors_and_arrays_do_not_mix():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="must be on the same device"):
+        nearest(torch.ones(2, 2), np.ones((2, 2)), 1)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_less_precise_products_on_a_device_widen_the_window(precision, monkeypatch):
+    torch = pytest.importorskip("torch")
+    use("device", monkeypatch)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert check_lists(clouds(11, 400, 128), 11) == 0
+    finally:
+        torch.set_float32_matmul_precision(before)

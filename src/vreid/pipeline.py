@@ -326,6 +326,7 @@ def environment_facts() -> dict[str, Any]:
     from importlib import metadata
 
     from vreid import __version__
+    from vreid.retrieval.core import core_info
     from vreid.simulator.presets import SIMULATOR_VERSION
 
     facts: dict[str, Any] = {"vreid": __version__, "simulator version": SIMULATOR_VERSION,
@@ -335,6 +336,13 @@ def environment_facts() -> dict[str, Any]:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = "not installed"
+    core = core_info()
+    units = "with" if core.get("matrix_units") else "without"
+    facts["retrieval core"] = (
+        f"compiled, {core['instructions']}, {units} bfloat16 matrix units"
+        if core["compiled"]
+        else "absent: numpy and scipy do its work, slower (make core)"
+    )
     try:
         import torch
 

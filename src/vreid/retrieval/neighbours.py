@@ -20,6 +20,7 @@ from vreid.errors import InputError
 from vreid.retrieval import core
 from vreid.retrieval.candidates import Candidates, window
 from vreid.retrieval.points import Points, exact_distances
+from vreid.retrieval.tensors import like
 
 _TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
 _FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
@@ -33,7 +34,8 @@ def nearest(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The k nearest gallery features of each query: squared Euclidean distances and indices, both (Q, k).
 
-    Exact (float64, rounded to float32); ascending; equal distances in gallery order; k is cut to the gallery's size.
+    Exact: the order of float64; ascending; equal distances in gallery order; k is cut to the gallery's size. Torch
+    tensors on one device are searched there, and tensors on it come back.
 
     Raises:
         InputError: k below 1, empty or unequal sides, NaN.
@@ -49,7 +51,7 @@ def nearest(
     queries, gallery = both.split()
     lists = search(queries, gallery, min(k, len(gallery)))
     squared = lists.squared if both.unit == 1 else (lists.squared * np.float64(both.unit) ** 2).astype(np.float32)
-    return squared, lists.index
+    return like(query_features, squared), like(query_features, lists.index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,11 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
         np.empty((len(points), count), dtype=np.float32),
         np.zeros(len(points), dtype=np.float32),
     )
-    if core.load() is None:
+    if points.device is not None:
+        from vreid.retrieval.on_device import propose
+
+        failed = propose(points, others, lists, farthest, points.device)
+    elif core.load() is None:
         failed = _by_numpy(points, others, lists, farthest)
     else:
         rounded = len(points) >= _FEW and core.has_matrix_units()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.errors import InputError
 from vreid.retrieval import core
 from vreid.retrieval.features import as_features
+from vreid.retrieval.tensors import is_tensor
 
 _ROWS = 512  # rows looked at together, so that no temporary is as large as the features
 _PAIRS = 32  # pairs compared together: their float64 copies stay in the cache
@@ -30,19 +32,27 @@ class Points:
         squares: (N,) float64, squared norms.
         unit: a power of two; features as given = `unit` x features held. It is 1 unless the largest norm is so far
             from 1 that float32 squares would overflow or vanish.
+        device: where candidates are looked for, if the features came as torch tensors from another device.
     """
 
     parts: tuple[NDArray[np.float32], ...]
     squares: NDArray[np.float64]
     unit: float = 1.0
+    device: Any = None
 
     @classmethod
     def of(cls, step: str, **parts: ArrayLike) -> Points:
-        """Points of one or two arrays; `step` and the names of the arrays appear in the error's sentence.
+        """Points of one or two arrays or tensors; `step` and their names appear in the error's sentence.
 
         Raises:
             InputError: an array that is not (rows, dimensions), is empty or holds NaN; unequal dimensions.
         """
+        tensors = {name: values for name, values in parts.items() if is_tensor(values)}
+        devices = {values.device for values in tensors.values()}  # type: ignore[union-attr]
+        if len(devices) > 1 or (devices and len(tensors) < len(parts)):
+            raise InputError(f"{step}: {' and '.join(parts)} must be on the same device; move one of them.")
+        device = next((device for device in devices if device.type != "cpu"), None)
+        parts |= {name: values.detach().cpu().float().numpy() for name, values in tensors.items()}  # type: ignore[union-attr]
         arrays = {name.replace("_", " "): as_features(values, name.replace("_", " ")) for name, values in parts.items()}
         count = " x ".join(f"{len(array)} {name}" for name, array in arrays.items())
         if not all(len(array) for array in arrays.values()):
@@ -55,9 +65,9 @@ class Points:
         squares = np.concatenate([_squares(array, f"{step}: {name}") for name, array in arrays.items()])
         held, largest = tuple(arrays.values()), math.sqrt(float(squares.max()))
         if largest == 0 or 1 / _PLAIN <= largest <= _PLAIN:
-            return cls(held, squares)
+            return cls(held, squares, device=device)
         unit = 2.0 ** math.frexp(largest)[1]
-        return cls(tuple((part / unit).astype(np.float32) for part in held), squares / unit**2, unit)
+        return cls(tuple((part / unit).astype(np.float32) for part in held), squares / unit**2, unit, device)
 
     def __len__(self) -> int:
         return len(self.squares)
@@ -79,8 +89,8 @@ class Points:
         """The two parts by themselves."""
         first, second = self.parts
         return (
-            Points((first,), self.squares[: len(first)], self.unit),
-            Points((second,), self.squares[len(first) :], self.unit),
+            Points((first,), self.squares[: len(first)], self.unit, self.device),
+            Points((second,), self.squares[len(first) :], self.unit, self.device),
         )
 
     def take(self, index: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles
 from vreid.retrieval.jaccard import Encoding, convention_of
 from vreid.retrieval.neighbours import search
 from vreid.retrieval.points import Points, exact_distances
+from vreid.retrieval.tensors import like
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def rerank(
     By the convention "zhong" (the paper's code, torchreid, fast-reid) lists hold the point itself and its k1 nearest
     among all N points, ties by the smaller index (queries first); original distances are squared and divided by each
     row's maximum over all N points. By "openunreid" lists hold k1 entries, the point itself being one, and original
-    distances are squared and not divided. See `vreid.retrieval.jaccard` for the encoding.
+    distances are squared and not divided. See `vreid.retrieval.jaccard` for the encoding. Of torch tensors neighbours
+    are searched on their device, and the result is a tensor on it.
 
     Args:
         query_features: (Q, D), normally L2-normalised.
@@ -76,7 +78,8 @@ def rerank(
     out_QG = np.empty(reranked.shape, dtype=np.float32)
     for start, tile in reranked.tiles():
         np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
-    return out_QG
+    result: NDArray[np.float32] = like(query_features, out_QG)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +180,7 @@ def rerank_top(
         order = np.lexsort((column, value, row))
         chosen = order[np.searchsorted(row[order], rows)[:, None] + np.arange(top_k)]
         distances[block], indices[block] = value[chosen], column[chosen]
-    return distances, indices
+    return like(query_features, distances), like(query_features, indices)
 
 
 def _encode(
