@@ -119,9 +119,9 @@ def _cab_screen(canvas: Canvas, model: CarModel, marks: Marks) -> None:
         )
 
 
-def paint_plate(canvas: Canvas, marks: Marks, x: float, z: float, *, plate: bool, scale: float = 1.0) -> None:
+def paint_plate(canvas: Canvas, marks: Marks, x: float, z: float, *, plate: bool) -> None:
     """Paint a licence plate with its middle at x and lower edge at z; without `plate` it carries no characters."""
-    half, high = 0.26 * scale, 0.115 * scale
+    half, high = 0.26, 0.115
     if marks.plate_frame is not None:
         canvas.rectangle(x - half * 1.1, z - high * 0.17, x + half * 1.1, z + high * 1.17, marks.plate_frame, PLASTIC)
     canvas.rectangle(x - half, z, x + half, z + high, marks.plate_colour, PLATE)

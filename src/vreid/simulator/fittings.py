@@ -116,7 +116,7 @@ def _cargo(builder: MeshBuilder, model: CarModel, marks: Marks) -> None:
     middle = front - length / 2
     builder.box((middle, 0, floor - 0.12), (length, width * 0.55, 0.22), swatch("dark"))
     if model.cab == 1:
-        builder.box((middle, 0, floor + 0.06), (length, width, 0.14), swatch("trousers"))
+        builder.box((middle, 0, floor + 0.06), (length, width, 0.14), swatch("planks"))
         for side in (1, -1):
             builder.box((middle, side * width * 0.48, floor + 0.30), (length, 0.05, 0.42), swatch("paint"))
         builder.box((front - 0.04, 0, floor + 0.5), (0.06, width, 0.85), swatch("paint"))

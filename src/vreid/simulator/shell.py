@@ -16,8 +16,11 @@ WHEEL, ODD_WHEEL = Patch(896, 0, 128, 128), Patch(896, 128, 128, 128)
 CARGO = Patch(640, 512, 384, 192)
 SWATCHES = (
     "dark", "tyre", "paint", "black", "chrome", "mirror", "rack", "cargo", "sign", "box", "metal", "lamp", "tail",
-    "skin", "jacket", "trousers", "helmet", "bag", "accent", "shoe", "visor",
+    "seat", "trim", "planks", "indicator", "exhaust", "case", "flap",
+    "skin", "hair", "jacket", "forearm", "trousers", "shin", "shoe", "visor", "bag", "face",
+    "skin 2", "hair 2", "jacket 2", "forearm 2", "trousers 2", "shin 2", "shoe 2", "visor 2", "bag 2", "face 2",
 )  # fmt: skip
+"""Plain colours; those of a motorcycle's passenger end in 2."""
 
 
 def swatch_patch(name: str) -> Patch:

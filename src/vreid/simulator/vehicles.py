@@ -14,7 +14,7 @@ from vreid.simulator.ends import paint_front, paint_rear
 from vreid.simulator.fittings import cargo_size, fittings
 from vreid.simulator.marks import Marks, Wheel, draw_marks, draw_wheel
 from vreid.simulator.mesh import Mesh, concatenate
-from vreid.simulator.motorcycle import motorcycle_shell, paint_motorcycle, riders
+from vreid.simulator.motorcycle import draw_ride, motorcycle_shell, paint_motorcycle, riding
 from vreid.simulator.occlusion import MARGIN, sky_visibility
 from vreid.simulator.shell import CARGO, ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
 from vreid.simulator.sides import Coat, outline_of, paint_side
@@ -58,10 +58,14 @@ def build_vehicle(spec: VehicleSpec, *, plate: bool = True) -> Vehicle:
     """Build a vehicle, always the same for the same spec; `plate=False` leaves its licence plate blank."""
     model, body, ground_light = _shared(spec.vehicle_type, spec.model)
     marks = draw_marks(spec.vehicle_type, spec.details)
-    outline = outline_of(model)
-    extra = riders(model, marks) if spec.vehicle_type == MOTORCYCLE else fittings(model, marks, outline)
+    base = _own_paint(PAINTS[spec.color], marks)
+    extra: Mesh | None
+    if spec.vehicle_type == MOTORCYCLE:
+        ride = draw_ride(spec.details)
+        extra, levels = riding(model, ride), paint_motorcycle(model, marks, ride, base, plate=plate)
+    else:
+        extra, levels = fittings(model, marks, outline_of(model)), _paint(model, marks, base, plate=plate)
     mesh = body if extra is None else concatenate([body, extra])
-    levels = _paint(model, marks, PAINTS[spec.color], plate=plate)
     height = float(mesh.vertices[:, 2].max())
     reach = (model.length / 2 + MARGIN, model.width / 2 + MARGIN)
     return Vehicle(spec, (model.length, model.width, height), mesh, levels, ground_light, reach)
@@ -83,11 +87,7 @@ def _own_paint(base: Colour, marks: Marks) -> Colour:
 
 
 def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple[Level, ...]:
-    coat, outline, views = Coat(_own_paint(base, marks)), outline_of(model), views_of(model)
-    atlas = Atlas()
-    if model.vehicle_type == MOTORCYCLE:
-        paint_motorcycle(atlas, marks, coat.base, model.wheel_seed, plate=plate)
-        return atlas.levels()
+    coat, outline, views, atlas = Coat(base), outline_of(model), views_of(model), Atlas()
     atlas.put(paint_side(views.left, 1, model, marks, coat, outline))
     atlas.put(paint_side(views.right, -1, model, marks, coat, outline))
     atlas.put(paint_top(views.top, model, marks, coat, outline))
@@ -118,7 +118,7 @@ def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple
         "metal": ((168, 168, 172), ALLOY),
         "lamp": ((200, 205, 210), LAMP),
         "tail": ((132, 10, 12), TAIL),
-        "trousers": ((74, 64, 54), MATT),
+        "planks": ((74, 64, 54), MATT),
     }
     for name, (colour, finish) in materials.items():
         atlas.plain(swatch_patch(name), colour, finish)
