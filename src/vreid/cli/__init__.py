@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from vreid.cli import data, demo, models, search, split, submission
+from vreid.cli import data, demo, models, search, split, submission, weights
 from vreid.errors import InputError
 from vreid.files import refused
 
@@ -42,6 +42,7 @@ app.command("rank")(search.rank_command)
 app.command("evaluate")(search.evaluate_command)
 app.command("report")(search.report_command)
 app.add_typer(submission.app, name="submission")
+app.add_typer(weights.group, name="weights")
 app.command()(demo.info)
 
 

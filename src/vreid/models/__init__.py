@@ -2,21 +2,31 @@
 
 from vreid.models.backbones import TRUNKS, build_trunk
 from vreid.models.ibn import IBN
-from vreid.models.reid_model import GeM, ModelConfig, ReidModel, TrainOutputs, build
-from vreid.models.weights import load_pretrained, load_strict, load_weights, save_weights, weights_hash
+from vreid.models.keys import load_pretrained, load_state, read_state
+from vreid.models.published import PUBLISHED, get_weights
+from vreid.models.reid_model import GeM, ModelConfig, ReidModel, TrainOutputs, build, build_from
+from vreid.models.transreid import TransReID, TransReIDOptions
+from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
 
 __all__ = [
     "IBN",
+    "PUBLISHED",
     "TRUNKS",
     "GeM",
     "ModelConfig",
     "ReidModel",
     "TrainOutputs",
+    "TransReID",
+    "TransReIDOptions",
     "build",
+    "build_from",
     "build_trunk",
+    "get_weights",
     "load_pretrained",
+    "load_state",
     "load_strict",
     "load_weights",
+    "read_state",
     "save_weights",
     "weights_hash",
 ]

@@ -1,79 +1,137 @@
-"""Trunks by name: a timm network, IBN-a where the published networks have it, and stride 1 in the last stage.
+"""Trunks by name: those of the two papers, narrow twins of them for CPUs, and any network of timm.
 
-`TRUNKS` is the one table of names. A trunk maps (B, 3, H, W) images to a (B, D, H / 16, W / 16) feature map and knows
-D as `num_features`. Its state keys are timm's, which for this family are those of torchvision and of IBN-Net.
+`TRUNKS` is the one table of names. A trunk maps (B, 3, H, W) images to a (B, D, h, w) feature map or, where its
+attribute `pools` is true, to features (B, D); it knows D as `num_features`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, cast
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import nn
 
 from vreid.errors import InputError
-from vreid.models.ibn import IBN
+from vreid.models.cnn import densenet, resnest, resnet
+from vreid.models.transreid import TransReID, TransReIDOptions
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """One line of the table: which timm network, changed how.
+    """One line of the table.
 
     Attributes:
-        timm_name: the network's name in timm.
-        ibn: IBN-a in place of bn1 in every block of layer1 to layer3.
-        options: further arguments of the timm network (widths, stem).
+        make: builds the trunk with random weights; a `TransReID` takes its options.
+        parameters: how many, in millions.
+        cost: multiply-adds of one 256 x 256 picture, in thousand millions; a training step takes three times as many.
     """
 
-    timm_name: str
-    ibn: bool = False
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    make: Callable[..., nn.Module]
+    parameters: float
+    cost: float
 
 
-_SMALL = {"stem_type": "deep", "stem_width": 16, "channels": (32, 64, 128, 256)}
+_SMALL_18: dict[str, Any] = {"stem_type": "deep", "stem_width": 16, "channels": (32, 64, 128, 256)}
+_TINY_10: dict[str, Any] = {"stem_type": "deep", "stem_width": 8, "channels": (16, 32, 48, 64), "layers": (1, 1, 1, 1)}
+_NARROW: dict[str, Any] = {"stem_type": "deep", "stem_width": 16, "channels": (24, 48, 72, 96)}
+_SHALLOW_50 = {**_NARROW, "layers": (2, 2, 2, 2)}
+_SHALLOW_101 = {**_NARROW, "layers": (2, 2, 5, 2)}
 
 TRUNKS: Mapping[str, Trunk] = {
-    "resnet18": Trunk("resnet18"),
-    "resnet34": Trunk("resnet34"),
-    "resnet50": Trunk("resnet50"),
-    "resnet101": Trunk("resnet101"),
-    "resnet18_ibn_a": Trunk("resnet18", ibn=True),
-    "resnet34_ibn_a": Trunk("resnet34", ibn=True),
-    "resnet50_ibn_a": Trunk("resnet50", ibn=True),
-    "resnet101_ibn_a": Trunk("resnet101", ibn=True),
-    "resnext101_ibn_a": Trunk("resnext101_32x4d", ibn=True),
-    # For CPUs: the same blocks, narrow (2.8 million and 0.2 million parameters).
-    "resnet18_ibn_a_small": Trunk("resnet18", ibn=True, options=_SMALL),
-    "resnet10_ibn_a_tiny": Trunk(
-        "resnet18",
-        ibn=True,
-        options={"stem_type": "deep", "stem_width": 8, "channels": (16, 32, 48, 64), "layers": (1, 1, 1, 1)},
+    "resnet18": Trunk(partial(resnet, "resnet18"), 11.2, 4.0),
+    "resnet34": Trunk(partial(resnet, "resnet34"), 21.3, 7.3),
+    "resnet50": Trunk(partial(resnet, "resnet50"), 23.5, 8.1),
+    "resnet101": Trunk(partial(resnet, "resnet101"), 42.5, 13.0),
+    "resnet18_ibn_a": Trunk(partial(resnet, "resnet18", ibn="a"), 11.2, 4.0),
+    "resnet34_ibn_a": Trunk(partial(resnet, "resnet34", ibn="a"), 21.3, 7.3),
+    "resnet50_ibn_a": Trunk(partial(resnet, "resnet50", ibn="a"), 23.5, 8.1),
+    "resnet101_ibn_a": Trunk(partial(resnet, "resnet101", ibn="a"), 42.5, 13.0),
+    "resnet18_ibn_b": Trunk(partial(resnet, "resnet18", ibn="b"), 11.2, 4.0),
+    "resnet34_ibn_b": Trunk(partial(resnet, "resnet34", ibn="b"), 21.3, 7.3),
+    "resnet50_ibn_b": Trunk(partial(resnet, "resnet50", ibn="b"), 23.5, 8.1),
+    "resnet101_ibn_b": Trunk(partial(resnet, "resnet101", ibn="b"), 42.5, 13.0),
+    "resnext101_ibn_a": Trunk(partial(resnet, "resnext101_32x4d", ibn="a"), 42.1, 13.0),
+    "se_resnet101_ibn_a": Trunk(partial(resnet, "resnet101", ibn="a", squeeze=True), 47.2, 13.0),
+    "densenet121_ibn_a": Trunk(partial(densenet, "densenet121"), 7.0, 3.7),
+    "densenet169_ibn_a": Trunk(partial(densenet, "densenet169"), 12.5, 4.4),
+    "resnest101": Trunk(partial(resnest, "resnest101e"), 46.2, 15.6),
+    "transreid": Trunk(TransReID, 85.9, 29.7),
+    "transreid_vit_small": Trunk(
+        partial(TransReID, depth=8, heads=8, mlp_ratio=3.0, qkv_bias=False, qk_scale=768**-0.5), 48.1, 16.8
     ),
+    # For CPUs: the same blocks, narrow and shallow.
+    "resnet18_ibn_a_small": Trunk(partial(resnet, "resnet18", ibn="a", **_SMALL_18), 2.8, 1.1),
+    "resnet10_ibn_a_tiny": Trunk(partial(resnet, "resnet18", ibn="a", **_TINY_10), 0.1, 0.1),
+    "resnet50_ibn_a_small": Trunk(partial(resnet, "resnet50", ibn="a", **_SHALLOW_50), 0.8, 0.5),
+    "resnet101_ibn_a_small": Trunk(partial(resnet, "resnet101", ibn="a", **_SHALLOW_101), 1.0, 0.6),
+    "resnext101_ibn_a_small": Trunk(
+        partial(resnet, "resnext101_32x4d", ibn="a", **_SHALLOW_101, cardinality=8, base_width=8), 0.6, 0.4
+    ),
+    "se_resnet101_ibn_a_small": Trunk(partial(resnet, "resnet101", ibn="a", squeeze=True, **_SHALLOW_101), 1.1, 0.6),
+    "densenet169_ibn_a_small": Trunk(
+        partial(densenet, "densenet169", growth_rate=16, block_config=(3, 6, 12, 12)), 0.7, 0.4
+    ),
+    "resnest101_small": Trunk(partial(resnest, "resnest101e", **_SHALLOW_101), 1.1, 0.7),
+    "transreid_small": Trunk(partial(TransReID, patch=12, stride=10, dim=192, depth=6, heads=3), 2.9, 2.6),
 }
+"""Name -> trunk. Names without _small or _tiny are the papers' networks, and the files of the same names fit them."""
+
+TIMM = "timm/"
+"""Prefix that asks for timm's network, also where the table has one of the same name."""
 
 
-def build_trunk(name: str) -> nn.Module:
-    """Build the trunk `name` with random weights.
+def build_trunk(name: str, transreid: TransReIDOptions | None = None) -> nn.Module:
+    """Build the trunk `name` of `TRUNKS`, or timm's network of that name, with random weights.
+
+    Networks of timm pool themselves, as their authors do, and take pictures of any size where timm can have it so
+    (sides that are no multiple of a patch are padded).
+
+    Args:
+        name: a key of `TRUNKS`, a name in timm, or "timm/" and one.
+        transreid: options of a TransReID.
 
     Raises:
-        InputError: unknown name; the nearest known one is suggested.
+        InputError: unknown name (the nearest known one is suggested), or options for another network.
     """
-    if name not in TRUNKS:
-        near = difflib.get_close_matches(name, TRUNKS, n=1, cutoff=0.0)[0]
-        raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {', '.join(TRUNKS)}.")
+    make = TRUNKS[name].make if name in TRUNKS else None
+    if make is not None and _function(make) is TransReID:
+        return make(transreid)
+    if transreid not in (None, TransReIDOptions()):
+        known = ", ".join(key for key, line in TRUNKS.items() if _function(line.make) is TransReID)
+        raise InputError(f"transreid options are set, but the backbone is {name}; leave them or choose among {known}.")
+    return make() if make is not None else _timm(name)
+
+
+def _function(make: Callable[..., nn.Module]) -> Any:
+    return make.func if isinstance(make, partial) else make
+
+
+def _timm(name: str) -> nn.Module:
+    """Timm's network `name`, pooled as it pools itself: (B, 3, H, W) -> (B, D)."""
     import timm
 
-    line = TRUNKS[name]
-    trunk: Any = timm.create_model(line.timm_name, pretrained=False, num_classes=0, global_pool="", **line.options)
-    if line.ibn:
-        for stage in (trunk.layer1, trunk.layer2, trunk.layer3):
-            for block in stage:
-                block.bn1 = IBN(block.bn1.num_features)
-    # Not timm's output_stride=16: that would also dilate the blocks that follow, which the papers' networks do not.
-    for module in trunk.layer4[0].modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-    return cast(nn.Module, trunk)
+    plain = name.removeprefix(TIMM)
+    if not timm.is_model(plain):
+        known = [*TRUNKS, *timm.list_models()]
+        near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)[0]
+        papers = ", ".join(TRUNKS)
+        raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and timm's.")
+    any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}
+    choices: tuple[dict[str, Any], ...] = (any_size, {"strict_img_size": False}, {})
+    for options in choices:
+        try:
+            trunk: Any = timm.create_model(plain, pretrained=False, num_classes=0, **options)
+            break
+        except TypeError:  # a network that knows no such option
+            if not options:
+                raise
+    heads = trunk.pretrained_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    trunk.published_keys = tuple((rf"{re.escape(head)}\.(weight|bias)$", None) for head in heads)
+    trunk.num_features = trunk.head_hidden_size
+    trunk.pools = True
+    return trunk  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Instance-batch normalisation (IBN-a): half of the channels lose their image's style, the other half keep it.
+"""Instance-batch normalisation (IBN-a): part of the channels lose their image's style, the others keep it.
 
 Source: Pan et al., "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
 """
@@ -10,27 +10,39 @@ from torch import Tensor, nn
 
 
 class IBN(nn.Module):
-    """Normalise the first floor(`ratio` C) channels by instance, the others by batch: (B, C, H, W) -> same shape.
+    """Normalise `ratio` of the C channels by instance, the others by batch: (B, C, H, W) -> same shape.
 
-    The instance half has learned scale and shift but no running statistics. State keys are those of the published
+    The instance part has learned scale and shift but no running statistics. State keys are those of the published
     IBN-Net files: `IN.weight`, `IN.bias`, `BN.weight`, `BN.bias`, `BN.running_mean`, `BN.running_var`.
+
+    Args:
+        channels: C.
+        ratio: of the channels normalised by instance.
+        batch_first: the first floor((1 - ratio) C) channels go by batch, the others by instance, as the published
+            DenseNets do; otherwise the first floor(ratio C) channels go by instance.
+        relu: cut at 0 afterwards.
 
     Example:
         >>> IBN(64)(torch.ones(2, 64, 8, 8)).shape
         torch.Size([2, 64, 8, 8])
     """
 
-    def __init__(self, channels: int, ratio: float = 0.5) -> None:
+    def __init__(self, channels: int, ratio: float = 0.5, *, batch_first: bool = False, relu: bool = False) -> None:
         super().__init__()
-        instance = int(channels * ratio)
-        self.split = [instance, channels - instance]
+        first = int(channels * (1 - ratio)) if batch_first else int(channels * ratio)
+        self.split = [first, channels - first]
+        instance, batch = reversed(self.split) if batch_first else self.split
         self.IN = nn.InstanceNorm2d(instance, affine=True)
-        self.BN = nn.BatchNorm2d(channels - instance)
+        self.BN = nn.BatchNorm2d(batch)
+        self.batch_first = batch_first
+        self.relu = relu
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), in the memory layout of the input."""
-        instance, batch = torch.split(maps, self.split, dim=1)
+        first, second = torch.split(maps, self.split, dim=1)
+        norms = (self.BN, self.IN) if self.batch_first else (self.IN, self.BN)
         # Both kernels are fastest on plain layout; handing the input's layout back keeps the next convolution fast.
-        joined = torch.cat((self.IN(instance.contiguous()), self.BN(batch.contiguous())), dim=1)
+        joined = torch.cat((norms[0](first.contiguous()), norms[1](second.contiguous())), dim=1)
+        joined = joined.relu_() if self.relu else joined
         channels_last = maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
         return joined.contiguous(memory_format=torch.channels_last) if channels_last else joined

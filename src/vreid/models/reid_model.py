@@ -3,21 +3,23 @@
 Source: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPRW 2019, as used by
 DMT (Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section 3.1).
 
-Shape legend: B images in a batch, D feature length, C identities, H x W pixels, h x w feature map.
+Shape legend: B images in a batch, D feature length, C identities, H x W pixels, h x w feature map, L local features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
 from vreid.models.backbones import build_trunk
-from vreid.models.weights import load_pretrained
+from vreid.models.keys import load_pretrained
+from vreid.models.transreid import TransReIDOptions
 
 Pooling = Literal["average", "gem"]
 
@@ -27,23 +29,38 @@ class ModelConfig:
     """Which model: everything but the number of identities, which the data decide.
 
     Attributes:
-        backbone: a name in `TRUNKS`.
+        backbone: a name in `TRUNKS` or in timm.
         pooling: "average", or "gem" (generalised mean, p = 3 at the start, learned).
         neck: batch normalisation between the triplet's feature and the classifier's.
         weights: file with weights to start from ("" for a random start); see `load_pretrained`.
+        transreid: options of a TransReID backbone.
     """
 
     backbone: str = "resnet50_ibn_a"
     pooling: Pooling = "average"
     neck: bool = True
     weights: str = ""
+    transreid: TransReIDOptions = field(default_factory=TransReIDOptions)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> ModelConfig:
+        """The configuration that was written as JSON; fields that were not yet known then have their defaults."""
+        options = dict(plain.get("transreid", {}))
+        if "image_size" in options:
+            options["image_size"] = tuple(options["image_size"])
+        return cls(**{**plain, "transreid": TransReIDOptions(**options)})
 
 
 class TrainOutputs(NamedTuple):
-    """What the losses see: `logits` (B, C) and `pooled` (B, D), the feature f_t before the neck."""
+    """What the losses see: `logits` (B, C) and `pooled` (B, D), the feature f_t before the neck.
+
+    A TransReID with JPM gives the same of each local feature: `local_logits` and `local_pooled`, L tensors each.
+    """
 
     logits: Tensor
     pooled: Tensor
+    local_logits: tuple[Tensor, ...] = ()
+    local_pooled: tuple[Tensor, ...] = ()
 
 
 class GeM(nn.Module):
@@ -69,13 +86,19 @@ class ReidModel(nn.Module):
     """Trunk, pooling, BNNeck and classifier as one module.
 
     In training, (B, 3, H, W) images give `TrainOutputs`; in evaluation they give the raw feature after the neck,
-    (B, D), not normalised, so that views can be summed before normalisation.
+    (B, `num_features`), not normalised, so that views can be summed before normalisation.
 
     Args:
-        backbone: maps (B, 3, H, W) to (B, D, h, w) and has the attribute `num_features` = D.
+        backbone: maps (B, 3, H, W) to (B, D, h, w) and has the attribute `num_features` = D. One whose attribute
+            `pools` is true gives (B, D); one whose attribute `num_local` is L > 0 gives (B, 1 + L, D): the global
+            feature, then local ones, each with a neck and a classifier of its own. In evaluation they are joined: the
+            global one, then the local ones divided by L; `num_features` is (1 + L) D.
         num_identities: C; None for a model that only extracts.
         pooling: "average" or "gem".
         neck: BatchNorm1d with weight 1 and a bias frozen at 0; without it f_i is f_t.
+
+    Raises:
+        InputError: unknown pooling, or "gem" for a backbone that pools itself.
 
     Example:
         >>> model = build("resnet10_ibn_a_tiny").eval()
@@ -89,26 +112,39 @@ class ReidModel(nn.Module):
         super().__init__()
         if pooling not in ("average", "gem"):
             raise InputError(f"There is no pooling {pooling!r}; choose average or gem.")
+        pools = getattr(backbone, "pools", False)
+        if pools and pooling != "average":
+            raise InputError(f"pooling is {pooling}, but this backbone pools by itself; leave it at average.")
         self.backbone = backbone
-        self.num_features = int(backbone.num_features)  # type: ignore[arg-type]
         self.num_identities = num_identities
-        self.pool: nn.Module = GeM() if pooling == "gem" else _Average()
-        self.neck: nn.Module = _neck(self.num_features) if neck else nn.Identity()
+        self.num_local = int(getattr(backbone, "num_local", 0))
+        length = int(backbone.num_features)  # type: ignore[arg-type]
+        self.num_features = length * (1 + self.num_local)
+        self.pool: nn.Module = nn.Identity() if pools else GeM() if pooling == "gem" else _Average()
+        self.neck = _neck(length, neck)
+        self.local_necks = nn.ModuleList(_neck(length, neck) for _ in range(self.num_local))
         self.classifier: nn.Linear | None = None
+        self.local_classifiers = nn.ModuleList()
         if num_identities is not None:
-            self.classifier = nn.Linear(self.num_features, num_identities, bias=False)
-            nn.init.normal_(self.classifier.weight, std=0.001)
+            self.classifier = _classifier(length, num_identities)
+            self.local_classifiers.extend(_classifier(length, num_identities) for _ in range(self.num_local))
 
-    def forward(self, images_B3HW: Tensor) -> TrainOutputs | Tensor:
-        """(B, 3, H, W) -> `TrainOutputs` in training, the raw feature after the neck (B, D) in evaluation."""
-        maps_BDhw = self.backbone(images_B3HW)
-        pooled_BD: Tensor = self.pool(maps_BDhw)
-        feature_BD: Tensor = self.neck(pooled_BD)
+    def forward(self, images_B3HW: Tensor, **labels: Tensor) -> TrainOutputs | Tensor:
+        """(B, 3, H, W) -> `TrainOutputs` in training, the raw feature after the neck in evaluation.
+
+        `labels` go to the backbone: `camera` and `view` (B,), where a TransReID has embeddings for them.
+        """
+        pooled: Tensor = self.pool(self.backbone(images_B3HW, **labels)).float()
+        globally_BD, *locally_BD = pooled.unbind(dim=1) if self.num_local else (pooled,)
+        feature_BD: Tensor = self.neck(globally_BD)
+        local_features = [neck(one) for neck, one in zip(self.local_necks, locally_BD, strict=True)]
         if not self.training:
-            return feature_BD
+            parts = [feature_BD, *(one / self.num_local for one in local_features)]
+            return torch.cat(parts, dim=1) if self.num_local else feature_BD
         if self.classifier is None:
             raise RuntimeError("This model was built without num_identities; it extracts but cannot train.")
-        return TrainOutputs(self.classifier(feature_BD), pooled_BD)
+        local_logits = (classify(one) for classify, one in zip(self.local_classifiers, local_features, strict=True))
+        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD))
 
 
 class _Average(nn.Module):
@@ -116,10 +152,18 @@ class _Average(nn.Module):
         return maps.mean(dim=(2, 3), dtype=torch.float32)  # in one pass, without rounding f_t to a half
 
 
-def _neck(num_features: int) -> nn.BatchNorm1d:
-    neck = nn.BatchNorm1d(num_features)
+def _neck(length: int, wanted: bool) -> nn.Module:
+    if not wanted:
+        return nn.Identity()
+    neck = nn.BatchNorm1d(length)
     neck.bias.requires_grad_(False)
     return neck
+
+
+def _classifier(length: int, num_identities: int) -> nn.Linear:
+    classifier = nn.Linear(length, num_identities, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
 
 
 def build(
@@ -129,13 +173,27 @@ def build(
     *,
     pooling: Pooling = "average",
     neck: bool = True,
+    transreid: TransReIDOptions | None = None,
 ) -> ReidModel:
     """Build the model whose trunk is `name`; random weights unless a file of weights is given.
 
     Raises:
-        InputError: unknown name, or weights that do not fit (every missing and unexpected key is reported).
+        InputError: unknown name, options that do not go together, or weights that do not fit (every missing and
+            unexpected key is reported).
     """
-    model = ReidModel(build_trunk(name), num_identities, pooling, neck)
+    model = ReidModel(build_trunk(name, transreid), num_identities, pooling, neck)
     if weights:
         load_pretrained(model, weights)
     return model
+
+
+def build_from(config: ModelConfig, num_identities: int | None = None) -> ReidModel:
+    """Build the model of `config`, with the weights that it names; see `build`."""
+    return build(
+        config.backbone,
+        num_identities,
+        config.weights or None,
+        pooling=config.pooling,
+        neck=config.neck,
+        transreid=config.transreid,
+    )

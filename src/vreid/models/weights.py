@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
-from vreid.files import read_tensors, reading, write_tensors
+from vreid.files import read_tensors, write_tensors
 
 _SHOWN_KEYS = 12
 
@@ -76,39 +75,3 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | s
     if problems:
         raise InputError(f"{source}: the weights do not fit this model: {'; '.join(problems)}; name the right model.")
     module.load_state_dict(dict(state), strict=False)
-
-
-def load_pretrained(model: nn.Module, path: Path | str) -> None:
-    """Start `model` (a ReidModel) from a file: one of our models, or a published trunk (.pth, .pth.tar, .safetensors).
-
-    Only the top classifier is left out (`classifier.` of our models, `fc.` or `classifier.` of a published trunk).
-    Published files may be bare state dicts or hold one under `state_dict`, with or without the prefix `module.`; they
-    fit the trunk as they are, e.g. `resnet50_ibn_a-d9d0bb7b.pth` of the IBN-Net release v1.0.
-
-    Raises:
-        InputError: the file cannot be read or does not fit.
-    """
-    state = load_weights(path)[0] if Path(path).suffix == ".safetensors" else _load_pickle(path)
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    if any(key.startswith("backbone.") for key in state):
-        own_head = {key: value for key, value in model.state_dict().items() if key.startswith("classifier.")}
-        body = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-        load_strict(model, {**body, **own_head}, path)
-    else:
-        trunk = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
-        load_strict(model.get_submodule("backbone"), trunk, path)
-
-
-def _load_pickle(path: Path | str) -> dict[str, Tensor]:
-    try:
-        with reading(path), warnings.catch_warnings(action="ignore"):  # about old pickles
-            loaded = torch.load(path, map_location="cpu", weights_only=True)  # never runs code that a file brings along
-    except InputError:
-        raise
-    except Exception as error:  # the unpickler raises nearly everything on damaged files
-        reason = (str(error) or "it ends too early").splitlines()[0]
-        raise InputError(f"{path}: is not a file of weights ({reason}); get it again.") from error
-    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise InputError(f"{path}: holds no state dict of tensors; give the published file of weights.")
-    return loaded

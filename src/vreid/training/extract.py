@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
-from vreid.models.reid_model import ReidModel, build
+from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.storage import read_arrays, write_arrays
@@ -76,8 +76,7 @@ def load_model(source: Path | str) -> TrainedModel:
     if facts.get("kind") != "model":
         raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
     with understanding(path):
-        about = facts["model"]
-        model = build(about["backbone"], facts["num_identities"], pooling=about["pooling"], neck=about["neck"])
+        model = build_from(replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"])
         transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
     load_strict(model, state, path)
     return TrainedModel(model.eval(), transform, model_hash(model, transform), path)

@@ -23,7 +23,7 @@ from vreid.data.records import Records
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
 from vreid.losses import identity_loss, triplet_loss
-from vreid.models.reid_model import ReidModel, TrainOutputs, build
+from vreid.models.reid_model import ReidModel, TrainOutputs, build_from
 from vreid.models.weights import save_weights
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from vreid.training.config import LossConfig, TrainConfig
@@ -109,8 +109,7 @@ def train(
     place = torch.device(device)
     here = environment(place, resolve_precision(config.precision, place))
     seed_everything(config.seed)
-    asked = config.model
-    model = build(asked.backbone, identity.distinct, asked.weights or None, pooling=asked.pooling, neck=asked.neck)
+    model = build_from(config.model, identity.distinct)
     try:
         run.begin()
         started = run.environment(here, progress)

@@ -1,0 +1,49 @@
+"""`vreid weights`: published ImageNet weights to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vreid.cli.options import Json, print_json
+
+group = typer.Typer(help="Published weights to start training from.", no_args_is_help=True)
+
+
+@group.command("list")
+def list_weights(as_json: Json = False) -> None:
+    """List the published files that fit a backbone, and where they lie once fetched."""
+    from vreid.models.published import PUBLISHED, weights_folder
+
+    folder = weights_folder()
+    rows = [
+        {"name": name, "file": one.file, "address": one.address, "sha256": one.digits, "stored": str(folder / one.file),
+         "here": (folder / one.file).exists()}
+        for name, one in PUBLISHED.items()
+    ]  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(name) for name in PUBLISHED)
+    for row in rows:
+        print(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
+    print(f"Stored in {folder}; the sha256 begins with the digits that the file's name ends in.")
+
+
+@group.command("get")
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A backbone, or the name of its published file.")],
+    source: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Take this copy; no download.")] = None,
+    folder: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Store it here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a published file, going on where a broken download stopped, and check it against its name."""
+    from vreid.console import Bars
+    from vreid.models.published import get_weights, published_as
+
+    published = published_as(name)
+    with Bars(quiet=as_json) as bars:
+        path = get_weights(published, folder=folder, source=source, progress=bars.counter(published.file))
+    print_json({"name": published.backbone, "file": str(path)}) if as_json else print(path)

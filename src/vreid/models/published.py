@@ -1,0 +1,216 @@
+"""Published ImageNet weights: which files there are, where they are fetched from, and where they lie here."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from vreid.errors import InputError
+from vreid.files import reading, refused, replacing, writing
+
+FOLDER = "VREID_WEIGHTS"
+"""Environment variable that names the folder where published files are stored."""
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0  # seconds without a byte
+
+Progress = Callable[[int, int], None]
+"""Told (bytes there, bytes in all) after every piece."""
+
+
+class Published(NamedTuple):
+    """A file of weights as its authors published it.
+
+    Attributes:
+        backbone: the trunk that it fits.
+        address: where it is fetched from; its name ends in the first eight hexadecimal digits of its sha256.
+        mean, std: of the pictures that it was trained on, per channel.
+    """
+
+    backbone: str
+    address: str
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @property
+    def file(self) -> str:
+        """Its name.
+
+        Example:
+            >>> PUBLISHED["resnest101"].file, PUBLISHED["resnest101"].digits
+            ('resnest101-22405ba7.pth', '22405ba7')
+        """
+        return self.address.rpartition("/")[2]
+
+    @property
+    def digits(self) -> str:
+        """What its sha256 begins with."""
+        return self.file.rpartition("-")[2].partition(".")[0]
+
+
+_IBN = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
+_RESNEST = "https://github.com/zhanghang1989/ResNeSt/releases/download/weights_step1"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download"
+_TORCHVISION = "https://download.pytorch.org/models"
+_HALF = (0.5, 0.5, 0.5)
+
+PUBLISHED: Mapping[str, Published] = {
+    one.backbone: one
+    for one in (
+        Published("resnet18", f"{_TORCHVISION}/resnet18-f37072fd.pth"),
+        Published("resnet34", f"{_TORCHVISION}/resnet34-b627a593.pth"),
+        Published("resnet50", f"{_TORCHVISION}/resnet50-19c8e357.pth"),  # not their newer one: StRDAN started here
+        Published("resnet101", f"{_TORCHVISION}/resnet101-63fe2227.pth"),
+        Published("resnet18_ibn_a", f"{_IBN}/resnet18_ibn_a-2f571257.pth"),
+        Published("resnet34_ibn_a", f"{_IBN}/resnet34_ibn_a-94bc1577.pth"),
+        Published("resnet50_ibn_a", f"{_IBN}/resnet50_ibn_a-d9d0bb7b.pth"),
+        Published("resnet101_ibn_a", f"{_IBN}/resnet101_ibn_a-59ea0ac6.pth"),
+        Published("resnet18_ibn_b", f"{_IBN}/resnet18_ibn_b-bc2f3c11.pth"),
+        Published("resnet34_ibn_b", f"{_IBN}/resnet34_ibn_b-04134c37.pth"),
+        Published("resnet50_ibn_b", f"{_IBN}/resnet50_ibn_b-9ca61e85.pth"),
+        Published("resnet101_ibn_b", f"{_IBN}/resnet101_ibn_b-c55f6dba.pth"),
+        Published("resnext101_ibn_a", f"{_IBN}/resnext101_ibn_a-6ace051d.pth"),
+        Published("se_resnet101_ibn_a", f"{_IBN}/se_resnet101_ibn_a-fabed4e2.pth"),
+        Published("densenet121_ibn_a", f"{_IBN}/densenet121_ibn_a-e4af5cc1.pth"),
+        Published("densenet169_ibn_a", f"{_IBN}/densenet169_ibn_a-9f32c161.pth"),
+        Published("resnest101", f"{_RESNEST}/resnest101-22405ba7.pth"),
+        Published("transreid", f"{_TIMM}/v0.1-vitjx/jx_vit_base_p16_224-80ecf9dd.pth", _HALF, _HALF),
+        Published("transreid_vit_small", f"{_TIMM}/v0.1-weights/vit_small_p16_224-15ec54c9.pth"),
+    )
+}
+"""Backbone -> its file."""
+
+
+def weights_folder() -> Path:
+    """Where published files are stored: $VREID_WEIGHTS, else ~/.cache/vreid/weights (or below $XDG_CACHE_HOME)."""
+    if os.environ.get(FOLDER):
+        return Path(os.environ[FOLDER])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vreid" / "weights"
+
+
+def published_as(name: str) -> Published:
+    """The published file for the backbone `name`, or of that file name.
+
+    Raises:
+        InputError: there is none; the nearest name is suggested.
+    """
+    for one in PUBLISHED.values():
+        if name in (one.backbone, one.file):
+            return one
+    near = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.0)[0]
+    raise InputError(f"No weights are published for {name!r}; did you mean {near!r}? Known: {', '.join(PUBLISHED)}.")
+
+
+def located(weights: Path | str) -> Path:
+    """The file meant by `weights`: a path, or a published file's name that lies in the store.
+
+    Raises:
+        InputError: it is the name of a published file that is neither here nor in the store.
+    """
+    path, names = Path(weights), {one.file for one in PUBLISHED.values()} | set(PUBLISHED)
+    if path.exists() or str(weights) not in names:
+        return path
+    known = published_as(str(weights))
+    stored = weights_folder() / known.file
+    if not stored.exists():
+        raise InputError(f"{weights}: is not here; `vreid weights get {known.backbone}` fetches {known.file}.")
+    return stored
+
+
+def get_weights(
+    published: Published, *, folder: Path | None = None, source: Path | None = None, progress: Progress | None = None
+) -> Path:
+    """Put a published file into `folder`, checked against the digits in its name; return its path.
+
+    What is there already is checked, not fetched. A download that breaks leaves its part beside the target, and the
+    same call goes on there.
+
+    Args:
+        published: the file.
+        folder: None: `weights_folder()`.
+        source: a copy of the file that is taken instead of a download.
+        progress: see `Progress`.
+
+    Raises:
+        InputError: it cannot be reached, read or written, or holds something else.
+    """
+    target = (folder or weights_folder()) / published.file
+    if source is not None:
+        _refuse_other(source, published, "it is damaged or another file")
+        with reading(source), replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return target
+    if not target.exists():
+        part = target.with_name(target.name + ".partial")
+        _download(published, part, progress or (lambda done, total: None))
+        try:
+            _refuse_other(part, published, "the part so far was damaged and is removed; do it again")
+        except InputError:
+            part.unlink()
+            raise
+        with writing(target):
+            os.replace(part, target)
+    _refuse_other(target, published, "it is damaged; remove it and do it again")
+    return target
+
+
+def _refuse_other(path: Path, published: Published, mend: str) -> None:
+    digest = hashlib.sha256()
+    with reading(path), open(path, "rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    if not digest.hexdigest().startswith(published.digits):
+        found = digest.hexdigest()[: len(published.digits)]
+        raise InputError(
+            f"{path}: its sha256 begins with {found}, not {published.digits} as {published.file} does; {mend}."
+        )
+
+
+def _download(published: Published, part: Path, progress: Progress) -> None:
+    """Fetch what is missing behind `part`.
+
+    Raises:
+        InputError: the address cannot be reached, or the connection broke.
+    """
+    with writing(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(published.address, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            # A server that knows no ranges sends everything, with status 200.
+            begun = re.match(rf"bytes {done}-", answer.headers.get("Content-Range", "")) if done else None
+            done = done if begun else 0
+            total = done + int(answer.headers.get("Content-Length") or 0)
+            with open(part, "ab" if begun else "wb") as file:
+                while piece := answer.read(_CHUNK):
+                    try:
+                        file.write(piece)
+                    except OSError as error:
+                        raise refused(part, "written", error) from error
+                    done += len(piece)
+                    progress(done, max(total, done))
+            if done < total:
+                raise http.client.IncompleteRead(b"", total - done)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # everything is there already
+            return
+        raise _unreachable(published, part, f"{error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(published, part, str(getattr(error, "reason", error))) from error
+
+
+def _unreachable(published: Published, part: Path, reason: str) -> InputError:
+    kept = f"{part.stat().st_size:,} bytes are kept; " if part.exists() and part.stat().st_size else ""
+    return InputError(
+        f"{published.address}: cannot be fetched ({reason}); {kept}do it again, or fetch it on another machine "
+        f"and give the file with `vreid weights get {published.backbone} --from FILE`."
+    )
