@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,3 +238,20 @@ def test_steps_without_their_columns_say_so():
         PostProcessing.parse("scene-groups").apply(query, gallery)
     with pytest.raises(InputError, match="name the cameras as the data does"):
         PostProcessing.parse("scene-groups=x/y").apply(query, gallery)
+
+
+def test_the_page_about_steps_tells_their_values_defaults_and_presets():
+    page = (Path(__file__).parents[1] / "docs" / "postprocessing.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list(STEPS)
+    for (name, values, defaults), step in zip(rows, STEPS.values(), strict=True):
+        if step.config is not None:
+            assert values == ":".join(field.name.rstrip("_").upper() for field in fields(step.config)), name
+        if step.config not in (None, Bias, SceneGroups):
+            written = PostProcessing(**{step.field: step.config()})
+            assert PostProcessing.parse(f"{name.strip('`')}={defaults}") == written
+    for name, text in PRESETS.items():
+        if not name.startswith("plain"):
+            assert f"`{name}`" in page
+            assert PostProcessing.parse(name) == PostProcessing.parse(text)
+    assert PRESETS["dmt"] in page

@@ -34,7 +34,7 @@ LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images
                                          "data, if there is one), none, or a table.")]  # fmt: skip
 _FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
-AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES...", help=f"{_FEATURES} Several of the same "
+AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES", help=f"{_FEATURES} Several of the same "
                                                    "images are an ensemble: the mean of their distances.")]  # fmt: skip
 RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
                                                   "in the order of its rows.")]  # fmt: skip

@@ -55,8 +55,8 @@ def expand_queries(
         InputError: numbers out of range, an empty side, NaN, a feature of norm zero, or unequal dimensions.
 
     Example:
-        >>> expand_queries([[1.0, 0.0]], [[0.0, 1.0], [0.8, 0.6]], neighbours=1, alpha=0).round(4).tolist()
-        [[0.9487000107765198, 0.3161999881267548]]
+        >>> print(expand_queries([[1.0, 0.0]], [[0.0, 1.0], [-1.0, 0.0]], neighbours=1, alpha=0).round(3))
+        [[0.707 0.707]]
     """
     query, gallery = (unit_rows(as_features(side)) for side in (query_features, gallery_features))
     return _expanded(query, gallery, Expansion(neighbours, alpha), itself=True)
