@@ -300,5 +300,9 @@ def test_protocols_that_draw_or_prescribe(sides):
     assert rows[1].change == pytest.approx(rows[1].metrics.mAP - rows[0].metrics.mAP)
     rows = ablation(PostProcessing.parse("rerank=5:2:0.4"), *sides, VERI_TRACKS_MEAN)
     assert rows[0].metrics.steps == ("tracklets=mean",)
-    cut = ablation(PostProcessing.parse("other-cameras"), *sides, AI_CITY)
+    cut = ablation(PostProcessing.parse("other-cameras"), *sides, replace(AI_CITY, top_k=3))
+    assert [row.value for row in cut] == [row.metrics.mAP_at_k for row in cut]
+    assert cut[0].value < cut[0].metrics.mAP
+    assert cut[1].change == pytest.approx(cut[1].value - cut[0].value)
+    assert cut[1].interval == interval(cut[1].metrics, "mAP@3", identity=sides[0].records.identity.codes)
     assert [row.ladder for row in cut] == ["cumulative", "cumulative"]

@@ -29,12 +29,12 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
     if as_json:
         print_json([
             {"ladder": row.ladder, "name": row.name, "steps": row.post.describe(), "metrics": row.metrics.as_dict(),
-             "interval": row.interval, "change": row.change, "change_interval": row.change_interval}
+             "value": row.value, "interval": row.interval, "change": row.change, "change_interval": row.change_interval}
             for row in rows
         ])  # fmt: skip
         return
     print(search.protocol.description)
-    table = Table("", search.protocol.full_metric, "95 %", "rank-1", "step is worth", "95 %", box=box.SIMPLE_HEAD)
+    table = Table("", search.protocol.metric, "95 %", "rank-1", "step is worth", "95 %", box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for before, row in zip([None, *rows], rows, strict=False):
@@ -45,8 +45,8 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
         if row.change is not None and row.change_interval is not None:
             least, most = (100 * value for value in row.change_interval)
             worth = f"{100 * row.change:+.1f}", f"{least:+.1f} to {most:+.1f}"
-        table.add_row(row.name, f"{100 * row.metrics.mAP:.1f}", f"{low:.1f}-{high:.1f}",
+        table.add_row(row.name, f"{100 * row.value:.1f}", f"{low:.1f}-{high:.1f}",
                       f"{100 * row.metrics.rank1:.1f}", *worth)  # fmt: skip
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-    print("Intervals: bootstrap over vehicles. What a step is worth: mAP against the row above, or mAP of all steps "
-          "against all but this one, by the same vehicles on both sides.")  # fmt: skip
+    print("Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "
+          "all steps have more than all but this one, by the same vehicles on both sides.")  # fmt: skip

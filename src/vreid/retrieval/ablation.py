@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from vreid.errors import InputError
 from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
@@ -39,9 +37,10 @@ class AblationRow:
         name: "plain search", "+ STEP", or "all but STEP".
         post: the steps.
         metrics: its numbers.
-        interval: of its mAP, 95 % bootstrap over vehicles.
-        change: of mAP against the row above (cumulative), or what all steps have more than this row (leave-one-out):
-            both are what the step is worth; None for plain search.
+        value: its mAP, or mAP@K where the protocol cuts.
+        interval: of `value`, 95 % bootstrap over vehicles.
+        change: of `value` against the row above (cumulative), or what all steps have more than this row
+            (leave-one-out): both are what the step is worth; None for plain search.
         change_interval: of `change`, by the same draws of vehicles on both sides.
     """
 
@@ -49,6 +48,7 @@ class AblationRow:
     name: str
     post: PostProcessing
     metrics: Metrics
+    value: float
     interval: tuple[float, float]
     change: float | None = None
     change_interval: tuple[float, float] | None = None
@@ -100,28 +100,28 @@ def ablation(
             )
         return judged[chosen]
 
-    def row(
-        ladder: Ladder, name: str, chosen: PostProcessing, less: Metrics | None, more: Metrics | None
-    ) -> AblationRow:
-        metrics, vehicles = of(chosen), query.records.identity.codes
-        worth = None if less is None or more is None else _difference(more, less)
-        return AblationRow(
-            ladder, name, chosen, metrics, interval(metrics, "mAP", identity=vehicles, seed=seed),
-            None if worth is None else worth.mAP,
-            None if worth is None else interval(worth, "mAP", identity=vehicles, seed=seed),
-        )  # fmt: skip
+    def measured(metrics: Metrics) -> tuple[float, tuple[float, float]]:
+        value = metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
+        return value, interval(metrics, protocol.metric, identity=query.records.identity.codes, seed=seed)
+
+    def row(ladder: Ladder, name: str, chosen: PostProcessing, worth: Metrics | None = None) -> AblationRow:
+        metrics = of(chosen)
+        change = (None, None) if worth is None else measured(worth)
+        return AblationRow(ladder, name, chosen, metrics, *measured(metrics), *change)
 
     steps = PostProcessing()
-    rows = [row("cumulative", PLAIN, steps, None, None)]
+    rows = [row("cumulative", PLAIN, steps)]
     for name in names:
         field = STEPS[name].field
         longer = replace(steps, **{field: getattr(post, field)})
-        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, of(steps), of(longer)))
+        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, _difference(of(longer), of(steps))))
         steps = longer
     for name in names if len(names) > 1 else ():
         field = STEPS[name].field
         shorter = replace(post, **{field: getattr(PostProcessing(), field)})
-        rows.append(row("leave-one-out", f"all but {_written(post, name)}", shorter, of(shorter), of(post)))
+        rows.append(
+            row("leave-one-out", f"all but {_written(post, name)}", shorter, _difference(of(post), of(shorter)))
+        )
     return rows
 
 
@@ -130,7 +130,12 @@ def _written(post: PostProcessing, name: str) -> str:
 
 
 def _difference(more: Metrics, less: Metrics) -> Metrics:
-    """Metrics whose average precisions are differences: their mean is that of the mAP, query by query."""
-    draws = tuple(_difference(a, b) for a, b in zip(more.draws, less.draws, strict=True))
-    precision = np.asarray(more.average_precision - less.average_precision)
-    return replace(more, mAP=more.mAP - less.mAP, average_precision=precision, draws=draws)
+    """Metrics whose average precisions are differences, query by query: means and intervals are those of the change."""
+    return replace(
+        more,
+        mAP=more.mAP - less.mAP,
+        mAP_at_k=None if more.mAP_at_k is None or less.mAP_at_k is None else more.mAP_at_k - less.mAP_at_k,
+        average_precision=more.average_precision - less.average_precision,
+        average_precision_at_k=more.average_precision_at_k - less.average_precision_at_k,
+        draws=tuple(_difference(a, b) for a, b in zip(more.draws, less.draws, strict=True)),
+    )

@@ -10,7 +10,7 @@ Shapes: Q queries, U units, N = Q + U points.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -60,7 +60,7 @@ class Bias:
             raise InputError("bias: needs the features of a camera or orientation model; write WEIGHT:after:FOLDER.")
 
     def sides(self, query: Records, gallery: Records) -> Sides:
-        """The model's features of exactly these images, in their order.
+        """The model's features of exactly these images, in their order and with what is known of them here.
 
         Raises:
             InputError: the folder cannot be read, or lacks an image.
@@ -74,13 +74,12 @@ class Bias:
 
 
 def _in_order(features: FeatureSet, wanted: Records, side: str) -> FeatureSet:
-    if np.array_equal(features.records.image_key, wanted.image_key):
-        return features
     place = {key: row for row, key in enumerate(features.records.image_key)}
     missing = next((key for key in wanted.image_key if key not in place), None)
     if missing is not None:
         raise InputError(f"bias: has no {side} feature of {missing}; extract it with the model of the bias too.")
-    return features[np.array([place[key] for key in wanted.image_key])]
+    rows = np.array([place[key] for key in wanted.image_key])
+    return replace(features, features=features.features[rows], records=wanted)
 
 
 def rerank_with_biases(

@@ -86,7 +86,7 @@ class SceneGroups:
             mend = "name the cameras as the data does, or switch scene groups off"
         else:
             sides = list(joint_codes(query.scene, gallery.scene))
-            mend = "give the column `scene`, name the cameras of each group, or switch scene groups off"
+            mend = "give the column `scene`, or name the cameras of each group (`from_labels` finds labelled ones)"
         for name, codes in zip(("query", "gallery"), sides, strict=True):
             if not (codes >= 0).any():
                 raise InputError(f"no {name} image has a scene group; {mend}.")

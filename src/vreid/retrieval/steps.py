@@ -147,7 +147,7 @@ def _written(of: Any, field: str) -> str:
     value = getattr(of, field)
     if isinstance(value, tuple):
         return "/".join("+".join(group) for group in value) if all(isinstance(group, tuple) for group in value) else ""
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _usage(name: str) -> str:
