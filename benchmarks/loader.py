@@ -80,8 +80,8 @@ def loaders(records: Records, size: int, most_workers: int) -> None:
     print("loader, P x K = 16 x 4, images a second (first epoch, later epochs)")
     for workers in range(most_workers + 1):
         for cache_bytes in (0, 1 << 30):
-            loader = train_loader(records, transform, num_identities=16, num_instances=4, seed=0, workers=workers,
-                                  cache_bytes=cache_bytes)  # fmt: skip
+            sampler = PKSampler(records.identity.codes, 16, 4)
+            loader = train_loader(records, transform, sampler, seed=0, workers=workers, cache_bytes=cache_bytes)
             speeds = []
             for epoch in range(3):
                 loader.set_epoch(epoch)

@@ -21,15 +21,17 @@ from PIL import Image
 
 from vreid.data.loading import train_loader
 from vreid.data.records import Records
-from vreid.losses import identity_loss, triplet_loss
+from vreid.losses import classification_loss, triplet_loss
 from vreid.models import build
 from vreid.recipes import recipe
 from vreid.training.meter import Meter
+from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
 from vreid.training.precision import autocast, resolve_precision
 from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
-from vreid.training.supervised import Trainer, objective_of
+from vreid.training.supervised import Trainer, make_sampler
+from vreid.training.targets import batch_labels, make_targets
 
 
 def pictures(folder: Path, count: int, side: int) -> Records:
@@ -52,28 +54,23 @@ def main() -> None:
     precision = resolve_precision(config.precision, device)
     with tempfile.TemporaryDirectory() as name:
         records = pictures(Path(name), 4 * 2 * config.num_identities, 128)
-        codes = torch.from_numpy(records.identity.codes.astype(np.int64))
-        loader = train_loader(
-            records,
-            config.transform,
-            num_identities=config.num_identities,
-            num_instances=config.num_instances,
-            seed=0,
-        )
+        targets = make_targets(records, "identity", (), config.labels, flips=True)
+        loader = train_loader(records, config.transform, make_sampler(config, records, targets), seed=0)
         classes = records.identity.distinct
         run = RunFolder(Path(name) / "run", config=config.as_dict(), data={}, resume=False)
         model = build(config.model.backbone, classes)
-        trainer = Trainer(config, model, objective_of(config.losses), run, device, precision, Silence())
+        trainer = Trainer(config, model, Objective(config.losses), run, device, precision, Silence())
         plain = build(config.model.backbone, classes).to(memory_format=torch.channels_last).train()
         optimiser = build_optimiser(plain, config.optimiser)
-        images, rows, _ = next(iter(loader))
-        identities = codes[rows]
+        images, rows, flipped = next(iter(loader))
+        labels = batch_labels(targets, rows, flipped, device)
+        identities = labels["identity"]
         meters = Meter(), Meter()
 
         def bare() -> None:
             with autocast(precision, device):
                 outputs = plain(images.contiguous(memory_format=torch.channels_last))
-                loss = identity_loss(outputs.logits, identities) + triplet_loss(outputs.pooled, identities)
+                loss = classification_loss(outputs.logits, identities) + triplet_loss(outputs.pooled, identities)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip_norm is not None:
@@ -81,7 +78,7 @@ def main() -> None:
             optimiser.step()
 
         def engine() -> None:
-            terms = trainer.step(images, identities, 1e-3)
+            terms = trainer.step(images, labels, 0)
             for meter in meters:
                 meter.add(terms, len(images))
 
@@ -97,7 +94,7 @@ def main() -> None:
             if batch is None:
                 batches = iter(loader)
                 batch = next(batches)
-            terms = trainer.step(batch.images, codes[torch.from_numpy(batch[1])], 1e-3)
+            terms = trainer.step(batch.images, batch_labels(targets, batch.rows, batch.flipped, device), 0)
             for meter in meters:
                 meter.add(terms, len(batch.images))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oracles import triplet as oracle
 from vreid.errors import InputError
-from vreid.losses import batch_hard_pairs, identity_loss, triplet_loss
+from vreid.losses import batch_hard_pairs, classification_loss, triplet_loss
 
 
 def batch(seed: int, counts: list[int], dimensions: int = 5, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -97,10 +97,10 @@ def test_triplet_needs_two_identities_and_a_known_form() -> None:
         triplet_loss(torch.randn(2, 3), torch.tensor([0, 1]), form="hard")  # type: ignore[arg-type]
 
 
-def test_identity_loss_by_hand_with_and_without_smoothing() -> None:
+def test_classification_loss_by_hand_with_and_without_smoothing() -> None:
     logits = torch.tensor([[2.0, 0.0, 0.0]])
     log_sum = math.log(math.exp(2) + 2)
-    assert float(identity_loss(logits, torch.tensor([0]))) == pytest.approx(log_sum - 2, rel=1e-6)
+    assert float(classification_loss(logits, torch.tensor([0]))) == pytest.approx(log_sum - 2, rel=1e-6)
     smooth = 0.9 * (log_sum - 2) + 0.1 / 3 * ((log_sum - 2) + log_sum + log_sum)
-    assert float(identity_loss(logits, torch.tensor([0]), label_smoothing=0.1)) == pytest.approx(smooth, rel=1e-6)
-    assert identity_loss(logits.bfloat16(), torch.tensor([0])).dtype == torch.float32
+    assert float(classification_loss(logits, torch.tensor([0]), label_smoothing=0.1)) == pytest.approx(smooth, rel=1e-6)
+    assert classification_loss(logits.bfloat16(), torch.tensor([0])).dtype == torch.float32

@@ -57,5 +57,5 @@ def test_rates_are_multiples_of_the_schedule() -> None:
     model.body = nn.Linear(2, 2)
     for kind in ("sgd", "adamw"):
         optimiser = build_optimiser(model, OptimiserConfig(kind=kind, classifier_factor=3.0))  # type: ignore[arg-type]
-        set_rates(optimiser, 0.1)
+        set_rates(optimiser, 0.05, lambda peak: 2 * peak)
         assert sorted(group["lr"] for group in optimiser.param_groups) == pytest.approx([0.1, 0.2, 0.3])

@@ -1,4 +1,4 @@
-"""From a picture to network input: what DMT does to a training picture, and what it does to a test picture.
+"""From a picture to network input: what DMT and StRDAN do to a training picture, and what to a test picture.
 
 Three steps, so that each runs where it is cheapest and nothing depends on which worker did it:
 `prepare` (picture -> uint8 CHW, no randomness, so it can be cached), `augment` (uint8 -> uint8, all randomness drawn
@@ -27,6 +27,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+ENLARGED = 1.125
+"""How much larger than the input a picture is made before a part of it is cropped."""
 
 Region = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
@@ -76,10 +79,13 @@ class TestTransform:
         """Nothing random happens to a test picture; `rng` is not used."""
         return Augmented(image, False, NOTHING)
 
-    def finish(self, images: Tensor, erased: Tensor | None = None) -> Tensor:
-        """Turn a batch (B, 3, H, W) uint8 into float32 (x / 255 - mean) / std; regions `erased` (B, 4) become 0.
+    def finish(
+        self, images: Tensor, erased: Tensor | None = None, fill: tuple[float, float, float] | None = None
+    ) -> Tensor:
+        """Turn a batch (B, 3, H, W) uint8 into float32 (x / 255 - mean) / std; regions `erased` (B, 4) become `fill`.
 
-        Zero after normalisation is the mean colour before it: random erasing as DMT does it (methods: section 4).
+        `fill` is one normalised value a channel; none is 0, the mean colour: random erasing as DMT does it (methods:
+        section 4).
         """
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
@@ -89,8 +95,9 @@ class TestTransform:
             part = slice(start, start + step)
             out[part].copy_(images[part]).div_(255).sub_(mean).div_(std)
         if erased is not None:
+            colour = torch.tensor(fill or (0.0, 0.0, 0.0), device=images.device).view(3, 1, 1)
             for row, (top, left, height, width) in enumerate(erased.tolist()):
-                out[row, :, top : top + height, left : left + width] = 0
+                out[row, :, top : top + height, left : left + width] = colour
         return out
 
 
@@ -98,7 +105,10 @@ class TestTransform:
 class TrainTransform(TestTransform):
     """DMT's training transform: resize, flip, pad, crop, colour jitter, erase, normalise, in this order.
 
+    StRDAN's is `pad=0, enlarge=0.5` with its own erasing (see `vreid.recipes.strdan`).
+
     Attributes:
+        enlarge: probability of enlarging the picture to 1.125 of its size and cropping height x width at random.
         flip: probability of a horizontal flip.
         pad: black border in pixels before the crop; 10 is the recipe's number for inputs of 256 and more, about a
             twenty-fifth of the side does the same to smaller ones.
@@ -106,9 +116,11 @@ class TrainTransform(TestTransform):
             it, instead of cropping height x width (DMT's RESIZECROP).
         jitter: probability of colour jitter: brightness and contrast each by a factor in 1 +- `brightness`, `contrast`.
         erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the picture, its
-            aspect ratio (log-uniform) in `erase_ratio`; it is filled with the mean colour.
+            aspect ratio (log-uniform) in `erase_ratio`; it is filled with `erase_fill`, one value a channel after
+            normalisation, so that 0 is the mean colour.
     """
 
+    enlarge: float = 0.0
     flip: float = 0.5
     pad: int = 10
     resized_crop: bool = False
@@ -120,10 +132,11 @@ class TrainTransform(TestTransform):
     erase: float = 0.5
     erase_scale: tuple[float, float] = (0.02, 0.33)
     erase_ratio: tuple[float, float] = (0.3, 3.3)
+    erase_fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("flip", "jitter", "erase"):
+        for name in ("enlarge", "flip", "jitter", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Transform: {name} is {getattr(self, name)}; it is a probability between 0 and 1.")
         if not 0 <= self.pad < min(self.height, self.width):
@@ -133,11 +146,19 @@ class TrainTransform(TestTransform):
         """Return the test transform of the same size and normalisation."""
         return TestTransform(self.height, self.width, self.interpolation, self.mean, self.std)
 
+    def finish(
+        self, images: Tensor, erased: Tensor | None = None, fill: tuple[float, float, float] | None = None
+    ) -> Tensor:
+        """Normalise; regions `erased` become `erase_fill` unless another `fill` is given."""
+        return super().finish(images, erased, fill or self.erase_fill)
+
     def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
-        """Flip, pad, crop and jitter a prepared (3, H, W) uint8 picture; say what was flipped and what to erase.
+        """Enlarge, flip, pad, crop, jitter a prepared (3, H, W) uint8 picture; say what was flipped, what to erase.
 
         The picture shows the mirror image where `flipped`, so an orientation label becomes (360 - theta) mod 360.
         """
+        if self.enlarge and rng.random() < self.enlarge:
+            image = self._enlarged(image, rng)
         flipped = bool(rng.random() < self.flip)
         if flipped:
             image = image.flip(-1)
@@ -154,6 +175,12 @@ class TrainTransform(TestTransform):
         if rng.random() < self.erase:
             erased = _erasing_region(rng, (self.height, self.width), self.erase_scale, self.erase_ratio)
         return Augmented(image, flipped, erased)
+
+    def _enlarged(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        size = [round(side * ENLARGED) for side in (self.height, self.width)]
+        large: Tensor = functional.resize(image, size, INTERPOLATIONS[self.interpolation])
+        top, left, height, width = _place(rng, size, self.height, self.width)
+        return large[:, top : top + height, left : left + width]
 
     def _jitter(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         steps = [(functional.adjust_brightness, self.brightness), (functional.adjust_contrast, self.contrast)]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
-from vreid.data.sampling import PKSampler
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 
@@ -276,39 +275,31 @@ class Loader:
 def train_loader(
     records: Records,
     transform: TrainTransform,
+    sampler: BatchSampler,
     *,
-    num_identities: int,
-    num_instances: int,
     seed: int,
-    identities: ArrayLike | None = None,
     workers: int | None = None,
     cache_bytes: int = CACHE_BYTES,
     device: torch.device | str = "cpu",
 ) -> Loader:
-    """Return the loader of augmented P x K batches; labels are looked up by `batch.rows` in any column.
+    """Return the loader of augmented batches; labels are looked up by `batch.rows` in any column.
 
     Args:
         records: training images.
         transform: augmentation.
-        num_identities: P.
-        num_instances: K.
-        seed: of batches and augmentation.
-        identities: (N,) codes to sample by; `records.identity.codes` if not given.
+        sampler: which images make a batch; see `vreid.data.sampling`.
+        seed: of the augmentation.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
         cache_bytes: bound of the cache of decoded pictures; 0 switches it off.
         device: where the batches go.
 
-    Raises:
-        InputError: too few identities for P.
-
     Example:
-        >>> loader = train_loader(records, TrainTransform(), num_identities=12, num_instances=8)  # doctest: +SKIP
+        >>> sampler = PKSampler(records.identity.codes, 12, 8)                                    # doctest: +SKIP
+        >>> loader = train_loader(records, TrainTransform(), sampler, seed=0)                     # doctest: +SKIP
         >>> loader.set_epoch(3)                                                                   # doctest: +SKIP
         >>> for images, rows, flipped in loader:                                                  # doctest: +SKIP
         ...     identities = records.identity.codes[rows]
     """
-    codes = records.identity.codes if identities is None else identities
-    sampler = PKSampler(codes, num_identities, num_instances, seed)
     dataset = ImageDataset(records, transform, seed=seed, cache_bytes=cache_bytes)
     return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
 

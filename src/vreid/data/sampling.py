@@ -1,4 +1,6 @@
-"""Which images make a batch: P identities x K images, the same ones for the same (seed, epoch)."""
+"""Which images make a batch, the same ones for the same (seed, epoch): P identities x K images, half of the identities
+from either domain, or any images.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ class PKSampler:
         num_identities: P, identities in a batch.
         num_instances: K, images of an identity in a batch.
         seed: seed of all epochs.
+        name: names the draws beside the seed: samplers of other names draw independently.
 
     Raises:
         InputError: P or K below 1, or fewer than P known identities.
@@ -34,7 +37,15 @@ class PKSampler:
         (1, [[0, 1, 2, 3, 4, 5]])
     """
 
-    def __init__(self, identities: ArrayLike, num_identities: int, num_instances: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        identities: ArrayLike,
+        num_identities: int,
+        num_instances: int,
+        seed: int = 0,
+        *,
+        name: str = "pk-sampler",
+    ) -> None:
         codes = np.asarray(identities)
         self._images = np.flatnonzero(codes >= 0)
         _, self._identity = np.unique(codes[self._images], return_inverse=True)
@@ -49,6 +60,7 @@ class PKSampler:
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed
+        self.name = name
         self.epoch = 0
         self._made: tuple[int, NDArray[np.intp]] | None = None
 
@@ -66,7 +78,7 @@ class PKSampler:
     def _batches(self) -> NDArray[np.intp]:
         """(B, P * K) image indices of the current epoch."""
         if self._made is None or self._made[0] != self.epoch:
-            self._made = (self.epoch, self._draw(generator(self.seed, "pk-sampler", self.epoch)))
+            self._made = (self.epoch, self._draw(generator(self.seed, self.name, self.epoch)))
         return self._made[1]
 
     def _draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -91,3 +103,89 @@ class PKSampler:
             batches.append(np.concatenate(batch))
             available = available[chunks_left[available] > 0]
         return np.stack(batches)
+
+
+class DomainSampler:
+    """P x K batches, P / 2 identities of each of two domains, the first domain's in front: the sampler of StRDAN.
+
+    Each domain is sampled as `PKSampler` does; the epoch ends when one of them runs out.
+
+    Args:
+        identities: (N,) identity code of each image; no identity lies in both domains.
+        domains: (N,) domain code of each image, two different ones.
+        num_identities: P, even.
+        num_instances: K.
+        seed: seed of all epochs.
+
+    Raises:
+        InputError: P is odd, there are not two domains, or one has fewer than P / 2 identities.
+
+    Example:
+        >>> sampler = DomainSampler([0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1], num_identities=2, num_instances=2)
+        >>> len(sampler), sorted(next(iter(sampler))[2:])
+        (1, [4, 5])
+    """
+
+    def __init__(
+        self, identities: ArrayLike, domains: ArrayLike, num_identities: int, num_instances: int, seed: int = 0
+    ) -> None:
+        codes, domains = np.asarray(identities), np.asarray(domains)
+        present = np.unique(domains[codes >= 0])
+        if len(present) != 2:
+            raise InputError(
+                f"Batches of half real and half synthetic images need both domains, but the training images are of "
+                f"{len(present)}; add a data set of the other, or set batches=identities."
+            )
+        if num_identities % 2:
+            raise InputError(f"num_identities is {num_identities}; half of them come from each domain: make it even.")
+        self._parts = [
+            PKSampler(np.where(domains == domain, codes, -1), num_identities // 2, num_instances, seed,
+                      name=f"pk-sampler {place}")
+            for place, domain in enumerate(present)
+        ]  # fmt: skip
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are given next."""
+        for part in self._parts:
+            part.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Exact number of batches of the current epoch."""
+        return min(len(part) for part in self._parts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for halves in zip(*self._parts, strict=False):  # until one domain runs out
+            yield [image for half in halves for image in half]
+
+
+class ImageSampler:
+    """Batches of `batch_size` of the `count` images at random, each at most once an epoch; what is left over waits.
+
+    Raises:
+        InputError: fewer than two images in a batch (batch normalisation needs two), or fewer images than that.
+
+    Example:
+        >>> sampler = ImageSampler(5, batch_size=2)
+        >>> len(sampler), [len(batch) for batch in sampler]
+        (2, [2, 2])
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int = 0) -> None:
+        if not 2 <= batch_size <= count:
+            raise InputError(
+                f"A batch of {batch_size} images cannot be drawn from {count} training images; "
+                "num_identities x num_instances must be at least 2 and at most that many."
+            )
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are given next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = generator(self.seed, "image-sampler", self.epoch).permutation(self.count)
+        yield from order[: len(self) * self.batch_size].reshape(len(self), self.batch_size).tolist()

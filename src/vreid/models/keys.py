@@ -1,7 +1,7 @@
 """Weights that others wrote: one explicit map from their keys to ours for each family, and nothing lost in silence.
 
 A rule is a regular expression that must match a key from its start, and what to put in place of the match; None leaves
-the tensor out. Only heads over identities or ImageNet's classes are ever left out. Files of ImageNet weights fit the
+the tensor out. Only classifiers (of identities, attributes, ImageNet's classes) are ever left out. Files of ImageNet weights fit the
 trunks but for the rules that a trunk brings along as `published_keys`.
 """
 
@@ -26,7 +26,7 @@ State = Mapping[str, Tensor]
 
 _TOP: tuple[Rule, ...] = ((r"(fc|classifier)\.(weight|bias)$", None),)
 """The classifier of a published trunk. Not `se.fc.`, and not torchreid's `fc.0.`, which is an embedding."""
-_OWN_HEADS = r"(classifier|local_classifiers\.\d+)\.weight$"
+_OWN_HEADS = r"(classifier|local_classifiers\.\d+|heads\.\w+)\.(weight|bias)$"
 
 
 class Family(NamedTuple):
@@ -71,7 +71,7 @@ def _transreid(state: State) -> tuple[Rule, ...]:
 
 
 FAMILIES = (
-    Family("a fast-reid checkpoint", r"heads\.", _fastreid),
+    Family("a fast-reid checkpoint", r"heads\.(bottleneck\.|pool_layer\.|weight$)", _fastreid),
     Family("a TransReID or DMT checkpoint", r"base\.", _transreid),
     Family("a model of vreid", r"backbone\.", lambda state: ((_OWN_HEADS, None),)),
 )
@@ -82,7 +82,7 @@ def load_pretrained(model: nn.Module, weights: Path | str) -> None:
     """Start `model` (a `ReidModel`) from a file: one of our models, somebody else's, or published ImageNet weights.
 
     Args:
-        model: keeps its own classifier; from a file that holds only a trunk also its own neck and pooling.
+        model: keeps its own classifiers; from a file that holds only a trunk also its own neck and pooling.
         weights: a file (.pth, .pth.tar, .safetensors), or the name of a published one that `vreid weights get` fetched.
 
     Raises:
@@ -100,17 +100,16 @@ def load_state(model: nn.Module, state: State, source: Path | str) -> None:
     """
     trunk: Any = model.get_submodule("backbone")
     own_rules = tuple(getattr(trunk, "published_keys", ()))
-    adapt = getattr(trunk, "adapt_state", dict)
     family = next((one for one in FAMILIES if any(re.match(one.sign, key) for key in state)), None)
     if family is None:
+        adapt = getattr(trunk, "adapt_state", dict)
         load_strict(trunk, adapt(_renamed(state, (*own_rules, *_TOP), source)), source)
         return
     whole = _renamed(state, family.rules(state), source)
     if family is not FAMILIES[-1]:
         inner = {key.removeprefix("backbone."): value for key, value in whole.items() if key.startswith("backbone.")}
-        inner = adapt(_renamed(inner, own_rules, source))
-        whole = {key: value for key, value in whole.items() if not key.startswith("backbone.")}
-        whole |= {f"backbone.{key}": value for key, value in inner.items()}
+        outer = {key: value for key, value in whole.items() if not key.startswith("backbone.")}
+        whole = outer | {f"backbone.{key}": value for key, value in _renamed(inner, own_rules, source).items()}
     heads = {key: value for key, value in model.state_dict().items() if re.match(_OWN_HEADS, key)}
     load_strict(model, {**whole, **heads}, f"{source} ({family.name})")
 

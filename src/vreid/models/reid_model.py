@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from vreid.errors import InputError
 from vreid.models.backbones import build_trunk
+from vreid.models.heads import Heads, plain_linear
 from vreid.models.keys import load_pretrained
 from vreid.models.transreid import TransReIDOptions
 
@@ -54,13 +56,15 @@ class ModelConfig:
 class TrainOutputs(NamedTuple):
     """What the losses see: `logits` (B, C) and `pooled` (B, D), the feature f_t before the neck.
 
-    A TransReID with JPM gives the same of each local feature: `local_logits` and `local_pooled`, L tensors each.
+    A TransReID with JPM gives the same of each local feature: `local_logits` and `local_pooled`, L tensors each. What
+    further heads say of the global f_t is in `heads`, by name.
     """
 
     logits: Tensor
     pooled: Tensor
     local_logits: tuple[Tensor, ...] = ()
     local_pooled: tuple[Tensor, ...] = ()
+    heads: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class GeM(nn.Module):
@@ -95,7 +99,9 @@ class ReidModel(nn.Module):
             global one, then the local ones divided by L; `num_features` is (1 + L) D.
         num_identities: C; None for a model that only extracts.
         pooling: "average" or "gem".
-        neck: BatchNorm1d with weight 1 and a bias frozen at 0; without it f_i is f_t.
+        neck: BatchNorm1d with weight 1 and a bias frozen at 0; without it f_i is f_t and the classifier has a bias
+            (StRDAN).
+        heads: further outputs on f_t: how many, by name; see `vreid.models.heads`.
 
     Raises:
         InputError: unknown pooling, or "gem" for a backbone that pools itself.
@@ -107,7 +113,12 @@ class ReidModel(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, num_identities: int | None = None, pooling: Pooling = "average", neck: bool = True
+        self,
+        backbone: nn.Module,
+        num_identities: int | None = None,
+        pooling: Pooling = "average",
+        neck: bool = True,
+        heads: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         if pooling not in ("average", "gem"):
@@ -126,13 +137,15 @@ class ReidModel(nn.Module):
         self.classifier: nn.Linear | None = None
         self.local_classifiers = nn.ModuleList()
         if num_identities is not None:
-            self.classifier = _classifier(length, num_identities)
-            self.local_classifiers.extend(_classifier(length, num_identities) for _ in range(self.num_local))
+            self.classifier = _classifier(length, num_identities, neck)
+            self.local_classifiers.extend(_classifier(length, num_identities, neck) for _ in range(self.num_local))
+        self.heads = Heads(length, heads)
 
-    def forward(self, images_B3HW: Tensor, **labels: Tensor) -> TrainOutputs | Tensor:
+    def forward(self, images_B3HW: Tensor, *, reversal: float = 0.0, **labels: Tensor) -> TrainOutputs | Tensor:
         """(B, 3, H, W) -> `TrainOutputs` in training, the raw feature after the neck in evaluation.
 
-        `labels` go to the backbone: `camera` and `view` (B,), where a TransReID has embeddings for them.
+        `reversal` is how strongly the gradient of adversarial heads is reversed in training. `labels` go to the
+        backbone: `camera` and `view` (B,), where a TransReID has embeddings for them.
         """
         pooled: Tensor = self.pool(self.backbone(images_B3HW, **labels)).float()
         globally_BD, *locally_BD = pooled.unbind(dim=1) if self.num_local else (pooled,)
@@ -144,7 +157,8 @@ class ReidModel(nn.Module):
         if self.classifier is None:
             raise RuntimeError("This model was built without num_identities; it extracts but cannot train.")
         local_logits = (classify(one) for classify, one in zip(self.local_classifiers, local_features, strict=True))
-        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD))
+        said = self.heads(globally_BD, reversal)
+        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD), said)
 
 
 class _Average(nn.Module):
@@ -160,7 +174,9 @@ def _neck(length: int, wanted: bool) -> nn.Module:
     return neck
 
 
-def _classifier(length: int, num_identities: int) -> nn.Linear:
+def _classifier(length: int, num_identities: int, neck: bool) -> nn.Linear:
+    if not neck:
+        return plain_linear(length, num_identities)
     classifier = nn.Linear(length, num_identities, bias=False)
     nn.init.normal_(classifier.weight, std=0.001)
     return classifier
@@ -174,6 +190,7 @@ def build(
     pooling: Pooling = "average",
     neck: bool = True,
     transreid: TransReIDOptions | None = None,
+    heads: Mapping[str, int] = MappingProxyType({}),
 ) -> ReidModel:
     """Build the model whose trunk is `name`; random weights unless a file of weights is given.
 
@@ -181,13 +198,15 @@ def build(
         InputError: unknown name, options that do not go together, or weights that do not fit (every missing and
             unexpected key is reported).
     """
-    model = ReidModel(build_trunk(name, transreid), num_identities, pooling, neck)
+    model = ReidModel(build_trunk(name, transreid), num_identities, pooling, neck, heads)
     if weights:
         load_pretrained(model, weights)
     return model
 
 
-def build_from(config: ModelConfig, num_identities: int | None = None) -> ReidModel:
+def build_from(
+    config: ModelConfig, num_identities: int | None = None, heads: Mapping[str, int] = MappingProxyType({})
+) -> ReidModel:
     """Build the model of `config`, with the weights that it names; see `build`."""
     return build(
         config.backbone,
@@ -196,4 +215,5 @@ def build_from(config: ModelConfig, num_identities: int | None = None) -> ReidMo
         pooling=config.pooling,
         neck=config.neck,
         transreid=config.transreid,
+        heads=heads,
     )

@@ -6,14 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
 from vreid.models.reid_model import ModelConfig
+from vreid.training.objective import LossConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.precision import Precision
 from vreid.training.schedules import Schedule, StepSchedule
+from vreid.training.targets import HeadName, LabelConfig, TargetName
+
+__all__ = ["LabelConfig", "LossConfig", "TrainConfig"]
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "num_identities": (1, 10_000),
@@ -30,10 +34,15 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "transform.contrast": (0, 1),
     "transform.erase_scale": (1e-6, 1),
     "transform.erase_ratio": (0.001, 1000),
+    "transform.erase_fill": (-1000, 1000),
+    "labels.bins": (2, 360),
     "losses.identity": (0, 1_000_000),
     "losses.label_smoothing": (0, 1),
     "losses.triplet": (0, 1_000_000),
     "losses.triplet_margin": (0, 1_000_000),
+    "losses.metric_weight": (0, 1_000_000),
+    "losses.domain": (0, 1_000_000),
+    "losses.attributes": (0, 1_000_000),
     "optimiser.learning_rate": (1e-12, 1e30),
     "optimiser.momentum": (0, 0.9999),
     "optimiser.weight_decay": (0, 1_000_000),
@@ -46,29 +55,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "schedule.warmup_epochs": (0, 100_000),
     "schedule.warmup_factor": (0, 1),
     "schedule.final_factor": (0, 1),
+    "schedule.warmup_rate": (0, 1e30),
+    "schedule.final_rate": (0, 1e30),
 }
 """Smallest and largest value of each number by its dotted name: outside, torch fails or nothing is learned."""
 ASCENDING = ("transform.crop_scale", "transform.crop_ratio", "transform.erase_scale", "transform.erase_ratio")
 """Pairs of a smallest and a largest value."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which losses, how strong; the defaults are those of DMT's code.
-
-    Attributes:
-        identity: weight of the cross-entropy over identities.
-        label_smoothing: of that cross-entropy.
-        triplet: weight of the batch-hard triplet loss on f_t; 0 leaves it out.
-        triplet_form, triplet_squared, triplet_margin: see `vreid.losses.triplet_loss`.
-    """
-
-    identity: float = 1.0
-    label_smoothing: float = 0.0
-    triplet: float = 1.0
-    triplet_form: Literal["soft", "hinge"] = "soft"
-    triplet_squared: bool = False
-    triplet_margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +69,14 @@ class TrainConfig:
 
     Attributes:
         recipe: name under which it is found in `vreid.recipes.RECIPES`.
+        target: what the classifier tells apart; an image without it takes no part.
+        heads: what further linear layers say of the pooled feature: any of "domain" (through gradient reversal, so that
+            the feature forgets it), "color", "vehicle_type" and "orientation".
+        labels: which of these labels count.
+        batches: P x K of the target, as "identities", or of "domains": half of P real, half synthetic (StRDAN); or
+            P x K "images" at random.
         num_identities, num_instances: P and K of a batch.
-        epochs: passes of the P x K sampler.
+        epochs: passes of the sampler.
         transform: augmentation; `transform.test()` is what the model sees afterwards.
         precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
         clip_norm: gradients are scaled down to this norm; None leaves them alone.
@@ -87,6 +85,10 @@ class TrainConfig:
 
     recipe: str
     model: ModelConfig = field(default_factory=ModelConfig)
+    target: TargetName = "identity"
+    heads: tuple[HeadName, ...] = ()
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    batches: Literal["identities", "domains", "images"] = "identities"
     num_identities: int = 12
     num_instances: int = 8
     epochs: int = 80
@@ -109,11 +111,22 @@ class TrainConfig:
         for name in ASCENDING:
             if list(attrgetter(name)(self)) != sorted(attrgetter(name)(self)):
                 raise InputError(f"{name} is {attrgetter(name)(self)}; give the smaller number first.")
+        losses = self.losses
+        if losses.triplet and self.batches == "images":
+            raise InputError("The triplet loss needs several images of an identity, so batches=images needs "
+                             "losses.triplet=0.")  # fmt: skip
         for name in ("num_identities", "num_instances"):
-            if self.losses.triplet and getattr(self, name) < 2:
+            if losses.triplet and getattr(self, name) < 2:
                 raise InputError(f"{name} is {getattr(self, name)}; the triplet loss needs 2 or more in a batch.")
-        if not self.losses.identity and not self.losses.triplet:
+        if not losses.identity and not losses.triplet and not (losses.metric and losses.metric_weight):
             raise InputError("losses.identity and losses.triplet are both 0; nothing would be learned.")
+        for name in self.heads:
+            if name not in get_args(HeadName):
+                raise InputError(f"There is no head {name!r}; choose among {', '.join(get_args(HeadName))}.")
+        if len(set(self.heads)) < len(self.heads):
+            raise InputError(f"heads {', '.join(self.heads)}: one is named twice; name each once.")
+        if self.target in self.heads:
+            raise InputError(f"{self.target} is the target and a head too; take it out of heads.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-able values, nested as the fields are."""

@@ -76,7 +76,9 @@ def load_model(source: Path | str) -> TrainedModel:
     if facts.get("kind") != "model":
         raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
     with understanding(path):
-        model = build_from(replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"])
+        model = build_from(
+            replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"], facts.get("heads", {})
+        )
         transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
     load_strict(model, state, path)
     return TrainedModel(model.eval(), transform, model_hash(model, transform), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,22 +15,24 @@ class OptimiserConfig:
     """How weights move; the defaults are those of DMT's CNNs.
 
     Attributes:
-        kind: "sgd" or "adamw".
+        kind: "sgd", "adamw", or "adam", whose weight decay goes through the moments (StRDAN).
         learning_rate: the peak; schedules multiply it.
-        momentum: of SGD, or the first beta of AdamW.
+        momentum: of SGD, or the first beta of Adam; the second is 0.999.
+        amsgrad: Adam divides by the largest second moment so far instead of the present one.
         weight_decay: of weights.
         vector_decay: of biases and normalisation weights.
         bias_factor: learning rate of parameters whose name contains "bias", as a multiple.
         classifier_factor: learning rate of the classifier, as a multiple.
     """
 
-    kind: Literal["sgd", "adamw"] = "sgd"
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     vector_decay: float = 5e-4
     bias_factor: float = 2.0
     classifier_factor: float = 2.0
+    amsgrad: bool = False
 
 
 def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimiserConfig) -> list[dict[str, Any]]:
@@ -60,10 +62,11 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
     groups = parameter_groups(model.named_parameters(), config)
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+    kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), amsgrad=config.amsgrad)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the learning rate `rate` times its factor."""
+def set_rates(optimiser: torch.optim.Optimizer, peak: float, rate: Callable[[float], float]) -> None:
+    """Give every group the learning rate that `rate` makes of its own peak: `peak` times its factor."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = rate(peak * group["factor"])

@@ -58,4 +58,42 @@ class CosineSchedule:
         return peak * (self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * done)) / 2)
 
 
-Schedule = StepSchedule | CosineSchedule
+@dataclass(frozen=True)
+class EpochCosineSchedule:
+    """Linear warm-up, then the cosine that began with it, in absolute rates; changes once an epoch. DMT's TransReID.
+
+    In epoch e = 1, 2, ... of E the rate is warmup_rate + e (peak - warmup_rate) / warmup_epochs, and from
+    e = warmup_epochs on final_rate + (peak - final_rate) (1 + cos(pi e / E)) / 2. Every parameter group has its own
+    peak and the same two ends.
+
+    Example:
+        >>> [round(EpochCosineSchedule().rate(0.01, epoch - 1, epochs=40), 6) for epoch in (1, 20, 40)]
+        [0.002001, 0.005005, 1e-05]
+    """
+
+    kind: Literal["epoch-cosine"] = "epoch-cosine"
+    warmup_epochs: int = 5
+    warmup_rate: float = 1e-6
+    final_rate: float = 1e-5
+
+    def rate(self, peak: float, time: float, epochs: int) -> float:
+        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        epoch = int(time) + 1
+        if epoch < self.warmup_epochs:
+            return self.warmup_rate + epoch * (peak - self.warmup_rate) / self.warmup_epochs
+        return self.final_rate + (peak - self.final_rate) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+Schedule = StepSchedule | CosineSchedule | EpochCosineSchedule
+
+
+def reversal_strength(progress: float) -> float:
+    """How strongly the gradient of an adversarial head is reversed: 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1.
+
+    `progress` p is the share of all steps that are done (Ganin and Lempitsky, ICML 2015; StRDAN's code).
+
+    Example:
+        >>> [round(reversal_strength(progress), 4) for progress in (0, 0.1, 0.5, 1)]
+        [0.0, 0.4621, 0.9866, 0.9999]
+    """
+    return 2 / (1 + math.exp(-10 * progress)) - 1

@@ -1,0 +1,46 @@
+"""Losses of pytorch-metric-learning by name (Circle, ArcFace, CosFace, ...); an optional extra, no copies of ours."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any, cast
+
+from torch import nn
+
+from vreid.errors import InputError
+
+
+def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
+    """The loss `name` of `pytorch_metric_learning.losses`: (features (B, D), identities (B,)) -> one number.
+
+    The library's own settings are kept. Losses that learn something for each class (ArcFaceLoss, CosFaceLoss,
+    ProxyAnchorLoss) are given the number of classes and the feature length; what they learn are parameters.
+
+    Raises:
+        InputError: the library is not installed, has no such loss, or the loss needs more than that.
+
+    Example:
+        >>> metric_loss("CircleLoss", num_classes=576, num_features=2048)                         # doctest: +SKIP
+    """
+    try:
+        from pytorch_metric_learning import losses
+    except ImportError as error:
+        raise InputError(
+            f"losses.metric={name} is a loss of pytorch-metric-learning, which is not installed; "
+            "pip install 'vehicle-reid[losses]', or leave losses.metric empty."
+        ) from error
+    known = sorted(key for key in vars(losses) if key.endswith("Loss"))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise InputError(f"pytorch-metric-learning has no loss {name!r}; did you mean {near!r}?")
+    kind: Any = getattr(losses, name)
+    accepted = {key for base in kind.__mro__ for key in inspect.signature(base.__init__).parameters}
+    sizes = {"num_classes": num_classes, "embedding_size": num_features}
+    try:
+        return cast(nn.Module, kind(**{key: size for key, size in sizes.items() if key in accepted}))
+    except TypeError as error:
+        raise InputError(
+            f"losses.metric={name}: cannot be made from the number of classes and features alone ({error}); "
+            "choose another loss."
+        ) from error

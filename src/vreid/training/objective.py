@@ -1,0 +1,98 @@
+"""What training minimises: the weighted sum of the losses that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vreid.losses import circular_loss, classification_loss, metric_loss, triplet_loss
+from vreid.models.reid_model import TrainOutputs
+from vreid.training.targets import LABELS
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Which losses, how strong; the defaults are those of DMT's code.
+
+    Attributes:
+        identity: weight of the classifier's cross-entropy.
+        label_smoothing: of that cross-entropy.
+        triplet: weight of the batch-hard triplet loss on f_t; 0 leaves it out.
+        triplet_form, triplet_squared, triplet_margin: see `vreid.losses.triplet_loss`.
+        metric: name of a loss of pytorch-metric-learning on f_t, "" for none; see `vreid.losses.metric_loss`.
+        metric_weight: its weight.
+        domain: weight of the domain head's loss; how strongly its gradient is reversed is not its matter.
+        attributes: weight of the losses of the color, vehicle_type and orientation heads: w of StRDAN's equation 1.
+    """
+
+    identity: float = 1.0
+    label_smoothing: float = 0.0
+    triplet: float = 1.0
+    triplet_form: Literal["soft", "hinge"] = "soft"
+    triplet_squared: bool = False
+    triplet_margin: float = 0.0
+    metric: str = ""
+    metric_weight: float = 1.0
+    domain: float = 1.0
+    attributes: float = 1.0
+
+
+class Objective(nn.Module):
+    """(outputs, labels (B,) by name) -> weighted loss terms by name; their sum is minimised.
+
+    Identity cross-entropy and triplet of DMT and StRDAN (StRDAN: equations 1 to 5), one cross-entropy for each head.
+    Where a model gives local features besides the global one (TransReID's JPM), both losses are half that of the
+    global and half the mean of the local ones (He et al., "TransReID", ICCV 2021, equation 3).
+
+    Args:
+        config: the weights.
+        target: what the classifier tells apart: the name of its labels and of its term.
+        num_classes, num_features: of the model; a loss that learns something for each class needs them.
+    """
+
+    def __init__(
+        self, config: LossConfig, target: str = "identity", *, num_classes: int = 0, num_features: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.target = target
+        self.metric = None
+        if config.metric and config.metric_weight:
+            self.metric = metric_loss(config.metric, num_classes=num_classes, num_features=num_features)
+
+    def forward(self, outputs: TrainOutputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each term is its weight times its loss."""
+        config, belong, terms = self.config, labels[LABELS], {}
+        if config.identity:
+            smoothing = config.label_smoothing
+            losses = [
+                classification_loss(logits, labels[self.target], label_smoothing=smoothing)
+                for logits in (outputs.logits, *outputs.local_logits)
+            ]
+            terms[self.target] = config.identity * _with_locals(losses)
+        if config.triplet:
+            form, squared, margin = config.triplet_form, config.triplet_squared, config.triplet_margin
+            losses = [
+                triplet_loss(features, belong, form=form, squared=squared, margin=margin)
+                for features in (outputs.pooled, *outputs.local_pooled)
+            ]
+            terms["triplet"] = config.triplet * _with_locals(losses)
+        if self.metric is not None:
+            with torch.autocast(outputs.pooled.device.type, enabled=False):
+                terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), belong)
+        for name, said in outputs.heads.items():
+            loss = circular_loss if labels[name].is_floating_point() else classification_loss
+            terms[f"head {name}"] = (config.domain if name == "domain" else config.attributes) * loss(
+                said, labels[name]
+            )
+        return terms
+
+
+def _with_locals(losses: list[Tensor]) -> Tensor:
+    """The global loss, or half of it and half the mean of the local ones."""
+    first, *local = losses
+    return 0.5 * first + 0.5 * torch.stack(local).mean() if local else first
