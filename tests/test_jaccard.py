@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.cluster import DBSCAN
 
 from oracles.reranking import jaccard, mixed
+from oracles.reranking_dense import jaccard_matrix
 from vreid.errors import InputError
 from vreid.retrieval import jaccard as module
 from vreid.retrieval.cluster import cluster
@@ -71,6 +72,15 @@ def test_clusters_are_those_of_the_dense_matrix(eps, weight):
         warnings.simplefilter("error")
         assert np.array_equal(cluster(graph, eps, 4), expected)
     assert len(set(expected)) > 3
+
+
+def test_clusters_of_more_points_are_the_textbooks():
+    points = vehicles(identities=100, each=12, dimensions=64, noise=1.2, seed=2)
+    dense = jaccard_matrix(points)
+    expected = DBSCAN(eps=0.6, min_samples=4, metric="precomputed").fit_predict(dense)
+    graph = jaccard_graph(points, max_distance=0.6)
+    assert np.array_equal(cluster(graph, 0.6, 4), expected) and len(set(expected)) > 50
+    assert graph.nnz == (dense <= 0.6).sum() and np.abs(graph.toarray() - dense)[dense <= 0.6].max() < 2e-6
 
 
 def test_clustering_leaves_the_graph_as_it_is():

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oracles.reranking import rerank as published
+from oracles.reranking_dense import rerank as textbook
 from vreid.errors import InputError
 from vreid.retrieval import ReRanking, rerank
 from vreid.retrieval.rerank import rerank_top
@@ -35,6 +36,13 @@ def test_equals_the_published_algorithm(k1, k2, lambda_, neighbours):
     ours = rerank(query, gallery, k1=k1, k2=k2, lambda_=lambda_, neighbours=neighbours)
     assert ours.dtype == np.float32
     assert np.abs(ours - published(query, gallery, k1, k2, lambda_, neighbours)).max() < 1e-6
+
+
+def test_equals_the_textbook_for_more_points():
+    query, gallery = clustered(identities=120, each=10, dimensions=64, noise=1)
+    for k1, k2 in ((20, 6), (50, 15)):
+        ours = rerank(query, gallery, k1=k1, k2=k2)
+        assert np.abs(ours - textbook(query, gallery, k1, k2)).max() < 1e-6
 
 
 def test_the_conventions_differ():

@@ -102,6 +102,7 @@ static py::tuple jaccard(Array<int64_t> starts, Array<int32_t> columns, Array<fl
         py::gil_scoped_release release;
         std::vector<float> shared(height, 0);
         std::vector<int32_t> touched;
+        std::vector<std::pair<int32_t, float>> kept;
         for (int64_t i = first; i < last; ++i) {
             touched.clear();
             for (int64_t p = start[i]; p < start[i + 1]; ++p)
@@ -109,12 +110,14 @@ static py::tuple jaccard(Array<int64_t> starts, Array<int32_t> columns, Array<fl
                     if (shared[other[q]] == 0) touched.push_back(other[q]);
                     shared[other[q]] += std::min(value[p], other_value[q]);
                 }
-            std::sort(touched.begin(), touched.end());
+            kept.clear();
             for (const int32_t j : touched) {
                 const float t = std::min(shared[j], 1.0f), distance = 1 - t / (2 - t);
                 shared[j] = 0;
-                if (distance <= below) out.columns.push_back(j), out.values.push_back(distance);
+                if (distance <= below) kept.emplace_back(j, distance);
             }
+            std::sort(kept.begin(), kept.end());
+            for (const auto& [j, distance] : kept) out.columns.push_back(j), out.values.push_back(distance);
             out.starts.push_back(int64_t(out.columns.size()));
         }
     }
