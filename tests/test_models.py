@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vreid.errors import InputError
 from vreid.models import (
@@ -15,6 +16,7 @@ from vreid.models import (
     GeM,
     ReidModel,
     TrainOutputs,
+    TransReIDOptions,
     build,
     build_trunk,
     load_strict,
@@ -22,6 +24,7 @@ from vreid.models import (
     save_weights,
     weights_hash,
 )
+from vreid.models.cnn import SqueezeExcite
 
 TINY = "resnet10_ibn_a_tiny"
 
@@ -53,68 +56,141 @@ def test_ibn_in_evaluation_still_normalises_each_image_and_keeps_the_layout() ->
     torch.testing.assert_close(last, y, rtol=1e-5, atol=1e-5)
 
 
-def published_keys(blocks: list[int], *, bottleneck: bool, ibn: bool) -> set[str]:
-    """State keys of the IBN-Net release's ResNets, written down from methods 2.2."""
-    keys = {"conv1.weight"} | {f"bn1.{x}" for x in ("weight", "bias", "running_mean", "running_var")}
-    for stage, count in enumerate(blocks, start=1):
-        for index in range(count):
-            block = f"layer{stage}.{index}"
-            for number in (1, 2, 3) if bottleneck else (1, 2):
-                keys.add(f"{block}.conv{number}.weight")
-                halves = ibn and number == 1 and stage <= 3
-                for part in ("IN.", "BN.") if halves else ("",):
-                    keys |= {f"{block}.bn{number}.{part}{x}" for x in ("weight", "bias")}
-                    if part != "IN.":
-                        keys |= {f"{block}.bn{number}.{part}{x}" for x in ("running_mean", "running_var")}
-            if index == 0 and (stage > 1 or bottleneck):
-                keys.add(f"{block}.downsample.0.weight")
-                keys |= {f"{block}.downsample.1.{x}" for x in ("weight", "bias", "running_mean", "running_var")}
-    return keys
+@pytest.fixture(scope="module")
+def on_meta() -> dict[str, nn.Module]:
+    """Every trunk of the table, without memory."""
+    with torch.device("meta"):
+        return {name: build_trunk(name).eval() for name in TRUNKS}
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_shapes_and_costs_are_those_of_the_table(name: str, on_meta: dict[str, nn.Module]) -> None:
+    trunk, line = on_meta[name], TRUNKS[name]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        maps = trunk(torch.zeros(1, 3, 256, 256))
+    assert round(sum(parameter.numel() for parameter in trunk.parameters()) / 1e6, 1) == line.parameters
+    assert round(counter.get_total_flops() / 2e9, 1) == line.cost
+    stride = 32 if "densenet" in name else 16
+    assert maps.shape[1] == trunk.num_features
+    assert maps.shape[2:] == (() if "transreid" in name else (256 // stride, 256 // stride))
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks", "bottleneck", "dimensions"),
+    ("name", "count"),
     [
-        ("resnet18_ibn_a", [2, 2, 2, 2], False, 512),
-        ("resnet34_ibn_a", [3, 4, 6, 3], False, 512),
-        ("resnet50", [3, 4, 6, 3], True, 2048),
-        ("resnet50_ibn_a", [3, 4, 6, 3], True, 2048),
-        ("resnet101_ibn_a", [3, 4, 23, 3], True, 2048),
-        ("resnext101_ibn_a", [3, 4, 23, 3], True, 2048),
+        ("resnet50", 0),
+        ("resnet18_ibn_a", 6),
+        ("resnet50_ibn_a", 13),
+        ("resnet101_ibn_a", 30),
+        ("resnext101_ibn_a", 30),
+        ("se_resnet101_ibn_a", 30),
+        ("densenet121_ibn_a", 2 + 4 + 8),  # every third of 6, 12 and 24 layers
+        ("densenet169_ibn_a", 2 + 4 + 11),
+        ("resnest101", 0),
     ],
 )
-def test_trunks_have_the_published_keys_and_last_stride_one(
-    name: str, blocks: list[int], bottleneck: bool, dimensions: int
-) -> None:
-    with torch.device("meta"):
-        trunk = build_trunk(name)
-        maps = trunk(torch.zeros(1, 3, 256, 128))
-    assert maps.shape == (1, dimensions, 16, 8)  # stride 16
-    keys = {key for key in trunk.state_dict() if not key.endswith("num_batches_tracked")}
-    assert keys == published_keys(blocks, bottleneck=bottleneck, ibn=name.endswith("ibn_a"))
-    dilations = {m.dilation for m in trunk.modules() if isinstance(m, nn.Conv2d)}
-    assert dilations == {(1, 1)}
+def test_ibn_a_stands_where_the_papers_put_it(name: str, count: int, on_meta: dict[str, nn.Module]) -> None:
+    places = [key for key, module in on_meta[name].named_modules() if isinstance(module, IBN)]
+    assert len(places) == count
+    assert not [key for key in places if key.startswith(("layer4", "bn1", "features.denseblock4", "features.norm"))]
+    if "densenet" in name:
+        assert places[:3] == [f"features.denseblock{b}.denselayer{n}.norm1" for b, n in ((1, 1), (1, 4), (2, 1))]
+    elif places:
+        assert all(key.endswith("bn1") for key in places)
 
 
-def test_published_shapes() -> None:
-    with torch.device("meta"):
-        state = build_trunk("resnet50_ibn_a").state_dict()
-        wide = build_trunk("resnext101_ibn_a").state_dict()
-    assert state["layer3.0.bn1.IN.weight"].shape == (128,)
-    assert state["layer3.0.bn1.BN.running_var"].shape == (128,)
-    assert state["layer4.0.bn1.weight"].shape == (512,)
-    assert wide["layer1.0.conv2.weight"].shape == (128, 4, 3, 3)  # floor(64 * 4 / 64) * 32 wide, 32 groups
+def test_ibn_b_is_the_stem_and_the_end_of_two_layers(on_meta: dict[str, nn.Module]) -> None:
+    trunk = on_meta["resnet50_ibn_b"]
+    places = [key for key, module in trunk.named_modules() if isinstance(module, nn.InstanceNorm2d)]
+    assert places == ["bn1", "layer1.2.act3.IN", "layer2.3.act3.IN"]
 
 
-@pytest.mark.parametrize("name", [name for name in TRUNKS if "small" in name or "tiny" in name])
-def test_small_trunks_train_and_extract(name: str) -> None:
-    model = build(name, num_identities=5)
-    outputs = model(torch.randn(2, 3, 64, 64))
-    assert isinstance(outputs, TrainOutputs)
-    assert outputs.logits.shape == (2, 5) and outputs.pooled.shape == (2, model.num_features)
-    features = model.eval()(torch.randn(3, 3, 64, 64))
+def test_only_resnest_is_dilated_and_averages_where_it_strides(on_meta: dict[str, nn.Module]) -> None:
+    for name in ("resnet50_ibn_a", "resnext101_ibn_a", "se_resnet101_ibn_a"):
+        assert {m.dilation for m in on_meta[name].modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}
+    trunk = on_meta["resnest101"]
+    dilated = {key: m.dilation for key, m in trunk.named_modules() if isinstance(m, nn.Conv2d) and m.dilation != (1, 1)}
+    assert dilated == {f"layer4.{block}.conv2.conv": (2, 2) for block in (1, 2)}
+    pools = {key: m.stride for key, m in trunk.named_modules() if key.endswith("avd_last")}
+    assert pools == {"layer2.0.avd_last": 2, "layer3.0.avd_last": 2, "layer4.0.avd_last": 1}
+
+
+def test_squeeze_and_excitation_by_hand() -> None:
+    layer = SqueezeExcite(2, reduction=2)
+    with torch.no_grad():
+        layer.fc[0].weight.copy_(torch.tensor([[1.0, 1.0]]))
+        layer.fc[2].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    x = torch.tensor([[[[0.0, 2.0]], [[3.0, 1.0]]]])  # means 1 and 2, squeezed 3, weights sigmoid(3) and sigmoid(-3)
+    expected = x * torch.tensor([3.0, -3.0]).sigmoid().view(1, 2, 1, 1)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_densenet_ibn_by_hand() -> None:
+    layer = IBN(5, ratio=0.4, batch_first=True, relu=True).eval()  # channels 0-2 by batch, 3-4 by instance
+    x = torch.randn(3, 5, 4, 4) * 3 + 1
+    y = layer(x)
+    torch.testing.assert_close(y[:, :3], (x[:, :3] / (1 + 1e-5) ** 0.5).relu())
+    normal = (x[:, 3:] - x[:, 3:].mean((2, 3), keepdim=True)) / x[:, 3:].std((2, 3), correction=0, keepdim=True)
+    torch.testing.assert_close(y[:, 3:], normal.relu(), rtol=1e-3, atol=1e-4)
+    assert IBN(64, 0.4, batch_first=True).split == [38, 26] and IBN(9).split == [4, 5]
+
+
+TWINS = [name for name in TRUNKS if name.endswith(("_small", "_tiny"))]
+
+
+def test_each_model_of_the_paper_has_a_twin() -> None:
+    papers = ("resnet50_ibn_a", "resnet101_ibn_a", "resnext101_ibn_a", "se_resnet101_ibn_a", "densenet169_ibn_a")
+    assert {f"{name}_small" for name in (*papers, "resnest101", "transreid")} <= set(TWINS)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_have_the_blocks_of_the_model_that_they_stand_for(name: str, on_meta: dict[str, nn.Module]) -> None:
+    def kinds(trunk: nn.Module) -> set[type]:
+        return {type(module) for module in trunk.modules()} - {nn.Identity, type(trunk)}
+
+    full = name.replace("_small", "").replace("resnet10_ibn_a_tiny", "resnet18_ibn_a")
+    assert kinds(on_meta[full]) - kinds(on_meta[name]) == set()
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_learn_and_extract(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(name, num_identities=8, transreid=TransReIDOptions((64, 64)) if "transreid" in name else None)
+    images, identities = torch.randn(16, 3, 64, 64), torch.arange(16) // 2
+    optimiser, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), []
+    while len(losses) < 50 and (not losses or losses[-1] > 0.1 * losses[0]):
+        outputs = model(images)
+        assert isinstance(outputs, TrainOutputs) and outputs.pooled.shape == (16, model.num_features)
+        loss = nn.functional.cross_entropy(outputs.logits, identities)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] <= 0.1 * losses[0], losses
+    features = model.eval()(images[:3])
     assert features.shape == (3, model.num_features)
     assert not torch.allclose(features.norm(dim=1), torch.ones(3))  # raw, not normalised
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("convnext_atto", 320),  # maps, channels first
+        ("timm/swin_tiny_patch4_window7_224", 768),  # maps, channels last
+        ("vit_tiny_patch16_224", 192),  # tokens
+        ("vit_small_patch14_dinov2", 384),  # 32 x 48 is no multiple of its patch
+        ("mobilenetv3_small_050", 1024),  # its pooled feature is longer than its map is deep
+        ("timm/resnet18", 512),
+    ],
+)
+def test_networks_of_timm_by_name(name: str, length: int) -> None:
+    model = build(name, num_identities=3)
+    outputs = model(torch.randn(2, 3, 32, 48))
+    assert isinstance(outputs, TrainOutputs)
+    assert outputs.pooled.shape == (2, length) and outputs.logits.shape == (2, 3)
+    assert model.eval()(torch.randn(2, 3, 32, 48)).shape == (2, length) == (2, model.num_features)
+    with pytest.raises(InputError, match="pools by itself"):
+        ReidModel(model.backbone, pooling="gem")
 
 
 def test_neck_and_classifier_start_as_the_papers_say() -> None:
@@ -178,6 +254,8 @@ def test_gem_gradient() -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'resnet50_ibn_a'"):
         build("resnet50_ibna")
+    with pytest.raises(InputError, match="did you mean 'convnext_tiny'"):
+        build("timm/convnext_tinny")
     with pytest.raises(InputError, match="average or gem"):
         ReidModel(build_trunk(TINY), pooling="max")  # type: ignore[arg-type]
 

@@ -60,7 +60,7 @@ TRUNKS: Mapping[str, Trunk] = {
     "densenet169_ibn_a": Trunk(partial(densenet, "densenet169"), 12.5, 4.4),
     "resnest101": Trunk(partial(resnest, "resnest101e"), 46.2, 15.6),
     "transreid": Trunk(TransReID, 85.9, 29.7),
-    "transreid_vit_small": Trunk(
+    "transreid_vit_s": Trunk(
         partial(TransReID, depth=8, heads=8, mlp_ratio=3.0, qkv_bias=False, qk_scale=768**-0.5), 48.1, 16.8
     ),
     # For CPUs: the same blocks, narrow and shallow.

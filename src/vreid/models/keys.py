@@ -1,8 +1,8 @@
 """Weights that others wrote: one explicit map from their keys to ours for each family, and nothing lost in silence.
 
 A rule is a regular expression that must match a key from its start, and what to put in place of the match; None leaves
-the tensor out. Only classifiers (of identities, attributes, ImageNet's classes) are ever left out. Files of ImageNet weights fit the
-trunks but for the rules that a trunk brings along as `published_keys`.
+the tensor out. Only classifiers (of identities, attributes, ImageNet's classes) are ever left out. Files of ImageNet
+weights fit the trunks but for the rules that a trunk brings along as `published_keys`.
 """
 
 from __future__ import annotations

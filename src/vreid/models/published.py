@@ -83,7 +83,7 @@ PUBLISHED: Mapping[str, Published] = {
         Published("densenet169_ibn_a", f"{_IBN}/densenet169_ibn_a-9f32c161.pth"),
         Published("resnest101", f"{_RESNEST}/resnest101-22405ba7.pth"),
         Published("transreid", f"{_TIMM}/v0.1-vitjx/jx_vit_base_p16_224-80ecf9dd.pth", _HALF, _HALF),
-        Published("transreid_vit_small", f"{_TIMM}/v0.1-weights/vit_small_p16_224-15ec54c9.pth"),
+        Published("transreid_vit_s", f"{_TIMM}/v0.1-weights/vit_small_p16_224-15ec54c9.pth"),
     )
 }
 """Backbone -> its file."""
