@@ -79,11 +79,9 @@ def _expanded(
     found = min(config.neighbours + (not itself), len(gallery_GD))
     distances_NK, indices_NK = nearest(features_ND, gallery_GD, found)
     cosine_NK = np.clip(1 - distances_NK / 2, 0, 1)
-    weights_NK = np.where(cosine_NK > 0, cosine_NK**config.alpha, 0) if config.alpha else np.ones_like(cosine_NK)
-    if not itself:
-        own_NK = indices_NK == np.arange(len(features_ND))[:, None]
-        own_NK[~own_NK.any(axis=1), -1] = True  # more equal features than neighbours: one too many was looked up
-        weights_NK = np.where(own_NK, 0, weights_NK)
+    weights_NK = cosine_NK**config.alpha
+    if not itself:  # where it is not among the found, they all equal it, and one more changes nothing
+        weights_NK[indices_NK == np.arange(len(features_ND))[:, None]] = 0
     out = features_ND.copy()
     for column in range(found):
         out += weights_NK[:, column, None].astype(np.float32) * gallery_GD[indices_NK[:, column]]
