@@ -6,7 +6,7 @@
 
 #include "_core_points.h"
 
-static const float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kInfinity = std::numeric_limits<float>::infinity(), kLargest = std::numeric_limits<float>::max();
 
 struct Candidate {
     float value;
@@ -20,43 +20,46 @@ struct Candidate {
 class Candidates {
   public:
     Candidates(int64_t rows, int count)
-        : count_(count), width_(count ? 6 * count + 40 : 0), held_(rows * width_), sizes_(rows), room_(rows) {
-        limits.resize(rows);
-        lost_.resize(rows);
+        : limits(rows), count_(count), width_(count ? 4 * count + 60 : 0), held_(rows * width_), smallest_(rows * count),
+          sizes_(rows), lost_(rows) {
         clear();
     }
     void clear() {
         std::fill(sizes_.begin(), sizes_.end(), 0);
-        std::fill(room_.begin(), room_.end(), 2 * count_ + 10);
         std::fill(lost_.begin(), lost_.end(), kInfinity);
-        std::fill(limits.begin(), limits.end(), count_ ? std::numeric_limits<float>::max() : -kInfinity);
+        std::fill(smallest_.begin(), smallest_.end(), kLargest);
+        std::fill(limits.begin(), limits.end(), count_ ? kLargest : -kInfinity);
     }
     void add(int64_t row, Candidate candidate, float window) {
         if (!(candidate.value <= limits[row])) return;
         held_[row * width_ + sizes_[row]++] = candidate;
-        if (sizes_[row] == room_[row]) prune(row, window);
+        float *heap = &smallest_[row * count_], *end = heap + count_;
+        if (candidate.value < heap[0]) {
+            std::pop_heap(heap, end);
+            end[-1] = candidate.value;
+            std::push_heap(heap, end);
+            limits[row] = std::min(limits[row], bound(row, window));
+        }
+        if (sizes_[row] == width_) prune(row, window);
     }
     void merge(int64_t row, const Candidates& from, int64_t its_row, float window) {
         lost_[row] = std::min(lost_[row], from.lost_[its_row]);
         for (int i = 0; i < from.sizes_[its_row]; ++i) add(row, from.held_[its_row * from.width_ + i], window);
     }
-    // Lowers the limit and forgets what it excludes; says whether nothing that matters was ever forgotten.
+    // Forgets what the limit excludes; says whether nothing that matters was ever forgotten.
     bool prune(int64_t row, float window) {
+        if (!count_) return true;
         Candidate* held = begin(row);
-        if (!count_ || sizes_[row] < count_) return lost_[row] == kInfinity;
-        auto nearer = [](const Candidate& a, const Candidate& b) { return a.value < b.value; };
-        std::nth_element(held, held + count_ - 1, held + sizes_[row], nearer);
-        const float bound = std::nextafterf(held[count_ - 1].value + window, kInfinity);
-        auto outside = [bound](const Candidate& candidate) { return candidate.value > bound; };
+        auto outside = [limit = limits[row]](const Candidate& candidate) { return candidate.value > limit; };
         sizes_[row] = int(std::remove_if(held, held + sizes_[row], outside) - held);
         if (sizes_[row] > width_ - width_ / 4) {  // too much too close to call: a crowd that later ones may outdo
+            auto nearer = [](const Candidate& a, const Candidate& b) { return a.value < b.value; };
             std::nth_element(held, held + width_ / 2, held + sizes_[row], nearer);
             lost_[row] = std::min(lost_[row], held[width_ / 2].value);
+            limits[row] = std::min(limits[row], lost_[row]);
             sizes_[row] = width_ / 2;
         }
-        room_[row] = std::min(width_, sizes_[row] + count_ + 10);  // often enough for a tight limit
-        limits[row] = std::min({limits[row], bound, lost_[row]});
-        return bound < lost_[row];
+        return bound(row, window) < lost_[row];
     }
     void cut(int64_t row, const Candidate* end) { sizes_[row] = int(end - begin(row)); }
     Candidate* begin(int64_t row) { return held_.data() + row * width_; }
@@ -64,9 +67,14 @@ class Candidates {
     std::vector<float> limits;
 
   private:
+    float bound(int64_t row, float window) const {
+        const float sum = smallest_[row * count_] + window;
+        return sum + std::abs(sum) * 3e-7f;  // not below the sum of real numbers
+    }
     int count_, width_;
     std::vector<Candidate> held_;
-    std::vector<int> sizes_, room_;
+    std::vector<float> smallest_;  // of each row a heap of the `count` smallest values, the largest of them on top
+    std::vector<int> sizes_;
     std::vector<float> lost_;  // the smallest value forgotten for want of room
 };
 
