@@ -18,6 +18,10 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
     "resnet101_ibn_a": dmt.resnet101_ibn_a,
     "resnet101_ibn_a_crop": dmt.resnet101_ibn_a_crop,
     "resnext101_ibn_a": dmt.resnext101_ibn_a,
+    "se_resnet101_ibn_a": dmt.se_resnet101_ibn_a,
+    "densenet169_ibn_a": dmt.densenet169_ibn_a,
+    "resnest101": dmt.resnest101,
+    "transreid": dmt.transreid,
 }
 
 

@@ -1,8 +1,8 @@
-"""Stage 1 of DMT: the modified Bag-of-Tricks CNNs, and a small one for CPUs.
+"""Stage 1 of DMT: the modified Bag-of-Tricks CNNs, TransReID, and a small one for CPUs.
 
 Source: Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021 (first place
 in Track 2), section 3 and the authors' released configurations. All papers' figures start from ImageNet weights
-(`--set model.weights=FILE`); a random start does not reach them.
+(`--set model.weights=FILE`, after `vreid weights get NAME`); a random start does not reach them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vreid.data.augment import TrainTransform
 from vreid.models.reid_model import ModelConfig
 from vreid.training.config import TrainConfig
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.schedules import CosineSchedule
+from vreid.training.schedules import CosineSchedule, EpochCosineSchedule
 
 
 def resnet50_ibn_a() -> TrainConfig:
@@ -57,17 +57,70 @@ def resnext101_ibn_a() -> TrainConfig:
     Figure: 50.6 mAP / 70.2 rank-1 on Split-Test after stage 1 (Table 6).
     Command: vreid train resnext101_ibn_a --data FOLDER --out RUN --set model.weights=resnext101_ibn_a-6ace051d.pth
     """
-    base = resnet101_ibn_a()
-    return replace(
-        base,
-        recipe="resnext101_ibn_a",
-        model=ModelConfig(backbone="resnext101_ibn_a"),
-        optimiser=replace(base.optimiser, classifier_factor=1.0),
+    base = _at_384("resnext101_ibn_a")
+    return replace(base, optimiser=replace(base.optimiser, classifier_factor=1.0))
+
+
+def se_resnet101_ibn_a() -> TrainConfig:
+    """SE-ResNet101-IBN-a at 384 x 384.
+
+    Figure: 51.6 mAP / 69.9 rank-1 on Split-Test after stage 1 (Table 6).
+    Cost: 47 million parameters, 13 thousand million multiply-adds for 256 x 256 pixels.
+    Command: vreid train se_resnet101_ibn_a --data FOLDER --out RUN --set model.weights=se_resnet101_ibn_a-fabed4e2.pth
+    """
+    return _at_384("se_resnet101_ibn_a")
+
+
+def densenet169_ibn_a() -> TrainConfig:
+    """DenseNet169-IBN-a at 384 x 384; the one whose map stays at stride 32.
+
+    Figure: 51.2 mAP / 69.2 rank-1 on Split-Test after stage 1 (Table 6).
+    Cost: 12 million parameters, 4 thousand million multiply-adds for 256 x 256 pixels.
+    Command: vreid train densenet169_ibn_a --data FOLDER --out RUN --set model.weights=densenet169_ibn_a-9f32c161.pth
+    """
+    return _at_384("densenet169_ibn_a")
+
+
+def resnest101() -> TrainConfig:
+    """ResNeSt101 at 384 x 384, without IBN.
+
+    Figure: 51.2 mAP / 70.8 rank-1 on Split-Test after stage 1 (Table 6).
+    Cost: 46 million parameters, 16 thousand million multiply-adds for 256 x 256 pixels.
+    Command: vreid train resnest101 --data FOLDER --out RUN --set model.weights=resnest101-22405ba7.pth
+    """
+    return _at_384("resnest101")
+
+
+def transreid() -> TrainConfig:
+    """TransReID without JPM and SIE: ViT-B/16 at 256 x 256, patches 14 pixels apart.
+
+    `--set model.transreid.jpm=true` adds the jigsaw branch, which DMT dropped "to simplify".
+
+    Figure: 47.5 mAP / 65.2 rank-1 on Split-Test after stage 1 (Table 6); 42.1 / 59.8 with real data alone (Table 2).
+    Cost: 86 million parameters, 30 thousand million multiply-adds for a picture.
+    Command: vreid train transreid --data FOLDER --out RUN --set model.weights=jx_vit_base_p16_224-80ecf9dd.pth
+    """
+    half = (0.5, 0.5, 0.5)
+    return TrainConfig(
+        recipe="transreid",
+        model=ModelConfig(backbone="transreid"),
+        epochs=40,
+        transform=TrainTransform(mean=half, std=half),
+        optimiser=OptimiserConfig(weight_decay=1e-4, vector_decay=1e-4, classifier_factor=1.0),
+        schedule=EpochCosineSchedule(),
     )
+
+
+def _at_384(name: str) -> TrainConfig:
+    """The settings of ResNet101-IBN-a for another backbone."""
+    return replace(resnet101_ibn_a(), recipe=name, model=ModelConfig(backbone=name))
 
 
 def small() -> TrainConfig:
     """The same model, narrow and at 96 x 96, with a schedule for minutes on a CPU: what `vreid demo` trains.
+
+    Narrow twins of the papers' other models train by it too: `--set model.backbone=densenet169_ibn_a_small`; for
+    transreid_small set model.transreid.image_size=96,96 as well.
 
     Figure: none in a paper; `vreid demo` prints its own.
     Cost: 2.8 million parameters; some 250 images a second and core with bfloat16 matrix units, half without.
