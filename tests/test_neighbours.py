@@ -160,10 +160,10 @@ def test_rows_given_up_by_rounding_are_done_again(monkeypatch):
     assert check_lists(points, 5) == 0
     assert calls[0][0] and calls[0][1] > 300 and not calls[1][0]
     calls.clear()
-    few = clouds(0, 1000, 32, identities=1000)
-    few[:50] = few[0]
+    few = clouds(0, 2000, 8, identities=2000)
+    few[:80] = few[0]
     assert check_lists(few, 3) == 0
-    assert len(calls) == 1 and 50 <= calls[0][1] <= 1000 // neighbours._MANY  # the equal ones, and who is near them
+    assert len(calls) == 1 and 80 <= calls[0][1] <= 2000 // neighbours._MANY  # the equal ones, and who is near them
 
 
 def test_the_bound_is_not_loose(monkeypatch):
