@@ -70,7 +70,7 @@ def test_shapes_and_costs_are_those_of_the_table(name: str, on_meta: dict[str, n
         maps = trunk(torch.zeros(1, 3, 256, 256))
     assert round(sum(parameter.numel() for parameter in trunk.parameters()) / 1e6, 1) == line.parameters
     assert round(counter.get_total_flops() / 2e9, 1) == line.cost
-    stride = 32 if "densenet" in name else 16
+    stride = 32 if "densenet" in name or "stride32" in name else 16
     assert maps.shape[1] == trunk.num_features
     assert maps.shape[2:] == (() if "transreid" in name else (256 // stride, 256 // stride))
 

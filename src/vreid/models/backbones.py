@@ -54,6 +54,7 @@ TRUNKS: Mapping[str, Trunk] = {
     "resnet34_ibn_b": Trunk(partial(resnet, "resnet34", ibn="b"), 21.3, 7.3),
     "resnet50_ibn_b": Trunk(partial(resnet, "resnet50", ibn="b"), 23.5, 8.1),
     "resnet101_ibn_b": Trunk(partial(resnet, "resnet101", ibn="b"), 42.5, 13.0),
+    "resnet50_stride32": Trunk(partial(resnet, "resnet50", last_stride=2), 23.5, 5.3),
     "resnext101_ibn_a": Trunk(partial(resnet, "resnext101_32x4d", ibn="a"), 42.1, 13.0),
     "se_resnet101_ibn_a": Trunk(partial(resnet, "resnet101", ibn="a", squeeze=True), 47.2, 13.0),
     "densenet121_ibn_a": Trunk(partial(densenet, "densenet121"), 7.0, 3.7),
@@ -67,6 +68,7 @@ TRUNKS: Mapping[str, Trunk] = {
     "resnet18_ibn_a_small": Trunk(partial(resnet, "resnet18", ibn="a", **_SMALL_18), 2.8, 1.1),
     "resnet10_ibn_a_tiny": Trunk(partial(resnet, "resnet18", ibn="a", **_TINY_10), 0.1, 0.1),
     "resnet50_ibn_a_small": Trunk(partial(resnet, "resnet50", ibn="a", **_SHALLOW_50), 0.8, 0.5),
+    "resnet50_stride32_small": Trunk(partial(resnet, "resnet50", last_stride=2, **_SHALLOW_50), 0.8, 0.4),
     "resnet101_ibn_a_small": Trunk(partial(resnet, "resnet101", ibn="a", **_SHALLOW_101), 1.0, 0.6),
     "resnext101_ibn_a_small": Trunk(
         partial(resnet, "resnext101_32x4d", ibn="a", **_SHALLOW_101, cardinality=8, base_width=8), 0.6, 0.4

@@ -38,7 +38,9 @@ class SqueezeExcite(nn.Module):
         return maps * weights[:, :, None, None]
 
 
-def resnet(name: str, *, ibn: Literal["", "a", "b"] = "", squeeze: bool = False, **options: Any) -> nn.Module:
+def resnet(
+    name: str, *, ibn: Literal["", "a", "b"] = "", squeeze: bool = False, last_stride: int = 1, **options: Any
+) -> nn.Module:
     """A ResNet or ResNeXt of timm with stride 1 in layer4: stride 16.
 
     Args:
@@ -46,6 +48,7 @@ def resnet(name: str, *, ibn: Literal["", "a", "b"] = "", squeeze: bool = False,
         ibn: "a" puts `IBN` in place of bn1 in every block of layer1 to layer3; "b" puts instance normalisation in place
             of the stem's batch normalisation and behind the residual sum that ends layer1 and layer2.
         squeeze: `SqueezeExcite` behind bn3, before the residual sum.
+        last_stride: of layer4; 2, as in the original network, makes a stride of 32.
         options: further arguments of the timm network (widths, stem).
     """
     trunk = _timm(name, options)
@@ -68,7 +71,7 @@ def resnet(name: str, *, ibn: Literal["", "a", "b"] = "", squeeze: bool = False,
                 block.se = SqueezeExcite(block.bn3.num_features)
     # Not timm's output_stride=16: that would also dilate the blocks that follow, which the papers' networks do not.
     for module in trunk.layer4[0].modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and last_stride == 1:
             module.stride = (1, 1)
     return trunk  # type: ignore[no-any-return]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from vreid.errors import InputError
-from vreid.recipes import dmt
+from vreid.recipes import bias, dmt, strdan
 from vreid.recipes.overrides import known_keys, with_overrides
 from vreid.training.config import TrainConfig
 
@@ -22,6 +23,14 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
     "densenet169_ibn_a": dmt.densenet169_ibn_a,
     "resnest101": dmt.resnest101,
     "transreid": dmt.transreid,
+    "camera_model": bias.camera_model,
+    "camera_small": bias.camera_small,
+    "orientation_model": bias.orientation_model,
+    "orientation_small": bias.orientation_small,
+    "strdan": strdan.strdan,
+    "strdan_small": strdan.strdan_small,
+    "strdan_domain": strdan.domain_only,
+    **{f"strdan_case{number}": partial(strdan.case, number) for number in strdan.CASES},
 }
 
 

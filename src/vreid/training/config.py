@@ -17,7 +17,7 @@ from vreid.training.precision import Precision
 from vreid.training.schedules import Schedule, StepSchedule
 from vreid.training.targets import HeadName, LabelConfig, TargetName
 
-__all__ = ["LabelConfig", "LossConfig", "TrainConfig"]
+__all__ = ["HeadName", "LabelConfig", "LossConfig", "TargetName", "TrainConfig"]
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "num_identities": (1, 10_000),
