@@ -85,7 +85,7 @@ def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_pat
 def test_report(run: Run, made: Path, tmp_path: Path) -> None:
     assert run(f"report {made}/features --run {made}/run --out {tmp_path}/page.html --post rerank=7:2:0.6").code == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "re-ranking k1=7 k2=2 lambda=0.6" in page
+    assert "rerank=7:2:0.6" in page
     assert "data:image/jpeg;base64," in page
     assert "not that it works on roads" in page
 

@@ -218,7 +218,8 @@ def test_bias_after_re_ranking_takes_the_same_path_without_bias():
 def test_biases_of_both_times_do_not_meet():
     """What is taken off after re-ranking was itself re-ranked without any bias."""
     steps = PostProcessing.parse("rerank=5:2:0.4")
-    early, late = Bias(0.3, "before", BIAS), Bias(0.2, "after", BIAS)
+    third = model_of(SIDES[0], 3), model_of(SIDES[1], 4)
+    early, late = Bias(0.3, "before", third), Bias(0.2, "after", BIAS)
     both = replace(steps, camera_bias=late, orientation_bias=early).apply(*SIDES).matrix()
     expected = replace(steps, orientation_bias=early).apply(*SIDES).matrix() - 0.2 * steps.apply(*BIAS).matrix()
     assert both == pytest.approx(expected, abs=1e-6)
