@@ -64,5 +64,12 @@ def orientation_small() -> TrainConfig:
 
 
 def _telling_apart(target: TargetName, base: TrainConfig, recipe: str) -> TrainConfig:
-    random = replace(base, batches="images", num_identities=64, num_instances=1)
-    return replace(random, recipe=recipe, target=target, losses=LossConfig(triplet=0.0))
+    return replace(
+        base,
+        recipe=recipe,
+        target=target,
+        batches="images",
+        num_identities=64,
+        num_instances=1,
+        losses=LossConfig(triplet=0.0),
+    )
