@@ -176,11 +176,14 @@ def extract_dataset(
     out: Path | str,
     *,
     views: tuple[str, ...] = ("original", "flip"),
+    normalise: bool = True,
     device: str = "cpu",
     batch_size: int = 64,
     progress: Any = None,
 ) -> Search:
     """Extract query and gallery features of `dataset` into the folder `out`; what lies there already is kept.
+
+    With `normalise` off they stay as the network gives them (StRDAN compares such).
 
     Raises:
         InputError: the model or an image cannot be read, or the data set has no query or gallery images.
@@ -195,7 +198,7 @@ def extract_dataset(
     same = dataset.query == dataset.gallery  # every image a query: one extraction serves both sides
     sets = [
         extract(loaded.model, getattr(dataset, side), transform=loaded.transform, views=views, batch_size=batch_size,
-                device=device, progress=progress, out=out / f"{side}.safetensors")
+                normalise=normalise, device=device, progress=progress, out=out / f"{side}.safetensors")
         for side in (SIDES[:1] if same else SIDES)
     ]  # fmt: skip
     if same:

@@ -37,6 +37,7 @@ def extract_command(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
     views: Annotated[str, typer.Option(help="Views of a picture that are added up.")] = "original,flip",
+    raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
@@ -48,6 +49,7 @@ def extract_command(
     dataset = open_sources([source], labels)
     with Bars(quiet=as_json) as bars:
         chosen = tuple(view for view in views.split(",") if view)
-        search = extract_dataset(model, dataset, out, views=chosen, device=resolve(device), progress=bars)
+        search = extract_dataset(model, dataset, out, views=chosen, normalise=not raw, device=resolve(device),
+                                 progress=bars)  # fmt: skip
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
     print_json(facts) if as_json else print(*facts.values(), sep="\n")

@@ -5,8 +5,8 @@ City 2020), and the authors' released code. The paper's figures start from Image
 
     vreid train strdan --data VERI --data VEHICLEX --out RUN --set model.weights=resnet50-19c8e357.pth
     vreid extract RUN VERI --out FEATURES --views original --raw
-    vreid evaluate FEATURES                       (the plain number)
-    vreid evaluate FEATURES --rerank 20,6,0.3     (the paper's way)
+    vreid evaluate FEATURES                            (the plain number)
+    vreid evaluate FEATURES --post rerank=20:6:0.3     (the paper's way)
 
 Where paper and code differ, `as_paper` and `as_code` are the two, and `strdan` is one of them in every point.
 """
@@ -130,4 +130,5 @@ def strdan_small() -> TrainConfig:
         transform=replace(base.transform, height=64, width=128),
         optimiser=replace(base.optimiser, learning_rate=1e-3),
         schedule=StepSchedule(milestones=(11, 16), warmup_epochs=0),
+        precision="auto",
     )
