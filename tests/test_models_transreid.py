@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from vreid.data.augment import TrainTransform
+from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.models import ModelConfig, ReidModel, TrainOutputs, TransReID, TransReIDOptions, build, build_from
 from vreid.models.transreid import rearrange, resize_positions
+from vreid.training.config import TrainConfig
+from vreid.training.supervised import train
 
 NARROW = {"dim": 24, "depth": 3, "heads": 2}
 
@@ -178,3 +186,28 @@ def test_configurations_written_as_json_are_read_back() -> None:
     assert ModelConfig.of(plain) == config
     assert ModelConfig.of({"backbone": "resnet18", "pooling": "gem"}) == ModelConfig("resnet18", pooling="gem")
     assert build_from(config, 3).state_dict()["backbone.pos_embed"].shape == (1, 1 + 6 * 7, 192)
+
+
+def test_a_run_with_drop_path_and_jigsaw_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    rng, paths = np.random.default_rng(0), []
+    for index in range(16):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(paths[-1])
+    records = Records.of(path=paths, image_key=range(16), identity=[f"v{index // 4}" for index in range(16)])
+    config = TrainConfig(
+        recipe="resumed",
+        model=ModelConfig("transreid_small", transreid=TransReIDOptions(image_size=(32, 32), jpm=True, jpm_shift=2)),
+        num_identities=2,
+        num_instances=4,
+        epochs=2,
+        transform=TrainTransform(height=32, width=32, pad=2),
+        precision="float32",
+    )
+    whole = train(config, records, out=tmp_path / "whole", workers=0)
+    model = train(config, records, out=tmp_path / "again", workers=0)
+    model.unlink()
+    newest = max((tmp_path / "again/checkpoints").iterdir())
+    newest.unlink()  # back to the end of the first epoch
+    train(config, records, out=tmp_path / "again", workers=0, resume=True)
+    resumed = load_file(model)
+    assert [key for key, value in load_file(whole).items() if not torch.equal(value, resumed[key])] == []

@@ -118,8 +118,8 @@ def _timm(name: str) -> nn.Module:
 
     plain = name.removeprefix(TIMM)
     if not timm.is_model(plain):
-        known = [*TRUNKS, *timm.list_models()]
-        near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)[0]
+        begun = [known for known in TRUNKS if known.startswith(plain)]
+        near = (begun or difflib.get_close_matches(plain, [*TRUNKS, *timm.list_models()], n=1, cutoff=0.0))[0]
         papers = ", ".join(TRUNKS)
         raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and timm's.")
     any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}

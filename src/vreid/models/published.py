@@ -105,7 +105,8 @@ def published_as(name: str) -> Published:
     for one in PUBLISHED.values():
         if name in (one.backbone, one.file):
             return one
-    near = difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.0)[0]
+    begun = [known for known in PUBLISHED if known.startswith(name)]
+    near = (begun or difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.0))[0]
     raise InputError(f"No weights are published for {name!r}; did you mean {near!r}? Known: {', '.join(PUBLISHED)}.")
 
 

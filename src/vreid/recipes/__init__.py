@@ -45,6 +45,7 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> TrainConfig
         InputError: unknown recipe or key (the nearest is named), or a value that does not fit.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0)[0]
+        begun = [known for known in RECIPES if known.startswith(name)]
+        near = (begun or difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0))[0]
         raise InputError(f"There is no recipe {name!r}; did you mean {near!r}? Known: {', '.join(RECIPES)}.")
     return with_overrides(RECIPES[name](), overrides or {})
