@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import tracemalloc
 import weakref
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -99,23 +100,6 @@ def test_an_ensemble_equals_the_dense_one(how, steps):
     assert (found.reranked, found.transductive) == (bool(steps), bool(steps))
 
 
-@dataclass(frozen=True, eq=False)
-class Counting:
-    """A source whose living tiles are counted."""
-
-    shape: tuple[int, int]
-    living: weakref.WeakSet
-    peak: list[int]
-
-    def tiles(self):
-        for start in range(0, self.shape[0], 50):
-            tile = np.zeros((50, self.shape[1]), dtype=np.float32).view(Tile)
-            self.living.add(tile)
-            self.peak[0] = max(self.peak[0], len(self.living))
-            yield start, tile
-            del tile
-
-
 class Tile(np.ndarray):
     """An array that can be referred to weakly and is known by identity."""
 
@@ -125,17 +109,60 @@ class Tile(np.ndarray):
         return self is other
 
 
-def test_sixteen_members_never_stand_in_memory_together():
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """A source whose living tiles are counted."""
+
+    shape: tuple[int, int]
+    rows: int
+    living: weakref.WeakSet
+    peak: list[int]
+
+    def tiles(self):
+        def made(start):
+            tile = np.zeros((min(self.rows, self.shape[0] - start), self.shape[1]), dtype=np.float32).view(Tile)
+            self.living.add(tile)
+            self.peak[0] = max(self.peak[0], len(self.living))
+            return start, tile
+
+        return map(made, range(0, self.shape[0], self.rows))
+
+
+@pytest.mark.parametrize(("tile_rows", "most"), [(512, 1), (50, 28)])
+def test_sixteen_members_never_stand_in_memory_together(tile_rows, most):
     rows, living, peak = 2000, weakref.WeakSet(), [0]
     query, gallery = Records.of(path=[f"q{i}" for i in range(rows)]), Records.of(path=["a", "b"])
     one = Distances.from_matrix(np.zeros((rows, 2)), query, gallery)
-    members = [replace(one, source=Counting((rows, 2), living, peak)) for _ in range(16)]
-    for _ in ensemble(members).blocks():
-        pass
+    members = [replace(one, source=Counting((rows, 2), tile_rows, living, peak)) for _ in range(16)]
+    assert sum(len(block) for _, block in ensemble(members).blocks()) == rows
     gc.collect()
-    # a block of 256 rows holds six tiles of 50 of a member, and one is made while another lives: not all 40
-    assert 16 * 6 <= peak[0] <= 16 * 8
+    # cut alike: one tile of all members; else what makes up 512 rows of one, and the cut tile of each
+    assert 1 <= peak[0] <= most
     assert not living
+
+
+@pytest.mark.parametrize(("steps", "count"), [("", 16), ("rerank=3:1:0.3", 6), ("other-cameras, camera-mean", 8)])
+def test_peak_memory_is_that_of_a_few_tiles(steps, count):
+    rows = (2048, 2000)
+    cameras = [[f"c{i % 3}" for i in range(n)] for n in rows]
+    members = []
+    for sides in models(count, rows=rows, dimensions=4):
+        labelled = [
+            replace(side, records=side.records.with_(camera=camera))
+            for side, camera in zip(sides, cameras, strict=True)
+        ]
+        members.append(PostProcessing.parse(steps).apply(*labelled))
+    joined = ensemble(members)
+    next(joined.blocks())  # what is made once and kept
+    tracemalloc.start()
+    try:
+        for _ in joined.blocks():
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    one_matrix = rows[0] * rows[1] * 4
+    assert peak < 3 * one_matrix
 
 
 def test_what_may_not_be_joined():

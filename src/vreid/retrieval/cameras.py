@@ -174,10 +174,14 @@ class Masked:
 
     def tiles(self) -> Tiles:
         """The tiles of `source`, masked."""
-        for start, tile in self.source.tiles():
+
+        def masked(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            start, tile = of_source
             group = self.query_group[start : start + len(tile), None]
             out = ((group == self.unit_group) == self.same) & (group >= 0) & (self.unit_group >= 0)
-            yield start, np.where(out, np.float32(np.inf), tile)
+            return start, np.where(out, np.float32(np.inf), tile)
+
+        return map(masked, self.source.tiles())
 
 
 def exclude_same_camera(distances: Distances) -> Distances:

@@ -24,7 +24,11 @@ from vreid.retrieval.features import FeatureSet, norms
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
 Tiles = Iterator[tuple[int, NDArray[np.float32]]]
-"""Consecutive (first row, (rows, columns) float32) pieces of a matrix, top to bottom; maybe views, so do not write."""
+"""Consecutive (first row, (rows, columns) float32) pieces of a matrix, top to bottom; maybe views, so do not write.
+
+Sources return `map` objects: a generator would keep the tile it has yielded until it is asked for the next one, and an
+ensemble has many sources waiting.
+"""
 
 _TILE_NUMBERS = 1 << 24  # 64 MiB of float32 in one tile; tiles of 512 rows reach the speed of one large product
 _INSIDE_TRACKLET = np.float32(1e-6)
@@ -102,13 +106,16 @@ class SquaredEuclidean:
         """Row tiles of at most 512 rows and about 64 MiB; each is made for the caller, who may write to it."""
         rows, columns = self.shape
         query_squares, unit_squares = (squares.astype(np.float32) for squares in self._squares)
-        height = min(512, max(64, _TILE_NUMBERS // max(columns, 1)))
-        for start in range(0, rows, height):
+        height = tile_rows(columns)
+
+        def made(start: int) -> tuple[int, NDArray[np.float32]]:
             query = self.query_QD[start : start + height]
             tile = (query * np.float32(-2)) @ self.unit_UD.T
             tile += unit_squares
             tile += query_squares[start : start + height, None]
-            yield start, np.maximum(tile, 0, out=tile)
+            return start, np.maximum(tile, 0, out=tile)
+
+        return map(made, range(0, rows, height))
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,23 +298,40 @@ def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
             raise InputError(f"{what} is {left!r} for the query but {right!r} for the gallery; extract both alike.")
 
 
+def tile_rows(columns: int) -> int:
+    """How many rows a tile of that many columns has."""
+    return min(512, max(64, _TILE_NUMBERS // max(columns, 1)))
+
+
 def _identity_map(count: int) -> NDArray[np.int32]:
     return np.arange(count, dtype=np.int32)
+
+
+class RowReader:
+    """The rows of a source, as many at a time as asked for; between calls it holds nothing but the rest of a tile."""
+
+    def __init__(self, tiles: Tiles) -> None:
+        self._tiles = tiles
+        self._rest: NDArray[np.float32] | None = None
+
+    def take(self, count: int) -> NDArray[np.float32] | None:
+        """The next `count` rows (or what is left of them), a view where one tile holds them all; None at the end."""
+        parts: list[NDArray[np.float32]] = []
+        while count:
+            tile = self._rest if self._rest is not None else next(self._tiles, (0, None))[1]
+            if tile is None:
+                break
+            parts.append(tile[:count])
+            self._rest = tile[count:] if len(tile) > count else None
+            count -= len(parts[-1])
+        return np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def in_blocks(tiles: Tiles, rows: int) -> Tiles:
     """Cut and join `tiles` to blocks of `rows` rows (the last may be shorter)."""
     if rows < 1:
         raise InputError(f"blocks: rows is {rows}; it must be at least 1.")
-    held: list[NDArray[np.float32]] = []
-    count = first = 0
-    for _, tile in tiles:
-        while len(tile):
-            piece, tile = tile[: rows - count], tile[rows - count :]
-            held.append(piece)
-            count += len(piece)
-            if count == rows:
-                yield first, np.concatenate(held) if len(held) > 1 else held[0]
-                first, count, held = first + rows, 0, []
-    if held:
-        yield first, np.concatenate(held)
+    reader, first = RowReader(tiles), 0
+    while (block := reader.take(rows)) is not None:
+        yield first, block
+        first += len(block)

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.distances import Distances, Source, Tiles, in_blocks
+from vreid.retrieval.distances import Distances, RowReader, Source, Tiles, tile_rows
 
 How = Literal["mean", "rank"]
-
-_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
     """The weighted sum of several sources, or of the ranks of their units, made when asked for.
 
-    What one source leaves out (+inf) the sum leaves out too. At any moment it holds one tile of each source.
+    What one source leaves out (+inf) the sum leaves out too. One tile of them is held at a time, however many they are,
+    where all cut their rows alike.
 
     Attributes:
         sources: each (Q, U).
@@ -44,12 +43,21 @@ class Weighted:
         return self.sources[0].shape
 
     def tiles(self) -> Tiles:
-        """Tiles of 256 queries."""
-        for parts in zip(*(in_blocks(source.tiles(), _ROWS) for source in self.sources), strict=True):
-            total = np.zeros(parts[0][1].shape)
-            for weight, (_, block) in zip(self.weights, parts, strict=True):
+        """Tiles on the grid of plain distances, each from one tile of every source after the other."""
+        rows, columns = self.shape
+        height = tile_rows(columns)
+        readers = [RowReader(source.tiles()) for source in self.sources]
+
+        def joined(start: int) -> tuple[int, NDArray[np.float32]]:
+            total = np.zeros((min(height, rows - start), columns))
+            for weight, reader in zip(self.weights, readers, strict=True):
+                block = reader.take(len(total))
+                assert block is not None and len(block) == len(total)
                 total += weight * (ranks(block) if self.how == "rank" else block)
-            yield parts[0][0], total.astype(np.float32)
+                del block  # before the next source makes its own
+            return start, total.astype(np.float32)
+
+        return map(joined, range(0, rows, height))
 
 
 def ranks(block: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -74,8 +82,9 @@ def ranks(block: NDArray[np.float32]) -> NDArray[np.float64]:
 def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = None, how: How = "mean") -> Distances:
     """Several distances of the same queries and gallery as one, made a block of queries at a time.
 
-    No (Q, U) matrix is made, re-ranked or not: beside the features and what is O(N k), there is one tile of each member
-    (at most 512 queries and about 64 MiB). DMT adds final distances with equal weights, which ranks as their mean does.
+    No (Q, U) matrix is made, re-ranked or not: beside the features and what is O(N k) there are a few tiles (of at most
+    512 queries and about 64 MiB), however many members. DMT adds final distances with equal weights, which ranks as
+    their mean does.
 
     Args:
         members: of the same images in the same order; tracklets in all of them or in none.

@@ -121,7 +121,10 @@ class ReRanked:
         pieces = self.encoding.jaccard(queries, first_column=queries)
         done = 0
         held: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]] = []  # they come in other pieces
-        for start, shared in self.original.tiles():
+
+        def reranked(original: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            nonlocal done
+            start, shared = original
             stop = start + len(shared)
             tile = shared * (self.lambda_ * self.scale_Q[start:stop, None]).astype(np.float32)
             tile += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
@@ -133,8 +136,10 @@ class ReRanked:
                 here = slice(np.searchsorted(row, start), np.searchsorted(row, stop))
                 less = ((1 - self.lambda_) * (1 - jaccard[here].astype(np.float64))).astype(np.float32)
                 tile[row[here] - start, column[here]] -= less
-            held = held[-1:]
-            yield start, tile
+            del held[:-1]
+            return start, tile
+
+        return map(reranked, self.original.tiles())
 
 
 def rerank_top(

@@ -171,7 +171,9 @@ class PerQuery:
         order = np.argsort(self.unit_of_image, kind="stable")
         frames_GD = self.frames_GD[order]
         starts = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units + 1))
-        for start, distances in SquaredEuclidean(self.query_QD, frames_GD).tiles():
+
+        def weighted(to_frames: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            start, distances = to_frames
             query = self.query_QD[start : start + len(distances)]
             tile = np.empty((len(query), self.num_units), dtype=np.float32)
             for unit, (first, last) in enumerate(pairwise(starts)):
@@ -182,7 +184,9 @@ class PerQuery:
                     feature = unit_rows(feature)
                 feature -= query
                 tile[:, unit] = np.einsum("qd,qd->q", feature, feature)
-            yield start, tile
+            return start, tile
+
+        return map(weighted, SquaredEuclidean(self.query_QD, frames_GD).tiles())
 
 
 def _spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:
