@@ -74,14 +74,15 @@ def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     from vreid.simulator.scene import Shot
     from vreid.simulator.synthetic import SyntheticShot
 
-    state = SimpleNamespace(shots=0, refuse=lambda camera, target, others, rng: False)
+    state = SimpleNamespace(shots=0, cuts=[], refuse=lambda camera, target, others, rng: False)
 
     class View:
         def __init__(self, camera) -> None:
             self.camera = camera
 
-        def shoot(self, target, others, rng, *, longest_side, background):
+        def shoot(self, target, others, rng, *, longest_side, cut, background):
             state.shots += 1
+            state.cuts.append(cut)
             if state.refuse(self.camera, target, others, rng):
                 return None
             image = rng.integers(0, 256, (48, longest_side, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from vreid.simulator.city import plan_world
-from vreid.simulator.filming import Studio, _touch
+from vreid.simulator.filming import CUT_DEPTH, CUT_EDGES, CUT_SHARE, Studio, _touch
 from vreid.simulator.presets import PRESETS
 from vreid.simulator.scene import Placed
 from vreid.simulator.write import simulate
@@ -58,6 +58,24 @@ def test_frames_of_a_tracklet_are_distinct_and_in_order_even_when_it_is_long(ske
             assert len(frames) == traveller.passages[number].pictures and (np.diff(frames) > 0).all()
             passed = traveller.passages[number].time - world.cameras[traveller.passages[number].camera].video_start
             assert frames[0] / 10 <= passed + 1 and frames[-1] / 10 >= passed - 1
+
+
+def test_a_few_boxes_are_cut_mostly_at_the_bottom(sketch: SimpleNamespace) -> None:
+    world = plan_world(replace(TINY, train_identities=300), 1)
+    for traveller in world.travellers:
+        for _ in Studio(world).film(traveller):
+            pass
+    cuts = [cut for cut in sketch.cuts if cut is not None]
+    assert abs(len(cuts) / len(sketch.cuts) - CUT_SHARE) < 0.02
+    edges = Counter(cut.edge for cut in cuts)
+    assert set(edges) == set(CUT_EDGES) and edges.most_common(1)[0][0] == "bottom"
+    assert all(CUT_DEPTH[0] <= cut.share <= CUT_DEPTH[1] for cut in cuts)
+    again = list(sketch.cuts)
+    sketch.cuts.clear()
+    for traveller in world.travellers:
+        for _ in Studio(world).film(traveller):
+            pass
+    assert sketch.cuts == again
 
 
 def test_vehicles_that_would_overlap_are_told() -> None:

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_erosion
 
 from vreid.simulator.camera import SCENARIOS, CameraSpec, Sensor, sample_camera
 from vreid.simulator.drawing import FINE, Window, draw
-from vreid.simulator.scene import Placed, Shot, View
+from vreid.simulator.scene import Cut, Placed, Shot, View
 from vreid.simulator.vehicles import TYPES, Vehicle, VehicleSpec, build_vehicle
 
 NEUTRAL = Sensor(1.0, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 2.2, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
@@ -130,6 +130,24 @@ def test_a_vehicle_that_leaves_the_frame_is_cut_by_the_frame():
                 or shot.true_box[3] > height - 4
             )
     assert cut
+
+
+@pytest.mark.parametrize("edge", ["left", "top", "right", "bottom"])
+def test_a_cut_box_is_the_whole_one_without_a_strip_and_tells_what_is_missing(edge):
+    camera = street()
+    view, target = View(camera), halfway(camera, vehicle())
+    whole = view.shoot(target, [], np.random.default_rng(2), longest_side=128)
+    cut = view.shoot(target, [], np.random.default_rng(2), longest_side=128, cut=Cut(edge, 0.4))
+    assert cut.true_box == whole.true_box and cut.orientation == whole.orientation
+    moved = {"left": 0, "top": 1, "right": 2, "bottom": 3}[edge]
+    assert all((cut.box[k] == pytest.approx(whole.box[k])) == (k != moved) for k in range(4))
+    axis = moved % 2
+    kept = (cut.box[axis + 2] - cut.box[axis]) / (whole.box[axis + 2] - whole.box[axis])
+    assert kept == pytest.approx(0.6, abs=0.02)
+    assert 0.5 <= cut.visibility < 0.9 and cut.occluder == "frame"
+    height, width, _ = cut.image.shape
+    assert cut.crop_box[0] >= 0 and cut.crop_box[2] <= width and cut.crop_box[3] <= height
+    assert view.shoot(target, [], np.random.default_rng(2), longest_side=128, cut=Cut(edge, 0.8)) is None
 
 
 def test_a_pole_in_front_is_told_as_such():

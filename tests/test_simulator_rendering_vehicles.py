@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import colorsys
 import pickle
+from collections import Counter
 from dataclasses import fields
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from PIL import Image
 
 from vreid.errors import InputError
+from vreid.simulator.bodies import BODY_SHARES, BOX, CHASSIS, FLATBED, TANKER, TARPAULIN, car_model
 from vreid.simulator.camera import Pinhole
+from vreid.simulator.cargo import add_cargo, cargo_size, draw_goods
 from vreid.simulator.drawing import Placed, Window, colours_of, draw
 from vreid.simulator.light import Environment, LightSpec
 from vreid.simulator.marks import draw_marks
+from vreid.simulator.mesh import MeshBuilder
 from vreid.simulator.sheet import contact_sheet
-from vreid.simulator.shell import FRONT, LEFT, REAR
+from vreid.simulator.shell import FRONT, LEFT, REAR, axles_of
 from vreid.simulator.synthetic import shoot_synthetic
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, PAINTS, TYPES, VehicleSpec, build_vehicle
 
@@ -70,6 +74,51 @@ def test_the_painted_body_has_the_colour_of_its_name(color):
     want, saturation, _ = colorsys.rgb_to_hsv(*(value / 255 for value in PAINTS[color]))
     if saturation > 0.5 and color != "black":
         assert abs((hue - want + 0.5) % 1 - 0.5) < 0.09
+
+
+def truck_models() -> dict[int, int]:
+    """Return the first car model of trucks with each body."""
+    found: dict[int, int] = {}
+    for model in range(60):
+        found.setdefault(car_model("truck", model).body, model)
+    return found
+
+
+def test_trucks_have_five_bodies_in_their_shares():
+    count = Counter(car_model("truck", model).body for model in range(400))
+    assert set(count) == {BOX, FLATBED, TARPAULIN, CHASSIS, TANKER}
+    for body, share in enumerate(BODY_SHARES):
+        assert abs(count[body] / 400 - share) < 0.07
+    assert {car_model("van", model).body for model in range(20)} == {BOX}
+
+
+@pytest.mark.parametrize("body", [BOX, FLATBED, TARPAULIN, CHASSIS, TANKER])
+def test_a_trucks_body_looks_outwards_and_stands_where_the_cab_ends(body):
+    model = car_model("truck", truck_models()[body])
+    builder = MeshBuilder()
+    add_cargo(builder, model, draw_marks("truck", 3))
+    mesh = builder.build()
+    corners = mesh.vertices[mesh.faces].astype(float)
+    volume = np.einsum("fk,fk->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+    length, height = cargo_size(model)
+    filled = volume / (length * height * model.width)
+    assert (
+        (0.85 < filled < 1.2) if body in (BOX, TARPAULIN) else (0.6 < filled < 0.95) if body == TANKER else filled < 0.5
+    )
+    assert (
+        mesh.vertices[:, 0].max() <= model.from_front(0.26) and mesh.vertices[:, 0].min() >= model.from_front(1) - 0.1
+    )
+    assert len(axles_of(model)) >= (5 if body == CHASSIS else 2)
+
+
+def test_the_rear_of_a_truck_is_its_own():
+    model = truck_models()[TARPAULIN]
+    seen = {
+        build_vehicle(VehicleSpec("truck", "white", model, details)).levels[1].colour[128:256, 448:512].tobytes()
+        for details in range(6)
+    }
+    assert len(seen) == 6
+    assert len({draw_goods(draw_marks("truck", details)).tarpaulin for details in range(40)}) > 25
 
 
 def test_the_same_spec_gives_the_same_vehicle():

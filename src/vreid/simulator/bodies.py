@@ -7,7 +7,7 @@ length, measured from the front bumper.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ TYPES: tuple[str, ...] = (
 MOTORCYCLE = "motorcycle"
 BOXY = frozenset({"bus", "truck", "rv"})
 LARGE = frozenset({"bus", "truck", "rv", "van"})
+
+BOX, FLATBED, TARPAULIN, CHASSIS, TANKER = range(5)
+"""Bodies of trucks behind the cab; CHASSIS is a trailer for containers without one."""
+BODY_SHARES = (0.34, 0.14, 0.26, 0.14, 0.12)
 
 Profile = tuple[tuple[float, float], ...]
 
@@ -97,7 +101,8 @@ class CarModel:
     shoulder: float  # how far the glass stands in from the shoulder line, share of the half width
     crease: float  # height of the body crease, share from sill to belt
     flare: float  # metres that the wheel-arch lips stand out
-    cab: int  # van: windows or panels; truck: box, flatbed, box with a third axle
+    cab: int  # van: windows or panels; truck: 2 has a third axle
+    body: int  # truck: BOX, FLATBED, TARPAULIN, CHASSIS, TANKER
     headlamp: int
     taillamp: int
     grille: int
@@ -163,6 +168,14 @@ def car_model(vehicle_type: str, model: int) -> CarModel:
     if vehicle_type in BOXY:
         belt, roof = base.belt, base.roof
     tumblehome = rng.uniform(0.72, 0.85)
+    body = BOX
+    if vehicle_type == "truck":
+        body = int(np.random.default_rng([stable_seed("body"), model]).choice(5, p=BODY_SHARES))
+        if body == CHASSIS:  # longer, and nothing but a frame behind the cab
+            base = replace(base, length=10.8, axles=(0.1, 0.92))
+            belt = (*belt[:3], (0.262, 0.24), (1, 0.24))
+        elif body == TANKER:
+            base = replace(base, length=8.4, axles=(0.13, 0.82))
     return CarModel(
         vehicle_type=vehicle_type,
         length=base.length * rng.normal(1, 0.04),
@@ -176,6 +189,7 @@ def car_model(vehicle_type: str, model: int) -> CarModel:
         crease=rng.uniform(0.4, 0.72),
         flare=rng.uniform(0.012, 0.04),
         cab=int(rng.integers(0, 3)),
+        body=body,
         headlamp=int(rng.integers(0, 5)),
         taillamp=int(rng.integers(0, 5)),
         grille=int(rng.integers(0, 6)),

@@ -11,7 +11,7 @@ import numpy as np
 from vreid.data.seeds import generator
 from vreid.simulator.camera import Lane
 from vreid.simulator.city import FRAMES_PER_SECOND, Camera, Passage, Posed, Traveller, World
-from vreid.simulator.scene import Placed, Shot, View
+from vreid.simulator.scene import Cut, Placed, Shot, View
 from vreid.simulator.synthetic import SyntheticShot, shoot_synthetic
 from vreid.simulator.vehicles import Vehicle, VehicleSpec, build_vehicle
 
@@ -23,6 +23,12 @@ NEIGHBOUR_SHARE = 0.45
 """Chance of a vehicle on another lane."""
 QUEUE_SHARE = 0.30
 """Chance of a vehicle ahead or behind on the same lane."""
+CUT_SHARE = 0.06
+"""Chance that a picture's box holds a part of the vehicle only."""
+CUT_EDGES = {"bottom": 0.45, "left": 0.2, "right": 0.2, "top": 0.15}
+"""Where such a box ends early, how often: most of all at the bottom, where the next vehicle or the frame's edge is."""
+CUT_DEPTH = (0.15, 0.45)
+"""Least and most share of the whole box that it lacks."""
 ATTEMPTS = 6
 """How often a passage is drawn anew (other lane, speed and neighbours) when too few of its frames can be used; the last
 time without other vehicles."""
@@ -118,6 +124,7 @@ class Studio:
                 around,
                 generator(self.world.seed, *key, "frame", frame),
                 longest_side=preset.longest_side,
+                cut=_cut(generator(self.world.seed, *key, "cut", frame)),
                 background=preset.background,
             )
 
@@ -154,6 +161,13 @@ class Studio:
         if spec not in self._bystanders:
             self._bystanders[spec] = build_vehicle(spec, plate=self.world.preset.plate)
         return self._bystanders[spec]
+
+
+def _cut(rng: np.random.Generator) -> Cut | None:
+    """Draw what a tracker's box lacks of the vehicle; mostly nothing."""
+    if rng.random() >= CUT_SHARE:
+        return None
+    return Cut(str(rng.choice(list(CUT_EDGES), p=list(CUT_EDGES.values()))), float(rng.uniform(*CUT_DEPTH)))
 
 
 def _first_usable(frames: Sequence[int], shoot: Callable[[int], Shot | None], count: int) -> dict[int, Shot]:

@@ -7,15 +7,11 @@ from itertools import pairwise
 import numpy as np
 
 from vreid.simulator.bodies import BOXY, CarModel
+from vreid.simulator.cargo import add_cargo
 from vreid.simulator.marks import Marks
 from vreid.simulator.mesh import Mesh, MeshBuilder
-from vreid.simulator.shell import CARGO, ODD_WHEEL, inner_edge, swatch
+from vreid.simulator.shell import ODD_WHEEL, inner_edge, swatch
 from vreid.simulator.sides import Outline
-
-
-def cargo_size(model: CarModel) -> tuple[float, float]:
-    """Return length and height in metres of a truck's cargo box."""
-    return model.length * 0.725, model.height * model.cargo_height - 0.36 * model.height
 
 
 def fittings(model: CarModel, marks: Marks, outline: Outline) -> Mesh | None:
@@ -24,7 +20,7 @@ def fittings(model: CarModel, marks: Marks, outline: Outline) -> Mesh | None:
     if model.vehicle_type not in BOXY:
         _on_roof(builder, model, marks, outline)
     if model.vehicle_type == "truck":
-        _cargo(builder, model, marks)
+        add_cargo(builder, model, marks)
     if model.vehicle_type == "pickup":
         _bed(builder, model, marks, outline)
     if model.vehicle_type in ("bus", "rv"):
@@ -108,40 +104,6 @@ def _spoiler(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outli
     if notch:
         for side in (-1, 1):
             builder.box((x + 0.02, side * model.width * 0.27, z + lift / 2), (0.11, 0.03, lift), texel)
-
-
-def _cargo(builder: MeshBuilder, model: CarModel, marks: Marks) -> None:
-    length, height = cargo_size(model)
-    front, floor, width = model.from_front(0.262), 0.36 * model.height, model.width
-    middle = front - length / 2
-    builder.box((middle, 0, floor - 0.12), (length, width * 0.55, 0.22), swatch("dark"))
-    if model.cab == 1:
-        builder.box((middle, 0, floor + 0.06), (length, width, 0.14), swatch("planks"))
-        for side in (1, -1):
-            builder.box((middle, side * width * 0.48, floor + 0.30), (length, 0.05, 0.42), swatch("paint"))
-        builder.box((front - 0.04, 0, floor + 0.5), (0.06, width, 0.85), swatch("paint"))
-        builder.box((front - length + 0.03, 0, floor + 0.30), (0.06, width, 0.42), swatch("paint"))
-        if marks.cargo:
-            long = length * (0.35 + 0.4 * marks.stripe_up)
-            builder.box((middle, 0, floor + 0.55), (long, width * 0.8, 0.85), swatch("cargo"), bevel=0.08)
-        return
-    builder.box((middle, 0, floor + height / 2), (length, width * 1.01, height), swatch("box"))
-    patch = CARGO.over(0, length, 0, height)
-    for side in (1, -1):
-        y = side * (width * 0.505 + 0.008)
-        corners = np.array(
-            [
-                (front, y, floor),
-                (front - length, y, floor),
-                (front - length, y, floor + height),
-                (front, y, floor + height),
-            ]
-        )
-        triangles = np.array([(0, 1, 2), (0, 2, 3)]) if side < 0 else np.array([(0, 2, 1), (0, 3, 2)])
-        triangles = triangles[:, ::-1]
-        at = corners[triangles]
-        along = front - at[..., 0] if side > 0 else at[..., 0] - (front - length)
-        builder.add(corners, triangles, patch.texels(along, at[..., 2] - floor), flat=True)
 
 
 def _bed(builder: MeshBuilder, model: CarModel, marks: Marks, outline: Outline) -> None:

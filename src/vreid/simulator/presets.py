@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vreid.errors import InputError
 
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
 
 FIRST_NEW_CAMERA = 41

@@ -17,11 +17,19 @@ from vreid.simulator.ground import Ground
 from vreid.simulator.light import Environment
 from vreid.simulator.sensor import develop
 
-__all__ = ["Placed", "Shot", "View"]
+__all__ = ["Cut", "Placed", "Shot", "View"]
 
 Float = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 GREY = 0.22  # linear light of the flat backdrop
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a box lacks a part of its vehicle: what share of the box is missing, and at which of its edges."""
+
+    edge: str  # left, top, right or bottom
+    share: float
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,14 @@ class View:
         rng: np.random.Generator,
         *,
         longest_side: int,
+        cut: Cut | None = None,
         background: bool = True,
         exposure_jitter: float = 0.06,
     ) -> Shot | None:
         """Return a crop of `target`, or None if it is out of sight, too small or less than half visible.
 
-        `longest_side` is the preset's picture size in pixels; crops vary around it as a tracker's do.
+        `longest_side` is the preset's picture size in pixels; crops vary around it as a tracker's do. With a `cut` the
+        box holds a part of the vehicle only, and the rest counts as hidden by the frame.
         """
         projected = self.pinhole.project(target.world())
         if float(projected[:, 2].min()) <= 0:
@@ -75,6 +85,8 @@ class View:
         jitter = math.exp(float(rng.normal(0, exposure_jitter)))
         if window is None:
             return None
+        if cut is not None:
+            window = _without(window, cut)
         own = draw(target, self.pinhole, window)
         whole = self._silhouette(own, true_box, window)
         if len(own.fragments) < 0.5 * whole:
@@ -215,3 +227,16 @@ class View:
         share = image[3] * np.float32(0.45 * self.scenario.wet)
         wet: Float = plain * (1 - share) + image[:3] * np.float32(0.45 * self.scenario.wet)
         return wet
+
+
+def _without(window: Window, cut: Cut) -> Window:
+    """Return what a cut leaves of a window, at least 8 pixels each way."""
+    across = min(round(window.width * cut.share), window.width - 8) * (cut.edge in ("left", "right"))
+    down = min(round(window.height * cut.share), window.height - 8) * (cut.edge in ("top", "bottom"))
+    return replace(
+        window,
+        x=window.x + across * (cut.edge == "left"),
+        y=window.y + down * (cut.edge == "top"),
+        width=window.width - across,
+        height=window.height - down,
+    )

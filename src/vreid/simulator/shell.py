@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.bodies import BOXY, LARGE, CarModel
+from vreid.simulator.bodies import BOXY, CHASSIS, LARGE, TANKER, CarModel
 from vreid.simulator.mesh import Mesh, MeshBuilder, Patch, grid_faces
 
 LEFT, RIGHT, TOP = Patch(0, 0, 640, 224), Patch(0, 224, 640, 224), Patch(0, 448, 640, 256)
 FRONT, REAR = Patch(640, 0, 256, 256), Patch(640, 256, 256, 256)
 WHEEL, ODD_WHEEL = Patch(896, 0, 128, 128), Patch(896, 128, 128, 128)
-CARGO = Patch(640, 512, 384, 192)
+CARGO, CARGO_REAR, CARGO_TOP = Patch(640, 512, 384, 192), Patch(896, 256, 128, 256), Patch(0, 720, 640, 112)
 SWATCHES = (
     "dark", "tyre", "paint", "black", "chrome", "mirror", "rack", "cargo", "sign", "box", "metal", "lamp", "tail",
-    "seat", "trim", "planks", "indicator", "exhaust", "case", "flap",
+    "seat", "trim", "planks", "indicator", "exhaust", "case", "flap", "beams",
     "skin", "hair", "jacket", "forearm", "trousers", "shin", "shoe", "visor", "bag", "face",
     "skin 2", "hair 2", "jacket 2", "forearm 2", "trousers 2", "shin 2", "shoe 2", "visor 2", "bag 2", "face 2",
 )  # fmt: skip
@@ -211,7 +211,11 @@ def add_wheel(builder: MeshBuilder, x: float, y: float, radius: float, width: fl
 def axles_of(model: CarModel) -> list[float]:
     """Return the vehicle-frame x of every axle."""
     front, rear = model.proportions.axles
-    extra = [rear - 0.135] if model.vehicle_type == "truck" and model.cab == 2 else []
+    extra: list[float] = []
+    if model.vehicle_type == "truck":
+        step = 2.35 * model.proportions.wheel_radius / model.length
+        count = {CHASSIS: 2, TANKER: 1}.get(model.body, int(model.cab == 2))
+        extra = [rear - step * (k + 1) for k in range(count)] + ([0.29] if model.body == CHASSIS else [])
     return [model.from_front(share) for share in (front, rear, *extra)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
-from vreid.simulator.bodies import BOXY, LARGE, CarModel
+from vreid.simulator.bodies import BOXY, FLATBED, LARGE, CarModel
 from vreid.simulator.canvas import CHROME, GLASS, LAMP, MATT, PAINT, PLASTIC, RUBBER, TAIL, Canvas, Colour
 from vreid.simulator.marks import Decal, Marks, Spot
 from vreid.simulator.mesh import Patch
@@ -125,6 +125,8 @@ def paint_side(patch: Patch, side: int, model: CarModel, marks: Marks, coat: Coa
     if marks.bare_bumpers:
         canvas.rectangle(x_at(0), 0, x_at(0.06), clear + 0.26, (24, 24, 25), PLASTIC)
         canvas.rectangle(x_at(0.94), 0, x_at(1), clear + 0.26, (24, 24, 25), PLASTIC)
+    if model.vehicle_type == "truck" and model.body != FLATBED:
+        canvas.rectangle(x_at(0.25), 0, x_at(1), model.height * 0.36, (26, 26, 27), PLASTIC)
     radius = base.wheel_radius
     for axle in base.axles:
         if model.dark_arches:

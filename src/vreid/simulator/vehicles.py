@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from vreid.simulator.bodies import MOTORCYCLE, TYPES, CarModel, car_model
 from vreid.simulator.canvas import ALLOY, CHROME, LAMP, MATT, PAINT, PLASTIC, RUBBER, SATIN, TAIL, Atlas, Colour, Level
+from vreid.simulator.cargo import paint_cargo
 from vreid.simulator.ends import paint_front, paint_rear
-from vreid.simulator.fittings import cargo_size, fittings
+from vreid.simulator.fittings import fittings
 from vreid.simulator.marks import Marks, Wheel, draw_marks, draw_wheel
 from vreid.simulator.mesh import Mesh, concatenate
 from vreid.simulator.motorcycle import draw_ride, motorcycle_shell, paint_motorcycle, riding
 from vreid.simulator.occlusion import MARGIN, sky_visibility
-from vreid.simulator.shell import CARGO, ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
+from vreid.simulator.shell import ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
 from vreid.simulator.sides import Coat, outline_of, paint_side
 from vreid.simulator.tops import paint_top
-from vreid.simulator.wheels import paint_cargo, paint_wheel
+from vreid.simulator.wheels import paint_wheel
 
 __all__ = ["COLORS", "MOTORCYCLE", "PAINTS", "TYPES", "Vehicle", "VehicleSpec", "build_vehicle"]
 
@@ -97,11 +98,8 @@ def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple
     wheel = marks.wheel or draw_wheel(np.random.default_rng(model.wheel_seed), plain=large)
     atlas.put(paint_wheel(WHEEL, wheel))
     atlas.put(paint_wheel(ODD_WHEEL, STEEL_SPARE if marks.odd_wheel else wheel))
-    box: Colour = ((226, 226, 223), (190, 192, 195), coat.base)[marks.dirt_seed % 3]
-    if model.vehicle_type == "truck" and model.cab != 1:
-        atlas.put(paint_cargo(CARGO, marks, box, *cargo_size(model)))
-    else:
-        box = (20, 20, 21) if marks.roof_box == 1 else (214, 214, 212)
+    if model.vehicle_type == "truck":
+        paint_cargo(atlas, model, marks)
     black: Colour = (18, 18, 19)
     bright: Colour = (192, 192, 194)
     materials: dict[str, tuple[Colour, int]] = {
@@ -114,7 +112,7 @@ def _paint(model: CarModel, marks: Marks, base: Colour, *, plate: bool) -> tuple
         "rack": (black, PLASTIC) if marks.roof_bars != 2 else (bright, CHROME),
         "cargo": (marks.cargo_colour, MATT),
         "sign": ((244, 206, 60), LAMP),
-        "box": (box, SATIN),
+        "box": ((20, 20, 21) if marks.roof_box == 1 else (214, 214, 212), SATIN),
         "metal": ((168, 168, 172), ALLOY),
         "lamp": ((200, 205, 210), LAMP),
         "tail": ((132, 10, 12), TAIL),

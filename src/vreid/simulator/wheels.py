@@ -1,15 +1,12 @@
-"""Painting wheels and the cargo boxes of trucks."""
+"""Painting wheels."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from vreid.simulator.canvas import ALLOY, CHROME, DULL_ALLOY, MATT, PLASTIC, RUBBER, SATIN, Canvas, Colour
-from vreid.simulator.marks import Marks, Wheel
+from vreid.simulator.canvas import ALLOY, DULL_ALLOY, PLASTIC, RUBBER, Canvas
+from vreid.simulator.marks import Wheel
 from vreid.simulator.mesh import Patch
-from vreid.simulator.sides import Coat
 
 
 def paint_wheel(patch: Patch, wheel: Wheel) -> Canvas:
@@ -43,23 +40,4 @@ def paint_wheel(patch: Patch, wheel: Wheel) -> Canvas:
                 )
     canvas.ellipse(0, 0, 0.15, 0.15, wheel.colour, finish)
     canvas.ellipse(0, 0, 0.08, 0.08, dark, finish)
-    return canvas
-
-
-def paint_cargo(patch: Patch, marks: Marks, colour: Colour, length: float, height: float) -> Canvas:
-    """Paint the side of a truck's box, `length` x `height` metres."""
-    canvas = Canvas(patch.over(0, length, 0, height), colour, SATIN)
-    shade = Coat(colour)
-    for x in np.linspace(0, length, 10):
-        canvas.line([(float(x), 0), (float(x), height)], shade.times(0.88), 0.03)
-    canvas.rectangle(0, 0, length, 0.07, (120, 120, 122), CHROME)
-    canvas.line([(0, height - 0.03), (length, height - 0.03)], shade.times(0.7), 0.05)
-    for decal in marks.decals:
-        x, z, size = (0.25 + decal.along * 0.5) * length, (0.3 + 0.4 * decal.up) * height, decal.size * 1.5
-        if decal.kind == 0:
-            canvas.ellipse(x, z, size * 0.3, size * 0.26, decal.colour, MATT)
-        elif decal.kind == 1:
-            canvas.rectangle(0, z - 0.24, length, z + 0.24, decal.colour, MATT)
-        light = (245, 245, 245) if decal.kind == 1 and sum(decal.colour) < 500 else (26, 26, 34)
-        canvas.text(decal.words, x, z, size * 1.2, 0.34, decal.colour if decal.kind >= 2 else light)
     return canvas
