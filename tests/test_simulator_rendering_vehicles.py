@@ -102,12 +102,11 @@ def test_a_trucks_body_looks_outwards_and_stands_where_the_cab_ends(body):
     volume = np.einsum("fk,fk->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     length, height = cargo_size(model)
     filled = volume / (length * height * model.width)
-    assert (
-        (0.85 < filled < 1.2) if body in (BOX, TARPAULIN) else (0.6 < filled < 0.95) if body == TANKER else filled < 0.5
-    )
-    assert (
-        mesh.vertices[:, 0].max() <= model.from_front(0.26) and mesh.vertices[:, 0].min() >= model.from_front(1) - 0.1
-    )
+    ranges = {BOX: (1.0, 1.2), TARPAULIN: (0.9, 1.1), TANKER: (0.6, 0.9), FLATBED: (0.1, 0.3), CHASSIS: (0.02, 0.1)}
+    assert ranges[body][0] < filled < ranges[body][1]
+    np.testing.assert_allclose(np.linalg.norm(mesh.corners[..., 2:5], axis=-1), 1, atol=1e-3)
+    first, last = mesh.vertices[:, 0].max(), mesh.vertices[:, 0].min()
+    assert first <= model.from_front(0.26) and last >= model.from_front(1) - 0.1
     assert len(axles_of(model)) >= (5 if body == CHASSIS else 2)
 
 
