@@ -23,6 +23,7 @@ from vreid.models import (
     load_state,
     weights_hash,
 )
+from vreid.recipes import RECIPES
 
 TINY = "resnet10_ibn_a_tiny"
 SMALL_VIT = TransReIDOptions(image_size=(64, 80))  # of the reference outputs: 4 x 5 patches
@@ -36,6 +37,17 @@ def test_every_published_file_has_a_list_or_is_torchvisions() -> None:
     assert set(PUBLISHED) == set(BACKBONES.values()) | {"resnet18", "resnet34", "resnet50", "resnet101"}
     for one in PUBLISHED.values():
         assert one.address.startswith("https://") and re.fullmatch(r"[\w-]+-[0-9a-f]{8}\.pth", one.file)
+
+
+def test_recipes_name_the_file_that_fits_and_prepare_pictures_as_it_was_trained() -> None:
+    named = {name: re.findall(r"model\.weights=(\S+)", make.__doc__ or "") for name, make in RECIPES.items()}
+    papers = {name: files for name, files in named.items() if files}
+    assert {"resnet50_ibn_a", "se_resnet101_ibn_a", "densenet169_ibn_a", "resnest101", "transreid"} <= set(papers)
+    for name, files in papers.items():
+        config = RECIPES[name]()
+        published = PUBLISHED[config.model.backbone.removesuffix("_stride32")]
+        assert files == [published.file], name
+        assert (config.transform.mean, config.transform.std) == (published.mean, published.std), name
 
 
 @pytest.mark.parametrize("listed", BACKBONES)

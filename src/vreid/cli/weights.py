@@ -19,8 +19,8 @@ def list_weights(as_json: Json = False) -> None:
 
     folder = weights_folder()
     rows = [
-        {"name": name, "file": one.file, "address": one.address, "sha256": one.digits, "stored": str(folder / one.file),
-         "here": (folder / one.file).exists()}
+        {"name": name, "file": one.file, "address": one.address, "sha256": one.digits, "mean": one.mean, "std": one.std,
+         "stored": str(folder / one.file), "here": (folder / one.file).exists()}
         for name, one in PUBLISHED.items()
     ]  # fmt: skip
     if as_json:
