@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from oracles import classification as slow_classification
 from oracles import triplet as oracle
 from vreid.errors import InputError
-from vreid.losses import batch_hard_pairs, classification_loss, triplet_loss
+from vreid.losses import batch_hard_pairs, circular_loss, classification_loss, metric_loss, triplet_loss
+from vreid.models import TrainOutputs
+from vreid.training.config import LossConfig
+from vreid.training.objective import Objective
+from vreid.training.targets import LABELS
 
 
 def batch(seed: int, counts: list[int], dimensions: int = 5, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -104,3 +111,176 @@ def test_classification_loss_by_hand_with_and_without_smoothing() -> None:
     smooth = 0.9 * (log_sum - 2) + 0.1 / 3 * ((log_sum - 2) + log_sum + log_sum)
     assert float(classification_loss(logits, torch.tensor([0]), label_smoothing=0.1)) == pytest.approx(smooth, rel=1e-6)
     assert classification_loss(logits.bfloat16(), torch.tensor([0])).dtype == torch.float32
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    classes=st.lists(st.integers(-1, 3), min_size=1, max_size=8),
+    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_masked_classification_equals_the_oracle(seed: int, classes: list[int], smoothing: float) -> None:
+    logits = 3 * torch.randn(len(classes), 4, generator=torch.Generator().manual_seed(seed))
+    ours = classification_loss(logits, torch.tensor(classes), label_smoothing=smoothing)
+    slow = slow_classification.classification_loss(logits.tolist(), classes, smoothing)
+    assert float(ours) == pytest.approx(slow, rel=1e-5, abs=1e-6)
+
+
+def test_images_without_a_label_get_no_gradient_and_do_not_count() -> None:
+    logits = torch.zeros(3, 2, requires_grad=True)
+    loss = classification_loss(logits, torch.tensor([0, -1, 1]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(math.log(2))
+    assert logits.grad is not None  # the mean over two images: (softmax - one-hot) / 2
+    torch.testing.assert_close(logits.grad, torch.tensor([[-0.25, 0.25], [0.0, 0.0], [0.25, -0.25]]))
+    nobody = torch.randn(2, 3, requires_grad=True)
+    nothing = classification_loss(nobody, torch.tensor([-1, -1]))
+    nothing.backward()
+    assert float(nothing.detach()) == 0 and nobody.grad is not None and not nobody.grad.any()
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    degrees=st.lists(st.floats(0, 360, width=32) | st.just(math.nan), min_size=1, max_size=6),
+)
+def test_circular_loss_equals_the_oracle(seed: int, degrees: list[float]) -> None:
+    directions = torch.randn(len(degrees), 2, generator=torch.Generator().manual_seed(seed))
+    ours = circular_loss(directions, torch.tensor(degrees))
+    slow = slow_classification.circular_loss(directions.tolist(), degrees)
+    assert float(ours) == pytest.approx(slow, rel=1e-4, abs=1e-5)
+
+
+def test_circular_loss_by_hand_has_no_gap_at_zero_and_no_nan_in_its_gradient() -> None:
+    east = torch.tensor([[1.0, 0.0]])  # (sin, cos) of 90 degrees
+    assert float(circular_loss(east, torch.tensor([270.0]))) == pytest.approx(4.0)
+    at_one = torch.tensor([[math.sin(math.radians(1)), math.cos(math.radians(1))]])
+    assert float(circular_loss(at_one, torch.tensor([359.0]))) == pytest.approx(
+        4 * math.sin(math.radians(1)) ** 2, rel=1e-3
+    )
+    directions = torch.randn(2, 2, requires_grad=True)
+    circular_loss(directions, torch.tensor([math.nan, 10.0])).backward()
+    assert directions.grad is not None and bool(torch.isfinite(directions.grad).all()) and not directions.grad[0].any()
+
+
+# ---------------------------------------------------------------- their weighted sum
+
+
+def labels(identities: Tensor, **others: Tensor) -> dict[str, Tensor]:
+    return {"identity": identities, LABELS: identities, **others}
+
+
+def test_the_objective_is_each_weight_times_each_loss() -> None:
+    features, identities = batch(0, [2, 2])
+    logits, domain, color = torch.randn(4, 2), torch.randn(4, 2), torch.randn(4, 3)
+    domains, colors = torch.tensor([0, 1, 0, 1]), torch.tensor([-1, 2, -1, 0])
+    config = LossConfig(identity=2.0, triplet=3.0, triplet_form="hinge", triplet_margin=0.3, domain=5.0, attributes=7.0)
+    outputs = TrainOutputs(logits, features, heads={"domain": domain, "color": color})
+    terms = Objective(config)(outputs, labels(identities, domain=domains, color=colors))
+    expected = {
+        "identity": 2 * classification_loss(logits, identities),
+        "triplet": 3 * triplet_loss(features, identities, form="hinge", margin=0.3),
+        "head domain": 5 * classification_loss(domain, domains),
+        "head color": 7 * classification_loss(color, colors),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(float(value))
+
+
+def test_local_features_count_half_together() -> None:
+    """TransReID's JPM: 0.5 of the global loss and 0.5 of the mean of the local ones, for both losses."""
+    features, identities = batch(0, [2, 2])
+    locals_ = [batch(seed, [2, 2])[0] for seed in (1, 2, 3, 4)]
+    logits = [torch.randn(4, 2) for _ in range(5)]
+    outputs = TrainOutputs(logits[0], features, tuple(logits[1:]), tuple(locals_))
+    terms = Objective(LossConfig())(outputs, labels(identities))
+    for name, loss, whole, parts in (
+        ("identity", classification_loss, logits[0], logits[1:]),
+        ("triplet", triplet_loss, features, locals_),
+    ):
+        expected = 0.5 * loss(whole, identities) + 0.5 * sum(loss(part, identities) for part in parts) / 4  # type: ignore[operator]
+        assert float(terms[name]) == pytest.approx(float(expected), rel=1e-6)
+
+
+# ---------------------------------------------------------------- pytorch-metric-learning
+
+
+def test_a_loss_of_an_absent_library_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)  # what an import of it then finds
+    with pytest.raises(InputError, match="pytorch-metric-learning, which is not installed; pip install"):
+        metric_loss("CircleLoss", num_classes=3, num_features=4)
+
+
+class _Pairs(nn.Module):
+    """Stands in for the library's base class."""
+
+    def __init__(self, **kwargs: object) -> None:
+        if kwargs:
+            raise TypeError(f"unexpected {kwargs}")
+        super().__init__()
+
+    def forward(self, features: Tensor, identities: Tensor) -> Tensor:
+        return features.square().mean()
+
+
+class _Proxies(_Pairs):
+    """Stands in for the library's losses that learn something for each class."""
+
+    def __init__(self, num_classes: int, embedding_size: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.W = nn.Parameter(torch.ones(embedding_size, num_classes))
+
+    def forward(self, features: Tensor, identities: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(features @ self.W, identities)
+
+
+class _Scaled(_Proxies):
+    """Hands what it does not know itself to its base, as the library's ArcFaceLoss does."""
+
+    def __init__(self, scale: float = 64, **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+
+
+class _Demanding(_Pairs):
+    """Needs what nobody here can give it."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    package, losses = ModuleType("pytorch_metric_learning"), ModuleType("pytorch_metric_learning.losses")
+    vars(losses).update(CircleLoss=_Pairs, CosFaceLoss=_Proxies, ArcFaceLoss=_Scaled, CrossBatchLoss=_Demanding)
+    package.losses = losses  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    monkeypatch.setitem(sys.modules, losses.__name__, losses)
+
+
+@pytest.mark.usefixtures("library")
+def test_losses_that_learn_are_told_the_sizes_and_unknown_ones_are_refused() -> None:
+    assert list(metric_loss("CircleLoss", num_classes=3, num_features=4).parameters()) == []
+    for name in ("CosFaceLoss", "ArcFaceLoss"):
+        made = metric_loss(name, num_classes=3, num_features=4)
+        assert [tuple(parameter.shape) for parameter in made.parameters()] == [(4, 3)]
+    with pytest.raises(InputError, match="has no loss 'Arcface'; did you mean 'ArcFaceLoss'"):
+        metric_loss("Arcface", num_classes=3, num_features=4)
+    with pytest.raises(InputError, match="CrossBatchLoss: cannot be made from"):
+        metric_loss("CrossBatchLoss", num_classes=3, num_features=4)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_named_loss_is_a_term_and_what_it_learns_a_parameter() -> None:
+    features, identities = batch(0, [2, 2], dimensions=4)
+    config = LossConfig(identity=0.0, triplet=0.0, metric="CosFaceLoss", metric_weight=2.0)
+    objective = Objective(config, num_classes=2, num_features=4)
+    terms = objective(TrainOutputs(torch.zeros(4, 2), features), labels(identities))
+    assert {name: float(value.detach()) for name, value in terms.items()} == pytest.approx({"metric": 2 * math.log(2)})
+    assert [name for name, _ in objective.named_parameters()] == ["metric.W"]
+
+
+@pytest.mark.parametrize("name", ["CircleLoss", "ArcFaceLoss", "CosFaceLoss", "TripletMarginLoss"])
+def test_the_library_itself(name: str) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    features, identities = batch(0, [4, 4, 4])
+    made = metric_loss(name, num_classes=3, num_features=5)
+    assert math.isfinite(float(made(features, identities)))
