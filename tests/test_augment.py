@@ -54,6 +54,29 @@ def test_erased_regions_are_zero_after_normalisation_and_nothing_else_is() -> No
     assert torch.equal(out[~erased], plain[~erased])
 
 
+def test_erased_regions_take_the_training_transforms_colour() -> None:
+    transform = TrainTransform(6, 8, pad=0, erase_fill=(0.4914, 0.4822, 0.4465))
+    images = torch.zeros((1, 3, 6, 8), dtype=torch.uint8)
+    out = transform.finish(images, torch.tensor([[1, 2, 3, 4]]))
+    expected = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1).expand(3, 3, 4)
+    assert torch.equal(out[0, :, 1:4, 2:6], expected)  # written after normalisation
+    assert out[0, 0, 0, 0] == pytest.approx(-0.485 / 0.229)
+
+
+def test_enlarging_crops_some_place_of_the_larger_picture_half_of_the_time() -> None:
+    transform = TrainTransform(32, 64, interpolation="bilinear", flip=0, pad=0, erase=0, enlarge=0.5)
+    picture = marked(32, 64)
+    large = v2.functional.resize(picture, [36, 72], InterpolationMode.BILINEAR)
+    places = [large[:, top : top + 32, left : left + 64] for top in range(5) for left in range(9)]
+    found, untouched = set(), 0
+    for index in range(800):
+        image = transform.augment(picture, generator(2, index)).image
+        assert image.shape == (3, 32, 64) and image.dtype == torch.uint8
+        untouched += torch.equal(image, picture)
+        found |= {number for number, place in enumerate(places) if torch.equal(image, place)}
+    assert 340 < untouched < 460 and len(found) == len(places)
+
+
 def test_with_everything_off_nothing_changes() -> None:
     picture = marked()
     image, flipped, erased = PLAIN.augment(picture, generator(0))
