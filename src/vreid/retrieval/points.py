@@ -100,6 +100,9 @@ class Points:
         if index.max(initial=0) < split:
             out = self.parts[0][index]
             return out
+        if index.min() >= split:
+            out = self.parts[1][index - split]
+            return out
         out = np.empty((len(index), self.dimensions), dtype=np.float32)
         late = index >= split
         out[~late] = self.parts[0][index[~late]]
