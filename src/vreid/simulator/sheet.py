@@ -39,7 +39,7 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
         raise InputError(f"{out}: a sheet is a picture; let its name end in .jpg or .png.")
     with replacing(out) as part:
         sheet = kinds[kind](np.random.default_rng(seed))
-        sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84)
+        sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84, optimize=True)
 
 
 def _random_vehicle(rng: np.random.Generator, kind: str | None = None) -> Vehicle:
