@@ -193,6 +193,12 @@ def test_networks_of_timm_by_name(name: str, length: int) -> None:
         ReidModel(model.backbone, pooling="gem")
 
 
+def test_a_network_that_takes_one_size_says_so() -> None:
+    model = build("gmlp_ti16_224").eval()
+    with pytest.raises(InputError, match=r"cannot take pictures of 32 x 48: .*224.*; change their size"):
+        model(torch.zeros(1, 3, 32, 48))
+
+
 def test_neck_and_classifier_start_as_the_papers_say() -> None:
     model = build("resnet18", num_identities=1000)
     assert isinstance(model.neck, nn.BatchNorm1d) and model.classifier is not None
@@ -293,6 +299,15 @@ def test_wrong_keys_are_all_reported() -> None:
     assert "1 missing (backbone.layer4.0.conv2.weight)" in text
     assert "1 unexpected (backbone.layer5.conv.weight)" in text
     assert "1 of another shape (classifier.weight (9, 64) for (3, 64))" in text
+
+
+def test_many_wrong_keys_are_counted_and_all_in_the_note() -> None:
+    model = build(TINY)
+    with pytest.raises(InputError) as caught:
+        load_strict(model, {}, "some.safetensors")
+    counted = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    assert f"{len(counted)} missing ({', '.join(counted[:12])}, ...)" in str(caught.value)
+    assert set(counted) <= set(caught.value.__notes__[0].splitlines())
 
 
 def test_starting_weights_from_our_model_drop_the_classifier_only(tmp_path: Path) -> None:

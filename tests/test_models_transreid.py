@@ -112,6 +112,13 @@ def test_model_with_jigsaw_patches() -> None:
     assert all(p.grad is not None for name, p in model.named_parameters() if p.requires_grad)
 
 
+def test_features_are_float32_under_autocast() -> None:
+    model = ReidModel(trunk(jpm=True), num_identities=6).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.randn(4, 3, 64, 64))
+    assert {one.dtype for one in (outputs.pooled, *outputs.local_pooled)} == {torch.float32}
+
+
 def test_evaluation_joins_the_global_and_a_quarter_of_each_local_feature() -> None:
     model = ReidModel(trunk(jpm=True)).eval()
     for number, neck in enumerate((model.neck, *model.local_necks)):

@@ -146,8 +146,16 @@ class ReidModel(nn.Module):
 
         `reversal` is how strongly the gradient of adversarial heads is reversed in training. `labels` go to the
         backbone: `camera` and `view` (B,), where a TransReID has embeddings for them.
+
+        Raises:
+            InputError: a network of timm that takes pictures of one size only.
         """
-        pooled: Tensor = self.pool(self.backbone(images_B3HW, **labels)).float()
+        try:
+            maps_BDhw = self.backbone(images_B3HW, **labels)
+        except AssertionError as error:  # how timm's networks refuse pictures
+            size = " x ".join(map(str, images_B3HW.shape[2:]))
+            raise InputError(f"This backbone cannot take pictures of {size}: {error}; change their size.") from error
+        pooled: Tensor = self.pool(maps_BDhw).float()
         globally_BD, *locally_BD = pooled.unbind(dim=1) if self.num_local else (pooled,)
         feature_BD: Tensor = self.neck(globally_BD)
         local_features = [neck(one) for neck, one in zip(self.local_necks, locally_BD, strict=True)]

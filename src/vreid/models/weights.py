@@ -57,7 +57,8 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | s
     Batch counters (`num_batches_tracked`), which old published files lack, may be missing.
 
     Raises:
-        InputError: lists every key that is missing, unexpected or of another shape (the first dozen of each).
+        InputError: counts the keys that are missing, unexpected or of another shape and names the first dozen of each;
+            its note (`error.__notes__`) lists every one.
     """
     own = module.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
@@ -73,5 +74,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | s
         if keys
     ]
     if problems:
-        raise InputError(f"{source}: the weights do not fit this model: {'; '.join(problems)}; name the right model.")
+        error = InputError(f"{source}: the weights do not fit this model: {'; '.join(problems)}; name the right model.")
+        error.add_note("\n".join(["missing:", *missing, "unexpected:", *unexpected, "of another shape:", *shapes]))
+        raise error
     module.load_state_dict(dict(state), strict=False)
