@@ -65,8 +65,13 @@ def test_print_and_backpack_are_on_the_back_and_a_passenger_has_an_own_jacket() 
     other = painted(replace(ride, driver=driver, passenger=replace(driver, words="ANNA", jacket=(200, 200, 30))))
     assert (plain[area(BACK)] == other[area(BACK)]).all()
     assert other[area(swatch_patch("jacket 2"))].mean() != other[area(swatch_patch("jacket"))].mean()
-    # Seen from behind, the wearer's left is on the left: OTTO reads from +y (left) to -y.
-    assert BACK.left < CHEST.left
+    builder = MeshBuilder()
+    add_rider(builder, driver, 0.0, (0.4, 0.3, 1.0), driver=True, last=True)
+    torso = builder.parts[0]
+    u, v, y = torso.corners[..., 0], torso.corners[..., 1], torso.vertices[torso.faces][..., 1]
+    back = (u < BACK.left + BACK.width) & (v < BACK.top + BACK.height)
+    assert np.corrcoef(u[back], y[back])[0, 1] < -0.99, "seen from behind, words begin at the wearer's left (+y)"
+    assert torso.vertices[torso.faces][back, 0].mean() < torso.vertices[torso.faces][~back, 0].mean()
 
     def depth(bag: int, *, last: bool) -> float:
         builder = MeshBuilder()
