@@ -1,8 +1,9 @@
 """Exact nearest neighbours in tiles: never more than a few tiles in memory, equal distances by index.
 
 A rounded matrix product proposes candidates (`candidates.py` says why none is missed), float64 distances of the
-candidates decide. So lists are those of float64 arithmetic, rounded once to float32: neither tile sizes, nor the
-compiled core, nor bfloat16 units change them.
+candidates decide. So lists are those of float64 distances rounded once to float32: neither tile sizes, nor the compiled
+core, nor bfloat16 units change them. The distances themselves are that exact with the core and on devices; in numpy
+those whose place was never in doubt keep the rounding of the float32 product.
 
 Shapes: N points, Q queries, G gallery features, D feature dimensions, K = list length.
 """
