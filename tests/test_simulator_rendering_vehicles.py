@@ -3,7 +3,7 @@ from __future__ import annotations
 import colorsys
 import pickle
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,11 +14,13 @@ from vreid.simulator.bodies import BODY_SHARES, BOX, CHASSIS, FLATBED, TANKER, T
 from vreid.simulator.camera import Pinhole
 from vreid.simulator.cargo import add_cargo, cargo_size, draw_goods
 from vreid.simulator.drawing import Placed, Window, colours_of, draw
+from vreid.simulator.ends import paint_rear
 from vreid.simulator.light import Environment, LightSpec
 from vreid.simulator.marks import draw_marks
 from vreid.simulator.mesh import MeshBuilder
 from vreid.simulator.sheet import contact_sheet
-from vreid.simulator.shell import FRONT, LEFT, REAR, axles_of
+from vreid.simulator.shell import FRONT, LEFT, REAR, axles_of, views_of
+from vreid.simulator.sides import Coat, outline_of
 from vreid.simulator.synthetic import shoot_synthetic
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, PAINTS, TYPES, VehicleSpec, build_vehicle
 
@@ -164,6 +166,25 @@ def test_any_two_vehicles_differ_in_several_marks():
         sum(getattr(a, name) != getattr(b, name) for name in names) for k, a in enumerate(marks) for b in marks[:k]
     ]
     assert min(differing) >= 5
+
+
+def test_dark_cars_differ_from_behind_in_trim_alone():
+    model, marks = car_model("sedan", 1), draw_marks("sedan", 5)
+    rears = [
+        np.asarray(
+            paint_rear(
+                views_of(model).rear,
+                model,
+                replace(marks, dirt_seed=seed),
+                Coat((16, 16, 18)),
+                outline_of(model),
+                plate=True,
+            ).colour
+        ).astype(int)
+        for seed in range(12)
+    ]
+    differing = [(np.abs(a - b).max(-1) > 60).mean() for k, a in enumerate(rears) for b in rears[:k]]
+    assert np.mean(np.array(differing) > 0.002) > 0.7 and max(differing) < 0.06
 
 
 def test_car_models_differ_in_shape():

@@ -172,6 +172,8 @@ def paint_rear(patch: Patch, model: CarModel, marks: Marks, coat: Coat, outline:
     if marks.bumper_sticker is not None:
         x = marks.bumper_sticker * half * 0.8
         canvas.rectangle(x - 0.13, low + 0.05, x + 0.13, low + 0.14, marks.sticker_colour, MATT)
+    if not large:
+        _rear_trim(canvas, marks, half, belt, low, clear)
     canvas.ellipse(0, belt - 0.09, 0.055, 0.05, marks.badge, CHROME)
     if model.plate_low:
         canvas.rectangle(-0.34, low - 0.19, 0.34, low - 0.02, coat.times(0.75), finish)
@@ -180,6 +182,23 @@ def paint_rear(patch: Patch, model: CarModel, marks: Marks, coat: Coat, outline:
     for side in (-1, 1):
         canvas.rectangle(side * 0.72 * half, clear + 0.14, side * 0.9 * half, clear + 0.18, (120, 14, 16), TAIL)
     return canvas
+
+
+def _rear_trim(canvas: Canvas, marks: Marks, half: float, belt: float, low: float, clear: float) -> None:
+    """Paint what tells two dark cars apart from behind: a strip, letters, exhaust tips, from draws of their own."""
+    rng = np.random.default_rng([marks.dirt_seed, 0x7A11])
+    strip, letters, tips = rng.random(3)
+    if strip < 0.35:
+        colour, finish = ((196, 196, 198), CHROME) if strip < 0.2 else ((16, 16, 17), PLASTIC)
+        canvas.rectangle(-0.5 * half, belt - 0.19, 0.5 * half, belt - 0.15, colour, finish)
+    if letters < 0.6:
+        side = -1 if letters < 0.3 else 1
+        words = "".join("ACEGLRSTX1235"[int(k)] for k in rng.integers(0, 13, rng.integers(2, 5)))
+        canvas.text(words, side * 0.5 * half, low + 0.09, 0.1 * len(words), 0.075, marks.badge, CHROME)
+    if tips < 0.5:
+        for side in (-1, 1) if tips < 0.2 else (1,):
+            canvas.ellipse(side * 0.62 * half, clear + 0.08, 0.075, 0.04, (190, 190, 192), CHROME)
+            canvas.ellipse(side * 0.62 * half, clear + 0.08, 0.05, 0.026, (12, 12, 12), PLASTIC)
 
 
 def _tail_window(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline, belt: float) -> None:
