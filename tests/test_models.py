@@ -260,6 +260,8 @@ def test_gem_gradient() -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'resnet50_ibn_a'"):
         build("resnet50_ibna")
+    with pytest.raises(InputError, match="did you mean 'resnet50_ibn_a'"):
+        build("resnet50ibn")
     with pytest.raises(InputError, match="did you mean 'densenet169_ibn_a'"):
         build("densenet169_ibn")
     with pytest.raises(InputError, match="did you mean 'convnext_tiny'"):

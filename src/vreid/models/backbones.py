@@ -119,7 +119,8 @@ def _timm(name: str) -> nn.Module:
     plain = name.removeprefix(TIMM)
     if not timm.is_model(plain):
         begun = [known for known in TRUNKS if known.startswith(plain)]
-        near = (begun or difflib.get_close_matches(plain, [*TRUNKS, *timm.list_models()], n=1, cutoff=0.0))[0]
+        known = begun or [*TRUNKS, *timm.list_models()]
+        near = max(known, key=lambda other: difflib.SequenceMatcher(None, other, plain).ratio())  # the first of equals
         papers = ", ".join(TRUNKS)
         raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and timm's.")
     any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}
