@@ -19,7 +19,7 @@ from vreid.losses import batch_hard_pairs, circular_loss, classification_loss, m
 from vreid.models import TrainOutputs
 from vreid.training.config import LossConfig
 from vreid.training.objective import Objective
-from vreid.training.targets import LABELS
+from vreid.training.targets import MATES
 
 
 def batch(seed: int, counts: list[int], dimensions: int = 5, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -165,7 +165,7 @@ def test_circular_loss_by_hand_has_no_gap_at_zero_and_no_nan_in_its_gradient() -
 
 
 def labels(identities: Tensor, **others: Tensor) -> dict[str, Tensor]:
-    return {"identity": identities, LABELS: identities, **others}
+    return {"identity": identities, MATES: identities, **others}
 
 
 def test_the_objective_is_each_weight_times_each_loss() -> None:

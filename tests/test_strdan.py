@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +28,13 @@ from vreid.recipes import RECIPES
 from vreid.recipes.strdan import as_code, case, strdan, strdan_small
 from vreid.training.config import LabelConfig, TrainConfig
 from vreid.training.extract import extract, load_model
+from vreid.training.objective import Objective
+from vreid.training.optimiser import OptimiserConfig
 from vreid.training.progress import Silence
+from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
-from vreid.training.supervised import train
+from vreid.training.supervised import Trainer, train
+from vreid.training.targets import MATES
 
 TINY = "resnet10_ibn_a_tiny"
 SMALLEST = "--set epochs=1 --set num_identities=8 --set transform.height=32 --set transform.width=64"
@@ -243,15 +247,22 @@ class _Centres(nn.Module):
         return (features - self.W[identities]).square().mean()
 
 
-@pytest.mark.parametrize("metric", ["", "CentreLoss"])
+@pytest.mark.parametrize(
+    ("metric", "changes"), [("", {}), ("CentreLoss", {}), ("", {"accumulation": 3, "ema": 0.9})], ids=str
+)
 def test_an_interrupted_run_with_heads_ends_in_the_same_bits(
-    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str
+    records: Records,
+    tiny: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metric: str,
+    changes: dict[str, float],
 ) -> None:
     package, library = ModuleType("pytorch_metric_learning"), ModuleType("losses")
     package.losses = library  # type: ignore[attr-defined]
     library.CentreLoss = _Centres  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", package)
-    config = replace(tiny, losses=replace(tiny.losses, metric=metric), clip_norm=1.0)
+    config = replace(tiny, losses=replace(tiny.losses, metric=metric), clip_norm=1.0, **changes)  # type: ignore[arg-type]
     whole = load_file(train(config, records, out=tmp_path / "whole"))
     for stop in (3, 7):
         with pytest.raises(KeyboardInterrupt):
@@ -262,6 +273,69 @@ def test_an_interrupted_run_with_heads_ends_in_the_same_bits(
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
     assert not any("objective" in name for name in whole)  # what the loss learned is no part of the model
+
+
+# ---------------------------------------------------------------- accumulated gradients, mean weights
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    """A trainer of plain gradient descent at rate 0.1, always from the same weights."""
+
+    def made(**changes: float) -> Trainer:
+        plain = OptimiserConfig("sgd", 0.1, 0.0, 0.0, 0.0, 1.0, 1.0)
+        schedule = StepSchedule(milestones=(), warmup_epochs=0)
+        config = TrainConfig("plain", ModelConfig(TINY), optimiser=plain, schedule=schedule, **changes)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        model = build(TINY, 2)
+        run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
+        return Trainer(config, model, Objective(config.losses), run, torch.device("cpu"), "float32", Silence())
+
+    return made
+
+
+def batches() -> list[tuple[Tensor, dict[str, Tensor]]]:
+    generator = torch.Generator().manual_seed(1)
+    identities = torch.tensor([0, 0, 1, 1])
+    labels = {"identity": identities, MATES: identities}
+    return [(torch.randn(4, 3, 32, 32, generator=generator), labels) for _ in range(2)]
+
+
+def test_accumulated_gradients_are_those_of_the_batches_averaged(trainer: Callable[..., Trainer]) -> None:
+    accumulated, alone = trainer(accumulation=2), trainer()
+    (images, labels), (more, others) = batches()
+    before = {name: value.clone() for name, value in accumulated.model.named_parameters()}
+    accumulated.step(images, labels, 0.0, moves=False)
+    assert all(torch.equal(value, before[name]) for name, value in accumulated.model.named_parameters())
+    accumulated.step(more, others, 0.0)
+    total = [
+        torch.stack(list(alone.objective(alone.model(x), y).values())).sum()
+        for x, y in ((images, labels), (more, others))
+    ]
+    (sum(total) / 2).backward()  # type: ignore[union-attr]
+    for name, value in alone.model.named_parameters():
+        if value.grad is not None:
+            expected = before[name] - 0.1 * value.grad
+            torch.testing.assert_close(
+                accumulated.model.get_parameter(name).detach(), expected.detach(), rtol=1e-4, atol=1e-6
+            )
+
+
+def test_mean_weights_by_hand(trainer: Callable[..., Trainer]) -> None:
+    averaging = trainer(ema=0.15)
+    names = ["classifier.weight", "neck.running_mean"]
+    history = [{name: averaging.model.state_dict()[name].clone() for name in names}]
+    for images, labels in batches():
+        averaging.step(images, labels, 0.0)
+        averaging.state.total_steps += 1
+        history.append({name: averaging.model.state_dict()[name].clone() for name in names})
+    for name in names:  # decays: min(0.15, 1 / 10), then min(0.15, 2 / 11)
+        first = 0.1 * history[0][name] + 0.9 * history[1][name]
+        torch.testing.assert_close(averaging.trained.state_dict()[name], 0.15 * first + 0.85 * history[2][name])
+    assert int(averaging.trained.state_dict()["neck.num_batches_tracked"]) == 2
+    assert not any(parameter.requires_grad for parameter in averaging.trained.parameters())
+    plain = trainer()
+    assert plain.trained is plain.model
 
 
 # ---------------------------------------------------------------- wrong settings

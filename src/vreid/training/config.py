@@ -49,7 +49,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optimiser.vector_decay": (0, 1_000_000),
     "optimiser.bias_factor": (0, 1_000_000),
     "optimiser.classifier_factor": (0, 1_000_000),
+    "accumulation": (1, 10_000),
     "clip_norm": (1e-12, 1e12),
+    "ema": (0, 0.999999),
     "schedule.milestones": (1, 100_000),
     "schedule.decay": (0, 1),
     "schedule.warmup_epochs": (0, 100_000),
@@ -79,7 +81,10 @@ class TrainConfig:
         epochs: passes of the sampler.
         transform: augmentation; `transform.test()` is what the model sees afterwards.
         precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
+        accumulation: batches whose gradients are averaged before the weights move.
         clip_norm: gradients are scaled down to this norm; None leaves them alone.
+        ema: the model is the running mean of the weights with this decay a step (0.999, say; in step t = 0, 1, ... at
+            most (1 + t) / (10 + t)); 0: the last weights.
         seed: of initial weights, batches and augmentation.
     """
 
@@ -97,7 +102,9 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: Schedule = field(default_factory=StepSchedule)
     precision: Precision = "auto"
+    accumulation: int = 1
     clip_norm: float | None = None
+    ema: float = 0.0
     seed: int = 1234
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vreid.losses import circular_loss, classification_loss, metric_loss, triplet_loss
 from vreid.models.reid_model import TrainOutputs
-from vreid.training.targets import LABELS
+from vreid.training.targets import MATES
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Objective(nn.Module):
 
     def forward(self, outputs: TrainOutputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each term is its weight times its loss."""
-        config, belong, terms = self.config, labels[LABELS], {}
+        config, belong, terms = self.config, labels[MATES], {}
         if config.identity:
             smoothing = config.label_smoothing
             losses = [

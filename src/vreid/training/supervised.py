@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from vreid.training.precision import autocast, resolve_precision
 from vreid.training.progress import Progress, Silence, duration
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
-from vreid.training.targets import LABELS, Targets, batch_labels, labelled, make_targets
+from vreid.training.targets import MATES, Targets, batch_labels, labelled, make_targets
 
 
 def train(
@@ -86,7 +87,7 @@ def train(
     seed_everything(config.seed)
     heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
     model = build_from(config.model, targets[config.target].outputs, heads)
-    sizes = {"num_classes": targets[LABELS].outputs, "num_features": model.num_features}
+    sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features}
     objective = Objective(config.losses, config.target, **sizes)
     try:
         run.begin()
@@ -113,7 +114,7 @@ def train(
         "vreid": started["vreid"],
         "revision": started["revision"],
     }
-    save_weights(run.model, trainer.model.state_dict(), facts)
+    save_weights(run.model, trainer.trained.state_dict(), facts)
     return run.model
 
 
@@ -123,7 +124,7 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
     Raises:
         InputError: the images do not suffice.
     """
-    classes, size = targets[LABELS].values.numpy(), (config.num_identities, config.num_instances)
+    classes, size = targets[MATES].values.numpy(), (config.num_identities, config.num_instances)
     if config.batches == "images":
         return ImageSampler(len(records), math.prod(size), config.seed)
     if config.batches == "domains":
@@ -149,6 +150,8 @@ class Trainer:
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.objective = objective.to(device)
         self.learned = nn.ModuleDict({"model": self.model, "objective": self.objective})
+        if config.ema:
+            self.learned["mean"] = deepcopy(self.model).requires_grad_(False)
         self.run = run
         self.device = device
         self.precision = precision
@@ -156,6 +159,11 @@ class Trainer:
         self.optimiser = build_optimiser(self.learned, config.optimiser)
         self.state = LoopState()
         self._pace = Pace()
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model to keep: the one that was trained, or the running mean of its weights."""
+        return self.learned["mean" if self.config.ema else "model"]
 
     def restore(self) -> None:
         """Go back to the newest checkpoint that can be read, if there is one."""
@@ -176,6 +184,7 @@ class Trainer:
         state, epochs = self.state, self.config.epochs
         loader.set_epoch(state.epoch)
         self.progress.start(f"train {self.config.recipe}", epochs * len(loader), state.total_steps)
+        saved = state.total_steps
         for epoch in range(state.epoch, epochs):
             loader.set_epoch(epoch)
             count = len(loader)  # differs a little from epoch to epoch
@@ -183,7 +192,9 @@ class Trainer:
             meter, window = Meter(state.sums), Meter()
             for images, rows, flipped in loader:
                 time = epoch + state.step / count
-                terms = self.step(images, batch_labels(targets, rows, flipped, self.device), time)
+                moves = (state.step + 1) % self.config.accumulation == 0 or state.step + 1 == count
+                labels = batch_labels(targets, rows, flipped, self.device)
+                terms = self.step(images, labels, time, moves=moves)
                 state.step += 1
                 state.total_steps += 1
                 meter.add(terms, len(images))
@@ -194,11 +205,11 @@ class Trainer:
                 if state.step % log_steps == 0 or state.step == count:
                     self._report("step", window, time)
                     window = Meter()
-                if checkpoint_steps and state.total_steps % checkpoint_steps == 0 and state.step < count:
-                    state.sums = meter.sums()
+                if checkpoint_steps and moves and state.total_steps - saved >= checkpoint_steps and state.step < count:
+                    state.sums, saved = meter.sums(), state.total_steps
                     self._checkpoint()
             self._report("epoch", meter, time)
-            state.epoch, state.step, state.sums = epoch + 1, 0, {}
+            state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
             self._checkpoint()
 
     def rate(self, time: float, peak: float | None = None) -> float:
@@ -206,8 +217,12 @@ class Trainer:
         peak = self.config.optimiser.learning_rate if peak is None else peak
         return self.config.schedule.rate(peak, time, self.config.epochs)
 
-    def step(self, images: Tensor, labels: Mapping[str, Tensor], time: float) -> dict[str, Tensor]:
+    def step(
+        self, images: Tensor, labels: Mapping[str, Tensor], time: float, *, moves: bool = True
+    ) -> dict[str, Tensor]:
         """One step when `time` epochs are over, on (B, 3, H, W) images with their targets (B,) by name.
+
+        Unless the step `moves` the weights its gradients wait for those of the next.
 
         Returns:
             The loss terms and their sum as "loss".
@@ -223,12 +238,27 @@ class Trainer:
         terms["loss"] = torch.stack(list(terms.values())).sum()
         if self.device.type == "cpu":
             self._refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
-        self.optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        if self.config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.learned.parameters(), self.config.clip_norm)
-        self.optimiser.step()
+        (terms["loss"] / self.config.accumulation).backward()  # type: ignore[no-untyped-call]
+        if moves:
+            if self.config.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.learned.parameters(), self.config.clip_norm)
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.config.ema:
+                self._average()
         return terms
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the mean of the weights, and of what normalisation counts, towards the present ones."""
+        steps = self.state.total_steps
+        decay = min(self.config.ema, (1 + steps) / (10 + steps))  # so that the random start is soon forgotten
+        present = self.model.state_dict()
+        for name, value in self.trained.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(present[name], 1 - decay)
+            else:
+                value.copy_(present[name])
 
     def _report(self, event: str, meter: Meter, time: float) -> None:
         line = meter.line()

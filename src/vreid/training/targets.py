@@ -22,8 +22,8 @@ from vreid.losses import NO_LABEL
 
 TargetName = Literal["identity", "camera", "orientation"]
 HeadName = Literal["domain", "color", "vehicle_type", "orientation"]
-LABELS = "labels"
-"""Name of the target that says which images belong together, where the classifier learns only some of them."""
+MATES = "mates"
+"""Name of the target by which images are mates, for batches and the triplet loss; the classifier may learn fewer."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def labelled(records: Records, target: TargetName) -> Records:
 def make_targets(
     records: Records, target: TargetName, heads: tuple[HeadName, ...], config: LabelConfig, *, flips: bool
 ) -> Targets:
-    """Targets of the classifier (under the name `target`), of each head, and LABELS, by which batches are drawn.
+    """Targets of the classifier (under the name `target`), of each head, and MATES.
 
     Args:
         records: N training images, all with a known target (see `labelled`).
@@ -113,9 +113,9 @@ def make_targets(
     """
     everything = np.ones(len(records), dtype=bool)
     synthetic = records.domain.values == "synthetic"
-    made = {LABELS: _target(records, target, everything, config, flips)}
+    made = {MATES: _target(records, target, everything, config, flips)}
     real_only = target == "identity" and config.identity_on == "real"
-    made[target] = _target(records, target, ~synthetic, config, flips) if real_only else made[LABELS]
+    made[target] = _target(records, target, ~synthetic, config, flips) if real_only else made[MATES]
     if not made[target].outputs:
         raise InputError(
             "labels.identity_on is real, but all training images are synthetic; add a real data set, or set it to all."
