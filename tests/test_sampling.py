@@ -152,7 +152,7 @@ def test_unknown_images_are_in_no_batch_of_domains() -> None:
         ([0, 1, 2, 3], [0, 0, 0, 0], 4, "training images are of 1; add a data set"),
         ([0, 1, -1, -1], [0, 0, 1, 1], 4, "training images are of 1; add a data set"),
         ([0, 1, 2, 3], [0, 0, 1, 1], 3, "num_identities is 3; .* make it even"),
-        ([0, 1, 2, 2], [0, 0, 1, 1], 4, "needs 2 identities but the training images have 1"),
+        ([0, 1, 2, 2], [0, 0, 1, 1], 4, "needs 2 identities but the 1 training images have 1"),
     ],
 )
 def test_domains_that_make_no_batch_are_refused(

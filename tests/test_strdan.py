@@ -365,7 +365,7 @@ def test_data_without_the_labels_are_refused_before_a_folder_is_made(
         (case(1, tiny), records[16:].with_(identity=[""] * 16), "training needs labels"),
         (replace(tiny, heads=()), records[:16], "need both domains"),
         (replace(tiny, heads=("color",)), records.with_(color=[""] * 32), "head color has nothing to learn"),
-        (replace(tiny, num_identities=16), records, "needs 8 identities but the training images have 4"),
+        (replace(tiny, num_identities=16), records, "needs 8 identities but the real training images have 4"),
     ):
         with pytest.raises(InputError, match=sentence):
             train(config, data, out=tmp_path / "run")

@@ -323,6 +323,7 @@ def test_overrides_read_values_as_the_fields_type() -> None:
     assert config.losses.triplet_squared is True and config.transform.mean == (0.5, 0.5, 0.5)
     assert config.precision == "bfloat16" and config.model.weights == "net.pth"
     assert recipe("small", {"clip_norm": "none"}).clip_norm is None
+    assert recipe("small", {"batches": "images", "losses.triplet": "0"}).losses.triplet == 0  # neither goes alone
     assert recipe("small") == RECIPES["small"]()
     assert known_keys(config)["optimiser.momentum"] == 0.9
 

@@ -27,6 +27,7 @@ class PKSampler:
         num_instances: K, images of an identity in a batch.
         seed: seed of all epochs.
         name: names the draws beside the seed: samplers of other names draw independently.
+        what: what the images are called in a refusal.
 
     Raises:
         InputError: P or K below 1, or fewer than P known identities.
@@ -45,6 +46,7 @@ class PKSampler:
         seed: int = 0,
         *,
         name: str = "pk-sampler",
+        what: str = "training images",
     ) -> None:
         codes = np.asarray(identities)
         self._images = np.flatnonzero(codes >= 0)
@@ -54,7 +56,7 @@ class PKSampler:
             raise InputError(f"P x K is {num_identities} x {num_instances}; both must be at least 1.")
         if len(self._counts) < num_identities:
             raise InputError(
-                f"A batch needs {num_identities} identities but the training images have {len(self._counts)}; "
+                f"A batch needs {num_identities} identities but the {what} have {len(self._counts)}; "
                 "lower num_identities or add identities."
             )
         self.num_identities = num_identities
@@ -112,13 +114,13 @@ class DomainSampler:
 
     Args:
         identities: (N,) identity code of each image; no identity lies in both domains.
-        domains: (N,) domain code of each image, two different ones.
+        domains: (N,) domain of each image, two different ones.
         num_identities: P, even.
         num_instances: K.
         seed: seed of all epochs.
 
     Raises:
-        InputError: P is odd, there are not two domains, or one has fewer than P / 2 identities.
+        InputError: P is odd, there are not two domains, or one (it is named) has fewer than P / 2 identities.
 
     Example:
         >>> sampler = DomainSampler([0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1], num_identities=2, num_instances=2)
@@ -140,7 +142,7 @@ class DomainSampler:
             raise InputError(f"num_identities is {num_identities}; half of them come from each domain: make it even.")
         self._parts = [
             PKSampler(np.where(domains == domain, codes, -1), num_identities // 2, num_instances, seed,
-                      name=f"pk-sampler {place}")
+                      name=f"pk-sampler {place}", what=f"{domain} training images")
             for place, domain in enumerate(present)
         ]  # fmt: skip
 

@@ -25,9 +25,9 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     Raises:
         InputError: an unknown key (the nearest known one is named) or a value that is not of the field's type.
     """
-    for key, text in overrides.items():
-        config = _replaced(config, key, key.split("."), text, list(known_keys(config)))
-    return config
+    settings = [(key.split("."), key, text) for key, text in overrides.items()]
+    made: Config = _replaced(config, settings, list(known_keys(config)))
+    return made
 
 
 def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:
@@ -48,18 +48,24 @@ def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:
     return found
 
 
-def _replaced(config: Any, key: str, path: list[str], text: str, known: list[str]) -> Any:
-    name, *rest = path
-    hints = get_type_hints(type(config)) if is_dataclass(config) else {}
-    value = getattr(config, name, None)
-    if name not in hints or (rest != []) != is_dataclass(value):
-        # Compare with the last parts too, so that "lr" or "learning_rate" finds optimiser.learning_rate.
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        near = near or [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        what = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-        raise InputError(f"There is no setting {key!r}; {what}")
-    made = _replaced(value, key, rest, text, known) if rest else _parsed(text, hints[name], key)
-    return replace(config, **{name: made})
+def _replaced(config: Any, settings: list[tuple[list[str], str, str]], known: list[str]) -> Any:
+    """A copy with (path, key, text) set: all at once, since fields that belong together must not be checked apart."""
+    hints = get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    deeper: dict[str, list[tuple[list[str], str, str]]] = {}
+    for (name, *rest), key, text in settings:
+        if name not in hints or (rest != []) != is_dataclass(getattr(config, name)):
+            # Compare with the last parts too, so that "lr" or "learning_rate" finds optimiser.learning_rate.
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            near = near or [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+            what = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+            raise InputError(f"There is no setting {key!r}; {what}")
+        if rest:
+            deeper.setdefault(name, []).append((rest, key, text))
+        else:
+            changes[name] = _parsed(text, hints[name], key)
+    changes |= {name: _replaced(getattr(config, name), group, known) for name, group in deeper.items()}
+    return replace(config, **changes)
 
 
 def _parsed(text: str, hint: Any, key: str) -> Any:

@@ -108,7 +108,8 @@ def as_paper(config: TrainConfig) -> TrainConfig:
 def as_code(config: TrainConfig) -> TrainConfig:
     """`config` by the released code: identity cross-entropy on real images alone, orientation bins closed on the right.
 
-    The code also flips pictures without turning their orientation label; that is not repeated.
+    Its features are compared as they are (`vreid extract --raw`) and not re-ranked; the paper's numbers are. The code
+    also flips pictures without turning their orientation label; that is not repeated.
     """
     labels = replace(config.labels, identity_on="real", bin_edges="right")
     return replace(config, labels=labels, num_identities=16, num_instances=4)

@@ -128,7 +128,7 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
     if config.batches == "images":
         return ImageSampler(len(records), math.prod(size), config.seed)
     if config.batches == "domains":
-        return DomainSampler(classes, records.domain.codes, *size, config.seed)
+        return DomainSampler(classes, records.domain.values, *size, config.seed)
     return PKSampler(classes, *size, config.seed)
 
 
