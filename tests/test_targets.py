@@ -159,6 +159,8 @@ def test_camera_and_orientation_as_targets(records: Records) -> None:
         3,
         3,
     ]
+    with pytest.raises(InputError, match="have the same camera, so there is nothing to tell apart"):
+        make_targets(known[:1], "camera", (), LabelConfig(), flips=True)
     angles = labelled(records, "orientation")
     target = make_targets(angles, "orientation", (), LabelConfig(bins=36), flips=False)["orientation"]
     assert len(angles) == 5 and target.outputs == 5  # real images count: only heads are masked

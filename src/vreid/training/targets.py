@@ -120,6 +120,8 @@ def make_targets(
         raise InputError(
             "labels.identity_on is real, but all training images are synthetic; add a real data set, or set it to all."
         )
+    if made[target].outputs < 2 and target != "identity":  # too few identities are told where batches are drawn
+        raise InputError(f"All training images have the same {target}, so there is nothing to tell apart; add others.")
     for name in heads:
         if name == "orientation" and config.orientation == "circle":
             made[name] = _angles(records, synthetic if config.attributes_on == "synthetic" else everything)
