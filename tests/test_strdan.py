@@ -344,7 +344,9 @@ def test_mean_weights_by_hand(trainer: Callable[..., Trainer]) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"heads": ("domain", "colour")}, "There is no head 'colour'; choose among domain, color"),
+        ({"heads": ("domain", "colour")}, "heads is 'colour'; choose among domain, color"),
+        ({"batches": "any"}, "batches is 'any'; choose among identities, domains, images"),
+        ({"labels": LabelConfig(bin_edges="both")}, "labels.bin_edges is 'both'; choose among left, right"),  # type: ignore[arg-type]
         ({"heads": ("domain", "domain")}, "one is named twice"),
         ({"heads": ("orientation",), "target": "orientation"}, "orientation is the target and a head too"),
         ({"batches": "images"}, "batches=images needs losses.triplet=0"),

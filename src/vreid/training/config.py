@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from operator import attrgetter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
@@ -108,6 +108,10 @@ class TrainConfig:
     seed: int = 1234
 
     def __post_init__(self) -> None:
+        for key, words, known in _choices(self):
+            for word in words:
+                if word not in known:
+                    raise InputError(f"{key} is {word!r}; choose among {', '.join(known)}.")
         for name, (least, most) in RANGES.items():
             if name.startswith("schedule.") and not hasattr(self.schedule, name.removeprefix("schedule.")):
                 continue  # schedules have different fields
@@ -127,9 +131,6 @@ class TrainConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; the triplet loss needs 2 or more in a batch.")
         if not losses.identity and not losses.triplet and not (losses.metric and losses.metric_weight):
             raise InputError("losses.identity and losses.triplet are both 0; nothing would be learned.")
-        for name in self.heads:
-            if name not in get_args(HeadName):
-                raise InputError(f"There is no head {name!r}; choose among {', '.join(get_args(HeadName))}.")
         if len(set(self.heads)) < len(self.heads):
             raise InputError(f"heads {', '.join(self.heads)}: one is named twice; name each once.")
         if self.target in self.heads:
@@ -139,3 +140,14 @@ class TrainConfig:
         """Plain JSON-able values, nested as the fields are."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+
+def _choices(config: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Dotted name, chosen words and known words of every field that takes words from a list."""
+    for name, hint in get_type_hints(type(config)).items():
+        value, several = getattr(config, name), get_origin(hint) is tuple
+        words = get_args(hint)[0] if several else hint
+        if is_dataclass(value):
+            yield from _choices(value, f"{prefix}{name}.")
+        elif get_origin(words) is Literal:
+            yield prefix + name, value if several else (value,), get_args(words)

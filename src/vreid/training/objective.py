@@ -51,7 +51,8 @@ class Objective(nn.Module):
     Args:
         config: the weights.
         target: what the classifier tells apart: the name of its labels and of its term.
-        num_classes, num_features: of the model; a loss that learns something for each class needs them.
+        num_classes, num_features: how many identities there are, and length of f_t; for losses that learn something for
+            each identity.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Objective(nn.Module):
 
     def forward(self, outputs: TrainOutputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each term is its weight times its loss."""
-        config, belong, terms = self.config, labels[MATES], {}
+        config, mates, terms = self.config, labels[MATES], {}
         if config.identity:
             smoothing = config.label_smoothing
             losses = [
@@ -77,18 +78,17 @@ class Objective(nn.Module):
         if config.triplet:
             form, squared, margin = config.triplet_form, config.triplet_squared, config.triplet_margin
             losses = [
-                triplet_loss(features, belong, form=form, squared=squared, margin=margin)
+                triplet_loss(features, mates, form=form, squared=squared, margin=margin)
                 for features in (outputs.pooled, *outputs.local_pooled)
             ]
             terms["triplet"] = config.triplet * _with_locals(losses)
         if self.metric is not None:
             with torch.autocast(outputs.pooled.device.type, enabled=False):
-                terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), belong)
+                terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), mates)
         for name, said in outputs.heads.items():
+            weight = config.domain if name == "domain" else config.attributes
             loss = circular_loss if labels[name].is_floating_point() else classification_loss
-            terms[f"head {name}"] = (config.domain if name == "domain" else config.attributes) * loss(
-                said, labels[name]
-            )
+            terms[f"head {name}"] = weight * loss(said, labels[name])
         return terms
 
 

@@ -87,7 +87,7 @@ def train(
     seed_everything(config.seed)
     heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
     model = build_from(config.model, targets[config.target].outputs, heads)
-    sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features}
+    sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
     objective = Objective(config.losses, config.target, **sizes)
     try:
         run.begin()
