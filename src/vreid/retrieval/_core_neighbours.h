@@ -33,11 +33,15 @@ class Candidates {
     void add(int64_t row, Candidate candidate, float window) {
         if (!(candidate.value <= limits[row])) return;
         held_[row * width_ + sizes_[row]++] = candidate;
-        float *heap = &smallest_[row * count_], *end = heap + count_;
+        float* heap = &smallest_[row * count_];
         if (candidate.value < heap[0]) {
-            std::pop_heap(heap, end);
-            end[-1] = candidate.value;
-            std::push_heap(heap, end);
+            int at = 0;
+            for (int child; (child = 2 * at + 1) < count_; at = child) {
+                child += child + 1 < count_ && heap[child + 1] > heap[child];
+                if (heap[child] <= candidate.value) break;
+                heap[at] = heap[child];
+            }
+            heap[at] = candidate.value;
             limits[row] = std::min(limits[row], bound(row, window));
         }
         if (sizes_[row] == width_) prune(row, window);

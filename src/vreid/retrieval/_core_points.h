@@ -189,6 +189,7 @@ TILES static void release_tiles() { _tile_release(); }
 
 // products (32, kBlock) = 32 rows (two strips) x `pairs` pairs of column strips.
 TILES static void multiply(const uint16_t* rows, const uint16_t* columns, int64_t steps, int pairs, float* products) {
+    const uint16_t* next = rows + steps * 1024;  // the rows after these, an eighth of them at a pair
     for (int pair = 0; pair < pairs; ++pair) {
         const uint16_t *a = rows, *b = columns + pair * steps * 1024;
         _tile_zero(0);
@@ -200,6 +201,8 @@ TILES static void multiply(const uint16_t* rows, const uint16_t* columns, int64_
             _tile_loadd(5, a + steps * 512, 64);
             _tile_loadd(6, b, 64);
             _tile_loadd(7, b + steps * 512, 64);
+            for (int line = 0; line < 4; ++line) PREFETCH(next + line * 32);
+            next += 128;
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 4, 7);
             _tile_dpbf16ps(2, 5, 6);
