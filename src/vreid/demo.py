@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from vreid.data.doctor import examine
 from vreid.data.findings import Finding
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
-from vreid.files import read_json, write_json
+from vreid.files import write_json
 from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
@@ -30,25 +28,8 @@ from vreid.retrieval.postprocess import PostProcessing
 from vreid.simulator.layouts import CITYFLOW
 from vreid.simulator.presets import SIMULATOR_VERSION, preset_named
 from vreid.simulator.write import simulate
+from vreid.training.progress import Stopwatch
 from vreid.training.supervised import train
-
-
-class _Stopwatch:
-    """Seconds by stage; those of earlier attempts are added, so that a resumed demo tells the truth."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started, before = time.perf_counter(), self.seconds.get(name, 0.0)
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(before + time.perf_counter() - started, 1)
-            if self._path.parent.is_dir():  # not if the first stage was refused
-                write_json(self._path, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -72,7 +53,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     training, preset = recipe(config.recipe, config.overrides), preset_named(config.preset)  # wrong ones: at once
     out = Path(out)
     world = out / "data"
-    watch = _Stopwatch(out / "seconds.json")
+    watch = Stopwatch(out / "seconds.json")
     if config.preset == "demo":
         bars.note("Simulate, train, search, report: about five minutes on two cores; stopped, it goes on where it was.")
     with watch.stage("simulate"):

@@ -130,6 +130,12 @@ class Search:
         parts = camera_parts(seen, self.query.records)
         return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}
 
+    def under(self, protocol: Protocol) -> Search:
+        """The same search judged by `protocol`; where it removes what the data set's own does, with its junk lists."""
+        if protocol.exclude == self.protocol.exclude:  # the lists say the same, image by image
+            protocol = replace(protocol, junk=self.protocol.junk)
+        return replace(self, protocol=protocol)
+
     def ladder(self, rows: Ladder) -> list[LadderRow]:
         """One judged row for each post-processing."""
         return [LadderRow(name, description, self.judge(post)) for name, description, post in rows]

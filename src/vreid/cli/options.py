@@ -105,17 +105,10 @@ def protocol_named(name: str) -> Protocol:
 
 def load_search(features: Path | list[Path], records: Path | None, protocol: str) -> Search:
     """Features from a folder or a file, or those of several models, judged by the named protocol if one is named."""
-    from dataclasses import replace
-
     from vreid.pipeline import Search
 
     search = Search.load_all([features] if isinstance(features, Path) else features, records)
-    if not protocol:
-        return search
-    chosen = protocol_named(protocol)
-    if chosen.exclude == search.protocol.exclude:  # the data set's junk lists say the same, image by image
-        chosen = replace(chosen, junk=search.protocol.junk)
-    return replace(search, protocol=chosen)
+    return search.under(protocol_named(protocol)) if protocol else search
 
 
 def post_processing(steps: str) -> PostProcessing:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
+
+from vreid.files import read_json, write_json
 
 
 class Progress(Protocol):
@@ -35,6 +41,27 @@ class Silence:
 
     def finish(self) -> None:
         """Nothing."""
+
+
+class Stopwatch:
+    """Seconds by stage, kept in the JSON file `path`; those of earlier attempts are added, so that what was stopped and
+    resumed tells the truth (but for what a killed process took from it).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside as the stage `name`."""
+        started, before = time.perf_counter(), self.seconds.get(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(before + time.perf_counter() - started, 1)
+            if self._path.parent.is_dir():  # not if the first stage was refused
+                write_json(self._path, self.seconds)
 
 
 def duration(seconds: float) -> str:
