@@ -252,7 +252,7 @@ def _judged(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any
     names = dict.fromkeys((protocol.full_metric, protocol.metric, "rank1", "mINP"))
     metrics = {
         **whole.as_dict(),
-        "intervals": {name: interval(whole, name, identity=identity.codes) for name in names},
+        "intervals": {name: list(interval(whole, name, identity=identity.codes)) for name in names},
         "parts": {part: of_part.as_dict() for part, of_part in parts.items()},
     }
     precision = whole.average_precision if whole.mAP_at_k is None else whole.average_precision_at_k

@@ -1,0 +1,274 @@
+"""Rows: what their hashes cover, what is made once, what survives a kill, a failure, a move."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vreid.data.augment import TrainTransform
+from vreid.errors import InputError
+from vreid.experiments import rows as rows_module
+from vreid.experiments import runner
+from vreid.experiments.lines import Line, read_lines
+from vreid.experiments.rows import Folders, Row, World, with_seeds
+from vreid.experiments.runner import RESULTS, plan, run_rows
+from vreid.models.reid_model import ModelConfig
+from vreid.pipeline import Search
+from vreid.retrieval.bias import Bias
+from vreid.retrieval.cameras import CameraMean, CameraWhitening
+from vreid.retrieval.postprocess import PostProcessing
+from vreid.retrieval.protocols import AI_CITY, MARKET, VEHICLE_ID
+from vreid.simulator.presets import PRESETS
+from vreid.simulator.write import simulate
+from vreid.training.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+TRAINING = TrainConfig(
+    recipe="tiny",
+    model=ModelConfig(backbone="resnet10_ibn_a_tiny"),
+    num_identities=4,
+    num_instances=2,
+    epochs=1,
+    transform=TrainTransform(height=32, width=32, pad=2),
+    precision="float32",
+)
+PLAIN = Row("plain", World("tiny", seed=1), TRAINING)
+RERANKED = replace(PLAIN, name="+ re-ranking", post=PostProcessing.parse("rerank=4:2:0.5"))
+STAGES = ("world", "model", "features", "metrics")
+
+
+def with_training(**changes: Any) -> Row:
+    return replace(PLAIN, training=replace(TRAINING, **changes))
+
+
+def with_world(**changes: Any) -> Row:
+    assert isinstance(PLAIN.data, World)
+    return replace(PLAIN, data=replace(PLAIN.data, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changed", "first"),
+    [
+        (replace(PLAIN, name="other"), None),
+        (replace(PLAIN, paper={"mAP": 46.2}), None),
+        (with_world(preset=PRESETS["tiny"]), None),
+        (with_world(seed=2), "world"),
+        (with_world(layout="veri"), "world"),
+        (with_world(preset=replace(PRESETS["tiny"], models=4)), "world"),
+        (with_world(train="real"), "model"),
+        (with_training(epochs=2), "model"),
+        (with_training(seed=2), "model"),
+        (with_training(losses=replace(TRAINING.losses, triplet_margin=0.3)), "model"),
+        (replace(PLAIN, views=("original",)), "features"),
+        (replace(PLAIN, normalise=False), "features"),
+        (RERANKED, "metrics"),
+        (replace(PLAIN, post=PostProcessing(exclude_same_camera=True)), "metrics"),
+        (replace(PLAIN, post=PostProcessing(camera_mean=CameraMean())), "metrics"),
+        (replace(PLAIN, post=PostProcessing(camera_whitening=CameraWhitening())), "metrics"),
+        (replace(PLAIN, protocol=MARKET), "metrics"),
+    ],
+    ids=str,
+)
+def test_a_changed_field_changes_the_hashes_of_what_depends_on_it(changed: Row, first: str | None) -> None:
+    same = [stage for stage in STAGES if changed.hashes[stage] == PLAIN.hashes[stage]]
+    assert same == list(STAGES if first is None else STAGES[: STAGES.index(first)])
+    assert list(PLAIN.hashes) == list(STAGES) and changed.hash == changed.hashes["metrics"]
+
+
+def test_values_of_neighbouring_steps_and_protocols_are_told_apart() -> None:
+    rows = [replace(RERANKED, post=PostProcessing.parse(f"rerank={values}")) for values in ("4:2:0.5", "4:1:0.5")]
+    rows += [replace(RERANKED, protocol=protocol) for protocol in (MARKET, AI_CITY, replace(AI_CITY, top_k=50))]
+    assert len({row.hash for row in rows}) == 5
+
+
+def test_another_simulator_makes_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "SIMULATOR_VERSION", -1)
+    anew = replace(PLAIN)
+    assert not set(anew.hashes.values()) & set(PLAIN.hashes.values())
+
+
+def test_of_files_the_contents_count(tmp_path: Path) -> None:
+    def row(folder: str, weights: bytes, features: bytes) -> Row:
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "w.pth").write_bytes(weights)
+        for side in ("query", "gallery"):
+            (place / f"{side}.safetensors").write_bytes(features)
+        training = replace(TRAINING, model=replace(TRAINING.model, weights=str(place / "w.pth")))
+        return replace(PLAIN, training=training, post=PostProcessing(camera_bias=Bias(features=str(place))))
+
+    first, moved = row("a", b"w", b"f"), row("b", b"w", b"f")
+    assert first.hashes == moved.hashes and first.hashes["model"] != PLAIN.hashes["model"]
+    assert row("c", b"v", b"f").hashes["model"] != first.hashes["model"]
+    other = row("d", b"w", b"g").hashes
+    assert other["features"] == first.hashes["features"] and other["metrics"] != first.hash
+    (tmp_path / "a" / "w.pth").unlink()
+    with pytest.raises(InputError, match=r"w\.pth: cannot be read"):
+        plan([replace(first)], tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"preset": "tinny"}, "tiny"),
+        ({"layout": "verry"}, "veri"),
+        ({"seed": -1}, "negative"),
+        ({"train": "fake"}, "both"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused_at_once(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        with_world(**changes)
+
+
+def test_folders_are_what_is_in_them(sketch: SimpleNamespace, tmp_path: Path) -> None:
+    real = "AIC21_Track2_ReID"
+    world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
+    shutil.copytree(world, tmp_path / "moved")
+    here, moved = Folders.of(world / real), Folders.of(tmp_path / "moved" / real)
+    assert here.link == moved.link
+    assert Folders.of(world / real, labels="none").link != here.link
+    picture = next((tmp_path / "moved" / real / "image_train").glob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert Folders.of(tmp_path / "moved" / real).link != here.link
+    with pytest.raises(InputError, match="not the data that the row is about"):
+        moved.open()
+
+
+class Counts(Counter[str]):
+    """How often the runner made each stage."""
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        original: Callable[..., Any] = getattr(runner, name)
+
+        def counted(*args: Any, **named: Any) -> Any:
+            self[name] += 1
+            return original(*args, **named)
+
+        monkeypatch.setattr(runner, name, counted)
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch, sketch: SimpleNamespace) -> Counts:
+    """Counts of simulate, train, extract_dataset; pictures are noise."""
+    found = Counts()
+    for name in ("simulate", "train", "extract_dataset"):
+        found.watch(monkeypatch, name)
+    return found
+
+
+def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: Counts, tmp_path: Path) -> None:
+    seeded = replace(with_training(seed=7), name="other seed")
+    assert plan([PLAIN, RERANKED, seeded], tmp_path).describe() == (
+        "3 rows, 0 of them done; to make: 1 x world, 2 x model, 2 x features; time: not known before one is made."
+    )
+    lines = run_rows([PLAIN, RERANKED, PLAIN], tmp_path)
+    assert counts == {"simulate": 1, "train": 1, "extract_dataset": 1}
+    assert lines[0] is lines[2] and not any(line.error for line in lines)
+    assert read_lines(tmp_path / RESULTS) == lines[:2]
+
+    first = (tmp_path / RESULTS).read_bytes()
+    assert run_rows([PLAIN, RERANKED], tmp_path) == lines[:2]
+    assert (tmp_path / RESULTS).read_bytes() == first
+    for stage in ("world", "model"):  # not needed once there are features
+        shutil.rmtree(tmp_path / stage)
+    third = replace(PLAIN, post=PostProcessing(exclude_same_camera=True))
+    assert not run_rows([third], tmp_path)[0].error
+    assert counts == {"simulate": 1, "train": 1, "extract_dataset": 1}
+    assert plan([seeded, PLAIN, third], tmp_path).describe().startswith(
+        "3 rows, 2 of them done; to make: 1 x world, 1 x model, 1 x features; time: "
+    )  # fmt: skip
+
+
+def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path) -> None:
+    row = replace(RERANKED, protocol=AI_CITY)
+    (line,) = run_rows([row], tmp_path)
+    search = Search.load(tmp_path / "features" / row.hashes["features"]).under(AI_CITY)
+    metrics = search.judge(row.post)["all cameras"]
+    assert line.metrics["mAP"] == metrics.mAP and line.metrics["mAP@100"] == metrics.mAP_at_k
+    assert line.metrics["reranked"] and line.metrics["transductive"] and line.metrics["protocol"] == "ai-city"
+    assert set(line.metrics["parts"]) == {"all cameras", "seen cameras", "new cameras"}
+    for name in ("mAP", "mAP@100", "rank1", "mINP"):
+        low, high = line.metrics["intervals"][name]
+        assert low <= line.metrics[name] <= high and low < high
+    precision = [value for value in line.queries["average_precision"] if value is not None]
+    assert np.mean(precision) == pytest.approx(metrics.mAP_at_k, abs=1e-6)
+    assert line.queries["identity"] == search.query.records.identity.values.tolist()
+    assert line.facts["initialisation"] == "random" and line.facts["seeds"] == {"world": 1, "training": 1234}
+    assert line.facts["simulator_version"] and line.facts["trained on"]["precision"] == "float32"
+    assert line.facts["judged on"]["device"] == "cpu" and "numpy" in line.facts["judged on"]
+    assert line.seconds.keys() == set(STAGES)
+    assert str(tmp_path) not in (tmp_path / RESULTS).read_text()
+
+
+def test_a_failed_row_loses_no_other_and_is_tried_again(
+    counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unjudged = replace(PLAIN, name="unjudged", protocol=VEHICLE_ID)
+    untrained = replace(with_training(num_identities=400), name="untrained")
+    again = replace(untrained, post=RERANKED.post)
+    lines = run_rows([unjudged, untrained, again, PLAIN], tmp_path)
+    assert "draws its galleries" in lines[0].error
+    assert lines[1].error and lines[1].error == lines[2].error
+    assert not lines[3].error and lines[3].numbers
+    assert counts == {"simulate": 1, "train": 2, "extract_dataset": 1}  # what failed for one row failed for the next
+
+    monkeypatch.setattr(runner, "_judged", lambda *args: 1 // 0)
+    mended = run_rows([RERANKED, PLAIN], tmp_path)
+    assert mended[0].error.startswith("ZeroDivisionError") and "_judged" in mended[0].facts["traceback"]
+    assert mended[1] == lines[3]
+    monkeypatch.undo()
+    assert not run_rows([RERANKED], tmp_path)[0].error
+    stored = {line.name: bool(line.error) for line in read_lines(tmp_path / RESULTS)}
+    assert stored == {"unjudged": True, "untrained": True, "plain": False, "+ re-ranking": False}
+
+
+KILLED = """
+import pickle, sys
+from pathlib import Path
+from vreid.experiments.runner import run_rows
+rows = pickle.loads(Path(sys.argv[1]).read_bytes())
+run_rows(rows, sys.argv[2])
+"""
+
+
+def test_kill_minus_nine_and_resume_end_in_the_same_line(sketch: SimpleNamespace, tmp_path: Path) -> None:
+    world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
+    row = replace(with_training(epochs=8), data=Folders.of(world / "AIC21_Track2_ReID"))
+    (whole,) = run_rows([row], tmp_path / "whole")
+    job, cache = tmp_path / "job", tmp_path / "cache"
+    job.write_bytes(pickle.dumps([row]))
+    run = cache / "model" / row.hashes["model"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(job), str(cache)],
+        env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    while child.poll() is None and len(list(run.glob("checkpoints/step-*"))) < 1:
+        pass
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (run / "model.safetensors").exists() and not (cache / RESULTS).exists()
+    (resumed,) = run_rows([row], cache)
+
+    def told(line: Line) -> Line:
+        return replace(line, seconds={})
+
+    assert told(resumed) == told(whole)
+
+
+def test_seeds() -> None:
+    rows = list(with_seeds([PLAIN, RERANKED], (1, 2, 3)))
+    assert [(row.name, row.seeds["training"]) for row in rows[2:4]] == [("plain", 3), ("+ re-ranking", 1)]
+    assert len({row.hash for row in rows}) == 6 and len({row.hashes["world"] for row in rows}) == 1
