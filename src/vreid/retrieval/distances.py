@@ -78,10 +78,12 @@ class SquaredEuclidean:
     Attributes:
         query_QD: (Q, D) float32.
         unit_UD: (U, D) float32.
+        squares: (Q,) and (U,) float64 squared norms, if somebody has them already.
     """
 
     query_QD: NDArray[np.float32]
     unit_UD: NDArray[np.float32]
+    squares: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         if self.query_QD.shape[1] != self.unit_UD.shape[1]:
@@ -94,6 +96,8 @@ class SquaredEuclidean:
 
     @cached_property
     def _squares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if self.squares is not None:
+            return self.squares
         query = norms(self.query_QD) ** 2
         return query, query if self.unit_UD is self.query_QD else norms(self.unit_UD) ** 2
 

@@ -25,6 +25,7 @@ from vreid.retrieval.tensors import like
 
 _TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
 _FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
+_SAMPLE = 1024  # about so many features tell where the middle is
 _MANY = 16  # one row in so many given up: better rounded less than done one by one
 _ABOVE = np.float32(np.inf)
 _ROWS = 32  # rows selected from together: their copy stays in the cache
@@ -111,7 +112,8 @@ def _by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, ro
     theirs = ours if alone else compiled.Points(list(others.parts))
     squares, other_squares, rounding = points.squares, others.squares, None
     if rounded:
-        centre = np.sum([part.sum(axis=0) for part in others.parts], axis=0) / np.float32(len(others))
+        some = others.parts[-1][:: max(1, len(others) // _SAMPLE)]  # any centre will do; one near the mean is best
+        centre = some.mean(axis=0)
         packed = compiled.Packed(ours, centre)
         other_packed = packed if alone else compiled.Packed(theirs, centre)
         squares, other_squares = packed.squares, other_packed.squares
@@ -186,7 +188,7 @@ def _whole_rows(
     error = window(points.squares, others.squares, points.dimensions, np.float64)
     for start in range(0, len(rows), _ROWS):
         batch = rows[start : start + _ROWS]
-        ours = points.take(batch).astype(np.float64)
+        ours = points.take(batch, np.empty((len(batch), points.dimensions)))
         distances = np.empty((len(batch), len(others)))
         for column, theirs in others.blocks(_TILE):
             np.matmul(ours, theirs.astype(np.float64).T, out=distances[:, column : column + len(theirs)])

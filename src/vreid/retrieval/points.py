@@ -19,7 +19,7 @@ from vreid.retrieval.features import as_features
 from vreid.retrieval.tensors import is_tensor
 
 _ROWS = 512  # rows looked at together, so that no temporary is as large as the features
-_PAIRS = 32  # pairs compared together: their float64 copies stay in the cache
+_PAIRS = 16  # pairs compared together: their float64 copies stay in the cache
 _PLAIN = 2.0**30  # norms up to here (and down to its inverse) are used as they are
 
 
@@ -93,20 +93,17 @@ class Points:
             Points((second,), self.squares[len(first) :], self.unit, self.device),
         )
 
-    def take(self, index: NDArray[np.integer]) -> NDArray[np.float32]:
-        """(n, D) copy of the features of the points `index`."""
-        split = len(self.parts[0])
-        out: NDArray[np.float32]
-        if index.max(initial=0) < split:
-            out = self.parts[0][index]
+    def take(self, index: NDArray[np.integer], out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`out` (n, D) filled with the features of the points `index`."""
+        if len(self.parts) == 1:
+            out[:] = self.parts[0][index]
             return out
-        if index.min() >= split:
-            out = self.parts[1][index - split]
-            return out
-        out = np.empty((len(index), self.dimensions), dtype=np.float32)
-        late = index >= split
-        out[~late] = self.parts[0][index[~late]]
-        out[late] = self.parts[1][index[late] - split]
+        first, second = self.parts
+        late = index - len(first)
+        out[:] = second[np.maximum(late, 0)]
+        early = np.flatnonzero(late < 0)  # few: queries
+        if len(early):
+            out[early] = first[index[early]]
         return out
 
     def need_direction(self, step: str) -> None:
@@ -137,11 +134,14 @@ def exact_distances(
         distances: NDArray[np.float32] = compiled.pair_distances(next(sides), row, next(sides), column)
         return distances
     out = np.empty(len(column), dtype=np.float32)
+    row = np.broadcast_to(row, column.shape)
+    room = np.empty((2, _PAIRS, points.dimensions))
     for start in range(0, len(column), _PAIRS):
         pair = slice(start, start + _PAIRS)
-        difference = others.take(column[pair]).astype(np.float64)
-        difference -= points.take(row if len(row) == 1 else row[pair])
-        out[pair] = np.einsum("nd,nd->n", difference, difference)
+        difference, subtracted = room[:, : len(column[pair])]
+        others.take(column[pair], difference)
+        difference -= points.take(row[pair], subtracted)
+        out[pair] = np.vecdot(difference, difference)
     return out
 
 

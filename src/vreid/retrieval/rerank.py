@@ -108,7 +108,9 @@ class ReRanked:
             InputError: as `rerank`.
         """
         points, encoding, scale_Q = _encode(query_features, gallery_features, config, neighbours)
-        return cls(SquaredEuclidean(*points.parts), encoding, scale_Q, config.lambda_)
+        queries, gallery = points.split()
+        original = SquaredEuclidean(queries.parts[0], gallery.parts[0], (queries.squares, gallery.squares))
+        return cls(original, encoding, scale_Q, config.lambda_)
 
     @property
     def shape(self) -> tuple[int, int]:
