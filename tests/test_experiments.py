@@ -147,6 +147,18 @@ def test_folders_are_what_is_in_them(sketch: SimpleNamespace, tmp_path: Path) ->
         moved.open()
 
 
+@pytest.mark.parametrize("layout", ["cityflow", "cityflow2020", "veri"])
+def test_the_parts_of_a_world_that_are_trained_on(layout: str, sketch: SimpleNamespace, tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "world", preset="tiny", seed=1, layout=layout, workers=1).path
+    sets = {part: World("tiny", 1, layout, part).open(folder) for part in ("real", "synthetic", "both")}
+    train = {part: dataset.train for part, dataset in sets.items()}
+    assert set(train["real"].domain.values) == {"real"} and set(train["synthetic"].domain.values) == {"synthetic"}
+    assert len(train["both"]) == len(train["real"]) + len(train["synthetic"])
+    for dataset in sets.values():
+        assert dataset.query == sets["real"].query and dataset.protocol == sets["real"].protocol
+        assert dataset.query.identity.known.all()
+
+
 class Counts(Counter[str]):
     """How often the runner made each stage."""
 
@@ -219,11 +231,14 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     unjudged = replace(PLAIN, name="unjudged", protocol=VEHICLE_ID)
     untrained = replace(with_training(num_identities=400), name="untrained")
     again = replace(untrained, post=RERANKED.post)
-    lines = run_rows([unjudged, untrained, again, PLAIN], tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"no weights")
+    foreign = with_training(model=replace(TRAINING.model, weights=str(tmp_path / "w.pth")))
+    lines = run_rows([unjudged, untrained, again, PLAIN, replace(foreign, name="foreign")], tmp_path)
     assert "draws its galleries" in lines[0].error
     assert lines[1].error and lines[1].error == lines[2].error
     assert not lines[3].error and lines[3].numbers
-    assert counts == {"simulate": 1, "train": 2, "extract_dataset": 1}  # what failed for one row failed for the next
+    assert "w.pth" in lines[4].error and lines[4].facts["initialisation"].startswith("w.pth (sha256 ")
+    assert counts == {"simulate": 1, "train": 3, "extract_dataset": 1}  # what failed for one row failed for the next
 
     monkeypatch.setattr(runner, "_judged", lambda *args: 1 // 0)
     mended = run_rows([RERANKED, PLAIN], tmp_path)
@@ -232,7 +247,7 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     monkeypatch.undo()
     assert not run_rows([RERANKED], tmp_path)[0].error
     stored = {line.name: bool(line.error) for line in read_lines(tmp_path / RESULTS)}
-    assert stored == {"unjudged": True, "untrained": True, "plain": False, "+ re-ranking": False}
+    assert stored == {"unjudged": True, "untrained": True, "plain": False, "foreign": True, "+ re-ranking": False}
 
 
 KILLED = """

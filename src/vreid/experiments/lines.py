@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -9,8 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from vreid.data.findings import Finding, Tell, refuse
-from vreid.experiments.rows import Link, chain
 from vreid.files import reading, write_text
+
+Link = tuple[str, dict[str, Any]]
+"""A stage and what decides it besides the stages before it, in plain values."""
+
+
+def chain(links: Iterable[Link]) -> dict[str, str]:
+    """16 hexadecimal digits for each stage, over its link and the hash of the stage before it."""
+    hashes: dict[str, str] = {}
+    before = ""
+    for stage, decides in links:
+        text = json.dumps([before, stage, decides], sort_keys=True, allow_nan=False)
+        before = hashes[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashes
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.errors import InputError
+from vreid.experiments.lines import Link, chain
 from vreid.files import reading
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.postprocess import PostProcessing
@@ -29,8 +30,6 @@ from vreid.simulator.presets import SIMULATOR_VERSION, Preset, preset_named
 from vreid.training.config import TrainConfig
 
 Parts = Literal["real", "synthetic", "both"]
-Link = tuple[str, dict[str, Any]]
-"""A stage and what decides it besides the stages before it, in plain values."""
 
 
 @dataclass(frozen=True)
@@ -184,16 +183,6 @@ class Row:
         """What was drawn by which seed."""
         world = {"world": self.data.seed} if isinstance(self.data, World) else {}
         return {**world, "training": self.training.seed}
-
-
-def chain(links: Iterable[Link]) -> dict[str, str]:
-    """16 hexadecimal digits for each stage, over its link and the hash of the stage before it."""
-    hashes: dict[str, str] = {}
-    before = ""
-    for stage, decides in links:
-        text = json.dumps([before, stage, decides], sort_keys=True, allow_nan=False)
-        before = hashes[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return hashes
 
 
 def with_seeds(rows: Iterable[Row], seeds: Sequence[int]) -> Iterator[Row]:

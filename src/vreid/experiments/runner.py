@@ -72,7 +72,7 @@ def plan(rows: Iterable[Row], cache: Path | str) -> Plan:
         InputError: the cache's lines are damaged, or a file that decides a row is absent.
     """
     rows, cache = list(rows), Path(cache)
-    done = _done(cache)
+    done = {line.hash for line in _stored(cache).values() if not line.error}
     missing: dict[str, dict[str, None]] = {stage: {} for stage in COMPLETE}
     for row in rows:
         needed = _folders(row) if row.hash not in done else {}
@@ -121,24 +121,24 @@ def run_rows(
     """
     rows, cache, progress = list(rows), Path(cache), progress or Silence()
     progress.note(plan(rows, cache).describe())
-    file = cache / RESULTS
-    lines = {line.hash: line for line in read_lines(file)} if file.exists() else {}
+    lines = _stored(cache)
+    settled = {line.hash for line in lines.values() if not line.error}
     maker = _Maker(cache, device, workers, progress)
-    tried = _done(cache)
     for number, row in enumerate(rows, start=1):
-        if row.hash not in tried:
-            tried.add(row.hash)
-            lines[row.hash] = maker.line(row)
-            write_lines(file, lines.values())
-        line = lines[row.hash]
+        if row.hash in settled:
+            continue
+        settled.add(row.hash)
+        line = lines[row.hash] = maker.line(row)
+        write_lines(cache / RESULTS, lines.values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
         progress.note(f"Row {number} of {len(rows)}, {row.name}: {line.error or numbers}")
     return [lines[row.hash] for row in rows]
 
 
-def _done(cache: Path) -> set[str]:
+def _stored(cache: Path) -> dict[str, Line]:
+    """The lines of a cache by hash."""
     file = cache / RESULTS
-    return {line.hash for line in read_lines(file) if not line.error} if file.exists() else set()
+    return {line.hash: line for line in read_lines(file)} if file.exists() else {}
 
 
 def _folders(row: Row) -> dict[str, str]:
