@@ -79,11 +79,13 @@ class SquaredEuclidean:
         query_QD: (Q, D) float32.
         unit_UD: (U, D) float32.
         squares: (Q,) and (U,) float64 squared norms, if somebody has them already.
+        products_QU: (Q, U) float32, the same.
     """
 
     query_QD: NDArray[np.float32]
     unit_UD: NDArray[np.float32]
     squares: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    products_QU: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.query_QD.shape[1] != self.unit_UD.shape[1]:
@@ -113,10 +115,14 @@ class SquaredEuclidean:
         height = tile_rows(columns)
 
         def made(start: int) -> tuple[int, NDArray[np.float32]]:
-            query = self.query_QD[start : start + height]
-            tile = (query * np.float32(-2)) @ self.unit_UD.T
+            block = slice(start, start + height)
+            tile: NDArray[np.float32]
+            if self.products_QU is None:
+                tile = (self.query_QD[block] * np.float32(-2)) @ self.unit_UD.T
+            else:
+                tile = self.products_QU[block] * np.float32(-2)
             tile += unit_squares
-            tile += query_squares[start : start + height, None]
+            tile += query_squares[block, None]
             return start, np.maximum(tile, 0, out=tile)
 
         return map(made, range(0, rows, height))

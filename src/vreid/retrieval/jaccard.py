@@ -87,10 +87,22 @@ class Encoding:
     lists: Lists
 
     @classmethod
-    def of(cls, points: Points, k1: int, k2: int, convention: Convention, *, farthest: bool = False) -> Encoding:
-        """The encoding of `points`; `farthest` asks for `lists.farthest` where the convention does without."""
+    def of(
+        cls,
+        points: Points,
+        k1: int,
+        k2: int,
+        convention: Convention,
+        *,
+        farthest: bool = False,
+        products: bool = False,
+    ) -> Encoding:
+        """The encoding of `points`; `farthest` asks for `lists.farthest` where the convention does without it.
+
+        `products` asks for `lists.products`.
+        """
         length = max(k1 + convention.extra, k2)
-        lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum)
+        lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum, products=products)
 
         def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
             squared = _pair_distances(points, lists, row, column)

@@ -64,27 +64,35 @@ class Lists:
         index: (N, K) int32, ascending by distance, ties by index.
         squared: (N, K) float32, their squared distances (of the features that `Points` holds).
         farthest: (N,) float32, squared distance to the farthest point where somebody asked.
+        products: (Q, G) float32, products of the first part with the second where somebody asked and the search needed
+            them too.
     """
 
     index: NDArray[np.int32]
     squared: NDArray[np.float32]
     farthest: NDArray[np.float32]
+    products: NDArray[np.float32] | None = None
 
 
-def neighbour_lists(points: Points, length: int, *, farthest: bool = False) -> Lists:
+def neighbour_lists(points: Points, length: int, *, farthest: bool = False, products: bool = False) -> Lists:
     """The `length` nearest of every point among all points, itself first whatever equals it, and its farthest."""
-    found = search(points, points, length - 1, farthest=farthest)
+    found = search(points, points, length - 1, farthest=farthest, products=products)
     own = np.arange(len(points), dtype=np.int32)[:, None]
     index = np.hstack([own, found.index])
-    return Lists(index, np.hstack([np.zeros(own.shape, dtype=np.float32), found.squared]), found.farthest)
+    return Lists(
+        index, np.hstack([np.zeros(own.shape, dtype=np.float32), found.squared]), found.farthest, found.products
+    )
 
 
-def search(points: Points, others: Points, count: int, *, farthest: bool = False) -> Lists:
+def search(points: Points, others: Points, count: int, *, farthest: bool = False, products: bool = False) -> Lists:
     """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
+    rounded = len(points) >= _FEW and core.has_matrix_units() and core.load() is not None
+    products = products and points.device is None and not rounded
     lists = Lists(
         np.empty((len(points), count), dtype=np.int32),
         np.empty((len(points), count), dtype=np.float32),
         np.zeros(len(points), dtype=np.float32),
+        np.empty([len(part) for part in points.parts], dtype=np.float32) if products else None,
     )
     if points.device is not None:
         from vreid.retrieval.on_device import propose
@@ -93,7 +101,6 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
     elif core.load() is None:
         failed = _by_numpy(points, others, lists, farthest)
     else:
-        rounded = len(points) >= _FEW and core.has_matrix_units()
         failed = _by_core(points, others, lists, farthest, rounded=rounded)
         if rounded and len(failed) > len(points) // _MANY:
             failed = _by_core(points, others, lists, farthest, rounded=False)
@@ -132,7 +139,7 @@ def _by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, ro
     if rounded:
         scan.multiply_bfloat16(packed, other_packed)
     else:
-        for row, column, tile in _products(points, others):
+        for row, column, tile in _products(points, others, lists.products):
             scan.offer(row, column, tile)
     failed: NDArray[np.intp] = scan.finish(lists.index, lists.squared, lists.farthest)
     return failed
@@ -143,7 +150,7 @@ def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> N
     alone, far, count = points is others, lists.farthest, lists.index.shape[1]
     candidates = Candidates(count, window(points.squares, others.squares, points.dimensions)) if count else None
     squares, other_squares = points.squares.astype(np.float32), others.squares.astype(np.float32)
-    for row, column, tile in _products(points, others):
+    for row, column, tile in _products(points, others, lists.products):
         rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
         tile *= np.float32(-2)
         tile += other_squares[columns]
@@ -164,14 +171,23 @@ def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> N
     return np.flatnonzero(candidates.failed)
 
 
-def _products(points: Points, others: Points) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """(first row, first column, products xy) in tiles; of all pairs of the same points only the upper triangle."""
+def _products(
+    points: Points, others: Points, between: NDArray[np.float32] | None
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """(first row, first column, products xy) in tiles; of all pairs of the same points only the upper triangle.
+
+    The products of the first part with the second are written to `between`, too.
+    """
+    split = len(points.parts[0])
     buffer = np.empty(_TILE * _TILE, dtype=np.float32)
     for row, ours in points.blocks(_TILE):
         for column, theirs in others.blocks(_TILE):
             if points is not others or row <= column:
                 tile = buffer[: len(ours) * len(theirs)].reshape(len(ours), len(theirs))
-                yield row, column, np.matmul(ours, theirs.T, out=tile)
+                np.matmul(ours, theirs.T, out=tile)
+                if between is not None and row < split <= column:
+                    between[row : row + len(ours), column - split : column - split + len(theirs)] = tile
+                yield row, column, tile
 
 
 def _whole_rows(

@@ -74,8 +74,10 @@ def rerank(
         >>> rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist()
         [[1.0, 0.0]]
     """
-    reranked = ReRanked.of(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours)
-    out_QG = np.empty(reranked.shape, dtype=np.float32)
+    reranked = ReRanked.of(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours, products=True)
+    products_QG = reranked.encoding.lists.products
+    # every tile of the products is read before it is written over
+    out_QG = np.empty(reranked.shape, dtype=np.float32) if products_QG is None else products_QG
     for start, tile in reranked.tiles():
         np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
     result: NDArray[np.float32] = like(query_features, out_QG)
@@ -100,16 +102,23 @@ class ReRanked:
 
     @classmethod
     def of(
-        cls, query_features: ArrayLike, gallery_features: ArrayLike, config: ReRanking, neighbours: str = "zhong"
+        cls,
+        query_features: ArrayLike,
+        gallery_features: ArrayLike,
+        config: ReRanking,
+        neighbours: str = "zhong",
+        *,
+        products: bool = False,
     ) -> ReRanked:
-        """The distances of `rerank`, without the (Q, G) matrix.
+        """The distances of `rerank`, without the (Q, G) matrix; with `products` a search that makes them keeps them.
 
         Raises:
             InputError: as `rerank`.
         """
-        points, encoding, scale_Q = _encode(query_features, gallery_features, config, neighbours)
+        points, encoding, scale_Q = _encode(query_features, gallery_features, config, neighbours, products=products)
         queries, gallery = points.split()
-        original = SquaredEuclidean(queries.parts[0], gallery.parts[0], (queries.squares, gallery.squares))
+        squares = queries.squares, gallery.squares
+        original = SquaredEuclidean(queries.parts[0], gallery.parts[0], squares, encoding.lists.products)
         return cls(original, encoding, scale_Q, config.lambda_)
 
     @property
@@ -191,13 +200,18 @@ def rerank_top(
 
 
 def _encode(
-    query_features: ArrayLike, gallery_features: ArrayLike, config: ReRanking, neighbours: str
+    query_features: ArrayLike,
+    gallery_features: ArrayLike,
+    config: ReRanking,
+    neighbours: str,
+    *,
+    products: bool = False,
 ) -> tuple[Points, Encoding, NDArray[np.float64]]:
     """The points, their encoding, and (Q,) what a query's squared distances are multiplied with."""
     points = Points.of("re-ranking", query_features=query_features, gallery_features=gallery_features)
     points.need_direction("re-ranking")
     convention = convention_of("re-ranking", neighbours, len(points), config.k1, config.k2)
-    encoding = Encoding.of(points, config.k1, config.k2, convention)
+    encoding = Encoding.of(points, config.k1, config.k2, convention, products=products)
     queries = len(points.parts[0])
     if not convention.row_maximum:
         return points, encoding, np.full(queries, points.unit**2)
