@@ -21,7 +21,7 @@ from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
 from vreid.experiments import rows as rows_module
 from vreid.experiments import runner
-from vreid.experiments.lines import Line, read_lines
+from vreid.experiments.lines import Line, merge, read_lines, write_lines
 from vreid.experiments.rows import Folders, Row, World, with_seeds
 from vreid.experiments.runner import RESULTS, plan, run_rows
 from vreid.models.reid_model import ModelConfig
@@ -191,6 +191,8 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
     assert lines[0] is lines[2] and not any(line.error for line in lines)
     assert read_lines(tmp_path / RESULTS) == lines[:2]
 
+    write_lines(tmp_path / "elsewhere" / RESULTS, merge([tmp_path / RESULTS]))
+    assert run_rows([RERANKED, PLAIN], tmp_path / "elsewhere") == lines[1::-1]
     first = (tmp_path / RESULTS).read_bytes()
     assert run_rows([PLAIN, RERANKED], tmp_path) == lines[:2]
     assert (tmp_path / RESULTS).read_bytes() == first
@@ -240,6 +242,10 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     assert "w.pth" in lines[4].error and lines[4].facts["initialisation"].startswith("w.pth (sha256 ")
     assert counts == {"simulate": 1, "train": 3, "extract_dataset": 1}  # what failed for one row failed for the next
 
+    monkeypatch.setattr(runner, "train", lambda *args, **named: 1 // 0)
+    torn = with_training(seed=9)
+    for line in run_rows([torn, replace(torn, post=RERANKED.post)], tmp_path / "torn"):
+        assert line.error == "ZeroDivisionError: integer division or modulo by zero"
     monkeypatch.setattr(runner, "_judged", lambda *args: 1 // 0)
     mended = run_rows([RERANKED, PLAIN], tmp_path)
     assert mended[0].error.startswith("ZeroDivisionError") and "_judged" in mended[0].facts["traceback"]

@@ -7,8 +7,8 @@ CACHE/seconds.json     what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
 
 A stage resumes what a killed process has left of it. One process at a time works in a cache; several machines have one
-each, and their lines are merged. A stage that is there needs none of those before it, so worlds and runs may be removed
-once the features are made.
+each, and their lines are merged: `write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage that
+is there needs none of those before it, so worlds and runs may be removed once the features are made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from vreid.data.dataset import Dataset
 from vreid.diagnostics.slices import ALL
 from vreid.errors import InputError
-from vreid.experiments.lines import Line, read_lines, write_lines
+from vreid.experiments.lines import Line, merge, write_lines
 from vreid.experiments.rows import Row, World
 from vreid.files import read_json
 from vreid.pipeline import FACTS, Search, environment_facts, extract_dataset
@@ -138,7 +138,7 @@ def run_rows(
 def _stored(cache: Path) -> dict[str, Line]:
     """The lines of a cache by hash."""
     file = cache / RESULTS
-    return {line.hash: line for line in read_lines(file)} if file.exists() else {}
+    return {line.hash: line for line in merge([file])} if file.exists() else {}
 
 
 def _folders(row: Row) -> dict[str, str]:
@@ -152,7 +152,7 @@ class _Maker:
     def __init__(self, cache: Path, device: str, workers: int | None, progress: Progress) -> None:
         self._cache, self._device, self._workers, self._progress = cache, device, workers, progress
         self._watch = Stopwatch(cache / SECONDS)
-        self._failed: dict[str, Exception] = {}
+        self._failed: dict[str, str] = {}
 
     def line(self, row: Row) -> Line:
         """The line of `row`, which is tried whatever was before."""
@@ -171,8 +171,7 @@ class _Maker:
         except Exception as error:  # one row's mistake, or ours, must not lose the others
             if not isinstance(error, InputError):
                 facts["traceback"] = traceback.format_exc()
-            told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            return Line(**about, error=told)
+            return Line(**about, error=_told(error))
         facts |= {name: value for name, value in search.facts.items() if name != "model"}  # where it lies, here
         facts["protocol"] = search.protocol.description
         environment = self._cache / _folders(row)["model"] / "environment.json"
@@ -214,13 +213,13 @@ class _Maker:
         if (folder / COMPLETE[stage]).is_file():
             return folder
         if name in self._failed:
-            raise self._failed[name]
+            raise InputError(self._failed[name])
         work = prepare(folder)
         try:
             with self._watch.stage(name):
                 work()
         except Exception as error:
-            self._failed[name] = error
+            self._failed[name] = _told(error)  # not itself: its traceback would keep the model in memory
             raise
         return folder
 
@@ -240,9 +239,13 @@ class _Counter:
             self._progress.finish()
 
 
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
 def _initialisation(row: Row) -> str:
-    weights = row.training.model.weights
-    return f"{Path(weights).name} ({row.links[1][1]['training']['model']['weights']})" if weights else "random"
+    weights, digest = row.training.model.weights, dict(row.links)["model"]["training"]["model"]["weights"]
+    return f"{Path(weights).name} ({digest})" if weights else "random"
 
 
 def _judged(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
