@@ -7,8 +7,8 @@ CACHE/seconds.json     what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
 
 A stage resumes what a killed process has left of it. One process at a time works in a cache; several machines have one
-each, and their lines are merged: `write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage that
-is there needs none of those before it, so worlds and runs may be removed once the features are made.
+each, and their lines are merged: `write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage
+that is there needs none of those before it, so worlds and runs may be removed once the features are made.
 """
 
 from __future__ import annotations
