@@ -16,20 +16,27 @@ def train_command(
     out: Annotated[Path, typer.Option(help="Run folder.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a model by a recipe into a run folder; killed at any moment, it goes on with --resume."""
+    """Train a model by a recipe into a run folder; killed at any moment, it goes on with --resume.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m vreid train ...
+    """
     from vreid.console import Bars
     from vreid.recipes import recipe
+    from vreid.training.distributed import World, processes
     from vreid.training.supervised import train
 
     config = recipe(recipe_name, settings(set_))
     dataset = open_sources(data, "none")
-    with Bars(quiet=as_json) as bars:
-        model = train(config, dataset.train, out=out, device=resolve(device),
-                      resume=resume, progress=bars)  # fmt: skip
-    print_json({"model": str(model)}) if as_json else print(f"The model: {model}")
+    with processes(device) as place, Bars(quiet=as_json) as bars:
+        model = train(config, dataset.train, out=out, device=resolve(place), resume=resume,
+                      tensorboard=tensorboard, progress=bars)  # fmt: skip
+        first = World.current().first
+    if first:
+        print_json({"model": str(model)}) if as_json else print(f"The model: {model}")
 
 
 def extract_command(

@@ -26,11 +26,13 @@ from torch.utils.data import DataLoader
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
+from vreid.data.sampling import Share
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 
 CACHE_BYTES = 1 << 30
 """Default bound of the cache of decoded pictures: 20,000 pictures of 128 x 128."""
+ALL = Share()
 
 
 class Draw(NamedTuple):
@@ -204,10 +206,11 @@ class ImageDataset:
 
 
 class _Draws:
-    """Batch sampler of torch's loader: turns a sampler's rows into `Draw`s, from a given batch on."""
+    """Batch sampler of torch's loader: turns a sampler's rows into `Draw`s, from a given batch on; a share of each."""
 
-    def __init__(self, sampler: BatchSampler) -> None:
+    def __init__(self, sampler: BatchSampler, share: Share) -> None:
         self.sampler = sampler
+        self.share = share
         self.epoch = 0
         self.first_batch = 0
 
@@ -218,7 +221,7 @@ class _Draws:
         position = 0
         for number, rows in enumerate(self.sampler):
             if number >= self.first_batch:
-                yield [Draw(self.epoch, position + place, row) for place, row in enumerate(rows)]
+                yield self.share.of([Draw(self.epoch, position + place, row) for place, row in enumerate(rows)])
             position += len(rows)
 
 
@@ -229,13 +232,19 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: ImageDataset, sampler: BatchSampler, *, workers: int, device: torch.device | str = "cpu"
+        self,
+        dataset: ImageDataset,
+        sampler: BatchSampler,
+        *,
+        workers: int,
+        device: torch.device | str = "cpu",
+        share: Share = ALL,
     ) -> None:
         if workers < 0:
             raise InputError(f"{workers} worker processes are too few; give 0 (none) or more.")
         self.dataset = dataset
         self.device = torch.device(device)
-        self._draws = _Draws(sampler)
+        self._draws = _Draws(sampler, share)
         # Forked workers share the cache. They never touch CUDA and use one thread each.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         self._loader: DataLoader[Any] = DataLoader(
@@ -281,6 +290,7 @@ def train_loader(
     workers: int | None = None,
     cache_bytes: int = CACHE_BYTES,
     device: torch.device | str = "cpu",
+    share: Share = ALL,
 ) -> Loader:
     """Return the loader of augmented batches; labels are looked up by `batch.rows` in any column.
 
@@ -292,6 +302,7 @@ def train_loader(
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
         cache_bytes: bound of the cache of decoded pictures; 0 switches it off.
         device: where the batches go.
+        share: what of each batch is loaded, where several processes train together; augmented as in the whole batch.
 
     Example:
         >>> sampler = PKSampler(records.identity.codes, 12, 8)                                    # doctest: +SKIP
@@ -301,7 +312,7 @@ def train_loader(
         ...     identities = records.identity.codes[rows]
     """
     dataset = ImageDataset(records, transform, seed=seed, cache_bytes=cache_bytes)
-    return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
+    return Loader(dataset, sampler, workers=_workers(workers, device), device=device, share=share)
 
 
 def test_loader(
@@ -333,7 +344,8 @@ def _workers(workers: int | None, device: torch.device | str) -> int:
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if torch.device(device).type == "cpu" else min(cores, 16)
+    together = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun that share this machine
+    return 0 if torch.device(device).type == "cpu" else max(min(cores // together, 16), 1)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -4,13 +4,44 @@ from either domain, or any images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.seeds import generator
 from vreid.errors import InputError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of each batch falls to one of several processes: every `size`-th identity from the `rank`-th on.
+
+    A batch holds its identities one after another, `num_instances` images each.
+
+    Raises:
+        InputError: there is no such process.
+
+    Example:
+        >>> Share(rank=1, size=2, num_instances=2).of(["a1", "a2", "b1", "b2", "c1", "c2", "d1", "d2"])
+        ['b1', 'b2', 'd1', 'd2']
+    """
+
+    rank: int = 0
+    size: int = 1
+    num_instances: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise InputError(f"There is no process {self.rank} among {self.size}; they are numbered from 0.")
+
+    def of(self, batch: Sequence[Item]) -> list[Item]:
+        """The items of a batch that are this process's, in their order."""
+        return [item for place, item in enumerate(batch) if place // self.num_instances % self.size == self.rank]
 
 
 class PKSampler:

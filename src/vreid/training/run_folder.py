@@ -4,6 +4,7 @@ RUN/config.json          the resolved configuration
 RUN/data.json            fingerprint and counts of the training images
 RUN/environment.json     versions, revision, device, threads, number type
 RUN/metrics.jsonl        one line every few steps and one an epoch
+RUN/tensorboard/         the same lines for TensorBoard, if asked for
 RUN/checkpoints/         the last two, named by their step
 RUN/model.safetensors    the trained model; its presence says that the run is complete
 """
@@ -13,7 +14,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -35,12 +38,22 @@ class RunFolder:
         path: the folder; made if absent.
         config, data: plain values of config.json and data.json; a resumed run must have equal ones.
         resume: continue what lies there (or start, if nothing does); without it the folder must be empty.
+        tensorboard: write the lines of metrics.jsonl for TensorBoard too.
 
     Raises:
-        InputError: the folder holds something and `resume` is off, or it holds another run than the one asked for.
+        InputError: the folder holds something and `resume` is off, or it holds another run than the one asked for, or
+            TensorBoard is not installed.
     """
 
-    def __init__(self, path: Path | str, *, config: dict[str, Any], data: dict[str, Any], resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        config: dict[str, Any],
+        data: dict[str, Any],
+        resume: bool,
+        tensorboard: bool = False,
+    ) -> None:
         self.path = Path(path)
         self.model = self.path / "model.safetensors"
         self.checkpoints = self.path / "checkpoints"
@@ -57,6 +70,8 @@ class RunFolder:
             raise InputError(f"{self.path}: holds no run (no config.json); name the folder of a run.")
         self._new = None if started else {"data.json": data, "config.json": config}
         self._metrics: IO[bytes] | None = None
+        self._board_of = _summary_writer() if tensorboard else None
+        self._board: Any = None
 
     def begin(self) -> None:
         """Write down what a new run is, once all that can be wrong with it from the start has been found."""
@@ -70,6 +85,7 @@ class RunFolder:
             return
         for name in (*self._new, "environment.json", "metrics.jsonl"):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for folder in (self.checkpoints, self.path):
             with suppress(OSError):  # absent, or holds what is not ours
                 folder.rmdir()
@@ -113,6 +129,15 @@ class RunFolder:
                 self._metrics = open(self.path / "metrics.jsonl", "ab")  # noqa: SIM115 (open for the whole run)
             self._metrics.write(json.dumps(line).encode() + b"\n")
             self._metrics.flush()
+            if self._board_of is not None:
+                self._show(self._board_of, line)
+
+    def _show(self, board_of: Callable[..., Any], line: dict[str, Any]) -> None:
+        if self._board is None:  # a resumed run takes back what was shown after its checkpoint
+            self._board = board_of(str(self.path / "tensorboard"), purge_step=line["step"])
+        for name, value in line.items():
+            if name not in ("event", "step"):
+                self._board.add_scalar(f"{line['event']}/{name}", value, line["step"])
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl so far: a checkpoint remembers them, so that a resumed run repeats no line."""
@@ -127,7 +152,10 @@ class RunFolder:
                 os.truncate(file, size)
 
     def close(self) -> None:
-        """Close metrics.jsonl."""
+        """Close metrics.jsonl, and what TensorBoard reads."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
         if self._metrics is not None:
             with suppress(OSError):  # each line was flushed and told of, if it could not be
                 self._metrics.close()
@@ -149,7 +177,16 @@ class RunFolder:
             partial.unlink(missing_ok=True)
 
 
-def environment(device: torch.device, precision: str) -> dict[str, Any]:
+def _summary_writer() -> Callable[..., Any]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("TensorBoard is not installed; pip install tensorboard, or train without it: "
+                         "metrics.jsonl in the run folder holds the same numbers.") from error  # fmt: skip
+    return SummaryWriter
+
+
+def environment(device: torch.device, precision: str, processes: int = 1) -> dict[str, Any]:
     """What the weights' last bits depend on besides configuration and data."""
     return {
         "vreid": vreid.__version__,
@@ -159,6 +196,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "precision": precision,
     }
 

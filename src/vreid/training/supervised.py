@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +23,14 @@ from torch import Tensor, nn
 from vreid.data.dataset import fingerprint
 from vreid.data.loading import BatchSampler, Loader, train_loader
 from vreid.data.records import Records
-from vreid.data.sampling import DomainSampler, ImageSampler, PKSampler
+from vreid.data.sampling import DomainSampler, ImageSampler, PKSampler, Share
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel, build_from
 from vreid.models.weights import save_weights
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from vreid.training.config import TrainConfig
+from vreid.training.distributed import World
 from vreid.training.meter import Meter, Pace
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
@@ -48,9 +51,12 @@ def train(
     resume: bool = False,
     checkpoint_steps: int | None = None,
     log_steps: int = 10,
+    tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Train the model of `config` on the labelled images of `records`; return the path of the trained model.
+
+    Several processes that have joined (see `vreid.training.distributed`) call it alike and train one model together.
 
     Args:
         config: what decides the weights besides the data.
@@ -61,6 +67,7 @@ def train(
         resume: continue the run in `out`, or start it if there is none; a complete run is left as it is.
         checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
         log_steps: steps between two lines of metrics.jsonl.
+        tensorboard: write these lines for TensorBoard too.
         progress: listener for cost estimate, steps and time.
 
     Raises:
@@ -71,32 +78,36 @@ def train(
         >>> train(RECIPES["small"](), dataset.train, out="runs/first", resume=True)    # doctest: +SKIP
         PosixPath('runs/first/model.safetensors')
     """
-    progress = progress or Silence()
+    world = World.current()
+    progress = progress if progress and world.first else Silence()
     chosen = labelled(records, config.target)
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)
     sampler = make_sampler(config, chosen, targets)
-    loader = train_loader(chosen, config.transform, sampler, seed=config.seed, workers=workers, device=device)
+    share = make_share(config, world)
+    loader = train_loader(
+        chosen, config.transform, sampler, seed=config.seed, workers=workers, device=device, share=share
+    )
     data = {"fingerprint": fingerprint(chosen), "images": len(chosen), "identities": chosen.identity.distinct}
-    run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
+    run = RunFolder(out, config=config.as_dict(), data=data, resume=resume, tensorboard=tensorboard)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to train.")
         return run.model
     place = torch.device(device)
-    here = environment(place, resolve_precision(config.precision, place))
     seed_everything(config.seed)
     heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
     model = build_from(config.model, targets[config.target].outputs, heads)
     sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
     objective = Objective(config.losses, config.target, **sizes)
+    world.wait()  # for the looks of all at the folder, before the first writes
     try:
-        run.begin()
-        started = run.environment(here, progress)
+        started = world.agree(lambda: _begin(run, config, place, world, progress))
         trainer = Trainer(config, model, objective, run, place, started["precision"], progress)
         trainer.restore()
         trainer.fit(loader, targets, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
     except InputError:
-        run.abandon()
+        if world.first:
+            run.abandon()
         raise
     finally:
         run.close()
@@ -114,8 +125,19 @@ def train(
         "vreid": started["vreid"],
         "revision": started["revision"],
     }
-    save_weights(run.model, trainer.trained.state_dict(), facts)
+    if world.first:
+        save_weights(run.model, trainer.trained.state_dict(), facts)
+    world.wait()
     return run.model
+
+
+def _begin(
+    run: RunFolder, config: TrainConfig, device: torch.device, world: World, progress: Progress
+) -> dict[str, Any]:
+    """Write the start of a run; return the environment that it was started in."""
+    here = environment(device, resolve_precision(config.precision, device), world.size)
+    run.begin()
+    return run.environment(here, progress)
 
 
 def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> BatchSampler:
@@ -132,6 +154,34 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
     return PKSampler(classes, *size, config.seed)
 
 
+def make_share(config: TrainConfig, world: World) -> Share:
+    """What of each batch falls to this process: as much as to the others, of either domain, and at least two images.
+
+    Raises:
+        InputError: the identities of a batch cannot be dealt out so.
+    """
+    unit = world.size * (2 if config.batches == "domains" or config.num_instances == 1 else 1)
+    if world.size > 1 and config.num_identities % unit:
+        raise InputError(
+            f"num_identities is {config.num_identities}, but {world.size} processes share each batch evenly; "
+            f"make it a multiple of {unit}."
+        )
+    return Share(world.rank, world.size, config.num_instances)
+
+
+class _Losses(nn.Module):
+    """A share of a batch in, the loss terms of the whole batch out; what the processes run and wait for together."""
+
+    def __init__(self, model: nn.Module, objective: nn.Module, world: World) -> None:
+        super().__init__()
+        self.model, self.objective, self.world = model, objective, world
+
+    def forward(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
+        outputs = self.model(images, reversal=reversal)
+        terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels))
+        return terms
+
+
 class Trainer:
     """The loop itself: a model and an objective in, trained weights, metrics and checkpoints out."""
 
@@ -146,12 +196,19 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self.config = config
+        self.world = World.current()
+        if config.sync_batchnorm:
+            self.world.synchronise_batchnorm(model, device)
         # Convolutions are fastest in this layout wherever bfloat16 is, and no slower elsewhere.
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.objective = objective.to(device)
         self.learned = nn.ModuleDict({"model": self.model, "objective": self.objective})
         if config.ema:
             self.learned["mean"] = deepcopy(self.model).requires_grad_(False)
+        if config.compile:
+            self.model.backbone.compile()  # in place: names of weights stay, and the mean above is as it was
+        losses = _Losses(self.model, self.objective, self.world)
+        self.losses = self.world.parallel(losses, some_unused=not config.losses.identity)
         self.run = run
         self.device = device
         self.precision = precision
@@ -175,7 +232,8 @@ class Trainer:
                 continue
             self.progress.note(f"Resumed after {self.state.total_steps} steps, in epoch {self.state.epoch + 1}.")
             break
-        self.run.cut_metrics(self.state.metrics_bytes)
+        if self.world.first:
+            self.run.cut_metrics(self.state.metrics_bytes)
 
     def fit(
         self, loader: Loader, targets: Targets, *, checkpoint_steps: int | None = None, log_steps: int = 10
@@ -197,8 +255,9 @@ class Trainer:
                 terms = self.step(images, labels, time, moves=moves)
                 state.step += 1
                 state.total_steps += 1
-                meter.add(terms, len(images))
-                window.add(terms, len(images))
+                together = len(images) * self.world.size
+                meter.add(terms, together)
+                window.add(terms, together)
                 if seconds := self._pace.tick():
                     left = duration(seconds * (epochs * count - state.total_steps))
                     self.progress.note(f"about {left}: {epochs} epoch{'s' * (epochs > 1)} of {count} batches")
@@ -220,7 +279,8 @@ class Trainer:
     def step(
         self, images: Tensor, labels: Mapping[str, Tensor], time: float, *, moves: bool = True
     ) -> dict[str, Tensor]:
-        """One step when `time` epochs are over, on (B, 3, H, W) images with their targets (B,) by name.
+        """One step when `time` epochs are over, on (B, 3, H, W) images (of several processes: this one's) with their
+        targets (B,) by name.
 
         Unless the step `moves` the weights its gradients wait for those of the next.
 
@@ -231,14 +291,17 @@ class Trainer:
             InputError: the loss is not finite. (On a GPU each report looks instead: looking waits for the device.)
         """
         set_rates(self.optimiser, self.config.optimiser.learning_rate, partial(self.rate, time))
-        with autocast(self.precision, self.device):
-            reversal = reversal_strength(time / self.config.epochs)
-            outputs = self.model(images.contiguous(memory_format=torch.channels_last), reversal=reversal)
-            terms: dict[str, Tensor] = self.objective(outputs, labels)
-        terms["loss"] = torch.stack(list(terms.values())).sum()
-        if self.device.type == "cpu":
-            self._refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
-        (terms["loss"] / self.config.accumulation).backward()  # type: ignore[no-untyped-call]
+        self.world.seed_step(self.config.seed, self.state.total_steps)
+        with nullcontext() if moves else self.world.gradients_wait(self.losses):
+            with autocast(self.precision, self.device):
+                reversal = reversal_strength(time / self.config.epochs)
+                terms: dict[str, Tensor] = self.losses(
+                    images.contiguous(memory_format=torch.channels_last), labels, reversal
+                )
+            terms["loss"] = torch.stack(list(terms.values())).sum()
+            if self.device.type == "cpu":
+                self._refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
+            (terms["loss"] / self.config.accumulation).backward()  # type: ignore[no-untyped-call]
         if moves:
             if self.config.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.learned.parameters(), self.config.clip_norm)
@@ -263,6 +326,8 @@ class Trainer:
     def _report(self, event: str, meter: Meter, time: float) -> None:
         line = meter.line()
         self._refuse_divergence(line, time)
+        if not self.world.first:
+            return
         epoch, rate = self.state.epoch + 1, self.rate(time)
         self.run.log({"event": event, "epoch": epoch, "step": self.state.total_steps, "learning_rate": rate, **line})
         if event == "step":
@@ -270,6 +335,8 @@ class Trainer:
             self.progress.advance(meter.batches, f"epoch {epoch}/{self.config.epochs}, loss {line['loss']:.3f}, {pace}")
 
     def _checkpoint(self) -> None:
+        if not self.world.first:
+            return
         self.state.metrics_bytes = self.run.metrics_size()
         path = self.run.checkpoint_path(self.state.total_steps)
         save_checkpoint(path, self.learned, self.optimiser, self.state)
