@@ -118,9 +118,9 @@ class SquaredEuclidean:
             block = slice(start, start + height)
             tile: NDArray[np.float32]
             if self.products_QU is None:
-                tile = (self.query_QD[block] * np.float32(-2)) @ self.unit_UD.T
+                tile = np.matmul(self.query_QD[block] * np.float32(-2), self.unit_UD.T)
             else:
-                tile = self.products_QU[block] * np.float32(-2)
+                tile = np.multiply(self.products_QU[block], -2, dtype=np.float32)
             tile += unit_squares
             tile += query_squares[block, None]
             return start, np.maximum(tile, 0, out=tile)
