@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,7 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_workers(
 KILLED = """
 import pickle, sys
 from pathlib import Path
+from types import SimpleNamespace
 from vreid.training.supervised import train
 config, records = pickle.loads(Path(sys.argv[1]).read_bytes())
 train(config, records, out=sys.argv[2], resume=True, checkpoint_steps=3, log_steps=1)
@@ -384,3 +386,74 @@ def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_pa
 
 def test_durations_in_words() -> None:
     assert [duration(s) for s in (0.4, 59.6, 160, 3600, 11100)] == ["0 s", "1 min", "2 min 40 s", "1 h", "3 h 5 min"]
+
+
+# ---------------------------------------------------------------- TensorBoard, compile
+
+
+def test_tensorboard_is_shown_the_lines_of_the_log(
+    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, float, int]] = []
+    opened: list[tuple[str, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            opened.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            shown.append((name, value, step))
+
+        def close(self) -> None:
+            opened.append(("closed", 0))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    run = tmp_path / "run"
+    train(tiny, records, out=run, tensorboard=True, log_steps=1)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert shown == [
+        (f"{line['event']}/{name}", line[name], line["step"])
+        for line in lines
+        for name in line
+        if name not in ("event", "step")
+    ]
+    (run / "model.safetensors").unlink()
+    newest = max((run / "checkpoints").iterdir())
+    newest.unlink()  # the last epoch is done again
+    train(tiny, records, out=run, tensorboard=True, resume=True, log_steps=1)
+    before = [line["step"] for line in lines if line["event"] == "epoch"][-2]
+    assert opened == [
+        (str(run / "tensorboard"), 1),
+        ("closed", 0),
+        (str(run / "tensorboard"), before + 1),
+        ("closed", 0),
+    ]
+
+
+def test_tensorboard_that_is_not_installed_is_refused_before_anything_is_written(
+    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="pip install tensorboard"):
+        train(tiny, records, out=tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_compiled_backbone_trains_alike_under_the_same_names(
+    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler's first half runs, its kernels (minutes of a compiler) do not."""
+    real, compiled = torch.compile, []
+
+    def compile_lightly(what: object, **options: object) -> object:
+        compiled.append(what)
+        return real(what, backend="eager", **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(torch, "compile", compile_lightly)
+    config = replace(tiny, epochs=1, ema=0.5)
+    plain = weights(train(config, records, out=tmp_path / "plain"))
+    assert not compiled
+    other = weights(train(replace(config, compile=True), records, out=tmp_path / "compiled"))
+    assert len(compiled) == 1 and plain.keys() == other.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
