@@ -46,11 +46,15 @@ class ModelConfig:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> ModelConfig:
-        """The configuration that was written as JSON; fields that were not yet known then have their defaults."""
+        """The configuration that was written as JSON; fields that were not yet known then have their defaults.
+
+        Raises:
+            KeyError: it names no backbone.
+        """
         options = dict(plain.get("transreid", {}))
         if "image_size" in options:
             options["image_size"] = tuple(options["image_size"])
-        return cls(**{**plain, "transreid": TransReIDOptions(**options)})
+        return cls(**{**plain, "backbone": plain["backbone"], "transreid": TransReIDOptions(**options)})
 
 
 class TrainOutputs(NamedTuple):

@@ -22,6 +22,7 @@ __all__ = ["Cut", "Placed", "Shot", "View"]
 Float = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 GREY = 0.22  # linear light of the flat backdrop
+SMALLEST = 16  # pixels; less of a vehicle tells nothing
 
 
 @dataclass(frozen=True)
@@ -230,9 +231,9 @@ class View:
 
 
 def _without(window: Window, cut: Cut) -> Window:
-    """Return what a cut leaves of a window, at least 8 pixels each way."""
-    across = min(round(window.width * cut.share), window.width - 8) * (cut.edge in ("left", "right"))
-    down = min(round(window.height * cut.share), window.height - 8) * (cut.edge in ("top", "bottom"))
+    """Return what a cut leaves of a window, at least `SMALLEST` pixels each way or what there was."""
+    across = min(round(window.width * cut.share), max(window.width - SMALLEST, 0)) * (cut.edge in ("left", "right"))
+    down = min(round(window.height * cut.share), max(window.height - SMALLEST, 0)) * (cut.edge in ("top", "bottom"))
     return replace(
         window,
         x=window.x + across * (cut.edge == "left"),
