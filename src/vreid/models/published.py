@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import http.client
 import os
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vreid.errors import InputError
+from vreid.errors import InputError, nearest_name
 from vreid.files import reading, refused, replacing, writing
 
 FOLDER = "VREID_WEIGHTS"
@@ -105,8 +104,7 @@ def published_as(name: str) -> Published:
     for one in PUBLISHED.values():
         if name in (one.backbone, one.file):
             return one
-    begun = [known for known in PUBLISHED if known.startswith(name)]
-    near = (begun or difflib.get_close_matches(name, PUBLISHED, n=1, cutoff=0.0))[0]
+    near = nearest_name(name, PUBLISHED)
     raise InputError(f"No weights are published for {name!r}; did you mean {near!r}? Known: {', '.join(PUBLISHED)}.")
 
 

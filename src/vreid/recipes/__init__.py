@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from vreid.errors import InputError
+from vreid.errors import InputError, nearest_name
 from vreid.recipes import bias, dmt, strdan
 from vreid.recipes.overrides import known_keys, with_overrides
 from vreid.training.config import TrainConfig
@@ -45,7 +44,6 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> TrainConfig
         InputError: unknown recipe or key (the nearest is named), or a value that does not fit.
     """
     if name not in RECIPES:
-        begun = [known for known in RECIPES if known.startswith(name)]
-        near = (begun or difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0))[0]
+        near = nearest_name(name, RECIPES)
         raise InputError(f"There is no recipe {name!r}; did you mean {near!r}? Known: {', '.join(RECIPES)}.")
     return with_overrides(RECIPES[name](), overrides or {})

@@ -6,7 +6,6 @@ of a world lie, what they are called, which label files stand beside them, and w
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.simulator.city import World, plan_world
 from vreid.simulator.labels import FOLDERS, Row, items_xml
-from vreid.simulator.presets import Preset, Scene
+from vreid.simulator.presets import Preset, Scene, named
 from vreid.simulator.vehicles import COLORS, TYPES
 
 Rows = dict[str, list[Row]]
@@ -251,8 +250,4 @@ def layout_named(name: str) -> Layout:
     Raises:
         InputError: there is none; the sentence names the nearest.
     """
-    if name in LAYOUTS:
-        return LAYOUTS[name]
-    near = difflib.get_close_matches(name, LAYOUTS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(LAYOUTS)}."
-    raise InputError(f"there is no layout {name!r}; {hint}")
+    return named("layout", LAYOUTS, name)
