@@ -20,7 +20,7 @@ MOST_ROWS = 20
 
 def simulate_command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it appears whole or not at all.")],
-    preset: Annotated[str, typer.Option(help="tiny, demo or city.")] = "demo",
+    preset: Annotated[str, typer.Option(help="tiny, demo, smoke or city.")] = "demo",
     layout: Annotated[
         str, typer.Option(help="cityflow, cityflow2020 or veri; each shows a world of its own.")
     ] = "cityflow",
