@@ -1,0 +1,1 @@
+"""Unsupervised adaptation: a trained model learns from unlabelled pictures of new cameras by their clusters."""
