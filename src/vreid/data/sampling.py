@@ -6,13 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.seeds import generator
 from vreid.errors import InputError
+
+if TYPE_CHECKING:
+    from vreid.data.loading import BatchSampler
 
 Item = TypeVar("Item")
 
@@ -222,3 +226,34 @@ class ImageSampler:
     def __iter__(self) -> Iterator[list[int]]:
         order = generator(self.seed, "image-sampler", self.epoch).permutation(self.count)
         yield from order[: len(self) * self.batch_size].reshape(len(self), self.batch_size).tolist()
+
+
+class Counted:
+    """`count` batches an epoch of another sampler: as many of its own epochs as they take, or the first part of one.
+
+    Example:
+        >>> sampler = Counted(ImageSampler(5, batch_size=2), 3)
+        >>> len(sampler), [len(batch) for batch in sampler]
+        (3, [2, 2, 2])
+    """
+
+    def __init__(self, sampler: BatchSampler, count: int) -> None:
+        self.sampler, self.count = sampler, count
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are given next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        left = self.count
+        for part in range(self.count):  # each has a batch at least
+            self.sampler.set_epoch(self.epoch * self.count + part)
+            batches = list(islice(self.sampler, left))
+            yield from batches
+            left -= len(batches)
+            if not left:
+                return

@@ -23,6 +23,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "num_identities": (1, 10_000),
     "num_instances": (1, 10_000),
     "epochs": (1, 100_000),
+    "iterations": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
     "transform.height": (1, 4096),
     "transform.width": (1, 4096),
@@ -79,8 +80,10 @@ class TrainConfig:
             P x K "images" at random.
         num_identities, num_instances: P and K of a batch.
         epochs: passes of the sampler.
+        iterations: batches of an epoch, however many passes of the sampler they take; None: one pass.
         transform: augmentation; `transform.test()` is what the model sees afterwards.
         precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
+        fresh_optimiser: each epoch begins without the momentum of the one before it (DMT's adaptation).
         accumulation: batches whose gradients are averaged before the weights move.
         clip_norm: gradients are scaled down to this norm; None leaves them alone.
         sync_batchnorm: several processes normalise by the statistics of the whole batch, not of their shares (GPUs).
@@ -99,11 +102,13 @@ class TrainConfig:
     num_identities: int = 12
     num_instances: int = 8
     epochs: int = 80
+    iterations: int | None = None
     transform: TrainTransform = field(default_factory=TrainTransform)
     losses: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: Schedule = field(default_factory=StepSchedule)
     precision: Precision = "auto"
+    fresh_optimiser: bool = False
     accumulation: int = 1
     clip_norm: float | None = None
     sync_batchnorm: bool = False
