@@ -239,6 +239,14 @@ def test_labels_in_the_new_scene_add_training_there_and_change_nothing_else(demo
     assert len(extra) / 6 == DEMO.train_identities / 12
 
 
+def test_looser_boxes_change_nothing_else_of_the_plan(demo: World) -> None:
+    loose = plan_world(replace(DEMO, looseness=4.0), 3)
+    assert loose.travellers == demo.travellers
+    for camera, as_it_was in zip(loose.cameras, demo.cameras, strict=True):
+        assert camera.spec.looseness == 4 * as_it_was.spec.looseness
+        assert replace(camera, spec=replace(camera.spec, looseness=as_it_was.spec.looseness)) == as_it_was
+
+
 def test_fewer_identities_are_the_first_ones_of_more(demo: World) -> None:
     fewer = plan_world(replace(DEMO, train_identities=24, synthetic_identities=7), 3)
     for a, b in zip(fewer.travellers[:24], demo.travellers, strict=False):

@@ -5,7 +5,7 @@ Nothing is rendered yet. Times are UTC seconds of an invented day (`DAY`); every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -158,6 +158,7 @@ def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
         for lamp, name in enumerate(inside):
             # Neighbours hang under lamps of different kinds, so that no world's night is of one colour by chance.
             spec = sample_camera(generator(seed, "camera", name), scenes[scene].scenario, lamp)
+            spec = replace(spec, looseness=spec.looseness * preset.looseness)
             cameras.append(Camera(name, scene, "new" if new else "seen", *places[name], start, spec))
     return tuple(cameras), roads
 
