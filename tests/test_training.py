@@ -273,9 +273,8 @@ def test_the_nan_guard_says_what_it_saw(records: Records, tiny: TrainConfig, tmp
 
 
 def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
-    from vreid.training.checkpoint import load_checkpoint, save_checkpoint
+    from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
     from vreid.training.optimiser import build_optimiser
-    from vreid.training.supervised import LoopState
 
     model = build("resnet10_ibn_a_tiny", 3)
     save_checkpoint(tmp_path / "c.safetensors", model, build_optimiser(model, tiny.optimiser), LoopState())

@@ -21,21 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from vreid.data.dataset import fingerprint
-from vreid.data.loading import BatchSampler, Loader, train_loader
+from vreid.data.loading import Batch, BatchSampler, Loader, train_loader
 from vreid.data.records import Records
-from vreid.data.sampling import DomainSampler, ImageSampler, PKSampler, Share
+from vreid.data.sampling import Counted, DomainSampler, ImageSampler, PKSampler, Share
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel, build_from
-from vreid.models.weights import save_weights
-from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
+from vreid.models.weights import load_strict, save_weights, weights_hash
 from vreid.training.config import TrainConfig
 from vreid.training.distributed import World
-from vreid.training.meter import Meter, Pace
+from vreid.training.loop import Loop
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
 from vreid.training.precision import autocast, resolve_precision
-from vreid.training.progress import Progress, Silence, duration
+from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
 from vreid.training.targets import MATES, Targets, batch_labels, labelled, make_targets
@@ -53,6 +52,7 @@ def train(
     log_steps: int = 10,
     tensorboard: bool = False,
     progress: Progress | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Train the model of `config` on the labelled images of `records`; return the path of the trained model.
 
@@ -69,9 +69,12 @@ def train(
         log_steps: steps between two lines of metrics.jsonl.
         tensorboard: write these lines for TensorBoard too.
         progress: listener for cost estimate, steps and time.
+        start: weights of the whole model, classifier included, to start from instead of those that `config` names; rows
+            of the classifier are the identities that occur, in the order of their codes.
 
     Raises:
-        InputError: `out` is in use or holds another run, the data do not suffice, or the loss is no longer finite.
+        InputError: `out` is in use or holds another run, the data do not suffice, `start` does not fit, or the
+            loss is no longer finite.
 
     Example:
         >>> from vreid.recipes import RECIPES                                          # doctest: +SKIP
@@ -89,6 +92,8 @@ def train(
         chosen, config.transform, sampler, seed=config.seed, workers=workers, device=device, share=share
     )
     data = {"fingerprint": fingerprint(chosen), "images": len(chosen), "identities": chosen.identity.distinct}
+    if start is not None:
+        data["start"] = weights_hash(start)
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume, tensorboard=tensorboard)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to train.")
@@ -97,6 +102,8 @@ def train(
     seed_everything(config.seed)
     heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
     model = build_from(config.model, targets[config.target].outputs, heads)
+    if start is not None:
+        load_strict(model, start, "The weights to start from")
     sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
     objective = Objective(config.losses, config.target, **sizes)
     world.wait()  # for the looks of all at the folder, before the first writes
@@ -148,10 +155,12 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
     """
     classes, size = targets[MATES].values.numpy(), (config.num_identities, config.num_instances)
     if config.batches == "images":
-        return ImageSampler(len(records), math.prod(size), config.seed)
-    if config.batches == "domains":
-        return DomainSampler(classes, records.domain.values, *size, config.seed)
-    return PKSampler(classes, *size, config.seed)
+        sampler: BatchSampler = ImageSampler(len(records), math.prod(size), config.seed)
+    elif config.batches == "domains":
+        sampler = DomainSampler(classes, records.domain.values, *size, config.seed)
+    else:
+        sampler = PKSampler(classes, *size, config.seed)
+    return sampler if config.iterations is None else Counted(sampler, config.iterations)
 
 
 def make_share(config: TrainConfig, world: World) -> Share:
@@ -182,8 +191,10 @@ class _Losses(nn.Module):
         return terms
 
 
-class Trainer:
-    """The loop itself: a model and an objective in, trained weights, metrics and checkpoints out."""
+class Trainer(Loop):
+    """The loop with a model and an objective in it: trained weights, metrics and checkpoints come out."""
+
+    remedy = "lower optimiser.learning_rate, set clip_norm=1 or precision=float32"
 
     def __init__(
         self,
@@ -196,80 +207,47 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self.config = config
-        self.world = World.current()
+        world = World.current()
         if config.sync_batchnorm:
-            self.world.synchronise_batchnorm(model, device)
+            world.synchronise_batchnorm(model, device)
         # Convolutions are fastest in this layout wherever bfloat16 is, and no slower elsewhere.
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.objective = objective.to(device)
-        self.learned = nn.ModuleDict({"model": self.model, "objective": self.objective})
+        learned = nn.ModuleDict({"model": self.model, "objective": self.objective})
         if config.ema:
-            self.learned["mean"] = deepcopy(self.model).requires_grad_(False)
+            learned["mean"] = deepcopy(self.model).requires_grad_(False)
         if config.compile:
             self.model.backbone.compile()  # in place: names of weights stay, and the mean above is as it was
-        losses = _Losses(self.model, self.objective, self.world)
-        self.losses = self.world.parallel(losses, some_unused=not config.losses.identity)
-        self.run = run
-        self.device = device
+        optimiser = build_optimiser(learned, config.optimiser)
+        super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
+        losses = _Losses(self.model, self.objective, world)
+        self.losses = world.parallel(losses, some_unused=not config.losses.identity)
         self.precision = precision
-        self.progress = progress
-        self.optimiser = build_optimiser(self.learned, config.optimiser)
-        self.state = LoopState()
-        self._pace = Pace()
+        self._targets: Targets | None = None
 
     @property
     def trained(self) -> nn.Module:
         """The model to keep: the one that was trained, or the running mean of its weights."""
         return self.learned["mean" if self.config.ema else "model"]
 
-    def restore(self) -> None:
-        """Go back to the newest checkpoint that can be read, if there is one."""
-        for path in self.run.checkpoint_paths():
-            try:
-                self.state = load_checkpoint(path, self.learned, self.optimiser)
-            except InputError as error:
-                self.progress.note(f"{error} The checkpoint before it is used.")
-                continue
-            self.progress.note(f"Resumed after {self.state.total_steps} steps, in epoch {self.state.epoch + 1}.")
-            break
-        if self.world.first:
-            self.run.cut_metrics(self.state.metrics_bytes)
-
     def fit(
         self, loader: Loader, targets: Targets, *, checkpoint_steps: int | None = None, log_steps: int = 10
     ) -> None:
         """Train until the last epoch is over; `targets` are those of the loader's N images."""
-        state, epochs = self.state, self.config.epochs
-        loader.set_epoch(state.epoch)
-        self.progress.start(f"train {self.config.recipe}", epochs * len(loader), state.total_steps)
-        saved = state.total_steps
-        for epoch in range(state.epoch, epochs):
-            loader.set_epoch(epoch)
-            count = len(loader)  # differs a little from epoch to epoch
-            loader.set_epoch(epoch, first_batch=state.step)
-            meter, window = Meter(state.sums), Meter()
-            for images, rows, flipped in loader:
-                time = epoch + state.step / count
-                moves = (state.step + 1) % self.config.accumulation == 0 or state.step + 1 == count
-                labels = batch_labels(targets, rows, flipped, self.device)
-                terms = self.step(images, labels, time, moves=moves)
-                state.step += 1
-                state.total_steps += 1
-                together = len(images) * self.world.size
-                meter.add(terms, together)
-                window.add(terms, together)
-                if seconds := self._pace.tick():
-                    left = duration(seconds * (epochs * count - state.total_steps))
-                    self.progress.note(f"about {left}: {epochs} epoch{'s' * (epochs > 1)} of {count} batches")
-                if state.step % log_steps == 0 or state.step == count:
-                    self._report("step", window, time)
-                    window = Meter()
-                if checkpoint_steps and moves and state.total_steps - saved >= checkpoint_steps and state.step < count:
-                    state.sums, saved = meter.sums(), state.total_steps
-                    self._checkpoint()
-            self._report("epoch", meter, time)
-            state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
-            self._checkpoint()
+        self._targets = targets
+        self.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+
+    def settled(self, *, last: bool) -> bool:
+        """Whether the weights move in this step, so that no gradient waits for the next."""
+        return last or (self.state.step + 1) % self.config.accumulation == 0
+
+    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+        """One step on a batch of the loader, with its targets."""
+        assert self._targets is not None, "fit sets them"
+        if self.config.fresh_optimiser and self.state.step == 0:
+            self.optimiser.state.clear()
+        labels = batch_labels(self._targets, batch.rows, batch.flipped, self.device)
+        return self.step(batch.images, labels, time, moves=self.settled(last=last))
 
     def rate(self, time: float, peak: float | None = None) -> float:
         """Learning rate after `time` epochs of parameters whose peak is `peak` (None: those without a factor)."""
@@ -300,7 +278,7 @@ class Trainer:
                 )
             terms["loss"] = torch.stack(list(terms.values())).sum()
             if self.device.type == "cpu":
-                self._refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
+                self.refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
             (terms["loss"] / self.config.accumulation).backward()  # type: ignore[no-untyped-call]
         if moves:
             if self.config.clip_norm is not None:
@@ -322,34 +300,3 @@ class Trainer:
                 value.lerp_(present[name], 1 - decay)
             else:
                 value.copy_(present[name])
-
-    def _report(self, event: str, meter: Meter, time: float) -> None:
-        line = meter.line()
-        self._refuse_divergence(line, time)
-        if not self.world.first:
-            return
-        epoch, rate = self.state.epoch + 1, self.rate(time)
-        self.run.log({"event": event, "epoch": epoch, "step": self.state.total_steps, "learning_rate": rate, **line})
-        if event == "step":
-            pace = f"{line['images_per_second']:.0f} images/s"
-            self.progress.advance(meter.batches, f"epoch {epoch}/{self.config.epochs}, loss {line['loss']:.3f}, {pace}")
-
-    def _checkpoint(self) -> None:
-        if not self.world.first:
-            return
-        self.state.metrics_bytes = self.run.metrics_size()
-        path = self.run.checkpoint_path(self.state.total_steps)
-        save_checkpoint(path, self.learned, self.optimiser, self.state)
-        self.run.prune_checkpoints()
-
-    def _refuse_divergence(self, terms: Mapping[str, float], time: float) -> None:
-        if all(math.isfinite(value) for value in terms.values()):
-            return
-        seen = ", ".join(f"{name} {value:g}" for name, value in terms.items() if name != "seconds")
-        wrong = [name for name, value in self.model.state_dict().items() if not bool(torch.isfinite(value).all())]
-        held = f"{len(wrong)} weights hold NaN or infinity, first {wrong[0]}" if wrong else "all weights are finite"
-        where = f"in epoch {self.state.epoch + 1} after {self.state.total_steps} steps"
-        raise InputError(
-            f"{self.run.path}: the loss is not finite {where} ({seen}; learning rate {self.rate(time):g}; {held}); "
-            "lower optimiser.learning_rate, set clip_norm=1 or precision=float32."
-        )

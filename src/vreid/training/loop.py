@@ -1,0 +1,166 @@
+"""The loop that every training shares: epochs of batches, checkpoints, metrics, progress. What a step learns is the
+subclass's affair.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vreid.data.loading import Batch, Loader
+from vreid.errors import InputError
+from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
+from vreid.training.distributed import World
+from vreid.training.meter import Meter, Pace
+from vreid.training.progress import Progress, duration
+from vreid.training.run_folder import RunFolder
+
+
+class Loop(ABC):
+    """Learns batch after batch; killed at any moment, it goes on from its newest checkpoint to the same weights.
+
+    Args:
+        title: of the job, for progress.
+        epochs: how many.
+        learned: everything with weights or state that a checkpoint must hold, the optimiser aside.
+        optimiser: moves the weights.
+        run: where metrics and checkpoints go.
+        device: where the batches are.
+        progress: listener.
+    """
+
+    remedy = "lower the learning rate"
+    """What to do about a loss that is no longer finite."""
+
+    def __init__(
+        self,
+        title: str,
+        epochs: int,
+        learned: nn.ModuleDict,
+        optimiser: torch.optim.Optimizer,
+        run: RunFolder,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self.world = World.current()
+        self.title = title
+        self.epochs = epochs
+        self.learned = learned
+        self.optimiser = optimiser
+        self.run = run
+        self.device = device
+        self.progress = progress
+        self.state = LoopState()
+        self._pace = Pace()
+
+    @abstractmethod
+    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+        """Learn from one batch when `time` epochs are over, the `last` of its epoch or not; return its loss terms."""
+
+    @abstractmethod
+    def rate(self, time: float) -> float:
+        """Learning rate after `time` epochs."""
+
+    def settled(self, *, last: bool) -> bool:
+        """Whether all that was learned is in weights and state, so that a checkpoint may follow this batch."""
+        return True
+
+    def epoch_ends(self, epoch: int) -> None:  # noqa: B027 (a hook)
+        """Called when `epoch` (from 0) is over, before its checkpoint; may be called again after a resume."""
+
+    def restore(self) -> None:
+        """Go back to the newest checkpoint that can be read, if there is one."""
+        for path in self.run.checkpoint_paths():
+            try:
+                self.state = load_checkpoint(path, self.learned, self.optimiser)
+            except InputError as error:
+                self.progress.note(f"{error} The checkpoint before it is used.")
+                continue
+            self.progress.note(f"Resumed after {self.state.total_steps} steps, in epoch {self.state.epoch + 1}.")
+            break
+        if self.world.first:
+            self.run.cut_metrics(self.state.metrics_bytes)
+
+    def go(self, loader: Loader, *, checkpoint_steps: int | None = None, log_steps: int = 10) -> None:
+        """Learn until the last epoch is over.
+
+        Args:
+            loader: of the batches.
+            checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
+            log_steps: steps between two lines of metrics.jsonl.
+
+        Raises:
+            InputError: the loss is no longer finite.
+        """
+        state, epochs = self.state, self.epochs
+        loader.set_epoch(state.epoch)
+        self.progress.start(self.title, epochs * len(loader), state.total_steps)
+        saved = state.total_steps
+        for epoch in range(state.epoch, epochs):
+            loader.set_epoch(epoch)
+            count = len(loader)  # differs a little from epoch to epoch
+            loader.set_epoch(epoch, first_batch=state.step)
+            meter, window = Meter(state.sums), Meter()
+            for batch in loader:
+                time, last = epoch + state.step / count, state.step + 1 == count
+                settled = self.settled(last=last)
+                terms = self.learn(batch, time, last=last)
+                state.step += 1
+                state.total_steps += 1
+                together = len(batch.images) * self.world.size
+                meter.add(terms, together)
+                window.add(terms, together)
+                if seconds := self._pace.tick():
+                    left = duration(seconds * (epochs * count - state.total_steps))
+                    self.progress.note(f"about {left}: {epochs} epoch{'s' * (epochs > 1)} of {count} batches")
+                if state.step % log_steps == 0 or last:
+                    self._report("step", window, time)
+                    window = Meter()
+                if checkpoint_steps and settled and state.total_steps - saved >= checkpoint_steps and not last:
+                    state.sums, saved = meter.sums(), state.total_steps
+                    self._checkpoint()
+            self._report("epoch", meter, time)
+            self.epoch_ends(epoch)
+            state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
+            self._checkpoint()
+
+    def refuse_divergence(self, terms: Mapping[str, float], time: float) -> None:
+        """Stop before a checkpoint is poisoned.
+
+        Raises:
+            InputError: one of the loss terms is not finite; the sentence says what was seen, and what to do.
+        """
+        if all(math.isfinite(value) for value in terms.values()):
+            return
+        seen = ", ".join(f"{name} {value:g}" for name, value in terms.items() if name != "seconds")
+        wrong = [name for name, value in self.learned.state_dict().items() if not bool(torch.isfinite(value).all())]
+        held = f"{len(wrong)} weights hold NaN or infinity, first {wrong[0]}" if wrong else "all weights are finite"
+        where = f"in epoch {self.state.epoch + 1} after {self.state.total_steps} steps"
+        raise InputError(
+            f"{self.run.path}: the loss is not finite {where} ({seen}; learning rate {self.rate(time):g}; {held}); "
+            f"{self.remedy}."
+        )
+
+    def _report(self, event: str, meter: Meter, time: float) -> None:
+        line = meter.line()
+        self.refuse_divergence(line, time)
+        if not self.world.first:
+            return
+        epoch, rate = self.state.epoch + 1, self.rate(time)
+        self.run.log({"event": event, "epoch": epoch, "step": self.state.total_steps, "learning_rate": rate, **line})
+        if event == "step":
+            pace = f"{line['images_per_second']:.0f} images/s"
+            loss = f"loss {line['loss']:.3f}, " if "loss" in line else ""
+            self.progress.advance(meter.batches, f"epoch {epoch}/{self.epochs}, {loss}{pace}")
+
+    def _checkpoint(self) -> None:
+        if not self.world.first:
+            return
+        self.state.metrics_bytes = self.run.metrics_size()
+        path = self.run.checkpoint_path(self.state.total_steps)
+        save_checkpoint(path, self.learned, self.optimiser, self.state)
+        self.run.prune_checkpoints()
