@@ -8,7 +8,7 @@ Shapes: N images, D feature dimensions, C cameras.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,20 +98,30 @@ def whiten_cameras(
         InputError: sides that cannot be compared, or no cameras.
     """
     config = config or CameraWhitening()
+    return _per_camera(query, gallery, config.min_images, 1.0, whitener(config.ridge))
+
+
+_Solve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def whitener(ridge: float, *, centred: bool = False) -> Callable[[NDArray[np.float64]], _Solve]:
+    """What `camera_wise` needs to whiten: images (n, D) of a camera -> solver of (X^T X + n ridge I) y = f, up to a
+    factor that the L2 norm takes out; `centred`: X without its mean.
+    """
 
     def solver(images_ND: NDArray[np.float64]) -> _Solve:
         from scipy.linalg import cho_factor, cho_solve
 
-        # divided by n_c, which the L2 norm afterwards takes out again, so that numbers stay near 1
+        # divided by n, so that numbers stay near 1
         moment_DD = images_ND.T @ images_ND / len(images_ND)
-        moment_DD[np.diag_indices_from(moment_DD)] += config.ridge
+        if centred:
+            mean_D = images_ND.mean(axis=0)
+            moment_DD -= np.outer(mean_D, mean_D)
+        moment_DD[np.diag_indices_from(moment_DD)] += ridge
         factor = cho_factor(moment_DD, lower=True, overwrite_a=True)
         return lambda centred_ND: np.asarray(cho_solve(factor, centred_ND.T).T)
 
-    return _per_camera(query, gallery, config.min_images, 1.0, solver)
-
-
-_Solve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    return solver
 
 
 def _per_camera(
@@ -121,30 +131,48 @@ def _per_camera(
     alpha: float,
     solver: Callable[[NDArray[np.float64]], _Solve] | None,
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Subtract alpha * mean, then apply `solver(gallery images of the camera)`, camera by camera."""
     check_comparable(query, gallery)
     cameras = joint_cameras(query.records, gallery.records)
-    groups = [Groups(codes) for codes in cameras]
-    overall_D = gallery.features.mean(axis=0, dtype=np.float64)
-    outputs = [np.empty_like(side.features) for side in (query, gallery)]
-    for camera in np.unique(np.concatenate(cameras)):
-        members = groups[1][camera]
+    sides = list(zip((query.features, gallery.features), cameras, strict=True))
+    query_out, gallery_out = camera_wise(sides, min_images, alpha, solver)
+    return replace(query, features=query_out, normalised=True), replace(gallery, features=gallery_out, normalised=True)
+
+
+def camera_wise(
+    sides: Sequence[tuple[NDArray[np.float32], NDArray[np.integer]]],
+    min_images: int = 2,
+    alpha: float = 1.0,
+    solver: Callable[[NDArray[np.float64]], _Solve] | None = None,
+) -> list[NDArray[np.float32]]:
+    """L2-normalised features of all sides after alpha * mean of their camera and `solver(images of the camera)`.
+
+    Args:
+        sides: (features (n, D), camera codes (n,), negative where unknown); statistics are those of the last side.
+        min_images: a camera with fewer images there has the mean of all taken off, and no solver.
+        alpha: how much of the mean.
+        solver: see `whitener`; None subtracts the mean alone.
+    """
+    features = sides[-1][0]
+    groups = [Groups(camera) for _, camera in sides]
+    overall_D = features.mean(axis=0, dtype=np.float64)
+    outputs = [np.empty_like(side) for side, _ in sides]
+    for camera in np.unique(np.concatenate([camera for _, camera in sides])):
+        members = groups[-1][camera]
         fitted = camera >= 0 and len(members) >= max(min_images, 1)
-        images_ND = gallery.features[members].astype(np.float64) if fitted else None
+        images_ND = features[members].astype(np.float64) if fitted else None
         mean_D = overall_D if images_ND is None else images_ND.mean(axis=0)
         solve = None if solver is None or images_ND is None else solver(images_ND)
-        for side, group, output in zip((query, gallery), groups, outputs, strict=True):
+        for (side, _), group, output in zip(sides, groups, outputs, strict=True):
             rows = group[camera]
             if len(rows):
-                original_ND = side.features[rows].astype(np.float64)
+                original_ND = side[rows].astype(np.float64)
                 centred_ND = original_ND - alpha * mean_D
                 gone = _length(centred_ND) <= _VANISHED * _length(original_ND)
                 if solve is not None:
                     centred_ND = solve(centred_ND)
                 kept_ND = np.where(gone, original_ND, centred_ND)
                 output[rows] = kept_ND / np.maximum(_length(kept_ND), np.finfo(np.float64).tiny)
-    query_out, gallery_out = outputs
-    return replace(query, features=query_out, normalised=True), replace(gallery, features=gallery_out, normalised=True)
+    return outputs
 
 
 def _length(features_ND: NDArray[np.float64]) -> NDArray[np.float64]:
