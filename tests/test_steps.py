@@ -19,10 +19,12 @@ from vreid.retrieval import (
     CameraWhitening,
     Distances,
     Expansion,
+    OwnTracklet,
     PostProcessing,
     ReRanking,
     SceneGroups,
     Tracklets,
+    TransitTimes,
 )
 from vreid.retrieval.steps import PRESETS, STEPS
 
@@ -37,13 +39,15 @@ CONFIGS = {
     "tracklets": st.builds(
         Tracklets, st.sampled_from(["mean", "weighted"]), st.sampled_from(["unit", "raw"]), st.floats(0, 4), positive
     ),
-    "gallery_expansion": st.builds(Expansion, few, st.floats(0, 9)),
-    "query_expansion": st.builds(Expansion, few, st.floats(0, 9)),
+    "own_tracklet": st.builds(OwnTracklet, st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True)),
+    "gallery_expansion": st.builds(Expansion, few, st.floats(0, 9), st.sampled_from(["any", "other"])),
+    "query_expansion": st.builds(Expansion, few, st.floats(0, 9), st.sampled_from(["any", "other"])),
     "reranking": st.builds(ReRanking, few, few, st.floats(0, 1)),
     "camera_bias": st.builds(Bias, positive, st.sampled_from(["after", "before"]), names),
     "orientation_bias": st.builds(
         Bias, positive, st.sampled_from(["after", "before"]), st.just("C:folder/of features")
     ),
+    "transit_times": st.builds(TransitTimes, positive, few),
     "exclude_same_camera": st.just(True),
     "scene_groups": st.lists(names, max_size=5, unique=True).map(
         lambda cameras: SceneGroups((tuple(cameras[:2]), tuple(cameras[2:])) if len(cameras) > 2 else ())
@@ -121,6 +125,11 @@ def test_steps_are_written_in_the_order_in_which_they_run():
         ("camera-mean=nan", "alpha is nan"),
         ("query-expansion=0", "neighbours is 0"),
         ("gallery-expansion=3:-1", "alpha -1"),
+        ("query-expansion=3:0:same", "cameras is 'same'; use any or other"),
+        ("own-tracklet=0", "share is 0"),
+        ("own-tracklet=0.5:1.5", "ratio is 1.5"),
+        ("transit-times=0", "weight is 0"),
+        ("transit-times=0.1:0", "rounds is 0"),
         ("camera-bias=0.1", "needs the features of a camera or orientation model; write WEIGHT:after:FOLDER"),
         ("camera-bias=-1:after:x", "weight is -1"),
         ("camera-bias=1:later:x", "when is 'later'"),
@@ -144,9 +153,10 @@ def test_presets_and_names_of_the_command_line():
 
 
 def scenic(features):
-    """A scene for each image: the third camera is alone."""
+    """A scene for each image (the third camera is alone), and times that are near where features are."""
     scene = ["far" if camera == "c2" else "near" for camera in features.records.camera.values]
-    return replace(features, records=features.records.with_(scene=scene))
+    time = 1000 * features.features[:, -1].astype(float) + 1000
+    return replace(features, records=features.records.with_(scene=scene, time=time))
 
 
 SIDES = tuple(scenic(side) for side in world(vehicles=8, frames=4, dimensions=12))
@@ -158,9 +168,11 @@ ALL = {
     "camera-mean": "camera-mean",
     "camera-whitening": "camera-whitening=0.18:0.5",
     "tracklets": "tracklets=weighted",
-    "gallery-expansion": "gallery-expansion=3:3",
+    "own-tracklet": "own-tracklet=0.5:1",
+    "gallery-expansion": "gallery-expansion=3:3:other",
     "query-expansion": "query-expansion=3:0",
     "rerank": "rerank=5:2:0.4",
+    "transit-times": "transit-times",
     "other-cameras": "other-cameras",
     "scene-groups": "scene-groups",
 }
@@ -234,6 +246,9 @@ def test_steps_without_their_columns_say_so():
     query, gallery = (replace(s, records=s.records.with_(scene=[""] * len(s), tracklet=[""] * len(s))) for s in SIDES)
     with pytest.raises(InputError, match="no gallery image has a tracklet"):
         PostProcessing.parse("tracklets=per-query").apply(query, gallery)
+    with pytest.raises(InputError, match="fewer than two cameras have gallery images of known time"):
+        timeless = replace(gallery, records=gallery.records.with_(time=[np.nan] * len(gallery)))
+        PostProcessing.parse("transit-times").apply(query, timeless)
     with pytest.raises(InputError, match="no query image has a scene group; give the column `scene`"):
         PostProcessing.parse("scene-groups").apply(query, gallery)
     with pytest.raises(InputError, match="name the cameras as the data does"):

@@ -39,8 +39,8 @@ AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES", help=f"{_
 RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
                                                   "in the order of its rows.")]  # fmt: skip
 STEP_NAMES = (
-    "camera-mean", "camera-whitening", "tracklets", "gallery-expansion", "query-expansion", "rerank", "camera-bias",
-    "orientation-bias", "other-cameras", "scene-groups",
+    "camera-mean", "camera-whitening", "tracklets", "own-tracklet", "gallery-expansion", "query-expansion", "rerank",
+    "camera-bias", "orientation-bias", "transit-times", "other-cameras", "scene-groups",
 )  # fmt: skip
 PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc")
 """The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""

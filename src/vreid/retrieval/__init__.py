@@ -14,6 +14,7 @@ from vreid.retrieval.cluster import cluster
 from vreid.retrieval.core import core_info
 from vreid.retrieval.decisions import Decisions, Threshold, calibrate, decide
 from vreid.retrieval.distances import Distances
+from vreid.retrieval.elsewhere import OwnTracklet, join_own_tracklet, nearest_elsewhere
 from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
@@ -52,6 +53,7 @@ from vreid.retrieval.submission import (
     write_submission,
 )
 from vreid.retrieval.tracklets import Tracklets, mean_features, tracklet_units, weighted_features
+from vreid.retrieval.transit import TransitPrior, TransitTimes, learn_transit_times
 
 __all__ = [
     "AI_CITY",
@@ -79,6 +81,7 @@ __all__ = [
     "FeatureSet",
     "Metrics",
     "OpenSet",
+    "OwnTracklet",
     "PostProcessing",
     "Protocol",
     "Ranking",
@@ -86,6 +89,8 @@ __all__ = [
     "SceneGroups",
     "Threshold",
     "Tracklets",
+    "TransitPrior",
+    "TransitTimes",
     "ablation",
     "augment_gallery",
     "calibrate",
@@ -104,11 +109,14 @@ __all__ = [
     "expand_queries",
     "interval",
     "jaccard_graph",
+    "join_own_tracklet",
     "judge",
+    "learn_transit_times",
     "leave_out",
     "load_features",
     "mean_features",
     "nearest",
+    "nearest_elsewhere",
     "open_set",
     "rank",
     "read_submission",

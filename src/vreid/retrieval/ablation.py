@@ -23,7 +23,7 @@ Ladder = Literal["cumulative", "leave-one-out"]
 
 TABLE_4 = (
     "rerank", "tracklets", "other-cameras", "camera-whitening", "camera-mean", "camera-bias", "orientation-bias",
-    "gallery-expansion", "query-expansion", "scene-groups",
+    "own-tracklet", "gallery-expansion", "query-expansion", "transit-times", "scene-groups",
 )  # fmt: skip
 """The order of Table 4 of the DMT paper, and what it does not have behind it."""
 

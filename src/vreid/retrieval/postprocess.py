@@ -1,12 +1,14 @@
 """Post-processing on one page: every step between features and a ranking, and the order of them all.
 
-    L2-normalise, camera mean or camera whitening, tracklet features, gallery and query expansion, distances,
-    bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking, other cameras, scene groups
+    L2-normalise, camera mean or camera whitening, tracklet features, own tracklet, gallery and query expansion,
+    distances, bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking, transit times,
+    other cameras, scene groups
 
 This is the order of the code of DMT (AI City 2021), whose test-time augmentation belongs to extraction and whose
-ensembles are `ensemble` of what comes out here. Each step is also a plain function: `subtract_camera_mean`,
-`whiten_cameras`, `mean_features`, `weighted_features`, `augment_gallery`, `expand_queries`, `rerank`,
-`exclude_same_camera`, `exclude_other_scenes`.
+ensembles are `ensemble` of what comes out here; own tracklet, expansion and transit times are not DMT's. Each step is
+also a plain function: `subtract_camera_mean`, `whiten_cameras`, `mean_features`, `weighted_features`,
+`join_own_tracklet`, `augment_gallery`, `expand_queries`, `rerank`, `learn_transit_times`, `exclude_same_camera`,
+`exclude_other_scenes`.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from vreid.retrieval.cameras import (
     CameraMean,
     CameraWhitening,
     exclude_same_camera,
+    joint_cameras,
     subtract_camera_mean,
     whiten_cameras,
 )
 from vreid.retrieval.distances import Distances, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.elsewhere import Codes, OwnTracklet, join_own_tracklet
 from vreid.retrieval.ensemble import Weighted, check_same_images, ensemble
 from vreid.retrieval.evaluation import evaluate_distances, evaluate_draws
 from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
@@ -38,6 +42,7 @@ from vreid.retrieval.rerank import ReRanked, ReRanking
 from vreid.retrieval.scenes import SceneGroups, exclude_other_scenes
 from vreid.retrieval.steps import PLAIN, STEPS, read_steps, write_steps
 from vreid.retrieval.tracklets import PerQuery, Tracklets, mean_features, tracklet_units, weighted_features
+from vreid.retrieval.transit import TransitRatios, TransitTimes, learn_transit_times, unit_times
 
 Sides = tuple[FeatureSet, FeatureSet]
 """Query and gallery features of one model."""
@@ -51,11 +56,13 @@ class PostProcessing:
         camera_mean: take the camera's mean feature off.
         camera_whitening: whiten camera by camera (its own mean included, so not together with `camera_mean`).
         tracklets: search whole tracklets by one feature of their frames.
+        own_tracklet: mix each query with the tracklet of its own camera that clearly shows the same passage.
         gallery_expansion: mix each unit of the gallery with its nearest (database-side augmentation).
         query_expansion: mix each query with its nearest units.
         reranking: k-reciprocal re-ranking, of tracklets where `tracklets` is on.
         camera_bias: push apart what a camera model finds alike.
         orientation_bias: push apart what an orientation model finds alike.
+        transit_times: prefer gaps in time that vehicles take between cameras, learned from the gallery without labels.
         exclude_same_camera: camera verification: a vehicle is searched in other cameras only, so images of the
             query's own camera are no candidates.
         scene_groups: a vehicle is searched in cameras of the query's own group only.
@@ -71,19 +78,21 @@ class PostProcessing:
     camera_mean: CameraMean | None = None
     camera_whitening: CameraWhitening | None = None
     tracklets: Tracklets | None = None
+    own_tracklet: OwnTracklet | None = None
     gallery_expansion: Expansion | None = None
     query_expansion: Expansion | None = None
     reranking: ReRanking | None = None
     camera_bias: Bias | None = None
     orientation_bias: Bias | None = None
+    transit_times: TransitTimes | None = None
     exclude_same_camera: bool = False
     scene_groups: SceneGroups | None = None
 
     def __post_init__(self) -> None:
         if self.camera_mean and self.camera_whitening:
             raise InputError("post-processing: camera whitening takes the camera mean off too; switch one off.")
-        needs_features = self.reranking or self.query_expansion or self.gallery_expansion
-        if self.tracklets and self.tracklets.feature == "per-query" and needs_features:
+        on_features = self.reranking, self.own_tracklet, self.query_expansion, self.gallery_expansion
+        if self.tracklets and self.tracklets.feature == "per-query" and any(on_features):
             raise InputError(
                 "post-processing: tracklets weighted per query have another feature for each query, which cannot be "
                 "re-ranked or expanded; take tracklets=weighted or tracklets=mean."
@@ -169,6 +178,9 @@ class Searched:
             others = [self._of_bias(bias)._mixed(_without_bias(post)).source for bias in late]
             weights = (1.0, *(-bias.weight for bias in late))
             distances = replace(distances, source=Weighted((distances.source, *others), weights))
+        if post.transit_times:
+            sources = distances.source, self._transit(post)
+            distances = replace(distances, source=Weighted(sources, (1.0, -post.transit_times.weight)))
         if post.exclude_same_camera:
             distances = exclude_same_camera(distances)
         if post.scene_groups:
@@ -235,15 +247,40 @@ class Searched:
                     )  # fmt: skip
                 else:
                     unit_UD = mean_features(unit_UD, units, count, renormalise=unit)
+            if post.own_tracklet:
+                query_QD = join_own_tracklet(query_QD, unit_UD, *self._unit_cameras(units), post.own_tracklet)
             if post.gallery_expansion:
                 config = post.gallery_expansion
-                unit_UD = augment_gallery(unit_UD, neighbours=config.neighbours, alpha=config.alpha)
+                camera = self._unit_cameras(units)[1] if config.cameras == "other" else None
+                unit_UD = augment_gallery(unit_UD, neighbours=config.neighbours, alpha=config.alpha, camera=camera)
             if post.query_expansion:
                 config = post.query_expansion
-                query_QD = expand_queries(query_QD, unit_UD, neighbours=config.neighbours, alpha=config.alpha)
+                cameras = self._unit_cameras(units) if config.cameras == "other" else None
+                query_QD = expand_queries(
+                    query_QD, unit_UD, neighbours=config.neighbours, alpha=config.alpha, cameras=cameras
+                )
             self._made[key] = query_QD, unit_UD, units
         made: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]] = self._made[key]
         return made
+
+    def _transit(self, post: PostProcessing) -> TransitRatios:
+        """How much likelier each gap in time is for one vehicle; learned from unit features as they are searched."""
+        assert post.transit_times
+        rounds = post.transit_times.rounds
+        key = _features_of(post), "transit", rounds
+        if key not in self._made:
+            _, unit_UD, units = self._units(post)
+            cameras = self._unit_cameras(units)
+            time_U = unit_times(self.gallery.records, units, len(unit_UD))
+            prior = learn_transit_times(unit_UD, time_U, cameras[1], rounds=rounds)
+            self._made[key] = TransitRatios(prior, self.query.records.time, time_U, *cameras)
+        made: TransitRatios = self._made[key]
+        return made
+
+    def _unit_cameras(self, units: NDArray[np.int32]) -> tuple[Codes, Codes]:
+        """Camera codes of queries and units on one list."""
+        query_camera, gallery_camera = joint_cameras(self.query.records, self.gallery.records)
+        return query_camera, gallery_camera[np.unique(units, return_index=True)[1]]
 
     def _of_bias(self, bias: Bias) -> Searched:
         """The same images as a bias's model sees them."""
@@ -265,7 +302,8 @@ def _without_bias(post: PostProcessing) -> PostProcessing:
 def _features_of(post: PostProcessing) -> Hashable:
     """What unit features depend on."""
     whitening = post.camera_whitening and replace(post.camera_whitening, share=1.0)
-    return post.camera_mean, whitening, post.tracklets, post.gallery_expansion, post.query_expansion
+    expansions = post.own_tracklet, post.gallery_expansion, post.query_expansion
+    return post.camera_mean, whitening, post.tracklets, *expansions
 
 
 def judge(

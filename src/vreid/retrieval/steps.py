@@ -14,10 +14,12 @@ from typing import Any, get_type_hints
 from vreid.errors import InputError
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.cameras import CameraMean, CameraWhitening
+from vreid.retrieval.elsewhere import OwnTracklet
 from vreid.retrieval.expansion import Expansion
 from vreid.retrieval.rerank import ReRanking
 from vreid.retrieval.scenes import SceneGroups
 from vreid.retrieval.tracklets import Tracklets
+from vreid.retrieval.transit import TransitTimes
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ STEPS: Mapping[str, Step] = {
     "camera-mean": Step("camera_mean", CameraMean, 0, _STATISTICS),
     "camera-whitening": Step("camera_whitening", CameraWhitening, 1, _STATISTICS),
     "tracklets": Step("tracklets", Tracklets, 1),
+    "own-tracklet": Step("own_tracklet", OwnTracklet, 0, "queries are mixed with the tracklet of their own passage"),
     "gallery-expansion": Step("gallery_expansion", Expansion, 2, "gallery features are mixed with their nearest"),
     "query-expansion": Step("query_expansion", Expansion, 2, "queries are mixed with their nearest gallery images"),
     "rerank": Step(
@@ -49,6 +52,7 @@ STEPS: Mapping[str, Step] = {
     ),
     "camera-bias": Step("camera_bias", Bias, 1),
     "orientation-bias": Step("orientation_bias", Bias, 1),
+    "transit-times": Step("transit_times", TransitTimes, 1, "gaps in time are learned from the gallery's images"),
     "other-cameras": Step("exclude_same_camera", None),
     "scene-groups": Step("scene_groups", SceneGroups),
 }
