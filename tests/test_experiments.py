@@ -19,10 +19,11 @@ import pytest
 
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
-from vreid.experiments import rows as rows_module
-from vreid.experiments import runner
+from vreid.experiments import making, runner
+from vreid.experiments import stages as stages_module
 from vreid.experiments.lines import Line, merge, read_lines, write_lines
-from vreid.experiments.rows import Folders, Row, World, with_seeds
+from vreid.experiments.making import of_part
+from vreid.experiments.rows import TYPE_1, Folders, Row, World, with_seeds
 from vreid.experiments.runner import RESULTS, plan, run_rows
 from vreid.models.reid_model import ModelConfig
 from vreid.pipeline import Search
@@ -49,6 +50,10 @@ RERANKED = replace(PLAIN, name="+ re-ranking", post=PostProcessing.parse("rerank
 STAGES = ("world", "model", "features", "metrics")
 
 
+def hashes(row: Row) -> dict[str, str]:
+    return {stage.kind: stage.hash for stage in row.judged.all}
+
+
 def with_training(**changes: Any) -> Row:
     return replace(PLAIN, training=replace(TRAINING, **changes))
 
@@ -67,7 +72,8 @@ def with_world(**changes: Any) -> Row:
         (with_world(seed=2), "world"),
         (with_world(layout="veri"), "world"),
         (with_world(preset=replace(PRESETS["tiny"], models=4)), "world"),
-        (with_world(train="real"), "model"),
+        (replace(PLAIN, parts=TYPE_1), "model"),
+        (replace(PLAIN, against="other"), None),
         (with_training(epochs=2), "model"),
         (with_training(seed=2), "model"),
         (with_training(losses=replace(TRAINING.losses, triplet_margin=0.3)), "model"),
@@ -82,9 +88,10 @@ def with_world(**changes: Any) -> Row:
     ids=str,
 )
 def test_a_changed_field_changes_the_hashes_of_what_depends_on_it(changed: Row, first: str | None) -> None:
-    same = [stage for stage in STAGES if changed.hashes[stage] == PLAIN.hashes[stage]]
+    before, after = hashes(PLAIN), hashes(changed)
+    same = [stage for stage in STAGES if before[stage] == after[stage]]
     assert same == list(STAGES if first is None else STAGES[: STAGES.index(first)])
-    assert list(PLAIN.hashes) == list(STAGES) and changed.hash == changed.hashes["metrics"]
+    assert list(before) == list(STAGES) and changed.hash == after["metrics"]
 
 
 def test_values_of_neighbouring_steps_and_protocols_are_told_apart() -> None:
@@ -94,9 +101,9 @@ def test_values_of_neighbouring_steps_and_protocols_are_told_apart() -> None:
 
 
 def test_another_simulator_makes_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "SIMULATOR_VERSION", -1)
-    anew = replace(PLAIN)
-    assert not set(anew.hashes.values()) & set(PLAIN.hashes.values())
+    before = set(hashes(PLAIN).values())
+    monkeypatch.setattr(stages_module, "SIMULATOR_VERSION", -1)
+    assert not before & set(hashes(with_world()).values())
 
 
 def test_of_files_the_contents_count(tmp_path: Path) -> None:
@@ -110,10 +117,10 @@ def test_of_files_the_contents_count(tmp_path: Path) -> None:
         return replace(PLAIN, training=training, post=PostProcessing(camera_bias=Bias(features=str(place))))
 
     first, moved = row("a", b"w", b"f"), row("b", b"w", b"f")
-    assert first.hashes == moved.hashes and first.hashes["model"] != PLAIN.hashes["model"]
-    assert row("c", b"v", b"f").hashes["model"] != first.hashes["model"]
-    other = row("d", b"w", b"g").hashes
-    assert other["features"] == first.hashes["features"] and other["metrics"] != first.hash
+    assert hashes(first) == hashes(moved) and first.model.hash != PLAIN.model.hash
+    assert row("c", b"v", b"f").model.hash != first.model.hash
+    other = row("d", b"w", b"g")
+    assert other.features.hash == first.features.hash and other.hash != first.hash
     (tmp_path / "a" / "w.pth").unlink()
     with pytest.raises(InputError, match=r"w\.pth: cannot be read"):
         plan([replace(first)], tmp_path / "cache")
@@ -125,7 +132,6 @@ def test_of_files_the_contents_count(tmp_path: Path) -> None:
         ({"preset": "tinny"}, "tiny"),
         ({"layout": "verry"}, "veri"),
         ({"seed": -1}, "negative"),
-        ({"train": "fake"}, "both"),
     ],
 )
 def test_a_world_that_cannot_be_is_refused_at_once(changes: dict[str, Any], told: str) -> None:
@@ -138,11 +144,11 @@ def test_folders_are_what_is_in_them(sketch: SimpleNamespace, tmp_path: Path) ->
     world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
     shutil.copytree(world, tmp_path / "moved")
     here, moved = Folders.of(world / real), Folders.of(tmp_path / "moved" / real)
-    assert here.link == moved.link
-    assert Folders.of(world / real, labels="none").link != here.link
+    assert here.hash == moved.hash
+    assert Folders.of(world / real, labels="none").hash != here.hash
     picture = next((tmp_path / "moved" / real / "image_train").glob("*.jpg"))
     picture.write_bytes(picture.read_bytes() + b"\0")
-    assert Folders.of(tmp_path / "moved" / real).link != here.link
+    assert Folders.of(tmp_path / "moved" / real).hash != here.hash
     with pytest.raises(InputError, match="not the data that the row is about"):
         moved.open()
 
@@ -150,26 +156,26 @@ def test_folders_are_what_is_in_them(sketch: SimpleNamespace, tmp_path: Path) ->
 @pytest.mark.parametrize("layout", ["cityflow", "cityflow2020", "veri"])
 def test_the_parts_of_a_world_that_are_trained_on(layout: str, sketch: SimpleNamespace, tmp_path: Path) -> None:
     folder = simulate(tmp_path / "world", preset="tiny", seed=1, layout=layout, workers=1).path
-    sets = {part: World("tiny", 1, layout, part).open(folder) for part in ("real", "synthetic", "both")}
-    train = {part: dataset.train for part, dataset in sets.items()}
-    assert set(train["real"].domain.values) == {"real"} and set(train["synthetic"].domain.values) == {"synthetic"}
-    assert len(train["both"]) == len(train["real"]) + len(train["synthetic"])
-    for dataset in sets.values():
-        assert dataset.query == sets["real"].query and dataset.protocol == sets["real"].protocol
-        assert dataset.query.identity.known.all()
+    world = World("tiny", 1, layout)
+    dataset = world.open(folder)
+    assert world.decides["simulator_version"]
+    real, synthetic = (of_part(dataset.train, part) for part in ("real", "synthetic"))
+    assert set(real.domain.values) == {"real"} and set(synthetic.domain.values) == {"synthetic"}
+    assert len(dataset.train) == len(real) + len(synthetic)
+    assert dataset.query.identity.known.all() and len(dataset.gallery)
 
 
 class Counts(Counter[str]):
     """How often the runner made each stage."""
 
     def watch(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        original: Callable[..., Any] = getattr(runner, name)
+        original: Callable[..., Any] = getattr(making, name)
 
         def counted(*args: Any, **named: Any) -> Any:
             self[name] += 1
             return original(*args, **named)
 
-        monkeypatch.setattr(runner, name, counted)
+        monkeypatch.setattr(making, name, counted)
 
 
 @pytest.fixture
@@ -209,7 +215,7 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
 def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path) -> None:
     row = replace(RERANKED, protocol=AI_CITY)
     (line,) = run_rows([row], tmp_path)
-    search = Search.load(tmp_path / "features" / row.hashes["features"]).under(AI_CITY)
+    search = Search.load(tmp_path / "features" / row.features.hash).under(AI_CITY)
     metrics = search.judge(row.post)["all cameras"]
     assert line.metrics["mAP"] == metrics.mAP and line.metrics["mAP@100"] == metrics.mAP_at_k
     assert line.metrics["reranked"] and line.metrics["transductive"] and line.metrics["protocol"] == "ai-city"
@@ -217,8 +223,9 @@ def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path)
     for name in ("mAP", "mAP@100", "rank1", "mINP"):
         low, high = line.metrics["intervals"][name]
         assert low <= line.metrics[name] <= high and low < high
-    precision = [value for value in line.queries["average_precision"] if value is not None]
-    assert np.mean(precision) == pytest.approx(metrics.mAP_at_k, abs=1e-6)
+    for name in ("mAP", "mAP@100", "rank1", "mINP"):
+        values = [value for value in line.queries[name] if value is not None]
+        assert np.mean(values) == pytest.approx(line.metrics[name], abs=1e-6)
     assert line.queries["identity"] == search.query.records.identity.values.tolist()
     assert line.facts["initialisation"] == "random" and line.facts["seeds"] == {"world": 1, "training": 1234}
     assert line.facts["simulator_version"] and line.facts["trained on"]["precision"] == "float32"
@@ -242,13 +249,13 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     assert "w.pth" in lines[4].error and lines[4].facts["initialisation"].startswith("w.pth (sha256 ")
     assert counts == {"simulate": 1, "train": 3, "extract_dataset": 1}  # what failed for one row failed for the next
 
-    monkeypatch.setattr(runner, "train", lambda *args, **named: 1 // 0)
+    monkeypatch.setattr(making, "train", lambda *args, **named: 1 // 0)
     torn = with_training(seed=9)
     for line in run_rows([torn, replace(torn, post=RERANKED.post)], tmp_path / "torn"):
         assert line.error == "ZeroDivisionError: integer division or modulo by zero"
-    monkeypatch.setattr(runner, "_judged", lambda *args: 1 // 0)
+    monkeypatch.setattr(runner, "_numbers", lambda *args: 1 // 0)
     mended = run_rows([RERANKED, PLAIN], tmp_path)
-    assert mended[0].error.startswith("ZeroDivisionError") and "_judged" in mended[0].facts["traceback"]
+    assert mended[0].error.startswith("ZeroDivisionError") and "_numbers" in mended[0].facts["traceback"]
     assert mended[1] == lines[3]
     monkeypatch.undo()
     assert not run_rows([RERANKED], tmp_path)[0].error
@@ -267,11 +274,12 @@ run_rows(rows, sys.argv[2])
 
 def test_kill_minus_nine_and_resume_end_in_the_same_line(sketch: SimpleNamespace, tmp_path: Path) -> None:
     world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
-    row = replace(with_training(epochs=8), data=Folders.of(world / "AIC21_Track2_ReID"))
+    row = replace(with_training(epochs=8), data=Folders.of(world / "AIC21_Track2_ReID"), parts=TYPE_1)
     (whole,) = run_rows([row], tmp_path / "whole")
+    assert not whole.error
     job, cache = tmp_path / "job", tmp_path / "cache"
     job.write_bytes(pickle.dumps([row]))
-    run = cache / "model" / row.hashes["model"]
+    run = cache / "model" / row.model.hash
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(job), str(cache)],
         env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
@@ -291,5 +299,8 @@ def test_kill_minus_nine_and_resume_end_in_the_same_line(sketch: SimpleNamespace
 
 def test_seeds() -> None:
     rows = list(with_seeds([PLAIN, RERANKED], (1, 2, 3)))
-    assert [(row.name, row.seeds["training"]) for row in rows[2:4]] == [("plain", 3), ("+ re-ranking", 1)]
-    assert len({row.hash for row in rows}) == 6 and len({row.hashes["world"] for row in rows}) == 1
+    assert [(row.name, row.seeds) for row in rows[2:4]] == [
+        ("plain", {"world": 3, "training": 3}),
+        ("+ re-ranking", {"world": 1, "training": 1}),
+    ]
+    assert len({row.hash for row in rows}) == 6 and len({row.data.hash for row in rows}) == 3

@@ -26,7 +26,7 @@ OTHER = replace(PLAIN, name="no flip", views=("original",), paper={})
 def line_of(row: Row, value: float = 0.25, error: str = "") -> Line:
     metrics = {"mAP": value, "rank1": 1.0, "protocol": "market", "reranked": False, "transductive": True}
     facts = {"initialisation": "random", "simulator_version": 3}
-    return Line(row.hash, row.name, row.links, {} if error else metrics, facts=facts, error=error)
+    return Line(row.hash, row.name, row.judged.links, {} if error else metrics, facts=facts, error=error)
 
 
 def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def changed(**changes: Any) -> str:
     return json.dumps(asdict(line_of(PLAIN)) | changes)
 
 
-LINKS = [list(link) for link in PLAIN.links]
+LINKS = [list(link) for link in PLAIN.judged.links]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ LINKS = [list(link) for link in PLAIN.links]
         (changed(links=[]), "hash is not"),
         (changed(links=LINKS[:-1]), "hash is not"),
         (changed(links=3), "is no line of a row"),
+        (changed(links=LINKS[1:]), "does not stand before it"),
         (changed(metrics=None), "is no line of a row"),
         (changed(metrics={}), "neither metrics nor an error"),
         (changed(error="torn"), "neither metrics nor an error, or both"),

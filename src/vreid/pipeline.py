@@ -125,7 +125,10 @@ class Search:
 
     def judge(self, post: PostProcessing) -> dict[str, Metrics]:
         """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""
-        metrics = judge(self.query, self.gallery, post, self.protocol, self.others)
+        return self.apart(judge(self.query, self.gallery, post, self.protocol, self.others))
+
+    def apart(self, metrics: Metrics) -> dict[str, Metrics]:
+        """Metrics of these queries, whole and, where some cameras are new to the model, of both kinds apart."""
         seen = Records.of(path=list(self.trained_cameras), camera=Labels.of(self.trained_cameras))
         parts = camera_parts(seen, self.query.records)
         return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}

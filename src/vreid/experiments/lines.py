@@ -12,17 +12,22 @@ from typing import Any
 from vreid.data.findings import Finding, Tell, refuse
 from vreid.files import reading, write_text
 
-Link = tuple[str, dict[str, Any]]
-"""A stage and what decides it besides the stages before it, in plain values."""
+Link = tuple[str, dict[str, Any], tuple[int, ...]]
+"""Kind of a stage, what decides it in plain values, and which of the links before it are what it is made from."""
 
 
-def chain(links: Iterable[Link]) -> dict[str, str]:
-    """16 hexadecimal digits for each stage, over its link and the hash of the stage before it."""
-    hashes: dict[str, str] = {}
-    before = ""
-    for stage, decides in links:
-        text = json.dumps([before, stage, decides], sort_keys=True, allow_nan=False)
-        before = hashes[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
+def chain(links: Iterable[Link]) -> list[str]:
+    """16 hexadecimal digits for each link, over what it says and the digits of the links that it is made from.
+
+    Raises:
+        ValueError: a link is made from one that does not stand before it.
+    """
+    hashes: list[str] = []
+    for kind, decides, made_from in links:
+        if any(not 0 <= number < len(hashes) for number in made_from):
+            raise ValueError("a link is made from one that does not stand before it")
+        text = json.dumps([kind, decides, [hashes[number] for number in made_from]], sort_keys=True, allow_nan=False)
+        hashes.append(hashlib.sha256(text.encode()).hexdigest()[:16])
     return hashes
 
 
@@ -33,13 +38,13 @@ class Line:
     Attributes:
         hash: of the row.
         name: that a row of this hash had; tables take names from their own rows.
-        links: what decided the result (`Row.links`); `hash` is theirs.
+        links: what decided the result (`Stage.links`); `hash` is that of the last.
         metrics: the numbers and what they mean (`Metrics.as_dict`), their 95 % intervals by bootstrap over vehicles
             ("intervals"), those of seen and new cameras ("parts"); {} if the row failed.
-        queries: "identity" and "average_precision" of each query (by the protocol's own metric, None where it was
+        queries: "identity" of each query, and its value of each metric that is a mean over queries (None where it was
             skipped), so that rows can be compared query by query.
         facts: initialisation, protocol in words, seeds, and what it was trained and judged on.
-        seconds: of each stage, whenever it was made.
+        seconds: of the stages of each kind, whenever they were made.
         error: why it failed; "" if it did not.
     """
 
@@ -68,10 +73,10 @@ class Line:
         names = {column.name for column in fields(cls)}
         if not isinstance(found, dict) or set(found) != names:
             raise ValueError(f"its columns are not {', '.join(sorted(names))}")
-        links = tuple((str(stage), dict(decides)) for stage, decides in found["links"])
+        links = tuple((str(kind), dict(decides), tuple(map(int, of))) for kind, decides, of in found["links"])
         columns = {name: dict(found[name]) for name in ("metrics", "queries", "facts", "seconds")}
         line = cls(str(found["hash"]), str(found["name"]), links, **columns, error=str(found["error"]))
-        if [line.hash] != list(chain(links).values())[-1:]:
+        if [line.hash] != chain(links)[-1:]:
             raise ValueError("its hash is not that of its links")
         if bool(line.error) == bool(line.numbers):
             raise ValueError("it has neither metrics nor an error, or both")

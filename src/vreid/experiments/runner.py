@@ -1,8 +1,7 @@
 """The row runner: each stage of each row in a folder named by its hash, nothing made twice, one line a row.
 
-CACHE/world/HASH       a simulated world
-CACHE/model/HASH       a training run
-CACHE/features/HASH    query and gallery features
+CACHE/KIND/HASH        a stage: a world, a training run, crops, translations, an adaptation, query and gallery features
+CACHE/submission/HASH  the track2.txt of an ensemble
 CACHE/seconds.json     what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
 
@@ -14,29 +13,34 @@ that is there needs none of those before it, so worlds and runs may be removed o
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vreid.data.dataset import Dataset
 from vreid.diagnostics.slices import ALL
 from vreid.errors import InputError
 from vreid.experiments.lines import Line, merge, write_lines
-from vreid.experiments.rows import Row, World
+from vreid.experiments.making import Workshop
+from vreid.experiments.rows import AnyRow
+from vreid.experiments.stages import Adapted, Judged, Model, Searched, Stage, initialisation
 from vreid.files import read_json
-from vreid.pipeline import FACTS, Search, environment_facts, extract_dataset
+from vreid.pipeline import Search, environment_facts
+from vreid.retrieval.bias import Bias
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.ensemble import ensemble
+from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.metrics import Metrics, interval
-from vreid.simulator.write import SUMMARY, simulate
+from vreid.retrieval.ranking import rank
+from vreid.retrieval.submission import LENGTH, SUBMISSION, write_submission
 from vreid.training.progress import Progress, Silence, Stopwatch, duration
-from vreid.training.supervised import train
 
 RESULTS = "results.jsonl"
 SECONDS = "seconds.json"
-COMPLETE: Mapping[str, str] = {"world": SUMMARY, "model": "model.safetensors", "features": FACTS}
-"""The stages that make a folder, and the file that each writes last."""
+SUBMISSIONS = "submission"
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class Plan:
 
     Attributes:
         rows: how many there are; done: how many of them have their line.
-        missing: the folders that each stage has yet to make, as "model/0123456789abcdef".
-        seconds: what that takes if each takes as long as those of its stage made in this cache before; None where one
-            of these stages was never made.
+        missing: by kind, the stages that are yet to be made, as "model/0123456789abcdef".
+        seconds: what that takes if each takes as long as those of its kind made in this cache before, or else as is
+            usual; None where neither is known.
     """
 
     rows: int
@@ -57,7 +61,7 @@ class Plan:
 
     def describe(self) -> str:
         """One sentence."""
-        counts = ", ".join(f"{len(names)} x {stage}" for stage, names in self.missing.items() if names)
+        counts = ", ".join(f"{len(names)} x {kind}" for kind, names in self.missing.items())
         told = f"{self.rows} rows, {self.done} of them done"
         if self.done == self.rows:
             return f"{told}."
@@ -65,40 +69,58 @@ class Plan:
         return f"{told}; to make: {counts}; time: {known}." if counts else f"{told}; to make: nothing but rankings."
 
 
-def plan(rows: Iterable[Row], cache: Path | str) -> Plan:
+def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] | None = None) -> Plan:
     """What `run_rows` would make, without making it.
+
+    Args:
+        rows: a table, or several.
+        cache: the folder of everything made.
+        usual: seconds of a stage by its kind, where this cache has none yet.
 
     Raises:
         InputError: the cache's lines are damaged, or a file that decides a row is absent.
     """
     rows, cache = list(rows), Path(cache)
     done = {line.hash for line in _stored(cache).values() if not line.error}
-    missing: dict[str, dict[str, None]] = {stage: {} for stage in COMPLETE}
-    for row in rows:
-        needed = _folders(row) if row.hash not in done else {}
-        for stage, name in reversed(list(needed.items())):
-            if (cache / name / COMPLETE[stage]).is_file():
-                break
-            missing[stage][name] = None
+    missing = [stage for stage in _missing([row.judged for row in rows if row.hash not in done], cache)]
     took = Stopwatch(cache / SECONDS).seconds
+    names: dict[str, dict[str, None]] = {}
+    for stage in missing:
+        names.setdefault(stage.kind, {})[stage.name] = None
     seconds: float | None = 0.0
-    for stage, names in missing.items():
-        before = [took[name] for name in took if name.startswith(f"{stage}/") and name not in names]
-        if names and not before:
-            seconds = None
-        elif names and seconds is not None:
-            seconds += len(names) * sum(before) / len(before)
-    to_make = {stage: tuple(names) for stage, names in missing.items()}
-    return Plan(len(rows), sum(row.hash in done for row in rows), to_make, seconds)
+    for kind, of_kind in names.items():
+        before = [took[name] for name in took if name.startswith(f"{kind}/") and name not in of_kind]
+        each = sum(before) / len(before) if before else (usual or {}).get(kind)
+        seconds = None if seconds is None or each is None else seconds + len(of_kind) * each
+    count = sum(row.hash in done for row in rows)
+    return Plan(len(rows), count, {kind: tuple(of_kind) for kind, of_kind in names.items()}, seconds)
+
+
+def _missing(wanted: Iterable[Stage], cache: Path) -> list[Stage]:
+    """The stages that are not there and needed for `wanted`, each before what needs it."""
+    found: dict[Stage, None] = {}
+
+    def look(stage: Stage) -> None:
+        if stage in found or (stage.complete and (cache / stage.name / stage.complete).is_file()):
+            return
+        for needed in stage.made_from:
+            look(needed)
+        if stage.complete:
+            found[stage] = None
+
+    for stage in wanted:
+        look(stage)
+    return list(found)
 
 
 def run_rows(
-    rows: Iterable[Row],
+    rows: Iterable[AnyRow],
     cache: Path | str,
     *,
     device: str = "cpu",
     workers: int | None = None,
     progress: Progress | None = None,
+    usual: Mapping[str, float] | None = None,
 ) -> list[Line]:
     """Make what the rows need and is not there, judge them, and return their lines, in order.
 
@@ -111,6 +133,7 @@ def run_rows(
         device: of training and extraction.
         workers: processes that simulate and that load images.
         progress: listener; the plan, each row's result and the stages' own progress.
+        usual: as in `plan`.
 
     Raises:
         InputError: as `plan`, or the cache cannot be written.
@@ -120,15 +143,15 @@ def run_rows(
         >>> sys.exit(any(line.error for line in lines))              # doctest: +SKIP
     """
     rows, cache, progress = list(rows), Path(cache), progress or Silence()
-    progress.note(plan(rows, cache).describe())
+    progress.note(plan(rows, cache, usual).describe())
     lines = _stored(cache)
     settled = {line.hash for line in lines.values() if not line.error}
-    maker = _Maker(cache, device, workers, progress)
+    runner = _Runner(Workshop(cache, device, workers, progress))
     for number, row in enumerate(rows, start=1):
         if row.hash in settled:
             continue
         settled.add(row.hash)
-        line = lines[row.hash] = maker.line(row)
+        line = lines[row.hash] = runner.line(row)
         write_lines(cache / RESULTS, lines.values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
         progress.note(f"Row {number} of {len(rows)}, {row.name}: {line.error or numbers}")
@@ -141,123 +164,113 @@ def _stored(cache: Path) -> dict[str, Line]:
     return {line.hash: line for line in merge([file])} if file.exists() else {}
 
 
-def _folders(row: Row) -> dict[str, str]:
-    """The folder of each stage of `row` that makes one, first to last, below the cache."""
-    return {stage: f"{stage}/{hashed}" for stage, hashed in row.hashes.items() if stage in COMPLETE}
+class _Runner:
+    """Makes stages and lines; remembers which stages failed."""
 
-
-class _Maker:
-    """Makes stages; remembers which failed."""
-
-    def __init__(self, cache: Path, device: str, workers: int | None, progress: Progress) -> None:
-        self._cache, self._device, self._workers, self._progress = cache, device, workers, progress
-        self._watch = Stopwatch(cache / SECONDS)
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._watch = Stopwatch(shop.cache / SECONDS)
         self._failed: dict[str, str] = {}
 
-    def line(self, row: Row) -> Line:
+    def line(self, row: AnyRow) -> Line:
         """The line of `row`, which is tried whatever was before."""
+        judged = row.judged
         facts: dict[str, Any] = {
-            "initialisation": _initialisation(row),
+            "initialisation": _initialisation(judged),
             "seeds": row.seeds,
-            "judged on": {**environment_facts(), "device": self._device},
+            "judged on": {**environment_facts(), "device": self._shop.device},
         }
-        about: dict[str, Any] = {"hash": row.hash, "name": row.name, "links": row.links, "facts": facts}
+        about: dict[str, Any] = {"hash": row.hash, "name": row.name, "links": judged.links, "facts": facts}
         try:
-            search = Search.load(self._features(row))
-            search = search.under(row.protocol) if row.protocol else search
-            with self._watch.stage(f"metrics/{row.hash}"):
-                parts = search.judge(row.post)
-                metrics, queries = _judged(search, parts)
+            for stage in _missing([judged], self._shop.cache):
+                self._make(stage)
+            with self._watch.stage(judged.name):
+                search, distances, parts = self._judge(judged)
+                metrics, queries = _numbers(search, parts)
+                if len(judged.members) > 1 and distances is not None:
+                    facts["submission"] = self._submission(row, distances)
         except Exception as error:  # one row's mistake, or ours, must not lose the others
             if not isinstance(error, InputError):
                 facts["traceback"] = traceback.format_exc()
             return Line(**about, error=_told(error))
+        adapted = any(isinstance(stage, Adapted) for stage in judged.all)
+        metrics["transductive"] = metrics["transductive"] or adapted  # on the very images that are searched
         facts |= {name: value for name, value in search.facts.items() if name != "model"}  # where it lies, here
-        facts["protocol"] = search.protocol.description
-        environment = self._cache / _folders(row)["model"] / "environment.json"
+        facts |= {"protocol": search.protocol.description, "adapted": adapted}
+        environment = self._shop.folder(judged.members[0].features.first_model) / "environment.json"
         facts["trained on"] = read_json(environment) if environment.is_file() else {}
-        took = {stage: self._watch.seconds.get(f"{stage}/{hashed}") for stage, hashed in row.hashes.items()}
-        seconds = {stage: value for stage, value in took.items() if value is not None}
+        seconds: dict[str, float] = {}
+        for stage in judged.all:
+            if stage.name in self._watch.seconds:
+                seconds[stage.kind] = round(seconds.get(stage.kind, 0.0) + self._watch.seconds[stage.name], 1)
         return Line(**about, metrics=metrics, queries=queries, seconds=seconds)
 
-    def _world(self, row: Row, world: World) -> Path:
-        def prepare(folder: Path) -> Callable[[], Any]:
-            return lambda: simulate(folder, preset=world.preset, seed=world.seed, layout=world.layout,
-                                    workers=self._workers, progress=_Counter(self._progress))  # fmt: skip
-
-        return self._once(row, "world", prepare)
-
-    def _dataset(self, row: Row) -> Dataset:
-        return row.data.open(self._world(row, row.data)) if isinstance(row.data, World) else row.data.open()
-
-    def _model(self, row: Row) -> Path:
-        def prepare(folder: Path) -> Callable[[], Any]:
-            records = self._dataset(row).train
-            return lambda: train(row.training, records, out=folder, device=self._device, workers=self._workers,
-                                 resume=True, progress=self._progress)  # fmt: skip
-
-        return self._once(row, "model", prepare)
-
-    def _features(self, row: Row) -> Path:
-        def prepare(folder: Path) -> Callable[[], Any]:
-            model, dataset = self._model(row), self._dataset(row)
-            return lambda: extract_dataset(model, dataset, folder, views=row.views, normalise=row.normalise,
-                                           device=self._device, progress=self._progress)  # fmt: skip
-
-        return self._once(row, "features", prepare)
-
-    def _once(self, row: Row, stage: str, prepare: Callable[[Path], Callable[[], Any]]) -> Path:
-        """The folder of a stage of `row`; if it is not there `prepare` makes what it needs and returns its work."""
-        name = _folders(row)[stage]
-        folder = self._cache / name
-        if (folder / COMPLETE[stage]).is_file():
-            return folder
-        if name in self._failed:
-            raise InputError(self._failed[name])
-        work = prepare(folder)
+    def _make(self, stage: Stage) -> None:
+        if stage.name in self._failed:
+            raise InputError(self._failed[stage.name])
         try:
-            with self._watch.stage(name):
-                work()
+            with self._watch.stage(stage.name):
+                self._shop.make(stage)
         except Exception as error:
-            self._failed[name] = _told(error)  # not itself: its traceback would keep the model in memory
+            self._failed[stage.name] = _told(error)  # not itself: its traceback would keep the model in memory
             raise
-        return folder
 
+    def _judge(self, judged: Judged) -> tuple[Search, Distances | None, Mapping[str, Metrics]]:
+        """The first member's search under the protocol, the distances where several are joined, and the numbers."""
+        search = self._search(judged, judged.members[0])
+        if len(judged.members) == 1:
+            return search, None, search.judge(self._post(judged.members[0]))
+        members = [self._search(judged, member).distances(self._post(member)) for member in judged.members]
+        distances = ensemble(members, judged.weights, judged.how)
+        return search, distances, search.apart(evaluate_distances(distances, search.protocol))
 
-class _Counter:
-    """A progress(done, total) for a listener."""
+    def _search(self, judged: Judged, member: Searched) -> Search:
+        search = Search.load(self._shop.folder(member.features))
+        return search.under(judged.protocol) if judged.protocol else search
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._done = progress, 0
+    def _post(self, member: Searched) -> Any:
+        biases = {name: Bias(weight, features=self._shop.folder(of)) for name, weight, of in member.biases}
+        return replace(member.post, **biases) if biases else member.post  # type: ignore[arg-type]
 
-    def __call__(self, done: int, total: int) -> None:
-        if not self._done:
-            self._progress.start("simulate", total)
-        self._progress.advance(done - self._done)
-        self._done = done
-        if done == total:
-            self._progress.finish()
+    def _submission(self, row: AnyRow, distances: Distances) -> str:
+        """The name of the track2.txt below the cache, or why there is none."""
+        name = f"{SUBMISSIONS}/{row.hash}.txt"
+        try:
+            write_submission(rank(distances, SUBMISSION, top_k=LENGTH), self._shop.cache / name)
+        except InputError as error:
+            return f"none: {error}"
+        return name
 
 
 def _told(error: Exception) -> str:
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
-def _initialisation(row: Row) -> str:
-    weights, digest = row.training.model.weights, dict(row.links)["model"]["training"]["model"]["weights"]
-    return f"{Path(weights).name} ({digest})" if weights else "random"
+def _initialisation(judged: Judged) -> str:
+    """Where the models of a row started, but for those of its crops and biases."""
+    models: list[Model] = [member.features.first_model for member in judged.members]
+    started = {model.training.model.weights: initialisation(model.training) for model in models}
+    told = [f"{Path(weights).name} ({digest})" if weights else "random" for weights, digest in started.items()]
+    return " | ".join(dict.fromkeys(told))
 
 
-def _judged(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _numbers(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metrics of a line, and its queries."""
     whole, identity = parts[ALL], search.query.records.identity
     protocol = whole.protocol
-    names = dict.fromkeys((protocol.full_metric, protocol.metric, "rank1", "mINP"))
+    values = {
+        protocol.full_metric: whole.average_precision,
+        protocol.metric: whole.average_precision if whole.mAP_at_k is None else whole.average_precision_at_k,
+        "rank1": np.where(whole.relevant > 0, whole.first_hit == 1, np.nan),
+        "mINP": whole.inverse_negative_penalty,
+    }
     metrics = {
         **whole.as_dict(),
-        "intervals": {name: list(interval(whole, name, identity=identity.codes)) for name in names},
+        "intervals": {name: list(interval(whole, name, identity=identity.codes)) for name in values},
         "parts": {part: of_part.as_dict() for part, of_part in parts.items()},
     }
-    precision = whole.average_precision if whole.mAP_at_k is None else whole.average_precision_at_k
-    values = [None if np.isnan(value) else round(float(value), 6) for value in precision]
-    return metrics, {"identity": identity.values.tolist(), "average_precision": values}
+    return metrics, {"identity": identity.values.tolist(), **{name: _plain(each) for name, each in values.items()}}
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 6) for value in values]

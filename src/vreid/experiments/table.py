@@ -1,17 +1,18 @@
-"""A table out of rows and lines: mean and spread over seeds, the paper's figures beside them."""
+"""A table out of rows and lines: mean and spread over seeds, the paper's figures and directions beside them."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from vreid.errors import InputError
+from vreid.experiments.effects import Effect, effect
 from vreid.experiments.lines import Line
-from vreid.experiments.rows import Row, World
+from vreid.experiments.rows import AnyRow
 from vreid.files import replacing
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Entry:
         mean, spread: of each metric over `lines`, in percent; the spread is the sample's standard deviation, absent
             where there is but one.
         paper: the paper's figures, in percent.
-        facts: protocol, re-ranked, transductive, initialisation, simulator version, in words.
+        facts: protocol, re-ranked, transductive, initialisation, simulator version, seeds, in words.
         errors: of the rows that failed.
+        effect: against the row that the paper compares it with.
     """
 
     name: str
@@ -45,32 +47,35 @@ class Entry:
     paper: Mapping[str, float]
     facts: Mapping[str, str]
     errors: tuple[str, ...]
+    effect: Effect | None = None
 
 
-def tabulate(rows: Iterable[Row], lines: Iterable[Line]) -> list[Entry]:
+def tabulate(rows: Iterable[AnyRow], lines: Iterable[Line]) -> list[Entry]:
     """One entry a name, in the order of the rows; rows without a line count as not yet run.
 
     Raises:
-        InputError: rows of one name differ in more than their seeds, or in the paper's figures.
+        InputError: rows of one name differ in more than their seeds, or in the paper's figures; or a row is compared
+            with one that is not there.
     """
     by_hash = {line.hash: line for line in lines}
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[AnyRow]] = {}
     for row in rows:
         group = groups.setdefault(row.name, [])
-        if group and _seedless(row) != _seedless(group[0]):
+        if group and row.seeded(0) != group[0].seeded(0):
             raise InputError(
                 f"Rows named {row.name!r} differ in more than their seeds; give each setting its own name."
             )
         group.append(row)
-    return [_entry(name, group, by_hash) for name, group in groups.items()]
+    return [_entry(name, groups, by_hash) for name in groups]
 
 
-def _seedless(row: Row) -> Row:
-    data = replace(row.data, seed=0) if isinstance(row.data, World) else row.data
-    return replace(row, data=data, training=replace(row.training, seed=0))
+def published(name: str, figures: Mapping[str, float]) -> Entry:
+    """A row that only a paper has."""
+    return Entry(name, 0, (), {}, {}, figures, {}, ())
 
 
-def _entry(name: str, rows: Sequence[Row], by_hash: Mapping[str, Line]) -> Entry:
+def _entry(name: str, groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[str, Line]) -> Entry:
+    rows = groups[name]
     hashes = dict.fromkeys(row.hash for row in rows)  # the same row twice is one
     found = [by_hash[hashed] for hashed in hashes if hashed in by_hash]
     done = tuple(line for line in found if not line.error)
@@ -81,6 +86,8 @@ def _entry(name: str, rows: Sequence[Row], by_hash: Mapping[str, Line]) -> Entry
         told = {name: "yes" if metrics.get(key) else "no" for name, key in FLAGS.items()}
         facts = {"protocol": str(metrics.get("protocol", "")), **told}
         facts |= {name: str(about.get(key, "")) for name, key in FACTS.items()}
+        facts["steps"] = str(metrics.get("steps", ""))
+        facts["drawn by"] = "; ".join(_seeds(line) for line in done)
     return Entry(
         name=name,
         seeds=len(hashes),
@@ -90,11 +97,34 @@ def _entry(name: str, rows: Sequence[Row], by_hash: Mapping[str, Line]) -> Entry
         paper=rows[0].paper,
         facts=facts,
         errors=tuple(line.error for line in found if line.error),
+        effect=_effect(rows, groups, by_hash),
     )
 
 
+def _seeds(line: Line) -> str:
+    return " ".join(f"{what} {seed}" for what, seed in dict(line.facts.get("seeds", {})).items())
+
+
+def _effect(
+    rows: Sequence[AnyRow], groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[str, Line]
+) -> Effect | None:
+    against = rows[0].against
+    if not against:
+        return None
+    if against not in groups:
+        raise InputError(f"Row {rows[0].name!r} is compared with {against!r}, which is no row of the table.")
+    others = {tuple(row.seeds.items()): by_hash.get(row.hash) for row in groups[against]}
+    pairs = [(by_hash.get(row.hash), others.get(tuple(row.seeds.items()))) for row in rows]
+    there = groups[against][0].paper
+    metric = next(iter(rows[0].paper or there), "mAP")
+    change = rows[0].paper[metric] - there[metric] if metric in rows[0].paper and metric in there else None
+    done = [(one, other) for one, other in pairs if one and other and not one.error and not other.error]
+    return effect(against, metric, done, change)
+
+
 def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
-    """Write one line an entry: for each metric its mean, spread and the paper's figure, in percent; then the facts.
+    """Write one line an entry: for each metric its mean, spread and the paper's figure, in percent; then the change
+    against another row with its interval, the paper's and its direction, in points; then the facts.
 
     Raises:
         InputError: `out` cannot be written.
@@ -102,14 +132,26 @@ def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
     metrics = _metrics(entries)
     facts = list(dict.fromkeys(fact for entry in entries for fact in entry.facts))
     columns = [column for metric in metrics for column in (metric, f"{metric} spread", f"{metric} paper")]
+    compared = ["against", "metric", "change", "low", "high", "change paper", "direction"]
     with replacing(out) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", *columns, "seeds", "seeds done", *facts, "error"])
+        writer.writerow(["row", *columns, *compared, "seeds", "seeds done", *facts, "error"])
         for entry in entries:
             cells = [source.get(metric) for metric in metrics for source in (entry.mean, entry.spread, entry.paper)]
-            writer.writerow([entry.name, *("" if cell is None else f"{cell:.2f}" for cell in cells), entry.seeds,
+            writer.writerow([entry.name, *map(_cell, cells), *_compared(entry.effect), entry.seeds,
                              len(entry.lines), *(entry.facts.get(fact, "") for fact in facts),
                              "; ".join(entry.errors)])  # fmt: skip
+
+
+def _compared(found: Effect | None) -> list[str]:
+    if found is None:
+        return [""] * 7
+    points = [found.change, *found.interval, found.paper]
+    return [found.against, found.metric, *map(_cell, points), found.direction or ""]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def terminal_table(entries: Sequence[Entry], metrics: Sequence[str] = ()) -> rich.table.Table:
@@ -127,13 +169,13 @@ def terminal_table(entries: Sequence[Entry], metrics: Sequence[str] = ()) -> ric
     for metric in chosen:
         table.add_column(metric, justify="right", no_wrap=True)
         table.add_column("paper", justify="right")
-    for name in ("seeds", "re-ranked", "transductive", "initialisation"):
+    for name in ("change (95 %)", "paper", "direction", "seeds", "re-ranked", "transductive", "initialisation"):
         table.add_column(name)
     for entry in entries:
         cells = [cell for metric in chosen for cell in (_shown(entry, metric), f"{entry.paper.get(metric, '')}")]
         facts = [entry.facts.get(name, "") for name in ("re-ranked", "transductive", "initialisation")]
         seeds = f"{len(entry.lines)} of {entry.seeds}" + (f", {len(entry.errors)} failed" if entry.errors else "")
-        table.add_row(entry.name, *cells, seeds, *facts)
+        table.add_row(entry.name, *cells, *_told(entry.effect), seeds, *facts)
     return table
 
 
@@ -146,3 +188,11 @@ def _shown(entry: Entry, metric: str) -> str:
         return ""
     spread = f" \N{PLUS-MINUS SIGN} {entry.spread[metric]:.1f}" if metric in entry.spread else ""
     return f"{entry.mean[metric]:.1f}{spread}"
+
+
+def _told(found: Effect | None) -> tuple[str, str, str]:
+    if found is None:
+        return "", "", ""
+    low, high = found.interval
+    paper = "" if found.paper is None else f"{found.paper:+.1f}"
+    return f"{found.change:+.1f} ({low:+.1f} to {high:+.1f})", paper, found.direction or ""

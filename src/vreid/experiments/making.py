@@ -1,0 +1,156 @@
+"""How each kind of stage is made in its folder, from what it needs (see `vreid.experiments.stages`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vreid.data.dataset import Dataset
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.experiments.stages import Adapted, Crops, Data, Features, Model, Part, Stage, Translations, World
+from vreid.files import understanding
+from vreid.pipeline import extract_dataset
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.simulator.write import simulate
+from vreid.training.progress import Progress
+from vreid.training.supervised import train
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where stages are made and with what.
+
+    Attributes:
+        cache: the folder of all stages.
+        device: of training and extraction.
+        workers: processes that simulate and that load images.
+        progress: listener.
+    """
+
+    cache: Path
+    device: str
+    workers: int | None
+    progress: Progress
+
+    def folder(self, stage: Stage) -> Path:
+        """Where `stage` lies."""
+        return self.cache / stage.name
+
+    def dataset(self, data: Data) -> Dataset:
+        """The data set, with the training images of both domains."""
+        return data.open(self.folder(data))
+
+    def images(self, stage: Model) -> Records:
+        """The training images of a model."""
+        dataset = self.dataset(stage.data)
+        found = {"crop": stage.crops, "translated": stage.translations}
+        parts: list[Records] = []
+        for part in stage.parts:
+            made = found.get(part)
+            originals = of_part(dataset.train, part)
+            if not len(originals):
+                raise InputError(f"{dataset.name}: has no {part} training images; give a data set that has.")
+            parts.append(self.variant(made, "train", originals) if made else originals)
+        return Records.concat(parts)
+
+    def variant(self, made: Crops | Translations, split: str, originals: Records) -> Records:
+        """The images of a split as crops or translations."""
+        folder = self.folder(made)
+        arrays, _ = read_arrays(folder / f"{split}.safetensors", "images")
+        with understanding(folder / f"{split}.safetensors"):
+            stored = unpack_records("images", arrays)
+        place = {key: number for number, key in enumerate(stored.image_key)}
+        stored = stored[np.array([place[key] for key in originals.image_key], dtype=np.intp)]
+        path = originals.path if isinstance(made, Crops) else [str(folder / path) for path in stored.path]
+        return originals.with_(path=path, variant=stored.variant.values.tolist(), box=stored.box)
+
+    def store(self, made: Crops | Translations, split: str, records: Records) -> None:
+        """Write what `variant` reads; of paths their place below the folder, so that a cache may be moved."""
+        folder = self.folder(made)
+        if isinstance(made, Translations):
+            records = records.with_(path=[str(Path(path).relative_to(folder)) for path in records.path])
+        write_arrays(folder / f"{split}.safetensors", "images", pack_records("images", records))
+
+    def make(self, stage: Stage) -> None:
+        """Make `stage` of what lies in the folders of the stages that it needs; a killed attempt is gone on with."""
+        MAKERS[type(stage)](self, stage)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"device": self.device, "workers": self.workers, "progress": self.progress}
+
+
+def of_part(records: Records, part: Part) -> Records:
+    """The originals of a part: real images (all that are not known to be synthetic), or synthetic ones."""
+    synthetic = records.domain.values == "synthetic"
+    return records[synthetic if part in ("synthetic", "translated") else ~synthetic]
+
+
+def _world(shop: Workshop, stage: World) -> None:
+    simulate(shop.folder(stage), preset=stage.preset, seed=stage.seed, layout=stage.layout, workers=shop.workers,
+             progress=_Counter(shop.progress))  # fmt: skip
+
+
+def _model(shop: Workshop, stage: Model) -> None:
+    train(stage.training, shop.images(stage), out=shop.folder(stage), resume=True, **shop._how)
+
+
+def _crops(shop: Workshop, stage: Crops) -> None:
+    from vreid.training.crop import find_boxes
+
+    dataset = shop.dataset(stage.model.data)
+    splits = {"query": dataset.query, "gallery": dataset.gallery, "train": of_part(dataset.train, "real")}
+    for split, records in splits.items():  # train last: with it the stage is complete
+        shop.store(stage, split, find_boxes(shop.folder(stage.model), records, stage.config, **shop._how))
+
+
+def _translations(shop: Workshop, stage: Translations) -> None:
+    from vreid.training.translate import train_translation, translate
+
+    train_records = shop.dataset(stage.data).train
+    real, synthetic = (of_part(train_records, part) for part in ("real", "synthetic"))
+    folder = shop.folder(stage)
+    model = train_translation(stage.config, synthetic, real, out=folder / "model", resume=True, **shop._how)
+    shop.store(stage, "train", translate(model, synthetic, folder / "pictures", **shop._how))
+
+
+def _adapted(shop: Workshop, stage: Adapted) -> None:
+    from vreid.adaptation.adapt import adapt
+
+    dataset = shop.dataset(stage.model.data)
+    target = Records.concat([dataset.query, dataset.gallery])
+    adapt(shop.folder(stage.model), target, stage.config, out=shop.folder(stage), resume=True, **shop._how)
+
+
+def _features(shop: Workshop, stage: Features) -> None:
+    dataset = shop.dataset(stage.data)
+    how: dict[str, Any] = {"device": shop.device, "progress": shop.progress}
+    if stage.crops and stage.crops in stage.made_from:
+        how["crops"] = {side: shop.variant(stage.crops, side, getattr(dataset, side)) for side in ("query", "gallery")}
+    extract_dataset(shop.folder(stage.model), dataset, shop.folder(stage), views=stage.views,
+                    normalise=stage.normalise, **how)  # fmt: skip
+
+
+MAKERS: Mapping[type[Stage], Callable[[Workshop, Any], None]] = {
+    World: _world, Model: _model, Crops: _crops, Translations: _translations, Adapted: _adapted, Features: _features,
+}  # fmt: skip
+
+
+class _Counter:
+    """A progress(done, total) for a listener."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._done:
+            self._progress.start("simulate", total)
+        self._progress.advance(done - self._done)
+        self._done = done
+        if done == total:
+            self._progress.finish()
