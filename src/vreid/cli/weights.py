@@ -1,4 +1,4 @@
-"""`vreid weights`: published ImageNet weights to start from."""
+"""`vreid weights`: ImageNet's weights as published, and the shipped trunks, to start from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ group = typer.Typer(help="Published weights to start training from.", no_args_is
 
 @group.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """List the published files that fit a backbone, and where they lie once fetched."""
-    from vreid.models.published import PUBLISHED, weights_folder
+    """List the published files that fit a backbone, where they lie once fetched, and the shipped trunks."""
+    from vreid.models.published import PUBLISHED, SIMULATED, file_hash, simulated_starts, weights_folder
 
     folder = weights_folder()
     rows = [
@@ -23,13 +23,20 @@ def list_weights(as_json: Json = False) -> None:
          "stored": str(folder / one.file), "here": (folder / one.file).exists()}
         for name, one in PUBLISHED.items()
     ]  # fmt: skip
+    starts = simulated_starts()
+    rows += [
+        {"name": name, "file": path.name, "address": SIMULATED, "sha256": file_hash(path), "stored": str(path),
+         "here": True}
+        for name, path in starts.items()
+    ]  # fmt: skip
     if as_json:
         print_json(rows)
         return
-    width = max(len(name) for name in PUBLISHED)
+    width = max(len(str(row["name"])) for row in rows)
     for row in rows:
         print(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
-    print(f"Stored in {folder}; the sha256 begins with the digits that the file's name ends in.")
+    print(f"Published files are stored in {folder}; their sha256 begins with the digits that the name ends in.")
+    print(f"Simulated starts are part of vreid: --set model.weights={SIMULATED}; pretrained on a simulated world.")
 
 
 @group.command("get")

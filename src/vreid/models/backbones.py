@@ -78,7 +78,7 @@ TRUNKS: Mapping[str, Trunk] = {
         partial(densenet, "densenet169", growth_rate=16, block_config=(3, 6, 12, 12)), 0.7, 0.4
     ),
     "resnest101_small": Trunk(partial(resnest, "resnest101e", **_SHALLOW_101), 1.1, 0.7),
-    "transreid_small": Trunk(partial(TransReID, patch=12, stride=10, dim=192, depth=6, heads=3), 2.9, 2.6),
+    "transreid_small": Trunk(partial(TransReID, patch=12, stride=10, dim=192, depth=4, heads=3), 2.0, 1.8),
 }
 """Name -> trunk. Names without _small or _tiny are the papers' networks, and the files of the same names fit them."""
 

@@ -78,17 +78,19 @@ FAMILIES = (
 """Whole models; what shows no sign of these is a trunk: published ImageNet weights, or a torchreid checkpoint."""
 
 
-def load_pretrained(model: nn.Module, weights: Path | str) -> None:
+def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -> None:
     """Start `model` (a `ReidModel`) from a file: one of our models, somebody else's, or published ImageNet weights.
 
     Args:
         model: keeps its own classifiers; from a file that holds only a trunk also its own neck and pooling.
-        weights: a file (.pth, .pth.tar, .safetensors), or the name of a published one that `vreid weights get` fetched.
+        weights: a file (.pth, .pth.tar, .safetensors), the name of a published one that `vreid weights get` fetched,
+            or "simulated" for the trunk that is shipped for `backbone`.
+        backbone: the trunk's name, needed for "simulated" alone.
 
     Raises:
         InputError: the file is not there, cannot be read or does not fit (every missing and unexpected key is told).
     """
-    path = located(weights)
+    path = located(weights, backbone)
     load_state(model, read_state(path), path)
 
 

@@ -1,4 +1,7 @@
-"""Published ImageNet weights: which files there are, where they are fetched from, and where they lie here."""
+"""Weights to start from: ImageNet's as published (addresses, and where they lie here), and the trunks that are shipped.
+
+The shipped ones were trained on a simulated world by `experiments/pretrain_starts.py`; see `vreid.recipes.pretrain`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,12 @@ from vreid.files import reading, refused, replacing, writing
 
 FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
+SIMULATED = "simulated"
+"""The word that, in place of a file of weights, means the shipped trunk of the backbone."""
+START_VERSION = 1
+"""Raised by one whenever the shipped files are made anew."""
+STARTS = Path(__file__).parent / "starts"
+"""Folder of the shipped trunks, one file a backbone."""
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 
@@ -108,12 +117,60 @@ def published_as(name: str) -> Published:
     raise InputError(f"No weights are published for {name!r}; did you mean {near!r}? Known: {', '.join(PUBLISHED)}.")
 
 
-def located(weights: Path | str) -> Path:
-    """The file meant by `weights`: a path, or a published file's name that lies in the store.
+def simulated_starts() -> dict[str, Path]:
+    """The shipped trunk of each backbone that has one."""
+    return {path.stem: path for path in sorted(STARTS.glob("*.safetensors"))}
+
+
+def file_hash(path: Path) -> str:
+    """The first 16 digits of the sha256 of a file.
 
     Raises:
-        InputError: it is the name of a published file that is neither here nor in the store.
+        InputError: it cannot be read.
     """
+    with reading(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def initialisation(weights: Path | str, backbone: str) -> str:
+    """What a model of `backbone` starts from, in words: what reports, rows and model files say.
+
+    Example:
+        >>> initialisation("", "resnet50_ibn_a")
+        'random'
+
+    Raises:
+        InputError: the file is not there.
+    """
+    if not str(weights):
+        return "random"
+    path = located(weights, backbone)
+    digest = f"sha256 {file_hash(path)}"
+    if str(weights) == SIMULATED:
+        return f"simulated start v{START_VERSION} ({digest})"
+    published = path.name in {one.file for one in PUBLISHED.values()}
+    return f"{'published ' if published else ''}{path.name} ({digest})"
+
+
+def located(weights: Path | str, backbone: str = "") -> Path:
+    """The file meant by `weights`: a path, a published file's name that lies in the store, or `SIMULATED`.
+
+    Args:
+        weights: what `ModelConfig.weights` holds.
+        backbone: whose shipped trunk `SIMULATED` means.
+
+    Raises:
+        InputError: it is the name of a published file that is neither here nor in the store, or `backbone` has no
+            shipped trunk.
+    """
+    if str(weights) == SIMULATED:
+        starts = simulated_starts()
+        if backbone not in starts:
+            raise InputError(
+                f"{backbone or 'This model'} has no simulated start; set model.weights to a file of weights, or to "
+                f"nothing for a random start. Simulated starts: {', '.join(starts)}."
+            )
+        return starts[backbone]
     path, names = Path(weights), {one.file for one in PUBLISHED.values()} | set(PUBLISHED)
     if path.exists() or str(weights) not in names:
         return path

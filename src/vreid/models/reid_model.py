@@ -34,7 +34,8 @@ class ModelConfig:
         backbone: a name in `TRUNKS` or in timm.
         pooling: "average", or "gem" (generalised mean, p = 3 at the start, learned).
         neck: batch normalisation between the triplet's feature and the classifier's.
-        weights: file with weights to start from ("" for a random start); see `load_pretrained`.
+        weights: file with weights to start from, "simulated" for the trunk that is shipped, "" for a random start; see
+            `load_pretrained`.
         transreid: options of a TransReID backbone.
     """
 
@@ -212,7 +213,7 @@ def build(
     """
     model = ReidModel(build_trunk(name, transreid), num_identities, pooling, neck, heads)
     if weights:
-        load_pretrained(model, weights)
+        load_pretrained(model, weights, name)
     return model
 
 

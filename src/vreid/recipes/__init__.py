@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from vreid.errors import InputError, nearest_name
-from vreid.recipes import bias, dmt, strdan
+from vreid.recipes import bias, crop, dmt, pretrain, strdan
 from vreid.recipes.overrides import known_keys, with_overrides
 from vreid.training.config import TrainConfig
 
@@ -26,6 +26,9 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
     "camera_small": bias.camera_small,
     "orientation_model": bias.orientation_model,
     "orientation_small": bias.orientation_small,
+    "pretrain": pretrain.pretrain,
+    "crop_model": crop.crop_model,
+    "crop_model_small": crop.crop_model_small,
     "strdan": strdan.strdan,
     "strdan_small": strdan.strdan_small,
     "strdan_domain": strdan.domain_only,

@@ -17,6 +17,11 @@ T = TypeVar("T")
 SIMULATOR_VERSION = 2
 """Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
 
+PRETRAINING_SEED = 424242
+"""Seed of the world that shipped trunks are pretrained on (`vreid.recipes.pretrain`), and of no other."""
+PRETRAINING = "pretrain"
+"""Name of that world's preset."""
+
 FIRST_NEW_CAMERA = 41
 """Number of the new scene's first camera, as in CityFlowV2-ReID, whose new scene is c041..c046."""
 
@@ -187,6 +192,18 @@ PRESETS = {
     )
 }  # fmt: skip
 """All presets by name."""
+
+
+def check_seed(seed: int, preset: Preset | str | None = None) -> None:
+    """Refuse a world that cannot be, or whose vehicles and cameras the shipped trunks have seen.
+
+    Raises:
+        InputError: `seed` is negative, or that of pretraining for a world that is not of the pretraining `preset`.
+    """
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; give 0 or more.")
+    if seed == PRETRAINING_SEED and getattr(preset, "name", preset) != PRETRAINING:
+        raise InputError(f"seed {seed} is that of the world on which the simulated starts were trained; give another.")
 
 
 def preset_named(name: str) -> Preset:

@@ -19,7 +19,7 @@ from vreid.files import read_json, understanding, write_json, write_text, writin
 from vreid.simulator.city import World
 from vreid.simulator.labels import FOLDERS, GROUND_TRUTH_COLUMNS, KEY_PREFIXES, SYNTHETIC_COLUMNS, city_files, table
 from vreid.simulator.layouts import CITYFLOW, Layout, Rows, layout_named
-from vreid.simulator.presets import SIMULATOR_VERSION, Preset, preset_named
+from vreid.simulator.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
 from vreid.simulator.workers import Picture, render_all
 
 SUMMARY = "simulator.json"
@@ -69,13 +69,12 @@ def simulate(
         48
 
     Raises:
-        InputError: unknown preset or layout, a preset that the layout cannot hold, negative seed, or `out` holds
-            something else.
+        InputError: unknown preset or layout, a preset that the layout cannot hold, a seed that is negative or
+            reserved for pretraining, or `out` holds something else.
     """
     preset = preset_named(preset) if isinstance(preset, str) else preset
     form = layout_named(layout)
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative; give 0 or more.")
+    check_seed(seed, preset)
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers} is less than 1; give 1 or more.")
     out = Path(out)

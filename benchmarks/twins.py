@@ -1,0 +1,99 @@
+"""What the narrow twins cost: `PYTHONPATH=src python benchmarks/twins.py`.
+
+Images a second of one thread in CPU seconds, of random pictures that are there already (the loader adds some five
+percent, see training.py): a whole training step, and extraction of both views. The minutes are of a whole stage-1 run
+of the recipe on a world of preset smoke (see IMAGES), one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from vreid.models import TRUNKS, build
+from vreid.recipes import recipe
+from vreid.training.config import TrainConfig
+from vreid.training.objective import Objective
+from vreid.training.optimiser import build_optimiser
+from vreid.training.precision import autocast, resolve_precision
+from vreid.training.targets import MATES
+
+IMAGES = {"camera_small": 1718, "orientation_small": 1200}
+"""Training images of a world of preset smoke that a recipe takes: the real ones, the synthetic ones, else both."""
+BOTH = 2918
+DEVICE = torch.device("cpu")
+
+
+def twins() -> dict[str, TrainConfig]:
+    """The recipes by name, `small` once for each narrow backbone."""
+    small = recipe("small")
+    trunks = [name for name in TRUNKS if name.endswith("_small")]
+    found = {f"small, {name}": replace(small, model=replace(small.model, backbone=name)) for name in trunks}
+    return found | {name: recipe(name) for name in ("camera_small", "orientation_small", "strdan_small")}
+
+
+def rate(count: int, work: Callable[[], object], rounds: int) -> float:
+    """Images a CPU second, the median of `rounds` after a first one."""
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return count / statistics.median(seconds[1:])
+
+
+def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
+    """Images a CPU second in training and in extraction."""
+    precision = resolve_precision(config.precision, DEVICE)
+    count = config.num_identities * config.num_instances
+    classes = torch.arange(count) // config.num_instances
+    heads = {name: 6 for name in config.heads}
+    options = replace(config.model.transreid, image_size=(config.transform.height, config.transform.width))
+    transreid = options if config.model.backbone.startswith("transreid") else None
+    model = build(config.model.backbone, 300, neck=config.model.neck, heads=heads, transreid=transreid)
+    learned = nn.ModuleDict({"model": model.to(memory_format=torch.channels_last).train()})
+    objective, optimiser = Objective(config.losses, config.target), build_optimiser(learned, config.optimiser)
+    images = torch.randn(count, 3, config.transform.height, config.transform.width)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = {MATES: classes, config.target: classes, **{name: classes % 6 for name in heads}}
+
+    def step() -> None:
+        with autocast(precision, DEVICE):
+            terms: dict[str, Tensor] = objective(model(images), labels)
+        torch.stack(list(terms.values())).sum().backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    def extraction() -> None:
+        with torch.inference_mode(), autocast(precision, DEVICE):
+            model(images), model(images.flip(-1))
+
+    trained = rate(count, step, rounds)
+    model.eval()
+    return trained, rate(count, extraction, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", type=int, help="square pictures of this side in place of the recipe's size")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("images a CPU second (one thread); minutes of a whole stage-1 run on a world of preset smoke")
+    for name, config in twins().items():
+        if options.side:
+            config = replace(config, transform=replace(config.transform, height=options.side, width=options.side))
+        trained, extracted = steps(config, options.rounds)
+        size = f"{config.transform.height} x {config.transform.width}"
+        minutes = config.epochs * IMAGES.get(name, BOTH) / trained / 60
+        print(f"{name:32s} {size:>9s}  train {trained:5.0f}  extract {extracted:5.0f}  {minutes:4.1f} min", flush=True)
+
+
+if __name__ == "__main__":
+    main()
