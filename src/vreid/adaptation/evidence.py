@@ -1,0 +1,312 @@
+"""What can be known of two models on unlabelled pictures: numbers that rise when vehicles are found better.
+
+Nobody says which vehicle is which, but some pairs are known: the images of a tracklet are one vehicle, two tracklets of
+one camera are (nearly always) two. Each number is one value per tracklet, the same tracklets for both models, so that
+the interval of the change is a paired bootstrap over tracklets.
+
+Shapes: N images, D feature dimensions, T tracklets, C cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import Records
+from vreid.data.seeds import generator
+from vreid.retrieval.distances import SquaredEuclidean
+from vreid.retrieval.evaluation import ranks_of, rows_of, scores
+from vreid.retrieval.neighbours import nearest
+from vreid.retrieval.protocols import MARKET, Groups
+from vreid.retrieval.tracklets import mean_features
+
+Features = NDArray[np.float32]
+Values = NDArray[np.float64]
+
+RESAMPLES = 1000
+NEIGHBOURS = 10
+"""Tracklets among which cameras are counted."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number for the model before and after, over the same tracklets.
+
+    Attributes:
+        before, after: means over tracklets.
+        low, high: 95 % bootstrap interval of after - before, tracklets being drawn.
+        tracklets: how many there are.
+    """
+
+    before: float
+    after: float
+    low: float
+    high: float
+    tracklets: int
+
+    @property
+    def change(self) -> float:
+        """After - before."""
+        return self.after - self.before
+
+    @classmethod
+    def of(cls, before: Values, after: Values, *, seed: int = 0) -> Change | None:
+        """From a value per tracklet, NaN where there is none; None if there are fewer than two.
+
+        Example:
+            >>> Change.of(np.array([0.25, 0.5, np.nan]), np.array([0.5, 0.75, np.nan]))
+            Change(before=0.375, after=0.625, low=0.25, high=0.25, tracklets=2)
+        """
+        both = np.isfinite(before) & np.isfinite(after)
+        count = int(both.sum())
+        if count < 2:
+            return None
+        difference = (after - before)[both]
+        random = generator(seed, "evidence")
+        means = [difference[random.integers(count, size=count)].mean() for _ in range(RESAMPLES)]
+        low, high = np.quantile(means, [0.025, 0.975])
+        return cls(float(before[both].mean()), float(after[both].mean()), float(low), float(high), count)
+
+
+class Target:
+    """The known pairs among N images: what the numbers of both models are taken of.
+
+    Args:
+        records: cameras and tracklets; identities are not looked at.
+        most: tracklets that are searched for; of more, so many are drawn.
+        seed: of that draw.
+    """
+
+    def __init__(self, records: Records, *, most: int = 1000, seed: int = 0) -> None:
+        self.records = records
+        self.camera = records.camera.codes
+        tracklet = records.tracklet.compact().codes
+        self.tracklet = tracklet
+        size = np.bincount(tracklet[tracklet >= 0])
+        several = np.flatnonzero(size > 1)
+        if len(several) > most:
+            several = np.sort(generator(seed, "tracklets").choice(several, most, replace=False))
+        self.searched = np.isin(tracklet, several)
+        self.later = self._later(size)
+
+    def _later(self, size: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) whether an image is of the later half of its tracklet (the larger one where they are not equal)."""
+        records = self.records
+        order = np.lexsort((records.image_key.astype(str), records.time, records.frame, self.tracklet))
+        order = order[self.tracklet[order] >= 0]
+        place = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+        later = np.zeros(len(records), dtype=np.bool_)
+        later[order] = place >= np.repeat(size // 2, size)
+        return later
+
+    @cached_property
+    def tracklets(self) -> int:
+        """How many tracklets of two images or more are searched for."""
+        return len(np.unique(self.tracklet[self.searched]))
+
+    @cached_property
+    def cameras(self) -> int:
+        """C, the known cameras."""
+        return self.records.camera.distinct
+
+    def per_tracklet(self, rows: NDArray[np.intp], values: Values) -> Values:
+        """(T,) mean of `values` of the images `rows`, NaN for a tracklet without any."""
+        usable = np.isfinite(values)
+        code, value = self.tracklet[rows[usable]], values[usable]
+        count = np.bincount(code, minlength=self._count)
+        total = np.bincount(code, value, minlength=self._count)
+        mean: Values = np.divide(total, count, out=np.full(self._count, np.nan), where=count > 0)
+        return mean
+
+    @cached_property
+    def _count(self) -> int:
+        return int(self.tracklet.max(initial=-1)) + 1
+
+    def own_camera(self, features_ND: Features) -> Values:
+        """(T,) mean average precision of one half of a tracklet, searched for by the other among its camera's images.
+
+        All other tracklets of the camera count as other vehicles: within a camera this is the search itself.
+        """
+        rows = np.flatnonzero(self.searched & (self.camera >= 0))
+
+        def removed(row: int) -> NDArray[np.bool_]:
+            own_half = (self.tracklet == self.tracklet[row]) & (self.later == self.later[row])
+            return np.asarray((self.camera != self.camera[row]) | own_half)
+
+        return self.per_tracklet(rows, precision(features_ND[rows], features_ND, rows, self.tracklet, removed))
+
+    def same_cluster(self, features_ND: Features, labels: NDArray[np.integer]) -> Values:
+        """(T,) mean average precision of the images of an image's cluster in other cameras, among all other images.
+
+        `labels` are clusters (N,), -1 for none: an estimate of mAP that is as good as they are.
+        """
+        rows = np.flatnonzero((labels >= 0) & (self.tracklet >= 0) & (self.camera >= 0))
+        rows = rows[self.searched[rows]]
+
+        def removed(row: int) -> NDArray[np.bool_]:
+            return np.asarray((labels == labels[row]) & (self.camera == self.camera[row]))
+
+        return self.per_tracklet(rows, precision(features_ND[rows], features_ND, rows, labels, removed))
+
+    def two_views(self, original_ND: Features, flip_ND: Features) -> Values:
+        """(T,) mean of 1 / rank of an image, searched for by its mirror image among all tracklets but its own."""
+        rows = np.flatnonzero(self.searched)
+        number = np.arange(len(self.tracklet))
+
+        def removed(row: int) -> NDArray[np.bool_]:
+            return np.asarray((self.tracklet == self.tracklet[row]) & (number != row))
+
+        return self.per_tracklet(rows, precision(flip_ND[rows], original_ND, rows, number, removed))
+
+    def round_trip(self, features_ND: Features) -> Values:
+        """(T,) mean of 1 / rank of half a tracklet on the way back from another camera, to which the other half led.
+
+        One half of a tracklet is followed to the nearest tracklet of another camera, and from there back among the same
+        halves of all tracklets of its own camera; mean over the other cameras and both directions. Ties count against
+        it. Vehicles that never came to the other camera lower it for every model alike.
+        """
+        units = self._units
+        whole_UD = units.means(features_ND)
+        halves = [units.means(features_ND, ~self.later), units.means(features_ND, self.later)]
+        searched = np.flatnonzero(units.searched)
+        total = np.zeros(len(searched))
+        places = np.unique(units.camera)
+        members = Groups(units.camera)
+        for half_UD, other_UD in (halves, halves[::-1]):
+            for place in places:
+                there = members[place]
+                led = there[np.argmax(half_UD[searched] @ whole_UD[there].T, axis=1)]
+                for own in places[places != place]:
+                    rows = np.flatnonzero(units.camera[searched] == own)
+                    back = whole_UD[led[rows]] @ other_UD[members[own]].T
+                    mine = back[members[own] == searched[rows, None]]
+                    total[rows] += 1 / (back >= mine[:, None]).sum(axis=1)
+        values = np.full(self._count, np.nan)
+        if len(places) > 1:
+            values[units.tracklet[searched]] = total / (2 * (len(places) - 1))
+        return values
+
+    def other_cameras(self, features_ND: Features) -> Values:
+        """(T,) share of other cameras among the `NEIGHBOURS` nearest tracklets."""
+        units = self._units
+        searched = np.flatnonzero(units.searched)
+        values = np.full(self._count, np.nan)
+        if len(units.tracklet) > NEIGHBOURS:
+            whole_UD = units.means(features_ND)
+            _, near = nearest(whole_UD[searched], whole_UD, NEIGHBOURS + 1)
+            other = units.camera[near] != units.camera[searched, None]
+            values[units.tracklet[searched]] = other.sum(axis=1) / NEIGHBOURS  # itself, or its equal, is no other
+        return values
+
+    @cached_property
+    def _units(self) -> _Units:
+        return _Units(self)
+
+
+class _Units:
+    """The U tracklets of two images or more in a known camera: code, camera, and whether it is searched for."""
+
+    def __init__(self, target: Target) -> None:
+        known = (target.tracklet >= 0) & (target.camera >= 0)
+        self._later = target.later
+        size = np.bincount(target.tracklet[known], minlength=1)
+        self.images = np.flatnonzero(known & (size[target.tracklet] > 1))
+        self.tracklet, first, self.of_image = np.unique(
+            target.tracklet[self.images], return_index=True, return_inverse=True
+        )
+        self.camera = target.camera[self.images][first]
+        self.searched = target.searched[self.images][first]
+
+    def means(self, features_ND: Features, among: NDArray[np.bool_] | None = None) -> Features:
+        """(U, D) mean features of the units' images, or of those `among` them (N,), with norm 1."""
+        images, unit = self.images, self.of_image
+        if among is not None:
+            images, unit = images[among[images]], unit[among[images]]
+        return mean_features(features_ND[images], unit.astype(np.int32), len(self.tracklet))
+
+
+def precision(
+    query_QD: Features,
+    gallery_ND: Features,
+    rows: NDArray[np.intp],
+    codes: NDArray[np.integer],
+    removed: Callable[[int], NDArray[np.bool_]],
+) -> Values:
+    """(Q,) average precision of each query among N images, NaN where it has no mate left.
+
+    Args:
+        query_QD: features of the images `rows`.
+        gallery_ND: features of all images.
+        rows: (Q,) which images the queries are.
+        codes: (N,) images of one code are mates.
+        removed: of an image, the mask (N,) of those that are no candidates for it.
+    """
+    out = np.full(len(rows), np.nan)
+    tiles = SquaredEuclidean(query_QD, gallery_ND).tiles()
+    for query, distances, mates in rows_of(tiles, codes[rows], codes, lambda q: np.flatnonzero(removed(int(rows[q])))):
+        if len(mates):
+            out[query] = scores(ranks_of(distances, mates), len(mates), MARKET)[0]
+    return out
+
+
+def dimensions(features_ND: Features) -> float:
+    """How many directions unit-length features make use of: (tr C)^2 / tr(C^2) of their covariance C; 1 is a line.
+
+    Example:
+        >>> dimensions(np.float32([[1, 0], [-1, 0], [0, 1], [0, -1]]))
+        2.0
+    """
+    centred_ND = features_ND - features_ND.mean(axis=0, dtype=np.float64)
+    covariance_DD = centred_ND.T @ centred_ND
+    squares = float(np.square(covariance_DD).sum())
+    return float(np.trace(covariance_DD)) ** 2 / squares if squares else 0.0
+
+
+def num_pairs(*columns: NDArray[np.integer], camera: NDArray[np.integer] | None = None) -> int:
+    """Pairs of images that agree in all `columns`, each (N,), negative for none; with `camera` those of two cameras.
+
+    Example:
+        >>> num_pairs(np.array([0, 0, 0, 1, -1, -1])), num_pairs(np.array([0, 0, 0]), camera=np.array([0, 0, 1]))
+        (3, 2)
+    """
+    rows = np.stack(columns, axis=1)[np.all([column >= 0 for column in columns], axis=0)]
+    if not len(rows):
+        return 0
+    count = np.unique(rows, axis=0, return_counts=True)[1].astype(np.int64)
+    same_camera = 0 if camera is None else num_pairs(*columns, camera)
+    return int((count * (count - 1)).sum() // 2) - same_camera
+
+
+def pair_scores(
+    labels: NDArray[np.integer], truth: NDArray[np.integer], camera: NDArray[np.integer] | None = None
+) -> tuple[float, float]:
+    """Precision and recall of the pairs of images that `labels` (N,) put together, NaN where there are no pairs.
+
+    Images of a negative label are in no pair, those of a negative truth are left out; `camera` as in `num_pairs`.
+
+    Example:
+        >>> precision, recall = pair_scores(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 8, 8, 8]))
+        >>> round(precision, 3), recall
+        (0.333, 0.25)
+    """
+    made = num_pairs(np.where(truth < 0, -1, labels), camera=camera)
+    there = num_pairs(truth, camera=camera)
+    both = num_pairs(labels, truth, camera=camera)
+    return both / made if made else np.nan, both / there if there else np.nan
+
+
+def pair_agreement(
+    labels: NDArray[np.integer], others: NDArray[np.integer], camera: NDArray[np.integer] | None = None
+) -> float:
+    """Pairs that two sets of labels (N,) share, over the mean number of their pairs: 0 to 1; NaN without any pair.
+
+    Example:
+        >>> pair_agreement(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+        0.4
+    """
+    pairs = num_pairs(labels, camera=camera) + num_pairs(others, camera=camera)
+    return 2 * num_pairs(labels, others, camera=camera) / pairs if pairs else np.nan
