@@ -364,6 +364,15 @@ def test_meter_goes_on_where_it_was_interrupted() -> None:
     assert second.images == 12
 
 
+def test_meter_averages_a_term_over_the_batches_that_have_it() -> None:
+    meter = Meter()
+    meter.add({"often": torch.tensor(1.0)}, 4)
+    meter.add({"often": torch.tensor(2.0), "seldom": torch.tensor(5.0)}, 4)
+    meter = Meter(meter.sums())
+    meter.add({"often": torch.tensor(3.0)}, 4)
+    assert meter.means() == {"often": 2.0, "seldom": 5.0}
+
+
 def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
     run.begin()

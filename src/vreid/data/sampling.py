@@ -257,3 +257,48 @@ class Counted:
             left -= len(batches)
             if not left:
                 return
+
+
+class PairedSampler:
+    """Batches of `batch_size` images of each of two sets at random: rows of the first set, then those of the second.
+
+    An epoch ends when the smaller set has been seen once; its last batch may hold fewer of that set than of the other.
+
+    Args:
+        first, second: images in either set; rows of the second count on from those of the first.
+        batch_size: of each set.
+        seed: of all epochs.
+
+    Raises:
+        InputError: an empty set, or a batch of nothing.
+
+    Example:
+        >>> sampler = PairedSampler(3, 5, batch_size=2)
+        >>> len(sampler), [sum(row < 3 for row in batch) for batch in sampler], [len(batch) for batch in sampler]
+        (2, [2, 1], [4, 3])
+    """
+
+    def __init__(self, first: int, second: int, batch_size: int, seed: int = 0) -> None:
+        if min(first, second) < 1 or batch_size < 1:
+            raise InputError(
+                f"Batches of {batch_size} images of either domain cannot be drawn from {first:,} and {second:,} "
+                "images; give 1 or more of each."
+            )
+        self.first, self.second, self.batch_size, self.seed = first, second, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are given next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-min(self.first, self.second) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first, second = (
+            generator(self.seed, "paired-sampler", place, self.epoch).permutation(count)
+            for place, count in enumerate((self.first, self.second))
+        )
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield [*first[part].tolist(), *(self.first + second[part]).tolist()]

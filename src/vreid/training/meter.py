@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import Tensor
 
+_OF = "batches of "
+
 
 class Meter:
     """Means over batches since it was made; sums stay on the device until they are asked for.
+
+    A term that some batches lack is averaged over those that have it.
 
     Args:
         sums: what an interrupted meter had summed (`sums()` of it).
@@ -28,7 +33,8 @@ class Meter:
         self.batches = int(held.pop("batches", 0))
         self.images = int(held.pop("images", 0))
         self._begun = time.perf_counter() - held.pop("seconds", 0.0)
-        self._sums: dict[str, Tensor | float] = dict(held)
+        self._batches_of = Counter({name.removeprefix(_OF): int(n) for name, n in held.items() if name.startswith(_OF)})
+        self._sums: dict[str, Tensor | float] = {name: n for name, n in held.items() if not name.startswith(_OF)}
 
     def add(self, terms: Mapping[str, Tensor], images: int) -> None:
         """One more batch."""
@@ -37,6 +43,7 @@ class Meter:
         for name, value in terms.items():
             # Not in place, in float32: a float64 sum is no faster on a GPU and not available on all of them.
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            self._batches_of[name] += 1
 
     @property
     def seconds(self) -> float:
@@ -44,12 +51,13 @@ class Meter:
         return time.perf_counter() - self._begun
 
     def means(self) -> dict[str, float]:
-        """Mean of each term over the batches."""
-        return {name: float(total) / max(self.batches, 1) for name, total in self._sums.items()}
+        """Mean of each term over the batches that have it."""
+        return {name: float(total) / self._batches_of[name] for name, total in self._sums.items()}
 
     def sums(self) -> dict[str, float]:
         """What `Meter(sums)` needs to go on."""
         counts = {"batches": float(self.batches), "images": float(self.images), "seconds": self.seconds}
+        counts |= {_OF + name: float(number) for name, number in self._batches_of.items()}
         return {name: float(total) for name, total in self._sums.items()} | counts
 
     def line(self) -> dict[str, float]:

@@ -1,0 +1,358 @@
+"""Style transfer from synthetic to real images without pairs: training SPGAN.
+
+Two generators learn to repaint each domain as the other. A patch discriminator judges what each makes; it must lead
+back to the image (cycle), an image that is of the target domain already must stay as it is (identity), and a Siamese
+net asks that a translation stay near its image and away from those that it imitates. Specification: methods, section 7.
+
+Shapes: A synthetic and B real images in a batch (as many of each but in the last one), S side in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vreid.data.augment import TestTransform, TrainTransform
+from vreid.data.dataset import fingerprint
+from vreid.data.loading import Batch, ImageDataset, train_loader
+from vreid.data.records import Records
+from vreid.data.sampling import PairedSampler
+from vreid.data.seeds import generator, seed_everything
+from vreid.errors import InputError
+from vreid.files import replacing
+from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, reconstruction_loss, siamese_loss
+from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
+from vreid.models.weights import save_weights
+from vreid.training.loop import Loop
+from vreid.training.optimiser import OptimiserConfig, build_optimiser
+from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.progress import Progress, Silence
+from vreid.training.run_folder import RunFolder, environment
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "size": (8, 4096),
+    "load": (8, 4096),
+    "filters": (1, 1024),
+    "blocks": (0, 100),
+    "patch_layers": (1, 6),
+    "metric_stages": (1, 6),
+    "epochs": (1, 100_000),
+    "batch_size": (1, 10_000),
+    "learning_rate": (1e-12, 1e30),
+    "cycle": (0, 1_000_000),
+    "identity": (0, 1_000_000),
+    "keeping": (0, 1_000_000),
+    "margin": (0, 1_000_000),
+    "generator_every": (1, 10_000),
+    "siamese_from": (0, 100_000),
+    "keeping_from": (0, 100_000),
+    "pool": (0, 1_000_000),
+    "seed": (0, 2**63 - 1),
+}
+"""Smallest and largest value of each number."""
+SHOWN = 6
+"""Images of either domain in a sample grid."""
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class TranslateConfig:
+    """Everything that decides the generators besides the images; the defaults are those of SPGAN for VehicleX.
+
+    Attributes:
+        recipe: name under which it is found in `vreid.recipes.spgan.TRANSLATIONS`.
+        size: S, side of what the networks see, a multiple of 4; pictures are resized to squares.
+        load: pictures are resized to this side, then S x S is cropped at random. 286 as in SPGAN; the VehicleX port has
+            512, which trains on magnified quarters of pictures that are translated whole.
+        filters: of the first layer of every network.
+        blocks: residual blocks of a generator.
+        patch_layers: layers of stride 2 of a discriminator.
+        metric_stages: stages of the Siamese net, each quarters the side.
+        epochs: passes over the smaller domain.
+        batch_size: images of each domain.
+        learning_rate: of Adam with betas (0.5, 0.999), constant.
+        cycle, identity, keeping: weights of these terms beside the adversarial ones.
+        margin: of the contrastive terms.
+        generator_every: the generators move in every so-many-th step, the other networks in each.
+        siamese_from, keeping_from: epochs (from 0) in which the Siamese net begins to learn, and to be listened to.
+        pool: earlier made images of either domain that are shown to a discriminator again.
+        precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
+        seed: of initial weights, batches, augmentation and pools.
+
+    Raises:
+        InputError: a number out of its range, or sizes that do not fit each other.
+    """
+
+    recipe: str = "spgan"
+    size: int = 256
+    load: int = 286
+    filters: int = 64
+    blocks: int = 9
+    patch_layers: int = 3
+    metric_stages: int = 3
+    epochs: int = 20
+    batch_size: int = 4
+    learning_rate: float = 2e-4
+    cycle: float = 10.0
+    identity: float = 5.0
+    keeping: float = 2.0
+    margin: float = 2.0
+    generator_every: int = 2
+    siamese_from: int = 1
+    keeping_from: int = 2
+    pool: int = 50
+    precision: Precision = "auto"
+    seed: int = 1234
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:  # NaN is not either
+                raise InputError(f"{name} is {getattr(self, name)}; give a number from {least:,} to {most:,}.")
+        if self.size % 4:
+            raise InputError(f"size is {self.size}; the generators halve it twice: give a multiple of 4.")
+        if self.load < self.size:
+            raise InputError(f"load is {self.load}; size = {self.size} is cropped from it: give that or more.")
+        if self.size >> self.patch_layers < 3:
+            raise InputError(f"patch_layers is {self.patch_layers}; nothing is left of {self.size} pixels; give fewer.")
+        if self.size // 4**self.metric_stages < 1:
+            raise InputError(
+                f"metric_stages is {self.metric_stages}; nothing is left of {self.size} pixels; give fewer."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def transform(self) -> TestTransform:
+        """How a picture is prepared that is to be translated."""
+        return TestTransform(self.size, self.size, mean=HALF, std=HALF)
+
+
+def train_translation(
+    config: TranslateConfig,
+    synthetic: Records,
+    real: Records,
+    *,
+    out: Path | str,
+    device: str = "cpu",
+    workers: int | None = None,
+    resume: bool = False,
+    checkpoint_steps: int | None = None,
+    log_steps: int = 10,
+    progress: Progress | None = None,
+) -> Path:
+    """Train generators between two sets of images, whose labels are not looked at; return the path of the model.
+
+    `out` becomes a run folder as `vreid.training.run_folder` describes it, with a grid of samples an epoch:
+    RUN/samples/epoch_003.jpg (columns: synthetic, translated, back again; real, translated, back again).
+
+    Args:
+        config: what decides the weights besides the images.
+        synthetic, real: images of either domain.
+        out: the run folder.
+        device: "cpu", "cuda", "cuda:1", ...
+        workers: processes that load images (None: chosen for the device); the weights do not depend on it.
+        resume: continue the run in `out`, or start it if there is none; a complete run is left as it is.
+        checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
+        log_steps: steps between two lines of metrics.jsonl.
+        progress: listener for cost estimate, steps and time.
+
+    Raises:
+        InputError: no images, domains the wrong way round, `out` is in use or holds another run, or the loss is no
+            longer finite.
+
+    Example:
+        >>> config = TRANSLATIONS["spgan_small"]()                                        # doctest: +SKIP
+        >>> train_translation(config, vehiclex.train, city.train, out="runs/spgan")      # doctest: +SKIP
+        PosixPath('runs/spgan/model.safetensors')
+    """
+    progress = progress or Silence()
+    if _all(synthetic, "real") and _all(real, "synthetic"):
+        raise InputError("The first images are all real and the second all synthetic; give the synthetic ones first.")
+    sampler = PairedSampler(len(synthetic), len(real), config.batch_size, config.seed)
+    side = {"height": config.load, "width": config.load, "mean": HALF, "std": HALF}
+    transform = TrainTransform(**side, pad=0, erase=0.0)  # type: ignore[arg-type]
+    loader = train_loader(Records.concat([synthetic, real]), transform, sampler,
+                          seed=config.seed, workers=workers, device=device)  # fmt: skip
+    sides = {"synthetic": synthetic, "real": real}
+    data = {name: {"fingerprint": fingerprint(side), "images": len(side)} for name, side in sides.items()}
+    run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
+    if run.model.exists():
+        progress.note(f"{run.path} is complete; nothing is left to train.")
+        return run.model
+    place = torch.device(device)
+    seed_everything(config.seed)
+    try:
+        run.begin()
+        started = run.environment(environment(place, resolve_precision(config.precision, place)), progress)
+        samples = tuple(_chosen(side, config, name) for name, side in sides.items())
+        loop = Translation(config, len(synthetic), samples, run, place, started["precision"], progress)
+        loop.restore()
+        loop.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+    except InputError:
+        run.abandon()
+        raise
+    finally:
+        run.close()
+        progress.finish()
+    facts = {"kind": "translation", "config": config.as_dict(), "data": data,
+             "vreid": started["vreid"], "revision": started["revision"]}  # fmt: skip
+    save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
+    return run.model
+
+
+def _all(records: Records, domain: str) -> bool:
+    return len(records) > 0 and bool((records.domain.values == domain).all())
+
+
+def _chosen(records: Records, config: TranslateConfig, name: str) -> Tensor:
+    """(SHOWN, 3, S, S) images of a domain for the sample grids, or all if there are fewer."""
+    pictures = ImageDataset(records, config.transform())
+    rows = generator(config.seed, "samples", name).permutation(len(records))[:SHOWN]
+    return config.transform().finish(torch.stack([pictures.prepared(int(row)) for row in rows]))
+
+
+class Translation(Loop):
+    """The loop that trains generators, discriminators and Siamese net; all of them and the pools are `learned`.
+
+    Args:
+        config: what decides the weights besides the images.
+        first: how many rows of the loader's images are synthetic; the real ones follow them.
+        samples: images of either domain, (N, 3, S, S), for the grid after each epoch.
+        run, device, progress: see `Loop`.
+        precision: "float32" or "bfloat16".
+    """
+
+    remedy = "lower learning_rate, or set precision=float32"
+
+    def __init__(
+        self,
+        config: TranslateConfig,
+        first: int,
+        samples: tuple[Tensor, ...],
+        run: RunFolder,
+        device: torch.device,
+        precision: str,
+        progress: Progress,
+    ) -> None:
+        generators = {name: Generator(config.filters, config.blocks) for name in ("to_real", "to_synthetic")}
+        judges = {name: Discriminator(config.filters, config.patch_layers) for name in ("judge_a", "judge_b")}
+        siamese = SiameseNet(config.size, config.filters, config.metric_stages)
+        pools = {name: ImagePool(config.pool, config.size) for name in ("pool_a", "pool_b")}
+        learned = nn.ModuleDict({**generators, **judges, "siamese": siamese, **pools}).to(device)
+        # One optimiser: it leaves weights alone that have no gradient, and each part asks for those of its networks.
+        adam = OptimiserConfig("adam", config.learning_rate, 0.5, 0.0, 0.0, bias_factor=1.0, classifier_factor=1.0)
+        optimiser = build_optimiser(learned, adam)
+        super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
+        self.config, self.first, self.samples, self.precision = config, first, samples, precision
+
+    def rate(self, time: float) -> float:
+        """The learning rate, which is constant."""
+        return self.config.learning_rate
+
+    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+        """One step on a batch of A synthetic and B real images, which lie one after the other."""
+        images = self._cropped(batch.images)
+        split = int((batch.rows < self.first).sum())
+        terms = self.step(images[:split], images[split:], int(time))
+        if self.device.type == "cpu":  # on a GPU each report looks: looking waits for the device
+            self.refuse_divergence({name: float(value) for name, value in terms.items()}, time)
+        return terms
+
+    def step(self, a: Tensor, b: Tensor, epoch: int) -> dict[str, Tensor]:
+        """One step on `a` (A, 3, S, S) and `b` (B, 3, S, S) in this epoch (from 0).
+
+        Returns:
+            The weighted terms: of the generators, in the steps in which they move, with their sum as "loss"; of the
+            discriminators ("judges"); of the Siamese net.
+        """
+        config = self.config
+        terms: dict[str, Tensor] = {}
+        if (self.state.total_steps + 1) % config.generator_every == 0:
+            with autocast(self.precision, self.device):
+                a_as_b, b_as_a, terms = self._translated(a, b, epoch)
+            terms["loss"] = torch.stack(list(terms.values())).sum()
+            self._move(terms["loss"], "to_real", "to_synthetic")
+        else:
+            with torch.no_grad(), autocast(self.precision, self.device):
+                a_as_b, b_as_a = self.learned["to_real"](a), self.learned["to_synthetic"](b)
+        with autocast(self.precision, self.device):
+            terms["judges"] = self._judged("b", b, a_as_b) + self._judged("a", a, b_as_a)
+            if epoch >= config.siamese_from:
+                terms["siamese"] = siamese_loss(self._embedded(a, b, a_as_b.detach(), b_as_a.detach()), config.margin)
+        self._move(terms["judges"], "judge_a", "judge_b")
+        if "siamese" in terms:
+            self._move(terms["siamese"], "siamese")
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _translated(self, a: Tensor, b: Tensor, epoch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Both translations and what the generators have to answer for."""
+        config = self.config
+        to_real, to_synthetic = self.learned["to_real"], self.learned["to_synthetic"]
+        # Images do not see each other in these networks, so that two batches go through as one.
+        a_as_b, b_as_b = to_real(torch.cat([a, b])).split([len(a), len(b)])
+        b_as_a, a_as_a = to_synthetic(torch.cat([b, a])).split([len(b), len(a)])
+        back_a, back_b = to_synthetic(a_as_b), to_real(b_as_a)
+        fooled = [self.learned[judge](made) for judge, made in (("judge_b", a_as_b), ("judge_a", b_as_a))]
+        terms = {
+            "adversarial": adversarial_loss(fooled[0], real=True) + adversarial_loss(fooled[1], real=True),
+            "cycle": config.cycle * (reconstruction_loss(back_a, a) + reconstruction_loss(back_b, b)),
+            "identity": config.identity * (reconstruction_loss(a_as_a, a) + reconstruction_loss(b_as_b, b)),
+        }
+        if config.keeping and epoch >= config.keeping_from:
+            terms["keeping"] = config.keeping * keeping_loss(self._embedded(a, b, a_as_b, b_as_a), config.margin)
+        return a_as_b, b_as_a, terms
+
+    def _move(self, loss: Tensor, *networks: str) -> None:
+        """Let the loss move the weights of these networks and of no others."""
+        loss.backward(inputs=[w for name in networks for w in self.learned[name].parameters()])  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def _embedded(self, *batches: Tensor) -> Embeddings:
+        """The Siamese net's embeddings of a, b and their translations."""
+        return Embeddings(*self.learned["siamese"](torch.cat(batches)).split([len(batch) for batch in batches]))
+
+    def _judged(self, domain: str, true: Tensor, made: Tensor) -> Tensor:
+        """The loss of a domain's discriminator on its own images and on made ones, some of them from the pool."""
+        draws = generator(self.config.seed, "pool", domain, self.state.total_steps).random(len(made)).tolist()
+        handed = cast(ImagePool, self.learned[f"pool_{domain}"]).exchange(made, draws)
+        on_true, on_made = self.learned[f"judge_{domain}"](torch.cat([true, handed])).split([len(true), len(made)])
+        return (adversarial_loss(on_true, real=True) + adversarial_loss(on_made, real=False)) / 2
+
+    def _cropped(self, images: Tensor) -> Tensor:
+        """(N, 3, S, S) of (N, 3, load, load), each from a place of its own."""
+        size, rng = self.config.size, generator(self.config.seed, "crop", self.state.total_steps)
+        corners = rng.integers(self.config.load - size + 1, size=(len(images), 2)).tolist()
+        pairs = zip(images, corners, strict=True)
+        return torch.stack([image[:, top : top + size, left : left + size] for image, (top, left) in pairs])
+
+    def epoch_ends(self, epoch: int) -> None:
+        """Write the grid of samples of this epoch."""
+        sides = []
+        for images, there, back in zip(
+            self.samples, ("to_real", "to_synthetic"), ("to_synthetic", "to_real"), strict=True
+        ):
+            with torch.no_grad(), autocast(self.precision, self.device):
+                made = self.learned[there](images.to(self.device))
+                sides += [images, made.cpu(), self.learned[back](made).cpu()]
+        rows = max(map(len, sides))
+        columns = [torch.cat([side, torch.ones(rows - len(side), *side.shape[1:])]) for side in sides]
+        grid = torch.cat([torch.cat(list(column), dim=1) for column in columns], dim=2)
+        path = self.run.path / "samples" / f"epoch_{epoch + 1:03d}.jpg"
+        with replacing(path) as temporary:
+            picture(grid).save(temporary, "JPEG", quality=90)
+
+
+def picture(image: Tensor) -> Image.Image:
+    """The picture of one image (3, H, W) in [-1, 1]."""
+    values = ((image.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
