@@ -278,9 +278,35 @@ def test_a_named_loss_is_a_term_and_what_it_learns_a_parameter() -> None:
     assert [name for name, _ in objective.named_parameters()] == ["metric.W"]
 
 
-@pytest.mark.parametrize("name", ["CircleLoss", "ArcFaceLoss", "CosFaceLoss", "TripletMarginLoss"])
-def test_the_library_itself(name: str) -> None:
-    pytest.importorskip("pytorch_metric_learning")
+@pytest.mark.parametrize("name", ["CircleLoss", "ArcFaceLoss", "CosFaceLoss", "ProxyAnchorLoss", "TripletMarginLoss"])
+def test_the_library_itself_teaches_features_and_proxies(name: str) -> None:
+    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
     features, identities = batch(0, [4, 4, 4])
+    features.requires_grad_()
     made = metric_loss(name, num_classes=3, num_features=5)
-    assert math.isfinite(float(made(features, identities)))
+    loss = made(features, identities)
+    loss.backward()
+    assert math.isfinite(float(loss.detach())) and features.grad is not None
+    assert all(float(given.grad.abs().sum()) > 0 for given in (features, *made.parameters()))
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(("form", "margin"), [("soft", 0.0), ("soft", 0.3), ("hinge", 0.3)])
+@pytest.mark.parametrize("counts", [[4, 4, 4], [2, 5, 3]])
+def test_our_triplet_is_the_librarys_with_its_hard_miner(
+    counts: list[int], form: str, margin: float, squared: bool
+) -> None:
+    """Every image has a mate here: the library's miner leaves those without out, ours does not."""
+    reason = "pytorch-metric-learning is not installed"
+    losses = pytest.importorskip("pytorch_metric_learning.losses", reason=reason)
+    miners = pytest.importorskip("pytorch_metric_learning.miners", reason=reason)
+    distances = pytest.importorskip("pytorch_metric_learning.distances", reason=reason)
+    reducers = pytest.importorskip("pytorch_metric_learning.reducers", reason=reason)
+    distance = distances.LpDistance(normalize_embeddings=False, power=2 if squared else 1)
+    features, identities = batch(3, counts)
+    theirs = losses.TripletMarginLoss(
+        margin=margin, smooth_loss=form == "soft", distance=distance, reducer=reducers.MeanReducer()
+    )
+    expected = theirs(features, identities, miners.BatchHardMiner(distance=distance)(features, identities))
+    ours = triplet_loss(features, identities, form=form, squared=squared, margin=margin)  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
