@@ -16,7 +16,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from vreid.data.dataset import Dataset
+from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
 from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
@@ -185,6 +185,8 @@ def extract_dataset(
     out: Path | str,
     *,
     views: tuple[str, ...] = ("original", "flip"),
+    crops: Mapping[str, Records] | None = None,
+    unit_views: bool = False,
     normalise: bool = True,
     device: str = "cpu",
     batch_size: int = 64,
@@ -192,7 +194,8 @@ def extract_dataset(
 ) -> Search:
     """Extract query and gallery features of `dataset` into the folder `out`; what lies there already is kept.
 
-    With `normalise` off they stay as the network gives them (StRDAN compares such).
+    With `normalise` off they stay as the network gives them (StRDAN compares such). Views that show crops take them
+    from `crops`, by side; see `vreid.training.extract.extract`.
 
     Raises:
         InputError: the model or an image cannot be read, or the data set has no query or gallery images.
@@ -204,10 +207,16 @@ def extract_dataset(
             raise InputError(f"{dataset.name}: has no {side} images; give a data set with query and gallery.")
     loaded = load_model(model)
     out = Path(out)
+    shown = {"crops": "+".join(fingerprint(crops[side]) for side in SIDES)} if crops else {}
+    if (out / FACTS).is_file():
+        with understanding(out / FACTS):
+            if read_json(out / FACTS)["facts"].get("crops") != shown.get("crops"):
+                raise InputError(f"{out}: holds features of other crops, or of none; name another folder.")
     same = dataset.query == dataset.gallery  # every image a query: one extraction serves both sides
     sets = [
         extract(loaded.model, getattr(dataset, side), transform=loaded.transform, views=views, batch_size=batch_size,
-                normalise=normalise, device=device, progress=progress, out=out / f"{side}.safetensors")
+                crops=crops[side] if crops else None, unit_views=unit_views, normalise=normalise, device=device,
+                progress=progress, out=out / f"{side}.safetensors")
         for side in (SIDES[:1] if same else SIDES)
     ]  # fmt: skip
     if same:
@@ -215,7 +224,7 @@ def extract_dataset(
         sets[0].save(out / "gallery.safetensors")
     cameras = dataset.train.camera
     facts = {"data set": dataset.name, **dataset.source, "model": str(model), "model hash": sets[0].model[:16],
-             "views": "+".join(views)}  # fmt: skip
+             "views": "+".join(sets[0].views), **shown}  # fmt: skip
     trained = tuple(sorted(set(cameras.values[cameras.known])))
     search = Search(sets[0], sets[1], dataset.protocol, trained, facts)
     search.save_facts(out)

@@ -43,20 +43,28 @@ def extract_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
-    views: Annotated[str, typer.Option(help="Views of a picture that are added up.")] = "original,flip",
+    views: Annotated[str, typer.Option(help="Views of a picture that are added up: original, flip, and of its crop "
+                                       "crop, crop-flip.")] = "original,flip",
+    crops: Annotated[Path | None, typer.Option(help="Crops that these views show: a table that `vreid data crop` has "
+                                               "written, or FOLDER@crop.")] = None,
+    unit_views: Annotated[bool, typer.Option("--unit-views", help="Each view has length 1 before they are added up."
+                                             )] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Turn the query and gallery pictures of a data set into features."""
     from vreid.console import Bars
-    from vreid.pipeline import extract_dataset
+    from vreid.data.crops import all_images, crops_of
+    from vreid.pipeline import SIDES, extract_dataset
 
     dataset = open_sources([source], labels)
+    cut = None if crops is None else all_images(open_sources([crops], "none"))
+    shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
     with Bars(quiet=as_json) as bars:
         chosen = tuple(view for view in views.split(",") if view)
-        search = extract_dataset(model, dataset, out, views=chosen, normalise=not raw, device=resolve(device),
-                                 progress=bars)  # fmt: skip
+        search = extract_dataset(model, dataset, out, views=chosen, crops=shown, unit_views=unit_views,
+                                 normalise=not raw, device=resolve(device), progress=bars)  # fmt: skip
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
     print_json(facts) if as_json else print(*facts.values(), sep="\n")

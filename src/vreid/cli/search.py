@@ -1,4 +1,4 @@
-"""Commands about features: rank, evaluate, report."""
+"""Commands about features: rank, evaluate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from vreid.cli.open_set import (
 from vreid.cli.options import (
     AllFeatures,
     By,
-    Features,
     Json,
     Post,
     ProtocolName,
@@ -111,20 +110,3 @@ def evaluate_command(
     else:
         print(search.protocol.description)
         print_slices(rows) if by else print_rows(rows)
-
-
-def report_command(
-    features: Features,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    run: Annotated[Path | None, typer.Option(help="Run folder of the model, for its loss curves.")] = None,
-    steps: Post = "",
-    protocol: ProtocolName = "",
-    records: RecordTable = None,
-) -> None:
-    """Write a self-contained page about features: numbers, curves, rank lists, worst errors."""
-    from vreid.pipeline import features_report
-    from vreid.report.page import write_report
-
-    post = post_processing(steps)
-    write_report(features_report(load_search(features, records, protocol), post, run), out)
-    print(f"The page: {out}")

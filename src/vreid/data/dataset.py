@@ -102,7 +102,8 @@ def join(first: Dataset, *others: Dataset) -> Dataset:
 
     No vehicle, camera, tracklet or image of one may be taken for one of another: where names of a data set occur in
     those before it, all its names of that kind get its own name in front ("VehicleX/0001"). Query, gallery and protocol
-    are those of `first`. Copies of the same images (crops, translations) are joined by `Records.concat`, not here.
+    are those of `first`. Further variants of images that are there already (their crops from a table, say: the same
+    keys, vehicles and cameras) are the same vehicles and keep all names.
 
     Example:
         >>> join(open_dataset("city"), open_dataset("vehiclex")).train.identity.distinct   # doctest: +SKIP
@@ -116,7 +117,7 @@ def join(first: Dataset, *others: Dataset) -> Dataset:
         earlier = [dataset.name for dataset in (first, *others[: number - 2])]
         prefix = f"{other.name}-{number}" if other.name in earlier else other.name
         records = other.train
-        for column, names in taken.items():
+        for column, names in {} if _further_variants(train, records) else taken.items():
             if names & _present(records, column):
                 records = records.with_(**{column: _prefixed(records, column, f"{prefix}/")})
                 notes.append(f"each {column} of {other.name} was named {prefix}/..., because some names were taken.")
@@ -126,6 +127,17 @@ def join(first: Dataset, *others: Dataset) -> Dataset:
     name = " + ".join(dataset.name for dataset in (first, *others))
     tested = {split: origin for split, origin in first.origins.items() if split != "train"}
     return replace(first, name=name, train=train, notes=tuple(notes), origins=tested)
+
+
+def _further_variants(train: Records, records: Records) -> bool:
+    """Whether `records` are other variants of some images of `train`."""
+
+    def described(images: Records) -> list[tuple[str, ...]]:
+        labels = (images.identity.values, images.camera.values, images.variant.values)
+        return list(zip(images.image_key.tolist(), *(column.tolist() for column in labels), strict=True))
+
+    there, added = described(train), described(records)
+    return {row[:3] for row in added} <= {row[:3] for row in there} and not set(added) & set(there)
 
 
 def _present(records: Records, column: str) -> set[str]:

@@ -102,11 +102,20 @@ def cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Ima
     Raises:
         InputError: the box lies outside the picture.
     """
+    return image.crop(region(box, image.width, image.height, path))
+
+
+def region(box: Sequence[float], width: int, height: int, path: Path | str) -> tuple[int, int, int, int]:
+    """Return `box` in whole pixels of a picture of width x height: fractions are widened, what sticks out is cut off.
+
+    Raises:
+        InputError: the box lies outside the picture, which is called `path`.
+    """
     x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
-    x2, y2 = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
+    x2, y2 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
     if x2 <= x1 or y2 <= y1:
         shown = ", ".join(f"{value:g}" for value in box)
         raise InputError(
-            f"{path}: box ({shown}) lies outside the picture of {image.width} x {image.height} pixels; correct its row."
+            f"{path}: box ({shown}) lies outside the picture of {width} x {height} pixels; correct its row."
         )
-    return image.crop((x1, y1, x2, y2))
+    return x1, y1, x2, y2

@@ -95,13 +95,32 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
     Raises:
         InputError: as `evaluate_distances`; there is no such slicing, or it is known of no query and mate.
     """
+    made = {}
+    for name, rows in mate_scores(distances, protocol, by).items():
+        _, precision, precision_at_k, penalty, first_hit, relevant = rows.T
+        metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64))
+        made[name] = replace(
+            metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive
+        )
+    return made
+
+
+def mate_scores(distances: Distances, protocol: Protocol, by: str) -> dict[str, NDArray[np.float64]]:
+    """What `mate_slices` is made of: by slice (n, 6) of the n queries with mates in it, ascending.
+
+    The columns: row of the query, AP over the full list and cut, mates / rank of the last one, rank of the first (0:
+    none), and how many mates.
+
+    Raises:
+        InputError: as `mate_slices`.
+    """
     if by not in MATE_BINS:
         raise InputError(f"slices by {by!r} are unknown; use one of {', '.join(MATE_BINS)}.")
     gallery = distances.gallery
     if protocol.unit == "tracklet":  # a tracklet is described by its first image
         gallery = gallery[np.unique(tracklet_units(gallery)[0], return_index=True)[1]]
     names, codes_of = MATE_BINS[by](distances.query, gallery)
-    found: dict[int, list[tuple[float, float, float, float, int]]] = defaultdict(list)
+    found: dict[int, list[tuple[float, ...]]] = defaultdict(list)
     for query, row, mates in judged_rows(distances, protocol):
         ranks = ranks_of(row, mates)
         codes = codes_of(query, mates[np.argsort(row[mates], kind="stable")])  # in the order of ranks
@@ -109,17 +128,10 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
             own = np.flatnonzero(codes == code)
             place = own[own < len(ranks)]  # mates behind the last candidate have no rank
             others_before = place - np.arange(len(place))
-            found[code].append((*scores(ranks[place] - others_before, len(own), protocol), len(own)))
+            found[code].append((query, *scores(ranks[place] - others_before, len(own), protocol), len(own)))
     if not found:
         raise InputError(f"slices by {by}: it is known of no query and mate; check identities, and give the column.")
-    made = {}
-    for code in sorted(found):
-        precision, precision_at_k, penalty, first_hit, relevant = np.array(found[code]).T
-        metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64))
-        made[names[code]] = replace(
-            metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive
-        )
-    return made
+    return {names[code]: np.array(found[code]) for code in sorted(found)}
 
 
 def _labels(column: str) -> Callable[[Records], Bins]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vreid.diagnostics.diagnosis import Diagnosis
 from vreid.errors import InputError
 from vreid.retrieval.metrics import Metrics
 from vreid.retrieval.ranking import Ranking
@@ -63,6 +64,7 @@ class Report:
         sites, roads: the camera network; needed for the map only.
         stages: seconds by stage of the work.
         commands: pairs of a title and the lines to type.
+        diagnosis: what `vreid.diagnostics.diagnose` found.
 
     Raises:
         InputError: two sites of one name, or a road to a site that is not there.
@@ -81,6 +83,7 @@ class Report:
     roads: Sequence[Road] = ()
     stages: Mapping[str, float] | None = None
     commands: Sequence[tuple[str, Sequence[str]]] = ()
+    diagnosis: Diagnosis | None = None
 
     def __post_init__(self) -> None:
         names = [site.name for site in self.sites]

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from vreid.diagnostics.diagnosis import Diagnosis, Looks
 from vreid.files import write_text
 from vreid.report.cards import CardMaker
+from vreid.report.charts import chart
 from vreid.report.contents import LadderRow, Report
 from vreid.report.figures import cmc, ladder, losses
 from vreid.report.lists import JudgedRanking
 from vreid.report.maps import LARGE, camera_maps
+from vreid.report.pictures import thumbnail
 from vreid.report.template import fill
 from vreid.report.trips import best_trip
 from vreid.retrieval.metrics import Metrics, interval
@@ -50,7 +53,24 @@ def render(report: Report) -> str:
         milestones=milestones(report.rows),
         protocols=list(dict.fromkeys(m.protocol.description for row in report.rows for m in row.metrics.values())),
         figures={name: Markup(svg) for name, svg in _charts(report, bounds).items()},
+        diagnosis=Markup(_diagnosis(report.diagnosis)) if report.diagnosis else "",
         **_ranked(report),
+    )
+
+
+def _diagnosis(diagnosis: Diagnosis) -> str:
+    from markupsafe import Markup
+
+    return fill(
+        "diagnosis.html",
+        diagnosis=diagnosis,
+        charts=[Markup(chart(part, number)) for number, part in enumerate(diagnosis.parts)],
+        looks=[
+            [[(thumbnail(look.path, look.box, look.heat), look.caption) for look in row] for row in part.chart.rows]
+            if isinstance(part.chart, Looks)
+            else []
+            for part in diagnosis.parts
+        ],
     )
 
 

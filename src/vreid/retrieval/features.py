@@ -69,7 +69,8 @@ class FeatureSet:
         features: (N, D) float32, C-contiguous (other kinds of numbers are converted).
         records: the N images.
         normalised: every row has Euclidean norm 1.
-        views: which views of an image were added up ("original", "flip", "crop", "crop+flip").
+        views: which views of an image were added up ("original", "flip", "crop", "crop-flip";
+            with "unit " before it where each was normalised first).
         model: hash of the weights that made them; "" when unknown.
 
     Raises:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from vreid.data.augment import TestTransform
+from vreid.data.crops import crops_of
 from vreid.data.dataset import fingerprint
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
@@ -29,11 +31,23 @@ from vreid.retrieval.storage import read_arrays, write_arrays
 from vreid.training.precision import Precision, autocast, resolve_precision
 from vreid.training.progress import Progress, Silence
 
-VIEWS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "original": lambda images: images,
-    "flip": lambda images: images.flip(-1),
+
+class View(NamedTuple):
+    """Which of the two pictures of an image the network sees, its crop or not, and what is done to the (B, 3, H, W)
+    batch before that.
+    """
+
+    cropped: bool
+    change: Callable[[Tensor], Tensor]
+
+
+VIEWS: Mapping[str, View] = {
+    "original": View(False, lambda images: images),
+    "flip": View(False, lambda images: images.flip(-1)),
+    "crop": View(True, lambda images: images),
+    "crop-flip": View(True, lambda images: images.flip(-1)),
 }
-"""What can be done to a (B, 3, H, W) batch of test pictures before the network sees it."""
+"""What can be added up; all four are DMT's augmentation test."""
 
 SHARD = 2048
 """Images in a shard: what a killed extraction loses at most, whatever the batch size."""
@@ -93,6 +107,8 @@ def extract(
     device: str = "cpu",
     workers: int | None = None,
     views: Sequence[str] = ("original", "flip"),
+    crops: Records | None = None,
+    unit_views: bool = False,
     normalise: bool = True,
     precision: Precision = "auto",
     out: Path | str | None = None,
@@ -109,6 +125,8 @@ def extract(
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
         views: names in `VIEWS`.
+        crops: crops of all records (matched by `image_key`), for views that show them: see `vreid.training.crop`.
+        unit_views: give the feature of each view length 1 before they are added up, so that none outweighs another.
         normalise: False leaves the sums as they are.
         precision: number type of convolutions; "auto" takes bfloat16 where the machine has it in hardware.
         out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
@@ -118,7 +136,8 @@ def extract(
         progress: listener, counts images.
 
     Raises:
-        InputError: an unreadable picture, an unknown view, or, when resuming, features of something else in `out`.
+        InputError: an unreadable picture, an unknown view, an image without a crop where a view needs it, or, when
+            resuming, features of something else in `out`.
     """
     progress = progress or Silence()
     unknown = [view for view in views if view not in VIEWS]
@@ -126,12 +145,19 @@ def extract(
         raise InputError(f"View {''.join(unknown[:1])!r} is unknown; choose among {', '.join(VIEWS)}.")
     if len(set(views)) < len(views):
         raise InputError(f"views {', '.join(views)}: one is named twice; name each once.")
+    kinds = sorted({VIEWS[view].cropped for view in views})
+    if True in kinds and crops is None:
+        raise InputError(f"views {', '.join(views)} show crops; say where these are (--crops CROPS).")
+    pictures = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
     if out is not None and Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: a file of features ends in .safetensors; rename it.")
     hashed = model_hash(model, transform)
+    named = tuple(f"unit {view}" if unit_views else view for view in views)
     if out is not None and Path(out).exists() and resume:
-        return _finished(Path(out), records, hashed, tuple(views), normalise)
-    job = {"model": hashed, "views": list(views), "images": fingerprint(records)}
+        return _finished(Path(out), records, hashed, named, normalise)
+    job = {"model": hashed, "views": list(named), "images": fingerprint(records)}
+    if True in kinds:
+        job["crops"] = fingerprint(pictures[True])
     shards = None if out is None else _Shards(Path(out), job, resume)
     place = torch.device(device)
     stored = shards.precision if shards is not None and precision == "auto" else None
@@ -141,13 +167,18 @@ def extract(
     features = np.empty((len(records), model.num_features), dtype=np.float32)
     missing = np.arange(len(records)) if shards is None else shards.read_into(features)
     model = model.to(place).to(memory_format=torch.channels_last).eval()
-    loader = test_loader(records[missing], transform, batch_size=batch_size, workers=workers, device=place)
+    loaders = [test_loader(pictures[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
+               for cropped in kinds]  # fmt: skip
     progress.start("extract", len(records), len(records) - len(missing))
     try:
-        for images, rows, _ in loader:
+        for batches in zip(*loaders, strict=True):
+            images = {cropped: batch.images for cropped, batch in zip(kinds, batches, strict=True)}
+            rows = batches[0].rows
             with torch.inference_mode(), autocast(dtype, place):
-                made = sum(model(VIEWS[view](images).contiguous(memory_format=torch.channels_last)) for view in views)
-            features[missing[rows]] = made.float().cpu().numpy()
+                seen = (change(images[cropped]) for cropped, change in (VIEWS[view] for view in views))
+                parts = [model(image.contiguous(memory_format=torch.channels_last)).float() for image in seen]
+            made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
+            features[missing[rows]] = made.cpu().numpy()
             if shards is not None:
                 shards.write_up_to(int(missing[rows[-1]]) + 1, features)
             progress.advance(len(rows))
@@ -157,7 +188,7 @@ def extract(
         raise
     finally:
         progress.finish()
-    found = FeatureSet(features, records, views=tuple(views), model=hashed)
+    found = FeatureSet(features, records, views=named, model=hashed)
     found = found.normalise() if normalise else found
     if out is not None and shards is not None:
         found.save(out)

@@ -40,6 +40,11 @@ from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS
 
 PLACES = (".", "AIC21_Track2_ReID", "AIC21/AIC21_Track2_ReID", "AIC20_ReID", "AIC20_track2/AIC20_ReID")
 """Where the data set's own folder may be, seen from the one that the user names."""
+NAMES = ("CityFlowV2-ReID", "CityFlow-ReID")
+"""Of 2021 and of 2020."""
+CROPS = {"train": "training_part_seg/cropped_patch/image_train", "query": "cropped_aic_test/image_query",
+         "gallery": "cropped_aic_test/image_test"}  # fmt: skip
+"""Split -> where its cropped copies lie, in the data set's folder or beside it."""
 
 _KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files, folders and keys call it
 _NAME = re.compile(r"([0-9]{1,9})(\.jpg)?", re.IGNORECASE)
@@ -85,7 +90,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     # 2020 is told by its lists of names, and where both were put there, by the labels that it does not have.
     cameras = any((folder / f"{name}_label.xml").is_file() for name in ("query", "test"))
     of_2020 = not cameras and any((folder / f"name_{name}.txt").is_file() for name in _KEYS.values())
-    return Dataset("CityFlow-ReID" if of_2020 else "CityFlowV2-ReID", splits["train"], splits["query"],
+    return Dataset(NAMES[of_2020], splits["train"], splits["query"],
                    splits["gallery"], CAMERA_LESS if of_2020 else AI_CITY, source_of(folder), tuple(notes),
                    origins)  # fmt: skip
 
@@ -93,10 +98,8 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:
     """Where the pictures of each variant and split lie; cropped copies are in the data set's folder or beside it."""
     found = {"original": {split: folder / f"image_{name}" for split, name in _KEYS.items()}}
-    crops = {"train": "training_part_seg/cropped_patch/image_train", "query": "cropped_aic_test/image_query",
-             "gallery": "cropped_aic_test/image_test"}  # fmt: skip
     places = {split: [place / crop for place in (folder, folder.absolute().parent) if (place / crop).is_dir()]
-              for split, crop in crops.items()}  # fmt: skip
+              for split, crop in CROPS.items()}  # fmt: skip
     cropped = {split: place[0] for split, place in places.items() if place}
     return {**found, "crop": cropped} if cropped else found
 

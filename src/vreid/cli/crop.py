@@ -1,0 +1,41 @@
+"""Command `data crop`: boxes around vehicles that nobody labelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
+
+
+def crop_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run of recipe crop_model or crop_model_small.")],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="A table (.csv) of boxes, cut out while loading; or a folder for cut-out "
+                                      "pictures: a CityFlow data set's own, or the one above it.")],
+    how: Annotated[str, typer.Option("--config", metavar="NAME", help="voc, or loose: see docs/crops.md.")] = "voc",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change it: border, ratio, "
+                                                   "margin, enlargement, ...")] = None,
+    labels: LabelTable = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Find the vehicle in each picture where a trained model looks, and write the crops; no box is labelled."""
+    from vreid.console import Bars
+    from vreid.data.readers import cityflow
+    from vreid.recipes.overrides import with_overrides
+    from vreid.training.crop import crop_config
+    from vreid.training.cropping import crop_dataset
+
+    config = with_overrides(crop_config(how), settings(set_))
+    dataset = open_sources([source], labels)
+    folders = cityflow.CROPS if dataset.name in cityflow.NAMES else None
+    with Bars(quiet=as_json) as bars:
+        made = crop_dataset(model, dataset, out, config, folders=folders, device=resolve(device), progress=bars)
+    counts = {split: len(getattr(made, split)) for split in ("train", "query", "gallery")}
+    if as_json:
+        print_json({"path": str(out), "counts": counts})
+    else:
+        print(f"{out}: crops of", ", ".join(f"{count:,} {split}" for split, count in counts.items()), "images")

@@ -1,0 +1,92 @@
+"""Crops as data: which crop belongs to which image, and writing them, as a table of boxes or as cut-out pictures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from vreid.data.dataset import Dataset
+from vreid.data.images import read_image
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import writing
+
+SPLITS = ("train", "query", "gallery")
+QUALITY = 95
+"""Of cut-out JPEGs: a second compression should not be seen."""
+
+
+def crops_of(records: Records, crops: Records) -> Records:
+    """The crops of `records` in their order, found by `image_key` among those of `crops` whose variant is "crop".
+
+    Raises:
+        InputError: an image has no crop.
+    """
+    place = {str(key): row for row, key in enumerate(crops.image_key) if crops.variant.values[row] == "crop"}
+    missing = [str(key) for key in records.image_key if key not in place]
+    if missing:
+        raise InputError(f"{missing[0]}: has no crop ({len(missing):,} of {len(records):,} images have none); "
+                         "make crops of this data set (vreid data crop).")  # fmt: skip
+    return crops[[place[str(key)] for key in records.image_key]]
+
+
+def all_images(dataset: Dataset) -> Records:
+    """Training, query and gallery images as one; those that are query and gallery at once are taken once.
+
+    Such a data set is told apart from others by having no splits, as its table would be.
+    """
+    if dataset.query == dataset.gallery and not len(dataset.train):
+        return dataset.gallery.with_(split=[""] * len(dataset.gallery))
+    return Records.concat([getattr(dataset, split).with_(split=[split] * len(getattr(dataset, split)))
+                           for split in SPLITS])  # fmt: skip
+
+
+def write_crop_table(crops: Records, path: Path | str) -> None:
+    """Write images with their boxes as a table that `open_dataset` reads; its paths start at the folder it lies in.
+
+    Raises:
+        InputError: the table cannot be written.
+    """
+    start = os.path.realpath(Path(path).parent)
+    paths = [os.path.relpath(os.path.abspath(picture), start) for picture in crops.path]
+    crops.with_(path=paths).write_csv(path)
+
+
+def write_crop_pictures(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
+    """Cut the boxes of `dataset` out: a picture of the same name for each, in the folder `folders[split]` below `out`.
+
+    Each split's folder appears whole; one that is there is left as it is.
+
+    Raises:
+        InputError: a picture cannot be read or written, or two images of a split have the same file name.
+    """
+    for split in SPLITS:
+        records: Records = getattr(dataset, split)
+        target = Path(out) / folders[split]
+        if not len(records) or target.is_dir():
+            continue
+        making = target.with_name(f".{target.name}.partial")
+        with writing(target):
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            try:
+                _cut_out(records, making)
+                os.replace(making, target)
+            except BaseException:
+                with suppress(OSError):
+                    shutil.rmtree(making)
+                raise
+
+
+def _cut_out(records: Records, folder: Path) -> None:
+    for path, box in zip(records.path, records.box, strict=True):
+        place = folder / Path(path).name
+        if place.exists():
+            raise InputError(f"{path}: another picture of its split has this name; write a table (.csv) instead.")
+        part = None if np.isnan(box[0]) else box.tolist()
+        read_image(path, box=part).save(place, quality=QUALITY)

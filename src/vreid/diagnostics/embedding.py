@@ -1,0 +1,98 @@
+"""A picture of the feature space: some vehicles over cameras, and what the nearest neighbours of pictures share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import joint_codes
+from vreid.diagnostics.diagnosis import Part, Points
+from vreid.diagnostics.estimates import means
+from vreid.errors import InputError
+from vreid.retrieval.features import FeatureSet
+
+VEHICLES, CAMERAS = 10, 12
+"""Vehicles that are drawn (there are no more colours that people can tell apart), and cameras (markers)."""
+POINTS = 600
+PERPLEXITY = 15
+MOST = 3000
+"""Pictures whose neighbours are looked at, drawn by the seed."""
+
+
+def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
+    """t-SNE (van der Maaten & Hinton 2008) of the vehicles seen at most cameras, and the neighbours of all pictures.
+
+    The numbers are about features, not about the map: of the nearest picture that is not of the same pass (vehicle and
+    camera), how often is it of the same vehicle, and how often of the same camera; and how often it would be of the
+    same camera by chance.
+
+    Raises:
+        InputError: fewer than three vehicles with identities at two cameras.
+    """
+    features = np.concatenate([query.normalise().features, gallery.normalise().features])
+    identity = np.concatenate(joint_codes(query.records.identity, gallery.records.identity))
+    camera = np.concatenate(joint_codes(query.records.camera, gallery.records.camera))
+    names = np.concatenate([query.records.identity.values, gallery.records.identity.values])
+    places = np.concatenate([query.records.camera.values, gallery.records.camera.values])
+    rng = np.random.default_rng([seed, 8])
+    usable = np.flatnonzero((identity >= 0) & (camera >= 0))
+    usable = np.sort(rng.permutation(usable)[:MOST])
+    features, identity, camera = features[usable], identity[usable], camera[usable]
+    names, places = names[usable], places[usable]
+    neighbours = _neighbours(features, identity, camera)
+    judged = ~np.isnan(neighbours[:, 0])
+    if not judged.any():
+        raise InputError("neighbours: no vehicle was seen at two cameras among others.")
+    same_vehicle, same_camera, chance, more = means(
+        np.column_stack([neighbours, neighbours[:, 1] - neighbours[:, 2]])[judged], identity[judged], seed=seed
+    )
+    shown = _shown(identity, camera, rng)
+    if len(np.unique(identity[shown])) < 3:
+        raise InputError("t-SNE: fewer than three vehicles were seen at two cameras.")
+    return Part(
+        name="neighbours",
+        sentence=f"The nearest picture of another pass is of the same vehicle in {same_vehicle} % of cases, and of the "
+        f"same camera in {same_camera} % ({chance} % by chance).",
+        numbers={"same vehicle": same_vehicle, "same camera": same_camera, "same camera by chance": chance,
+                 "same camera beyond chance": more},
+        needs="identities, cameras",
+        limits="In the map near points are alike; the size of gaps and clusters means nothing, and another seed draws "
+        "another map.",
+        chart=Points(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
+    )  # fmt: skip
+
+
+def _neighbours(
+    features: NDArray[np.float32], identity: NDArray[np.integer], camera: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """(N, 3) whether the nearest picture of another pass shares the vehicle, the camera, and the latter's chance; NaN
+    for vehicles seen at one camera only."""
+    out = np.full((len(features), 3), np.nan)
+    for row in range(len(features)):
+        same_vehicle, same_camera = identity == identity[row], camera == camera[row]
+        others = ~(same_vehicle & same_camera)
+        if (same_vehicle & others).any() and (same_camera & others).any():
+            likeness = np.where(others, features @ features[row], -np.inf)
+            nearest = int(likeness.argmax())
+            out[row] = same_vehicle[nearest], same_camera[nearest], same_camera[others].mean()
+    return out
+
+
+def _shown(identity: NDArray[np.integer], camera: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Pictures of the vehicles seen at most cameras, ties by chance; as many of each as there is room for."""
+    vehicles = rng.permutation(np.unique(identity))
+    cameras = [len(np.unique(camera[identity == vehicle])) for vehicle in vehicles]
+    order = np.argsort([-count for count in cameras], kind="stable")
+    chosen = [vehicles[place] for place in order if cameras[place] > 1][:VEHICLES]
+    each = POINTS // max(len(chosen), 1)
+    own = [rng.permutation(np.flatnonzero(identity == vehicle))[:each] for vehicle in chosen]
+    shown: NDArray[np.intp] = np.sort(np.concatenate(own)) if own else np.empty(0, dtype=np.intp)
+    return shown[np.isin(camera[shown], np.unique(camera[shown])[:CAMERAS])]
+
+
+def _tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(PERPLEXITY, max((len(features) - 1) / 3, 1.0))
+    made = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(features)
+    return np.asarray(made, dtype=np.float32)

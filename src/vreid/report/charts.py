@@ -1,0 +1,127 @@
+"""Figures of a diagnosis: each kind of chart as inline SVG, or as pictures with activation maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vreid.diagnostics.diagnosis import Bars, Curves, Grids, Part, Points
+from vreid.report.figures import GRID, INK, LOOKS, MUTED, WRONG, drawing, to_svg
+
+ROW = 0.27
+"""Inches of one row of bars."""
+COLORS = ("#4477aa", "#ee6677", "#228833", "#aa8800", "#2299bb", "#aa3377", "#888888", "#cc6611", "#6655cc", "#008866")
+"""Colours of vehicles in a map of points: told apart on light and on dark paper, and few enough to be."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
+
+
+def chart(part: Part, number: int) -> str:
+    """The figure of one part as SVG, "" where it has none that is drawn; `number` makes its ids unique on the page."""
+    title = f"{part.name}: {part.sentence}"
+    name = f"diagnosis-{number}"
+    match part.chart:
+        case Bars():
+            return _bars(part.chart, name, title)
+        case Curves():
+            return _curves(part.chart, name, title)
+        case Points():
+            return _points(part.chart, name, title)
+        case Grids():
+            return _grids(part.chart, name, title)
+        case _:
+            return ""
+
+
+def _bars(bars: Bars, name: str, title: str) -> str:
+    labels: list[tuple[float, str, bool]] = []
+    with drawing(width=5.6, height=0.8 + ROW * sum(1.2 + len(group) for group in bars.groups.values())) as (
+        figure,
+        axes,
+    ):
+        y = 0.0
+        for group, numbers in bars.groups.items():
+            labels.append((y, group, True))
+            for label, number in numbers.items():
+                y += 1
+                axes.plot([100 * number.low, 100 * number.high], [y, y], color=LOOKS[1].color, linewidth=2, alpha=0.6)
+                axes.plot([100 * number.value], [y], LOOKS[1].marker, color=LOOKS[1].color, markersize=6)
+                labels.append((y, label, False))
+            y += 1.2
+        if bars.line is not None:
+            axes.axvline(100 * bars.line, color=MUTED, linewidth=1.1, linestyle=(0, (1, 2)))
+        axes.set(ylim=(y - 0.6, -0.7), xlabel=bars.label, yticks=[place for place, _, _ in labels],
+                 yticklabels=[label for _, label, _ in labels])  # fmt: skip
+        lowest = min((n.low for group in bars.groups.values() for n in group.values()), default=0)
+        axes.set_xlim(left=min(0, 100 * lowest))
+        for tick, (_, _, heading) in zip(axes.get_yticklabels(), labels, strict=True):
+            tick.set(color=INK if not heading else MUTED, fontstyle="italic" if heading else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        return to_svg(figure, name, title)
+
+
+def _curves(curves: Curves, name: str, title: str) -> str:
+    with drawing(width=5.6, height=3.4) as (figure, axes):
+        for curve, look in zip(curves.curves, LOOKS[1:], strict=False):
+            axes.fill_between(curve.x, [100 * e.low for e in curve.y], [100 * e.high for e in curve.y],
+                              color=look.color, alpha=0.18, linewidth=0)  # fmt: skip
+            axes.plot(curve.x, [100 * e.value for e in curve.y], marker=look.marker, color=look.color, markersize=5)
+        for text, (x, y) in curves.marks.items():
+            axes.plot([x], [y], "X", color=WRONG, markersize=9)
+            right = x > np.mean(axes.get_xlim())
+            axes.annotate(text, (x, y), textcoords="offset points", xytext=(-8 if right else 8, -14), color=INK,
+                          ha="right" if right else "left", fontsize=10, gid="halo")  # fmt: skip
+        if curves.log_x:
+            axes.set_xscale("log")
+            ticks = list(curves.curves[0].x)
+            axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        axes.set(xlabel=curves.xlabel, ylabel=curves.ylabel)
+        axes.set_ylim(bottom=0, top=min(101, axes.get_ylim()[1]) if axes.get_ylim()[1] > 60 else None)
+        axes.grid(axis="y")
+        return to_svg(figure, name, title)
+
+
+def _points(points: Points, name: str, title: str) -> str:
+    from matplotlib.lines import Line2D
+
+    color = dict(zip(dict.fromkeys(sorted(points.identity)), COLORS * len(points.identity), strict=False))
+    marker = dict(zip(dict.fromkeys(sorted(points.camera)), MARKERS * len(points.camera), strict=False))
+    with drawing(width=5.6, height=4.8) as (figure, axes):
+        identity, camera = np.array(points.identity, dtype=object), np.array(points.camera, dtype=object)
+        for vehicle, its_color in color.items():
+            for place, its_marker in marker.items():
+                here = points.place[(identity == vehicle) & (camera == place)]
+                style: Any = {"color": its_color, "markersize": 5.5, "alpha": 0.85}
+                axes.plot(here[:, 0], here[:, 1], its_marker, **style)
+        handles = [Line2D([], [], color=MUTED, marker=shape, linestyle="none", markersize=6, label=place)
+                   for place, shape in marker.items()]  # fmt: skip
+        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(6, len(handles)),
+                    handletextpad=0.2, columnspacing=1.0, borderaxespad=0.2)  # fmt: skip
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=GRID)
+        return to_svg(figure, name, title)
+
+
+def _grids(grids: Grids, name: str, title: str) -> str:
+    (label, grid), *_ = grids.grids.items()
+    with drawing(width=5.6, height=3.6) as (figure, axes):
+        for (row, column), value in np.ndenumerate(grid):
+            axes.add_patch(_cell(column, row, float(value)))
+            axes.text(column + 0.5, row + 0.5, f"{100 * value:.0f}", ha="center", va="center", fontsize=9, color=INK)
+        inner = [[1, 1], [grid.shape[1] - 1, 1], [grid.shape[1] - 1, grid.shape[0] - 1], [1, grid.shape[0] - 1], [1, 1]]
+        axes.plot(*np.array(inner).T, color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
+        axes.set(xlim=(0, grid.shape[1]), ylim=(grid.shape[0], 0), xticks=[], yticks=[],
+                 xlabel=f"{grids.label}, {label}")  # fmt: skip
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return to_svg(figure, name, title)
+
+
+def _cell(x: float, y: float, value: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), 0.97, 0.97, facecolor=LOOKS[1].color, alpha=0.08 + 0.6 * value, linewidth=0)

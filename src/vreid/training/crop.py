@@ -1,0 +1,287 @@
+"""Weakly supervised cropping: where a re-identification model is excited, there is the vehicle. No box is labelled.
+
+Source: Zhu et al., "VOC-ReID: Vehicle Re-identification based on Vehicle-Orientation-Camera", CVPRW 2020, and its
+code; DMT (Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section
+3.2) cites it and gives no numbers. The defaults are those of VOC's code, as shares where it has literals for 256 x 256.
+
+Shape legend: B pictures, D channels, h x w activation map, H x W pixels. A box is x1, y1, x2, y2, half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vreid.data.images import picture_size, region
+from vreid.data.loading import test_loader
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.training.extract import TrainedModel, load_model
+from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.progress import Progress, Silence
+
+COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
+"""Stride of the map in pixels, its cells a side, and pixels a side of the picture that a box can be read from."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """From a map to a box, in the order of the steps; the defaults are VOC's.
+
+    Attributes:
+        exponent: the activation of a cell is the sum over channels of |feature| to this power.
+        border: share of the map's height and width that is set to zero on every side.
+        ratio: foreground is what reaches this multiple of the mean activation.
+        largest_component: only the largest connected part of the foreground counts.
+        margin: the box grows by this share of its own width and height, half of it on either side.
+        enlargement: factors of x1, y1 and of x2, y2 about the picture's upper left corner.
+        min_area: a box with less than this share of the picture is not believed; the whole picture is taken.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    exponent: float = 2.0
+    border: float = 0.25
+    ratio: float = 1.0
+    largest_component: bool = False
+    margin: float = 0.0
+    enlargement: tuple[float, float] = (0.7, 1.2)
+    min_area: float = 0.1
+
+    def __post_init__(self) -> None:
+        limits = {
+            "exponent": (0.1, 10),
+            "border": (0, 0.49),
+            "ratio": (0, 100),
+            "margin": (-0.9, 10),
+            "min_area": (0, 1),
+        }
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"crop {name} is {getattr(self, name)}; give a number from {least} to {most}.")
+        shrink, stretch = self.enlargement
+        if not 0 <= shrink <= stretch <= 10:
+            raise InputError(f"crop enlargement is {self.enlargement}; give two factors from 0 to 10, smaller first.")
+
+
+CROP_CONFIGS: Mapping[str, CropConfig] = {"voc": CropConfig()}
+"""Settings by name."""
+
+
+def crop_config(name: str) -> CropConfig:
+    """The settings called `name`.
+
+    Raises:
+        InputError: there are none; the known ones are named.
+    """
+    if name not in CROP_CONFIGS:
+        raise InputError(f"There is no crop config {name!r}; choose among {', '.join(CROP_CONFIGS)}.")
+    return CROP_CONFIGS[name]
+
+
+def activation(maps_BDhw: Tensor, exponent: float = 2.0) -> Tensor:
+    """How excited each cell is: the sum over channels of |feature|^exponent, (B, D, h, w) -> (B, h, w) float32.
+
+    Example:
+        >>> activation(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]]))
+        tensor([[[10.,  4.]]])
+    """
+    return maps_BDhw.float().abs().pow(exponent).sum(dim=1)
+
+
+def without_border(activation_Bhw: Tensor, border: float) -> Tensor:
+    """The same with zeros in the outer floor(border h) rows and floor(border w) columns on every side."""
+    height, width = activation_Bhw.shape[1:]
+    top, left = int(border * height), int(border * width)
+    kept = torch.zeros_like(activation_Bhw)
+    inside = (slice(None), slice(top, height - top), slice(left, width - left))
+    kept[inside] = activation_Bhw[inside]
+    return kept
+
+
+def resized(activation_Bhw: Tensor, height: int, width: int) -> NDArray[np.float32]:
+    """The same at H x W pixels, bilinear between the middles of cells: (B, h, w) -> (B, H, W)."""
+    size = (height, width)
+    larger = torch.nn.functional.interpolate(activation_Bhw[:, None], size=size, mode="bilinear", align_corners=False)
+    heat: NDArray[np.float32] = larger[:, 0].cpu().numpy()
+    return heat
+
+
+def foreground(heat_HW: NDArray[np.float32], ratio: float) -> NDArray[np.bool_]:
+    """(H, W) where the heat above its least value reaches `ratio` times its mean; nowhere if it is all the same."""
+    above = heat_HW - heat_HW.min()
+    mask: NDArray[np.bool_] = (above >= ratio * above.mean()) & bool(above.any())
+    return mask
+
+
+def largest_component(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest part of the mask whose pixels touch by an edge; of equally large ones the first in reading order."""
+    from scipy.ndimage import label
+
+    parts, count = label(mask_HW)
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=2)[1:])) if count else 1
+    return np.asarray(parts == largest)
+
+
+def extent(mask_HW: NDArray[np.bool_]) -> Box | None:
+    """The smallest box around all that is true; None if nothing is.
+
+    Example:
+        >>> extent(np.array([[False, False, False], [False, True, True]]))
+        (1, 1, 3, 2)
+    """
+    columns, rows = np.flatnonzero(mask_HW.any(axis=0)), np.flatnonzero(mask_HW.any(axis=1))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def enlarged(box: Box, margin: float, enlargement: tuple[float, float]) -> Box:
+    """The box grown by `margin` of its size, half on either side, then x1, y1 and x2, y2 times factors of their own.
+
+    Example:
+        >>> enlarged((10, 20, 30, 40), 0.5, (1, 1)), enlarged((10, 20, 30, 40), 0, (0.5, 2))
+        ((5.0, 15.0, 35.0, 45.0), (5.0, 10.0, 60.0, 80.0))
+    """
+    x1, y1, x2, y2 = box
+    across, down = margin * (x2 - x1) / 2, margin * (y2 - y1) / 2
+    shrink, stretch = enlargement
+    return (x1 - across) * shrink, (y1 - down) * shrink, (x2 + across) * stretch, (y2 + down) * stretch
+
+
+def box_of(
+    heat_HW: NDArray[np.float32], width: int, height: int, config: CropConfig
+) -> tuple[int, int, int, int] | None:
+    """The box of a picture of width x height pixels, in whole pixels of it, read from its heat.
+
+    Returns:
+        None where nothing stands out, or the box has less than `min_area` of the picture.
+    """
+    mask = foreground(heat_HW, config.ratio)
+    found = extent(largest_component(mask) if config.largest_component else mask)
+    if found is None:
+        return None
+    down, across = height / heat_HW.shape[0], width / heat_HW.shape[1]
+    scaled = (found[0] * across, found[1] * down, found[2] * across, found[3] * down)
+    x1, y1, x2, y2 = enlarged(scaled, config.margin, config.enlargement)
+    left, top, right, bottom = max(0, floor(x1)), max(0, floor(y1)), min(width, ceil(x2)), min(height, ceil(y2))
+    if right <= left or bottom <= top or (right - left) * (bottom - top) < config.min_area * width * height:
+        return None
+    return left, top, right, bottom
+
+
+def heat_maps(trained: TrainedModel, images_B3HW: Tensor, config: CropConfig) -> NDArray[np.float32]:
+    """(B, H, W) heat of network inputs, its border suppressed; `trained.model` is on the device of the images."""
+    with torch.inference_mode():
+        maps_BDhw = trained.model.backbone(images_B3HW.contiguous(memory_format=torch.channels_last))
+        activation_Bhw = without_border(activation(maps_BDhw, config.exponent), config.border)
+    return resized(activation_Bhw, *images_B3HW.shape[2:])
+
+
+def find_boxes(
+    model: Path | str,
+    records: Records,
+    config: CropConfig = CROP_CONFIGS["voc"],
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    batch_size: int = 64,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Records:
+    """The same images as crops: `box` is where `model` is excited, variant is "crop", all else is as it was.
+
+    A record that has a box (of a full frame) is looked at within it, and its crop lies in it. Where no box is found, or
+    one that cannot be believed, the crop is the whole picture or the given box; a note counts them.
+
+    Args:
+        model: a run folder or model file; its map must have a stride of at most 16 and 8 x 8 cells, from pictures of at
+            least 128 x 128: recipe crop_model, or crop_model_small.
+        records: N images; labels are not looked at.
+        config: from map to box.
+        device: "cpu", "cuda", ...
+        workers: processes that load images (None: chosen for the device).
+        batch_size: images at once.
+        precision: number type of convolutions, as in `vreid.training.extract`.
+        progress: listener, counts images.
+
+    Raises:
+        InputError: an unreadable picture, or a model that is too coarse.
+
+    Example:
+        >>> crops = find_boxes("runs/crop_model", dataset.train)                                  # doctest: +SKIP
+        >>> Records.concat([dataset.train, crops])                                                # doctest: +SKIP
+        Records: 105,434 images, 440 identities, 40 cameras, ...
+    """
+    progress = progress or Silence()
+    trained = load_model(model)
+    refuse_coarse(trained)
+    place = torch.device(device)
+    trained.model.to(place).to(memory_format=torch.channels_last)
+    dtype = resolve_precision(precision, place)
+    loader = test_loader(records, trained.transform, batch_size=batch_size, workers=workers, device=place)
+    boxes, whole = np.empty((len(records), 4), dtype=np.float32), 0
+    progress.start("find boxes", len(records))
+    try:
+        for images, rows, _ in loader:
+            with autocast(dtype, place):
+                heat = heat_maps(trained, images, config)
+            for row, heat_HW in zip(rows, heat, strict=True):
+                left, top, right, bottom = picture_region(records, int(row))
+                found = box_of(heat_HW, right - left, bottom - top, config)
+                whole += found is None
+                x1, y1, x2, y2 = found or (0, 0, right - left, bottom - top)
+                boxes[row] = left + x1, top + y1, left + x2, top + y2
+            progress.advance(len(rows))
+        if whole:
+            progress.note(
+                f"{whole:,} of {len(records):,} pictures stay whole: no box was found that could be believed."
+            )
+    finally:
+        progress.finish()
+    return records.with_(box=boxes, variant=["crop"] * len(records))
+
+
+def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
+    """The part of the picture at `path` that record number `row` shows, in whole pixels: its box, or all of it.
+
+    Raises:
+        InputError: the picture cannot be read, or its box lies outside of it.
+    """
+    path = records.path[row]
+    size = picture_size(path)
+    if size is None:
+        raise InputError(f"{path}: the size of the picture cannot be read; copy it again.")
+    box = records.box[row]
+    return (0, 0, *size) if np.isnan(box[0]) else region(box.tolist(), *size, path)
+
+
+def refuse_coarse(trained: TrainedModel) -> None:
+    """Refuse a model whose map is too coarse to tell where a vehicle is; that of a 48 x 48 picture has 3 x 3 cells.
+
+    Raises:
+        InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, pictures below `SMALLEST`.
+    """
+    height, width = trained.transform.height, trained.transform.width
+    mend = (f"boxes need pictures of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
+            "train one by recipe crop_model, or crop_model_small.")  # fmt: skip
+    if min(height, width) < SMALLEST:
+        raise InputError(f"{trained.source}: looks at pictures of {height} x {width}; {mend}")
+    with torch.inference_mode():
+        maps = trained.model.backbone(torch.zeros(1, 3, height, width))
+    if maps.ndim != 4:
+        raise InputError(f"{trained.source}: its backbone gives no map; {mend}")
+    down, across = maps.shape[2:]
+    if min(down, across) < FEWEST_CELLS or down * COARSEST < height or across * COARSEST < width:
+        raise InputError(f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; "
+                         f"{mend}")  # fmt: skip

@@ -1,0 +1,85 @@
+"""Crops of a whole data set on disk: a table of boxes, or the cut-out pictures in the data set's own layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures, write_crop_table
+from vreid.data.dataset import Dataset, open_dataset
+from vreid.errors import InputError
+from vreid.files import read_json, write_json
+from vreid.training.crop import CROP_CONFIGS, CropConfig, find_boxes
+from vreid.training.extract import load_model, model_hash
+from vreid.training.progress import Progress
+
+TABLE = "crops.csv"
+"""Name of the table of boxes in a folder of cut-out pictures."""
+
+
+def crop_dataset(
+    model: Path | str,
+    dataset: Dataset,
+    out: Path | str,
+    config: CropConfig = CROP_CONFIGS["voc"],
+    *,
+    folders: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Find the boxes of all images of `dataset`, write them to `out`, and return the data set as crops.
+
+    Beside the table lies a .json of the same name, which says what made it: the same job takes the table as it is, so
+    that an interrupted one goes on behind the boxes; another one is refused.
+
+    Args:
+        model: see `vreid.training.crop.find_boxes`.
+        dataset: of originals.
+        out: a table (.csv), which `open_dataset` reads and whose boxes are cut out while loading; or a folder, which
+            gets such a table and the cut-out pictures in `folders`.
+        config: from map to box.
+        folders: split -> folder below `out`, as the data set's reader looks for crops; None: it knows none.
+        device, workers, progress: as in `find_boxes`.
+
+    Raises:
+        InputError: `dataset` is of crops already, has no place for cut-out pictures, or `out` holds something else.
+    """
+    out = Path(out)
+    table = out if out.suffix == ".csv" else out / TABLE
+    if table != out and folders is None:
+        raise InputError(f"{dataset.name}: has no place for cropped copies; write a table (--out {out.name}.csv).")
+    originals = all_images(dataset)
+    if set(originals.variant.values) != {"original"}:
+        raise InputError(f"{dataset.name}: holds more than originals; crops are made of originals (FOLDER@original).")
+    trained = load_model(model)
+    job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
+    _refuse_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
+    if not table.exists():
+        found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
+        write_json(table.with_suffix(".json"), {**job, **asdict(config)})
+        write_crop_table(found, table)
+    crops = all_images(open_dataset(table))
+    train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
+    made = replace(dataset, train=train, query=query, gallery=gallery)
+    if table != out and folders is not None:
+        write_crop_pictures(made, out, folders)
+    return made
+
+
+def _refuse_other(table: Path, job: Mapping[str, Any]) -> None:
+    """Refuse a table that something else has made than `job`, as the story beside it tells."""
+    story = table.with_suffix(".json")
+    if table.exists() and not story.exists():
+        raise InputError(f"{table}: is there already, without a {story.name} that says what made it; name another.")
+    told = read_json(story) if story.exists() else job
+    for key, value in job.items():
+        there = told.get(key) if isinstance(told, dict) else None
+        if there != value:
+            raise InputError(
+                f"{story}: holds crops of other {key} ({there}, now {value}); remove it and {table.name}, or name "
+                "another place."
+            )
