@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from vreid.cli import crop, data, demo, models, report, search, split, submission, weights
+from vreid.cli import crop, data, demo, models, report, search, split, submission, translate, weights
 from vreid.errors import InputError
 from vreid.files import refused
 
@@ -36,6 +36,7 @@ app.command("simulate")(data.simulate_command)
 app.command()(data.sheet)
 app.command()(data.check)
 split.group.command("crop")(crop.crop_command)
+split.group.add_typer(translate.group, name="translate")
 app.add_typer(split.group, name="data")
 app.command("train")(models.train_command)
 app.command("extract")(models.extract_command)

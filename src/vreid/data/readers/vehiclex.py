@@ -36,7 +36,7 @@ FOLDER = "AIC21_Track2_ReID_Simulation"
 ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
 
 _NAME = re.compile(r"([0-9]{1,9})_c([0-9]{1,9})_([0-9]{1,15})\.\w{1,5}")
-_LABELS = "train_label.xml"
+LABELS = "train_label.xml"
 
 
 def find(folder: Path) -> Path | None:
@@ -48,7 +48,7 @@ def find(folder: Path) -> Path | None:
         if (place / ORIGINAL).is_dir() or (place / TRANSLATED).is_dir():
             return place
         # The 2020 layouts: known by what only VehicleX's labels have.
-        if (place / _LABELS).is_file() and b"lightInt" in (place / _LABELS).open("rb").read(4096):
+        if (place / LABELS).is_file() and b"lightInt" in (place / LABELS).open("rb").read(4096):
             return place
     return None
 
@@ -70,7 +70,7 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     folder = Path(folder)
     variant, places = next(iter(copies(folder).items()))
     pictures = places["train"]
-    labels = Listing(folder / _LABELS, tell, "Item")
+    labels = Listing(folder / LABELS, tell, "Item")
     items = read_items(labels.path) if labels.path.is_file() else []
     item_of: dict[str, int] = {}
     for number, item in enumerate(items, start=1):
@@ -86,7 +86,7 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         unlisted, notes = compare_with_folder(list(item_of), pictures, labels.path)
     else:
         unlisted = pictures_in(pictures)
-        notes = [f"there is no {_LABELS}, so colour, type and orientation are unknown."]
+        notes = [f"there is no {LABELS}, so colour, type and orientation are unknown."]
         if not unlisted:
             raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
     for name in unlisted:
