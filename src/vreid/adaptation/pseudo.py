@@ -1,18 +1,32 @@
-"""From features of unlabelled images to pseudo labels.
+"""From features of unlabelled images to pseudo labels: k-reciprocal Jaccard distances, DBSCAN, what must not be linked.
 
-Shapes: N images, D feature dimensions, C clusters.
+Sparse all through: memory grows with the neighbours of a point, not with the square of their number. Source: DMT's code
+(methods: section 8, steps 2 to 8). Shapes: N images, D feature dimensions, U points that are clustered, C clusters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.adaptation.config import PseudoConfig
+from vreid.adaptation.features import prepare, without_answers
+from vreid.adaptation.links import divide
+from vreid.adaptation.settings import Candidate, candidates, choose, structure
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.retrieval.cluster import cluster
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.jaccard import jaccard_graph
+from vreid.retrieval.scenes import SceneGroups
+from vreid.retrieval.tracklets import mean_features, units_of_codes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +37,7 @@ class PseudoLabels:
         labels: (N,) int32 clusters from 0 without gaps; -1 is noise, which takes no part in training.
         eps, min_samples, k1: what DBSCAN and the k-reciprocal encoding were given.
         reasons: one sentence for each setting that the data decided, and for what was noticed on the way.
-        records: the N images.
+        records: the N images, without what adaptation may not know.
         centres: (C, D) float32 mean of the processed features of each cluster.
 
     Raises:
@@ -41,9 +55,8 @@ class PseudoLabels:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.ascontiguousarray(self.labels, dtype=np.int32))
         if self.labels.shape != (len(self.records),):
-            raise InputError(f"PseudoLabels: {self.labels.shape} labels for {len(self.records):,} images.")
-        present = np.unique(self.labels[self.labels >= 0])
-        if len(present) and present[-1] != len(present) - 1:
+            raise InputError(f"PseudoLabels: {len(self.labels):,} labels for {len(self.records):,} images.")
+        if len(np.unique(self.labels[self.labels >= 0])) != self.clusters:
             raise InputError("PseudoLabels: clusters must be numbered from 0 without gaps.")
 
     @property
@@ -60,3 +73,123 @@ class PseudoLabels:
     def noise(self) -> float:
         """Share of the images that are of no cluster."""
         return float((self.labels < 0).mean()) if len(self.labels) else 0.0
+
+
+def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> PseudoLabels:
+    """Cluster the images of `features`; identities, and tracklets of queries, are not looked at.
+
+    Args:
+        features: N images, usually of two views, not normalised (see `two_views`).
+        config: the steps; what is None there follows from the data.
+
+    Raises:
+        InputError: too few images, a camera step without cameras, or scene groups that the data do not have.
+
+    Example:
+        >>> from vreid.adaptation.config import PRESETS
+        >>> found = pseudo_labels(features, PRESETS["auto"].pseudo)                            # doctest: +SKIP
+        >>> found.clusters, found.reasons                                                      # doctest: +SKIP
+    """
+    records = without_answers(features.records)
+    features = replace(features, records=records)
+    config, reasons = structure(features, config or PseudoConfig())
+    prepared_ND = prepare(features, config)
+    unit, first = _points(records, config)
+    points_UD = prepared_ND if len(first) == len(records) else mean_features(prepared_ND, unit, len(first))
+    scene = _scenes(records, config)
+    found = []
+    for k1, k2, several_eps, min_samples in candidates(points_UD, unit, records, config):
+        graph = _graph(points_UD, k1, k2, max(several_eps), config.cosine_weight)
+        if scene is not None:
+            graph = _within(graph, scene[first])
+        found += [
+            Candidate(k1, eps, min_samples, cluster(_up_to(graph, eps), eps, min_samples)[unit], graph)
+            for eps in several_eps
+        ]
+    best, more = choose(found, records, config)
+    graph = _up_to(best.graph, best.eps)
+    point_labels = best.labels[first]
+    if config.tight:
+        eps = best.eps - config.tight
+        tight = cluster(_up_to(graph, eps), eps, best.min_samples) if eps > 0 else np.full_like(point_labels, -1)
+        point_labels = consensus(point_labels, tight)
+    if config.cannot_link != "off":
+        point_labels, told = divide(point_labels, graph, records[first], config.cannot_link, best.min_samples, records)
+        reasons += told
+    labels = _renumbered(point_labels[unit])
+    return PseudoLabels(labels, best.eps, best.min_samples, best.k1, (*reasons, *more), records,
+                        cluster_means(prepared_ND, labels))  # fmt: skip
+
+
+def cluster_means(features_ND: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """(C, D) mean feature of each cluster; noise is of none.
+
+    Example:
+        >>> cluster_means(np.float32([[1, 0], [3, 0], [9, 9]]), np.array([0, 0, -1])).tolist()
+        [[2.0, 0.0]]
+    """
+    known = labels >= 0
+    return mean_features(
+        features_ND[known], labels[known].astype(np.int32), int(labels.max(initial=-1)) + 1, renormalise=False
+    )
+
+
+def consensus(loose: NDArray[np.integer], tight: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Labels of two granularities: a loose cluster that two or more tight ones share is replaced by these.
+
+    Example:
+        >>> consensus(np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, -1, 1, 2, -1])).tolist()
+        [0, 0, 0, 2, 3, -1]
+    """
+    labels = loose.astype(np.int64)
+    for number in range(int(loose.max(initial=-1)) + 1):
+        members = np.flatnonzero(loose == number)
+        parts = tight[members]
+        if len(np.unique(parts[parts >= 0])) > 1:
+            labels[members] = np.where(parts < 0, -1, parts + loose.max() + 1 - tight[tight >= 0].min())
+    return labels
+
+
+def _points(records: Records, config: PseudoConfig) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Point of each image (N,) int32, and the first image of each point (U,)."""
+    if config.level == "tracklet":
+        return units_of_codes(records.tracklet.codes)
+    everyone = np.arange(len(records))
+    return everyone.astype(np.int32), everyone
+
+
+def _scenes(records: Records, config: PseudoConfig) -> NDArray[np.int32] | None:
+    return SceneGroups(config.scene_groups).of(records, records)[0] if config.scenes else None
+
+
+def _graph(points_UD: NDArray[np.float32], k1: int, k2: int, eps: float, cosine_weight: float) -> csr_array[Any]:
+    return jaccard_graph(points_UD, k1=k1, k2=k2, max_distance=eps, cosine_weight=cosine_weight)
+
+
+def _up_to(graph: csr_array[Any], eps: float) -> csr_array[Any]:
+    return _kept(graph, graph.data <= np.float32(eps))
+
+
+def _within(graph: csr_array[Any], group: NDArray[np.int32]) -> csr_array[Any]:
+    """Only pairs of one group, or with a point of none (v2: their distances are raised by 10)."""
+    rows = group[np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))]
+    columns = group[graph.indices]
+    return _kept(graph, (rows == columns) | (rows < 0) | (columns < 0))
+
+
+def _kept(graph: csr_array[Any], keep: NDArray[np.bool_]) -> csr_array[Any]:
+    from scipy import sparse
+
+    starts = np.concatenate([[0], np.cumsum(keep)])[graph.indptr]
+    return sparse.csr_array((graph.data[keep], graph.indices[keep], starts), shape=graph.shape)
+
+
+def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Clusters from 0 without gaps, in the order of their first image."""
+    known = np.flatnonzero(labels >= 0)
+    _, first, number = np.unique(labels[known], return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int32)
+    place[np.argsort(first)] = np.arange(len(first))
+    out = np.full(len(labels), -1, dtype=np.int32)
+    out[known] = place[number]
+    return out

@@ -1,0 +1,309 @@
+"""Adaptation: extract, cluster, give each cluster a row of a new classifier, fine-tune; labels are never looked at.
+
+RUN/config.json, data.json  what was asked, on what
+RUN/pseudo_labels.csv       image and cluster (-1: none), as last made
+RUN/pseudo.json             clusters, noise, settings with their reasons, batches, the gate's verdict
+RUN/round-0/                the fine-tuning as a training run; with re-clustering round-1, ... too
+RUN/model.safetensors       the adapted model, or the old one where the gate did not accept it
+RUN/rejected.safetensors    the adapted model, then
+
+Source: DMT, section 3.3 and code (methods: section 8). Shapes: N images, D feature dimensions, C clusters.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vreid.adaptation.config import PRESETS, AdaptConfig
+from vreid.adaptation.features import two_views, without_answers
+from vreid.adaptation.gate import judge_adaptation
+from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
+from vreid.data.augment import TrainTransform
+from vreid.data.dataset import fingerprint
+from vreid.data.records import Labels, Records
+from vreid.errors import InputError
+from vreid.files import read_json, replacing, write_json
+from vreid.models.reid_model import ModelConfig, ReidModel
+from vreid.models.weights import load_weights
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.scenes import SceneGroups
+from vreid.training.config import TrainConfig
+from vreid.training.extract import TrainedModel, extract, load_model
+from vreid.training.optimiser import OptimiserConfig
+from vreid.training.progress import Progress, Silence
+from vreid.training.run_folder import RunFolder
+from vreid.training.schedules import StepSchedule
+from vreid.training.supervised import train
+
+LABELS, FACTS, REJECTED = "pseudo_labels.csv", "pseudo.json", "rejected.safetensors"
+BATCH = 96
+"""Images of a batch, where K follows from the clusters."""
+
+
+def adapt(
+    model: Path | str,
+    target: Records,
+    config: AdaptConfig | None = None,
+    *,
+    out: Path | str,
+    device: str = "cpu",
+    workers: int | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    source: Records | None = None,
+) -> Path:
+    """Adapt a trained model to the pictures of `target`; return the path of the model to use from now on.
+
+    Args:
+        model: a run folder or the .safetensors file of a trained model; it is not changed.
+        target: N images of the new cameras. Identities, and tracklets of queries, are not looked at.
+        config: the settings; None follows the data.
+        out: the folder of the adaptation; see above for what it will hold.
+        device: "cpu", "cuda", ...
+        workers: processes that load images.
+        resume: continue what lies in `out`, or start; the weights are those of a run that was never stopped.
+        progress: listener for settings, cost and steps.
+        source: labelled images that the model was trained on, for `config.replay`, and to infer scene groups from.
+
+    Raises:
+        InputError: nothing to adapt or to adapt to, settings that the data cannot meet, or `out` holds something else.
+
+    Example:
+        >>> from vreid.data.dataset import open_dataset                                          # doctest: +SKIP
+        >>> test = open_dataset("AIC21_Track2_ReID", labels=None)                                # doctest: +SKIP
+        >>> adapt("runs/first", Records.concat([test.query, test.gallery]), out="runs/adapted")  # doctest: +SKIP
+        PosixPath('runs/adapted/model.safetensors')
+    """
+    progress, config = progress or Silence(), config or PRESETS["auto"]
+    old, target = load_model(model), without_answers(target)
+    if config.replay and (source is None or not source.identity.known.any()):
+        raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
+    config = _with_scene_groups(config, target, source)
+    data = {"fingerprint": fingerprint(target), "images": len(target), "model": old.hash,
+            "source": fingerprint(source) if config.replay and source is not None else ""}  # fmt: skip
+    run = RunFolder(out, config=_plain(config), data=data, resume=resume)
+    if run.model.exists():
+        progress.note(f"{run.path} is complete; nothing is left to adapt.")
+        return run.model
+    job = _Job(config, target, source if config.replay else None, run.path, device, workers, progress)
+    try:
+        first = job.label(old, 0)  # what can be wrong from the start is found before anything is written
+        run.begin()
+        new, pseudo = job.rounds(old, first)
+    except InputError:
+        job.forget()
+        run.abandon()
+        raise
+    job.finish(old, new, pseudo, run.model)
+    return run.model
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One adaptation and its surroundings."""
+
+    config: AdaptConfig
+    target: Records
+    source: Records | None
+    path: Path
+    device: str
+    workers: int | None
+    progress: Progress
+
+    def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
+        """(N, D) raw features of one view: "original", "flip", or mirrored and `shifted` at random."""
+        transform = trained.transform
+        if shifted:
+            transform = replace(_augmentation(trained), flip=1.0, erase=0.0)
+        return extract(trained.model, self.target, transform=transform, views=(name,), normalise=False,
+                       device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
+
+    def label(self, trained: TrainedModel, number: int) -> tuple[FeatureSet, PseudoLabels]:
+        """The features of both views that round `number` begins with, and the clusters they form."""
+        features = two_views(self.view(trained, "original"), self.view(trained, "original", shifted=True))
+        pseudo = pseudo_labels(features, self.config.pseudo)
+        for reason in pseudo.reasons:
+            self.progress.note(reason)
+        self.progress.note(f"round {number + 1}: {pseudo.clusters:,} clusters of {len(self.target):,} images, "
+                           f"{pseudo.noise:.0%} of them in none.")  # fmt: skip
+        return features, pseudo
+
+    def rounds(
+        self, old: TrainedModel, first: tuple[FeatureSet, PseudoLabels]
+    ) -> tuple[TrainedModel | None, PseudoLabels]:
+        """Fine-tune, and label anew where asked: the adapted model (None: nothing could be learned) and its labels."""
+        every = self.config.recluster or self.config.epochs
+        trained: TrainedModel | None = None
+        features, pseudo = first
+        for number in range(math.ceil(self.config.epochs / every)):
+            if number:
+                assert trained is not None
+                features, pseudo = self.label(trained, number)
+            if pseudo.clusters < 2:
+                self.progress.note(f"There is nothing to learn from {pseudo.clusters} clusters; "
+                                   f"the model stays as it {'became' if number else 'was'}.")  # fmt: skip
+                break
+            epochs = min(every, self.config.epochs - number * every)
+            trained = self.tune(trained or old, features, pseudo, epochs, number)
+        return trained, pseudo
+
+    def tune(
+        self, trained: TrainedModel, features: FeatureSet, pseudo: PseudoLabels, epochs: int, number: int
+    ) -> TrainedModel:
+        """Fine-tune `trained` on its clusters, with a classifier of their means."""
+        records = clustered(pseudo)
+        centres_CD = pseudo.centres
+        if self.config.classifier == "plain":
+            centres_CD = cluster_means(features.normalise().features, pseudo.labels)
+        if self.source is not None:
+            records, centres_CD = self.with_source(trained, records, centres_CD)
+        config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
+        self.write_labels(pseudo, config)
+        path = train(config, records, out=self.path / f"round-{number}", device=self.device, workers=self.workers,
+                     resume=True, progress=self.progress, start=start_weights(trained.model, centres_CD))  # fmt: skip
+        return load_model(path)
+
+    def with_source(
+        self, trained: TrainedModel, records: Records, centres_CD: NDArray[np.float32]
+    ) -> tuple[Records, NDArray[np.float32]]:
+        """Clusters and labelled source images together, the latter with a row of the classifier for each identity."""
+        assert self.source is not None
+        source = self.source[self.source.identity.known]
+        source = source.with_(identity=Labels.of([f"source {name}" for name in source.identity.values]))
+        features = extract(trained.model, source, transform=trained.transform, views=("original",),
+                           device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
+        # "domain" tells the two halves of a batch apart, whatever the images are
+        both = Records.concat([
+            records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))
+        ])  # fmt: skip
+        return both, np.concatenate([centres_CD, cluster_means(features.features, source.identity.compact().codes)])
+
+    def write_labels(self, pseudo: PseudoLabels, tuned: TrainConfig | None = None) -> None:
+        """Write pseudo_labels.csv and pseudo.json."""
+        with replacing(self.path / LABELS) as temporary, open(temporary, "w", encoding="utf-8", newline="",
+                                                              errors="surrogateescape") as file:  # fmt: skip
+            writer = csv.writer(file)
+            writer.writerow(("image", "cluster"))
+            writer.writerows(zip(pseudo.records.image_key, pseudo.labels.tolist(), strict=True))
+        write_json(self.path / FACTS, {
+            "preset": self.config.preset, "images": len(pseudo.records), "clusters": pseudo.clusters,
+            "noise": round(pseudo.noise, 4), "median size": float(np.median(pseudo.sizes)) if pseudo.clusters else 0,
+            "k1": pseudo.k1, "eps": pseudo.eps, "min_samples": pseudo.min_samples, "reasons": list(pseudo.reasons),
+            **({} if tuned is None else {"num_identities": tuned.num_identities, "iterations": tuned.iterations,
+                                         "num_instances": tuned.num_instances, "epochs": self.config.epochs}),
+        })  # fmt: skip
+
+    def finish(self, old: TrainedModel, new: TrainedModel | None, pseudo: PseudoLabels, model: Path) -> None:
+        """Put the adapted model in its place, or the old one where the gate does not accept it."""
+        if new is None:
+            self.write_labels(pseudo)
+            _copy(old.source, model)
+            return
+        kept = new
+        if self.config.gate:
+            views = [(self.view(one, "original"), self.view(one, "flip")) for one in (old, new)]
+            verdict = judge_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
+            facts = {"decision": verdict.decision, "reason": verdict.reason, "evidence": verdict.evidence}
+            write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": facts})
+            self.progress.note(f"{verdict.decision}: {verdict.reason}")
+            if not verdict.accepted:
+                _copy(new.source, self.path / REJECTED)
+                kept = old
+        _copy(kept.source, model)
+
+    def forget(self) -> None:
+        """Remove what an adaptation that was refused has written besides its rounds."""
+        for name in (LABELS, FACTS):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def clustered(pseudo: PseudoLabels) -> Records:
+    """The images of clusters, these as their identities, in the order of the clusters' numbers."""
+    names = np.array([f"cluster {number:06d}" for number in range(pseudo.clusters)], dtype=object)
+    return replace(pseudo.records, identity=Labels(names, pseudo.labels))[pseudo.labels >= 0]
+
+
+def tuning(
+    config: AdaptConfig, trained: TrainedModel, pseudo: PseudoLabels, epochs: int, *, halves: bool = False
+) -> TrainConfig:
+    """The fine-tuning of `trained` on two or more clusters as a training configuration.
+
+    Where K follows from the data it is the median cluster's size, from 2 to 8, and P fills a batch of 96. P is at most
+    the number of clusters, and even if `halves` of a batch come from elsewhere.
+    """
+    size = config.num_instances or int(np.clip(np.median(pseudo.sizes), 2, 8))
+    wanted = config.num_identities if config.num_instances else BATCH // size
+    many = max(2, min(wanted, 2 * pseudo.clusters if halves else pseudo.clusters))
+    many -= many % 2 if halves else 0
+    images = int(pseudo.sizes.sum())
+    iterations = config.iterations or max(1, round(config.visits * images / (many * size * config.epochs)))
+    return TrainConfig(
+        recipe="adapt",
+        model=replace(ModelConfig.of(load_weights(trained.source)[1]["model"]), weights=""),
+        batches="domains" if halves else "identities",
+        num_identities=many,
+        num_instances=size,
+        epochs=epochs,
+        iterations=iterations,
+        transform=_augmentation(trained),
+        optimiser=OptimiserConfig(learning_rate=config.learning_rate),
+        schedule=StepSchedule(milestones=(), warmup_epochs=0),
+        fresh_optimiser=True,
+        ema=config.ema,
+        seed=config.seed,
+    )
+
+
+def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[str, Tensor]:
+    """The weights of `model` with a classifier whose rows are `centres_CD`; heads are left behind.
+
+    A model with local features (JPM) has a classifier for each: they take their parts of the centres.
+    """
+    state = {
+        name: value for name, value in model.state_dict().items()
+        if not name.startswith(("heads.", "classifier.", "local_classifiers."))
+    }  # fmt: skip
+    parts = torch.from_numpy(centres_CD).chunk(1 + model.num_local, dim=1)
+    for name, part in zip(
+        ["classifier", *(f"local_classifiers.{i}" for i in range(model.num_local))], parts, strict=True
+    ):
+        state[f"{name}.weight"] = part.clone()
+        if "neck.weight" not in state:  # without a neck the classifier has a bias
+            state[f"{name}.bias"] = torch.zeros(len(part))
+    return state
+
+
+def _augmentation(trained: TrainedModel) -> TrainTransform:
+    """Flip, padding of 10 pixels (a twenty-fifth of small pictures), random crop, erasing."""
+    shape = trained.transform
+    return TrainTransform(**asdict(shape), pad=min(10, max(1, round(min(shape.height, shape.width) / 25))))
+
+
+def _with_scene_groups(config: AdaptConfig, target: Records, source: Records | None) -> AdaptConfig:
+    """Scene groups as given, else by the column `scene`, else inferred from labelled source images."""
+    pseudo = config.pseudo
+    if not pseudo.scenes or pseudo.scene_groups or target.scene.known.any() or source is None:
+        return config
+    return replace(config, pseudo=replace(pseudo, scene_groups=SceneGroups.from_labels(source).cameras))
+
+
+def _plain(config: AdaptConfig) -> dict[str, Any]:
+    plain = asdict(config)
+    plain["pseudo"]["scene_groups"] = [list(group) for group in config.pseudo.scene_groups]
+    return plain
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)

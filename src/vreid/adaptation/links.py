@@ -1,0 +1,127 @@
+"""What two passages of one camera say without labels: that they are two vehicles.
+
+Shapes: N images, U points that are clustered (images or tracklets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.records import Records
+
+
+def spans(records: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and last time of each image's tracklet (N,), NaN where there is none or no image of it has a time.
+
+    The clock is the column `time`, or, where that is unknown throughout, the camera's `frame` numbers.
+    """
+    time = records.time
+    if np.isnan(time).all():
+        time = np.where(records.frame >= 0, records.frame, np.nan).astype(np.float64)
+    known = records.tracklet.known & ~np.isnan(time)
+    first = np.full(len(records), np.nan)
+    last = np.full(len(records), np.nan)
+    codes = records.tracklet.codes
+    if known.any():
+        low = np.full(codes.max() + 1, np.inf)
+        high = -low
+        np.minimum.at(low, codes[known], time[known])
+        np.maximum.at(high, codes[known], time[known])
+        seen = records.tracklet.known & np.isfinite(low[codes])
+        first[seen], last[seen] = low[codes[seen]], high[codes[seen]]
+    return first, last
+
+
+def divide(
+    labels: NDArray[np.integer], graph: Any, points: Records, cannot_link: str, min_samples: int, records: Records
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Divide clusters that hold two tracklets which one camera saw at the same time (or at all).
+
+    Inside such a cluster, pairs are joined from the nearest on, as long as no part comes to hold two such tracklets;
+    parts below `min_samples` points become noise.
+
+    Args:
+        labels: (U,) clusters, -1 for noise.
+        graph: (U, U) sparse distances of neighbours.
+        points: (U,) the records of one image of each point.
+        cannot_link: "time" or "camera"; see `PseudoConfig`.
+        min_samples: points that make a cluster.
+        records: all images, which tell when a tracklet begins and ends.
+
+    Returns:
+        New labels (U,), and a sentence on what was divided, or why nothing could be.
+    """
+    tracklet, camera = points.tracklet.codes, points.camera.codes
+    begin, end = np.full(len(points), -np.inf), np.full(len(points), np.inf)
+    if cannot_link == "time":
+        first, last = spans(records)
+        of_tracklet = np.full((2, tracklet.max(initial=-1) + 1), np.nan)
+        of_tracklet[:, records.tracklet.codes[records.tracklet.known]] = np.stack([first, last])[
+            :, records.tracklet.known
+        ]
+        begin, end = (np.where(tracklet >= 0, side[tracklet], np.nan) if side.size else np.full(len(points), np.nan)
+                      for side in of_tracklet)  # fmt: skip
+    tells = (tracklet >= 0) & (camera >= 0) & ~np.isnan(begin)
+    if not tells.any():
+        return labels.astype(np.int64), ("cannot_link does nothing: no tracklet has a camera and a time.",)
+    passages = [((camera[i], tracklet[i], begin[i], end[i]),) if tells[i] else () for i in range(len(points))]
+    new = labels.astype(np.int64)
+    divided, number = 0, int(labels.max(initial=-1)) + 1
+    rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
+    for cluster in range(number):
+        members = np.flatnonzero(labels == cluster)
+        if not _conflict({p for i in members for p in passages[i]}):
+            continue
+        divided += 1
+        inside = (labels[rows] == cluster) & (labels[graph.indices] == cluster)
+        parts = _joined(members, rows[inside], graph.indices[inside], graph.data[inside], passages)
+        new[members] = -1
+        for part in parts:
+            if len(part) >= min_samples:
+                new[part] = number
+                number += 1
+    what = "at the same time" if cannot_link == "time" else "twice"
+    return new, (f"{divided} clusters were divided: one camera saw them {what}.",) if divided else ()
+
+
+Passage = tuple[int, int, float, float]
+"""Camera, tracklet, when it begins and ends."""
+
+
+def _conflict(passages: set[Passage]) -> bool:
+    """Whether one camera has two tracklets at once."""
+    ordered = sorted(passages, key=lambda p: (p[0], p[2], p[3]))
+    latest: dict[int, float] = {}
+    for camera, _, begin, end in ordered:
+        if begin <= latest.get(camera, -np.inf) and camera in latest:
+            return True
+        latest[camera] = max(end, latest.get(camera, -np.inf))
+    return False
+
+
+def _joined(
+    members: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.integer],
+    distances: NDArray[np.float32],
+    passages: Sequence[tuple[Passage, ...]],
+) -> list[list[int]]:
+    """Parts of a cluster: Kruskal's algorithm that refuses to join what conflicts."""
+    part = {int(i): [int(i)] for i in members}
+    held = {int(i): set(passages[i]) for i in members}
+    place = {int(i): int(i) for i in members}
+    for edge in np.lexsort((columns, rows, distances)):
+        one, other = place[int(rows[edge])], place[int(columns[edge])]
+        if one == other or _conflict(held[one] | held[other]):
+            continue
+        if len(part[one]) < len(part[other]):
+            one, other = other, one
+        for i in part[other]:
+            place[i] = one
+        part[one] += part.pop(other)
+        held[one] |= held.pop(other)
+    return sorted(sorted(group) for group in part.values())
