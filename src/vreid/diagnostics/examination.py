@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,19 +91,12 @@ def diagnose(
         check_model(sides, model)
     if dataset:
         attempt("leaks", lambda: leaks(dataset, counter("leaks")))
-        if len(dataset.train):
-            attempt("shortcuts in the training pictures", lambda: [
-                replace(part, name=f"{part.name}, training pictures")
-                for part in shortcuts(dataset.train, seed=seed, progress=counter("shortcuts in train"))
-            ])  # fmt: skip
     else:
         left_out.append(("leaks", "the data set was not given (--data)."))
     if not labelled:
         attempt("camera gap", lambda: camera_gap(query, gallery, protocol, seed=seed))
         left_out.append(("everything else", "some queries have no identity."))
         return Diagnosis(tuple(made), tuple(left_out))
-    pictures = _once(query.records, gallery.records)
-    attempt("shortcuts", lambda: shortcuts(pictures, seed=seed, progress=counter("shortcuts")))
     distances = post.under(protocol).apply(query, gallery)
     metrics = evaluate_distances(distances, protocol)
     attempt("floors", lambda: floors(query, gallery, protocol, metrics, seed=seed, progress=counter("histogram")))
@@ -123,6 +117,11 @@ def diagnose(
         attempt("activation maps", lambda: worst_looks(distances, metrics, protocol, model, device=device, seed=seed))
     else:
         left_out.append(("where the model looks", "the model was not given (--model)."))
+    train = dataset.train if dataset else query.records[:0]
+    for where, records in (("training pictures", train), ("test pictures", _once(query.records, gallery.records))):
+        if len(records):
+            listener = counter(f"shortcuts, {where}")
+            attempt("shortcuts, " + where, partial(shortcuts, records, where, seed=seed, progress=listener))
     return Diagnosis(tuple(made), tuple(left_out))
 
 

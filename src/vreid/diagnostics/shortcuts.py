@@ -41,12 +41,17 @@ _BORDER[1:-1, 1:-1] = False
 
 
 def shortcuts(
-    records: Records, *, seed: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
+    records: Records,
+    where: str = "pictures",
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Part]:
     """What the border of the pictures tells of the vehicle, within a camera and across cameras: two parts.
 
     Args:
         records: pictures with identities and cameras, train or test; junk and unknown ones are left out.
+        where: what they are called in the parts' names, for example "training pictures".
         seed: of the passes drawn, the halves and the intervals.
         progress: called as progress(done, total) while pictures are read.
 
@@ -63,9 +68,9 @@ def shortcuts(
     several = first != last
     if several.any():
         hits = _hits(cells_first, cells_last, same_camera & several, vehicle)
-        found.append(_part(WITHIN, np.where(several[:, None], hits, np.nan), vehicle, seed))
+        found.append(_part(WITHIN, where, np.where(several[:, None], hits, np.nan), vehicle, seed))
     hits = _hits(cells_first, cells_first, ~same_camera, vehicle)
-    found.append(_part(ACROSS, hits, vehicle, seed))
+    found.append(_part(ACROSS, where, hits, vehicle, seed))
     return found
 
 
@@ -125,7 +130,7 @@ def _hits(
     return out
 
 
-def _part(name: str, hits: NDArray[np.float64], vehicle: NDArray[np.integer], seed: int) -> Part:
+def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.integer], seed: int) -> Part:
     """The best border cell against the best cell inside: chosen on half of the vehicles, compared on the others."""
     judged = ~np.isnan(hits[:, 0])
     hits, vehicle = hits[judged], vehicle[judged]
@@ -149,7 +154,7 @@ def _part(name: str, hits: NDArray[np.float64], vehicle: NDArray[np.integer], se
     )
     verdict = "something beside the vehicle says which one it is" if warning else "no shortcut"
     return Part(
-        name=f"shortcut {name}",
+        name=f"shortcut {name}, {where}",
         sentence=f"{told}: {verdict}.",
         numbers={"best border cell": at_border, "best inner cell": at_inside, "border more than inside": more},
         warning=warning,
