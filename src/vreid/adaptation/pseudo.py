@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vreid.adaptation.config import PseudoConfig
 from vreid.adaptation.features import prepare, without_answers
 from vreid.adaptation.links import divide
-from vreid.adaptation.settings import Candidate, candidates, choose, structure
+from vreid.adaptation.settings import Candidate, candidates, choose, passages, structure
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.cluster import cluster
@@ -97,8 +97,9 @@ def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> P
     unit, first = _points(records, config)
     points_UD = prepared_ND if len(first) == len(records) else mean_features(prepared_ND, unit, len(first))
     scene = _scenes(records, config)
+    passage = None if config.k1 and config.eps and config.min_samples else passages(points_UD, records)
     found = []
-    for k1, k2, several_eps, min_samples in candidates(points_UD, unit, records, config):
+    for k1, k2, several_eps, min_samples in candidates(len(first), passage, config):
         graph = _graph(points_UD, k1, k2, max(several_eps), config.cosine_weight)
         if scene is not None:
             graph = _within(graph, scene[first])
@@ -106,7 +107,10 @@ def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> P
             Candidate(k1, eps, min_samples, cluster(_up_to(graph, eps), eps, min_samples)[unit], graph)
             for eps in several_eps
         ]
-    best, more = choose(found, records, config)
+    best = found[0]
+    if len(found) > 1:
+        best, why = choose(found, records.camera.codes, passage)
+        reasons += (why,)
     graph = _up_to(best.graph, best.eps)
     point_labels = best.labels[first]
     if config.tight:
@@ -117,7 +121,7 @@ def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> P
         point_labels, told = divide(point_labels, graph, records[first], config.cannot_link, best.min_samples, records)
         reasons += told
     labels = _renumbered(point_labels[unit])
-    return PseudoLabels(labels, best.eps, best.min_samples, best.k1, (*reasons, *more), records,
+    return PseudoLabels(labels, best.eps, best.min_samples, best.k1, reasons, records,
                         cluster_means(prepared_ND, labels))  # fmt: skip
 
 
