@@ -26,7 +26,7 @@ from vreid.errors import InputError
 from vreid.experiments.lines import Line, merge, write_lines
 from vreid.experiments.making import Workshop
 from vreid.experiments.rows import AnyRow
-from vreid.experiments.stages import Adapted, Judged, Model, Searched, Stage, initialisation
+from vreid.experiments.stages import Adapted, Judged, Model, Searched, Stage
 from vreid.files import read_json
 from vreid.pipeline import Search, environment_facts
 from vreid.retrieval.bias import Bias
@@ -249,9 +249,7 @@ def _told(error: Exception) -> str:
 def _initialisation(judged: Judged) -> str:
     """Where the models of a row started, but for those of its crops and biases."""
     models: list[Model] = [member.features.first_model for member in judged.members]
-    started = {model.training.model.weights: initialisation(model.training) for model in models}
-    told = [f"{Path(weights).name} ({digest})" if weights else "random" for weights, digest in started.items()]
-    return " | ".join(dict.fromkeys(told))
+    return " | ".join(dict.fromkeys(model.training.model.initialisation for model in models))
 
 
 def _numbers(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:

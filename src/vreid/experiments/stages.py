@@ -29,7 +29,7 @@ from vreid.retrieval.ensemble import How
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.protocols import Protocol
 from vreid.simulator.layouts import CITYFLOW, layout_named
-from vreid.simulator.presets import SIMULATOR_VERSION, Preset, preset_named
+from vreid.simulator.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
 from vreid.simulator.write import SUMMARY
 from vreid.training.config import TrainConfig
 
@@ -97,7 +97,7 @@ class World(Stage):
     """A simulated world (see `vreid.simulator.simulate`).
 
     Raises:
-        InputError: there is no such preset or layout, or the seed is negative.
+        InputError: there is no such preset or layout, or the seed is negative or that of pretraining.
     """
 
     kind: ClassVar[str] = "world"
@@ -111,8 +111,7 @@ class World(Stage):
         layout_named(self.layout)
         if isinstance(self.preset, str):
             preset_named(self.preset)
-        if self.seed < 0:
-            raise InputError(f"World: seed {self.seed} is negative; give 0 or more.")
+        check_seed(self.seed)
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -202,7 +201,8 @@ class Model(Stage):
     def decides(self) -> dict[str, Any]:
         """The parts and the configuration."""
         config = self.training.as_dict()
-        config["model"]["weights"] = initialisation(self.training)
+        start = self.training.model.start
+        config["model"]["weights"] = "" if start is None else digest([start])
         return {"parts": self.parts, "training": config}
 
 
@@ -352,16 +352,6 @@ class Judged(Stage):
         members = [{**member.decides, "of": [place[of] for of in member.made_from]} for member in self.members]
         joined = {"weights": self.weights, "how": self.how} if len(members) > 1 else None
         return {"members": members, "joined": joined, "protocol": self.protocol and asdict(self.protocol)}
-
-
-def initialisation(training: TrainConfig) -> str:
-    """What the weights are before the first step: "" for random ones, else the file's name and digest.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    weights = training.model.weights
-    return digest([Path(weights)]) if weights else ""
 
 
 def digest(files: Sequence[Path]) -> str:

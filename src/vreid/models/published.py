@@ -132,19 +132,12 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def initialisation(weights: Path | str, backbone: str) -> str:
-    """What a model of `backbone` starts from, in words: what reports, rows and model files say.
-
-    Example:
-        >>> initialisation("", "resnet50_ibn_a")
-        'random'
+def described(weights: Path | str, path: Path) -> str:
+    """What `weights` means, in words, where `path` is the file that it is found in (see `located`).
 
     Raises:
-        InputError: the file is not there.
+        InputError: the file cannot be read.
     """
-    if not str(weights):
-        return "random"
-    path = located(weights, backbone)
     digest = f"sha256 {file_hash(path)}"
     if str(weights) == SIMULATED:
         return f"simulated start v{START_VERSION} ({digest})"

@@ -21,6 +21,7 @@ from vreid.errors import InputError
 from vreid.models.backbones import build_trunk
 from vreid.models.heads import Heads, plain_linear
 from vreid.models.keys import load_pretrained
+from vreid.models.published import described, located
 from vreid.models.transreid import TransReIDOptions
 
 Pooling = Literal["average", "gem"]
@@ -56,6 +57,28 @@ class ModelConfig:
         if "image_size" in options:
             options["image_size"] = tuple(options["image_size"])
         return cls(**{**plain, "backbone": plain["backbone"], "transreid": TransReIDOptions(**options)})
+
+    @property
+    def start(self) -> Path | None:
+        """The file of `weights`, None for a random start.
+
+        Raises:
+            InputError: as `located`.
+        """
+        return located(self.weights, self.backbone) if self.weights else None
+
+    @property
+    def initialisation(self) -> str:
+        """What training starts from, in words: what reports, rows and model files say.
+
+        Raises:
+            InputError: the file is not there.
+
+        Example:
+            >>> ModelConfig().initialisation
+            'random'
+        """
+        return "random" if self.start is None else described(self.weights, self.start)
 
 
 class TrainOutputs(NamedTuple):
@@ -108,6 +131,9 @@ class ReidModel(nn.Module):
             (StRDAN).
         heads: further outputs on f_t: how many, by name; see `vreid.models.heads`.
 
+    Attributes:
+        cameras: names of the training cameras in the order of their embeddings, where a TransReID has such.
+
     Raises:
         InputError: unknown pooling, or "gem" for a backbone that pools itself.
 
@@ -133,6 +159,7 @@ class ReidModel(nn.Module):
             raise InputError(f"pooling is {pooling}, but this backbone pools by itself; leave it at average.")
         self.backbone = backbone
         self.num_identities = num_identities
+        self.cameras: tuple[str, ...] = ()
         self.num_local = int(getattr(backbone, "num_local", 0))
         length = int(backbone.num_features)  # type: ignore[arg-type]
         self.num_features = length * (1 + self.num_local)

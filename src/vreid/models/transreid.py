@@ -3,7 +3,7 @@
 Source: He et al., "TransReID: Transformer-based Object Re-Identification", ICCV 2021; DMT uses it without SIE and JPM.
 
 Shape legend: B images in a batch, N patches, T = 1 + N tokens (the class token first), D feature length, L local
-features.
+features, R rows of the table of side information.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class TransReIDOptions:
         image_size: height and width of the pictures for which positions are learned; for others they are resized.
         jpm: four local features from shifted and shuffled patches beside the global one.
         jpm_shift: by how much patches are shifted, in the official count (patch 1 goes to place 1 - shift); 8 for VeRi.
-        sie_cameras: number of cameras with a learned embedding each; 0 or 1 for none.
-        sie_views: likewise of viewpoints; with both, each pair has its embedding.
+        sie_cameras: number of training cameras, each with a learned embedding; 0 or 1 for none.
+        sie_views: likewise of viewpoints, equal parts of the circle around 0 degrees, ...: VeRi's views are 8. With
+            both, each pair has its embedding; a camera that is none of them, or an unknown view, has their mean.
         sie_weight: the embedding is added times this (lambda).
     """
 
@@ -121,7 +122,7 @@ class TransReID(nn.Module):
 
         Args:
             images: of any size that holds a patch.
-            camera, view: (B,) whole numbers, needed where there are embeddings for them.
+            camera, view: (B,) whole numbers, needed where there are embeddings for them; -1 is none of them.
 
         Raises:
             InputError: numbers of cameras or views are needed and not given.
@@ -131,7 +132,7 @@ class TransReID(nn.Module):
         grid = (patches_BNhw.shape[2], patches_BNhw.shape[3])
         tokens_BTD = tokens_BTD + resize_positions(self.pos_embed, self.grid, grid)
         if self.sie_embed is not None:
-            tokens_BTD = tokens_BTD + self.options.sie_weight * self.sie_embed[self._side(camera, view)]
+            tokens_BTD = tokens_BTD + self.options.sie_weight * self._side(self.sie_embed, camera, view)
         if not self.options.jpm:
             return self._normed(self.norm, self.blocks(tokens_BTD))
         for block in self.blocks[:-1]:
@@ -173,21 +174,19 @@ class TransReID(nn.Module):
             )
         return (height - self.patch) // self.stride + 1, (width - self.patch) // self.stride + 1
 
-    def _side(self, camera: Tensor | None, view: Tensor | None) -> Tensor:
-        """Row of the embedding table: camera * views + view, without the part that has no embedding."""
-        rows: Tensor | int = 0
-        for name, number, count in (
-            ("camera", camera, self.options.sie_cameras),
-            ("view", view, self.options.sie_views),
-        ):
-            if count > 1:
-                if number is None:
-                    raise InputError(
-                        f"transreid.sie_{name}s is {count}, but no {name} is known of the images; set it to 0."
-                    )
-                rows = rows * count + number
-        assert isinstance(rows, Tensor)
-        return rows
+    def _side(self, table_RD: Tensor, camera: Tensor | None, view: Tensor | None) -> Tensor:
+        """(B, 1, D): row camera * views + view of the table, its mean over what is -1."""
+        counts = max(self.options.sie_cameras, 1), max(self.options.sie_views, 1)
+        table = table_RD.view(*counts, -1)
+        table = torch.cat((table, table.mean(dim=0, keepdim=True)))
+        table = torch.cat((table, table.mean(dim=1, keepdim=True)), dim=1)
+        for name, number, count in zip(("camera", "view"), (camera, view), counts, strict=True):
+            if count > 1 and number is None:
+                raise InputError(
+                    f"transreid.sie_{name}s is {count}, but no {name} is known of the images; set it to 0."
+                )
+        row, column = (number if count > 1 else 0 for number, count in zip((camera, view), counts, strict=True))
+        return table[row, column][:, None]
 
     @staticmethod
     def _normed(norm: nn.Module, tokens_BTD: Tensor) -> Tensor:

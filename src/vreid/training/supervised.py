@@ -37,7 +37,16 @@ from vreid.training.precision import autocast, resolve_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
-from vreid.training.targets import MATES, Targets, batch_labels, labelled, make_targets
+from vreid.training.targets import (
+    MATES,
+    SIDE,
+    Targets,
+    batch_labels,
+    labelled,
+    make_targets,
+    side_cameras,
+    side_information,
+)
 
 
 def train(
@@ -86,14 +95,20 @@ def train(
     chosen = labelled(records, config.target)
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)
+    cameras = side_cameras(config.model.transreid, chosen)
+    targets = {**targets, **side_information(config.model.transreid, cameras, chosen)}
     sampler = make_sampler(config, chosen, targets)
     share = make_share(config, world)
     loader = train_loader(
         chosen, config.transform, sampler, seed=config.seed, workers=workers, device=device, share=share
     )
     data = {"fingerprint": fingerprint(chosen), "images": len(chosen), "identities": chosen.identity.distinct}
+    initialisation = config.model.initialisation
     if start is not None:
-        data["start"] = weights_hash(start)
+        data["start"] = hashed = weights_hash(start)
+        initialisation = f"given weights (hash {hashed[:16]})"
+    elif config.model.weights:
+        data["initialisation"] = initialisation
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume, tensorboard=tensorboard)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to train.")
@@ -126,6 +141,8 @@ def train(
         "target": config.target,
         "num_identities": model.num_identities,
         "heads": heads,
+        "cameras": cameras,
+        "initialisation": initialisation,
         "recipe": config.recipe,
         "seed": config.seed,
         "fingerprint": data["fingerprint"],
@@ -186,7 +203,8 @@ class _Losses(nn.Module):
         self.model, self.objective, self.world = model, objective, world
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
-        outputs = self.model(images, reversal=reversal)
+        told = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
+        outputs = self.model(images, reversal=reversal, **told)
         terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels))
         return terms
 

@@ -2,12 +2,13 @@
 
 The classifier's target is the identity (or the camera, or the orientation); heads beside it say the domain and the
 attributes. Targets are classes numbered from 0 without gaps, only those that occur; an image whose label is unknown or
-does not count has NO_LABEL and takes no part in that loss. Shapes: N training images, B of a batch.
+does not count has NO_LABEL and takes no part in that loss. What a TransReID is told besides the picture (side
+information) is made here too. Shapes: N training images, B of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,9 +20,12 @@ from torch import Tensor
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.losses import NO_LABEL
+from vreid.models.transreid import TransReIDOptions
 
 TargetName = Literal["identity", "camera", "orientation"]
 HeadName = Literal["domain", "color", "vehicle_type", "orientation"]
+SIDE = "sie_"
+"""What names of side information begin with: of what the backbone is told, not asked."""
 MATES = "mates"
 """Name of the target by which images are mates, for batches and the triplet loss; the classifier may learn fewer."""
 
@@ -141,6 +145,47 @@ def batch_labels(
         name: torch.where(mirror, target.mirrored[index], target.values[index]).to(device)
         for name, target in targets.items()
     }
+
+
+def side_information(options: TransReIDOptions, cameras: Sequence[str], records: Records) -> Targets:
+    """What a TransReID with embeddings of cameras or views is told of images, `SIDE` before the names; else nothing.
+
+    Args:
+        options: how many embeddings there are.
+        cameras: names of the training cameras; others, and unknown ones, are -1.
+        records: N images of training or test.
+    """
+    told = {}
+    if options.sie_cameras > 1:
+        number_of = {name: number for number, name in enumerate(cameras)}
+        codes = torch.tensor([number_of.get(name, NO_LABEL) for name in records.camera.values], dtype=torch.int64)
+        told[f"{SIDE}camera"] = Target(codes, codes, options.sie_cameras)
+    if options.sie_views > 1:
+        centred = np.float32(180 / options.sie_views)  # the first view is around 0, not from 0 on
+        values, mirrored = (
+            torch.from_numpy(orientation_bins(angles + centred, options.sie_views))
+            for angles in (records.orientation, mirrored_orientation(records.orientation))
+        )
+        told[f"{SIDE}view"] = Target(values, mirrored, options.sie_views)
+    return told
+
+
+def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]:
+    """Names of the training cameras in the order of their embeddings; none where there are no embeddings.
+
+    Raises:
+        InputError: there are more or fewer embeddings than cameras, or views without a known orientation.
+    """
+    if options.sie_views > 1 and np.isnan(records.orientation).all():
+        raise InputError(f"transreid.sie_views is {options.sie_views}, but no training image has a known orientation; "
+                         "set it to 0.")  # fmt: skip
+    cameras = tuple(map(str, records.camera.compact().names))
+    if options.sie_cameras <= 1:
+        return ()
+    if len(cameras) != options.sie_cameras:
+        raise InputError(f"transreid.sie_cameras is {options.sie_cameras}, but the training images come from "
+                         f"{len(cameras)} known cameras; set it to {len(cameras)}.")  # fmt: skip
+    return cameras
 
 
 def _target(records: Records, name: str, counts: NDArray[np.bool_], config: LabelConfig, flips: bool) -> Target:
