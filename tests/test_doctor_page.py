@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from conftest import Run
+from pages import HOSTILE, Page
 from test_doctor import Town
-from test_report import HOSTILE, Page
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
 from vreid.data.records import Records
