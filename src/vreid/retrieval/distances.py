@@ -31,6 +31,7 @@ ensemble has many sources waiting.
 """
 
 _TILE_NUMBERS = 1 << 24  # 64 MiB of float32 in one tile; tiles of 512 rows reach the speed of one large product
+_STRIP_NUMBERS = 1 << 16
 _INSIDE_TRACKLET = np.float32(1e-6)
 _LARGEST_SQUARE = float(np.finfo(np.float32).max) / 8
 
@@ -121,9 +122,12 @@ class SquaredEuclidean:
                 tile = np.matmul(self.query_QD[block] * np.float32(-2), self.unit_UD.T)
             else:
                 tile = np.multiply(self.products_QU[block], -2, dtype=np.float32)
-            tile += unit_squares
-            tile += query_squares[block, None]
-            return start, np.maximum(tile, 0, out=tile)
+            for strip in strips(tile):
+                part = tile[strip]
+                part += unit_squares
+                part += query_squares[block][strip, None]
+                np.maximum(part, 0, out=part)
+            return start, tile
 
         return map(made, range(0, rows, height))
 
@@ -311,6 +315,12 @@ def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
 def tile_rows(columns: int) -> int:
     """How many rows a tile of that many columns has."""
     return min(512, max(64, _TILE_NUMBERS // max(columns, 1)))
+
+
+def strips(tile: NDArray[np.float32]) -> Iterator[slice]:
+    """Slices of rows of `tile` that stay in the cache while several things are done to them."""
+    rows = max(1, _STRIP_NUMBERS // max(tile.shape[1], 1))
+    return (slice(start, start + rows) for start in range(0, len(tile), rows))
 
 
 def _identity_map(count: int) -> NDArray[np.int32]:

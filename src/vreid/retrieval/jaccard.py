@@ -323,7 +323,7 @@ def _pair_distances(
     found = order[place]
     squared: NDArray[np.float32] = lists.squared.ravel()[found]
     missing = np.flatnonzero(listed[found] != wanted)
-    squared[missing] = exact_distances(points, row[missing], points, column[missing])
+    squared[missing] = exact_distances(points, row[missing], points, column[missing], np.float32)
     return squared
 
 

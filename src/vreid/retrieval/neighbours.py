@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.errors import InputError
 from vreid.retrieval import core
 from vreid.retrieval.candidates import Candidates, window
+from vreid.retrieval.distances import strips
 from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
@@ -152,12 +153,14 @@ def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> N
     squares, other_squares = points.squares.astype(np.float32), others.squares.astype(np.float32)
     for row, column, tile in _products(points, others, lists.products):
         rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
-        tile *= np.float32(-2)
-        tile += other_squares[columns]
-        tile += squares[rows, None]
-        if farthest:
-            np.maximum(far[rows], tile.max(axis=1), out=far[rows])
-            np.maximum(far[columns], tile.max(axis=0), out=far[columns])
+        for strip in strips(tile):
+            part = tile[strip]
+            part *= np.float32(-2)
+            part += other_squares[columns]
+            part += squares[rows][strip, None]
+            if farthest:
+                np.maximum(far[rows][strip], part.max(axis=1), out=far[rows][strip])
+                np.maximum(far[columns], part.max(axis=0), out=far[columns])
         if alone and row == column:
             np.fill_diagonal(tile, np.inf)
         if candidates:

@@ -18,8 +18,8 @@ from vreid.retrieval import core
 from vreid.retrieval.features import as_features
 from vreid.retrieval.tensors import is_tensor
 
-_ROWS = 512  # rows looked at together, so that no temporary is as large as the features
-_PAIRS = 16  # pairs compared together: their float64 copies stay in the cache
+_ROWS = 32  # rows looked at together: their float64 copies stay in the cache
+_PAIRS = 16  # pairs compared together: the same
 _PLAIN = 2.0**30  # norms up to here (and down to its inverse) are used as they are
 
 
@@ -93,16 +93,15 @@ class Points:
             Points((second,), self.squares[len(first) :], self.unit, self.device),
         )
 
-    def take(self, index: NDArray[np.integer], out: NDArray[np.float64]) -> NDArray[np.float64]:
+    def take(self, index: NDArray[np.integer], out: NDArray[np.floating]) -> NDArray[np.floating]:
         """`out` (n, D) filled with the features of the points `index`."""
         if len(self.parts) == 1:
-            out[:] = self.parts[0][index]
+            out[:] = self.parts[0].take(index, axis=0)
             return out
         first, second = self.parts
-        late = index - len(first)
-        out[:] = second[np.maximum(late, 0)]
-        early = np.flatnonzero(late < 0)  # few: queries
-        if len(early):
+        out[:] = second.take(index - len(first), axis=0, mode="clip")
+        if index.min() < len(first):  # rare: queries are few
+            early = (index < len(first)).nonzero()[0]
             out[early] = first[index[early]]
         return out
 
@@ -120,13 +119,18 @@ class Points:
 
 
 def exact_distances(
-    points: Points, row: NDArray[np.integer], others: Points, column: NDArray[np.integer]
+    points: Points,
+    row: NDArray[np.integer],
+    others: Points,
+    column: NDArray[np.integer],
+    dtype: type[np.floating] = np.float64,
 ) -> NDArray[np.float32]:
     """(n,) squared distances of the pairs (row of `points`, column of `others`), rounded once to float32.
 
     `row` has n entries, or a single one that is paired with every column.
     Differences and sums are float64, so the error is that last rounding's alone, equal features are at distance 0
-    exactly, and the number does not depend on where in memory, or beside which others, a pair stands.
+    exactly, and the number does not depend on where in memory, or beside which others, a pair stands. With `dtype`
+    float32, where last bits decide nothing, numpy takes half the time and errs by up to D 2^-24 of the distance.
     """
     compiled = core.load()
     if compiled is not None:
@@ -135,7 +139,7 @@ def exact_distances(
         return distances
     out = np.empty(len(column), dtype=np.float32)
     row = np.broadcast_to(row, column.shape)
-    room = np.empty((2, _PAIRS, points.dimensions))
+    room = np.empty((2, _PAIRS, points.dimensions), dtype=dtype)
     for start in range(0, len(column), _PAIRS):
         pair = slice(start, start + _PAIRS)
         difference, subtracted = room[:, : len(column[pair])]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
-from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles
+from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
 from vreid.retrieval.jaccard import Encoding, convention_of
 from vreid.retrieval.neighbours import search
 from vreid.retrieval.points import Points, exact_distances
@@ -89,7 +89,7 @@ class ReRanked:
     """Re-ranked distances as a source of tiles: (1 - lambda_) * Jaccard + lambda_ * original, made when asked for.
 
     Attributes:
-        original: (Q, G) squared distances.
+        original: (Q, G) squared distances, whose tiles are made for this source alone: it writes to them.
         encoding: of all N points, queries first.
         scale_Q: (Q,) what original distances are multiplied with.
         lambda_: see `ReRanking`.
@@ -135,10 +135,12 @@ class ReRanked:
 
         def reranked(original: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
             nonlocal done
-            start, shared = original
-            stop = start + len(shared)
-            tile = shared * (self.lambda_ * self.scale_Q[start:stop, None]).astype(np.float32)
-            tile += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
+            start, tile = original
+            stop = start + len(tile)
+            scale_Q = (self.lambda_ * self.scale_Q[start:stop]).astype(np.float32)
+            for strip in strips(tile):
+                tile[strip] *= scale_Q[strip, None]
+                tile[strip] += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
             while done < stop:
                 rows, row, column, jaccard = next(pieces)
                 done = rows.stop
