@@ -30,7 +30,7 @@ from vreid.adaptation.features import two_views, without_answers
 from vreid.adaptation.gate import judge_adaptation
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
 from vreid.data.augment import TrainTransform
-from vreid.data.dataset import fingerprint
+from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.files import read_json, replacing, write_json
@@ -80,9 +80,9 @@ def adapt(
         InputError: nothing to adapt or to adapt to, settings that the data cannot meet, or `out` holds something else.
 
     Example:
-        >>> from vreid.data.dataset import open_dataset                                          # doctest: +SKIP
-        >>> test = open_dataset("AIC21_Track2_ReID", labels=None)                                # doctest: +SKIP
-        >>> adapt("runs/first", Records.concat([test.query, test.gallery]), out="runs/adapted")  # doctest: +SKIP
+        >>> from vreid.data.dataset import open_dataset                             # doctest: +SKIP
+        >>> images = target_images(open_dataset("AIC21_Track2_ReID", labels=None))  # doctest: +SKIP
+        >>> adapt("runs/first", images, out="runs/adapted")                         # doctest: +SKIP
         PosixPath('runs/adapted/model.safetensors')
     """
     progress, config = progress or Silence(), config or PRESETS["auto"]
@@ -107,6 +107,13 @@ def adapt(
         raise
     job.finish(old, new, pseudo, run.model)
     return run.model
+
+
+def target_images(dataset: Dataset) -> Records:
+    """Query and gallery images of a data set together, each once."""
+    if dataset.query == dataset.gallery:
+        return dataset.gallery.with_(split=["gallery"] * len(dataset.gallery))
+    return Records.concat([dataset.query, dataset.gallery])
 
 
 @dataclass(frozen=True, eq=False)

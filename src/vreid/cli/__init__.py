@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from vreid.cli import crop, data, demo, models, report, search, split, submission, translate, weights
+from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, translate, weights
 from vreid.errors import InputError
 from vreid.files import refused
 
@@ -39,6 +39,7 @@ split.group.command("crop")(crop.crop_command)
 split.group.add_typer(translate.group, name="translate")
 app.add_typer(split.group, name="data")
 app.command("train")(models.train_command)
+app.command("adapt")(adapt.adapt_command)
 app.command("extract")(models.extract_command)
 app.command("rank")(search.rank_command)
 app.command("evaluate")(search.evaluate_command)

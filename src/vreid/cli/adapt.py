@@ -1,0 +1,62 @@
+"""Command adapt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vreid.cli.options import Device, Json, LabelTable, Source, open_source, open_sources, print_json, resolve, settings
+
+LATER = "later.csv"
+"""The table of the images that adaptation has not seen, in the run folder."""
+
+
+def adapt_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
+    target: Source,
+    out: Annotated[Path, typer.Option(help="Folder of the adaptation; a model like any other.")],
+    preset: Annotated[str, typer.Option(help="auto (settings follow from the data), or as published: v1, v2, paper.")]
+    = "auto",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the preset.")] = None,
+    recluster: Annotated[int | None, typer.Option(help="Label anew after so many epochs; 0: once.")] = None,
+    source: Annotated[list[Path] | None, typer.Option(help="Labelled data that the model was trained on: half of each "
+                                                      "batch, with --set replay=true.")] = None,
+    before: Annotated[float | None, typer.Option(metavar="SHARE", help="Adapt to this earlier share of the pictures "
+                                                 f"only; OUT/{LATER} lists the rest, to be tested on.")] = None,
+    gate: Annotated[bool, typer.Option(help="Keep the old model unless evidence speaks for the new one.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
+    labels: LabelTable = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
+    from vreid.adaptation.adapt import FACTS, adapt, target_images
+    from vreid.adaptation.config import preset_named
+    from vreid.adaptation.periods import earlier
+    from vreid.console import Bars
+    from vreid.files import read_json
+    from vreid.recipes.overrides import with_overrides
+
+    asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
+    config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
+    records = target_images(open_source(target, labels))
+    known = None if before is None else earlier(records, before)
+    with Bars(quiet=as_json) as bars:
+        made = adapt(
+            model,
+            records if known is None else records[known],
+            config,
+            out=out,
+            device=resolve(device),
+            resume=resume,
+            progress=bars,
+            source=open_sources(source, "none").train if source else None,
+        )
+    if known is not None:
+        records[~known].write_csv(out / LATER)
+    facts = {"model": str(made), **read_json(out / FACTS)}
+    verdict = facts.get("verdict", {}).get("decision", "not judged")
+    words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {verdict}"
+    print_json(facts) if as_json else print(f"The model: {made} ({words})")
