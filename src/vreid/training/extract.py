@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from vreid.data.augment import TestTransform
@@ -25,27 +24,27 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
 from vreid.models.reid_model import ModelConfig, ReidModel, build_from
+from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.storage import read_arrays, write_arrays
 from vreid.training.precision import Precision, autocast, resolve_precision
 from vreid.training.progress import Progress, Silence
+from vreid.training.targets import batch_labels, side_information
 
 
 class View(NamedTuple):
-    """Which of the two pictures of an image the network sees, its crop or not, and what is done to the (B, 3, H, W)
-    batch before that.
-    """
+    """Which of the two pictures of an image the network sees, its crop or not, and whether it sees its mirror image."""
 
     cropped: bool
-    change: Callable[[Tensor], Tensor]
+    flipped: bool
 
 
 VIEWS: Mapping[str, View] = {
-    "original": View(False, lambda images: images),
-    "flip": View(False, lambda images: images.flip(-1)),
-    "crop": View(True, lambda images: images),
-    "crop-flip": View(True, lambda images: images.flip(-1)),
+    "original": View(False, False),
+    "flip": View(False, True),
+    "crop": View(True, False),
+    "crop-flip": View(True, True),
 }
 """What can be added up; all four are DMT's augmentation test."""
 
@@ -95,6 +94,7 @@ def load_model(source: Path | str) -> TrainedModel:
         )
         transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
     load_strict(model, state, path)
+    model.cameras = tuple(facts.get("cameras", ()))
     return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
 
 
@@ -119,7 +119,8 @@ def extract(
 
     Args:
         model: is put into evaluation mode on `device`.
-        records: N images; labels are not looked at.
+        records: N images; labels are not looked at, but for cameras and orientations of which a TransReID has
+            embeddings (what is unknown, or a camera that it was not trained on, has their mean).
         transform: what the model was trained for (`TrainedModel.transform`).
         batch_size: images at once; changes speed and memory, nothing else (but rounding).
         device: "cpu", "cuda", ...
@@ -167,6 +168,8 @@ def extract(
     features = np.empty((len(records), model.num_features), dtype=np.float32)
     missing = np.arange(len(records)) if shards is None else shards.read_into(features)
     model = model.to(place).to(memory_format=torch.channels_last).eval()
+    options = getattr(model.backbone, "options", TransReIDOptions())
+    sides = side_information(options, model.cameras, records)
     loaders = [test_loader(pictures[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
                for cropped in kinds]  # fmt: skip
     progress.start("extract", len(records), len(records) - len(missing))
@@ -175,8 +178,11 @@ def extract(
             images = {cropped: batch.images for cropped, batch in zip(kinds, batches, strict=True)}
             rows = batches[0].rows
             with torch.inference_mode(), autocast(dtype, place):
-                seen = (change(images[cropped]) for cropped, change in (VIEWS[view] for view in views))
-                parts = [model(image.contiguous(memory_format=torch.channels_last)).float() for image in seen]
+                parts = []
+                for cropped, flipped in (VIEWS[view] for view in views):
+                    image = images[cropped].flip(-1) if flipped else images[cropped]
+                    told = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
+                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **told).float())
             made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
             features[missing[rows]] = made.cpu().numpy()
             if shards is not None:
@@ -199,6 +205,8 @@ def extract(
 def model_hash(model: ReidModel, transform: TestTransform) -> str:
     """sha256 of a model's weights and of how pictures are prepared for it: equal hashes, comparable features."""
     prepared = json.dumps(asdict(transform), sort_keys=True)
+    if model.cameras:
+        prepared += json.dumps(model.cameras)
     return hashlib.sha256(f"{weights_hash(model.state_dict())} {prepared}".encode()).hexdigest()
 
 

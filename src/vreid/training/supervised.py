@@ -96,7 +96,8 @@ def train(
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)
     cameras = side_cameras(config.model.transreid, chosen)
-    targets = {**targets, **side_information(config.model.transreid, cameras, chosen)}
+    told = side_information(config.model.transreid, cameras, chosen)
+    targets = {**targets, **{f"{SIDE}{name}": side for name, side in told.items()}}
     sampler = make_sampler(config, chosen, targets)
     share = make_share(config, world)
     loader = train_loader(

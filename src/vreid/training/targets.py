@@ -25,7 +25,7 @@ from vreid.models.transreid import TransReIDOptions
 TargetName = Literal["identity", "camera", "orientation"]
 HeadName = Literal["domain", "color", "vehicle_type", "orientation"]
 SIDE = "sie_"
-"""What names of side information begin with: of what the backbone is told, not asked."""
+"""What a batch's names of side information begin with: of what the backbone is told, not asked."""
 MATES = "mates"
 """Name of the target by which images are mates, for batches and the triplet loss; the classifier may learn fewer."""
 
@@ -148,7 +148,7 @@ def batch_labels(
 
 
 def side_information(options: TransReIDOptions, cameras: Sequence[str], records: Records) -> Targets:
-    """What a TransReID with embeddings of cameras or views is told of images, `SIDE` before the names; else nothing.
+    """What a TransReID with embeddings of cameras or views is told of images, by name; else nothing.
 
     Args:
         options: how many embeddings there are.
@@ -159,14 +159,14 @@ def side_information(options: TransReIDOptions, cameras: Sequence[str], records:
     if options.sie_cameras > 1:
         number_of = {name: number for number, name in enumerate(cameras)}
         codes = torch.tensor([number_of.get(name, NO_LABEL) for name in records.camera.values], dtype=torch.int64)
-        told[f"{SIDE}camera"] = Target(codes, codes, options.sie_cameras)
+        told["camera"] = Target(codes, codes, options.sie_cameras)
     if options.sie_views > 1:
         centred = np.float32(180 / options.sie_views)  # the first view is around 0, not from 0 on
         values, mirrored = (
             torch.from_numpy(orientation_bins(angles + centred, options.sie_views))
             for angles in (records.orientation, mirrored_orientation(records.orientation))
         )
-        told[f"{SIDE}view"] = Target(values, mirrored, options.sie_views)
+        told["view"] = Target(values, mirrored, options.sie_views)
     return told
 
 
