@@ -20,30 +20,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from vreid.adaptation.gate import ACCEPT, K1, MIN_SAMPLES, REJECT, judge_adaptation, reference_labels
-from vreid.adaptation.pseudo import PseudoLabels
+from vreid.adaptation.adapt import clustered, start_weights, tuning
+from vreid.adaptation.config import PRESETS, AdaptConfig
+from vreid.adaptation.features import two_views, without_answers
+from vreid.adaptation.gate import ACCEPT, REJECT, judge_adaptation
+from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
 from vreid.data.dataset import open_dataset
 from vreid.data.records import Records
 from vreid.data.seeds import generator
-from vreid.files import read_json, write_json
-from vreid.recipes import recipe
+from vreid.files import write_json
 from vreid.retrieval import PostProcessing, judge
 from vreid.retrieval.features import FeatureSet, unit_rows
 from vreid.retrieval.protocols import MARKET
 from vreid.retrieval.shares import rate_interval
-from vreid.retrieval.tracklets import mean_features
 from vreid.training.extract import extract, load_model
 from vreid.training.supervised import train
 
 VALIDATION, CONFIRMATION = (100, 101, 102, 103), (104, 105, 106, 107)
 NEUTRAL = 1.0
 """Points of mAP within which a change is neither harm nor good."""
-BATCHES = 120
-SIZES = ("height", "width", "pad")
-NO_CENTRES = np.empty((0, 0), dtype=np.float32)
 
 Views = Sequence[FeatureSet]
 """Features of the same pictures in the original and in the mirror view, not normalised."""
@@ -51,46 +48,38 @@ Views = Sequence[FeatureSet]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to adapt, or to spoil it.
+    """One way to adapt, or to spoil it: `config` without its gate.
 
-    Attributes:
-        eps: of DBSCAN.
-        camera: whether each camera's mean is taken off the features that are clustered.
-        spoilt: "labels", "pictures" or "cameras" are shuffled; "one camera" alone is learned from; "other world".
-        rate: learning rate.
-        batches: of fine-tuning.
+    `spoilt`: "labels", "pictures" or "cameras" are shuffled; "one camera" alone is learned from; "other world".
     """
 
-    eps: float = 0.6
-    camera: bool = True
+    config: AdaptConfig
     spoilt: str = ""
-    rate: float = 5e-4
-    batches: int = BATCHES
-
-    def __str__(self) -> str:
-        return f"{self.eps:g}-{self.camera:d}-{self.spoilt.replace(' ', '-')}-{self.rate:g}-{self.batches}"
 
 
+AUTO = PRESETS["auto"]
+BY_DATA = AUTO.pseudo
 WAYS = {
-    "standard": Way(),
-    "tight": Way(eps=0.35),
-    "no camera step": Way(camera=False),
-    "gentle": Way(rate=1e-4),
-    "labels shuffled": Way(spoilt="labels"),
-    "pictures shuffled": Way(spoilt="pictures"),
-    "cameras shuffled": Way(spoilt="cameras"),
-    "eps far too large": Way(eps=0.97),
-    "eps far too small": Way(eps=0.02),
-    "rate far too high": Way(rate=2e-2),
-    "too long": Way(batches=4 * BATCHES),
-    "one camera": Way(spoilt="one camera"),
-    "other world": Way(spoilt="other world"),
+    "auto": Way(AUTO),
+    "v1": Way(replace(PRESETS["v1"], iterations=None)),
+    "no camera step": Way(replace(AUTO, pseudo=replace(BY_DATA, camera="none"))),
+    "tight": Way(replace(AUTO, pseudo=replace(BY_DATA, eps=0.3))),
+    "bold": Way(replace(AUTO, learning_rate=4e-3)),
+    "labels shuffled": Way(replace(AUTO, learning_rate=4e-3), "labels"),
+    "pictures shuffled": Way(AUTO, "pictures"),
+    "cameras shuffled": Way(AUTO, "cameras"),
+    "eps far too large": Way(replace(AUTO, pseudo=replace(BY_DATA, eps=0.89))),
+    "eps far too small": Way(replace(AUTO, pseudo=replace(BY_DATA, eps=0.01))),
+    "rate far too high": Way(replace(AUTO, learning_rate=0.1)),
+    "too long": Way(replace(AUTO, learning_rate=4e-3, visits=4 * AUTO.visits)),
+    "one camera": Way(AUTO, "one camera"),
+    "other world": Way(AUTO, "other world"),
 }
 CHOSEN: Mapping[int, tuple[str, ...]] = {
-    0: ("standard", "labels shuffled", "eps far too large", "other world", "no camera step"),
-    1: ("standard", "cameras shuffled", "rate far too high", "tight", "one camera"),
-    2: ("standard", "labels shuffled", "too long", "pictures shuffled", "gentle"),
-    3: ("standard", "rate far too high", "eps far too small", "one camera", "no camera step", "pictures shuffled"),
+    0: ("auto", "labels shuffled", "eps far too large", "other world", "bold"),
+    1: ("auto", "cameras shuffled", "rate far too high", "tight", "one camera"),
+    2: ("auto", "labels shuffled", "v1", "too long", "pictures shuffled"),
+    3: ("auto", "rate far too high", "eps far too small", "no camera step", "other world"),
 }
 """Ways by world number modulo 4, so that every way is tried in a validation and in a confirmation world."""
 
@@ -100,36 +89,38 @@ class Seen:
     """A world's N test pictures as an adaptation sees them: what is spoilt in the records is spoilt here.
 
     Attributes:
-        records: queries first.
         order: (N,) row i shows picture order[i] of the world's own records.
-        labels: (N,) the pseudo labels, -1 for none.
+        pseudo: the pseudo labels, and the records.
     """
 
-    records: Records
     order: NDArray[np.intp]
-    labels: NDArray[np.int32]
+    pseudo: PseudoLabels
 
     @classmethod
-    def of(cls, way: Way, records: Records, views: Views, random: np.random.Generator) -> Seen:
+    def of(cls, way: Way, views: Views, random: np.random.Generator) -> Seen:
         """The pictures with `way.spoilt` done to them; `views` are their features by the model that is adapted."""
-        order = np.arange(len(records))
+        records, order = views[0].records, np.arange(len(views[0]))
         if way.spoilt == "pictures":
             order = random.permutation(order)
             records = records.with_(path=records.path[order])
         if way.spoilt == "cameras":
             records = records.with_(camera=random.permutation(records.camera.values))
-        features = unit_rows(np.sum([view.features[order] for view in views], axis=0))
-        labels = reference_labels(features, records, eps=way.eps, camera_means=way.camera)
+        pseudo = pseudo_labels(two_views(*moved(views, order, records)), way.config.pseudo)
+        labels = pseudo.labels
         if way.spoilt == "labels":
             labels = random.permutation(labels)
         if way.spoilt == "one camera":
             labels = np.where(records.camera.codes == records.camera.codes.max(), labels, -1)
-        labels[labels >= 0] = np.unique(labels[labels >= 0], return_inverse=True)[1]
-        return cls(records, order, labels.astype(np.int32))
+            labels[labels >= 0] = np.unique(labels[labels >= 0], return_inverse=True)[1]
+        if labels is not pseudo.labels:
+            features = np.sum([view.features for view in moved(views, order, records)], axis=0)
+            pseudo = replace(pseudo, labels=labels, centres=cluster_means(unit_rows(features), labels))
+        return cls(order, pseudo)
 
-    def features(self, views: Views) -> Views:
-        """Features of the world's own records, as they belong to these."""
-        return [replace(view, features=view.features[self.order], records=self.records) for view in views]
+
+def moved(views: Views, order: NDArray[np.intp], records: Records) -> Views:
+    """Features of rows `order`, said to be those of `records`."""
+    return [replace(view, features=view.features[order], records=records) for view in views]
 
 
 def target(lab: Path, world: int) -> tuple[Records, int]:
@@ -138,53 +129,38 @@ def target(lab: Path, world: int) -> tuple[Records, int]:
     return Records.concat([data.query, data.gallery]), len(data.query)
 
 
-def two_views(model: Path, records: Records, out: Path) -> Views:
-    """Features of the original and the mirror view, made once."""
+def both_views(model: Path, records: Records, out: Path) -> Views:
+    """Features of the original and the mirror view, made once, with records as adaptation may see them."""
     if not (out / "flip.safetensors").exists():
         trained = load_model(model)
         for view in ("original", "flip"):
-            extract(trained.model, records, transform=trained.transform, views=(view,), normalise=False, workers=0,
-                    out=out / f"{view}.safetensors")  # fmt: skip
+            extract(trained.model, without_answers(records), transform=trained.transform, views=(view,), workers=0,
+                    normalise=False, out=out / f"{view}.safetensors")  # fmt: skip
     return [FeatureSet.load(out / f"{view}.safetensors") for view in ("original", "flip")]
 
 
-def fine_tune(model: Path, seen: Seen, views: Views, way: Way, out: Path) -> Path:
-    """Train on the pseudo labels from a classifier of cluster means; the path of the new model."""
-    centres = mean_features(
-        np.sum([view.features for view in seen.features(views)], axis=0)[seen.labels >= 0],
-        seen.labels[seen.labels >= 0],
-        int(seen.labels.max()) + 1,
-    )
-    start = load_model(model).model.state_dict() | {"classifier.weight": torch.from_numpy(centres)}
-    size = {f"transform.{name}": str(read_json(model / "config.json")["transform"][name]) for name in SIZES}
-    people = min(12, len(centres))
-    config = recipe("small", {**size, "epochs": "1", "iterations": str(way.batches), "num_identities": str(people),
-                              "schedule.warmup_epochs": "0", "optimiser.learning_rate": str(way.rate)})  # fmt: skip
-    names = ["" if label < 0 else f"{label:06d}" for label in seen.labels]
-    return train(config, seen.records.with_(identity=names), out=out, start=start, workers=0)
-
-
-def adapted(lab: Path, out: Path, world: int, way: Way) -> tuple[Views, Views, Seen]:
+def adapted(lab: Path, out: Path, world: int, name: str) -> tuple[Views, Views, Seen]:
     """Features of a world's test pictures by its model and by the adapted one, and what adaptation saw of them."""
-    places = (world, world ^ 1) if way.spoilt == "other world" else (world,)
-    model = lab / "run" / str(world)
-    sights = []
-    for place in places:
-        records = target(lab, place)[0]
-        before = two_views(model, records, out / f"{world}-on-{place}")
-        sights.append((before, Seen.of(way, records, before, generator(world, way.spoilt))))
-    folder = out / f"{world}-{way}"
-    if not (folder / "flip.safetensors").exists() and sights[-1][1].labels.max() > 0:
-        model = fine_tune(model, sights[-1][1], sights[-1][0], way, folder / "run")
-    before, seen = sights[0]
-    after = two_views(model, target(lab, world)[0], folder)
-    shutil.rmtree(folder / "run", ignore_errors=True)
-    return before, after, seen
+    way, model, folder = WAYS[name], lab / "run" / str(world), out / str(world)
+    after, run = folder / name.replace(" ", "-"), folder / "run"
+    seen: list[Seen] = []
+    for place in (world, world ^ 1) if way.spoilt == "other world" else (world,):
+        views = both_views(model, target(lab, place)[0], folder / f"before-on-{place}")
+        seen.append(Seen.of(way, views, generator(world, name)))
+    pseudo = seen[-1].pseudo
+    if not (after / "flip.safetensors").exists() and pseudo.clusters > 1:
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(after, ignore_errors=True)
+        trained = load_model(model)
+        model = train(tuning(way.config, trained, pseudo, way.config.epochs), clustered(pseudo), out=run, workers=0,
+                      start=start_weights(trained.model, pseudo.centres))  # fmt: skip
+    before = both_views(lab / "run" / str(world), target(lab, world)[0], folder / f"before-on-{world}")
+    return before, both_views(model, target(lab, world)[0], after), seen[0]
 
 
-def mean_precision(views: Views, num_queries: int) -> float:
+def mean_precision(views: Views, records: Records, num_queries: int) -> float:
     """True mAP in percent: plain search for every query among the gallery, own camera's images of it removed."""
-    both = replace(views[0], features=np.sum([view.features for view in views], axis=0)).normalise()
+    both = FeatureSet(np.sum([view.features for view in views], axis=0), records).normalise()
     return 100 * judge(both[:num_queries], both[num_queries:], PostProcessing(), MARKET).mAP
 
 
@@ -214,12 +190,14 @@ def main() -> None:
     for world in options.worlds:
         for name in CHOSEN[world % 4]:
             if options.only in name:
-                before, after, seen = adapted(options.lab, options.out, world, WAYS[name])
-                pseudo = PseudoLabels(seen.labels, WAYS[name].eps, MIN_SAMPLES, K1, (), seen.records, NO_CENTRES)
-                (old, old_flip), (new, new_flip) = seen.features(before), seen.features(after)
+                before, after, seen = adapted(options.lab, options.out, world, name)
+                pseudo = seen.pseudo
+                (old, old_flip), (new, new_flip) = (
+                    moved(views, seen.order, pseudo.records) for views in (before, after)
+                )
                 verdict = judge_adaptation(old, new, pseudo, flipped=(old_flip, new_flip))
-                queries = target(options.lab, world)[1]
-                change = mean_precision(after, queries) - mean_precision(before, queries)
+                truth = target(options.lab, world)
+                change = mean_precision(after, *truth) - mean_precision(before, *truth)
                 rows.append(
                     {
                         "world": world,
