@@ -138,7 +138,8 @@ def worst_looks(
         warning=share.high < MIDDLE**2,
         mend="look whether the vehicles stand in the middle of the pictures, and what the model sees around them",
         needs="identities, pictures, the model",
-        limits="The energy of the last feature map: where the network is excited, which is not yet why it decides.",
+        limits="The energy of the last feature map: where the network is excited, which is not yet why it decides. "
+        "Small pictures have maps of few cells, which say little.",
         chart=Looks(looks),
     )
 

@@ -27,7 +27,7 @@ def compare_renderings(
     *,
     seed: int = 0,
 ) -> Part:
-    """mAP of each rendering, and what it lacks against the original, query by query on the same images.
+    """mAP of each rendering, and how it differs from the original's, query by query on the same images.
 
     Args:
         original: query and gallery features of the pictures as they are.
@@ -45,15 +45,17 @@ def compare_renderings(
             _check_same(name, mine, theirs)
     judged = {name: judge(*sides, post, protocol) for name, sides in {ORIGINAL: original, **others}.items()}
     of_query = np.stack([metrics.average_precision for metrics in judged.values()], axis=1)
-    lost = of_query[:, :1] - of_query[:, 1:]
-    found = means(np.concatenate([of_query, lost], axis=1), original[0].records.identity.codes, seed=seed)
+    change = of_query[:, 1:] - of_query[:, :1]
+    found = means(np.concatenate([of_query, change], axis=1), original[0].records.identity.codes, seed=seed)
     values: dict[str, Estimate] = dict(zip(judged, found, strict=False))
-    losses = {f"lost {name}": number for name, number in zip(others, found[len(judged) :], strict=True)}
-    told = ", ".join(f"{name} it loses {number} points" for name, number in zip(others, losses.values(), strict=True))
+    changes = {f"change {name}": number for name, number in zip(others, found[len(judged) :], strict=True)}
+    told = ", ".join(
+        f"{name} it changes by {number} points" for name, number in zip(others, changes.values(), strict=True)
+    )
     return Part(
         name="what the pictures hold",
         sentence=f"mAP is {values[ORIGINAL]} % with the pictures as they are; {told}.",
-        numbers={**values, **losses},
+        numbers={**values, **changes},
         needs="identities, renderings of one simulated world, one model",
         limits="A model meets pictures without background for the first time here: what it loses is at most what it "
         "reads from the background, since being surprised costs something too; what it gains was noise to it.",

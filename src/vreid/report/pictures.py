@@ -14,7 +14,7 @@ from vreid.errors import InputError
 THUMBNAIL = 112
 """Longest side in pixels."""
 QUALITY = 76
-COLD, TINT, GLOW = 0.3, 0.25, np.array([255, 120, 0], dtype=np.float32)
+COLD, TINT, GLOW = 0.15, 0.35, np.array([255, 120, 0], dtype=np.float32)
 """Brightness where an activation map is 0; how much of the colour lies over the picture where it is 1."""
 
 
