@@ -26,7 +26,10 @@ LAYERS = {
     "recipes": {"errors", "files", "data", "models", "losses", "retrieval", "training", "simulator"},
     "diagnostics": {"errors", "files", "data", "models", "retrieval", "training", "recipes"},
     "report": {"errors", "files", "data", "retrieval", "diagnostics"},
-    "experiments": {"errors", "files", "data", "retrieval", "training", "simulator", "diagnostics", "pipeline"},
+    "experiments": {
+        "errors", "files", "data", "models", "retrieval", "training", "recipes", "simulator", "diagnostics", "adaptation",
+        "pipeline",
+    },
 }
 TOP = {"cli", "console", "demo", "pipeline", "__main__"}
 HEAVY = {"torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "PIL", "jinja2", "pandas"}

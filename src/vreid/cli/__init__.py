@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, translate, weights
+from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, table, translate, weights
 from vreid.errors import InputError
 from vreid.files import refused
 
@@ -44,6 +44,7 @@ app.command("extract")(models.extract_command)
 app.command("rank")(search.rank_command)
 app.command("evaluate")(search.evaluate_command)
 app.command("report")(report.report_command)
+app.command("table")(table.table_command)
 app.add_typer(submission.app, name="submission")
 app.add_typer(weights.group, name="weights")
 app.command()(demo.info)

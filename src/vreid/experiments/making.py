@@ -110,7 +110,8 @@ def _crops(shop: Workshop, stage: Crops) -> None:
 
 
 def _translations(shop: Workshop, stage: Translations) -> None:
-    from vreid.training.translate import train_translation, translate
+    from vreid.training.repaint import translate
+    from vreid.training.translate import train_translation
 
     train_records = shop.dataset(stage.data).train
     real, synthetic = (of_part(train_records, part) for part in ("real", "synthetic"))
@@ -124,7 +125,8 @@ def _adapted(shop: Workshop, stage: Adapted) -> None:
 
     dataset = shop.dataset(stage.model.data)
     target = Records.concat([dataset.query, dataset.gallery])
-    adapt(shop.folder(stage.model), target, stage.config, out=shop.folder(stage), resume=True, **shop._how)
+    seen = of_part(dataset.train, "real")  # cameras that were trained on are a scene group
+    adapt(shop.folder(stage.model), target, stage.config, out=shop.folder(stage), source=seen, resume=True, **shop._how)
 
 
 def _features(shop: Workshop, stage: Features) -> None:

@@ -1,0 +1,77 @@
+"""`vreid table`: the papers' tables, each one command."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vreid.cli.options import Device, Json, print_json, resolve
+
+if TYPE_CHECKING:
+    from vreid.experiments.table import Entry
+
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="dmt.1 to dmt.7, strdan.1 to strdan.3.")]
+ScaleName = Annotated[str, typer.Option("--scale", help="smoke: narrow twins on simulated worlds, for a CPU; gpu: the "
+                                        "papers' networks on a larger one; paper: real folders.")]  # fmt: skip
+Data = Annotated[list[Path] | None, typer.Option(help="Scale paper: the data set that is searched, then those that are "
+                                                 "trained on besides.")]  # fmt: skip
+
+
+def table_command(
+    names: Names,
+    out: Annotated[Path, typer.Option(help="Folder of everything made; a stopped table goes on there.")],
+    scale: ScaleName = "smoke",
+    data: Data = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Worlds and trainings a row; default: 3 or 1.")] = None,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in their name, and those that they are "
+                                      "compared with: a part for one machine.")] = "",
+    merge: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A results.jsonl of another machine, whose "
+                                                     "rows then count as done.")] = None,
+    make: Annotated[bool, typer.Option("--make/--no-make", help="Run what is missing, or only write what is "
+                                       "there.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the plan, counts, schedules, and one step of every "
+                                          "stage with its memory and cost; make nothing else.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make tables of the papers: mean and spread beside the papers' figures, and whether each direction holds.
+
+    The plan and its cost are told first. Exit code 1 if a row failed.
+    """
+    from rich.console import Console
+
+    from vreid.console import Bars
+    from vreid.experiments.rehearsal import rehearse
+    from vreid.experiments.runner import plan
+    from vreid.experiments.table import terminal_table
+    from vreid.experiments.tables.running import make_tables, merge_into, rows_of
+    from vreid.experiments.tables.scales import scale_named
+
+    chosen = scale_named(scale, data or [])
+    if merge:
+        merge_into(out, merge)
+    with Bars(quiet=as_json) as bars:
+        if dry_run:
+            rows = rows_of(names, chosen, seeds=seeds, only=only)
+            told = [plan(rows, out, chosen.usual).describe(), *rehearse(rows, resolve(device), bars)]
+            print_json(told) if as_json else print(*told, sep="\n")
+            return
+        made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)
+    if as_json:
+        print_json([{"table": one.name, "files": list(map(str, one.files)), "rows": list(map(_plain, one.entries))}
+                    for one in made])  # fmt: skip
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+        for one in made:
+            console.print(f"\n{one.table.title}, scale {scale}: {', '.join(map(str, one.files))}")
+            console.print(terminal_table(one.entries))
+    raise typer.Exit(1 if any(entry.errors for one in made for entry in one.entries) else 0)
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    kept = {name: value for name, value in asdict(entry).items() if name != "lines"}
+    return {**kept, "direction": entry.effect and entry.effect.direction}

@@ -1,0 +1,205 @@
+"""The three sizes of every table: `smoke` (narrow twins on simulated worlds, for CPUs), `gpu` (the papers' networks on
+a larger simulated world, at 256 pixels) and `paper` (the real folders, the papers' settings)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vreid.adaptation.config import AdaptConfig, preset_named
+from vreid.data.augment import TrainTransform
+from vreid.errors import InputError
+from vreid.experiments.rows import Cropping, SideModel
+from vreid.experiments.stages import Data, Folders, World
+from vreid.models.published import PUBLISHED, SIMULATED
+from vreid.recipes import dmt, recipe, strdan
+from vreid.recipes.spgan import translation
+from vreid.retrieval.rerank import ReRanking
+from vreid.simulator.layouts import CITYFLOW
+from vreid.simulator.presets import PRESETS
+from vreid.training.config import TrainConfig
+from vreid.training.crop import CropConfig
+from vreid.training.schedules import CosineSchedule, StepSchedule
+from vreid.training.translate import TranslateConfig
+
+SMOKE_STRDAN = replace(
+    PRESETS["smoke"],
+    name="smoke_strdan",
+    train_identities=160,
+    test_identities=30,
+    synthetic_identities=200,
+    test_frames=(3, 5),
+)
+"""A smaller `smoke`: the StRDAN tables train eleven models on each of six such worlds."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a table's rows are made of at one size.
+
+    Attributes:
+        name: of the scale.
+        data: what is trained on and searched, by layout of the simulator ("cityflow", ...).
+        training: the configuration of stage 1, by the name of the paper's recipe.
+        strdan: the configuration that the StRDAN cases are variants of.
+        cropping, translation: how crops and translations are made.
+        adaptation: stage 2, by the name of its preset ("v1", "v2", "paper").
+        camera, orientation: the models of the biases.
+        image_reranking: constants of re-ranking single images; those of tracklets are the paper's at every scale.
+        seeds: how many worlds and trainings a row has where the paper's table is about small differences.
+        usual: seconds of a stage by its kind, for the first plan.
+    """
+
+    name: str
+    data: Callable[[str], Data]
+    training: Callable[[str], TrainConfig]
+    strdan: TrainConfig
+    cropping: Cropping
+    translation: TranslateConfig
+    adaptation: Callable[[str], AdaptConfig]
+    camera: SideModel
+    orientation: SideModel
+    image_reranking: ReRanking
+    seeds: int
+    usual: Mapping[str, float]
+
+
+def ungated(name: str) -> AdaptConfig:
+    """The preset of stage 2, whose outcome is taken whatever the gate would say, as the paper takes it."""
+    return replace(preset_named(name), gate=False)
+
+
+def smoke() -> Scale:
+    """Narrow twins at 64 x 64 from the simulated starts, worlds of preset smoke: about half a minute to two a training.
+
+    Stage 2 learns in as many steps as the smaller target asks for, with neighbours and clusters in proportion.
+    """
+
+    def training(name: str) -> TrainConfig:
+        small = dmt.small()
+        crop = name == "resnet101_ibn_a_crop"
+        backbone = "resnet101_ibn_a" if crop else name
+        options = replace(small.model.transreid, image_size=(64, 64))
+        model = replace(small.model, backbone=f"{backbone}_small", weights=SIMULATED)
+        return replace(
+            small,
+            recipe=f"{name}_small",
+            model=replace(model, transreid=options) if name == "transreid" else model,
+            transform=TrainTransform(height=64, width=64, pad=3, resized_crop=crop),
+            epochs=5,
+            optimiser=replace(small.optimiser, learning_rate=1e-3 if name == "transreid" else 2e-3),
+        )
+
+    def side(name: str) -> TrainConfig:
+        config = recipe(name)
+        model = replace(config.model, weights=SIMULATED)
+        return replace(config, model=model, transform=TrainTransform(height=64, width=64, pad=3), epochs=5)
+
+    def adaptation(name: str) -> AdaptConfig:
+        config = ungated(name)
+        by_data = replace(config.pseudo, k1=None, k2=None, eps=None, min_samples=None)
+        return replace(config, pseudo=by_data, iterations=None, visits=5.0, num_instances=None)
+
+    case = strdan.strdan_small()
+    crop_model = recipe("crop_model_small")
+    return Scale(
+        name="smoke",
+        data=lambda layout: World("smoke" if layout == CITYFLOW.name else SMOKE_STRDAN, 1, layout),
+        training=training,
+        strdan=replace(
+            case,
+            model=replace(case.model, weights=SIMULATED),
+            transform=replace(case.transform, height=48, width=96),
+            epochs=8,
+            schedule=StepSchedule(milestones=(5, 7), warmup_epochs=0),
+        ),
+        cropping=Cropping(
+            replace(crop_model, epochs=4, model=replace(crop_model.model, weights=SIMULATED)), CropConfig()
+        ),
+        translation=translation("spgan_small", {"epochs": "4"}),
+        adaptation=adaptation,
+        camera=SideModel(side("camera_small"), ("real",), 0.1, ("original", "flip")),
+        orientation=SideModel(side("orientation_small"), ("synthetic",), 0.05),
+        image_reranking=ReRanking(k1=20, k2=6, lambda_=0.3),
+        seeds=3,
+        usual={"world": 150, "model": 60, "crops": 30, "translations": 300, "adapted": 60, "features": 10},
+    )
+
+
+def gpu() -> Scale:
+    """The papers' networks at 256 x 256 on a world of preset city: chains of some minutes on one GPU, random start."""
+
+    def at_256(config: TrainConfig, epochs: int) -> TrainConfig:
+        """A schedule for few epochs."""
+        transform = replace(config.transform, height=256, width=256)
+        return replace(config, epochs=epochs, transform=transform, optimiser=dmt.small().optimiser,
+                       schedule=CosineSchedule(), clip_norm=5.0)  # fmt: skip
+
+    crop_model = recipe("crop_model_small")
+    return Scale(
+        name="gpu",
+        data=lambda layout: World("city", 1, layout),
+        training=lambda name: at_256(recipe(name), 16),
+        strdan=replace(
+            strdan.strdan(), epochs=20, schedule=StepSchedule(milestones=(11, 16), warmup_epochs=0), precision="auto"
+        ),
+        cropping=Cropping(
+            replace(crop_model, transform=replace(crop_model.transform, height=256, width=256)), CropConfig()
+        ),
+        translation=translation("spgan", {"epochs": "2", "batch_size": "16"}),
+        adaptation=ungated,
+        camera=SideModel(at_256(recipe("camera_model"), 6), ("real",), 0.1, ("original", "flip")),
+        orientation=SideModel(at_256(recipe("orientation_model"), 6), ("synthetic",), 0.05),
+        image_reranking=ReRanking(k1=20, k2=6, lambda_=0.3),
+        seeds=3,
+        usual={"world": 900, "model": 300, "crops": 60, "translations": 400, "adapted": 150, "features": 30},
+    )
+
+
+def paper(sources: Sequence[Path | str]) -> Scale:
+    """The papers' settings on real folders: the first is searched, the others are further training images.
+
+    Models start from the published ImageNet weights, which `vreid weights get` fetches.
+    """
+    if not sources:
+        raise InputError("scale paper: needs the real folders; give --data CITYFLOW --data VEHICLEX.")
+    folders = Folders.of(*sources)
+
+    def published(config: TrainConfig) -> TrainConfig:
+        """From ImageNet; the stride of the last stage is no part of the weights."""
+        file = PUBLISHED[config.model.backbone.removesuffix("_stride32")].file
+        return replace(config, model=replace(config.model, weights=file))
+
+    return Scale(
+        name="paper",
+        data=lambda layout: folders,
+        training=lambda name: published(recipe(name)),
+        strdan=published(strdan.strdan()),
+        cropping=Cropping(published(recipe("crop_model")), CropConfig()),
+        translation=translation("spgan"),
+        adaptation=ungated,
+        camera=SideModel(published(recipe("camera_model")), ("real",), 0.1, ("original", "flip")),
+        orientation=SideModel(published(recipe("orientation_model")), ("synthetic",), 0.05),
+        image_reranking=ReRanking(k1=50, k2=15, lambda_=0.3),
+        seeds=1,
+        usual={},
+    )
+
+
+SCALES = ("smoke", "gpu", "paper")
+
+
+def scale_named(name: str, sources: Sequence[Path | str] = ()) -> Scale:
+    """The scale of that name, on the folders `sources` if it is `paper`.
+
+    Raises:
+        InputError: there is none, or it takes no folders.
+    """
+    if name == "paper":
+        return paper(sources)
+    if name not in SCALES:
+        raise InputError(f"scale {name!r}: is unknown; use one of {', '.join(SCALES)}.")
+    if sources:
+        raise InputError(f"scale {name}: simulates its data; give --data with --scale paper only.")
+    return smoke() if name == "smoke" else gpu()
