@@ -42,25 +42,31 @@ class Generator(nn.Module):
     Args:
         filters: channels at full size; twice as many at half of it, four times at a quarter. 64 in the paper.
         blocks: residual blocks at a quarter of the size. 9 in the paper.
+        residual: add a change to the image, which is nothing at first, instead of painting it anew as the paper does.
     """
 
-    def __init__(self, filters: int = 64, blocks: int = 9) -> None:
+    def __init__(self, filters: int = 64, blocks: int = 9, *, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         down = [layer for width in (filters, 2 * filters) for layer in _conv(width, 2 * width, 3, stride=2, padding=1)]
         up: list[nn.Module] = []
         for width in (4 * filters, 2 * filters):
             grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
             up += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True)]
+        last = nn.Conv2d(filters, 3, 7)
+        if residual:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.layers = nn.Sequential(
             nn.ReflectionPad2d(3), *_conv(3, filters, 7), *down,
             *(ResidualBlock(4 * filters) for _ in range(blocks)),
-            *up, nn.ReflectionPad2d(3), nn.Conv2d(filters, 3, 7), nn.Tanh(),
+            *up, nn.ReflectionPad2d(3), last, nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W) float32."""
-        out: Tensor = self.layers(images)
-        return out.float()
+        out: Tensor = self.layers(images).float()
+        return (images + out).clamp(-1, 1) if self.residual else out
 
 
 class Discriminator(nn.Module):

@@ -73,6 +73,7 @@ class TranslateConfig:
             512, which trains on magnified quarters of pictures that are translated whole.
         filters: of the first layer of every network.
         blocks: residual blocks of a generator.
+        residual: a generator adds a change to the image, which is nothing at first, instead of painting it anew.
         patch_layers: layers of stride 2 of a discriminator.
         metric_stages: stages of the Siamese net, each quarters the side.
         epochs: passes over the smaller domain.
@@ -95,6 +96,7 @@ class TranslateConfig:
     load: int = 286
     filters: int = 64
     blocks: int = 9
+    residual: bool = False
     patch_layers: int = 3
     metric_stages: int = 3
     epochs: int = 20
@@ -243,7 +245,10 @@ class Translation(Loop):
         precision: str,
         progress: Progress,
     ) -> None:
-        generators = {name: Generator(config.filters, config.blocks) for name in ("to_real", "to_synthetic")}
+        generators = {
+            name: Generator(config.filters, config.blocks, residual=config.residual)
+            for name in ("to_real", "to_synthetic")
+        }
         judges = {name: Discriminator(config.filters, config.patch_layers) for name in ("judge_a", "judge_b")}
         siamese = SiameseNet(config.size, config.filters, config.metric_stages)
         pools = {name: ImagePool(config.pool, config.size) for name in ("pool_a", "pool_b")}

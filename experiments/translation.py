@@ -1,0 +1,191 @@
+"""Do translated pictures look more real, and are they still the same vehicles?
+
+For a simulated world and a ReID model that was trained on both of its domains: trains a translation, translates the
+synthetic pictures, and measures before and after
+  * the AUC of a small CNN that tells synthetic from real pictures, trained anew with one budget, on vehicles that it
+    has not seen (mean of the seeds; interval: vehicles of the test drawn anew);
+  * the mAP of finding a vehicle's other pictures among all synthetic ones, one picture of each being the query.
+A picture shows originals, their translations, and real pictures. Every stage keeps what it made.
+
+    python experiments/translation.py WORLD MODEL --out runs/translation
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vreid.console import Bars
+from vreid.data.augment import TestTransform
+from vreid.data.dataset import open_dataset
+from vreid.data.images import read_image
+from vreid.data.loading import test_loader
+from vreid.data.records import Records
+from vreid.data.seeds import generator, seed_everything
+from vreid.files import replacing, write_json
+from vreid.recipes.spgan import translation
+from vreid.retrieval import Metrics, evaluate_features
+from vreid.training.extract import extract, load_model
+from vreid.training.repaint import translate
+from vreid.training.translate import HALF, train_translation
+
+SEEDS, STEPS, BATCH, SIDE = 3, 150, 64, 64
+"""The classifier's budget: so many trainings of so many steps on so many pictures of so many pixels a side."""
+DRAWS = 500
+COLUMNS = 12
+CELL = 96
+
+
+def classifier() -> nn.Module:
+    """Four convolutions of stride 2, an average, a score: high is real."""
+    widths = (3, 16, 32, 64, 64)
+    parts: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        parts += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 1))
+
+
+def pixels(records: Records) -> Tensor:
+    """(N, 3, SIDE, SIDE) of all pictures."""
+    transform = TestTransform(SIDE, SIDE, mean=HALF, std=HALF)
+    return torch.cat([batch.images for batch in test_loader(records, transform)])
+
+
+def halves(records: Records, name: str) -> NDArray[np.bool_]:
+    """(N,) whether an image belongs to the test half of the vehicles: the same half whatever the variant."""
+    names = np.unique(records.identity.values.astype(str))
+    tested = generator(0, "translation", name).permutation(names)[: len(names) // 2]
+    return np.isin(records.identity.values.astype(str), tested)
+
+
+def scores(fake: Tensor, real: Tensor, test: tuple[NDArray[np.bool_], NDArray[np.bool_]], seed: int) -> Tensor:
+    """Scores of the test images, made ones first, by a classifier trained on the others, half of each batch made."""
+    seed_everything(seed)
+    model, rng = classifier(), generator(seed, "classifier")
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    pools = [np.flatnonzero(~mask) for mask in test]
+    labels = torch.cat([torch.zeros(BATCH // 2), torch.ones(BATCH // 2)])
+    for _ in range(STEPS):
+        batch = [side[rng.choice(pool, BATCH // 2)] for side, pool in zip((fake, real), pools, strict=True)]
+        images = torch.cat(batch)
+        images = torch.where(torch.from_numpy(rng.random((BATCH, 1, 1, 1)) < 0.5), images.flip(-1), images)
+        optimiser.zero_grad()
+        functional.binary_cross_entropy_with_logits(model(images)[:, 0], labels).backward()
+        optimiser.step()
+    with torch.inference_mode():
+        return model.eval()(torch.cat([fake[test[0]], real[test[1]]]))[:, 0]
+
+
+def auc(made: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """The chance that a real picture scores above a made one (ties: one half)."""
+    ranks = rankdata(np.concatenate([made, true]))[len(made) :]
+    return float((ranks.sum() - len(true) * (len(true) + 1) / 2) / (len(made) * len(true)))
+
+
+def drawn(identities: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Rows of as many vehicles as there are, drawn with replacement."""
+    names, codes = np.unique(identities, return_inverse=True)
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    return np.concatenate([rows[code] for code in rng.integers(len(names), size=len(names))])
+
+
+def tell_apart(before: Records, after: Records, real: Records) -> dict[str, list[float]]:
+    """AUC before, after and their difference: the mean over seeds, and its interval; and the AUC of each seed."""
+    test = (halves(before, "synthetic"), halves(real, "real"))
+    true = pixels(real)
+    tables = [
+        np.stack([scores(pixels(made), true, test, seed).double().numpy() for seed in range(SEEDS)])
+        for made in (before, after)
+    ]
+    count = int(test[0].sum())
+    names = [records.identity.values[mask].astype(str) for records, mask in zip((before, real), test, strict=True)]
+    rng = generator(0, "translation", "bootstrap")
+    draws = []
+    for _ in range(DRAWS):
+        made, shown = drawn(names[0], rng), drawn(names[1], rng) + count
+        draws.append([np.mean([auc(row[made], row[shown]) for row in table]) for table in tables])
+    seeds = np.array([[auc(row[:count], row[count:]) for row in table] for table in tables])
+    columns = {"before": 0, "after": 1}
+    found = {name: [float(seeds[column].mean()), *_interval(np.array(draws)[:, column])]
+             for name, column in columns.items()}  # fmt: skip
+    falls = np.array(draws)[:, 0] - np.array(draws)[:, 1]
+    found["fall"] = [found["before"][0] - found["after"][0], *_interval(falls)]
+    return found | {f"{name}, each seed": seeds[column].tolist() for name, column in columns.items()}
+
+
+def _interval(values: NDArray[np.float64]) -> list[float]:
+    return [float(value) for value in np.quantile(values, (0.025, 0.975))]
+
+
+def identity_search(model: Path, records: Records) -> Metrics:
+    """One picture of each vehicle looks for the others."""
+    trained = load_model(model)
+    features = extract(trained.model, records, transform=trained.transform).features
+    names = records.identity.values.astype(str)
+    query = np.isin(np.arange(len(records)), np.unique(names, return_index=True)[1])
+    return evaluate_features(
+        features[query], features[~query], query_identity=names[query], gallery_identity=names[~query],
+        query_camera=np.zeros(query.sum(), int), gallery_camera=np.ones((~query).sum(), int),
+    )  # fmt: skip
+
+
+def sheet(before: Records, after: Records, real: Records, out: Path) -> None:
+    """Two blocks of originals above their translations, and two rows of real pictures."""
+    rng = generator(0, "translation", "sheet")
+    rows, others = (
+        rng.choice(len(before), 2 * COLUMNS, replace=False),
+        rng.choice(len(real), 2 * COLUMNS, replace=False),
+    )
+    lines = [before[rows[:COLUMNS]], after[rows[:COLUMNS]], before[rows[COLUMNS:]], after[rows[COLUMNS:]],
+             real[others[:COLUMNS]], real[others[COLUMNS:]]]  # fmt: skip
+    page = Image.new("RGB", (COLUMNS * CELL, len(lines) * CELL), "white")
+    for top, line in enumerate(lines):
+        for left, path in enumerate(line.path):
+            picture = read_image(path)
+            picture.thumbnail((CELL - 2, CELL - 2), Image.Resampling.BICUBIC)
+            page.paste(picture, (left * CELL, top * CELL + (CELL - picture.height) // 2))
+    with replacing(out) as temporary:
+        page.save(temporary, "JPEG", quality=88)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("world", type=Path, help="folder of `vreid simulate`")
+    parser.add_argument("model", type=Path, help="run of `vreid train` on both domains of this world")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", default="spgan_small")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change the recipe")
+    options = parser.parse_args()
+    config = translation(options.recipe, dict(pair.split("=", 1) for pair in options.set))
+    before = open_dataset(options.world / "AIC21_Track2_ReID_Simulation").train
+    real = open_dataset(options.world / "AIC21_Track2_ReID").train
+    with Bars() as bars:
+        run = train_translation(config, before, real, out=options.out / "run", resume=True, progress=bars)
+        after = translate(run, before, options.out / "translated", progress=bars)
+    sheet(before, after, real, options.out / "sheet.jpg")
+    found = {"config": config.as_dict(), "auc": tell_apart(before, after, real)}
+    searches = [identity_search(options.model, records) for records in (before, after)]
+    ratios = [np.asarray(search.average_precision) for search in searches]
+    picks = generator(0, "translation", "ratio").integers(len(ratios[0]), size=(DRAWS, len(ratios[0])))
+    kept = searches[1].mAP / searches[0].mAP
+    low, high = _interval(ratios[1][picks].mean(axis=1) / ratios[0][picks].mean(axis=1))
+    found |= {"mAP": [search.mAP for search in searches], "kept": [kept, low, high]}
+    write_json(options.out / "results.json", found)
+    for name in ("before", "after", "fall"):
+        value, *ends = found["auc"][name]
+        print(f"AUC of real against synthetic, {name}: {value:.3f} ({ends[0]:.3f}-{ends[1]:.3f})")
+    print(f"identity mAP: {100 * searches[0].mAP:.1f} before, {100 * searches[1].mAP:.1f} after; "
+          f"{100 * kept:.1f} % is kept ({100 * low:.1f}-{100 * high:.1f})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
