@@ -27,7 +27,16 @@ LAYERS = {
     "diagnostics": {"errors", "files", "data", "models", "retrieval", "training", "recipes"},
     "report": {"errors", "files", "data", "retrieval", "diagnostics"},
     "experiments": {
-        "errors", "files", "data", "models", "retrieval", "training", "recipes", "simulator", "diagnostics", "adaptation",
+        "errors",
+        "files",
+        "data",
+        "models",
+        "retrieval",
+        "training",
+        "recipes",
+        "simulator",
+        "diagnostics",
+        "adaptation",
         "pipeline",
     },
 }
