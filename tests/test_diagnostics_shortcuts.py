@@ -1,4 +1,4 @@
-"""Planted shortcuts and leaks are flagged, in pictures and in a model's behaviour; clean worlds of several seeds are not."""
+"""Planted shortcuts and leaks are flagged, in pictures and in models; clean worlds of several seeds are not."""
 
 from __future__ import annotations
 

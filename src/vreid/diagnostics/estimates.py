@@ -61,7 +61,8 @@ def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Es
         >>> print(*means([[0.0, 1.0], [1.0, 1.0]], np.array([7, 8])))
         50.0 (0.0 to 100.0) 100.0 (100.0 to 100.0)
     """
-    values_NK = np.asarray(values, dtype=np.float64).reshape(len(vehicle), -1)
+    values_NK = np.asarray(values, dtype=np.float64)
+    values_NK = values_NK[:, None] if values_NK.ndim == 1 else values_NK
     there_NK = ~np.isnan(values_NK)
     if not len(values_NK) or not there_NK.any(axis=0).all():
         raise InputError("means: there is nothing to average; give at least one number that is known.")

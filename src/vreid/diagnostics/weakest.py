@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.diagnostics.diagnosis import Bars, Part
-from vreid.diagnostics.estimates import Estimate, means
+from vreid.diagnostics.estimates import CONFIDENCE, Estimate, draws, means
 from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, mate_scores
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
@@ -120,11 +120,12 @@ def _below_the_rest(
 def _difference(
     columns_N2: NDArray[np.float64], vehicle: NDArray[np.intp], count: int, compared: int, seed: int
 ) -> Estimate:
-    """Mean of the first column less that of the second; normal interval from the bootstrap's spread, since quantiles as
-    far out as the correction asks for would need many thousand draws."""
-    from scipy.special import ndtri
+    """Mean of the first column less that of the second, with Student's interval around the bootstrap's spread.
 
-    from vreid.diagnostics.estimates import CONFIDENCE, draws
+    Quantiles as far out as the correction asks for would need many thousand draws; degrees of freedom are those of the
+    side with fewer vehicles.
+    """
+    from scipy.special import stdtrit
 
     there = ~np.isnan(columns_N2)
     total, number = np.zeros((2, count, 2))
@@ -134,5 +135,6 @@ def _difference(
     with np.errstate(invalid="ignore"):
         sides = (drawn @ total) / (drawn @ number)
     value = float(np.subtract(*(total.sum(axis=0) / number.sum(axis=0))))
-    reach = float(np.nanstd(sides[:, 0] - sides[:, 1]) * ndtri(1 - (1 - CONFIDENCE) / 2 / compared))
+    freedom = max(int((number > 0).sum(axis=0).min()) - 1, 1)
+    reach = float(np.nanstd(sides[:, 0] - sides[:, 1]) * stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / compared))
     return Estimate(value, value - reach, value + reach, int(there[:, 0].sum()))
