@@ -15,7 +15,7 @@ def crop_command(
     source: Source,
     out: Annotated[Path, typer.Option(help="A table (.csv) of boxes, cut out while loading; or a folder for cut-out "
                                       "pictures: a CityFlow data set's own, or the one above it.")],
-    how: Annotated[str, typer.Option("--config", metavar="NAME", help="voc, or loose: see docs/crops.md.")] = "voc",
+    how: Annotated[str, typer.Option("--config", metavar="NAME", help="voc, or even: see docs/crops.md.")] = "voc",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change it: border, ratio, "
                                                    "margin, enlargement, ...")] = None,
     labels: LabelTable = "auto",
