@@ -74,6 +74,11 @@ LINES = {
     f"evaluate {FEATURES} --post tracklets=median": "feature is 'median'; use one of mean, weighted, per-query",
     f"evaluate {FEATURES} --protocol markt": "market",
     f"report {FEATURES} --out {{new}}/p.html --run {{empty}}": "metrics.jsonl: cannot be read (No such file",
+    f"report {FEATURES} --out {{new}}/p.html --validation {{empty}}": "belong to --diagnose; add it",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --validation {{empty}}": "holds no features.json",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --model {{empty}}": "holds no trained model",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "{empty}",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --seed -1": "seed -1 is negative",
     "rank {made}/run --out {new}/lists.csv": "run: holds no features.json",
     f"evaluate {FEATURES} --by nope": "slices by 'nope' are unknown; use one of",
     f"evaluate {FEATURES} --open-set": "take vehicles out of the gallery",
@@ -92,6 +97,13 @@ LINES = {
     "data split {world} --out {new}/s --hold-out identities --count 100000": "100",
     "data split {world} --out {new}/s --hold-out identities --count -1": "-1",
     "submission score {made}/features/features.json --data {world} --protocol markt": "market",
+    # data crop
+    "data crop {made}/run {world} --out {new}/c.csv": "run/model.safetensors: looks at pictures of 32 x 32; boxes need",
+    "data crop {made}/run {world} --out {new}/c.csv --config vox": "no crop config 'vox'; choose among voc, even",
+    "data crop {made}/run {world} --out {new}/c.csv --set ratio=-1": "crop ratio is -1.0; give a number from 0 to 100",
+    "data crop {made}/features {world} --out {new}/c.csv": "features: holds no trained model",
+    f"{EXTRACT} --views original,crop": "show crops; say where these are (--crops CROPS)",
+    f"{EXTRACT} --views original,crop --crops {{world}}": "has no crop (16 of 16 images have none)",
 }  # fmt: skip
 
 
@@ -264,7 +276,12 @@ READERS = [
     "evaluate {made}/features/query.safetensors --records {source}",
     "report {source} --out {new}/a.html",
     "report {made}/features --run {source} --out {new}/a.html",
+    "report {made}/features --diagnose --data {source} --out {new}/a.html",
+    "report {made}/features --diagnose --without-plates {source} --out {new}/a.html",
     "data split {source} --out {new}/s",
+    "data crop {source} {world} --out {new}/c.csv",
+    "data crop {made}/run {source} --out {new}/c.csv",
+    "extract {made}/run {world} --crops {source} --out {new}/f",
     "submission write {source} --out {new}/track2.txt",
     "submission check {source} --data {world}",
     "submission score {made}/features/features.json --data {source}",
