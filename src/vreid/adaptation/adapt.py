@@ -130,9 +130,7 @@ class _Job:
 
     def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
         """(N, D) raw features of one view: "original", "flip", or mirrored and `shifted` at random."""
-        transform = trained.transform
-        if shifted:
-            transform = replace(_augmentation(trained), flip=1.0, erase=0.0)
+        transform = second_view(trained) if shifted else trained.transform
         return extract(trained.model, self.target, transform=transform, views=(name,), normalise=False,
                        device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
 
@@ -289,6 +287,11 @@ def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[
         if "neck.weight" not in state:  # without a neck the classifier has a bias
             state[f"{name}.bias"] = torch.zeros(len(part))
     return state
+
+
+def second_view(trained: TrainedModel) -> TrainTransform:
+    """Mirrored, padded and cropped at random: what the second view of a picture shows."""
+    return replace(_augmentation(trained), flip=1.0, erase=0.0)
 
 
 def _augmentation(trained: TrainedModel) -> TrainTransform:
