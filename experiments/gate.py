@@ -76,10 +76,28 @@ WAYS = {
     "other world": Way(AUTO, "other world"),
 }
 CHOSEN: Mapping[int, tuple[str, ...]] = {
-    0: ("auto", "labels shuffled", "eps far too large", "other world", "bold"),
-    1: ("auto", "cameras shuffled", "rate far too high", "tight", "one camera"),
+    0: (
+        "auto",
+        "labels shuffled",
+        "rate far too high",
+        "bold",
+        "other world",
+        "eps far too large",
+        "pictures shuffled",
+        "too long",
+    ),
+    1: (
+        "bold",
+        "labels shuffled",
+        "cameras shuffled",
+        "rate far too high",
+        "no camera step",
+        "tight",
+        "one camera",
+        "v1",
+    ),
     2: ("auto", "labels shuffled", "v1", "too long", "pictures shuffled"),
-    3: ("auto", "rate far too high", "eps far too small", "no camera step", "other world"),
+    3: ("bold", "rate far too high", "eps far too small", "no camera step", "other world"),
 }
 """Ways by world number modulo 4, so that every way is tried in a validation and in a confirmation world."""
 

@@ -22,7 +22,7 @@ LAYERS = {
     "data": {"errors", "files", "retrieval.protocols"},
     "simulator": {"errors", "files", "data.records", "data.seeds"},
     "training": {"errors", "files", "data", "models", "losses", "retrieval"},
-    "adaptation": {"errors", "files", "data", "models", "losses", "retrieval", "training"},
+    "adaptation": {"errors", "files", "data", "models", "losses", "retrieval", "training", "report"},
     "recipes": {"errors", "files", "data", "models", "losses", "retrieval", "training", "simulator"},
     "diagnostics": {"errors", "files", "data", "models", "retrieval", "training", "recipes"},
     "report": {"errors", "files", "data", "retrieval", "diagnostics"},
