@@ -77,7 +77,7 @@ LINES = {
     f"report {FEATURES} --out {{new}}/p.html --validation {{empty}}": "belong to --diagnose; add it",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --validation {{empty}}": "holds no features.json",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --model {{empty}}": "holds no trained model",
-    f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "{empty}",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "is not recognised; looked for",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --seed -1": "seed -1 is negative",
     "rank {made}/run --out {new}/lists.csv": "run: holds no features.json",
     f"evaluate {FEATURES} --by nope": "slices by 'nope' are unknown; use one of",

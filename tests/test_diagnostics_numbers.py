@@ -76,7 +76,7 @@ def test_equal_seeds_draw_equally() -> None:
 @pytest.mark.parametrize("values", [[], [[np.nan, 1.0]]])
 def test_nothing_has_no_mean(values: list[list[float]]) -> None:
     with pytest.raises(InputError, match="nothing to average"):
-        means(np.reshape(values, (len(values), -1)), np.arange(len(values)))
+        means(np.reshape(values, (len(values), 2)), np.arange(len(values)))
 
 
 # camera gap

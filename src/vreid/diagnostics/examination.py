@@ -63,7 +63,7 @@ def diagnose(
         progress: listener of the extraction.
 
     Raises:
-        InputError: validation features, renderings or a model that do not belong to the features.
+        InputError: validation features, renderings or a model that do not belong to the features; a negative seed.
 
     Example:
         >>> search = Search.load("features")                                               # doctest: +SKIP
@@ -72,6 +72,8 @@ def diagnose(
     """
     from vreid.diagnostics.looking import check_model, occlusion, worst_looks
 
+    if seed < 0:
+        raise InputError(f"diagnose: seed {seed} is negative; give 0 or more.")
     post = post or PostProcessing()
     protocol = replace(protocol, repeats=0)
     query, gallery = sides
