@@ -11,7 +11,7 @@ confirm. Truth is used for reporting alone.
     python experiments/adaptation.py table --out runs/adaptation
 
 LAB/world/SEED is what `vreid simulate --preset smoke --seed SEED` writes, LAB/run/SEED a model trained on it
-(`vreid train small`, 64 x 64 pixels, 14 epochs). Simulated data: it says that the code works, not that it works on roads.
+(`vreid train small`, 64 x 64 pixels, 14 epochs). Simulated data: says that the code works, not that it works on roads.
 """
 
 from __future__ import annotations
