@@ -169,12 +169,14 @@ class Target:
         halves of all tracklets of its own camera; mean over the other cameras and both directions. Ties count against
         it. Vehicles that never came to the other camera lower it for every model alike.
         """
-        units = self._units
+        units, values = self._units, np.full(self._count, np.nan)
+        places = np.unique(units.camera)
+        if len(places) < 2:
+            return values
         whole_UD = units.means(features_ND)
         halves = [units.means(features_ND, ~self.later), units.means(features_ND, self.later)]
         searched = np.flatnonzero(units.searched)
         total = np.zeros(len(searched))
-        places = np.unique(units.camera)
         members = Groups(units.camera)
         for half_UD, other_UD in (halves, halves[::-1]):
             for place in places:
@@ -185,9 +187,7 @@ class Target:
                     back = whole_UD[led[rows]] @ other_UD[members[own]].T
                     mine = back[members[own] == searched[rows, None]]
                     total[rows] += 1 / (back >= mine[:, None]).sum(axis=1)
-        values = np.full(self._count, np.nan)
-        if len(places) > 1:
-            values[units.tracklet[searched]] = total / (2 * (len(places) - 1))
+        values[units.tracklet[searched]] = total / (2 * (len(places) - 1))
         return values
 
     def other_cameras(self, features_ND: Features) -> Values:
