@@ -1,6 +1,10 @@
 """What evaluation and ranking cost, as multiples of the work nobody can avoid, in the same run.
 
-    PYTHONPATH=src python benchmarks/retrieval_evaluation.py [--points 8000] [--dimensions 2048]
+    PYTHONPATH=src python benchmarks/retrieval_evaluation.py [--points 8000] [--dimensions 2048] [--peer DIR ...]
+
+`--peer DIR` holds a compiled `rank_cy` module: the Cython evaluation of KaiyangZhou/deep-person-reid
+(`torchreid/metrics/rank_cylib`) or of JDAI-CV/fast-reid (`fastreid/evaluation/rank_cylib`), built there with
+`python setup.py build_ext --inplace` (newer Cython and numpy need `language_level=3` and setuptools in setup.py).
 
 CPU seconds of one thread (timings of a shared machine move; their ratios in one run move little), and the peak of
 memory that Python and numpy asked for beyond what went in. The features are vehicles with camera shifts and tracklets,
@@ -10,9 +14,12 @@ memory that Python and numpy asked for beyond what went in. The features are veh
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
@@ -53,17 +60,31 @@ def megabytes(work: Callable[[], object]) -> float:
     return peak / 1e6
 
 
+def peer(folder: Path) -> Callable[..., Any]:
+    """`evaluate_cy` of the module that was built below `folder`."""
+    file = next((found for found in sorted(folder.rglob("rank_cy*")) if found.suffix in (".so", ".pyd")), None)
+    if file is None:
+        raise SystemExit(f"--peer {folder}: holds no compiled rank_cy; build it there first.")
+    spec = importlib.util.spec_from_file_location("rank_cy", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    evaluate_cy: Callable[..., Any] = module.evaluate_cy
+    return evaluate_cy
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=8000)
     parser.add_argument("--dimensions", type=int, default=2048)
+    parser.add_argument("--peer", type=Path, nargs="+", default=[], metavar="DIR", help="with a compiled rank_cy")
     arguments = parser.parse_args()
     with threadpool_limits(1):
-        measure(arguments.points, arguments.dimensions)
+        measure(arguments.points, arguments.dimensions, {folder.name: peer(folder) for folder in arguments.peer})
 
 
-def measure(points: int, dimensions: int) -> None:
-    """Print the table."""
+def measure(points: int, dimensions: int, peers: dict[str, Callable[..., Any]]) -> None:
+    """Print the table; `peers` by their names."""
     query, gallery = feature_sets(points, dimensions)
     q, g = query.features, gallery.features
     labels = {
@@ -79,6 +100,12 @@ def measure(points: int, dimensions: int) -> None:
         "bare product, query x gallery": seconds(lambda: q @ g.T),
         "argsort of every row": seconds(lambda: np.argsort(matrix, axis=1)),
     }
+    ours = evaluate(matrix, **labels)
+    for name, evaluate_cy in peers.items():
+        given = (matrix, *labels.values(), 50)
+        values = evaluate_cy(*given)[1]
+        assert abs(float(np.mean(values)) - ours.mAP) < 1e-5, f"{name} finds another mAP: {np.mean(values)}"
+        floors[name] = seconds(lambda call=evaluate_cy, given=given: call(*given))  # type: ignore[misc]
     print(f"{len(q):,} queries x {len(g):,} gallery images, {dimensions} dimensions, one thread")
     print(f"{'':34} {'CPU s':>8} {'ratio':>7}   {'of':30} {'MB':>7}")
     for what, floor in floors.items():
@@ -91,6 +118,10 @@ def measure(points: int, dimensions: int) -> None:
     for what, work, floor_name, repeats in rows:
         taken = seconds(work, repeats)
         print(f"{what:34} {taken:8.3f} {taken / floors[floor_name]:7.2f}   {floor_name:30} {megabytes(work):7.0f}")
+        if what == "evaluate, from a matrix":
+            print(
+                "".join(f"{'':34} {'':8} {floors[name] / taken:7.1f} x quicker than {name}\n" for name in peers), end=""
+            )
 
 
 if __name__ == "__main__":

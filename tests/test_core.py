@@ -8,8 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vreid.retrieval import core, core_info, jaccard_graph, neighbours, rerank, rerank_top
+from vreid.retrieval.evaluation import ranks_of
 from vreid.retrieval.jaccard import CONVENTIONS
 from vreid.retrieval.points import Points, exact_distances
 
@@ -69,6 +72,32 @@ def test_graphs_are_the_same(ways, neighbours_, weight):
             difference.data.max(initial=0) < 1e-6 or (abs(difference.data[difference.data > 1e-6] - 0.6) < 1e-6).all()
         )
         assert abs(other.nnz - plain.nnz) <= 2
+
+
+@needs_core
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 40), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_ranks_count_what_a_sort_finds(seed, size, mates, different):
+    generator = np.random.default_rng(seed)
+    row = generator.integers(different, size=size).astype(np.float32)  # with ties
+    row[generator.random(size) < 0.1] = np.inf
+    chosen = np.sort(generator.choice(size, min(mates, size), replace=False))
+    place = np.empty(size, dtype=np.int64)
+    place[np.argsort(row, kind="stable")] = np.arange(1, size + 1)
+    expected = np.sort(place[chosen[row[chosen] < np.inf]])
+    assert core.load().ranks(row, chosen).tolist() == expected.tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "load", lambda: None)
+        assert ranks_of(row, chosen).tolist() == expected.tolist()
+
+
+def test_a_core_of_other_sources_is_not_used(monkeypatch):
+    monkeypatch.setattr(core, "_REVISION", -1)
+    core.load.cache_clear()
+    try:
+        assert core.load() is None
+    finally:
+        core.load.cache_clear()
 
 
 @needs_core

@@ -1,5 +1,5 @@
-// The compiled core of vreid.retrieval: the k-reciprocal encoding, and what Python sees. The encoding's equal in scipy
-// stands in jaccard.py; read that for the why.
+// The compiled core of vreid.retrieval: the k-reciprocal encoding, ranks, and what Python sees. Their equals in scipy and
+// numpy stand in jaccard.py and evaluation.py; read those for the why.
 //
 // Names: N points, K = list length; sparse matrices are by rows: starts (rows + 1), columns, values.
 
@@ -124,6 +124,44 @@ static py::tuple jaccard(Array<int64_t> starts, Array<int32_t> columns, Array<fl
     return out.arrays();
 }
 
+CLONES static int below(const float* values, int count, float limit) {
+    int sum = 0;
+    for (int i = 0; i < count; ++i) sum += values[i] < limit;
+    return sum;
+}
+
+CLONES static int up_to(const float* values, int count, float limit) {
+    int sum = 0;
+    for (int i = 0; i < count; ++i) sum += values[i] <= limit;
+    return sum;
+}
+
+// Ascending ranks (from 1) of `mates` in `row`, ties by index; +inf has no rank.
+static py::array ranks(Array<float> row, Array<int64_t> mates) {
+    const float* values = row.data();
+    const int64_t size = row.size();
+    std::vector<int64_t> held, out;
+    float largest = -kInfinity;
+    for (int64_t m = 0; m < mates.size(); ++m) {
+        const float value = values[mates.data()[m]];
+        if (!(value < kInfinity)) continue;
+        held.push_back(mates.data()[m]);
+        largest = std::max(largest, value);
+    }
+    out.assign(held.size(), 1);
+    for (int64_t start = 0; start < size; start += 1024) {  // as many as stay in the nearest cache
+        const int count = int(std::min<int64_t>(1024, size - start));
+        if (!up_to(values + start, count, largest)) continue;
+        for (size_t m = 0; m < held.size(); ++m) {
+            const int before = int(std::min<int64_t>(std::max<int64_t>(held[m] - start, 0), count));
+            const float value = values[held[m]];
+            out[m] += up_to(values + start, before, value) + below(values + start + before, count - before, value);
+        }
+    }
+    std::sort(out.begin(), out.end());
+    return Array<int64_t>(int64_t(out.size()), out.data());
+}
+
 static py::dict information() {
     py::dict out;
     out["matrix_units"] = ask_for_matrix_units();
@@ -140,6 +178,7 @@ static py::dict information() {
 }
 
 PYBIND11_MODULE(_core, module) {
+    module.attr("revision") = 2;  // of what is offered here; core.py refuses another
     py::class_<Points>(module, "Points").def(py::init<std::vector<Array<float>>>());
     py::class_<Packed>(module, "Packed")
         .def(py::init<const Points&, Array<float>>())
@@ -155,5 +194,6 @@ PYBIND11_MODULE(_core, module) {
     module.def("expanded", &expanded);
     module.def("averaged", &averaged);
     module.def("jaccard", &jaccard);
+    module.def("ranks", &ranks);
     module.def("information", &information);
 }

@@ -8,17 +8,19 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+_REVISION = 2  # of the functions that Python calls
+
 
 @cache
 def load() -> ModuleType | None:
-    """The compiled core, or None where it was not built."""
+    """The compiled core, or None where it was not built, or was built from other sources than these."""
     try:
-        return importlib.import_module("vreid.retrieval._core")
+        compiled = importlib.import_module("vreid.retrieval._core")
     except ImportError:
         return None
+    return compiled if getattr(compiled, "revision", None) == _REVISION else None
 
 
-@cache
 def has_matrix_units() -> bool:
     """Whether the core can use bfloat16 matrix units (Intel AMX) of this processor."""
     compiled = load()
