@@ -17,6 +17,7 @@ from wrong import state, told
 
 TRAIN = "train small --data {world} --out {new}/r"
 EXTRACT = "extract {made}/run {world} --out {new}/f"
+ADAPT = "adapt {made}/run {world} --out {new}/a"
 FEATURES = "{made}/features"
 
 # ---------------------------------------------------------------- the command line itself
@@ -55,6 +56,15 @@ LINES = {
     f"{TRAIN} --set epochs": "--set epochs: write KEY=VALUE",
     "train small --data {world} --out {made}/run --set num_identities=4": "run: is not empty; name another folder",
     "train small --data {world} --out {made}/run --set num_identities=5 --resume": "config.json: the run has ",
+    # adapt
+    "adapt {new}/r {world} --out {new}/a": "is neither a run folder nor",
+    f"{ADAPT} --preset v3": "There is no preset 'v3'; did you mean",
+    f"{ADAPT} --set pseudo.epz=1": "did you mean 'pseudo.eps'",
+    f"{ADAPT} --set pseudo.eps=2": "pseudo.eps is 2.0; give a number from",
+    f"{ADAPT} --set replay=true": "replay needs labelled source images",
+    f"{ADAPT} --recluster -1": "recluster is -1; give a number from 0",
+    f"{ADAPT} --before 2": "is 2.0 of the images; give a share between 0 and 1",
+    "adapt {made}/run {world} --out {made}/features --set pseudo.eps=0.5": "features: is not empty",
     # extract
     f"{EXTRACT} --views sideways": "'sideways' is unknown; choose among original, flip",
     f"{EXTRACT} --views ,": "choose among original, flip",
