@@ -36,7 +36,7 @@ def prepare(out: Path, preset: str, seed: int, labelled: bool, overrides: dict[s
     simulate(out / "data", preset=world, seed=seed, progress=bars.counter("simulate"))
     real = open_dataset(out / "data" / "AIC21_Track2_ReID", labels="auto")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
-    train(recipe("small", overrides), data.train, out=out / "run", resume=True, progress=bars)
+    train(recipe("small_random", overrides), data.train, out=out / "run", resume=True, progress=bars)
     search = extract_dataset(out / "run", real, out / "features", progress=bars)
     # Which cameras are new is the same question in both worlds: those of the preset's new scene.
     return replace(search, trained_cameras=world.seen_cameras)

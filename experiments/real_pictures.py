@@ -59,7 +59,7 @@ def trained(out: Path, world: Preset, seed: int, overrides: dict[str, str], bars
     simulate(out / "data", preset=world, seed=seed, progress=bars.counter("simulate"))
     real = open_dataset(out / "data" / "AIC21_Track2_ReID")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
-    train(recipe("small", overrides), data.train, out=out / "run", resume=True, progress=bars)
+    train(recipe("small_random", overrides), data.train, out=out / "run", resume=True, progress=bars)
     return out / "run"
 
 

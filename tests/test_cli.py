@@ -112,11 +112,12 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
         assert 0 <= entry["rank1"] <= 1
         assert 0 < entry["mAP"] <= 1
         assert set(entry["parts"]) == {"all cameras", "seen cameras", "new cameras"}
+    assert summary["initialisation"].startswith("simulated start v")
     assert {"chance", "hsv_histogram"} <= set(summary["baselines"])
     assert {"simulate", "check", "train", "extract", "rank", "report"} <= set(summary["seconds"])
     assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-    assert "not that it works on roads" in page
+    assert "not that it works on roads" in page and summary["initialisation"] in page
     assert f"{100 * summary['ladder'][0]['mAP']:.1f}" in page
     again = answer(run(line))  # everything is there: the same numbers, nothing trained again
     assert again["ladder"] == summary["ladder"]

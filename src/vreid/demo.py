@@ -6,8 +6,7 @@ Every stage keeps what it has made, so a demo that was stopped goes on where it 
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from vreid.data.findings import Finding
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import write_json
+from vreid.models.weights import load_weights
 from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
@@ -62,6 +62,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     dataset = join(real, open_dataset((world / CITYFLOW.synthetic).parent))
     with watch.stage("check"):
         findings = examine(dataset, progress=bars.counter("check"))
+    bars.note(f"The model starts from: {training.model.initialisation}.")
     with watch.stage("train"):
         model = train(training, dataset.train, out=out / "run", device=device,
                       resume=True, progress=bars)  # fmt: skip
@@ -71,13 +72,13 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
         rows = search.ladder(config.rows)
         baselines = _baselines(search, config, bars)
         ranking = search.rank(config.rows[-1][2], top_k=len(search.gallery))
-    seconds = watch.seconds
+    seconds, about = watch.seconds, load_weights(model)[1]
     sites, roads = city_map(world)
     report = Report(
         title="Vehicle re-identification on a simulated city",
         notice=SIMULATED,
         summary=_lead(dataset, rows),
-        facts=_facts(dataset, search, simulation.content_hash, model),
+        facts=_facts(dataset, search, simulation.content_hash, about),
         rows=rows,
         baselines=baselines,
         ranking=ranking,
@@ -91,7 +92,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     with watch.stage("report"):
         write_report(report, out / "report.html")
     summary = out / "summary.json"
-    write_json(summary, _summary(rows, baselines, seconds))
+    write_json(summary, _summary(rows, baselines, seconds, about["initialisation"]))
     return DemoResult(out / "report.html", summary, rows, baselines, findings, seconds)
 
 
@@ -107,7 +108,9 @@ def _baselines(search: Search, config: DemoConfig, bars: Bars) -> list[LadderRow
     ]
 
 
-def _summary(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds: dict[str, float]) -> dict[str, Any]:
+def _summary(
+    rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds: dict[str, float], initialisation: str
+) -> dict[str, Any]:
     def entry(row: LadderRow) -> dict[str, Any]:
         overall = row.metrics[ALL].as_dict()
         return {**overall, "parts": {part: metrics.as_dict() for part, metrics in row.metrics.items()}}
@@ -115,6 +118,7 @@ def _summary(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds:
     return {
         "notice": SIMULATED,
         "simulator_version": SIMULATOR_VERSION,
+        "initialisation": initialisation,
         "ladder": [{"name": row.name, **entry(row)} for row in rows],
         "baselines": {
             key: entry(row) for key, row in zip(("chance", "hsv_histogram", "hsv_histogram_all_steps"), baselines,
@@ -135,15 +139,13 @@ def _lead(dataset: Dataset, rows: Sequence[LadderRow]) -> str:
     return text
 
 
-def _facts(dataset: Dataset, search: Search, content_hash: str, model: Path) -> list[tuple[str, str]]:
-    about = json.loads((model.parent / "config.json").read_text(encoding="utf-8"))
-    weights = about["model"].get("weights")
+def _facts(dataset: Dataset, search: Search, content_hash: str, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("data set", f"{dataset.name}, simulated (content {content_hash})"),
         *((key.replace("_", " "), str(value)) for key, value in dataset.source.items()),
         ("protocol", search.protocol.description),
         ("model", f"{about['model']['backbone']}, recipe {about['recipe']}, seed {about['seed']}"),
-        ("initialisation", f"weights from {weights}" if weights else "random"),
+        ("initialisation", about["initialisation"]),
         ("model hash", search.query.model[:16]),
         ("views added up", " + ".join(search.query.views)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,20 @@ import typer
 from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
 
 
+class Start(StrEnum):
+    """What the demo's model starts from."""
+
+    simulated = "simulated"
+    random = "random"
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
     preset: Annotated[str, typer.Option(help="Size of the simulated world.")] = "demo",
     seed: Seed = 0,
+    start: Annotated[Start, typer.Option(help="The trunk that is shipped, pretrained on another city, or none.")] = (
+        Start.simulated
+    ),
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -24,7 +35,8 @@ def demo(
     from vreid.demo import run_demo
     from vreid.recipes.demo import DemoConfig
 
-    config = DemoConfig(preset=preset, seed=seed, overrides=settings(set_))
+    recipe = {Start.simulated: "small", Start.random: "small_random"}[start]
+    config = DemoConfig(preset=preset, seed=seed, recipe=recipe, overrides=settings(set_))
     with Bars(quiet=as_json) as bars:
         result = run_demo(config, out, device=resolve(device), bars=bars)
     if as_json:

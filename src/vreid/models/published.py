@@ -161,7 +161,8 @@ def located(weights: Path | str, backbone: str = "") -> Path:
         if backbone not in starts:
             raise InputError(
                 f"{backbone or 'This model'} has no simulated start; set model.weights to a file of weights, or to "
-                f"nothing for a random start. Simulated starts: {', '.join(starts)}."
+                "nothing for a random start (recipe small_random has the schedule for that). "
+                f"Simulated starts: {', '.join(starts)}."
             )
         return starts[backbone]
     path, names = Path(weights), {one.file for one in PUBLISHED.values()} | set(PUBLISHED)

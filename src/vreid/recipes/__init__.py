@@ -14,6 +14,7 @@ __all__ = ["RECIPES", "known_keys", "recipe", "with_overrides"]
 
 RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
     "small": dmt.small,
+    "small_random": dmt.small_random,
     "resnet50_ibn_a": dmt.resnet50_ibn_a,
     "resnet101_ibn_a": dmt.resnet101_ibn_a,
     "resnet101_ibn_a_crop": dmt.resnet101_ibn_a_crop,

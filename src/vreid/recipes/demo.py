@@ -31,7 +31,10 @@ def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What `vreid demo` does: simulate `preset` with `seed`, train `recipe` on both of its domains, judge `rows`."""
+    """What `vreid demo` does: simulate `preset` with `seed`, train `recipe` on both of its domains, judge `rows`.
+
+    Recipe `small` starts from the shipped trunk, `small_random` from random weights.
+    """
 
     preset: str = "demo"
     seed: int = 0
