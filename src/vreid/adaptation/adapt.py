@@ -2,6 +2,7 @@
 
 RUN/config.json, data.json  what was asked, on what
 RUN/pseudo_labels.csv       image and cluster (-1: none), as last made
+RUN/pseudo_labels.html      what the clusters are worth, with pictures
 RUN/pseudo.json             clusters, noise, settings with their reasons, batches, the gate's verdict
 RUN/round-0/                the fine-tuning as a training run; with re-clustering round-1, ... too
 RUN/model.safetensors       the adapted model, or the old one where the gate did not accept it
@@ -29,6 +30,7 @@ from vreid.adaptation.config import PRESETS, AdaptConfig
 from vreid.adaptation.features import two_views, without_answers
 from vreid.adaptation.gate import judge_adaptation
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
+from vreid.adaptation.report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
@@ -46,7 +48,7 @@ from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
 from vreid.training.supervised import train
 
-LABELS, FACTS, REJECTED = "pseudo_labels.csv", "pseudo.json", "rejected.safetensors"
+LABELS, PAGE, FACTS, REJECTED = "pseudo_labels.csv", "pseudo_labels.html", "pseudo.json", "rejected.safetensors"
 BATCH = 96
 """Images of a batch, where K follows from the clusters."""
 
@@ -67,7 +69,8 @@ def adapt(
 
     Args:
         model: a run folder or the .safetensors file of a trained model; it is not changed.
-        target: N images of the new cameras. Identities, and tracklets of queries, are not looked at.
+        target: N images of the new cameras. Identities, and tracklets of queries, are not looked at, except that the
+            page about the clusters says how right they are where vehicles are known.
         config: the settings; None follows the data.
         out: the folder of the adaptation; see above for what it will hold.
         device: "cpu", "cuda", ...
@@ -86,7 +89,7 @@ def adapt(
         PosixPath('runs/adapted/model.safetensors')
     """
     progress, config = progress or Silence(), config or PRESETS["auto"]
-    old, target = load_model(model), without_answers(target)
+    old, identity, target = load_model(model), target.identity, without_answers(target)
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = _with_scene_groups(config, target, source)
@@ -96,7 +99,7 @@ def adapt(
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to adapt.")
         return run.model
-    job = _Job(config, target, source if config.replay else None, run.path, device, workers, progress)
+    job = _Job(config, target, identity, source if config.replay else None, run.path, device, workers, progress)
     try:
         first = job.label(old, 0)  # what can be wrong from the start is found before anything is written
         run.begin()
@@ -122,6 +125,7 @@ class _Job:
 
     config: AdaptConfig
     target: Records
+    identity: Labels
     source: Records | None
     path: Path
     device: str
@@ -175,6 +179,9 @@ class _Job:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
         self.write_labels(pseudo, config)
+        others = neighbouring_labels(features, pseudo, self.config.pseudo)
+        known = self.identity if self.identity.known.any() else None
+        write_pseudo_report(examine_pseudo_labels(pseudo, others=others, identity=known), self.path / PAGE)
         path = train(config, records, out=self.path / f"round-{number}", device=self.device, workers=self.workers,
                      resume=True, progress=self.progress, start=start_weights(trained.model, centres_CD))  # fmt: skip
         return load_model(path)
@@ -229,7 +236,7 @@ class _Job:
 
     def forget(self) -> None:
         """Remove what an adaptation that was refused has written besides its rounds."""
-        for name in (LABELS, FACTS):
+        for name in (LABELS, PAGE, FACTS):
             (self.path / name).unlink(missing_ok=True)
 
 

@@ -86,7 +86,8 @@ class AdaptConfig:
         iterations: batches of an epoch.
         num_identities, num_instances: P and K of a batch; K of None follows from the sizes of the clusters. P is at
             most the number of clusters.
-        learning_rate: of SGD, constant; twice that for biases and the classifier.
+        learning_rate: of SGD, constant, twice that for biases and the classifier; None: DMT's 0.0004 over its 900 batches,
+            as much in all however few there are.
         classifier: rows of the new classifier are means of the "clustered" features of each cluster (DMT), or of the
             model's own ("plain").
         replay: half of each batch are labelled source images, where a source is given.
@@ -103,7 +104,7 @@ class AdaptConfig:
     iterations: int | None = 300
     num_identities: int = 12
     num_instances: int | None = 8
-    learning_rate: float = 4e-4
+    learning_rate: float | None = 4e-4
     classifier: Literal["clustered", "plain"] = "clustered"
     replay: bool = False
     ema: float = 0.0
@@ -128,7 +129,7 @@ def _presets() -> dict[str, AdaptConfig]:
     v2 = replace(v1, preset="v2", pseudo=replace(v1.pseudo, own_share=0.1, scenes=True))
     paper = replace(v1, preset="paper", pseudo=replace(v1.pseudo, camera="mean", own_share=0.0005))
     by_data = replace(v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None)
-    auto = replace(v1, preset="auto", pseudo=by_data, iterations=None, num_instances=None)
+    auto = replace(v1, preset="auto", pseudo=by_data, iterations=None, num_instances=None, learning_rate=None)
     return {config.preset: config for config in (auto, v1, v2, paper)}
 
 
