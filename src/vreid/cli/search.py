@@ -22,11 +22,13 @@ from vreid.cli.open_set import (
 from vreid.cli.options import (
     AllFeatures,
     By,
+    FusionName,
     Json,
     Post,
     ProtocolName,
     RecordTable,
     Seed,
+    Weights,
     load_search,
     post_processing,
     print_json,
@@ -34,6 +36,7 @@ from vreid.cli.options import (
     print_slices,
     with_and_without,
 )
+from vreid.cli.tuning import Tune, print_gain, tuned
 from vreid.errors import InputError
 
 
@@ -45,6 +48,8 @@ def rank_command(
     protocol: ProtocolName = "",
     records: RecordTable = None,
     threshold: ThresholdFile = None,
+    weights: Weights = "",
+    fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
     """Write, for each query, where else its vehicle was seen: the nearest gallery pictures with camera and time."""
@@ -53,7 +58,7 @@ def rank_command(
 
     decider = Threshold.load(threshold) if threshold else None
     post = post_processing(steps)
-    search = load_search(features, records, protocol)
+    search = load_search(features, records, protocol, weights, fusion)
     ranking = search.rank(post, top_k)
     decisions = decide(ranking, decider) if decider else None
     write_ranking(ranking, out, decisions)
@@ -73,6 +78,7 @@ def evaluate_command(
     records: RecordTable = None,
     by: By = "",
     ablate: Ablate = False,
+    tune: Tune = None,
     open_set: OpenSetOption = False,
     leave_out: LeaveOut = 0,
     seed: Seed = 0,
@@ -80,18 +86,26 @@ def evaluate_command(
     fpir: Fpir = 0.01,
     miss_rate: MissRate = 0.05,
     threshold: ThresholdFile = None,
+    weights: Weights = "",
+    fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
     """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
 
-    With --by the same numbers of each slice, with --ablate what each step of --post is worth. With --open-set,
-    how well known vehicles are told from unknown ones.
+    With --by the same numbers of each slice, with --ablate what each step of --post is worth, with --tune after its
+    parameters were chosen on validation features. With --open-set, how well known vehicles are told from unknown ones.
     """
-    search = load_search(features, records, protocol)
-    post = post_processing(steps)
+    search = load_search(features, records, protocol, weights, fusion)
+    given = post = post_processing(steps)
+    if tune:
+        tuning = tuned(search, given, tune, protocol, as_json)
+        post = tuning.best.post
+        if not as_json:
+            print(f"{tuning}.")
+            print_gain(search, given, post)
     if ablate:
-        if by or open_set or leave_out or calibrate or threshold:
-            raise InputError("--ablate: stands alone; give --by and the open-set options in another call.")
+        if by or open_set or leave_out or calibrate or threshold or weights or fusion != "mean":
+            raise InputError("--ablate: stands alone; give --by, --weights, --fusion and open-set options elsewhere.")
         evaluate_ablation(search, post, as_json)
         return
     if open_set or leave_out or calibrate or threshold:

@@ -114,13 +114,13 @@ def ablation(
     for name in names:
         field = STEPS[name].field
         longer = replace(steps, **{field: getattr(post, field)})
-        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, _difference(of(longer), of(steps))))
+        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, difference(of(longer), of(steps))))
         steps = longer
     for name in names if len(names) > 1 else ():
         field = STEPS[name].field
         shorter = replace(post, **{field: getattr(PostProcessing(), field)})
         rows.append(
-            row("leave-one-out", f"all but {_written(post, name)}", shorter, _difference(of(post), of(shorter)))
+            row("leave-one-out", f"all but {_written(post, name)}", shorter, difference(of(post), of(shorter)))
         )
     return rows
 
@@ -129,7 +129,7 @@ def _written(post: PostProcessing, name: str) -> str:
     return next(step for step in post.steps if step.partition("=")[0] == name)
 
 
-def _difference(more: Metrics, less: Metrics) -> Metrics:
+def difference(more: Metrics, less: Metrics) -> Metrics:
     """Metrics whose average precisions are differences, query by query: means and intervals are those of the change."""
     return replace(
         more,
@@ -137,5 +137,5 @@ def _difference(more: Metrics, less: Metrics) -> Metrics:
         mAP_at_k=None if more.mAP_at_k is None or less.mAP_at_k is None else more.mAP_at_k - less.mAP_at_k,
         average_precision=more.average_precision - less.average_precision,
         average_precision_at_k=more.average_precision_at_k - less.average_precision_at_k,
-        draws=tuple(_difference(a, b) for a, b in zip(more.draws, less.draws, strict=True)),
+        draws=tuple(difference(a, b) for a, b in zip(more.draws, less.draws, strict=True)),
     )
