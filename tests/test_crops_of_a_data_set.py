@@ -110,6 +110,10 @@ def test_copies_lie_where_the_reader_of_the_data_set_looks(
     dataset = open_dataset(source, labels=tiny_world / "ground_truth.csv")
     monkeypatch.setattr(module, "find_boxes", lambda model, records, *args, **how: crops_of(
         records, all_images(open_dataset(table))).with_(split=records.split))  # fmt: skip
+    (tmp_path / CROPS["query"]).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"image_query: holds crops that something else has made"):
+        crop_dataset(model, dataset, tmp_path, folders=CROPS)
+    shutil.rmtree(tmp_path / "cropped_aic_test")
     broken = Path(dataset.gallery.path[7])
 
     def unreadable(path: str, box: list[float] | None) -> Image.Image:

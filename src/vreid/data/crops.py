@@ -60,14 +60,14 @@ def write_crop_table(crops: Records, path: Path | str) -> None:
 def write_crop_pictures(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
     """Cut the boxes of `dataset` out: a picture of the same name for each, in the folder `folders[split]` below `out`.
 
-    Each split's folder appears whole; one that is there is left as it is.
+    Each split's folder appears whole; one that is there is left as it is, and a split without a folder is left out.
 
     Raises:
         InputError: a picture cannot be read or written, or two images of a split have the same file name.
     """
-    for split in SPLITS:
+    for split, folder in folders.items():
         records: Records = getattr(dataset, split)
-        target = Path(out) / folders[split]
+        target = Path(out) / folder
         if not len(records) or target.is_dir():
             continue
         making = target.with_name(f".{target.name}.partial")

@@ -50,7 +50,9 @@ def crop_dataset(
     """
     out = Path(out)
     table = out if out.suffix == ".csv" else out / TABLE
-    if table != out and folders is None:
+    if table == out:
+        folders = {}
+    if folders is None:
         raise InputError(f"{dataset.name}: has no place for cropped copies; write a table (--out {out.name}.csv).")
     originals = all_images(dataset)
     if set(originals.variant.values) != {"original"}:
@@ -59,14 +61,16 @@ def crop_dataset(
     job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
     _refuse_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
     if not table.exists():
+        for place in (out / folder for folder in folders.values()):
+            if place.exists():
+                raise InputError(f"{place}: holds crops that something else has made; remove it or name another place.")
         found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
         write_json(table.with_suffix(".json"), {**job, **asdict(config)})
         write_crop_table(found, table)
     crops = all_images(open_dataset(table))
     train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
     made = replace(dataset, train=train, query=query, gallery=gallery)
-    if table != out and folders is not None:
-        write_crop_pictures(made, out, folders)
+    write_crop_pictures(made, out, folders)
     return made
 
 
