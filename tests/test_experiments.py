@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -284,8 +285,9 @@ def test_kill_minus_nine_and_resume_end_in_the_same_line(sketch: SimpleNamespace
         [sys.executable, "-c", KILLED, str(job), str(cache)],
         env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
-    while child.poll() is None and len(list(run.glob("checkpoints/step-*"))) < 1:
-        pass
+    while child.poll() is None and not list(run.glob("checkpoints/step-*")):
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(0.02)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert not (run / "model.safetensors").exists() and not (cache / RESULTS).exists()

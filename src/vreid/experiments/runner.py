@@ -12,6 +12,7 @@ that is there needs none of those before it, so worlds and runs may be removed o
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -194,6 +195,7 @@ class _Runner:
                 facts["traceback"] = traceback.format_exc()
             return Line(**about, error=_told(error))
         adapted = any(isinstance(stage, Adapted) for stage in judged.all)
+        metrics = _unplaced(metrics, self._shop.cache)
         metrics["transductive"] = metrics["transductive"] or adapted  # on the very images that are searched
         facts |= {name: value for name, value in search.facts.items() if name != "model"}  # where it lies, here
         facts |= {"protocol": search.protocol.description, "adapted": adapted}
@@ -268,6 +270,12 @@ def _numbers(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, An
         "parts": {part: of_part.as_dict() for part, of_part in parts.items()},
     }
     return metrics, {"identity": identity.values.tolist(), **{name: _plain(each) for name, each in values.items()}}
+
+
+def _unplaced(metrics: Mapping[str, Any], cache: Path) -> dict[str, Any]:
+    """The same without the place of the cache, which is in the steps that name features of a bias."""
+    plain: dict[str, Any] = json.loads(json.dumps(metrics).replace(json.dumps(f"{cache}/")[1:-1], ""))
+    return plain
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

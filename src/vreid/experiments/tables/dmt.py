@@ -173,8 +173,8 @@ MODELS: Mapping[str, tuple[str, tuple[Part, ...], float, tuple[dict[str, float],
                   (figures(47.5, 65.2), figures(52.4, 70.3), figures(78.5, 81.3))),
 }  # fmt: skip
 """Recipe, training data, ridge of the fusion, and figures after stage 1, stage 2 and post-processing (Table 6)."""
-BEST = "DenseNet169-IBN-a"
-"""The paper's best single model after post-processing."""
+BEST, TRANSFORMER = "DenseNet169-IBN-a", "TransReID"
+"""The paper's best single model after post-processing, and the one that is no CNN."""
 
 
 def table_6(scale: Scale) -> Iterator[AnyRow]:
@@ -190,10 +190,10 @@ def table_6(scale: Scale) -> Iterator[AnyRow]:
         third = replace(with_steps(second, scale, STEPS, ridge), name=f"{name}, post", against=second.name, paper=three)
         yield third
         finished[name] = third, replace(third, name=f"{name}, post (v2)", adaptation=scale.adaptation("v2"), paper={})
-    convolutional = tuple(row for name, rows in finished.items() if name != "TransReID" for row in rows)
+    convolutional = tuple(row for name, rows in finished.items() if name != TRANSFORMER for row in rows)
     seven = Ensemble("ensemble of the 7 CNNs", convolutional, paper=figures(84.3, 85.9), against=f"{BEST}, post")
     yield seven
-    everything = (*convolutional, *finished["TransReID"])
+    everything = (*convolutional, *finished[TRANSFORMER])
     eight = Ensemble("ensemble of all 8", everything, paper=figures(84.8, 86.7), against=seven.name)
     yield eight
     yield replace(eight, name="ensemble of all 8, by rank", how="rank", paper={}, against=eight.name)
