@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,40 @@ def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_pat
     cameras = dict(zip(ranking.query.path, ranking.query.camera.values, strict=True))
     assert all(row["camera"] != cameras[row["query"]] for row in rows)
     assert all(float(row["time"]) > 0 for row in rows)
+
+
+def test_models_are_weighed_and_joined_by_ranks(run: Run, made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(made / "features", other)
+    for side in ("query", "gallery"):
+        features = FeatureSet.load(other / f"{side}.safetensors")
+        noise = np.random.default_rng(0).normal(scale=0.1, size=features.features.shape)
+        replace(features, features=(features.features + noise).astype(np.float32), normalised=False).normalise().save(
+            other / f"{side}.safetensors"
+        )
+    both = f"evaluate {made}/features {other} --json"
+
+    def mean_ap(options: str) -> tuple[float, str]:
+        row = answer(run(f"{both} {options}"))[0]["parts"]["all cameras"]
+        return row["mAP"], row["steps"][-1]
+
+    alone = answer(run(f"evaluate {made}/features --json"))[0]["parts"]["all cameras"]["mAP"]
+    assert mean_ap("--weights 1,1e-9")[0] == pytest.approx(alone, abs=1e-6)
+    assert mean_ap("--weights 3,1") == (mean_ap("--weights 6,2")[0], "ensemble of 2 by mean, weights 3 : 1")
+    assert mean_ap("--fusion rank")[1] == "ensemble of 2 by rank"
+    assert mean_ap("--fusion rank")[0] != mean_ap("")[0]
+
+
+def test_scene_groups_are_looked_up_in_labels(run: Run, made: Path, tmp_path: Path) -> None:
+    cameras = sorted(set(FeatureSet.load(made / "features" / "gallery.safetensors").records.camera.values))
+    table = tmp_path / "labels.csv"
+    rows = [f"{i}.jpg,v{i % 2},{camera},train" for i, camera in enumerate(cameras)]
+    for row in rows:
+        (tmp_path / row.partition(",")[0]).touch()
+    table.write_text("\n".join(["path,identity,camera,split", *rows]))
+    shown = answer(run(f"evaluate {made}/features --post scene-groups=labels:{table} --json"))
+    groups = "/".join("+".join(cameras[first::2]) for first in (0, 1))
+    assert shown[0]["name"] == f"scene-groups={groups}"
 
 
 def test_report(run: Run, made: Path, tmp_path: Path) -> None:

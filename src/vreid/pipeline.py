@@ -25,7 +25,7 @@ from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
 from vreid.retrieval.distances import Distances, check_comparable
-from vreid.retrieval.ensemble import check_same_images
+from vreid.retrieval.ensemble import ALIKE, Fusion, check_same_images
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
@@ -49,7 +49,8 @@ class Search:
     Attributes:
         query, gallery: features of one model.
         protocol: how rankings are judged.
-        others: query and gallery features of further models of the same images; distances are the mean over all.
+        others: query and gallery features of further models of the same images; distances are joined over all.
+        fusion: how they are joined.
         trained_cameras: cameras that took training images; the queries are also judged apart by it.
         facts: what made the features, for reports ("data set": ..., "model": ...).
     """
@@ -60,6 +61,7 @@ class Search:
     trained_cameras: tuple[str, ...] = ()
     facts: Mapping[str, str | int] = field(default_factory=dict)
     others: tuple[Sides, ...] = ()
+    fusion: Fusion = ALIKE
 
     def save_facts(self, folder: Path | str) -> None:
         """Write features.json beside the features (last: with it the folder is complete)."""
@@ -125,7 +127,7 @@ class Search:
 
     def judge(self, post: PostProcessing) -> dict[str, Metrics]:
         """Metrics of all queries and, where some cameras are new to the model, of both kinds apart."""
-        return self.apart(judge(self.query, self.gallery, post, self.protocol, self.others))
+        return self.apart(judge(self.query, self.gallery, post, self.protocol, self.others, self.fusion))
 
     def apart(self, metrics: Metrics) -> dict[str, Metrics]:
         """Metrics of these queries, whole and, where some cameras are new to the model, of both kinds apart."""
@@ -149,7 +151,7 @@ class Search:
 
     def distances(self, post: PostProcessing) -> Distances:
         """The distances after the steps of `post`, with what the protocol prescribes."""
-        return search_all([(self.query, self.gallery), *self.others], post.under(self.protocol))
+        return search_all([(self.query, self.gallery), *self.others], post.under(self.protocol), self.fusion)
 
     def sliced(self, post: PostProcessing, by: str) -> dict[str, Metrics]:
         """Metrics by a property of the query (color, size, ...) or of query and mate (camera-pair, gap)."""
@@ -157,7 +159,8 @@ class Search:
             return mate_slices(self.distances(post), self.protocol, by)
         if by not in QUERY_BINS:
             raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATE_BINS, *QUERY_BINS])}.")
-        return slices(judge(self.query, self.gallery, post, self.protocol, self.others), self.query.records, by)
+        judged = judge(self.query, self.gallery, post, self.protocol, self.others, self.fusion)
+        return slices(judged, self.query.records, by)
 
     def open_set(self, post: PostProcessing, *, share_left_out: float = 0, seed: int = 0) -> OpenSet:
         """What each query finds when the vehicles of some are not in the gallery, or a share of them is taken out."""
@@ -171,7 +174,8 @@ class Search:
 
     def with_features(self, make: Callable[[Records], FeatureSet]) -> Search:
         """The same search with features of another kind (a baseline, say)."""
-        return replace(self, query=make(self.query.records), gallery=make(self.gallery.records), others=())
+        sides = make(self.query.records), make(self.gallery.records)
+        return replace(self, query=sides[0], gallery=sides[1], others=(), fusion=ALIKE)
 
     @property
     def labelled(self) -> bool:

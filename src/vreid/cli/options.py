@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
     from vreid.data.findings import Tell
     from vreid.pipeline import Search
+    from vreid.retrieval.ensemble import Fusion
     from vreid.retrieval.metrics import Metrics
     from vreid.retrieval.postprocess import PostProcessing
     from vreid.retrieval.protocols import Protocol
@@ -35,7 +36,11 @@ LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images
 _FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
 AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES", help=f"{_FEATURES} Several of the same "
-                                                   "images are an ensemble: the mean of their distances.")]  # fmt: skip
+                                                   "images are an ensemble (--weights, --fusion).")]  # fmt: skip
+Weights = Annotated[str, typer.Option(metavar="W,W,...", help="With several FEATURES: how much each counts, for "
+                                      "example 0.5,0.3,0.2; default: all alike.")]  # fmt: skip
+FusionName = Annotated[str, typer.Option("--fusion", metavar="HOW", help="With several FEATURES: mean of distances, or "
+                                         "rank (of their ranks, where scales differ).")]  # fmt: skip
 RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
                                                   "in the order of its rows.")]  # fmt: skip
 STEP_NAMES = (
@@ -46,7 +51,8 @@ PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc")
 """The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
 Post = Annotated[str, typer.Option("--post", metavar="STEPS", help="Post-processing, for example "
                                    "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
-                                   f"{', '.join(STEP_NAMES)}; published settings: "
+                                   f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, or "
+                                   "=labels:SOURCE, a data set whose training labels tell); published settings: "
                                    f"{', '.join(PRESET_NAMES)}.")]  # fmt: skip
 By = Annotated[str, typer.Option(metavar="NAME", help="Judge slices apart: camera-pair, gap (time from query to mate), "
                                  "camera, color, type, orientation, size or hour.")]  # fmt: skip
@@ -103,22 +109,56 @@ def protocol_named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def load_search(features: Path | list[Path], records: Path | None, protocol: str) -> Search:
+def load_search(
+    features: Path | list[Path], records: Path | None, protocol: str, weights: str = "", fusion: str = "mean"
+) -> Search:
     """Features from a folder or a file, or those of several models, judged by the named protocol if one is named."""
+    from dataclasses import replace
+
     from vreid.pipeline import Search
 
-    search = Search.load_all([features] if isinstance(features, Path) else features, records)
+    features = [features] if isinstance(features, Path) else features
+    joined = _fusion(weights, fusion, len(features))
+    search = replace(Search.load_all(features, records), fusion=joined)
     return search.under(protocol_named(protocol)) if protocol else search
 
 
+def _fusion(weights: str, how: str, count: int) -> Fusion:
+    """How `count` models are joined, from `--weights` and `--fusion`."""
+    from vreid.retrieval.ensemble import Fusion
+
+    if how not in ("mean", "rank"):
+        raise InputError(f"--fusion {how}: is unknown; use mean or rank.")
+    if count == 1 and (weights or how != "mean"):
+        raise InputError("--weights and --fusion: are for the features of several models; name those, or leave it out.")
+    try:
+        values = tuple(float(weight) for weight in weights.split(",")) if weights else ()
+    except ValueError:
+        values = (0.0,)
+    if values and (len(values) != count or not all(0 < value < float("inf") for value in values)):
+        raise InputError(f"--weights {weights}: give {count} numbers above 0 between commas, one for each FEATURES.")
+    return Fusion(values, how)  # type: ignore[arg-type]
+
+
 def post_processing(steps: str) -> PostProcessing:
-    """The steps of `--post`."""
+    """The steps of `--post`; the cameras of `scene-groups=labels:SOURCE` are looked up in that data set."""
     from vreid.retrieval.postprocess import PostProcessing
 
     try:
-        return PostProcessing.parse(steps)
+        return PostProcessing.parse(",".join(map(_with_groups, steps.split(","))))
     except InputError as error:
         raise InputError(f"--post: {error}") from None
+
+
+def _with_groups(step: str) -> str:
+    """A step with groups of cameras in place of a source whose labelled training images say which are connected."""
+    name, found, source = step.partition("=labels:")
+    if not found or name.strip() != "scene-groups":
+        return step
+    from vreid.retrieval.scenes import SceneGroups
+
+    groups = SceneGroups.from_labels(open_source(Path(source.strip()), "auto").train).cameras
+    return f"{name}={'/'.join('+'.join(group) for group in groups)}"
 
 
 def with_and_without(search: Search, post: PostProcessing, by: str = "") -> list[tuple[str, dict[str, Metrics]]]:

@@ -19,6 +19,23 @@ from vreid.retrieval.distances import Distances, RowReader, Source, Tiles, tile_
 How = Literal["mean", "rank"]
 
 
+@dataclass(frozen=True)
+class Fusion:
+    """How several models become one search; the arguments of `ensemble`.
+
+    Attributes:
+        weights: one above 0 for each model; () weighs all alike.
+        how: "mean" of the distances, or of the "rank" of each unit.
+    """
+
+    weights: tuple[float, ...] = ()
+    how: How = "mean"
+
+
+ALIKE = Fusion()
+"""The mean of all."""
+
+
 @dataclass(frozen=True, eq=False)
 class Weighted:
     """The weighted sum of several sources, or of the ranks of their units, made when asked for.

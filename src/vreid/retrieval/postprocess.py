@@ -32,7 +32,7 @@ from vreid.retrieval.cameras import (
 )
 from vreid.retrieval.distances import Distances, Source, SquaredEuclidean, check_comparable
 from vreid.retrieval.elsewhere import Codes, OwnTracklet, join_own_tracklet
-from vreid.retrieval.ensemble import Weighted, check_same_images, ensemble
+from vreid.retrieval.ensemble import ALIKE, Fusion, Weighted, check_same_images, ensemble
 from vreid.retrieval.evaluation import evaluate_distances, evaluate_draws
 from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.features import FeatureSet
@@ -307,7 +307,12 @@ def _features_of(post: PostProcessing) -> Hashable:
 
 
 def judge(
-    query: FeatureSet, gallery: FeatureSet, post: PostProcessing, protocol: Protocol, others: Sequence[Sides] = ()
+    query: FeatureSet,
+    gallery: FeatureSet,
+    post: PostProcessing,
+    protocol: Protocol,
+    others: Sequence[Sides] = (),
+    fusion: Fusion = ALIKE,
 ) -> Metrics:
     """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
 
@@ -316,7 +321,8 @@ def judge(
         gallery: features of the gallery.
         post: the steps.
         protocol: how rankings are judged.
-        others: the same images as other models see them; distances are then the mean over all models.
+        others: the same images as other models see them; distances are then joined over all models.
+        fusion: how they are joined.
 
     Raises:
         InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
@@ -325,7 +331,7 @@ def judge(
     post = post.under(protocol)
     members = [(query, gallery), *others]
     if not protocol.repeats:
-        return evaluate_distances(search_all(members, post), protocol)
+        return evaluate_distances(search_all(members, post, fusion), protocol)
     if not np.array_equal(query.records.image_key, gallery.records.image_key):
         raise InputError(
             f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
@@ -333,13 +339,13 @@ def judge(
         )
 
     def of_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], once: Protocol) -> Metrics:
-        return evaluate_distances(search_all([(q[rows], g[drawn]) for q, g in members], post), once)
+        return evaluate_distances(search_all([(q[rows], g[drawn]) for q, g in members], post, fusion), once)
 
     return evaluate_draws(query.records.identity.codes, protocol, of_draw)
 
 
-def search_all(members: Sequence[Sides], post: PostProcessing) -> Distances:
-    """The mean distances of one model or several that see the same images, each post-processed by itself.
+def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = ALIKE) -> Distances:
+    """The distances of one model or several that see the same images, each post-processed by itself, then joined.
 
     Raises:
         InputError: as `PostProcessing.apply` and `ensemble`.
@@ -347,4 +353,5 @@ def search_all(members: Sequence[Sides], post: PostProcessing) -> Distances:
     for number, (query, gallery) in enumerate(members[1:], start=2):
         check_same_images(members[0][0].records, query.records, f"query of model {number}")
         check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
-    return ensemble([post.apply(query, gallery) for query, gallery in members])
+    distances = [post.apply(query, gallery) for query, gallery in members]
+    return ensemble(distances, fusion.weights or None, fusion.how)
