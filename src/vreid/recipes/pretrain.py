@@ -1,9 +1,10 @@
 """Where training starts when no ImageNet weights are at hand: a simulated world, and what each twin learns from it.
 
 Every number of both papers starts from ImageNet. The narrow trunks for CPUs start from this world instead, of which no
-test shows a vehicle or a camera: its seed is refused everywhere else (`PRETRAINING_SEED`). All cameras film by day,
-so that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, twelve
-types, real-like and synthetic pictures. `experiments/pretrain_starts.py` makes the files that the package ships.
+test shows a vehicle or a camera: its seed is refused everywhere else (`PRETRAINING_SEED`). All cameras film by day, so
+that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, twelve types,
+the car models that all worlds share, real-like and synthetic pictures. `experiments/pretrain_starts.py` makes the files
+that the package ships.
 """
 
 from __future__ import annotations
