@@ -135,12 +135,12 @@ MAIN = "model of real+crop+translated"
     [
         (replace(LAST, name="x", paper={}, against=""), set()),
         (replace(LAST, training=replace(LAST.training, seed=5)), {MAIN, "adapted", "features", "metrics"}),
-        (replace(LAST, crops=replace(LAST.crops, config=replace(LAST.crops.config, ratio=0.5))),  # type: ignore[type-var, union-attr]
+        (replace(LAST, crops=replace(LAST.crops, config=replace(LAST.crops.config, ratio=0.5))),
          {"crops", MAIN, "adapted", "features", "metrics"}),
-        (replace(LAST, translation=replace(LAST.translation, cycle=5.0)),  # type: ignore[type-var]
+        (replace(LAST, translation=replace(LAST.translation, cycle=5.0)),
          {"translations", MAIN, "adapted", "features", "metrics"}),
-        (replace(LAST, adaptation=replace(LAST.adaptation, epochs=2)), {"adapted", "features", "metrics"}),  # type: ignore[type-var]
-        (replace(LAST, orientation_bias=replace(LAST.orientation_bias, weight=0.2)), {"metrics"}),  # type: ignore[type-var]
+        (replace(LAST, adaptation=replace(LAST.adaptation, epochs=2)), {"adapted", "features", "metrics"}),
+        (replace(LAST, orientation_bias=replace(LAST.orientation_bias, weight=0.2)), {"metrics"}),
         (replace(LAST, orientation_bias=replace(TINY.orientation, training=replace(TINY.orientation.training, seed=9))),
          {"model of synthetic", "features", "metrics"}),
         (replace(LAST, post=replace(LAST.post, exclude_same_camera=False)), {"metrics"}),

@@ -19,7 +19,7 @@ from vreid.retrieval.rerank import ReRanking
 from vreid.simulator.layouts import CITYFLOW
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
-from vreid.training.crop import CropConfig
+from vreid.training.crop import crop_config
 from vreid.training.schedules import CosineSchedule, StepSchedule
 from vreid.training.translate import TranslateConfig
 
@@ -115,7 +115,7 @@ def smoke() -> Scale:
             schedule=StepSchedule(milestones=(5, 7), warmup_epochs=0),
         ),
         cropping=Cropping(
-            replace(crop_model, epochs=4, model=replace(crop_model.model, weights=SIMULATED)), CropConfig()
+            replace(crop_model, epochs=4, model=replace(crop_model.model, weights=SIMULATED)), crop_config("even")
         ),
         translation=translation("spgan_small", {"epochs": "4"}),
         adaptation=adaptation,
@@ -145,7 +145,7 @@ def gpu() -> Scale:
             strdan.strdan(), epochs=20, schedule=StepSchedule(milestones=(11, 16), warmup_epochs=0), precision="auto"
         ),
         cropping=Cropping(
-            replace(crop_model, transform=replace(crop_model.transform, height=256, width=256)), CropConfig()
+            replace(crop_model, transform=replace(crop_model.transform, height=256, width=256)), crop_config("even")
         ),
         translation=translation("spgan", {"epochs": "2", "batch_size": "16"}),
         adaptation=ungated,
@@ -176,7 +176,7 @@ def paper(sources: Sequence[Path | str]) -> Scale:
         data=lambda layout: folders,
         training=lambda name: published(recipe(name)),
         strdan=published(strdan.strdan()),
-        cropping=Cropping(published(recipe("crop_model")), CropConfig()),
+        cropping=Cropping(published(recipe("crop_model")), crop_config("voc")),
         translation=translation("spgan"),
         adaptation=ungated,
         camera=SideModel(published(recipe("camera_model")), ("real",), 0.1, ("original", "flip")),
