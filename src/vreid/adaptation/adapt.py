@@ -51,6 +51,8 @@ from vreid.training.supervised import train
 LABELS, PAGE, FACTS, REJECTED = "pseudo_labels.csv", "pseudo_labels.html", "pseudo.json", "rejected.safetensors"
 BATCH = 96
 """Images of a batch, where K follows from the clusters."""
+PATH, RATES = 4e-4 * 900, (4e-4, 1e-2)
+"""Learning rate times batches, and the limits of the rate, where it follows from the number of batches."""
 
 
 def adapt(
@@ -179,6 +181,8 @@ class _Job:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
         self.write_labels(pseudo, config)
+        self.progress.note(f"{config.epochs} x {config.iterations} batches of {config.num_identities} x "
+                           f"{config.num_instances} at rate {config.optimiser.learning_rate:.2g}.")  # fmt: skip
         others = neighbouring_labels(features, pseudo, self.config.pseudo)
         known = self.identity if self.identity.known.any() else None
         write_pseudo_report(examine_pseudo_labels(pseudo, others=others, identity=known), self.path / PAGE)
@@ -213,7 +217,8 @@ class _Job:
             "noise": round(pseudo.noise, 4), "median size": float(np.median(pseudo.sizes)) if pseudo.clusters else 0,
             "k1": pseudo.k1, "eps": pseudo.eps, "min_samples": pseudo.min_samples, "reasons": list(pseudo.reasons),
             **({} if tuned is None else {"num_identities": tuned.num_identities, "iterations": tuned.iterations,
-                                         "num_instances": tuned.num_instances, "epochs": self.config.epochs}),
+                                         "num_instances": tuned.num_instances, "epochs": self.config.epochs,
+                                         "learning_rate": tuned.optimiser.learning_rate}),
         })  # fmt: skip
 
     def finish(self, old: TrainedModel, new: TrainedModel | None, pseudo: PseudoLabels, model: Path) -> None:
@@ -260,6 +265,7 @@ def tuning(
     many -= many % 2 if halves else 0
     images = int(pseudo.sizes.sum())
     iterations = config.iterations or max(1, round(config.visits * images / (many * size * config.epochs)))
+    rate = config.learning_rate or float(np.clip(PATH / (iterations * config.epochs), *RATES))
     return TrainConfig(
         recipe="adapt",
         model=replace(ModelConfig.of(load_weights(trained.source)[1]["model"]), weights=""),
@@ -269,7 +275,7 @@ def tuning(
         epochs=epochs,
         iterations=iterations,
         transform=_augmentation(trained),
-        optimiser=OptimiserConfig(learning_rate=config.learning_rate),
+        optimiser=OptimiserConfig(learning_rate=rate),
         schedule=StepSchedule(milestones=(), warmup_epochs=0),
         fresh_optimiser=True,
         ema=config.ema,

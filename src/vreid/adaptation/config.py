@@ -86,8 +86,8 @@ class AdaptConfig:
         iterations: batches of an epoch.
         num_identities, num_instances: P and K of a batch; K of None follows from the sizes of the clusters. P is at
             most the number of clusters.
-        learning_rate: of SGD, constant, twice that for biases and the classifier; None: DMT's 0.0004 over its 900 batches,
-            as much in all however few there are.
+        learning_rate: of SGD, constant, twice that for biases and the classifier; None: the fewer batches the higher,
+            DMT's 0.0004 for its 900.
         classifier: rows of the new classifier are means of the "clustered" features of each cluster (DMT), or of the
             model's own ("plain").
         replay: half of each batch are labelled source images, where a source is given.
