@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vreid.data.augment import TrainTransform
-from vreid.models.reid_model import ModelConfig
 from vreid.recipes import dmt
 from vreid.training.config import LabelConfig, LossConfig, TargetName, TrainConfig
 
@@ -50,7 +49,8 @@ def camera_small() -> TrainConfig:
     Cost: 1.0 million parameters; minutes.
     Command: vreid train camera_small --data REAL --out RUN
     """
-    narrow = replace(dmt.small(), model=ModelConfig(backbone="resnet101_ibn_a_small"))
+    small = dmt.small()
+    narrow = replace(small, model=replace(small.model, backbone="resnet101_ibn_a_small"))
     return _telling_apart("camera", narrow, "camera_small")
 
 

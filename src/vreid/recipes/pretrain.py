@@ -2,7 +2,7 @@
 
 Every number of both papers starts from ImageNet. The narrow trunks for CPUs start from this world instead, of which no
 test shows a vehicle or a camera: its seed is refused everywhere else (`PRETRAINING_SEED`). All cameras film by day, so
-that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, twelve types,
+that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, all types,
 the car models that all worlds share, real-like and synthetic pictures. `experiments/pretrain_starts.py` makes the files
 that the package ships.
 """
