@@ -13,32 +13,37 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.adaptation.config import PseudoConfig
 from vreid.adaptation.evidence import Change, Target, dimensions, pair_agreement
-from vreid.adaptation.pseudo import PseudoLabels
+from vreid.adaptation.pseudo import PseudoLabels, pseudo_labels
 from vreid.data.records import Records
-from vreid.retrieval.cameras import subtract_camera_mean
-from vreid.retrieval.cluster import cluster
 from vreid.retrieval.ensemble import check_same_images
 from vreid.retrieval.features import FeatureSet, unit_rows
-from vreid.retrieval.jaccard import jaccard_graph
-from vreid.retrieval.tracklets import mean_features, units_of_codes
 
 Decision = Literal["ACCEPT", "REJECT", "NOT ENOUGH EVIDENCE"]
 ACCEPT: Decision = "ACCEPT"
 REJECT: Decision = "REJECT"
 UNKNOWN: Decision = "NOT ENOUGH EVIDENCE"
 
-K1, K2, EPS, MIN_SAMPLES, OWN_SHARE = 20, 6, 0.6, 6, 0.1
+K1 = 20
+REFERENCE = PseudoConfig(
+    "mean", own_share=0.1, renormalise=True, k1=K1, k2=6, cosine_weight=0.0, eps=0.6, min_samples=6
+)
 """Settings of the clusters that the gate makes for itself."""
 
 MEANINGS = {
-    "own camera": "half a tracklet finds the other half among the images of its camera",
     "same cluster": "an image finds those of its cluster in other cameras",
-    "round trip": "a tracklet leads to another camera and back",
+    "own camera": "half a tracklet finds the other half in its camera",
+    "round trip": "a tracklet leads to another camera and back to itself",
     "two views": "an image is found by its mirror image",
-    "other cameras": "other cameras have their share among the nearest tracklets",
+    "other cameras": "other cameras are among the nearest tracklets",
 }
 """The changes of a verdict by name: what each is the success of."""
+
+
+GAIN = "same cluster"
+DECISIVE = (GAIN, "own camera", "round trip")
+"""The changes that decide: the first must be a gain, the others no loss."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def judge_adaptation(
         one, other = ([unit_rows(view.features) for view in model] for model in models)
         values["two views"] = target.two_views(*one), target.two_views(*other)
     changes = {name: Change.of(*both, seed=seed) for name, both in values.items()}
-    facts = {
+    facts: dict[str, float] = {
         "tracklets": target.tracklets,
         "cameras": target.cameras,
         "clusters": pseudo.clusters,
@@ -133,25 +138,18 @@ def judge_adaptation(
         "agreement": pair_agreement(pseudo.labels, labels, records.camera.codes),
         "dimensions": dimensions(new) / max(dimensions(old), 1.0),
     }
-    return decide({name: change for name, change in changes.items() if change is not None}, facts, limits or Limits())
+    return decide(
+        {name: change for name, change in changes.items() if change is not None},
+        {name: fact for name, fact in facts.items() if np.isfinite(fact)},
+        limits or Limits(),
+    )
 
 
-def reference_labels(
-    features_ND: NDArray[np.float32], records: Records, *, eps: float = EPS, camera_means: bool = True
-) -> NDArray[np.int64]:
-    """(N,) clusters of images by the gate's own settings, -1 for none; what the adaptation was told does not matter.
-
-    Camera means off, images pulled towards their tracklet's mean, k-reciprocal Jaccard distance, DBSCAN.
-    """
+def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDArray[np.int32]:
+    """(N,) clusters of images with unit-length features by `REFERENCE`, -1 for none, whatever the run was told."""
     if not records.camera.known.any() or len(records) <= K1:
-        return np.full(len(records), -1, dtype=np.int64)
-    made = FeatureSet(features_ND, records, normalised=True)
-    if camera_means:
-        _, made = subtract_camera_mean(made, made)
-    units, first = units_of_codes(records.tracklet.codes)
-    means_UD = mean_features(made.features, units, len(first), renormalise=False)
-    mixed_ND = unit_rows(OWN_SHARE * made.features + (1 - OWN_SHARE) * means_UD[units])
-    return cluster(jaccard_graph(mixed_ND, k1=K1, k2=K2, max_distance=eps), eps, MIN_SAMPLES)
+        return np.full(len(records), -1, dtype=np.int32)
+    return pseudo_labels(FeatureSet(features_ND, records), REFERENCE).labels
 
 
 def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> Verdict:
@@ -162,11 +160,11 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
 
     if facts["clusters"] < 2:
         return verdict(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
-    if facts["agreement"] < limits.agreement:
+    if facts.get("agreement", 1.0) < limits.agreement:
         return verdict(
             REJECT,
-            "The pseudo labels are not what the features say: of the pairs of images in two cameras that they put "
-            f"together only {100 * facts['agreement']:.0f} % are those of clusters made anew.",
+            "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
+            f"put together and those of clusters made anew agree to {100 * facts['agreement']:.0f} % only.",
         )
     if facts["dimensions"] < limits.dimensions:
         return verdict(
@@ -174,9 +172,10 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
             f"The features have collapsed: they use {100 * facts['dimensions']:.0f} % of the directions that the old "
             "ones use.",
         )
-    for name in ("own camera", "same cluster", "round trip"):
-        if name in changes and changes[name].high < 0 and changes[name].change < -limits.loss:
-            return verdict(REJECT, f"Vehicles are found less well: {told(name, changes[name])}.")
+    known = {name: changes[name] for name in DECISIVE if name in changes}
+    for name, change in known.items():
+        if change.high < 0 and change.change < -limits.loss:
+            return verdict(REJECT, f"Vehicles are found less well: {told(name, change)}.")
     if facts["cameras"] < 2:
         return verdict(UNKNOWN, "There is one camera only: nothing says whether vehicles are found again at another.")
     if facts["tracklets"] < limits.tracklets:
@@ -185,12 +184,21 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
             f"There are {facts['tracklets']:.0f} tracklets of two images or more, and {limits.tracklets} are needed: "
             "too few pairs of images are known to show the same vehicle.",
         )
-    if "same cluster" not in changes or changes["same cluster"].low <= limits.gain:
-        return verdict(UNKNOWN, "No gain")
-    return verdict(ACCEPT, f"Vehicles are found better: {told('same cluster', changes['same cluster'])}.")
+    for name in DECISIVE:
+        if name not in known:
+            return verdict(UNKNOWN, f"Nothing says whether {MEANINGS[name]}.")
+    for name, change in known.items():
+        least = limits.gain if name == GAIN else -limits.loss
+        if change.low <= least:
+            return verdict(
+                UNKNOWN,
+                f"The change is within what chance gives, or too small: {told(name, change)}, and its lower end must "
+                f"be above {100 * least:+.1f}.",
+            )
+    return verdict(ACCEPT, f"Vehicles are found better: {told(GAIN, known[GAIN])}.")
 
 
 def told(name: str, change: Change) -> str:
     """One number of a verdict in words, in percent."""
     before, after, low, high = (100 * value for value in (change.before, change.after, change.low, change.high))
-    return f"{MEANINGS[name]} in {after:.1f} %, before {before:.1f} % (change {low:+.1f} to {high:+.1f})"
+    return f"{MEANINGS[name]} with {after:.1f} %, before {before:.1f} % (change {low:+.1f} to {high:+.1f})"
