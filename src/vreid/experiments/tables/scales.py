@@ -79,27 +79,24 @@ def smoke() -> Scale:
     def training(name: str) -> TrainConfig:
         small = dmt.small()
         crop = name == "resnet101_ibn_a_crop"
-        backbone = "resnet101_ibn_a" if crop else name
-        options = replace(small.model.transreid, image_size=(64, 64))
-        model = replace(small.model, backbone=f"{backbone}_small", weights=SIMULATED)
+        model = replace(small.model, backbone=f"{'resnet101_ibn_a' if crop else name}_small")
+        options = replace(model.transreid, image_size=(64, 64))
         return replace(
             small,
             recipe=f"{name}_small",
             model=replace(model, transreid=options) if name == "transreid" else model,
             transform=TrainTransform(height=64, width=64, pad=3, resized_crop=crop),
-            epochs=5,
-            optimiser=replace(small.optimiser, learning_rate=1e-3 if name == "transreid" else 2e-3),
+            epochs=6,
+            optimiser=replace(small.optimiser, learning_rate=4e-4) if name == "transreid" else small.optimiser,
         )
 
     def side(name: str) -> TrainConfig:
-        config = recipe(name)
-        model = replace(config.model, weights=SIMULATED)
-        return replace(config, model=model, transform=TrainTransform(height=64, width=64, pad=3), epochs=5)
+        return replace(recipe(name), transform=TrainTransform(height=64, width=64, pad=3), epochs=5)
 
     def adaptation(name: str) -> AdaptConfig:
         config = ungated(name)
-        by_data = replace(config.pseudo, k1=None, k2=None, eps=None, min_samples=None)
-        return replace(config, pseudo=by_data, iterations=None, visits=5.0, num_instances=None)
+        by_data = replace(config.pseudo, ridge=None, k1=None, k2=None, eps=None, min_samples=None)
+        return replace(config, pseudo=by_data, iterations=None, visits=5.0, num_instances=None, learning_rate=None)
 
     case = strdan.strdan_small()
     crop_model = recipe("crop_model_small")
@@ -133,7 +130,7 @@ def gpu() -> Scale:
     def at_256(config: TrainConfig, epochs: int) -> TrainConfig:
         """A schedule for few epochs."""
         transform = replace(config.transform, height=256, width=256)
-        return replace(config, epochs=epochs, transform=transform, optimiser=dmt.small().optimiser,
+        return replace(config, epochs=epochs, transform=transform, optimiser=dmt.small_random().optimiser,
                        schedule=CosineSchedule(), clip_norm=5.0)  # fmt: skip
 
     crop_model = recipe("crop_model_small")
