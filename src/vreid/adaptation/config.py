@@ -128,7 +128,8 @@ def _presets() -> dict[str, AdaptConfig]:
     v1 = AdaptConfig()
     v2 = replace(v1, preset="v2", pseudo=replace(v1.pseudo, own_share=0.1, scenes=True))
     paper = replace(v1, preset="paper", pseudo=replace(v1.pseudo, camera="mean", own_share=0.0005))
-    by_data = replace(v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None)
+    by_data = replace(v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None,
+                      cannot_link="time")  # fmt: skip
     auto = replace(v1, preset="auto", pseudo=by_data, iterations=None, num_instances=None, learning_rate=None)
     return {config.preset: config for config in (auto, v1, v2, paper)}
 
