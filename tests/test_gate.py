@@ -90,10 +90,12 @@ def test_same_cluster_is_the_mean_precision_across_cameras() -> None:
 
 
 def test_two_views_by_hand() -> None:
-    target = Target(images("aabb.", "11221"))
-    originals, mirrored = directions(0, 10, 20, 90, 12), directions(13, 10, 21, 40, 12)
-    # 13 (of 0) finds 12, 20, 0; 10 itself; 21 itself; 40 (of 90) finds 12, 10, 0, 90
-    assert target.two_views(originals, mirrored) == pytest.approx([(1 / 3 + 1) / 2, (1 + 1 / 4) / 2])
+    target = Target(images("aabb.c", "111112"))
+    originals, mirrored = directions(0, 10, 20, 90, 12, 14), directions(14, 10, 21, 40, 12, 14)
+    # 14 (of 0) finds 12, 20, 0; 10 itself; 21 itself; 40 (of 90) finds 12, 10, 0, 90; 14 of camera 2 is in no way
+    assert target.two_views(originals, mirrored) == pytest.approx(
+        [(1 / 3 + 1) / 2, (1 + 1 / 4) / 2, np.nan], nan_ok=True
+    )
 
 
 def test_round_trip_by_hand() -> None:

@@ -153,12 +153,13 @@ class Target:
         return self.per_tracklet(rows, precision(features_ND[rows], features_ND, rows, labels, removed))
 
     def two_views(self, original_ND: Features, flip_ND: Features) -> Values:
-        """(T,) mean of 1 / rank of an image, searched for by its mirror image among all tracklets but its own."""
-        rows = np.flatnonzero(self.searched)
+        """(T,) mean of 1 / rank of an image, searched for by its mirror image among other tracklets of its camera."""
+        rows = np.flatnonzero(self.searched & (self.camera >= 0))
         number = np.arange(len(self.tracklet))
 
         def removed(row: int) -> NDArray[np.bool_]:
-            return np.asarray((self.tracklet == self.tracklet[row]) & (number != row))
+            own = (self.tracklet == self.tracklet[row]) | (self.camera != self.camera[row])
+            return np.asarray(own & (number != row))
 
         return self.per_tracklet(rows, precision(flip_ND[rows], original_ND, rows, number, removed))
 
@@ -213,7 +214,7 @@ class _Units:
     def __init__(self, target: Target) -> None:
         known = (target.tracklet >= 0) & (target.camera >= 0)
         self._later = target.later
-        size = np.bincount(target.tracklet[known], minlength=1)
+        size = np.bincount(target.tracklet[known], minlength=int(target.tracklet.max(initial=0)) + 1)
         self.images = np.flatnonzero(known & (size[target.tracklet] > 1))
         self.tracklet, first, self.of_image = np.unique(
             target.tracklet[self.images], return_index=True, return_inverse=True

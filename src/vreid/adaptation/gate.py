@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.adaptation.config import PseudoConfig
-from vreid.adaptation.evidence import Change, Target, dimensions, pair_agreement
+from vreid.adaptation.evidence import Change, Target, dimensions, num_pairs, pair_agreement
 from vreid.adaptation.pseudo import PseudoLabels, pseudo_labels
 from vreid.data.records import Records
 from vreid.retrieval.ensemble import check_same_images
@@ -119,7 +119,7 @@ def judge_adaptation(
     check_same_images(records, pseudo.records, "the pseudo labels")
     models = [(before, *flipped[:1]), (after, *flipped[1:])] if flipped else [(before,), (after,)]
     old, new = (unit_rows(np.sum([view.features for view in model], axis=0)) for model in models)
-    target, labels = Target(records, seed=seed), reference_labels(old, records)
+    target, labels, camera = Target(records, seed=seed), reference_labels(old, records), records.camera.codes
     values = {
         "own camera": (target.own_camera(old), target.own_camera(new)),
         "same cluster": (target.same_cluster(old, labels), target.same_cluster(new, labels)),
@@ -135,7 +135,7 @@ def judge_adaptation(
         "cameras": target.cameras,
         "clusters": pseudo.clusters,
         "noise": pseudo.noise,
-        "agreement": pair_agreement(pseudo.labels, labels, records.camera.codes),
+        "agreement": pair_agreement(pseudo.labels, labels, camera) if num_pairs(labels, camera=camera) else np.nan,
         "dimensions": dimensions(new) / max(dimensions(old), 1.0),
     }
     return decide(

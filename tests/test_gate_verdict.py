@@ -1,0 +1,180 @@
+"""The gate's three answers, why it gives them, and what must not change them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vreid.adaptation.gate import ACCEPT, REJECT, UNKNOWN, Limits, judge_adaptation, reference_labels
+from vreid.adaptation.pseudo import PseudoLabels
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.features import FeatureSet, unit_rows
+
+VEHICLES, CAMERAS, IMAGES, DIMENSIONS = 24, 3, 4, 32
+
+
+class World:
+    """Every vehicle passes every camera; a model is how much of vehicle, camera and chance its features hold."""
+
+    def __init__(self, cameras: int = CAMERAS) -> None:
+        random = np.random.default_rng(0)
+        where = [(v, c) for v in range(VEHICLES) for c in range(cameras) for _ in range(IMAGES)]
+        self.vehicle, self.camera = np.array(where).T
+        self.records = Records.of(
+            path=[f"{i:04d}.jpg" for i in range(len(where))],
+            camera=[f"c{c}" for _, c in where],
+            tracklet=[f"{v} at {c}" for v, c in where],
+            frame=range(len(where)),
+            split=["gallery"] * len(where),
+        )
+        self.vehicles = random.normal(size=(VEHICLES, DIMENSIONS))[self.vehicle]
+        self.cameras = random.normal(size=(cameras, DIMENSIONS))[self.camera]
+        self.chance = random.normal(size=(2, len(where), DIMENSIONS))
+
+    def model(self, camera: float = 0.6, chance: float = 0.7, view: int = 0) -> FeatureSet:
+        """Features with so much of the camera and of chance beside one of the vehicle."""
+        features_ND = self.vehicles + camera * self.cameras + chance * self.chance[view]
+        return FeatureSet(unit_rows(features_ND.astype(np.float32)), self.records)
+
+    def pseudo(self, labels: NDArray[np.integer] | None = None) -> PseudoLabels:
+        """Pseudo labels: the vehicles, unless others are given."""
+        return labelled(self.records, self.vehicle if labels is None else labels)
+
+
+def labelled(records: Records, labels: NDArray[np.integer]) -> PseudoLabels:
+    return PseudoLabels(labels.astype(np.int32), 0.5, 4, 20, (), records, np.zeros((0, 0), np.float32))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def test_a_better_model_is_accepted(world: World) -> None:
+    verdict = judge_adaptation(world.model(), world.model(camera=0.2, chance=0.5), world.pseudo())
+    assert verdict.decision == ACCEPT and verdict.accepted
+    assert verdict.reason.startswith("Vehicles are found better: an image finds those of its cluster")
+    assert verdict.changes["same cluster"].low > 0 and verdict.changes["other cameras"].change > 0
+    assert verdict.facts["tracklets"] == VEHICLES * CAMERAS and verdict.facts["clusters"] == VEHICLES
+    assert "two views" not in verdict.changes
+
+
+@pytest.mark.parametrize("camera, chance", [(1.2, 0.7), (0.6, 1.3)], ids=["camera gap", "noise"])
+def test_a_worse_model_is_rejected(world: World, camera: float, chance: float) -> None:
+    verdict = judge_adaptation(world.model(), world.model(camera, chance), world.pseudo())
+    assert verdict.decision == REJECT and verdict.reason.startswith("Vehicles are found less well")
+
+
+def test_the_same_model_is_not_enough(world: World) -> None:
+    verdict = judge_adaptation(world.model(), world.model(), world.pseudo())
+    assert verdict.decision == UNKNOWN and "what chance gives" in verdict.reason and not verdict.accepted
+    assert {change.change for change in verdict.changes.values()} == {0}
+
+
+def test_a_gain_across_cameras_that_costs_vehicles_is_not_accepted(world: World) -> None:
+    """Vehicles of one kind fall together: cameras no longer matter, but neighbours in a camera are confused."""
+    kinds = FeatureSet(
+        unit_rows((0.15 * world.model(camera=0).features + world.vehicles[world.vehicle // 4 * 4]).astype(np.float32)),
+        world.records,
+    )
+    assert judge_adaptation(world.model(), kinds, world.pseudo()).decision == REJECT
+
+
+def test_a_collapse_is_rejected(world: World) -> None:
+    line = np.zeros((len(world.records), DIMENSIONS), dtype=np.float32)
+    line[:, :2] = world.model().features[:, :2]
+    verdict = judge_adaptation(world.model(), FeatureSet(line, world.records), world.pseudo())
+    assert verdict.decision == REJECT and "collapsed" in verdict.reason
+
+
+def test_shuffled_pseudo_labels_are_rejected_whatever_came_of_them(world: World) -> None:
+    shuffled = np.random.default_rng(1).permutation(world.vehicle)
+    verdict = judge_adaptation(world.model(), world.model(camera=0.1, chance=0.4), world.pseudo(shuffled))
+    assert verdict.decision == REJECT and "not what the features say" in verdict.reason
+
+
+@pytest.mark.parametrize("number", [-1, 0])
+def test_fewer_than_two_clusters_are_rejected(world: World, number: int) -> None:
+    pseudo = world.pseudo(np.full(len(world.records), number))
+    verdict = judge_adaptation(world.model(), world.model(), pseudo)
+    assert verdict.decision == REJECT and "fewer than two clusters" in verdict.reason
+    assert json.loads(json.dumps(verdict.evidence, allow_nan=False))["clusters"] == number + 1
+
+
+def test_one_camera_is_not_enough() -> None:
+    world = World(cameras=1)
+    verdict = judge_adaptation(world.model(), world.model(chance=0.3), world.pseudo())
+    assert verdict.decision == UNKNOWN and "one camera only" in verdict.reason
+    json.dumps(verdict.evidence, allow_nan=False)
+
+
+@pytest.mark.parametrize("known", [0, 19])
+def test_few_tracklets_are_not_enough(world: World, known: int) -> None:
+    names = world.records.tracklet.values.copy()
+    names[known * IMAGES :] = ""
+    records = world.records.with_(tracklet=names)
+    before, after = (replace(model, records=records) for model in (world.model(), world.model(0.2, 0.5)))
+    verdict = judge_adaptation(before, after, labelled(records, world.vehicle))
+    assert verdict.decision == UNKNOWN and f"There are {known} tracklets" in verdict.reason
+
+
+def test_limits_decide(world: World) -> None:
+    before, after, pseudo = world.model(), world.model(0.2, 0.5), world.pseudo()
+    assert judge_adaptation(before, after, pseudo, limits=Limits(tracklets=72)).decision == ACCEPT
+    assert judge_adaptation(before, after, pseudo, limits=Limits(tracklets=73)).decision == UNKNOWN
+    assert judge_adaptation(before, after, pseudo, limits=Limits(gain=0.9)).decision == UNKNOWN
+    assert judge_adaptation(before, after, pseudo, limits=Limits(agreement=1.1)).decision == REJECT
+    assert judge_adaptation(after, before, pseudo, limits=Limits(loss=1)).decision == UNKNOWN
+
+
+def test_without_cameras_nothing_is_accepted(world: World) -> None:
+    records = world.records.with_(camera=[""] * len(world.records))
+    before, after = (replace(model, records=records) for model in (world.model(), world.model(0.2, 0.5)))
+    verdict = judge_adaptation(before, after, labelled(records, world.vehicle))
+    assert verdict.decision == UNKNOWN
+    assert (reference_labels(before.features, records) == -1).all()
+
+
+def test_both_views_are_searched_and_agree(world: World) -> None:
+    before, after = world.model(), world.model(0.2, 0.5)
+    flipped = world.model(view=1), world.model(0.2, 0.5, view=1)
+    verdict = judge_adaptation(before, after, world.pseudo(), flipped=flipped)
+    assert verdict.decision == ACCEPT and verdict.changes["two views"].before > 0.5
+    alone = judge_adaptation(before, after, world.pseudo())
+    assert verdict.changes["own camera"].before > alone.changes["own camera"].before  # two views know more than one
+
+
+@settings(max_examples=4, deadline=None)
+@given(scale=st.floats(0.01, 100), seed=st.integers(0, 1000))
+def test_scale_and_order_of_the_images_change_nothing(world: World, scale: float, seed: int) -> None:
+    before, after = world.model(), world.model(0.4, 0.6)
+    expected = judge_adaptation(before, after, world.pseudo())
+    order = np.random.default_rng(seed).permutation(len(world.records))
+    scaled = [replace(model, features=np.float32(scale) * model.features)[order] for model in (before, after)]
+    found = judge_adaptation(*scaled, labelled(world.records[order], world.vehicle[order]))
+    assert found.decision == expected.decision
+    for name, change in expected.changes.items():
+        assert found.changes[name].after == pytest.approx(change.after, abs=1e-6), name
+        assert found.changes[name].low == pytest.approx(change.low, abs=1e-6), name
+
+
+def test_the_seed_decides_the_interval_alone(world: World) -> None:
+    before, after = world.model(), world.model(0.4, 0.6)
+    one, again, other = (judge_adaptation(before, after, world.pseudo(), seed=seed) for seed in (1, 1, 2))
+    assert one.evidence == again.evidence
+    assert one.changes["own camera"].after == other.changes["own camera"].after
+    assert one.changes["own camera"].low != other.changes["own camera"].low
+
+
+def test_features_of_other_images_are_refused(world: World) -> None:
+    with pytest.raises(InputError, match="the adapted model: row 1 is"):
+        judge_adaptation(world.model(), world.model()[::-1], world.pseudo())
+    with pytest.raises(InputError, match="the pseudo labels: holds"):
+        judge_adaptation(world.model(), world.model(), labelled(world.records[:5], world.vehicle[:5]))
