@@ -143,12 +143,17 @@ def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = Non
     return replace(
         first,
         source=Weighted(tuple(member.source for member in members), part, how),
-        frames=Weighted(tuple(frames), part) if len(frames) == len(members) else None,
+        frames=_joined(frames, part) if len(frames) == len(members) else None,
         steps=(*steps, f"ensemble of {len(members)} by {by}"),
         reranked=any(member.reranked for member in members),
         transductive=any(member.transductive for member in members),
         features=" + ".join(member.features for member in members) if all(m.features for m in members) else "",
     )
+
+
+def _joined(frames: list[Source], part: tuple[float, ...]) -> Source:
+    """The weighted sum of sources; those that are one and the same are made once."""
+    return frames[0] if all(one is frames[0] for one in frames) else Weighted(tuple(frames), part)
 
 
 def check_same_images(first: Records, other: Records, what: str) -> None:

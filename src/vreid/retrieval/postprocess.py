@@ -163,12 +163,20 @@ class Searched:
 
     Kept are features after the camera step and unit features after the tracklet and expansion steps (one copy for each
     setting of them that was asked for), and k-reciprocal encodings; distances are made tile by tile when asked for.
+    What `through` returns holds none of the larger ones: unit features and the features that were given.
+
+    Args:
+        query: features of the queries.
+        gallery: features of the gallery.
+        biases: where the models of biases are kept as they are on their way; models of one ensemble share them.
     """
 
-    def __init__(self, query: FeatureSet, gallery: FeatureSet) -> None:
+    def __init__(self, query: FeatureSet, gallery: FeatureSet, biases: dict[Hashable, Searched] | None = None) -> None:
         check_comparable(query, gallery)
         self.query, self.gallery = query.normalise(), gallery.normalise()
+        self.plain = Distances.of(self.query, self.gallery)
         self._made: dict[Hashable, Any] = {}
+        self._biases = {} if biases is None else biases
 
     def through(self, post: PostProcessing) -> Distances:
         """The distances after the steps of `post`."""
@@ -196,14 +204,17 @@ class Searched:
         return ensemble(passes, (share, 1 - share))
 
     def _one(self, post: PostProcessing) -> Distances:
-        query, gallery = self._cameras(post)
         query_QD, unit_UD, units = self._units(post)
-        distances = Distances.of(query, gallery)
         source: Source = SquaredEuclidean(query_QD, unit_UD)
         if post.tracklets and post.tracklets.feature == "per-query":
             chosen = post.tracklets
             source = PerQuery(
-                query_QD, gallery.features, units, len(unit_UD), chosen.epsilon, renormalise=chosen.norm == "unit"
+                query_QD,
+                self._cameras(post)[1].features,
+                units,
+                len(unit_UD),
+                chosen.epsilon,
+                renormalise=chosen.norm == "unit",
             )
         early = [bias for bias in _biases(post) if bias.when == "before"]
         if post.reranking:
@@ -215,8 +226,9 @@ class Searched:
                     rerank_with_biases(sides, others, post.reranking) if early else ReRanked.of(*sides, post.reranking)
                 )
             source = self._made[key]
-        frames = distances.source if post.tracklets else None
-        return replace(distances, source=source, unit_of_image=units, frames=frames)
+        # inside a tracklet, which one camera sees, frames are compared as they were given: no copy of all needs to stay
+        frames = self.plain.source if post.tracklets else None
+        return replace(self.plain, source=source, unit_of_image=units, frames=frames)
 
     def _cameras(self, post: PostProcessing) -> Sides:
         """Query and gallery after the camera step."""
@@ -284,11 +296,9 @@ class Searched:
 
     def _of_bias(self, bias: Bias) -> Searched:
         """The same images as a bias's model sees them."""
-        key = bias.features
-        if key not in self._made:
-            self._made[key] = Searched(*bias.sides(self.query.records, self.gallery.records))
-        made: Searched = self._made[key]
-        return made
+        if bias.features not in self._biases:
+            self._biases[bias.features] = Searched(*bias.sides(self.query.records, self.gallery.records))
+        return self._biases[bias.features]
 
 
 def _biases(post: PostProcessing) -> list[Bias]:
@@ -353,5 +363,6 @@ def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = 
     for number, (query, gallery) in enumerate(members[1:], start=2):
         check_same_images(members[0][0].records, query.records, f"query of model {number}")
         check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
-    distances = [post.apply(query, gallery) for query, gallery in members]
+    biases: dict[Hashable, Searched] = {}
+    distances = [Searched(*sides, biases).through(post) for sides in members]
     return ensemble(distances, fusion.weights or None, fusion.how)
