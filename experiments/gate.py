@@ -57,9 +57,9 @@ class Way:
     spoilt: str = ""
 
 
-SHORT = replace(PRESETS["auto"], visits=3.0, learning_rate=4e-3)
-BOLD = replace(SHORT, learning_rate=2e-2)
-"""Shorter than the presets, and faster: differences must show after half a minute on one core."""
+SHORT = replace(PRESETS["auto"], visits=1.5, learning_rate=1e-2)
+BOLD = replace(SHORT, learning_rate=4e-2)
+"""Shorter than the presets, and faster: differences must show after a quarter of a minute on one core."""
 BY_DATA = SHORT.pseudo
 WAYS = {
     "short": Way(SHORT),
@@ -72,8 +72,8 @@ WAYS = {
     "cameras shuffled": Way(BOLD, "cameras"),
     "eps far too large": Way(replace(BOLD, pseudo=replace(BY_DATA, eps=0.89))),
     "eps far too small": Way(replace(BOLD, pseudo=replace(BY_DATA, eps=0.01))),
-    "rate far too high": Way(replace(BOLD, learning_rate=0.3)),
-    "too long": Way(replace(BOLD, visits=3 * BOLD.visits)),
+    "rate far too high": Way(replace(BOLD, learning_rate=0.5)),
+    "too long": Way(replace(BOLD, visits=5 * BOLD.visits)),
     "one camera": Way(BOLD, "one camera"),
     "other world": Way(BOLD, "other world"),
 }
