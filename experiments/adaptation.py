@@ -52,7 +52,7 @@ LABELS: Mapping[str, AdaptConfig] = {
     "v2": V2,
     "paper": PAPER,
     "auto": AUTO,
-    "auto, cannot link (time)": pseudo(cannot_link="time"),
+    "auto, cannot link off": pseudo(cannot_link="off"),
     "auto, cannot link (camera)": pseudo(cannot_link="camera"),
     "auto, tight 0.1": pseudo(tight=0.1),
     "auto, tight 0.2": pseudo(tight=0.2),

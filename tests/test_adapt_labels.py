@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -280,7 +282,8 @@ def test_evidence_by_hand():
     told = evidence(labels, camera, np.array([0, 0, 1, 2, 3]))
     assert told.linked == 3  # the three images of camera 0 with that of passage 2
     # of 3 pairs of two passages of one camera, 2 are linked; of two cameras there are 6 pairs
-    assert told.wrong == pytest.approx(2 / 3 * 6)
+    assert told.confused == pytest.approx(2 / 3) and told.wrong == pytest.approx(2 / 3 * 6)
+    assert told.gain == pytest.approx(3 - (1 + 2) * 4)
     assert evidence(labels, np.zeros(5, dtype=int), np.arange(5)) is None
     assert evidence(labels, np.arange(5), np.arange(5)) is None
 
@@ -290,7 +293,7 @@ def test_the_best_candidate_links_right_pairs_and_few_wrong_ones():
     some, none, all_ = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.full(8, -1), np.zeros(8, dtype=int)
     found = [Candidate(5, eps, 2, labels, None) for eps, labels in ((0.3, none), (0.5, some), (0.7, all_))]
     best, why = choose(found, camera, passage)
-    assert best is found[1] and "links 4 pairs" in why and "about 0 of them wrong" in why
+    assert best is found[1] and "links 4 pairs" in why and "confuses 0.00% of" in why
     best, why = choose([found[0], found[2]], camera, passage)
     assert best is found[0] and "no setting links enough" in why
 
@@ -374,3 +377,9 @@ def test_earlier_takes_whole_passages():
             earlier(records, share)
     with pytest.raises(InputError, match="has no time"):
         earlier(plain(camera=["a", "b"]), 0.5)
+
+
+def test_labels_are_made_without_torch():
+    code = "import sys, vreid.adaptation.pseudo; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"

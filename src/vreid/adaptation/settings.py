@@ -53,10 +53,12 @@ class Evidence:
 
     Attributes:
         linked: of two cameras.
-        wrong: how many of these are of two vehicles, judged by the pairs of one camera.
+        confused: share of all pairs of two passages of one camera that share a cluster.
+        wrong: how many of `linked` are of two vehicles, if two cameras confuse as many vehicles as one does.
     """
 
     linked: float
+    confused: float
     wrong: float
 
     @property
@@ -134,7 +136,7 @@ def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: 
     Example:
         >>> labels, camera, passage = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.arange(4)
         >>> evidence(labels, camera, passage)  # two pairs of two cameras are linked, none of one camera
-        Evidence(linked=2.0, wrong=0.0)
+        Evidence(linked=2.0, confused=0.0, wrong=0.0)
     """
     use = (camera >= 0) & (passage >= 0)
     label, camera, passage = labels[use], camera[use], passage[use]
@@ -145,8 +147,8 @@ def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: 
     inside = label >= 0
     label, camera, passage = label[inside], camera[inside], passage[inside]
     of_one = _pairs(label, camera)
-    mistaken = of_one - _pairs(label, passage)
-    return Evidence(_pairs(label) - of_one, mistaken * two_cameras / same_camera)
+    confused = (of_one - _pairs(label, passage)) / same_camera
+    return Evidence(_pairs(label) - of_one, confused, confused * two_cameras)
 
 
 def choose(
@@ -166,8 +168,8 @@ def choose(
     if not gains[number] > 0:
         return best, (f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
                       "of one camera that it confuses.")  # fmt: skip
-    return best, (f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras, about "
-                  f"{told.wrong:,.0f} of them wrong, as far as passages of one camera tell.")  # fmt: skip
+    return best, (f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras and confuses "
+                  f"{told.confused:.2%} of those of two passages of one camera.")  # fmt: skip
 
 
 def valley(graph: Any, min_samples: int) -> float:
