@@ -168,8 +168,8 @@ def choose(
     if not gains[number] > 0:
         return best, (f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
                       "of one camera that it confuses.")  # fmt: skip
-    return best, (f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras and confuses "
-                  f"{told.confused:.2%} of those of two passages of one camera.")  # fmt: skip
+    return best, (f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras and "
+                  f"confuses {told.confused:.2%} of those of two passages of one camera.")  # fmt: skip
 
 
 def valley(graph: Any, min_samples: int) -> float:
