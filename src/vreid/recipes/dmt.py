@@ -96,8 +96,8 @@ def transreid() -> TrainConfig:
     """TransReID without JPM and SIE: ViT-B/16 at 256 x 256, patches 14 pixels apart.
 
     `--set model.transreid.jpm=true` adds the jigsaw branch, which DMT dropped "to simplify"; side information (SIE) is
-    `--set model.transreid.sie_cameras=N` for N training cameras and `model.transreid.sie_views=8`: a test camera that is
-    none of them has their mean embedding.
+    `--set model.transreid.sie_cameras=N` for N training cameras and `model.transreid.sie_views=8`; a test camera that
+    is none of them has their mean embedding.
 
     Figure: 47.5 mAP / 65.2 rank-1 on Split-Test after stage 1 (Table 6); 42.1 / 59.8 with real data alone (Table 2).
     Cost: 86 million parameters, 30 thousand million multiply-adds for a picture.
