@@ -153,21 +153,19 @@ class _Job:
     def rounds(
         self, old: TrainedModel, first: tuple[FeatureSet, PseudoLabels]
     ) -> tuple[TrainedModel | None, PseudoLabels]:
-        """Fine-tune, and label anew where asked: the adapted model (None: nothing could be learned) and its labels."""
+        """Fine-tune, and label anew where asked: the adapted model (None: nothing was learned) and its labels."""
         every = self.config.recluster or self.config.epochs
         trained: TrainedModel | None = None
-        features, pseudo = first
+        learned = first[1]
         for number in range(math.ceil(self.config.epochs / every)):
-            if number:
-                assert trained is not None
-                features, pseudo = self.label(trained, number)
+            features, pseudo = self.label(trained, number) if trained else first
             if pseudo.clusters < 2:
                 self.progress.note(f"There is nothing to learn from {pseudo.clusters} clusters; "
                                    f"the model stays as it {'became' if number else 'was'}.")  # fmt: skip
                 break
             epochs = min(every, self.config.epochs - number * every)
-            trained = self.tune(trained or old, features, pseudo, epochs, number)
-        return trained, pseudo
+            trained, learned = self.tune(trained or old, features, pseudo, epochs, number), pseudo
+        return trained, learned
 
     def tune(
         self, trained: TrainedModel, features: FeatureSet, pseudo: PseudoLabels, epochs: int, number: int
