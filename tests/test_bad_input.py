@@ -19,6 +19,7 @@ TRAIN = "train small --data {world} --out {new}/r"
 EXTRACT = "extract {made}/run {world} --out {new}/f"
 ADAPT = "adapt {made}/run {world} --out {new}/a"
 FEATURES = "{made}/features"
+TRANSLATE = "data translate train {world}/AIC21_Track2_ReID_Simulation {world}/AIC21_Track2_ReID --out {new}/t"
 
 # ---------------------------------------------------------------- the command line itself
 
@@ -113,6 +114,14 @@ LINES = {
     "data split {world} --out {new}/s --hold-out cameras=c999": "c999",
     "data split {world} --out {new}/s --hold-out identities --count 100000": "100",
     "data split {world} --out {new}/s --hold-out identities --count -1": "-1",
+    # data translate
+    f"{TRANSLATE} --recipe spgam": "did you mean 'spgan'",
+    f"{TRANSLATE} --set cycel=1": "did you mean 'cycle'",
+    f"{TRANSLATE} --set size=30": "size is 30; the generators halve it twice",
+    f"{TRANSLATE} --set cycle=-1": "cycle is -1.0; give a number from 0",
+    "data translate train {world} {world}/AIC21_Track2_ReID_Simulation --out {new}/t": "give the synthetic ones first",
+    "data translate apply {made}/run {world} --out {new}/t": "holds no translation; give the run of",
+    "data translate apply {made}/features {world} --out {new}/t": "features: holds no trained translation",
     "submission score {made}/features/features.json --data {world} --protocol markt": "market",
     # table
     "table --out {new}/t": "Missing argument 'NAME...'",
