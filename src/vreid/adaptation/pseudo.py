@@ -143,14 +143,14 @@ def consensus(loose: NDArray[np.integer], tight: NDArray[np.integer]) -> NDArray
 
     Example:
         >>> consensus(np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, -1, 1, 2, -1])).tolist()
-        [0, 0, 0, 2, 3, -1]
+        [0, 0, 0, 3, 4, -1]
     """
     labels = loose.astype(np.int64)
     for number in range(int(loose.max(initial=-1)) + 1):
         members = np.flatnonzero(loose == number)
         parts = tight[members]
         if len(np.unique(parts[parts >= 0])) > 1:
-            labels[members] = np.where(parts < 0, -1, parts + loose.max() + 1 - tight[tight >= 0].min())
+            labels[members] = np.where(parts < 0, -1, parts + loose.max() + 1)
     return labels
 
 
