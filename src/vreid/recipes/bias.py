@@ -46,7 +46,7 @@ def orientation_model() -> TrainConfig:
 def camera_small() -> TrainConfig:
     """The camera model's twin for CPUs, at 96 x 96.
 
-    Cost: 1.0 million parameters; 160 images a CPU second, two minutes for a world of preset smoke (`benchmarks/twins.py`).
+    Cost: 1.0 million parameters; 160 images a CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
     Command: vreid train camera_small --data REAL --out RUN
     """
     small = dmt.small()

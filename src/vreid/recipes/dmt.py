@@ -130,7 +130,7 @@ def small() -> TrainConfig:
     Cost (`benchmarks/twins.py`: training images a CPU second of one thread, minutes of a whole run on a world of preset
     smoke): resnet18_ibn_a_small 204, 2.4; resnet50_ibn_a_small 177, 2.7; resnet50_stride32_small 201, 2.4;
     resnet101_ibn_a_small 156, 3.1; resnext101_ibn_a_small 158, 3.1; se_resnet101_ibn_a_small 118, 4.1;
-    densenet169_ibn_a_small 167, 2.9; resnest101_small 99, 4.9; transreid_small 125, 3.9. At 64 x 64 half of the minutes.
+    densenet169_ibn_a_small 167, 2.9; resnest101_small 99, 4.9; transreid_small 125, 3.9. At 64 x 64 half of that.
     Command: vreid train small --data FOLDER --out RUN
     """
     base = small_random()
