@@ -1,11 +1,15 @@
 """What re-ranking and Jaccard graphs cost: seconds, memory, growth, beside the textbook's way and public code.
 
     python benchmarks/retrieval.py [--points 8000] [--dimensions 2048] [--textbook] [--peer DIR] [--growth]
+    python benchmarks/retrieval.py --device cuda [--points 1000000]
 
 Each job runs in a process of its own, on one thread; seconds are CPU seconds. Ratios are to the bare float32 product of
 the upper triangle of all pairs, which no slow rival can flatter, and to the textbook's lists of neighbours in N x N
 arrays (`tests/oracles/reranking_dense.py`). Memory is the peak beyond features and results. The features are vehicles
 seen by four cameras with a shift of their own, 3.4 % of them queries, as in CityFlowV2-ReID.
+
+`--device` searches the 21 nearest of every point, and its farthest, among tensors there: seconds are those of a clock,
+memory is the device's; a thousand rows are compared with the search on the processor where both are small.
 
 `--peer DIR` is a checkout of a public implementation; the first of these files in it is measured:
 `python-version/re_ranking_ranklist.py` (zhunzhong07/person-re-ranking), `torchreid/utils/rerank.py`
@@ -25,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +235,54 @@ def growth(points: int, dimensions: int) -> None:
     print(f"exponents: seconds {time_power:.2f}, memory {memory_power:.2f}")
 
 
+def on_device(points: int, dimensions: int, device: str) -> None:
+    """Print what neighbours of random points cost on a device, beside the bare product of all pairs there."""
+    import torch
+
+    from vreid.retrieval.neighbours import neighbour_lists
+    from vreid.retrieval.points import Points
+
+    is_gpu = torch.device(device).type == "cuda"
+    generator = torch.Generator(device).manual_seed(0)
+    features = torch.randn(points, dimensions, generator=generator, device=device)
+    features += 2 * features[torch.arange(points, device=device) % max(points // 36, 2)]  # vehicles
+    features /= features.norm(dim=1, keepdim=True)
+
+    def clock(work: Callable[[], Any]) -> tuple[float, Any]:
+        if is_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        result = work()
+        if is_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start, result
+
+    def product() -> None:
+        rows = max(1, min(4096, (1 << 27) // points))
+        tile = torch.empty(rows, points, device=device)
+        for start in range(0, points, rows):
+            block = features[start : start + rows]
+            torch.mm(block, features.T, out=tile[: len(block)])
+
+    found = Points.of("benchmark", features=features)
+    held = replace(found, device=torch.device(device))
+    bare, _ = clock(product)
+    if is_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds, lists = clock(lambda: neighbour_lists(held, 21, farthest=True))
+    megabytes = torch.cuda.max_memory_allocated() / 1e6 if is_gpu else math.nan
+    print(f"{points:,} points x {dimensions:,} on {torch.cuda.get_device_name() if is_gpu else device}")
+    print(f"bare product of all pairs {bare:9.2f} s")
+    print(
+        f"neighbours, farthest      {seconds:9.2f} s, {seconds / bare:.2f} x; peak {megabytes:,.0f} MB with the features"
+    )
+    if points <= 40_000:
+        some, host = np.arange(0, points, max(1, points // 1000)), replace(found, device=None)
+        same = neighbour_lists(host, 21, farthest=True)
+        equal = (lists.index[some] == same.index[some]).all() and np.array_equal(lists.farthest, same.farthest)
+        print(f"equal to the processor's: {equal}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=8000)
@@ -239,10 +292,14 @@ def main() -> None:
     parser.add_argument("--textbook", action="store_true", help="measure the textbook's way too (slow, N x N memory)")
     parser.add_argument("--peer", type=Path, metavar="DIR", help="a checkout of a public implementation")
     parser.add_argument("--growth", action="store_true", help="how seconds and memory grow with the number of points")
+    parser.add_argument("--device", help="measure neighbours of tensors there (cuda, or cpu to try it)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child[0], Path(arguments.child[1]), arguments.repeats)
+    elif arguments.device:
+        sys.path.insert(0, str(ROOT / "src"))
+        on_device(arguments.points, arguments.dimensions, arguments.device)
     elif arguments.growth:
         growth(arguments.points, arguments.dimensions)
     else:

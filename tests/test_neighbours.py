@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -258,6 +260,22 @@ def test_tensors_and_arrays_do_not_mix():
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match="must be on the same device"):
         nearest(torch.ones(2, 2), np.ones((2, 2)), 1)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cuda", "tf32"), ("cpu", "bf16")])
+def test_precision_may_be_asked_for_in_either_way(kind, expected):
+    """Torch refuses to be asked in the older way once somebody has set the newer one, so in a process of its own."""
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this torch knows the older way alone")
+    code = (
+        "import torch\nfrom vreid.retrieval.on_device import _INPUT_ROUNDING, _precision\n"
+        "assert _INPUT_ROUNDING[_precision('cuda')] == _INPUT_ROUNDING[_precision('cpu')] == 0\n"
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'\ntorch.backends.mkldnn.matmul.fp32_precision = 'bf16'\n"
+        f"print(_precision('{kind}'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])

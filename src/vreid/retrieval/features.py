@@ -15,7 +15,7 @@ from vreid.errors import InputError
 from vreid.files import understanding
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
-_ROWS = 512  # rows looked at together, so that no temporary is as large as the features
+_ROWS = 64  # rows looked at together: their float64 copies stay in the cache
 _UNIT_TOLERANCE = 1e-3
 
 
@@ -38,7 +38,8 @@ def norms(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N,) Euclidean norms, summed in float64 so that neither tiny nor huge features lose theirs."""
     out = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(features), _ROWS):
-        out[start : start + _ROWS] = np.linalg.norm(features[start : start + _ROWS].astype(np.float64), axis=1)
+        block = features[start : start + _ROWS].astype(np.float64)
+        out[start : start + _ROWS] = np.sqrt(np.einsum("nd,nd->n", block, block))
     return out
 
 

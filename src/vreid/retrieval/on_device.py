@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _NUMBERS = 1 << 27  # numbers in a tile of distances, and in the float64 differences of candidates
 _SPARE = 32  # candidates kept besides those asked for: the room for what is too close to call
-_INPUT_ROUNDING = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-8}  # TF32; bfloat16
+_INPUT_ROUNDING = {  # by the names of torch's two ways to ask for less
+    "highest": 0.0, "ieee": 0.0, "none": 0.0, "high": 2.0**-10, "tf32": 2.0**-10, "medium": 2.0**-8, "bf16": 2.0**-8,
+}  # fmt: skip
 
 
 def propose(
@@ -32,8 +34,9 @@ def propose(
     alone, count = points is others, lists.index.shape[1]
     ours = [torch.from_numpy(part).to(device) for part in points.parts]
     points_QD = torch.cat(ours) if len(ours) > 1 else ours[0]
+    del ours  # or the features stand there twice
     others_GD = points_QD if alone else torch.from_numpy(others.parts[0]).to(device)
-    rough = _INPUT_ROUNDING[torch.get_float32_matmul_precision()]
+    rough = _INPUT_ROUNDING[_precision(torch.device(device).type)]
     rounding = (rough * np.sqrt(points.squares), rough * np.sqrt(others.squares)) if rough else None
     squares_G = torch.from_numpy(others.squares).to(device, torch.float32)
     error = window(points.squares, others.squares, points.dimensions, rounding=rounding)
@@ -55,6 +58,15 @@ def propose(
             else:
                 lists.farthest[block] = exact[:, 0].cpu().numpy()
     return np.unique(np.concatenate(failed)) if failed else np.empty(0, dtype=np.intp)
+
+
+def _precision(kind: str) -> str:
+    """What products of float32 are rounded to on a kind of device."""
+    import torch
+
+    backend = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}.get(kind)
+    newer = getattr(getattr(backend, "matmul", None), "fp32_precision", None)  # where it is set, the older way raises
+    return newer or torch.get_float32_matmul_precision()
 
 
 def _decided(

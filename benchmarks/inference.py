@@ -1,0 +1,132 @@
+"""What the post-processing of a whole ensemble costs: DMT's, at CityFlowV2-ReID's size, set of features by set.
+
+    python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile]
+
+1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras; every set (a model, and for each a second version)
+goes through `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6` whitened and plain, the camera and the
+orientation bias are taken off, images of the query's camera are left out, and all sets are joined and ranked. Features
+are random vehicles, cameras and tracklets, made while the clock stands still.
+
+"Bare products" are what no way to do this can avoid: each camera's matrix of second moments, its Cholesky factor and
+the two triangular solves for every feature (float64), and the query x gallery products for the weights of frames,
+whitened and plain, and, but for the biases, for the order of frames inside tracklets (float32). CPU seconds of one
+thread; memory is the peak beyond the features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import os
+import pstats
+import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from retrieval import peak_memory
+from vreid.data.records import Records
+from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank
+from vreid.retrieval.bias import Bias
+from vreid.retrieval.postprocess import Sides, search_all
+
+QUERIES, IMAGES, TRACKLETS, CAMERAS, VEHICLES = 1103, 31238, 991, 12, 333
+
+
+def labels() -> tuple[Records, Records]:
+    """Records of queries and gallery; every query shows a tracklet's vehicle in that tracklet's camera."""
+    generator = np.random.default_rng(0)
+    vehicle, camera = generator.integers(VEHICLES, size=TRACKLETS), generator.integers(CAMERAS, size=TRACKLETS)
+    sides = []
+    for name, of_image in (
+        ("query", generator.integers(TRACKLETS, size=QUERIES)),
+        ("gallery", np.r_[np.arange(TRACKLETS), np.sort(generator.integers(TRACKLETS, size=IMAGES - TRACKLETS))]),
+    ):
+        sides.append(
+            Records.of(
+                path=[f"{name}/{i}.jpg" for i in range(len(of_image))],
+                identity=[str(vehicle[t]) for t in of_image],
+                camera=[f"c{camera[t]:03}" for t in of_image],
+                tracklet=[str(t) for t in of_image],
+            )
+        )
+    return sides[0], sides[1]
+
+
+def features(query: Records, gallery: Records, dimensions: int, seed: int) -> Sides:
+    """One model's features of both sides."""
+    generator = np.random.default_rng(seed)
+    parts = {
+        "identity": (VEHICLES, 1.0), "camera": (CAMERAS, 1.0), "tracklet": (TRACKLETS, 1.5),
+    }  # fmt: skip
+    drawn = {
+        name: np.float32(scale) * generator.standard_normal((rows, dimensions), dtype=np.float32)
+        for name, (rows, scale) in parts.items()
+    }
+    sides = []
+    for records in (query, gallery):
+        out = np.empty((len(records), dimensions), dtype=np.float32)
+        for start in range(0, len(out), 1024):
+            block = slice(start, start + 1024)
+            some = 2 * generator.standard_normal((len(out[block]), dimensions), dtype=np.float32)
+            for name, values in drawn.items():
+                some += values[[int(v.lstrip("c")) % len(values) for v in getattr(records, name).values[block]]]
+            out[block] = some / np.linalg.norm(some, axis=1, keepdims=True)
+        sides.append(FeatureSet(out, records, normalised=True, model=f"{seed:x}"))
+    return sides[0], sides[1]
+
+
+def bare_products(sides: Sides) -> tuple[float, float]:
+    """CPU seconds of the products of every set, and of those besides whose frames are compared."""
+    query, gallery = sides
+    start = time.process_time()
+    for camera in range(CAMERAS):
+        name = f"c{camera:03}"
+        images = gallery.features[gallery.records.camera.values == name].astype(np.float64)
+        moment = images.T @ images
+        moment[np.diag_indices_from(moment)] += len(images)
+        factor = cho_factor(moment, lower=True, overwrite_a=True)
+        for side in (query.features[query.records.camera.values == name].astype(np.float64), images):
+            cho_solve(factor, side.T)
+    whitening = time.process_time() - start
+    start = time.process_time()
+    for first in range(0, len(gallery), 4096):
+        query.features @ gallery.features[first : first + 4096].T
+    once = time.process_time() - start
+    return whitening + 2 * once, once
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=16)
+    parser.add_argument("--dimensions", type=int, default=2048)
+    parser.add_argument("--profile", action="store_true", help="also say where the seconds go")
+    arguments = parser.parse_args()
+    query, gallery = labels()
+    sets = [features(query, gallery, arguments.dimensions, seed) for seed in range(arguments.sets + 2)]
+    *members, camera, orientation = sets
+    biases = {"camera_bias": Bias(0.1, "after", camera), "orientation_bias": Bias(0.05, "after", orientation)}
+    post = PostProcessing(**{**vars(PostProcessing.parse("dmt")), **biases})
+    of_each, of_frames = bare_products(members[0])
+    products = of_each * len(sets) + of_frames * len(members)
+    profile = cProfile.Profile(time.process_time)
+    before, start = peak_memory(reset=True), time.process_time()
+    if arguments.profile:
+        profile.enable()
+    ranking = rank(search_all(members, post), SUBMISSION, 100)
+    profile.disable()
+    seconds, megabytes = time.process_time() - start, (peak_memory() - before) / 1e6
+    print(
+        f"{len(members)} sets and 2 biases, each {QUERIES:,} x {IMAGES:,} features of {arguments.dimensions} dimensions"
+    )
+    print(f"bare products {products:8.1f} CPU s")
+    print(f"everything    {seconds:8.1f} CPU s, {seconds / products:.2f} x, {megabytes:,.0f} MB beyond the features")
+    print(f"{ranking}")
+    if arguments.profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(14)
+
+
+if __name__ == "__main__":
+    main()
