@@ -273,9 +273,7 @@ def on_device(points: int, dimensions: int, device: str) -> None:
     megabytes = torch.cuda.max_memory_allocated() / 1e6 if is_gpu else math.nan
     print(f"{points:,} points x {dimensions:,} on {torch.cuda.get_device_name() if is_gpu else device}")
     print(f"bare product of all pairs {bare:9.2f} s")
-    print(
-        f"neighbours, farthest      {seconds:9.2f} s, {seconds / bare:.2f} x; peak {megabytes:,.0f} MB with the features"
-    )
+    print(f"neighbours, farthest      {seconds:9.2f} s, {seconds / bare:.2f} x; peak {megabytes:,.0f} MB, features too")
     if points <= 40_000:
         some, host = np.arange(0, points, max(1, points // 1000)), replace(found, device=None)
         same = neighbour_lists(host, 21, farthest=True)
