@@ -65,7 +65,9 @@ def angles(run: Path, labels: LabelConfig, pictures: Records, bars: Bars) -> dic
 
 
 def configuration(labels: LabelConfig | None, epochs: int, seed: int) -> TrainConfig:
-    base = replace(strdan_small(), epochs=epochs, seed=seed)
+    base = strdan_small()
+    # Random weights: the shipped trunk has learned orientation in bins already.
+    base = replace(base, model=replace(base.model, weights=""), epochs=epochs, seed=seed)
     base = replace(base, schedule=replace(base.schedule, milestones=(epochs * 6 // 10, epochs * 8 // 10)))
     if labels is None:
         return replace(base, heads=("domain",))
