@@ -20,8 +20,9 @@ from vreid.data.dataset import Dataset
 from vreid.data.records import Records
 from vreid.experiments.making import of_part
 from vreid.experiments.rows import AnyRow, Cropping, Ensemble, Row, SideModel, stages
-from vreid.experiments.runner import run_rows
+from vreid.experiments.runner import run_rows, seconds_taken
 from vreid.experiments.stages import Data, Folders, Model, World
+from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
 from vreid.training.progress import Progress, duration
 from vreid.training.supervised import make_sampler
@@ -29,12 +30,14 @@ from vreid.training.targets import labelled, make_targets
 
 CUT = 24
 """Vehicles of each domain, and of the test, that the steps are taken on; as many images of each at most."""
+FEW = replace(PRESETS["tiny"], name="few", train_identities=CUT, synthetic_identities=CUT, synthetic_images=4)
+"""What stands for a simulated world: batches of 64 images can be drawn from it."""
 
 
 def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | None = None) -> Iterator[str]:
     """One sentence each: what the data hold; what each training would be; what a step of every stage took.
 
-    Simulated worlds are not made for it: the steps are then taken on a world of preset tiny.
+    Simulated worlds are not made for it: the steps are then taken on a world of few vehicles.
 
     Raises:
         InputError: the data cannot be read.
@@ -46,7 +49,7 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
         folder = Path(temporary)
         datas: dict[Data, Data] = {}
         for data in dict.fromkeys(row.data for row in chosen):
-            datas[data] = World("tiny", 1, data.layout) if isinstance(data, World) else _cut(wholes[data], folder)
+            datas[data] = World(FEW, 1, data.layout) if isinstance(data, World) else _cut(wholes[data], folder)
         short = [_short(row, datas[row.data]) for row in chosen]
         lines = run_rows(short, folder / "cache", device=device, progress=progress)
         yield from (f"{line.name}: FAILED: {line.error}" for line in lines if line.error)
@@ -56,7 +59,7 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
                 told = _training(true, folder / "cache" / stepped.name, wholes.get(true.data))
                 yield from (told,) if told not in seen else ()
                 seen.add(told)
-        seconds = json.loads((folder / "cache" / "seconds.json").read_text())
+        seconds = seconds_taken(folder / "cache")
         kinds = dict.fromkeys(name.partition("/")[0] for name in seconds)
         for kind in kinds:
             took = [value for name, value in seconds.items() if name.startswith(f"{kind}/")]

@@ -2,19 +2,25 @@
 
 CACHE/KIND/HASH        a stage: a world, a training run, crops, translations, an adaptation, query and gallery features
 CACHE/submission/HASH  the track2.txt of an ensemble
-CACHE/seconds.json     what each of them took
+CACHE/seconds/         what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
+CACHE/locks/           which process makes what
 
-A stage resumes what a killed process has left of it. One process at a time works in a cache; several machines have one
-each, and their lines are merged: `write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage
-that is there needs none of those before it, so worlds and runs may be removed once the features are made.
+A stage resumes what a killed process has left of it. Several processes of one machine may work in a cache: each makes
+what no other is making. Several machines have a cache each, and their lines are merged:
+`write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage that is there needs none of those
+before it, so worlds and runs may be removed once the features are made.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +34,7 @@ from vreid.experiments.lines import Line, merge, write_lines
 from vreid.experiments.making import Workshop
 from vreid.experiments.rows import AnyRow
 from vreid.experiments.stages import Adapted, Judged, Model, Searched, Stage
-from vreid.files import read_json
+from vreid.files import read_json, writing
 from vreid.pipeline import Search, environment_facts
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.distances import Distances
@@ -40,7 +46,10 @@ from vreid.retrieval.submission import LENGTH, SUBMISSION, write_submission
 from vreid.training.progress import Progress, Silence, Stopwatch, duration
 
 RESULTS = "results.jsonl"
-SECONDS = "seconds.json"
+SECONDS = "seconds"
+LOCKS = "locks"
+PAUSE = 1.0
+"""Seconds until a process looks again, where others make all that it could make."""
 SUBMISSIONS = "submission"
 
 
@@ -84,7 +93,7 @@ def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] |
     rows, cache = list(rows), Path(cache)
     done = {line.hash for line in _stored(cache).values() if not line.error}
     missing = [stage for stage in _missing([row.judged for row in rows if row.hash not in done], cache)]
-    took = Stopwatch(cache / SECONDS).seconds
+    took = seconds_taken(cache)
     names: dict[str, dict[str, None]] = {}
     for stage in missing:
         names.setdefault(stage.kind, {})[stage.name] = None
@@ -95,6 +104,11 @@ def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] |
         seconds = None if seconds is None or each is None else seconds + len(of_kind) * each
     count = sum(row.hash in done for row in rows)
     return Plan(len(rows), count, {kind: tuple(of_kind) for kind, of_kind in names.items()}, seconds)
+
+
+def seconds_taken(cache: Path) -> dict[str, float]:
+    """What each stage of a cache took, as "model/0123456789abcdef"."""
+    return {name: value for file in sorted((cache / SECONDS).glob("*.json")) for name, value in read_json(file).items()}
 
 
 def _missing(wanted: Iterable[Stage], cache: Path) -> list[Stage]:
@@ -145,18 +159,56 @@ def run_rows(
     """
     rows, cache, progress = list(rows), Path(cache), progress or Silence()
     progress.note(plan(rows, cache, usual).describe())
-    lines = _stored(cache)
-    settled = {line.hash for line in lines.values() if not line.error}
     runner = _Runner(Workshop(cache, device, workers, progress))
-    for number, row in enumerate(rows, start=1):
-        if row.hash in settled:
+    lines: dict[str, Line] = {}
+    waiting, passed_over = deque(enumerate(rows, start=1)), 0
+    while waiting:
+        number, row = waiting.popleft()
+        if row.hash in lines:
             continue
-        settled.add(row.hash)
-        line = lines[row.hash] = runner.line(row)
-        write_lines(cache / RESULTS, lines.values())
+        stored = _stored(cache).get(row.hash)
+        if stored and not stored.error:  # before, or by another process
+            lines[row.hash] = stored
+            continue
+        try:
+            line = lines[row.hash] = runner.line(row)
+        except _Busy:
+            waiting.append((number, row))
+            passed_over += 1
+            if passed_over >= len(waiting):
+                time.sleep(PAUSE)
+                passed_over = 0
+            continue
+        passed_over = 0
+        with _alone(cache, "results", wait=True):
+            write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
         progress.note(f"Row {number} of {len(rows)}, {row.name}: {line.error or numbers}")
     return [lines[row.hash] for row in rows]
+
+
+class _Busy(Exception):
+    """Another process makes this."""
+
+
+@contextmanager
+def _alone(cache: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Nobody else is inside under the same name; a process that ends, however it does, is no longer.
+
+    Raises:
+        _Busy: somebody is, and we do not wait.
+        InputError: the cache cannot be written.
+    """
+    file = cache / LOCKS / name.replace("/", "-")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(file, "a")  # noqa: SIM115 (open while we are inside)
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise _Busy(name) from None
+        yield
 
 
 def _stored(cache: Path) -> dict[str, Line]:
@@ -170,7 +222,6 @@ class _Runner:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._watch = Stopwatch(shop.cache / SECONDS)
         self._failed: dict[str, str] = {}
 
     def line(self, row: AnyRow) -> Line:
@@ -185,11 +236,13 @@ class _Runner:
         try:
             for stage in _missing([judged], self._shop.cache):
                 self._make(stage)
-            with self._watch.stage(judged.name):
+            with self._timed(judged):
                 search, distances, parts = self._judge(judged)
                 metrics, queries = _numbers(search, parts)
                 if len(judged.members) > 1 and distances is not None:
                     facts["submission"] = self._submission(row, distances)
+        except _Busy:
+            raise
         except Exception as error:  # one row's mistake, or ours, must not lose the others
             if not isinstance(error, InputError):
                 facts["traceback"] = traceback.format_exc()
@@ -201,21 +254,30 @@ class _Runner:
         facts |= {"protocol": search.protocol.description, "adapted": adapted}
         environment = self._shop.folder(judged.members[0].features.first_model) / "environment.json"
         facts["trained on"] = read_json(environment) if environment.is_file() else {}
-        seconds: dict[str, float] = {}
+        seconds, took = dict[str, float](), seconds_taken(self._shop.cache)
         for stage in judged.all:
-            if stage.name in self._watch.seconds:
-                seconds[stage.kind] = round(seconds.get(stage.kind, 0.0) + self._watch.seconds[stage.name], 1)
+            if stage.name in took:
+                seconds[stage.kind] = round(seconds.get(stage.kind, 0.0) + took[stage.name], 1)
         return Line(**about, metrics=metrics, queries=queries, seconds=seconds)
 
     def _make(self, stage: Stage) -> None:
         if stage.name in self._failed:
             raise InputError(self._failed[stage.name])
         try:
-            with self._watch.stage(stage.name):
-                self._shop.make(stage)
+            with _alone(self._shop.cache, stage.name, wait=False), self._timed(stage):
+                if not (self._shop.folder(stage) / stage.complete).is_file():  # somebody else was quicker
+                    self._shop.make(stage)
+        except _Busy:
+            raise
         except Exception as error:
             self._failed[stage.name] = _told(error)  # not itself: its traceback would keep the model in memory
             raise
+
+    def _timed(self, stage: Stage) -> AbstractContextManager[None]:
+        folder = self._shop.cache / SECONDS
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json").stage(stage.name)
 
     def _judge(self, judged: Judged) -> tuple[Search, Distances | None, Mapping[str, Metrics]]:
         """The first member's search under the protocol, the distances where several are joined, and the numbers."""
