@@ -45,11 +45,11 @@ EPOCHS: Mapping[str, int] = {
     "resnet101_ibn_a_small": 6,
     "transreid_small": 6,
     "resnet50_stride32_small": 4,
-    "densenet169_ibn_a_small": 3,
-    "resnest101_small": 3,
-    "se_resnet101_ibn_a_small": 3,
-    "resnext101_ibn_a_small": 3,
-    "resnet10_ibn_a_tiny": 3,
+    "densenet169_ibn_a_small": 5,
+    "resnest101_small": 5,
+    "se_resnet101_ibn_a_small": 5,
+    "resnext101_ibn_a_small": 5,
+    "resnet10_ibn_a_tiny": 5,
 }
 """Epochs of each trunk that has a start: two to four minutes of one core each."""
 
