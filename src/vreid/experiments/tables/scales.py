@@ -86,7 +86,7 @@ def smoke() -> Scale:
             recipe=f"{name}_small",
             model=replace(model, transreid=options) if name == "transreid" else model,
             transform=TrainTransform(height=64, width=64, pad=3, resized_crop=crop),
-            epochs=6,
+            epochs=5,
             optimiser=replace(small.optimiser, learning_rate=4e-4) if name == "transreid" else small.optimiser,
         )
 
@@ -106,7 +106,6 @@ def smoke() -> Scale:
         training=training,
         strdan=replace(
             case,
-            model=replace(case.model, weights=SIMULATED),
             transform=replace(case.transform, height=48, width=96),
             epochs=8,
             schedule=StepSchedule(milestones=(5, 7), warmup_epochs=0),
