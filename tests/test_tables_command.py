@@ -15,12 +15,14 @@ from conftest import Run
 from tiny_scale import TINY
 from vreid.data.readers.table import read_table
 from vreid.errors import InputError
+from vreid.experiments import rehearsal
 from vreid.experiments.lines import read_lines, write_lines
 from vreid.experiments.rehearsal import rehearse
 from vreid.experiments.rows import with_seeds
 from vreid.experiments.stages import Folders
 from vreid.experiments.tables import TABLES, scales
 from vreid.experiments.tables.running import rows_of
+from vreid.simulator.presets import PRESETS
 
 
 @pytest.fixture
@@ -113,8 +115,9 @@ def test_a_dry_run_tells_what_cannot_work(tiny_world: Path) -> None:
 
 
 def test_a_dry_run_of_a_simulated_scale_makes_no_table(
-    run: Run, tiny: None, sketch: SimpleNamespace, tmp_path: Path
+    run: Run, tiny: None, sketch: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rehearsal, "FEW", PRESETS["tiny"])
     made = run(f"table dmt.2 --only 'Type 1' --dry-run --out {tmp_path}/runs --device cpu")
     assert made.code == 0, made.err
     assert made.out.startswith("3 rows, 0 of them done; to make: 1 x world") and "not known" in made.out
