@@ -81,7 +81,8 @@ def test_networks_are_the_papers() -> None:
     residual, ends = 9 * 2 * 9 * 256**2, 49 * 3 * 64 * 2 + 3
     assert sum(w.numel() for w in generator.parameters()) == residual + ends + 2 * 9 * (64 * 128 + 128 * 256)
     assert not [name for name, w in generator.named_parameters() if w.ndim == 1 and w.numel() > 3]  # no bias, no affine
-    assert Generator(2, 1)(torch.zeros(2, 3, 20, 36)).shape == (2, 3, 20, 36)
+    for repeat in (False, True):
+        assert Generator(2, 1, repeat=repeat)(torch.zeros(2, 3, 20, 36)).shape == (2, 3, 20, 36)
     assert float(Generator(2, 1)(torch.randn(1, 3, 16, 16)).detach().abs().max()) <= 1
     seen = images(1, -1, 1)
     assert torch.equal(Generator(2, 1, residual=True)(seen), seen)  # a change that is nothing at first

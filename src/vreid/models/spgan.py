@@ -43,16 +43,21 @@ class Generator(nn.Module):
         filters: channels at full size; twice as many at half of it, four times at a quarter. 64 in the paper.
         blocks: residual blocks at a quarter of the size. 9 in the paper.
         residual: add a change to the image, which is nothing at first, instead of painting it anew as the paper does.
+        repeat: grow by repeating pixels before a convolution instead of by a transposed one, which leaves a
+            checkerboard where training is short.
     """
 
-    def __init__(self, filters: int = 64, blocks: int = 9, *, residual: bool = False) -> None:
+    def __init__(self, filters: int = 64, blocks: int = 9, *, residual: bool = False, repeat: bool = False) -> None:
         super().__init__()
         self.residual = residual
         down = [layer for width in (filters, 2 * filters) for layer in _conv(width, 2 * width, 3, stride=2, padding=1)]
         up: list[nn.Module] = []
         for width in (4 * filters, 2 * filters):
-            grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
-            up += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True)]
+            if repeat:
+                up += [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), *_conv(width, width // 2, 3)]
+            else:
+                grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
+                up += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True)]
         last = nn.Conv2d(filters, 3, 7)
         if residual:
             nn.init.zeros_(last.weight)

@@ -48,7 +48,7 @@ def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
         raise InputError(f"{path}: holds no translation; give the run of `vreid data translate train`.")
     with understanding(path):
         config = TranslateConfig(**facts["config"])
-    model = Generator(config.filters, config.blocks, residual=config.residual)
+    model = config.generator()
     load_strict(model, state, path)
     return model.eval(), config
 

@@ -74,6 +74,8 @@ class TranslateConfig:
         filters: of the first layer of every network.
         blocks: residual blocks of a generator.
         residual: a generator adds a change to the image, which is nothing at first, instead of painting it anew.
+        repeat: a generator grows by repeated pixels instead of transposed convolutions, which leave a checkerboard
+            where training is short.
         patch_layers: layers of stride 2 of a discriminator.
         metric_stages: stages of the Siamese net, each quarters the side.
         epochs: passes over the smaller domain.
@@ -97,6 +99,7 @@ class TranslateConfig:
     filters: int = 64
     blocks: int = 9
     residual: bool = False
+    repeat: bool = False
     patch_layers: int = 3
     metric_stages: int = 3
     epochs: int = 20
@@ -132,6 +135,10 @@ class TranslateConfig:
         """Plain JSON-able values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+    def generator(self) -> Generator:
+        """A generator with random weights."""
+        return Generator(self.filters, self.blocks, residual=self.residual, repeat=self.repeat)
 
     def transform(self) -> TestTransform:
         """How a picture is prepared that is to be translated."""
@@ -245,10 +252,7 @@ class Translation(Loop):
         precision: str,
         progress: Progress,
     ) -> None:
-        generators = {
-            name: Generator(config.filters, config.blocks, residual=config.residual)
-            for name in ("to_real", "to_synthetic")
-        }
+        generators = {name: config.generator() for name in ("to_real", "to_synthetic")}
         judges = {name: Discriminator(config.filters, config.patch_layers) for name in ("judge_a", "judge_b")}
         siamese = SiameseNet(config.size, config.filters, config.metric_stages)
         pools = {name: ImagePool(config.pool, config.size) for name in ("pool_a", "pool_b")}
