@@ -47,7 +47,7 @@ STEP_NAMES = (
     "camera-mean", "camera-whitening", "tracklets", "own-tracklet", "gallery-expansion", "query-expansion", "rerank",
     "camera-bias", "orientation-bias", "transit-times", "other-cameras", "scene-groups",
 )  # fmt: skip
-PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc")
+PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
 """The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
 Post = Annotated[str, typer.Option("--post", metavar="STEPS", help="Post-processing, for example "
                                    "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "

@@ -119,9 +119,7 @@ def ablation(
     for name in names if len(names) > 1 else ():
         field = STEPS[name].field
         shorter = replace(post, **{field: getattr(PostProcessing(), field)})
-        rows.append(
-            row("leave-one-out", f"all but {_written(post, name)}", shorter, difference(of(post), of(shorter)))
-        )
+        rows.append(row("leave-one-out", f"all but {_written(post, name)}", shorter, difference(of(post), of(shorter))))
     return rows
 
 
