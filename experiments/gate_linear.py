@@ -1,4 +1,4 @@
-"""How often is the do-no-harm gate wrong about changed features? Hundreds of changes, in seconds: nothing is trained.
+"""How often is the do-no-harm gate wrong about changed features? Hundreds of changes in seconds; nothing is trained.
 
 Stand-ins for adaptations, good and bad. Pseudo labels, some spoilt as in `gate.py`, give a linear map (whitening inside
 clusters, as a network does that learns to tell clusters apart) or pull images towards the mean of their cluster (as one
@@ -30,7 +30,7 @@ from vreid.retrieval.features import FeatureSet, unit_rows
 
 Features = NDArray[np.float64]
 LEARNED = [name for name, way in WAYS.items() if way.spoilt != "other world" and name not in {
-    "short", "rate far too high", "too long"}]  # fmt: skip
+    "auto", "short", "rate far too high", "too long"}]  # fmt: skip
 """Ways whose pseudo labels differ."""
 
 

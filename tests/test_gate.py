@@ -65,7 +65,8 @@ def test_images_without_a_tracklet_are_others_and_without_a_camera_in_no_search(
     target = Target(images("aa.bb", "111.."))
     values = target.own_camera(directions(0, 20, 5, 1, 2))
     assert values == pytest.approx([1 / 2, np.nan], nan_ok=True)
-    assert target.tracklets == 2 and target.cameras == 1
+    assert target.tracklets == 2 and target.cameras == 1 and target.mixed == 0
+    assert Target(images("aabbccd", "1122132")).mixed == pytest.approx(1 / 3)
 
 
 def test_halves_follow_frame_then_time_then_name() -> None:

@@ -94,10 +94,28 @@ def test_a_collapse_is_rejected(world: World) -> None:
     assert verdict.decision == REJECT and "collapsed" in verdict.reason
 
 
-def test_shuffled_pseudo_labels_are_rejected_whatever_came_of_them(world: World) -> None:
+def test_shuffled_pseudo_labels_are_not_accepted_whatever_came_of_them(world: World) -> None:
     shuffled = np.random.default_rng(1).permutation(world.vehicle)
     verdict = judge_adaptation(world.model(), world.model(camera=0.1, chance=0.4), world.pseudo(shuffled))
-    assert verdict.decision == REJECT and "not what the features say" in verdict.reason
+    assert verdict.decision == UNKNOWN and "not what the features say" in verdict.reason
+
+
+def test_tracklets_of_random_pictures_are_not_believed(world: World) -> None:
+    order = np.random.default_rng(2).permutation(len(world.records))
+    before = replace(world.model(), features=world.model().features[order])
+    tracklet = world.records.tracklet.codes
+    means = np.stack([before.features[tracklet == code].mean(axis=0) for code in range(72)])[tracklet]
+    after = replace(before, features=unit_rows(0.5 * before.features + 0.5 * means))
+    verdict = judge_adaptation(before, after, labelled(world.records, reference_labels(before.features, world.records)))
+    assert verdict.decision == UNKNOWN and "cannot be relied on" in verdict.reason
+
+
+def test_tracklets_of_several_cameras_are_not_believed(world: World) -> None:
+    records = world.records.with_(camera=np.random.default_rng(3).permutation(world.records.camera.values))
+    before, after = (replace(model, records=records) for model in (world.model(), world.model(0.2, 0.5)))
+    verdict = judge_adaptation(before, after, labelled(records, world.vehicle))
+    assert verdict.decision == UNKNOWN and "cannot both be right" in verdict.reason
+    assert verdict.facts["mixed"] == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize("number", [-1, 0])
@@ -130,7 +148,7 @@ def test_limits_decide(world: World) -> None:
     assert judge_adaptation(before, after, pseudo, limits=Limits(tracklets=72)).decision == ACCEPT
     assert judge_adaptation(before, after, pseudo, limits=Limits(tracklets=73)).decision == UNKNOWN
     assert judge_adaptation(before, after, pseudo, limits=Limits(gain=0.9)).decision == UNKNOWN
-    assert judge_adaptation(before, after, pseudo, limits=Limits(agreement=1.1)).decision == REJECT
+    assert judge_adaptation(before, after, pseudo, limits=Limits(agreement=1.1)).decision == UNKNOWN
     assert judge_adaptation(after, before, pseudo, limits=Limits(loss=1)).decision == UNKNOWN
 
 

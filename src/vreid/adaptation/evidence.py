@@ -113,6 +113,14 @@ class Target:
         """C, the known cameras."""
         return self.records.camera.distinct
 
+    @cached_property
+    def mixed(self) -> float:
+        """Share of these tracklets whose images are of several cameras, which a passage cannot be; 0 without any."""
+        rows = self.searched & (self.camera >= 0)
+        places = np.unique(np.stack([self.tracklet[rows], self.camera[rows]], axis=1), axis=0)[:, 0]
+        several = np.bincount(places, minlength=1) > 1
+        return float(several.sum() / max(len(np.unique(places)), 1))
+
     def per_tracklet(self, rows: NDArray[np.intp], values: Values) -> Values:
         """(T,) mean of `values` of the images `rows`, NaN for a tracklet without any."""
         usable = np.isfinite(values)

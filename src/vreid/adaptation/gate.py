@@ -52,14 +52,18 @@ class Limits:
 
     Attributes:
         tracklets: fewer of two images or more say nothing.
-        agreement: of the pseudo labels with clusters that the gate makes for itself, by pairs in two cameras.
+        mixed: largest share of tracklets with images of several cameras.
+        agreement: least one of the pseudo labels with clusters that the gate makes itself, by pairs in two cameras.
+        sense: of "own camera" with the old model; with less, tracklets are not what they are said to be.
         dimensions: of the adapted features, as a share of the old ones.
         loss: a mean that falls by more, its interval lying below 0, is harm.
         gain: what the interval of "same cluster" must lie above.
     """
 
     tracklets: int = 20
+    mixed: float = 0.05
     agreement: float = 0.1
+    sense: float = 0.3
     dimensions: float = 0.5
     loss: float = 0.01
     gain: float = 0.0
@@ -73,7 +77,7 @@ class Verdict:
         decision: one of the three.
         reason: one sentence.
         changes: what became of each number in `MEANINGS` that could be had of these pictures.
-        facts: plain numbers: tracklets, cameras, clusters, noise, agreement, dimensions.
+        facts: plain numbers: tracklets, cameras, mixed, clusters, noise, agreement, dimensions.
     """
 
     decision: Decision
@@ -133,6 +137,7 @@ def judge_adaptation(
     facts: dict[str, float] = {
         "tracklets": target.tracklets,
         "cameras": target.cameras,
+        "mixed": target.mixed,
         "clusters": pseudo.clusters,
         "noise": pseudo.noise,
         "agreement": pair_agreement(pseudo.labels, labels, camera) if num_pairs(labels, camera=camera) else np.nan,
@@ -153,18 +158,25 @@ def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDAr
 
 
 def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> Verdict:
-    """The rule: what speaks against the adapted model, then what is missing, then what speaks for it."""
+    """The rule: can the evidence be believed, what speaks against the new model, what is missing, what speaks for it."""
 
     def verdict(decision: Decision, reason: str) -> Verdict:
         return Verdict(decision, reason, changes, facts)
 
     if facts["clusters"] < 2:
         return verdict(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
-    if facts.get("agreement", 1.0) < limits.agreement:
+    known = {name: changes[name] for name in DECISIVE if name in changes}
+    if facts["mixed"] > limits.mixed:
         return verdict(
-            REJECT,
-            "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
-            f"put together and those of clusters made anew agree to {100 * facts['agreement']:.0f} % only.",
+            UNKNOWN,
+            f"{100 * facts['mixed']:.0f} % of the tracklets hold images of several cameras: the columns tracklet and "
+            "camera cannot both be right.",
+        )
+    if "own camera" in known and known["own camera"].before < limits.sense:
+        return verdict(
+            UNKNOWN,
+            "The images of a tracklet are hardly more alike than others of its camera, so the column tracklet cannot "
+            f"be relied on: {told('own camera', known['own camera'])}.",
         )
     if facts["dimensions"] < limits.dimensions:
         return verdict(
@@ -172,7 +184,6 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
             f"The features have collapsed: they use {100 * facts['dimensions']:.0f} % of the directions that the old "
             "ones use.",
         )
-    known = {name: changes[name] for name in DECISIVE if name in changes}
     for name, change in known.items():
         if change.high < 0 and change.change < -limits.loss:
             return verdict(REJECT, f"Vehicles are found less well: {told(name, change)}.")
@@ -187,6 +198,12 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
     for name in DECISIVE:
         if name not in known:
             return verdict(UNKNOWN, f"Nothing says whether {MEANINGS[name]}.")
+    if facts.get("agreement", 1.0) < limits.agreement:
+        return verdict(
+            UNKNOWN,
+            "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
+            f"put together and those of clusters made anew agree to {100 * facts['agreement']:.0f} % only.",
+        )
     for name, change in known.items():
         least = limits.gain if name == GAIN else -limits.loss
         if change.low <= least:
