@@ -158,7 +158,7 @@ def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDAr
 
 
 def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> Verdict:
-    """The rule: can the evidence be believed, what speaks against the new model, what is missing, what speaks for it."""
+    """The rule: can the evidence be believed, what speaks against the new model, what is missing, what is for it."""
 
     def verdict(decision: Decision, reason: str) -> Verdict:
         return Verdict(decision, reason, changes, facts)
