@@ -142,7 +142,7 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST} --json"
     summary = answer(run(line))
     assert [row["name"] for row in summary["ladder"]] == [
-        "plain", "+ camera mean", "+ tracklet mean", "+ re-ranking", "+ camera verification",
+        "plain", "+ adaptation", "+ camera mean", "+ tracklet mean", "+ re-ranking", "+ camera verification",
     ]  # fmt: skip
     for entry in (*summary["ladder"], *summary["baselines"].values()):
         assert 0 <= entry["rank1"] <= 1
@@ -150,7 +150,7 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
         assert set(entry["parts"]) == {"all cameras", "seen cameras", "new cameras"}
     assert summary["initialisation"].startswith("simulated start v")
     assert {"chance", "hsv_histogram"} <= set(summary["baselines"])
-    assert {"simulate", "check", "train", "extract", "rank", "report"} <= set(summary["seconds"])
+    assert {"simulate", "check", "train", "extract", "adapt", "rank", "report"} <= set(summary["seconds"])
     assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "not that it works on roads" in page and summary["initialisation"] in page

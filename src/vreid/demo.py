@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vreid.adaptation.adapt import FACTS as ADAPTED
+from vreid.adaptation.adapt import adapt, target_images
 from vreid.console import Bars
 from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
-from vreid.files import write_json
+from vreid.files import read_json, write_json
 from vreid.models.weights import load_weights
 from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
@@ -55,7 +57,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     world = out / "data"
     watch = Stopwatch(out / "seconds.json")
     if config.preset == "demo":
-        bars.note("Simulate, train, search, report: about five minutes on two cores; stopped, it goes on where it was.")
+        bars.note("Simulate, train, adapt, search, report: about five minutes on two cores; stopped, it goes on.")
     with watch.stage("simulate"):
         simulation = simulate(world, preset=preset, seed=config.seed, progress=bars.counter("simulate"))
     real = open_dataset(world / CITYFLOW.real, labels="auto")
@@ -68,10 +70,15 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
                       resume=True, progress=bars)  # fmt: skip
     with watch.stage("extract"):
         search = extract_dataset(out / "run", real, out / "features", device=device, progress=bars)
+    with watch.stage("adapt"):
+        adapt(out / "run", target_images(real), out=out / "adapted", device=device, resume=True, progress=bars)
+        adapted = extract_dataset(out / "adapted", real, out / "adapted-features", device=device, progress=bars)
     with watch.stage("rank"):
-        rows = search.ladder(config.rows)
+        plain, *steps = config.rows
+        outcome = _adaptation(read_json(out / "adapted" / ADAPTED))
+        rows = search.ladder([plain]) + adapted.ladder([("+ adaptation", outcome, PostProcessing()), *steps])
         baselines = _baselines(search, config, bars)
-        ranking = search.rank(config.rows[-1][2], top_k=len(search.gallery))
+        ranking = adapted.rank(steps[-1][2], top_k=len(adapted.gallery))
     seconds, about = watch.seconds, load_weights(model)[1]
     sites, roads = city_map(world)
     report = Report(
@@ -106,6 +113,15 @@ def _baselines(search: Search, config: DemoConfig, bars: Bars) -> list[LadderRow
         LadderRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.judge(plain)),
         LadderRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.judge(full)),
     ]
+
+
+def _adaptation(facts: dict[str, Any]) -> str:
+    """What adaptation did, in a sentence."""
+    verdict = facts.get("verdict", {})
+    clusters = f"Adapted to the test's own pictures without labels, from {facts['clusters']:,} clusters"
+    if verdict.get("decision") == "ACCEPT":
+        return f"{clusters}."
+    return f"{clusters}; refused, so this is the model before ({verdict.get('reason', 'too few clusters')})."
 
 
 def _summary(
