@@ -26,7 +26,7 @@ from vreid.data.sampling import PairedSampler
 from vreid.errors import InputError
 from vreid.files import read_json
 from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, negative_pairs, siamese_loss
-from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
+from vreid.models.spgan import Discriminator, Generator, ImagePool, RepeatedPixels, SiameseNet
 from vreid.recipes.spgan import TRANSLATIONS, translation
 from vreid.training import repaint
 from vreid.training.progress import Silence
@@ -84,6 +84,7 @@ def test_networks_are_the_papers() -> None:
     for repeat in (False, True):
         assert Generator(2, 1, repeat=repeat)(torch.zeros(2, 3, 20, 36)).shape == (2, 3, 20, 36)
     assert float(Generator(2, 1)(torch.randn(1, 3, 16, 16)).detach().abs().max()) <= 1
+    assert RepeatedPixels()(torch.tensor([[[[1.0, 2.0]]]])).tolist() == [[[[1, 1, 2, 2], [1, 1, 2, 2]]]]
     seen = images(1, -1, 1)
     assert torch.equal(Generator(2, 1, residual=True)(seen), seen)  # a change that is nothing at first
     widths = [layer.out_channels for layer in Discriminator().layers if isinstance(layer, nn.Conv2d)]

@@ -36,6 +36,16 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class RepeatedPixels(nn.Module):
+    """Each pixel four times: (B, C, H, W) -> (B, C, 2H, 2W). torch's own is slow where kernels must be deterministic."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 2H, 2W)."""
+        batch, channels, height, width = maps.shape
+        repeated = maps[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+        return repeated.reshape(batch, channels, 2 * height, 2 * width)
+
+
 class Generator(nn.Module):
     """Repaint images of one domain as if they were of the other: (B, 3, H, W) -> same shape, H and W multiples of 4.
 
@@ -54,7 +64,7 @@ class Generator(nn.Module):
         up: list[nn.Module] = []
         for width in (4 * filters, 2 * filters):
             if repeat:
-                up += [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), *_conv(width, width // 2, 3)]
+                up += [RepeatedPixels(), nn.ReflectionPad2d(1), *_conv(width, width // 2, 3)]
             else:
                 grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
                 up += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True)]
