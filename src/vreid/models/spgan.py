@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
 
 
 class RepeatedPixels(nn.Module):
-    """Each pixel four times: (B, C, H, W) -> (B, C, 2H, 2W). torch's own is slow where kernels must be deterministic."""
+    """Each pixel four times: (B, C, H, W) -> (B, C, 2H, 2W); torch's own is slow with deterministic kernels."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
