@@ -118,6 +118,16 @@ def test_tracklets_of_several_cameras_are_not_believed(world: World) -> None:
     assert verdict.facts["mixed"] == pytest.approx(1, abs=0.2)
 
 
+def test_tracklets_of_no_cluster_are_counted_apart(world: World) -> None:
+    held_out = np.where(world.vehicle < 5, -1, world.vehicle - 5)
+    partly = np.where(np.arange(len(world.records)) == 0, 0, held_out)  # one image of a tracklet was learned from
+    before, after = world.model(), world.model(0.2, 0.5)
+    verdict = judge_adaptation(before, after, world.pseudo(partly))
+    change, everyone = verdict.changes["tracklets not learned from"], verdict.changes["own camera"]
+    assert change.tracklets == 5 * CAMERAS - 1 and everyone.tracklets == VEHICLES * CAMERAS
+    assert "tracklets not learned from" not in judge_adaptation(before, after, world.pseudo()).changes
+
+
 @pytest.mark.parametrize("number", [-1, 0])
 def test_fewer_than_two_clusters_are_rejected(world: World, number: int) -> None:
     pseudo = world.pseudo(np.full(len(world.records), number))

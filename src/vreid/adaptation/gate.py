@@ -35,6 +35,7 @@ MEANINGS = {
     "same cluster": "an image finds those of its cluster in other cameras",
     "own camera": "half a tracklet finds the other half in its camera",
     "round trip": "a tracklet leads to another camera and back to itself",
+    "tracklets not learned from": "half a tracklet of no cluster finds the other half in its camera",
     "two views": "an image is found by its mirror image",
     "other cameras": "other cameras are among the nearest tracklets",
 }
@@ -130,9 +131,12 @@ def judge_adaptation(
         "round trip": (target.round_trip(old), target.round_trip(new)),
         "other cameras": (target.other_cameras(old), target.other_cameras(new)),
     }
+    learned = np.isin(np.arange(len(values["own camera"][0])), target.tracklet[pseudo.labels >= 0])
+    one, other = values["own camera"]
+    values["tracklets not learned from"] = np.where(learned, np.nan, one), np.where(learned, np.nan, other)
     if flipped:
-        one, other = ([unit_rows(view.features) for view in model] for model in models)
-        values["two views"] = target.two_views(*one), target.two_views(*other)
+        apart = [[unit_rows(view.features) for view in model] for model in models]
+        values["two views"] = target.two_views(*apart[0]), target.two_views(*apart[1])
     changes = {name: Change.of(*both, seed=seed) for name, both in values.items()}
     facts: dict[str, float] = {
         "tracklets": target.tracklets,
