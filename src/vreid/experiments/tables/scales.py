@@ -73,7 +73,8 @@ def ungated(name: str) -> AdaptConfig:
 def smoke() -> Scale:
     """Narrow twins at 64 x 64 from the simulated starts, worlds of preset smoke: about half a minute to two a training.
 
-    Stage 2 learns in as many steps as the smaller target asks for, with neighbours and clusters in proportion.
+    Stage 2 learns in as many steps as the smaller target asks for, with neighbours and clusters in proportion, at a rate
+    that was chosen on other worlds (`experiments/adaptation.py`): DMT's, for its 900 batches, moves little in a hundred.
     """
 
     def training(name: str) -> TrainConfig:
@@ -96,7 +97,7 @@ def smoke() -> Scale:
     def adaptation(name: str) -> AdaptConfig:
         config = ungated(name)
         by_data = replace(config.pseudo, ridge=None, k1=None, k2=None, eps=None, min_samples=None)
-        return replace(config, pseudo=by_data, iterations=None, visits=5.0, num_instances=None, learning_rate=None)
+        return replace(config, pseudo=by_data, iterations=None, visits=8.0, num_instances=None, learning_rate=1e-2)
 
     case = strdan.strdan_small()
     crop_model = recipe("crop_model_small")
