@@ -73,8 +73,8 @@ def ungated(name: str) -> AdaptConfig:
 def smoke() -> Scale:
     """Narrow twins at 64 x 64 from the simulated starts, worlds of preset smoke: about half a minute to two a training.
 
-    Stage 2 learns in as many steps as the smaller target asks for, with neighbours and clusters in proportion, at a rate
-    that was chosen on other worlds (`experiments/adaptation.py`): DMT's, for its 900 batches, moves little in a hundred.
+    Stage 2 learns in as many steps as the smaller target asks for, with neighbours and clusters in proportion, at a
+    rate that was chosen on other worlds (`experiments/adaptation.py`): DMT's moves little in a hundred batches.
     """
 
     def training(name: str) -> TrainConfig:
