@@ -155,6 +155,7 @@ def test_a_run_holds_a_model_like_any_other_and_says_what_it_learned_from(made, 
     assert new.hash != old.hash and new.transform == old.transform
     assert len(extract(new.model, target[:3], transform=new.transform)) == 3
     rows = list(csv.DictReader((tmp_path / "run" / "pseudo_labels.csv").read_text().splitlines()))
+    assert "data:image/jpeg" in (tmp_path / "run" / "pseudo_labels.html").read_text()
     facts = json.loads((tmp_path / "run" / "pseudo.json").read_text())
     assert [row["image"] for row in rows] == target.image_key.tolist()
     assert len({row["cluster"] for row in rows} - {"-1"}) == facts["clusters"] == new.model.num_identities
