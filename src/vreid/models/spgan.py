@@ -53,6 +53,7 @@ class Generator(nn.Module):
         filters: channels at full size; twice as many at half of it, four times at a quarter. 64 in the paper.
         blocks: residual blocks at a quarter of the size. 9 in the paper.
         residual: add a change to the image, which is nothing at first, instead of painting it anew as the paper does.
+            The sum is not held to [-1, 1], since a pixel that were cut off would no longer learn.
         repeat: grow by repeating pixels before a convolution instead of by a transposed one, which leaves a
             checkerboard where training is short.
     """
@@ -81,7 +82,7 @@ class Generator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W) float32."""
         out: Tensor = self.layers(images).float()
-        return (images + out).clamp(-1, 1) if self.residual else out
+        return images + out if self.residual else out
 
 
 class Discriminator(nn.Module):
