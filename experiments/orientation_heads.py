@@ -2,10 +2,10 @@
 
 Its authors took six bins, never tuned them, and report that regression did not converge. Here one model (recipe `small`
 at 64 x 64, with StRDAN's domain head) learns with an orientation head of 6, 12 or 36 bins, with one of sine and cosine,
-and with none, on the labelled pictures of both domains of a simulated world, a fifth of its synthetic vehicles left out.
-Measured are the error in degrees on the pictures of those, and plain search among the real ones. A head of bins says the
-centre of its likeliest bin, or the mean direction under its softmax. All start from the shipped trunk, which has learned
-twelve bins elsewhere; the heads are new. Figures are of simulated pictures.
+and with none, on the labelled pictures of both domains of a simulated world; a fifth of its synthetic vehicles is left
+out. Measured are the error in degrees on the pictures of those, and plain search among the real ones. Bins say the
+centre of the likeliest of them, or the mean direction under their softmax. All start from the shipped trunk, which has
+learned twelve bins elsewhere; the heads are new. Figures are of simulated pictures.
 
     python experiments/orientation_heads.py --out runs/orientation [--seeds 1 2]
 """
