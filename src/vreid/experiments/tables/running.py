@@ -120,5 +120,6 @@ def _note(entries: Sequence[Entry]) -> str:
     """What the bars are of."""
     facts = next((entry.facts for entry in entries if entry.facts), {})
     simulated = [SIMULATED, f"Simulator version {facts['simulator']}."] if facts.get("simulator") else []
-    starts = dict.fromkeys(entry.facts["initialisation"] for entry in entries if entry.facts)
-    return "\n".join([*simulated, *(["Start: " + "; ".join(starts)[:160]] if starts else [])])
+    # without the hash of each file, which the CSV has
+    starts = dict.fromkeys(entry.facts["initialisation"].partition(" (")[0] for entry in entries if entry.facts)
+    return "\n".join([*simulated, *(["Start: " + "; ".join(starts)] if starts else [])])
