@@ -52,15 +52,15 @@ class Generator(nn.Module):
     Args:
         filters: channels at full size; twice as many at half of it, four times at a quarter. 64 in the paper.
         blocks: residual blocks at a quarter of the size. 9 in the paper.
-        residual: add a change to the image, which is nothing at first, instead of painting it anew as the paper does.
-            The sum is not held to [-1, 1], since a pixel that were cut off would no longer learn.
+        masked: paint a mask too, and mix the painting into the image by it, so that what may stay as it is need not be
+            painted; at first nearly all does (Pumarola et al., "GANimation", ECCV 2018). The paper paints all anew.
         repeat: grow by repeating pixels before a convolution instead of by a transposed one, which leaves a
             checkerboard where training is short.
     """
 
-    def __init__(self, filters: int = 64, blocks: int = 9, *, residual: bool = False, repeat: bool = False) -> None:
+    def __init__(self, filters: int = 64, blocks: int = 9, *, masked: bool = False, repeat: bool = False) -> None:
         super().__init__()
-        self.residual = residual
+        self.masked = masked
         down = [layer for width in (filters, 2 * filters) for layer in _conv(width, 2 * width, 3, stride=2, padding=1)]
         up: list[nn.Module] = []
         for width in (4 * filters, 2 * filters):
@@ -69,20 +69,21 @@ class Generator(nn.Module):
             else:
                 grow = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
                 up += [grow, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True)]
-        last = nn.Conv2d(filters, 3, 7)
-        if residual:
+        last = nn.Conv2d(filters, 4 if masked else 3, 7)
+        if masked:
             nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+            last.bias = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, -2.0]))  # grey, mixed in by an eighth
         self.layers = nn.Sequential(
             nn.ReflectionPad2d(3), *_conv(3, filters, 7), *down,
             *(ResidualBlock(4 * filters) for _ in range(blocks)),
-            *up, nn.ReflectionPad2d(3), last, nn.Tanh(),
+            *up, nn.ReflectionPad2d(3), last,
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W) float32."""
         out: Tensor = self.layers(images).float()
-        return images + out if self.residual else out
+        painting = out[:, :3].tanh()
+        return torch.lerp(images, painting, out[:, 3:].sigmoid()) if self.masked else painting
 
 
 class Discriminator(nn.Module):

@@ -73,7 +73,7 @@ class TranslateConfig:
             512, which trains on magnified quarters of pictures that are translated whole.
         filters: of the first layer of every network.
         blocks: residual blocks of a generator.
-        residual: a generator adds a change to the image, which is nothing at first, instead of painting it anew.
+        masked: a generator mixes its painting into the image by a mask, instead of painting all anew.
         repeat: a generator grows by repeated pixels instead of transposed convolutions, which leave a checkerboard
             where training is short.
         patch_layers: layers of stride 2 of a discriminator.
@@ -98,7 +98,7 @@ class TranslateConfig:
     load: int = 286
     filters: int = 64
     blocks: int = 9
-    residual: bool = False
+    masked: bool = False
     repeat: bool = False
     patch_layers: int = 3
     metric_stages: int = 3
@@ -138,7 +138,7 @@ class TranslateConfig:
 
     def generator(self) -> Generator:
         """A generator with random weights."""
-        return Generator(self.filters, self.blocks, residual=self.residual, repeat=self.repeat)
+        return Generator(self.filters, self.blocks, masked=self.masked, repeat=self.repeat)
 
     def transform(self) -> TestTransform:
         """How a picture is prepared that is to be translated."""
