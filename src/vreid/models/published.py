@@ -159,6 +159,10 @@ def located(weights: Path | str, backbone: str = "") -> Path:
     if str(weights) == SIMULATED:
         starts = simulated_starts()
         if backbone not in starts:
+            from vreid.models.backbones import build_trunk
+
+            if backbone:
+                build_trunk(backbone)  # a name that is none at all is told as such
             raise InputError(
                 f"{backbone or 'This model'} has no simulated start; set model.weights to a file of weights, or to "
                 "nothing for a random start (recipe small_random has the schedule for that). "
