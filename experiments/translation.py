@@ -2,8 +2,8 @@
 
 For a simulated world and a ReID model that was trained on both of its domains: trains a translation, translates the
 synthetic pictures, and measures before and after
-  * the AUC of a small CNN that tells synthetic from real pictures, trained anew with one budget, on vehicles that it
-    has not seen (mean of the seeds; interval: vehicles of the test drawn anew);
+  * the AUC of a small CNN that tells synthetic from real pictures, trained anew, on vehicles that it has not seen,
+    after several numbers of steps (mean of the seeds; interval: vehicles of the test drawn anew);
   * the mAP of finding a vehicle's other pictures among all synthetic ones, one picture of each being the query.
 A picture shows originals, their translations, and real pictures. Every stage keeps what it made.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ from vreid.training.extract import extract, load_model
 from vreid.training.repaint import translate
 from vreid.training.translate import HALF, train_translation
 
-SEEDS, STEPS, BATCH, SIDE = 3, 150, 64, 64
-"""The classifier's budget: so many trainings of so many steps on so many pictures of so many pixels a side."""
+SEEDS, BUDGETS, BATCH, SIDE = 3, (25, 50, 150), 64, 64
+"""The classifier is trained so often, looked at after so many steps on so many pictures of so many pixels a side."""
 DRAWS = 500
 COLUMNS = 12
 CELL = 96
@@ -67,22 +68,24 @@ def halves(records: Records, name: str) -> NDArray[np.bool_]:
     return np.isin(records.identity.values.astype(str), tested)
 
 
-def scores(fake: Tensor, real: Tensor, test: tuple[NDArray[np.bool_], NDArray[np.bool_]], seed: int) -> Tensor:
-    """Scores of the test images, made ones first, by a classifier trained on the others, half of each batch made."""
+def scores(made: Tensor, real: Tensor, test: tuple[NDArray[np.bool_], NDArray[np.bool_]], seed: int) -> Tensor:
+    """Scores (budget, image) of the test images, made ones first, by a classifier trained on the others."""
     seed_everything(seed)
     model, rng = classifier(), generator(seed, "classifier")
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     pools = [np.flatnonzero(~mask) for mask in test]
     labels = torch.cat([torch.zeros(BATCH // 2), torch.ones(BATCH // 2)])
-    for _ in range(STEPS):
-        batch = [side[rng.choice(pool, BATCH // 2)] for side, pool in zip((fake, real), pools, strict=True)]
-        images = torch.cat(batch)
+    found = []
+    for step in range(1, max(BUDGETS) + 1):
+        images = torch.cat([side[rng.choice(pool, BATCH // 2)] for side, pool in zip((made, real), pools, strict=True)])
         images = torch.where(torch.from_numpy(rng.random((BATCH, 1, 1, 1)) < 0.5), images.flip(-1), images)
         optimiser.zero_grad()
-        functional.binary_cross_entropy_with_logits(model(images)[:, 0], labels).backward()
+        functional.binary_cross_entropy_with_logits(model.train()(images)[:, 0], labels).backward()
         optimiser.step()
-    with torch.inference_mode():
-        return model.eval()(torch.cat([fake[test[0]], real[test[1]]]))[:, 0]
+        if step in BUDGETS:
+            with torch.inference_mode():
+                found.append(model.eval()(torch.cat([made[test[0]], real[test[1]]]))[:, 0])
+    return torch.stack(found)
 
 
 def auc(made: NDArray[np.float64], true: NDArray[np.float64]) -> float:
@@ -98,28 +101,25 @@ def drawn(identities: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.
     return np.concatenate([rows[code] for code in rng.integers(len(names), size=len(names))])
 
 
-def tell_apart(before: Records, after: Records, real: Records) -> dict[str, list[float]]:
-    """AUC before, after and their difference: the mean over seeds, and its interval; and the AUC of each seed."""
+def tell_apart(before: Records, after: Records, real: Records) -> dict[int, dict[str, list[float]]]:
+    """By budget the AUC before, after and their difference: the mean over seeds and its interval."""
     test = (halves(before, "synthetic"), halves(real, "real"))
-    true = pixels(real)
+    true, count = pixels(real), int(test[0].sum())
     tables = [
-        np.stack([scores(pixels(made), true, test, seed).double().numpy() for seed in range(SEEDS)])
+        np.stack([scores(pixels(made), true, test, seed).double().numpy() for seed in range(SEEDS)], axis=1)
         for made in (before, after)
     ]
-    count = int(test[0].sum())
     names = [records.identity.values[mask].astype(str) for records, mask in zip((before, real), test, strict=True)]
-    rng = generator(0, "translation", "bootstrap")
-    draws = []
-    for _ in range(DRAWS):
-        made, shown = drawn(names[0], rng), drawn(names[1], rng) + count
-        draws.append([np.mean([auc(row[made], row[shown]) for row in table]) for table in tables])
-    seeds = np.array([[auc(row[:count], row[count:]) for row in table] for table in tables])
-    columns = {"before": 0, "after": 1}
-    found = {name: [float(seeds[column].mean()), *_interval(np.array(draws)[:, column])]
-             for name, column in columns.items()}  # fmt: skip
-    falls = np.array(draws)[:, 0] - np.array(draws)[:, 1]
-    found["fall"] = [found["before"][0] - found["after"][0], *_interval(falls)]
-    return found | {f"{name}, each seed": seeds[column].tolist() for name, column in columns.items()}
+    found = {}
+    for place, budget in enumerate(BUDGETS):
+        rng = generator(0, "translation", "bootstrap")
+        draws = [(np.arange(count), count + np.arange(len(names[1])))]
+        draws += [(drawn(names[0], rng), count + drawn(names[1], rng)) for _ in range(DRAWS)]
+        values = np.array([[np.mean([auc(row[made], row[shown]) for row in table[place]]) for table in tables]
+                           for made, shown in draws])  # fmt: skip
+        columns = {"before": values[:, 0], "after": values[:, 1], "fall": values[:, 0] - values[:, 1]}
+        found[budget] = {name: [float(column[0]), *_interval(column[1:])] for name, column in columns.items()}
+    return found
 
 
 def _interval(values: NDArray[np.float64]) -> list[float]:
@@ -172,19 +172,19 @@ def main() -> None:
         run = train_translation(config, before, real, out=options.out / "run", resume=True, progress=bars)
         after = translate(run, before, options.out / "translated", progress=bars)
     sheet(before, after, real, options.out / "sheet.jpg")
-    found = {"config": config.as_dict(), "auc": tell_apart(before, after, real)}
+    found: dict[str, Any] = {"config": config.as_dict(), "auc": tell_apart(before, after, real)}
     searches = [identity_search(options.model, records) for records in (before, after)]
     ratios = [np.asarray(search.average_precision) for search in searches]
     picks = generator(0, "translation", "ratio").integers(len(ratios[0]), size=(DRAWS, len(ratios[0])))
     kept = searches[1].mAP / searches[0].mAP
-    low, high = _interval(ratios[1][picks].mean(axis=1) / ratios[0][picks].mean(axis=1))
-    found |= {"mAP": [search.mAP for search in searches], "kept": [kept, low, high]}
+    ends = _interval(ratios[1][picks].mean(axis=1) / ratios[0][picks].mean(axis=1))
+    found |= {"mAP": [search.mAP for search in searches], "kept": [kept, *ends]}
     write_json(options.out / "results.json", found)
-    for name in ("before", "after", "fall"):
-        value, *ends = found["auc"][name]
-        print(f"AUC of real against synthetic, {name}: {value:.3f} ({ends[0]:.3f}-{ends[1]:.3f})")
+    for budget, values in found["auc"].items():
+        told = ", ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in values.items())
+        print(f"AUC of real against synthetic after {budget} steps: {told}")
     print(f"identity mAP: {100 * searches[0].mAP:.1f} before, {100 * searches[1].mAP:.1f} after; "
-          f"{100 * kept:.1f} % is kept ({100 * low:.1f}-{100 * high:.1f})")  # fmt: skip
+          f"{100 * kept:.1f} % is kept ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -313,6 +313,7 @@ def test_recipes() -> None:
     )
     assert (spgan.cycle, spgan.identity, spgan.keeping, spgan.margin, spgan.learning_rate) == (10, 5, 2, 2, 2e-4)
     assert (spgan.pool, spgan.generator_every, spgan.siamese_from, spgan.keeping_from) == (50, 2, 1, 2)
+    assert not spgan.masked and not spgan.repeat  # as published
     assert all(make().recipe == name for name, make in TRANSLATIONS.items())
     assert translation("spgan", {"load": "512"}).load == 512
     with pytest.raises(InputError, match="did you mean 'spgan_small'"):

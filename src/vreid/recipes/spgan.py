@@ -25,9 +25,33 @@ def spgan() -> TranslateConfig:
 
 
 def spgan_small() -> TranslateConfig:
-    """`spgan` for CPUs: the same networks and terms, narrow, at 64 pixels, with a schedule of minutes."""
+    """`spgan` for CPUs: the same losses at 64 pixels with a quarter of the filters, in minutes instead of days.
+
+    So short a schedule does not learn to paint vehicles anew. Generators therefore mix by a mask what they change into
+    the image, grow without a checkerboard, and move in every step; the cycle weighs less, since the random background
+    of a rendering cannot be had back from a road.
+
+    Figure: none in a paper; docs/translation.md tells what it does to simulated pictures.
+    Cost: 0.4 million parameters a generator; about 4 CPU minutes on the 1,200 and 1,718 pictures of the preset smoke.
+    Command: vreid data translate train SYNTHETIC REAL --out RUN
+    """
     return replace(
-        spgan(), recipe="spgan_small", size=64, load=72, filters=16, blocks=4, patch_layers=2, metric_stages=2, epochs=8
+        spgan(),
+        recipe="spgan_small",
+        size=64,
+        load=72,
+        filters=16,
+        blocks=3,
+        masked=True,
+        repeat=True,
+        patch_layers=2,
+        metric_stages=2,
+        epochs=3,
+        batch_size=2,
+        learning_rate=1e-3,
+        cycle=0.3,
+        identity=1.0,
+        generator_every=1,
     )
 
 
