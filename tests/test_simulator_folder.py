@@ -328,6 +328,8 @@ import os, signal, sys
 from vreid.simulator import simulate
 if __name__ == "__main__":
     number = getattr(signal, sys.argv[2])
+    if number == signal.SIGINT:  # a shell that runs the tests in the background ignores it
+        signal.signal(number, signal.default_int_handler)
     simulate(sys.argv[1], preset="tiny", seed=1, workers=2,
              progress=lambda done, total: done and os.kill(os.getpid(), number))
 """
