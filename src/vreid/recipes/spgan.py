@@ -18,7 +18,7 @@ def spgan() -> TranslateConfig:
     """256 pixels of 286, 64 filters, 9 blocks, 20 epochs; the port's crop of 512 is `--set load=512`.
 
     Figure: Type 4 (translated) against Type 3 (as rendered), DMT's Table 1.
-    Cost: 28 million parameters; a GPU.
+    Cost: 29 million parameters in all; a GPU.
     Command: vreid data translate train VEHICLEX CITY --recipe spgan --out RUN
     """
     return TranslateConfig()
@@ -32,7 +32,7 @@ def spgan_small() -> TranslateConfig:
     of a rendering cannot be had back from a road.
 
     Figure: none in a paper; docs/translation.md tells what it does to simulated pictures.
-    Cost: 0.4 million parameters a generator; about 4 CPU minutes on the 1,200 and 1,718 pictures of the preset smoke.
+    Cost: 0.3 million parameters a generator; about 4 CPU minutes on the 1,200 and 1,718 pictures of the preset smoke.
     Command: vreid data translate train SYNTHETIC REAL --out RUN
     """
     return replace(
