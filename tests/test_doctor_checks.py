@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -95,6 +95,7 @@ def test_two_dark_vehicles_before_one_dark_wall_are_two(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
+@example(28224)  # two neighbours that one float32 cannot tell apart
 def test_near_copies_are_those_of_the_slow_search(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     rng = np.random.default_rng(seed)
     folder = tmp_path_factory.mktemp("near")

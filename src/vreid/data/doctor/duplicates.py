@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +157,7 @@ def _nearest(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> lis
     """For each of `left` (ascending) the image of `right` it is most alike with, if it is; later one first."""
     best: dict[int, tuple[float, int]] = {}
     for part in _parts(np.arange(len(left))):
-        likeness = np.einsum("nd,nd->n", _unit(case, left[part]), _unit(case, right[part]))
+        likeness = np.einsum("nd,nd->n", *(_unit(case, side[part], np.float64) for side in (left, right)))
         for value, one, other in zip(likeness.tolist(), left[part].tolist(), right[part].tolist(), strict=True):
             if value >= ALIKE and (value, -other) > best.get(one, (0.0, 0)):
                 best[one] = value, -other
@@ -167,13 +168,13 @@ def _parts(images: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.split(images, range(CHUNK, len(images), CHUNK))
 
 
-def _unit(case: Case, images: NDArray[np.intp]) -> NDArray[np.float32]:
-    return _standard(case.pictures.thumbnail[images].reshape(len(images), SIDE * SIDE * 3))
+def _unit(case: Case, images: NDArray[np.intp], kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+    return _standard(case.pictures.thumbnail[images].reshape(len(images), SIDE * SIDE * 3), kind)
 
 
-def _standard(levels: NDArray[np.generic]) -> NDArray[np.float32]:
+def _standard(levels: NDArray[np.generic], kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
     """Rows of mean 0 and length 1, so that light and contrast do not matter."""
-    values = levels.astype(np.float32)
+    values = levels.astype(kind)
     values -= values.mean(axis=-1, keepdims=True)
     values /= np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)
     return values
