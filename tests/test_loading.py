@@ -18,7 +18,7 @@ from vreid.data.images import read_image
 from vreid.data.loading import Draw, ImageDataset, InOrder, Loader, PictureCache, test_loader, train_loader
 from vreid.data.records import Records
 from vreid.data.sampling import PKSampler
-from vreid.data.seeds import generator, seed_everything, torch_generator
+from vreid.data.seeds import generator, seed_everything
 from vreid.errors import InputError
 
 SIZE = (16, 24)  # height, width of the network's input here
@@ -126,11 +126,6 @@ def test_loading_leaves_the_global_generators_alone(records: Records) -> None:
     seed_everything(1, deterministic=False)
     epochs(records, workers=0)
     assert (random.random(), float(np.random.rand()), float(torch.rand(1))) == expected
-
-
-def test_torch_generators_are_named_by_keys() -> None:
-    draws = [torch.rand(2, generator=torch_generator(*keys)).tolist() for keys in ((1, "a"), (1, "a"), (1, "b"))]
-    assert draws[0] == draws[1] != draws[2]
 
 
 # ---------------------------------------------------------------- test images

@@ -1,24 +1,19 @@
-"""Your own images: tables and folders; how a source is recognised; how data sets are joined."""
+"""Your own images: tables and folders; how a source is recognised."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from vreid.data.dataset import Dataset, fingerprint, join, open_dataset
-from vreid.data.readers.cityflow import read_cityflow
-from vreid.data.readers.common import read_items
+from vreid.data.dataset import open_dataset
 from vreid.data.readers.families import FAMILIES
 from vreid.data.readers.folder import read_folder
 from vreid.data.readers.table import read_records, read_table
-from vreid.data.records import JUNK, Records
+from vreid.data.records import JUNK
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
 
@@ -284,7 +279,7 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
         read_folder(tmp_path / "none")
 
 
-# ---------------------------------------------------------------- recognising and joining
+# ---------------------------------------------------------------- recognising
 
 
 def test_what_is_not_recognised_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
@@ -307,104 +302,3 @@ def test_two_tables_are_not_guessed_at(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).gallery.camera.distinct == 1
     table(tmp_path, "path,camera\n1.jpg,a\n", name="other.csv")
     assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the pictures alone
-
-
-def dataset_of(name: str, identities: list[str], cameras: list[str], keys: list[str]) -> Dataset:
-    records = Records.of(path=keys, image_key=keys, identity=identities, camera=cameras, tracklet=identities,
-                         split=["train"] * len(keys))  # fmt: skip
-    return Dataset(name, records, records[:0], records[:0], MARKET, notes=(f"from {name}",))
-
-
-def test_vehicles_of_joined_data_sets_never_collide() -> None:
-    real = dataset_of("real", ["1", "2"], ["c1", "c2"], ["a", "b"])
-    synthetic = dataset_of("synthetic", ["2", "3", "junk"], ["d1", "d2", "d2"], ["c", "d", "e"])
-    both = join(real, synthetic)
-    assert both.train.identity.values.tolist() == ["1", "2", "synthetic/2", "synthetic/3", "junk"]
-    assert both.train.camera.values.tolist() == ["c1", "c2", "d1", "d2", "d2"]  # free names stay as they are
-    assert both.train.image_key.tolist() == ["a", "b", "c", "d", "e"]
-    assert both.train.tracklet.values.tolist()[2:] == ["synthetic/2", "synthetic/3", "synthetic/junk"]
-    assert both.name == "real + synthetic" and both.protocol == MARKET and both.query is real.query
-    assert both.notes[0] == "from real" and both.notes[-1] == "from synthetic"
-    assert "each identity of synthetic was named synthetic/..., because some names were taken." in both.notes
-
-
-def test_the_test_vehicles_are_taken_names_too() -> None:
-    real = dataset_of("real", ["1"], ["c1"], ["a"])
-    tested = Dataset("real", real.train, real.train[:0], real.train.with_(identity=["9"], image_key=["t"]), MARKET)
-    assert join(tested, dataset_of("x", ["9"], ["k"], ["b"])).train.identity.values.tolist() == ["1", "x/9"]
-
-
-def test_a_data_set_joined_with_itself_has_twice_the_vehicles() -> None:
-    one = dataset_of("x", ["1", "2"], ["c1", "c2"], ["a", "b"])
-    train = join(one, one, one).train
-    assert (train.identity.distinct, train.camera.distinct, len(set(train.image_key))) == (6, 6, 6)
-    assert join(one) == Dataset("x", one.train, one.query, one.gallery, MARKET, notes=one.notes)
-
-
-# ---------------------------------------------------------------- fingerprints
-
-
-def test_the_fingerprint_is_of_content_not_of_place_or_time(tmp_path: Path) -> None:
-    def made(place: str) -> Dataset:
-        pictures(tmp_path / place, "0001_c001_1.jpg", "0002_c001_1.jpg")
-        return open_dataset(tmp_path / place)
-
-    one = made("one")
-    os.utime(one.gallery.path[0], (time.time() - 1e6,) * 2)
-    two = made("two")
-    assert one.fingerprint() == two.fingerprint() and len(one.fingerprint()) == 16
-    records = one.gallery
-    changed = [
-        records.with_(identity=["0001", "0003"]),
-        records.with_(identity=["0001", None]),
-        records.with_(identity=["0001", "junk"]),
-        records.with_(camera=["c001", "c002"]),
-        records.with_(image_key=["a", "b"]),
-        records.with_(time=[0.0, np.nan]),
-        records.with_(path=[records.path[0], "/nowhere.jpg"]),
-        records[::-1],
-        records[:1],
-    ]
-    assert len({fingerprint(records), *map(fingerprint, changed)}) == 1 + len(changed)
-    assert fingerprint(records) == fingerprint(records.with_(identity=["0001", "0002"]))
-    with open(one.gallery.path[1], "ab") as file:
-        file.write(b"more")
-    assert one.fingerprint() != two.fingerprint()
-
-
-def test_the_fingerprint_does_not_depend_on_names_that_no_longer_occur() -> None:
-    records = Records.of(path=["a", "b"], identity=["1", "2"])
-    assert fingerprint(records[1:]) == fingerprint(Records.of(path=["b"], identity=["2"]))
-
-
-# ---------------------------------------------------------------- whatever is in a file, a sentence comes out
-
-ODD = st.sampled_from(
-    [b"<", b">", b'"', b"<?xml", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xb0\xd7", b"&#0;", b"&x;", b"\n", b"\r",
-     b",", b";", b"-1", b"1e999", b"<!DOCTYPE a>", b"<Item/>", b"c1", b"nan", b"\xe2\x80\xa8", b"1 ", b" ", b"9" * 5000]
-)  # fmt: skip
-XML = (b'<?xml version="1.0" encoding="gb2312"?><TrainingImages><Items number="-">'
-       b'<Item imageName="000001.jpg" vehicleID="0001" cameraID="c001"/></Items></TrainingImages>')  # fmt: skip
-CSV = b"path,identity,camera,time,x1,y1,x2,y2,orientation,frame\n1.jpg,7,c1,2020-01-01,1,2,3,4,90,5\n"
-edits = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 12), ODD | st.binary(max_size=4)), max_size=5)
-
-
-def edited(text: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
-    for place, length, insert in changes:
-        text = text[:place] + insert + text[place + length :]
-    return text
-
-
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits)
-def test_damaged_text_files_give_a_value_or_a_sentence(tmp_path: Path, changes: list[tuple[int, int, bytes]]) -> None:
-    folder = pictures(tmp_path, "image_train/000001.jpg")
-    (folder / "images.csv").write_bytes(edited(CSV, changes))
-    (folder / "train_label.xml").write_bytes(edited(XML, changes))
-    (folder / "train_track.txt").write_bytes(edited(b"000001.jpg \n", changes))
-    for read, path in ((read_records, folder / "images.csv"), (read_items, folder / "train_label.xml"),
-                       (read_cityflow, folder)):  # fmt: skip
-        try:
-            read(path)
-        except InputError as error:
-            assert str(folder) in str(error) and str(error).endswith(".")

@@ -11,8 +11,8 @@ from pages import HOSTILE, PARTS, Element, Page, judge, made_report, parse, town
 from vreid.errors import InputError
 from vreid.report import LadderRow, Report, Road, Site, write_report
 from vreid.report.page import milestones, render
-from vreid.report.wording import clock, duration, percent
 from vreid.retrieval.metrics import Metrics, interval
+from vreid.wording import clock, duration, percent
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +201,8 @@ def test_a_part_that_a_row_lacks_is_a_dash(report):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (7.25, "7.2 s"), (59.4, "59 s"), (59.6, "1 min"), (95, "1 min 35 s"), (7260, "2 h 1 min"),
-     (-5, "\N{MINUS SIGN}5.0 s")],
+    [(0.04, "0.0 s"), (7.25, "7.2 s"), (59.4, "59 s"), (59.6, "1 min"), (95, "1 min 35 s"), (3600, "1 h"),
+     (7260, "2 h 1 min"), (-5, "\N{MINUS SIGN}5.0 s")],
 )  # fmt: skip
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -20,11 +20,11 @@ from vreid.report.lists import JudgedRanking
 from vreid.report.maps import camera_maps
 from vreid.report.page import loss_curves, render
 from vreid.report.trips import best_trip, find_trip
-from vreid.report.wording import clock, duration
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.retrieval.ranking import Ranking, rank
+from vreid.wording import clock, duration
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,36 +13,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "vreid"
 FILES = sorted(SOURCE.rglob("*.py"))
-LAYERS = {
-    # package -> packages of vreid that it may import (besides itself)
-    "errors": set(),
-    "files": {"errors"},
-    "retrieval": {"errors", "files", "data.records", "data.findings"},
-    "models": {"errors", "files"},
-    "losses": {"errors"},
-    "data": {"errors", "files", "retrieval.protocols"},
-    "simulator": {"errors", "files", "data.records", "data.seeds"},
-    "training": {"errors", "files", "data", "models", "losses", "retrieval"},
-    "adaptation": {"errors", "files", "data", "models", "losses", "retrieval", "training", "report"},
-    "recipes": {"errors", "files", "data", "models", "losses", "retrieval", "training", "simulator"},
-    "diagnostics": {"errors", "files", "data", "models", "retrieval", "training", "recipes"},
-    "report": {"errors", "files", "data", "retrieval", "diagnostics"},
-    "experiments": {
-        "errors",
-        "files",
-        "data",
-        "models",
-        "retrieval",
-        "training",
-        "recipes",
-        "simulator",
-        "diagnostics",
-        "adaptation",
-        "pipeline",
-    },
-}
-TOP = {"cli", "console", "demo", "pipeline", "__main__"}
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+NAME = re.compile(r"`([\w.]+)`")
 HEAVY = {"torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "PIL", "jinja2", "pandas"}
+
+
+def layers() -> dict[str, set[str] | None]:
+    """What each package may import besides itself, as the page says it, bottom up; None: anything."""
+    head, _, *rows = ARCHITECTURE.partition("| package | ")[2].partition("\n\n")[0].splitlines()
+    found: dict[str, set[str] | None] = {}
+    for row in rows:
+        packages, _, permitted = row.strip("|").split("|")
+        names = {*NAME.findall(head), *NAME.findall(permitted)}
+        found |= dict.fromkeys(NAME.findall(packages), None if "anything" in permitted else names)
+    return found
+
+
+LAYERS = layers()
 
 
 def module_name(file: Path) -> str:
@@ -82,16 +70,27 @@ def allowed(name: str, own: str, permitted: set[str]) -> bool:
 def test_imports_follow_the_layers(file: Path) -> None:
     name = module_name(file)
     package = name.split(".")[0]
-    if package in TOP or not name:
+    if not name or package == "__main__":
         return
     assert package in LAYERS, f"{file}: {package} has no place in the layers"
+    permitted = LAYERS[package]
+    if permitted is None:
+        return
     modules = {module_name(other) for other in FILES}
     for target in imports(file):
         if target.startswith("vreid."):
             inner = target.removeprefix("vreid.")
             # `from vreid.data import records` names a module, `from vreid.errors import InputError` a thing in one.
             inner = inner if inner in modules else inner.rpartition(".")[0]
-            assert allowed(inner, package, LAYERS[package]), f"{file} must not import vreid.{inner}"
+            assert not inner or allowed(inner, package, permitted), f"{file} must not import vreid.{inner}"
+
+
+def test_layers_stand_bottom_up() -> None:
+    order = list(LAYERS)
+    assert set(order) == {module_name(file).split(".")[0] for file in FILES} - {"", "__main__"}
+    for package, permitted in LAYERS.items():
+        whole = {name for name in permitted or () if "." not in name and package not in ("errors", "files", "wording")}
+        assert whole <= set(order[: order.index(package)]), f"{package} may import what stands above it"
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if module_name(f).startswith("retrieval")], ids=lambda f: f.name)

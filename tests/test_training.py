@@ -27,7 +27,7 @@ from vreid.models import ModelConfig, build, load_weights
 from vreid.training.config import TrainConfig
 from vreid.training.meter import Meter
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.progress import Silence, duration
+from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import CosineSchedule, StepSchedule
 from vreid.training.supervised import train
@@ -312,10 +312,6 @@ def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_pa
     run.prune_checkpoints()
     assert [path.name for path in run.checkpoint_paths()] == ["step-00000100.safetensors", "step-00000020.safetensors"]
     assert len(list(run.checkpoints.iterdir())) == 2
-
-
-def test_durations_in_words() -> None:
-    assert [duration(s) for s in (0.4, 59.6, 160, 3600, 11100)] == ["0 s", "1 min", "2 min 40 s", "1 h", "3 h 5 min"]
 
 
 # ---------------------------------------------------------------- TensorBoard, compile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import Json, LabelTable, Seed, Source, open_source, print_json
+from vreid.wording import plural
 
 if TYPE_CHECKING:
     from vreid.data.findings import Finding
@@ -109,4 +110,4 @@ def _print_findings(findings: Sequence[Finding]) -> None:
             table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")
     # Where output goes to a file or a pipe there is no width to fit into.
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
-    print(f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}.")
+    print(f"{plural(len(findings), 'finding')}.")

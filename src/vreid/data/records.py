@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.files import replacing
+from vreid.wording import plural
 
 UNKNOWN = -1
 """Code of a label that nobody gave."""
@@ -264,10 +265,10 @@ class Records:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        parts = [_count(len(self), "image")]
+        parts = [plural(len(self), "image")]
         for column, one, many in (("identity", "identity", "identities"), ("camera", "camera", "cameras"),
                                   ("tracklet", "tracklet", "tracklets")):  # fmt: skip
-            parts.append(_count(getattr(self, column).distinct, one, many))
+            parts.append(plural(getattr(self, column).distinct, one, many))
         unknown = int((self.identity.codes == UNKNOWN).sum())
         junk = int((self.identity.codes == JUNK).sum())
         if unknown:
@@ -372,7 +373,3 @@ def _labels(arrays: Mapping[str, NDArray[Any]], column: str) -> Labels:
     if codes.ndim != 1 or ((codes < JUNK) | (codes >= len(names))).any():
         raise InputError(f"Records: column {column} is damaged; make the file again.")
     return Labels(names, codes)
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

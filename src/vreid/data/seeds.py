@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vreid.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
@@ -32,13 +28,6 @@ def generator(seed: int, *keys: str | int) -> np.random.Generator:
         raise InputError(f"seed {seed} is negative; give an integer of 0 or more.")
     words = tuple(_word(key) if isinstance(key, str) else key for key in keys)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=words)))
-
-
-def torch_generator(seed: int, *keys: str | int) -> torch.Generator:
-    """Return the same for torch, on the CPU."""
-    import torch
-
-    return torch.Generator().manual_seed(int(generator(seed, *keys).integers(2**63)))
 
 
 def seed_everything(seed: int, *, deterministic: bool = True) -> None:

@@ -24,9 +24,10 @@ from vreid.experiments.runner import run_rows, seconds_taken
 from vreid.experiments.stages import Data, Folders, Model, World
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
-from vreid.training.progress import Progress, duration
+from vreid.training.progress import Progress
 from vreid.training.supervised import make_sampler
 from vreid.training.targets import labelled, make_targets
+from vreid.wording import duration
 
 CUT = 24
 """Vehicles of each domain, and of the test, that the steps are taken on; as many images of each at most."""

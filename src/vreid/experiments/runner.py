@@ -43,7 +43,8 @@ from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.ranking import rank
 from vreid.retrieval.submission import LENGTH, SUBMISSION, write_submission
-from vreid.training.progress import Progress, Silence, Stopwatch, duration
+from vreid.training.progress import Progress, Silence, Stopwatch
+from vreid.wording import duration
 
 RESULTS = "results.jsonl"
 SECONDS = "seconds"

@@ -13,7 +13,7 @@ from vreid.data.records import JUNK, Records
 from vreid.report.lists import TOP, JudgedRanking
 from vreid.report.pictures import thumbnail
 from vreid.report.trips import Sighting, Trip
-from vreid.report.wording import clock
+from vreid.wording import clock
 
 VERDICTS = {1: "right", 0: "wrong", -1: "unjudged", None: "unjudged"}  # True and False are 1 and 0
 

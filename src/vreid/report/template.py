@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vreid.report.wording import clock, duration, percent, plural
+from vreid.wording import clock, duration, percent, plural
 
 
 def fill(template: str, **values: Any) -> str:

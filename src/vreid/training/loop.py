@@ -16,8 +16,9 @@ from vreid.errors import InputError
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from vreid.training.distributed import World
 from vreid.training.meter import Meter, Pace
-from vreid.training.progress import Progress, duration
+from vreid.training.progress import Progress
 from vreid.training.run_folder import RunFolder
+from vreid.wording import duration
 
 
 class Loop(ABC):

@@ -62,20 +62,3 @@ class Stopwatch:
             self.seconds[name] = round(before + time.perf_counter() - started, 1)
             if self._path.parent.is_dir():  # not if the first stage was refused
                 write_json(self._path, self.seconds)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "8 s", "2 min 40 s", "3 h 5 min".
-
-    Example:
-        >>> duration(160)
-        '2 min 40 s'
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

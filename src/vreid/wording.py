@@ -1,4 +1,4 @@
-"""Numbers and times as a reader wants them; the filters of the page's template."""
+"""Numbers and times as a reader wants them: in messages, notes and on pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 7.25 -> "7.2 s", 95 -> "1 min 35 s", 7260 -> "2 h 1 min"."""
+    """Seconds in words: 7.25 -> "7.2 s", 95 -> "1 min 35 s", 7260 -> "2 h 1 min", 3600 -> "1 h"."""
     if seconds < 0:
         return "\N{MINUS SIGN}" + duration(-seconds)
     if seconds < 10:
@@ -26,7 +26,8 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def clock(seconds: float, *, date: bool = False) -> str:
