@@ -1,6 +1,7 @@
 """What the post-processing of a whole ensemble costs: DMT's, at CityFlowV2-ReID's size, set of features by set.
 
-    python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile]
+    python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile] [--peer DIR]
+    python benchmarks/inference.py --extraction
 
 1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras; every set (a model, and for each a second version)
 goes through `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6` whitened and plain, the camera and the
@@ -10,7 +11,12 @@ are random vehicles, cameras and tracklets, made while the clock stands still.
 "Bare products" are what no way to do this can avoid: each camera's matrix of second moments, its Cholesky factor and
 the two triangular solves for every feature (float64), and the query x gallery products for the weights of frames,
 whitened and plain, and, but for the biases, for the order of frames inside tracklets (float32). CPU seconds of one
-thread; memory is the peak beyond the features.
+thread; memory is the peak beyond the features. `--peer` is a checkout as `retrieval.py` takes it: its re-ranking of the
+queries and tracklets of one set beside ours.
+
+`--extraction` measures the networks instead, each at its recipe's size on a few random pictures of one thread, and
+multiplies: four views of every test image, each model twice (two sets of pseudo labels), and the models of the biases
+once. That product is a computation, not a measurement.
 """
 
 from __future__ import annotations
@@ -26,11 +32,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from retrieval import peak_memory
+from retrieval import peak_memory, peer
 from vreid.data.records import Records
-from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank
+from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank, rerank
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.postprocess import Sides, search_all
+from vreid.retrieval.tracklets import mean_features, tracklet_units
 
 QUERIES, IMAGES, TRACKLETS, CAMERAS, VEHICLES = 1103, 31238, 991, 12, 333
 
@@ -98,12 +105,64 @@ def bare_products(sides: Sides) -> tuple[float, float]:
     return whitening + 2 * once, once
 
 
+def beside_peer(sides: Sides) -> None:
+    """Print what re-ranking the tracklets of one set costs, ours and a peer's."""
+    query, gallery = sides
+    units, count = tracklet_units(gallery.records)
+    unit_UD = mean_features(gallery.features, units, count)
+    seconds = {}
+    for name, work in (("peer", peer), ("vreid", rerank)):
+        work(query.features[:40, :64], unit_UD[:40, :64])  # loads libraries
+        start = time.process_time()
+        work(query.features, unit_UD)
+        seconds[name] = time.process_time() - start
+    print(f"re-ranking {len(query):,} x {count:,} tracklets, k1=20 k2=6: peer {seconds['peer']:.2f} CPU s, "
+          f"vreid {seconds['vreid']:.2f}, {seconds['peer'] / seconds['vreid']:.1f} x")  # fmt: skip
+
+
+def extraction(count: int = 4) -> None:
+    """Print images a CPU second of each network of the ensemble, and what all of it comes to."""
+    import torch
+
+    from twins import rate
+    from vreid.experiments.tables.dmt import MODELS
+    from vreid.models.reid_model import build_from
+    from vreid.recipes import recipe
+    from vreid.training.precision import autocast, resolve_precision
+
+    torch.set_num_threads(1)
+    place = torch.device("cpu")
+    precision = resolve_precision("auto", place)
+    names = [name for name, *_ in MODELS.values()]
+    sets = {name: 2 * names.count(name) for name in names} | {"camera_model": 1, "orientation_model": 1}
+    rates: dict[tuple[str, int], float] = {}
+    hours, images = 0.0, 4 * (QUERIES + IMAGES)
+    print(f"one thread, {precision}; {images:,} pictures ({QUERIES + IMAGES:,} images, four views) for each set")
+    for name, times in sets.items():
+        config = recipe(name)
+        height, width = config.transform.height, config.transform.width
+        network = config.model.backbone, height
+        if network not in rates:
+            model = build_from(config.model).to(memory_format=torch.channels_last).eval()
+            pictures = torch.randn(count, 3, height, width).contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode(), autocast(precision, place):
+                rates[network] = rate(count, lambda model=model, pictures=pictures: model(pictures), 3)
+        took = images / rates[network] / 3600
+        hours += times * took
+        print(f"{name:22} {height} x {width}  {rates[network]:6.2f} images/s  {took:5.1f} h  x {times}", flush=True)
+    print(f"all {sum(sets.values())} sets: {hours:.0f} h of one thread, by multiplication")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=16)
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--profile", action="store_true", help="also say where the seconds go")
+    parser.add_argument("--peer", metavar="DIR", help="checkout of a public implementation of re-ranking")
+    parser.add_argument("--extraction", action="store_true", help="measure the networks instead")
     arguments = parser.parse_args()
+    if arguments.extraction:
+        return extraction()
     query, gallery = labels()
     sets = [features(query, gallery, arguments.dimensions, seed) for seed in range(arguments.sets + 2)]
     *members, camera, orientation = sets
@@ -111,6 +170,9 @@ def main() -> None:
     post = PostProcessing(**{**vars(PostProcessing.parse("dmt")), **biases})
     of_each, of_frames = bare_products(members[0])
     products = of_each * len(sets) + of_frames * len(members)
+    if arguments.peer:
+        os.environ["VREID_PEER"] = arguments.peer
+        beside_peer(members[0])
     profile = cProfile.Profile(time.process_time)
     before, start = peak_memory(reset=True), time.process_time()
     if arguments.profile:
