@@ -211,9 +211,12 @@ def test_a_calibrated_threshold_keeps_its_promise() -> None:
     part = unknown_vehicles(sides, MARKET)
     assert not part.warning and "one half of the vehicles" in part.sentence
     assert part.numbers["FPIR of the calibrated threshold"].low <= 0.05
-    rates = [n.value for name, n in part.numbers.items() if name.startswith("FNIR")]
+    rates = [n.value for name, n in part.numbers.items() if name.startswith("FNIR at")]
     assert rates == sorted(rates, reverse=True)
-    assert len(part.chart.marks) == 1
+    missed = part.numbers["FNIR of the calibrated threshold"]
+    assert missed.low < missed.value < missed.high and f"misses {missed} % of the known vehicles" in part.sentence
+    ((_, fnir),) = part.chart.marks.values()
+    assert fnir == 100 * missed.value
 
 
 def test_a_threshold_of_other_cameras_breaks_its_promise() -> None:

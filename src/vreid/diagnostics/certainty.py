@@ -88,14 +88,17 @@ def unknown_vehicles(
     if threshold:
         at = held.errors(threshold.match)
         wrong = held.nearest[~held.mated] <= threshold.match
+        lost = (held.rank != 1) | (held.mate > threshold.match)
         measured = Estimate(float(at.fpir), *rate_interval(wrong, held.identity[~held.mated]), held.num_mateless)
+        missed = Estimate(float(at.fnir), *rate_interval(lost[held.mated], held.identity[held.mated]), held.num_mated)
         promised = threshold.false_match
         numbers["FPIR of the calibrated threshold"] = measured
+        numbers["FNIR of the calibrated threshold"] = missed
         marks = {f"threshold for FPIR {100 * promised.target:g} %": (100 * float(at.fpir), 100 * float(at.fnir))}
         warning = measured.low > max(promised.high, promised.target)
         kept = (
             f"A threshold calibrated for an FPIR of {100 * promised.target:g} % on {where} has {measured} % here and "
-            f"misses {100 * float(at.fnir):.1f} % of the known vehicles"
+            f"misses {missed} % of the known vehicles"
         )
     left = f", {found.left_out} vehicles left out," if found.left_out else ""
     first_level, first_fnir = levels[0], fnir[0]
