@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,6 @@ from vreid.errors import InputError
 from vreid.files import read_json
 from vreid.models import ModelConfig, build, load_weights
 from vreid.training.config import TrainConfig
-from vreid.training.meter import Meter
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
@@ -112,7 +112,7 @@ def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tm
             seen.append(f"start {title} {total} {done}")
 
         def advance(self, steps: int, text: str = "") -> None:
-            seen.append(f"advance {steps}")
+            seen.append(f"advance {steps} {text}")
 
         def note(self, text: str) -> None:
             seen.append(text)
@@ -133,6 +133,7 @@ def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tm
     steps = [line for line in lines if line["event"] == "step"]
     assert [line["epoch"] for line in epochs] == [1, 2, 3, 4]
     assert sum(int(text.split()[1]) for text in seen if text.startswith("advance")) == epochs[-1]["step"]
+    assert all(re.search(r"epoch \d/4, loss .*images/s, \d+\.\d GiB", text) for text in seen if "advance" in text)
     assert {"loss", "identity", "triplet", "learning_rate", "images_per_second", "seconds"} <= steps[0].keys()
     assert len(list((run / "checkpoints").iterdir())) == 2
     assert seen[0] == f"start train tiny {4 * epochs[0]['step']} 0"
@@ -270,6 +271,18 @@ def test_the_nan_guard_says_what_it_saw(records: Records, tiny: TrainConfig, tmp
     assert not list((tmp_path / "run").glob("checkpoints/*"))  # nothing poisoned was kept
 
 
+def test_weights_that_the_last_step_broke_are_not_kept(
+    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(optimiser: torch.optim.Optimizer) -> None:
+        optimiser.param_groups[0]["params"][0].detach().fill_(torch.inf)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaks)
+    with pytest.raises(InputError, match=r"weights hold NaN or infinity \(first model\..*, 1 in all\), after 1 steps; lower"):
+        train(replace(tiny, epochs=1, iterations=1), records, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
     from vreid.training.optimiser import build_optimiser
@@ -279,27 +292,6 @@ def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: Tra
     other = build("resnet10_ibn_a_tiny", 4)
     with pytest.raises(InputError, match=r"of another shape \(classifier.weight"):
         load_checkpoint(tmp_path / "c.safetensors", other, build_optimiser(other, tiny.optimiser))
-
-
-def test_meter_goes_on_where_it_was_interrupted() -> None:
-    first, whole = Meter(), Meter()
-    for value in (1.0, 2.0):
-        first.add({"loss": torch.tensor(value)}, 4)
-        whole.add({"loss": torch.tensor(value)}, 4)
-    second = Meter(first.sums())
-    for each in (second, whole):
-        each.add({"loss": torch.tensor(6.0)}, 4)
-    assert second.means() == whole.means() == {"loss": 3.0}
-    assert second.images == 12
-
-
-def test_meter_averages_a_term_over_the_batches_that_have_it() -> None:
-    meter = Meter()
-    meter.add({"often": torch.tensor(1.0)}, 4)
-    meter.add({"often": torch.tensor(2.0), "seldom": torch.tensor(5.0)}, 4)
-    meter = Meter(meter.sums())
-    meter.add({"often": torch.tensor(3.0)}, 4)
-    assert meter.means() == {"often": 2.0, "seldom": 5.0}
 
 
 def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vreid.data.loading import Batch, Loader
 from vreid.errors import InputError
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from vreid.training.distributed import World
-from vreid.training.meter import Meter, Pace
+from vreid.training.meter import Meter, Pace, memory_at_most
 from vreid.training.progress import Progress
 from vreid.training.run_folder import RunFolder
 from vreid.wording import duration
@@ -95,7 +95,7 @@ class Loop(ABC):
             log_steps: steps between two lines of metrics.jsonl.
 
         Raises:
-            InputError: the loss is no longer finite.
+            InputError: the loss is no longer finite, or the weights are not.
         """
         state, epochs = self.state, self.epochs
         loader.set_epoch(state.epoch)
@@ -138,13 +138,17 @@ class Loop(ABC):
         if all(math.isfinite(value) for value in terms.values()):
             return
         seen = ", ".join(f"{name} {value:g}" for name, value in terms.items() if name != "seconds")
-        wrong = [name for name, value in self.learned.state_dict().items() if not bool(torch.isfinite(value).all())]
-        held = f"{len(wrong)} weights hold NaN or infinity, first {wrong[0]}" if wrong else "all weights are finite"
+        held = self._broken_weights() or "all weights are finite"
         where = f"in epoch {self.state.epoch + 1} after {self.state.total_steps} steps"
         raise InputError(
             f"{self.run.path}: the loss is not finite {where} ({seen}; learning rate {self.rate(time):g}; {held}); "
             f"{self.remedy}."
         )
+
+    def _broken_weights(self) -> str:
+        """Which weights are not finite, in words; "" if all are."""
+        wrong = [name for name, value in self.learned.state_dict().items() if not bool(torch.isfinite(value).all())]
+        return f"weights hold NaN or infinity (first {wrong[0]}, {len(wrong)} in all)" if wrong else ""
 
     def _report(self, event: str, meter: Meter, time: float) -> None:
         line = meter.line()
@@ -156,9 +160,12 @@ class Loop(ABC):
         if event == "step":
             pace = f"{line['images_per_second']:.0f} images/s"
             loss = f"loss {line['loss']:.3f}, " if "loss" in line else ""
-            self.progress.advance(meter.batches, f"epoch {epoch}/{self.epochs}, {loss}{pace}")
+            memory = memory_at_most(self.device)
+            self.progress.advance(meter.batches, f"epoch {epoch}/{self.epochs}, {loss}{pace}, {memory}")
 
     def _checkpoint(self) -> None:
+        if broken := self._broken_weights():  # by the last step, whose loss was finite before it
+            raise InputError(f"{self.run.path}: {broken}, after {self.state.total_steps} steps; {self.remedy}.")
         if not self.world.first:
             return
         self.state.metrics_bytes = self.run.metrics_size()

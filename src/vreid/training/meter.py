@@ -1,11 +1,14 @@
-"""Running means of loss terms, and the time they took, without waiting for the device at every step."""
+"""Running means of loss terms, the time they took, without waiting for the device at every step, and memory."""
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 _OF = "batches of "
@@ -82,3 +85,17 @@ class Pace:
         if self._steps == self._untimed + self._timed:
             return (time.perf_counter() - self._begun) / self._timed
         return None
+
+
+def memory_at_most(device: torch.device) -> str:
+    """The most memory that this process has held so far, in words: of a GPU what tensors took, else main memory.
+
+    Example:
+        >>> memory_at_most(torch.device("cpu")).endswith(" GiB")
+        True
+    """
+    if device.type == "cuda":
+        held = torch.cuda.max_memory_allocated(device)
+    else:
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"{held / 2**30:.1f} GiB"
