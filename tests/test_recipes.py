@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vreid.errors import InputError
@@ -24,6 +26,14 @@ def test_recipes_are_the_papers() -> None:
     assert RECIPES["resnext101_ibn_a"]().optimiser.classifier_factor == 1.0
     assert RECIPES["resnet101_ibn_a_crop"]().transform.resized_crop
     assert all(make().recipe == name for name, make in RECIPES.items())
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not re.match("strdan_case", name)])
+def test_each_recipe_says_its_figure_cost_and_command(name: str) -> None:
+    text = RECIPES[name].__doc__ or ""
+    command = re.search(r"Command: (.+)", text)
+    assert "Figure: " in text and re.search(r"Cost( \(.*\n.*\))?: ", text) and command is not None
+    assert re.match(f"vreid train {name} |python experiments|see above", command[1])
 
 
 def test_overrides_read_values_as_the_fields_type() -> None:

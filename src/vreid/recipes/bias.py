@@ -46,6 +46,7 @@ def orientation_model() -> TrainConfig:
 def camera_small() -> TrainConfig:
     """The camera model's twin for CPUs, at 96 x 96.
 
+    Figure: none in a paper.
     Cost: 1.0 million parameters; 160 images a CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
     Command: vreid train camera_small --data REAL --out RUN
     """
@@ -57,6 +58,7 @@ def camera_small() -> TrainConfig:
 def orientation_small() -> TrainConfig:
     """The orientation model's twin for CPUs: 12 bins of 30 degrees.
 
+    Figure: none in a paper.
     Cost: as camera_small, 166 images a CPU second, 1.2 minutes.
     Command: vreid train orientation_small --data SYNTHETIC --out RUN
     """
