@@ -278,7 +278,8 @@ def test_weights_that_the_last_step_broke_are_not_kept(
         optimiser.param_groups[0]["params"][0].detach().fill_(torch.inf)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", breaks)
-    with pytest.raises(InputError, match=r"weights hold NaN or infinity \(first model\..*, 1 in all\), after 1 steps; lower"):
+    sentence = r"weights hold NaN or infinity \(first model\..*, 1 in all\), after 1 steps; lower"
+    with pytest.raises(InputError, match=sentence):
         train(replace(tiny, epochs=1, iterations=1), records, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
