@@ -34,7 +34,7 @@ from vreid.retrieval import (
     interval,
     judge,
 )
-from vreid.retrieval.ensemble import ranks
+from vreid.retrieval.ensemble import Fusion, ranks
 from vreid.retrieval.rerank import ReRanked
 
 QUERY, GALLERY = Records.of(path=["q", "r"]), Records.of(path=list("abc"))
@@ -263,7 +263,27 @@ def test_ablation_on_the_command_line(run, folders):
     assert [row["name"] for row in both] == ["plain search", "+ camera-mean"]
     assert both[0]["metrics"]["mAP"] != rows[0]["metrics"]["mAP"]
     assert "no step is on" in run(f"evaluate {folders}/one --ablate").err
-    assert "--ablate: stands alone" in run(f"{line} --by camera").err
+    assert "--ablate: judges whole rankings" in run(f"{line} --by camera").err
+
+
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion((3, 1)), Fusion(how="rank")])
+@pytest.mark.parametrize("draws", [False, True])
+def test_rows_of_an_ablation_are_ensembles_as_asked(run, folders, fusion, draws):
+    one, two = (Search.load(folders / name) for name in ("one", "two"))
+    post, members = PostProcessing.parse("camera-mean,rerank=5:2:0.3"), [(s.query, s.gallery) for s in (one, two)]
+    protocol = replace(VEHICLE_ID, repeats=2) if draws else MARKET
+    if draws:
+        members = [(images, images) for images in map(FeatureSet.concat, members)]
+    rows = ablation(post, *members[0], protocol, others=members[1:], fusion=fusion)
+    assert len(rows) == 5
+    for row in rows:
+        assert row.metrics.as_dict() == judge(*members[0], row.post, protocol, members[1:], fusion).as_dict()
+    if not draws and fusion != Fusion():
+        options = "--weights 3,1" if fusion.weights else "--fusion rank"
+        line = f"evaluate {folders}/one {folders}/two --post {post.describe().replace(' ', '')} --ablate --json"
+        told = [row["metrics"]["mAP"] for row in json.loads(run(f"{line} {options}").out)]
+        assert told == [row.metrics.mAP for row in rows]
+        assert told != [row["metrics"]["mAP"] for row in json.loads(run(line).out)]
 
 
 # --- ablation ---------------------------------------------------------------------------------------------------------

@@ -172,3 +172,4 @@ def test_protocols_go_through_json_and_keep_long_lists_to_themselves():
 def test_groups():
     groups = Groups(np.array([3, -1, 3, 0]))
     assert [groups[c].tolist() for c in (3, 0, -1, 9)] == [[0, 2], [3], [1], []]
+    assert Groups(np.array([], dtype=np.int64))[3].tolist() == []

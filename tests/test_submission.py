@@ -287,9 +287,11 @@ def features(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.mark.parametrize("steps", ["", "--post camera-mean,tracklets,rerank=7:2:0.6,other-cameras"])
+@pytest.mark.parametrize(
+    "steps", ["", "--post camera-mean,tracklets,rerank=7:2:0.6,other-cameras", "{again} --weights 2,1"]
+)
 def test_write_check_score_on_a_simulated_world(steps, run: Run, features: Path, tiny_world: Path, tmp_path: Path):
-    file = tmp_path / "track2.txt"
+    file, steps = tmp_path / "track2.txt", steps.format(again=features)
     assert run(f"submission write {features} --out {file} {steps}").code == 0
     assert run(f"submission check {file} --data {tiny_world}").out == "Nothing is wrong.\n"
     for protocol in ("ai-city", "camera-less"):

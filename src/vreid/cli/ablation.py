@@ -25,7 +25,7 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
 
     from vreid.retrieval.ablation import ablation
 
-    rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others)
+    rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others, fusion=search.fusion)
     if as_json:
         print_json([
             {"ladder": row.ladder, "name": row.name, "steps": row.post.describe(), "metrics": row.metrics.as_dict(),

@@ -104,8 +104,8 @@ def evaluate_command(
             print(f"{tuning}.")
             print_gain(search, given, post)
     if ablate:
-        if by or open_set or leave_out or calibrate or threshold or weights or fusion != "mean":
-            raise InputError("--ablate: stands alone; give --by, --weights, --fusion and open-set options elsewhere.")
+        if by or open_set or leave_out or calibrate or threshold:
+            raise InputError("--ablate: judges whole rankings; give --by and open-set options without it.")
         evaluate_ablation(search, post, as_json)
         return
     if open_set or leave_out or calibrate or threshold:

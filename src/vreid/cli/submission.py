@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import (
-    Features,
+    AllFeatures,
+    FusionName,
     Json,
     LabelTable,
     Post,
     RecordTable,
+    Weights,
     load_search,
     open_sources,
     post_processing,
@@ -32,17 +34,19 @@ Data = Annotated[Path, typer.Option(metavar="SOURCE", help="The data set, or a t
 
 @app.command()
 def write(
-    features: Features,
+    features: AllFeatures,
     out: Annotated[Path, typer.Option(help="The file.")] = Path("track2.txt"),
     steps: Post = "",
     records: RecordTable = None,
+    weights: Weights = "",
+    fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
     """Write for each query the numbers of the 100 nearest gallery images; labels of test images are not looked at."""
     from vreid.retrieval.submission import SUBMISSION, write_submission
 
     post = post_processing(steps)
-    search = replace(load_search(features, records, ""), protocol=SUBMISSION)
+    search = replace(load_search(features, records, "", weights, fusion), protocol=SUBMISSION)
     ranking = search.rank(post)
     write_submission(ranking, out)
     facts = {"out": str(out), "ranking": repr(ranking)}

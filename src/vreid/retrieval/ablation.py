@@ -6,12 +6,12 @@ first and is not missed in the second does what another one does too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from vreid.errors import InputError
-from vreid.retrieval.ensemble import ensemble
+from vreid.retrieval.ensemble import ALIKE, Fusion, ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.metrics import Metrics, interval
@@ -61,6 +61,7 @@ def ablation(
     protocol: Protocol,
     *,
     others: Sequence[Sides] = (),
+    fusion: Fusion = ALIKE,
     order: Sequence[str] = TABLE_4,
     seed: int = 0,
 ) -> list[AblationRow]:
@@ -76,6 +77,7 @@ def ablation(
         gallery: features of the gallery.
         protocol: how rankings are judged. Where it prescribes mean features of tracklets, each row has them.
         others: as in `judge`.
+        fusion: as in `judge`.
         order: names of the steps in the order in which the cumulative ladder adds them.
         seed: of the intervals.
 
@@ -87,17 +89,17 @@ def ablation(
         raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
     if not names:
         raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
-    searched = [Searched(*sides) for sides in ((query, gallery), *others)]
+    biases: dict[Hashable, Searched] = {}
+    searched = [Searched(*sides, biases) for sides in ((query, gallery), *others)]
     judged: dict[PostProcessing, Metrics] = {}
 
     def of(chosen: PostProcessing) -> Metrics:
         chosen = chosen.under(protocol)
-        if chosen not in judged:
-            judged[chosen] = (
-                judge(query, gallery, chosen, protocol, others)
-                if protocol.repeats
-                else evaluate_distances(ensemble([member.through(chosen) for member in searched]), protocol)
-            )
+        if chosen not in judged and protocol.repeats:
+            judged[chosen] = judge(query, gallery, chosen, protocol, others, fusion)
+        elif chosen not in judged:
+            members = [member.through(chosen) for member in searched]
+            judged[chosen] = evaluate_distances(ensemble(members, fusion.weights or None, fusion.how), protocol)
         return judged[chosen]
 
     def measured(metrics: Metrics) -> tuple[float, tuple[float, float]]:

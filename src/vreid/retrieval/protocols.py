@@ -263,7 +263,7 @@ class Groups:
     def __init__(self, codes: NDArray[np.integer]) -> None:
         self._order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[self._order], return_index=True)
-        stops = np.append(starts[1:], len(codes))
+        stops = np.append(starts, len(codes))[1:]
         self._slice = {int(c): (int(a), int(b)) for c, a, b in zip(present, starts, stops, strict=True)}
 
     def __getitem__(self, code: int) -> NDArray[np.intp]:
