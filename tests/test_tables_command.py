@@ -99,7 +99,7 @@ def test_a_dry_run_counts_on_the_whole_and_steps_on_a_cut(tiny_world: Path, tmp_
     trainings = [sentence for sentence in told if sentence.startswith("tiny resnet50_ibn_a on")]
     assert len(trainings) == 2  # of either type of data, once for both seeds
     both = next(sentence for sentence in trainings if "real + synthetic" in sentence)
-    assert f"{len(dataset.train)} images, 9 batches of 4 x 2 an epoch" in both
+    assert f"{len(dataset.train)} images, 24 classes, 9 batches of 4 x 2 an epoch" in both
     assert ": 7 epochs, learning rate" in both and "images a second" in both and "; about " in both
     assert not [sentence for sentence in told if "FAILED" in sentence]
     assert {sentence.partition(":")[0] for sentence in told} >= {"model", "crops", "adapted", "features", "metrics"}

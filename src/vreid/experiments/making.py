@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,18 @@ class Workshop:
     device: str
     workers: int | None
     progress: Progress
+    _opened: dict[Data, Dataset] = field(default_factory=dict, repr=False)
 
     def folder(self, stage: Stage) -> Path:
         """Where `stage` lies."""
         return self.cache / stage.name
 
     def dataset(self, data: Data) -> Dataset:
-        """The data set, with the training images of both domains."""
-        return data.open(self.folder(data))
+        """The data set, with the training images of both domains; the last one is kept, as real ones open slowly."""
+        if data not in self._opened:
+            self._opened.clear()
+            self._opened[data] = data.open(self.folder(data))
+        return self._opened[data]
 
     def images(self, stage: Model) -> Records:
         """The training images of a model."""

@@ -1,8 +1,8 @@
 """A dry run: what the stages of some rows would take on the data at hand, and one step of each to see that it goes.
 
-Counts, batches and schedules are those of the whole data. The steps are taken on a cut of it, with pictures, networks
-and batches of the true size: a configuration that cannot work, a folder that cannot be read and a GPU that is too small
-show within minutes.
+Counts, batches and schedules are those of the whole data. The steps are taken on a cut of it, with pictures and
+networks of the true size, and on a GPU with batches of the true size too: a configuration that cannot work, a folder
+that cannot be read and a GPU that is too small show within minutes.
 """
 
 from __future__ import annotations
@@ -15,28 +15,34 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vreid.adaptation.config import AdaptConfig
+from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset
 from vreid.data.records import Records
+from vreid.experiments.estimates import training_memory, work
 from vreid.experiments.making import of_part
 from vreid.experiments.rows import AnyRow, Cropping, Ensemble, Row, SideModel, stages
 from vreid.experiments.runner import run_rows, seconds_taken
-from vreid.experiments.stages import Data, Folders, Model, World
+from vreid.experiments.stages import Adapted, Crops, Data, Features, Folders, Model, Stage, Translations, World
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
 from vreid.training.progress import Progress
-from vreid.training.supervised import make_sampler
-from vreid.training.targets import labelled, make_targets
 from vreid.wording import duration
 
-CUT = 24
-"""Vehicles of each domain, and of the test, that the steps are taken on; as many images of each at most."""
+CUT, SHOTS = 32, 2
+"""Vehicles of each domain, and of the test, that the steps are taken on; images of each at most."""
+STEPS = {"cpu": 2, "cuda": 20}
+"""Steps of every loop; the first ten on a GPU choose kernels and are not timed."""
+PIXELS = 1 << 20
+"""Of all pictures of a batch on a CPU: 16 of 256 x 256."""
 FEW = replace(PRESETS["tiny"], name="few", train_identities=CUT, synthetic_identities=CUT, synthetic_images=4)
 """What stands for a simulated world: batches of 64 images can be drawn from it."""
 
 
 def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | None = None) -> Iterator[str]:
-    """One sentence each: what the data hold; what each training would be; what a step of every stage took.
+    """One sentence each: what the data hold; what each stage would be on them; what a step of every stage took.
 
     Simulated worlds are not made for it: the steps are then taken on a world of few vehicles.
 
@@ -45,27 +51,64 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
     """
     chosen = _one_of_each(rows)
     wholes: dict[Data, Dataset] = {row.data: row.data.open() for row in chosen if isinstance(row.data, Folders)}
-    yield from map(repr, wholes.values())
+    for dataset in wholes.values():
+        yield repr(dataset)
+        yield from dataset.notes
+        if not dataset.query.identity.known.any():
+            yield ("The test names no vehicles: rows can be made, but not judged. Take some training vehicles for a "
+                   "test (vreid data split) and give that as the first --data.")  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         datas: dict[Data, Data] = {}
         for data in dict.fromkeys(row.data for row in chosen):
             datas[data] = World(FEW, 1, data.layout) if isinstance(data, World) else _cut(wholes[data], folder)
-        short = [_short(row, datas[row.data]) for row in chosen]
+        short = [_short(row, datas[row.data], device.partition(":")[0]) for row in chosen]
         lines = run_rows(short, folder / "cache", device=device, progress=progress)
         yield from (f"{line.name}: FAILED: {line.error}" for line in lines if line.error)
-        seen: set[str] = set()
-        for true, stepped in zip(stages(chosen), stages(short), strict=True):
-            if isinstance(true, Model):
-                told = _training(true, folder / "cache" / stepped.name, wholes.get(true.data))
-                yield from (told,) if told not in seen else ()
-                seen.add(told)
+        yield from _on_the_whole(stages(chosen), stages(short), folder / "cache", wholes)
         seconds = seconds_taken(folder / "cache")
         kinds = dict.fromkeys(name.partition("/")[0] for name in seconds)
         for kind in kinds:
             took = [value for name, value in seconds.items() if name.startswith(f"{kind}/")]
             yield f"{kind}: {len(took)} tried on the cut, {duration(sum(took))}."
-    yield f"Memory: {_memory(device)}."
+    yield f"Memory of the dry run: {_memory(device)}."
+
+
+def _on_the_whole(
+    chosen: tuple[Stage, ...], short: tuple[Stage, ...], cache: Path, wholes: dict[Data, Dataset]
+) -> Iterator[str]:
+    """What each stage of `chosen` would take by the pace of its network in the stage of `short`; then all together."""
+    total, seen = 0.0, set[str]()
+    for stage, stepped in zip(chosen, short, strict=True):
+        network = _network(stage)
+        found = work(stage, wholes.get(network.data)) if network else None
+        if found is None:
+            continue
+        pace = _pace(cache, stepped)
+        total += found.seconds(pace) if pace else 0
+        if found.told in seen:
+            continue
+        seen.add(found.told)
+        told = found.told
+        if isinstance(stage, Model):
+            told += f"; {training_memory(stage.training) / 2**30:.1f} GiB"
+            told += f"; {pace:.1f} images a second" if pace else "; not tried"
+        if isinstance(stage, Adapted) and not list((cache / stepped.name).glob("round-*")):
+            told += "; not tried, as the cut has no tracklets to learn from"
+        if pace and found.seconds(pace):
+            told += f"; about {duration(found.seconds(pace))}"
+        yield f"{told}."
+    if total:
+        yield f"All of it on this machine, but for clustering and ranking: about {duration(total)}."
+
+
+def _network(stage: Stage) -> Model | Translations | None:
+    """The training whose network does the work of `stage`."""
+    if isinstance(stage, (Model, Translations)):
+        return stage
+    if isinstance(stage, Features):
+        return stage.first_model
+    return stage.model if isinstance(stage, (Crops, Adapted)) else None
 
 
 def _one_of_each(rows: Iterable[AnyRow]) -> list[AnyRow]:
@@ -76,93 +119,100 @@ def _one_of_each(rows: Iterable[AnyRow]) -> list[AnyRow]:
     return list(found.values())
 
 
-def _short(row: AnyRow, data: Data) -> AnyRow:
-    """`row` on other data, with one or two steps of every loop."""
+def _short(row: AnyRow, data: Data, device: str) -> AnyRow:
+    """`row` on other data, with a few steps of every loop."""
     if isinstance(row, Ensemble):
-        return replace(row, members=tuple(_short_row(member, data) for member in row.members))
-    return _short_row(row, data)
+        return replace(row, members=tuple(_short_row(member, data, device) for member in row.members))
+    return _short_row(row, data, device)
 
 
-def _short_row(row: Row, data: Data) -> Row:
+def _short_row(row: Row, data: Data, device: str) -> Row:
+    def steps(training: TrainConfig) -> TrainConfig:
+        count = _identities(training.transform, training.num_identities, training.num_instances, device)
+        return replace(training, epochs=1, iterations=STEPS[device], num_identities=count)
+
     def side(model: SideModel | None) -> SideModel | None:
-        return model and replace(model, training=_steps(model.training))
+        return model and replace(model, training=steps(model.training))
 
     return replace(
         row,
         data=data,
-        training=_steps(row.training),
-        crops=row.crops and Cropping(_steps(row.crops.training), row.crops.config),
+        training=steps(row.training),
+        crops=row.crops and Cropping(steps(row.crops.training), row.crops.config),
         translation=row.translation and replace(row.translation, epochs=1),
-        adaptation=row.adaptation and replace(row.adaptation, epochs=1, iterations=2),
+        adaptation=row.adaptation and _tracklets(row.adaptation, row.training.transform, device),
         camera_bias=side(row.camera_bias),
         orientation_bias=side(row.orientation_bias),
     )
 
 
-def _steps(training: TrainConfig) -> TrainConfig:
-    return replace(training, epochs=1, iterations=2)
+def _tracklets(adaptation: AdaptConfig, transform: TrainTransform, device: str) -> AdaptConfig:
+    """A few steps on clusters that every cut has: its tracklets. Those of the settings need many images a vehicle."""
+    clusters = replace(adaptation.pseudo, own_share=0.0, k1=4, k2=1, eps=0.3, min_samples=2)
+    count = _identities(transform, adaptation.num_identities, adaptation.num_instances or 8, device)
+    return replace(adaptation, pseudo=clusters, epochs=1, iterations=STEPS[device], num_identities=count)
+
+
+def _identities(transform: TrainTransform, count: int, instances: int, device: str) -> int:
+    """P of a batch: the true one, or on a CPU, where only the pace is of interest, no more than `PIXELS` allow."""
+    if device != "cpu":
+        return count
+    fitting = PIXELS // (transform.height * transform.width * instances)
+    return min(count, max(2, fitting // 2 * 2))  # half of them may be of either domain
 
 
 def _cut(dataset: Dataset, folder: Path) -> Folders:
     """A table of few vehicles of each kind, the test with made-up vehicles where it has none."""
     real, synthetic = (of_part(dataset.train, part) for part in ("real", "synthetic"))
-    kept = [_few(records) for records in (real, synthetic)]
-    query, gallery = _named(dataset.query), _named(dataset.gallery)
-    known = set(query.identity.values[query.identity.known][:CUT])
-    test = [records[[name in known for name in records.identity.values]] for records in (query, gallery)]
-    kept += [_few(records) for records in test]
+    query, gallery = dataset.query, dataset.gallery
+    if query.identity.known.any():
+        query = _few(query, query.identity.codes, 1)
+        gallery = gallery[np.isin(gallery.identity.values, list(set(query.identity.values)))]
+        gallery = _few(gallery, _passages(gallery))
+    else:  # the halves change places, as images in the same place of both lists may be of one camera
+        query = _made_up(_few(query, np.arange(len(query)), 1), CUT // 2)
+        gallery = _made_up(_few(gallery, _passages(gallery)))
+    kept = [_few(real, real.identity.codes), _few(synthetic, synthetic.identity.codes), query, gallery]
     table = folder / f"cut-{len(list(folder.iterdir()))}.csv"
     splits = zip(kept, ("train", "train", "query", "gallery"), strict=True)
     Records.concat([records.with_(split=[split] * len(records)) for records, split in splits]).write_csv(table)
     return Folders.of(table)
 
 
-def _few(records: Records) -> Records:
-    """At most `CUT` images of each of the first `CUT` vehicles."""
-    codes = records.identity.codes
-    rows = [np.flatnonzero(codes == code)[:CUT] for code in np.unique(codes[codes >= 0])[:CUT]]
+def _few(records: Records, codes: NDArray[np.integer], shots: int = SHOTS) -> Records:
+    """At most `shots` images of each of `CUT` groups, which `codes` tell apart, spread over all that there are."""
+    rows = [_spread(np.flatnonzero(codes == code), shots) for code in _spread(np.unique(codes[codes >= 0]), CUT)]
     return records[np.concatenate([*rows, np.empty(0, dtype=np.intp)])]
 
 
-def _named(records: Records) -> Records:
-    """Images of unknown vehicles, as of `CUT` vehicles that come in turn."""
-    if records.identity.known.any():
-        return records
-    return records.with_(identity=[f"cut-{number % CUT}" for number in range(len(records))])
+def _spread(values: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]
 
 
-def _training(stage: Model, run: Path, dataset: Dataset | None) -> str:
-    """What a training would be, and what it would take by the pace of the steps that were made in `run`."""
-    config = stage.training
-    told = f"{config.recipe} on {' + '.join(stage.parts)}, {config.transform.height} x {config.transform.width} pixels"
-    rates = [config.schedule.rate(config.optimiser.learning_rate, time, config.epochs)
-             for time in (0, config.epochs / 2, config.epochs - 1)]  # fmt: skip
-    told += (
-        f": {config.epochs} epochs, learning rate {', '.join(f'{rate:.2g}' for rate in rates)} (first, middle, last)"
-    )
-    pace = _pace(run / "metrics.jsonl")
-    told += f", {pace:.0f} images a second" if pace else ", not tried"
-    if dataset is None:
-        return f"{told}."
-    parts = [_as(of_part(dataset.train, part), part) for part in stage.parts]
-    records = labelled(Records.concat(parts), config.target)
-    targets = make_targets(records, config.target, config.heads, config.labels, flips=config.transform.flip > 0)
-    batches, size = len(make_sampler(config, records, targets)), config.num_identities * config.num_instances
-    told += (f"; {len(records):,} images, {batches:,} batches of {config.num_identities} x {config.num_instances} "
-             "an epoch")  # fmt: skip
-    return f"{told}; about {duration(config.epochs * batches * size / pace)}." if pace else f"{told}."
+def _passages(records: Records) -> NDArray[np.integer]:
+    """The tracklet of each image; where there are none, its vehicle; or itself."""
+    for labels in (records.tracklet, records.identity):
+        if labels.known.any():
+            return labels.codes
+    return np.arange(len(records))
 
 
-def _as(records: Records, part: str) -> Records:
-    return records.with_(variant=[part] * len(records)) if part in ("crop", "translated") else records
+def _made_up(records: Records, first: int = 0) -> Records:
+    """Images of unknown vehicles, passage by passage as of `CUT` vehicles that come in turn."""
+    passage = np.unique(_passages(records), return_inverse=True)[1]
+    return records.with_(identity=[f"cut-{(first + number) % CUT}" for number in passage.tolist()])
 
 
-def _pace(metrics: Path) -> float | None:
-    """Images a second of the last steps of a run, if there were any."""
+def _pace(cache: Path, stage: Stage) -> float | None:
+    """Images a second that the network of a stage learned from in its last steps, if there were any."""
+    network = _network(stage)
+    if network is None:
+        return None
+    metrics = cache / network.name / ("model" if isinstance(network, Translations) else "") / "metrics.jsonl"
     if not metrics.is_file():
         return None
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    paces = [line["images_per_second"] for line in lines if line.get("images_per_second")]
+    paces = [line["images_per_second"] for line in lines if line["event"] == "step"]
     return float(paces[-1]) if paces else None
 
 

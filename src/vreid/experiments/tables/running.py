@@ -9,11 +9,13 @@ from pathlib import Path
 from vreid.errors import InputError, nearest_name
 from vreid.experiments.figure import draw_table
 from vreid.experiments.lines import merge, write_lines
-from vreid.experiments.rows import AnyRow
+from vreid.experiments.rows import AnyRow, stages
 from vreid.experiments.runner import RESULTS, run_rows
+from vreid.experiments.stages import Model
 from vreid.experiments.table import Entry, write_csv
 from vreid.experiments.tables import TABLES, Table
 from vreid.experiments.tables.scales import Scale
+from vreid.models.published import PUBLISHED, weights_folder
 from vreid.pipeline import SIMULATED
 from vreid.training.progress import Progress
 
@@ -50,9 +52,9 @@ def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, onl
     """The rows of some tables with their seeds: those that have `only` in their name, and what these are compared with.
 
     Raises:
-        InputError: there is no such table or row.
+        InputError: there is no such table or row, or published weights are not here that some of them start from.
     """
-    found = []
+    found: list[AnyRow] = []
     for name in names:
         rows = table_named(name).seeded(scale, seeds)
         chosen = {row.name for row in rows if only in row.name}
@@ -60,7 +62,20 @@ def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, onl
         found += [row for row in rows if row.name in chosen]
     if only and not found:
         raise InputError(f"No row of {', '.join(names)} has {only!r} in its name.")
+    _need_weights(found)
     return found
+
+
+def _need_weights(rows: Sequence[AnyRow]) -> None:
+    """All files at once: each is fetched by a call of its own."""
+    models = [stage.training.model for stage in stages(rows) if isinstance(stage, Model)]
+    absent: dict[str, str] = {}
+    for one in PUBLISHED.values():
+        if any(model.weights == one.file for model in models) and not (weights_folder() / one.file).exists():
+            absent[one.file] = f"`vreid weights get {one.backbone}`"
+    if absent:
+        raise InputError(f"The rows start from weights that are not here: {', '.join(absent)}; "
+                         f"{', '.join(absent.values())} fetches them into {weights_folder()}.")  # fmt: skip
 
 
 def merge_into(cache: Path, files: Sequence[Path]) -> None:
