@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fabricated
 import pytest
 
+import fabricated
 from conftest import Run
 from vreid.data.dataset import Dataset
 from vreid.experiments.estimates import schedule, training_memory
@@ -69,7 +69,7 @@ def narrow_paper(folders: Folders) -> Scale:
 
 
 def batches(counts: list[int], identities: int, instances: int) -> int:
-    """Most batches of P x K that vehicles with so many images can give: whole chunks of K, dealt out to batches of P."""
+    """Most batches of P x K that vehicles with so many images give: whole chunks of K, dealt out by P."""
     return sum(max(count // instances, 1) for count in counts) // identities
 
 

@@ -57,7 +57,7 @@ def work(stage: Stage, dataset: Dataset | None) -> Work | None:
                 f"{config.batch_size}, then {synthetic:,} images")  # fmt: skip
         return Work(told, config.epochs * batches * 2 * config.batch_size, synthetic)
     if isinstance(stage, Adapted):
-        settings = stage.settings
+        settings = stage.config
         size = settings.num_identities * (settings.num_instances or 8)
         learned = settings.epochs * settings.iterations * size if settings.iterations else settings.visits * target
         rate = (
