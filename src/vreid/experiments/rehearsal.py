@@ -8,13 +8,13 @@ that cannot be read and a GPU that is too small show within minutes.
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vreid.adaptation.config import AdaptConfig
@@ -28,6 +28,7 @@ from vreid.experiments.runner import run_rows, seconds_taken
 from vreid.experiments.stages import Adapted, Crops, Data, Features, Folders, Model, Stage, Translations, World
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
+from vreid.training.meter import memory_at_most
 from vreid.training.progress import Progress
 from vreid.wording import duration
 
@@ -71,7 +72,7 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
         for kind in kinds:
             took = [value for name, value in seconds.items() if name.startswith(f"{kind}/")]
             yield f"{kind}: {len(took)} tried on the cut, {duration(sum(took))}."
-    yield f"Memory of the dry run: {_memory(device)}."
+    yield f"Memory of the dry run: {memory_at_most(torch.device(device))} at most."
 
 
 def _on_the_whole(
@@ -214,11 +215,3 @@ def _pace(cache: Path, stage: Stage) -> float | None:
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     paces = [line["images_per_second"] for line in lines if line["event"] == "step"]
     return float(paces[-1]) if paces else None
-
-
-def _memory(device: str) -> str:
-    if device.startswith("cuda"):
-        import torch
-
-        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU at most"
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB at most"
