@@ -2,8 +2,9 @@
 
 For a simulated world and a ReID model that was trained on both of its domains: trains a translation, translates the
 synthetic pictures, and measures before and after
-  * the AUC of a small CNN that tells synthetic from real pictures, trained anew, on vehicles that it has not seen,
-    after several numbers of steps (mean of the seeds; interval: vehicles of the test drawn anew);
+  * the AUC of classifiers that tell synthetic from real pictures, trained anew and alike, on vehicles that they have
+    not seen: linear ones on a few statistics of colours, or of colours and gradients, and a small CNN on pixels after
+    several numbers of steps (mean of its seeds; interval: seeds, and vehicles of the test, drawn anew);
   * the mAP of finding a vehicle's other pictures among all synthetic ones, one picture of each being the query.
 A picture shows originals, their translations, and real pictures. Every stage keeps what it made.
 
@@ -39,11 +40,16 @@ from vreid.training.extract import extract, load_model
 from vreid.training.repaint import translate
 from vreid.training.translate import HALF, train_translation
 
-SEEDS, BUDGETS, BATCH, SIDE = 3, (25, 50, 150), 64, 64
-"""The classifier is trained so often, looked at after so many steps on so many pictures of so many pixels a side."""
+SEEDS, BUDGETS, BATCH, SIDE = 5, (25, 50, 100), 64, 64
+"""The CNN is trained so often, looked at after so many steps on so many pictures of so many pixels a side."""
+BORDER = 8
+"""Pixels of a picture's border, whose statistics are taken apart from those of the rest."""
 DRAWS = 500
 COLUMNS = 12
 CELL = 96
+LINEAR = ("linear, colours", "linear, colours and gradients")
+Halves = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Which synthetic images, and which real ones, belong to the test."""
 
 
 def classifier() -> nn.Module:
@@ -68,8 +74,8 @@ def halves(records: Records, name: str) -> NDArray[np.bool_]:
     return np.isin(records.identity.values.astype(str), tested)
 
 
-def scores(made: Tensor, real: Tensor, test: tuple[NDArray[np.bool_], NDArray[np.bool_]], seed: int) -> Tensor:
-    """Scores (budget, image) of the test images, made ones first, by a classifier trained on the others."""
+def cnn_scores(made: Tensor, real: Tensor, test: Halves, seed: int) -> list[NDArray[np.float64]]:
+    """For each budget the scores of the test images, made ones first, by a CNN trained on the others."""
     seed_everything(seed)
     model, rng = classifier(), generator(seed, "classifier")
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -84,8 +90,39 @@ def scores(made: Tensor, real: Tensor, test: tuple[NDArray[np.bool_], NDArray[np
         optimiser.step()
         if step in BUDGETS:
             with torch.inference_mode():
-                found.append(model.eval()(torch.cat([made[test[0]], real[test[1]]]))[:, 0])
-    return torch.stack(found)
+                found.append(model.eval()(torch.cat([made[test[0]], real[test[1]]]))[:, 0].double().numpy())
+    return found
+
+
+def statistics(images: Tensor, *, gradients: bool) -> NDArray[np.float64]:
+    """Of border and inside: mean and spread of the three colours and of saturation; the mean (log) gradient."""
+    inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inside[BORDER:-BORDER, BORDER:-BORDER] = True
+    saturation, grey = images.amax(1, keepdim=True) - images.amin(1, keepdim=True), images.mean(1)
+    layers, columns = torch.cat([images, saturation], 1), []
+    for region in (inside, ~inside):
+        columns += [layers[:, :, region].mean(-1), layers[:, :, region].std(-1)]
+        if gradients:
+            steps = (grey.diff(dim=1)[:, :, 1:].abs() + grey.diff(dim=2)[:, 1:].abs())[:, region[1:, 1:]]
+            columns += [steps.mean(1, keepdim=True), (steps + 0.01).log().mean(1, keepdim=True)]
+    return torch.cat(columns, 1).double().numpy()
+
+
+def linear_scores(made: Tensor, real: Tensor, test: Halves, *, gradients: bool) -> NDArray[np.float64]:
+    """Scores of the test images, made ones first, by Fisher's linear discriminant of the others."""
+    sides = [statistics(side, gradients=gradients) for side in (made, real)]
+    known = [side[~mask] for side, mask in zip(sides, test, strict=True)]
+    within = sum(np.cov(side, rowvar=False) for side in known)
+    direction = np.linalg.solve(within, known[1].mean(axis=0) - known[0].mean(axis=0))
+    return np.concatenate([side[mask] @ direction for side, mask in zip(sides, test, strict=True)])
+
+
+def judged(made: Tensor, real: Tensor, test: Halves) -> dict[str, NDArray[np.float64]]:
+    """By classifier its scores (training, image) of the test images, made ones first."""
+    found = {name: linear_scores(made, real, test, gradients="gradients" in name)[None] for name in LINEAR}
+    trained = [cnn_scores(made, real, test, seed) for seed in range(SEEDS)]
+    return found | {f"CNN, {steps} steps": np.stack(each) for steps, each in zip(BUDGETS, zip(*trained, strict=True),
+                                                                                   strict=True)}  # fmt: skip
 
 
 def auc(made: NDArray[np.float64], true: NDArray[np.float64]) -> float:
@@ -101,24 +138,22 @@ def drawn(identities: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.
     return np.concatenate([rows[code] for code in rng.integers(len(names), size=len(names))])
 
 
-def tell_apart(before: Records, after: Records, real: Records) -> dict[int, dict[str, list[float]]]:
-    """By budget the AUC before, after and their difference: the mean over seeds and its interval."""
+def tell_apart(before: Records, after: Records, real: Records) -> dict[str, dict[str, list[float]]]:
+    """By classifier the AUC before, after and their difference: the mean over its trainings and its interval."""
     test = (halves(before, "synthetic"), halves(real, "real"))
     true, count = pixels(real), int(test[0].sum())
-    tables = [
-        np.stack([scores(pixels(made), true, test, seed).double().numpy() for seed in range(SEEDS)], axis=1)
-        for made in (before, after)
-    ]
+    tables = [judged(pixels(made), true, test) for made in (before, after)]
     names = [records.identity.values[mask].astype(str) for records, mask in zip((before, real), test, strict=True)]
     found = {}
-    for place, budget in enumerate(BUDGETS):
-        rng = generator(0, "translation", "bootstrap")
-        draws = [(np.arange(count), count + np.arange(len(names[1])))]
-        draws += [(drawn(names[0], rng), count + drawn(names[1], rng)) for _ in range(DRAWS)]
-        values = np.array([[np.mean([auc(row[made], row[shown]) for row in table[place]]) for table in tables]
-                           for made, shown in draws])  # fmt: skip
+    for name in tables[0]:
+        pair, rng = [table[name] for table in tables], generator(0, "translation", "bootstrap")
+        draws = [(np.arange(len(pair[0])), np.arange(count), count + np.arange(len(names[1])))]
+        draws += [(rng.integers(len(pair[0]), size=len(pair[0])), drawn(names[0], rng), count + drawn(names[1], rng))
+                  for _ in range(DRAWS)]  # fmt: skip
+        values = np.array([[np.mean([auc(row[made], row[shown]) for row in scores[trainings]]) for scores in pair]
+                           for trainings, made, shown in draws])  # fmt: skip
         columns = {"before": values[:, 0], "after": values[:, 1], "fall": values[:, 0] - values[:, 1]}
-        found[budget] = {name: [float(column[0]), *_interval(column[1:])] for name, column in columns.items()}
+        found[name] = {when: [float(column[0]), *_interval(column[1:])] for when, column in columns.items()}
     return found
 
 
@@ -180,9 +215,9 @@ def main() -> None:
     ends = _interval(ratios[1][picks].mean(axis=1) / ratios[0][picks].mean(axis=1))
     found |= {"mAP": [search.mAP for search in searches], "kept": [kept, *ends]}
     write_json(options.out / "results.json", found)
-    for budget, values in found["auc"].items():
-        told = ", ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in values.items())
-        print(f"AUC of real against synthetic after {budget} steps: {told}")
+    for name, values in found["auc"].items():
+        told = ", ".join(f"{when} {value:.3f} ({low:.3f} to {high:.3f})" for when, (value, low, high) in values.items())
+        print(f"AUC of real against synthetic, {name}: {told}")
     print(f"identity mAP: {100 * searches[0].mAP:.1f} before, {100 * searches[1].mAP:.1f} after; "
           f"{100 * kept:.1f} % is kept ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})")  # fmt: skip
 

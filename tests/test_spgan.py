@@ -354,6 +354,16 @@ def test_translations_have_the_names_and_sizes_of_their_originals(
         translate(whole, synthetic[:4], folder.parent)
 
 
+def test_what_is_too_fine_for_the_network_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = np.indices((50, 90)).sum(axis=0) % 2 * 130 + 60  # 60 and 190 in turn, which 32 pixels see as grey
+    fine[:, 80:] = 250
+    Image.fromarray(np.repeat(fine[..., None], 3, axis=2).astype(np.uint8)).save(tmp_path / "fine.png")
+    monkeypatch.setattr(repaint, "load_translator", lambda source: (Shade(1, 20 / 127.5), TINY))
+    made = translate("any", Records.of(path=[tmp_path / "fine.png"]), tmp_path / "out")
+    there = np.asarray(Image.open(made.path[0])).astype(int)
+    assert np.abs(there - np.minimum(fine + 20, 255)[..., None]).max() <= 1
+
+
 def test_of_an_image_with_a_box_the_box_is_translated(
     sides: tuple[Records, Records], whole: Path, tmp_path: Path
 ) -> None:

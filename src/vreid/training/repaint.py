@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from vreid.data.dataset import fingerprint
-from vreid.data.images import picture_size, read_image
+from vreid.data.images import read_image
 from vreid.data.loading import test_loader
 from vreid.data.readers.vehiclex import LABELS, TRANSLATED
 from vreid.data.records import Records
@@ -65,8 +67,9 @@ def translate(
 ) -> Records:
     """Translate all pictures into OUT/sys_image_train_tr; return the same images as variant "translated".
 
-    Pictures keep their names and their size: the network's square is resized back, since the aspect is one of the few
-    things that tell a bus from a car, and whatever was measured in pixels stays true. Of an image with a box the box is
+    Pictures keep their names, their size (the aspect is one of the few things that tell a bus from a car, and whatever
+    was measured in pixels stays true) and their detail: what the network changes in its square of S pixels is resized
+    and added to the picture, so that what was too fine for the network stays. Of an image with a box the box is
     translated. The folder appears whole; a stopped translation goes on, a finished one is not made again. Where `out`
     is the data set's own folder, `FOLDER@translated` reads them; elsewhere the labels are copied beside them
     (train_label.xml of VehicleX; of another source translated.csv is written).
@@ -160,19 +163,19 @@ def _paint(
     try:
         for images, rows, _ in loader:
             with torch.inference_mode(), autocast(precision, place):
-                painted = network(images).cpu()
-            for image, row in zip(painted, rows.tolist(), strict=True):
-                size = _size(records, row)
+                changes = (network(images) - images).cpu()
+            for change, row in zip(changes, rows.tolist(), strict=True):
                 form = Image.registered_extensions().get(places[row].suffix.lower(), "JPEG")
                 with replacing(places[row]) as temporary:
-                    picture(image).resize(size, Image.Resampling.BICUBIC).save(temporary, form, quality=QUALITY)
+                    picture(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
             progress.advance(len(rows))
     finally:
         progress.finish()
 
 
-def _size(records: Records, row: int) -> tuple[int, int]:
-    """Width and height of what a record shows, in pixels."""
-    path, box = records.path[row], records.box[row]
-    whole = picture_size(path) if np.isnan(box[0]) else None
-    return whole or read_image(path, box=None if np.isnan(box[0]) else box.tolist()).size
+def _changed(records: Records, row: int, change: Tensor) -> Tensor:
+    """What a record shows, (3, H, W) in about [-1, 1], and on top of it the change (3, S, S), brought to its size."""
+    box = records.box[row]
+    shown = read_image(records.path[row], box=None if np.isnan(box[0]) else box.tolist())
+    pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1) / 127.5 - 1
+    return pixels + functional.interpolate(change[None], pixels.shape[1:], mode="bicubic", antialias=True)[0]
