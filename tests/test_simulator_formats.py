@@ -344,9 +344,9 @@ def test_a_folder_from_before_there_were_layouts_is_a_cityflow_folder(made) -> N
 
 
 def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no layout 'verri'; did you mean 'veri'"):
+    with pytest.raises(InputError, match="There is no layout 'verri'; did you mean 'veri'"):
         simulate(tmp_path / "out", preset=TINY, layout="verri", seed=1)
-    with pytest.raises(InputError, match="choose one of cityflow, cityflow2020, veri"):
+    with pytest.raises(InputError, match="Known: cityflow, cityflow2020, veri"):
         simulate(tmp_path / "out", preset=TINY, layout="duke", seed=1)
     for change in ({"motorcycle_share": 0.1}, {"label_new_scene": True}):
         with pytest.raises(InputError, match="preset 'tiny': VeRi has neither motorcycles nor a new scene"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -21,3 +24,15 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     names = list(known)
     begun = [other for other in names if other.startswith(name)]
     return (begun or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[0]
+
+
+def named(what: str, table: Mapping[str, T], name: str) -> T:
+    """Return `table[name]`; `what` says in a word what the table lists.
+
+    Raises:
+        InputError: there is none; the sentence names the nearest and all that are known.
+    """
+    if name in table:
+        return table[name]
+    near = nearest_name(name, table)
+    raise InputError(f"There is no {what} {name!r}; did you mean {near!r}? Known: {', '.join(table)}.")

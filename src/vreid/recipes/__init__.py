@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from vreid.errors import InputError, nearest_name
+from vreid.errors import named
 from vreid.recipes import bias, crop, dmt, pretrain, strdan
 from vreid.recipes.overrides import known_keys, with_overrides
 from vreid.training.config import TrainConfig
@@ -49,7 +49,4 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> TrainConfig
     Raises:
         InputError: unknown recipe or key (the nearest is named), or a value that does not fit.
     """
-    if name not in RECIPES:
-        near = nearest_name(name, RECIPES)
-        raise InputError(f"There is no recipe {name!r}; did you mean {near!r}? Known: {', '.join(RECIPES)}.")
-    return with_overrides(RECIPES[name](), overrides or {})
+    return with_overrides(named("recipe", RECIPES, name)(), overrides or {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from vreid.errors import InputError, nearest_name
+from vreid.errors import named
 from vreid.recipes.overrides import with_overrides
 from vreid.training.translate import TranslateConfig
 
@@ -68,7 +68,4 @@ def translation(name: str, overrides: Mapping[str, str] | None = None) -> Transl
     Raises:
         InputError: unknown name or key (the nearest is named), or a value that does not fit.
     """
-    if name not in TRANSLATIONS:
-        near = nearest_name(name, TRANSLATIONS)
-        raise InputError(f"There is no translation {name!r}; did you mean {near!r}? Known: {', '.join(TRANSLATIONS)}.")
-    return with_overrides(TRANSLATIONS[name](), overrides or {})
+    return with_overrides(named("translation", TRANSLATIONS, name)(), overrides or {})

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from vreid.data.seeds import generator
-from vreid.errors import InputError
+from vreid.errors import InputError, named
 from vreid.simulator.city import World, plan_world
 from vreid.simulator.labels import FOLDERS, Row, items_xml
-from vreid.simulator.presets import Preset, Scene, named
+from vreid.simulator.presets import Preset, Scene
 from vreid.simulator.vehicles import COLORS, TYPES
 
 Rows = dict[str, list[Row]]

@@ -5,14 +5,9 @@ A preset is plain data; a variant is `dataclasses.replace(PRESETS["demo"], train
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-from vreid.errors import InputError
-
-T = TypeVar("T")
+from vreid.errors import InputError, named
 
 SIMULATOR_VERSION = 2
 """Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
@@ -213,16 +208,3 @@ def preset_named(name: str) -> Preset:
         InputError: there is none; the sentence names the nearest.
     """
     return named("preset", PRESETS, name)
-
-
-def named(what: str, table: Mapping[str, T], name: str) -> T:
-    """Return `table[name]`.
-
-    Raises:
-        InputError: there is none; the sentence says what it would be and names the nearest.
-    """
-    if name in table:
-        return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(table)}."
-    raise InputError(f"there is no {what} {name!r}; {hint}")
