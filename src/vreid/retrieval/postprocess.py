@@ -155,7 +155,7 @@ class PostProcessing:
             InputError: sides that cannot be compared, a feature of norm zero, or a step whose column is not known
                 (camera, tracklet, scene).
         """
-        return Searched(query, gallery).through(self)
+        return Searched(query, gallery, again=False).through(self)
 
 
 class Searched:
@@ -169,14 +169,24 @@ class Searched:
         query: features of the queries.
         gallery: features of the gallery.
         biases: where the models of biases are kept as they are on their way; models of one ensemble share them.
+        again: whether other steps will be asked for. If not, a camera step's copy of all features is soon forgotten.
     """
 
-    def __init__(self, query: FeatureSet, gallery: FeatureSet, biases: dict[Hashable, Searched] | None = None) -> None:
+    def __init__(
+        self,
+        query: FeatureSet,
+        gallery: FeatureSet,
+        biases: dict[Hashable, Searched] | None = None,
+        *,
+        again: bool = True,
+    ) -> None:
         check_comparable(query, gallery)
         self.query, self.gallery = query.normalise(), gallery.normalise()
         self.plain = Distances.of(self.query, self.gallery)
         self._made: dict[Hashable, Any] = {}
+        self._seen: dict[Hashable, Sides] = {}
         self._biases = {} if biases is None else biases
+        self._again = again
 
     def through(self, post: PostProcessing) -> Distances:
         """The distances after the steps of `post`."""
@@ -228,20 +238,21 @@ class Searched:
             source = self._made[key]
         # inside a tracklet, which one camera sees, frames are compared as they were given: no copy of all needs to stay
         frames = self.plain.source if post.tracklets else None
+        if not self._again:
+            self._seen.clear()
         return replace(self.plain, source=source, unit_of_image=units, frames=frames)
 
     def _cameras(self, post: PostProcessing) -> Sides:
         """Query and gallery after the camera step."""
         key = post.camera_mean, post.camera_whitening and replace(post.camera_whitening, share=1.0)
-        if key not in self._made:
+        if key not in self._seen:
             sides = self.query, self.gallery
             if post.camera_mean:
                 sides = subtract_camera_mean(*sides, post.camera_mean)
             elif post.camera_whitening:
                 sides = whiten_cameras(*sides, post.camera_whitening)
-            self._made[key] = sides
-        made: Sides = self._made[key]
-        return made
+            self._seen[key] = sides
+        return self._seen[key]
 
     def _units(self, post: PostProcessing) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
         """Query features, unit features, and the unit of each gallery image, after tracklet and expansion steps."""
@@ -297,7 +308,8 @@ class Searched:
     def _of_bias(self, bias: Bias) -> Searched:
         """The same images as a bias's model sees them."""
         if bias.features not in self._biases:
-            self._biases[bias.features] = Searched(*bias.sides(self.query.records, self.gallery.records))
+            sides = bias.sides(self.query.records, self.gallery.records)
+            self._biases[bias.features] = Searched(*sides, again=self._again)
         return self._biases[bias.features]
 
 
@@ -364,5 +376,5 @@ def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = 
         check_same_images(members[0][0].records, query.records, f"query of model {number}")
         check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
     biases: dict[Hashable, Searched] = {}
-    distances = [Searched(*sides, biases).through(post) for sides in members]
+    distances = [Searched(*sides, biases, again=False).through(post) for sides in members]
     return ensemble(distances, fusion.weights or None, fusion.how)
