@@ -2,9 +2,10 @@
 
 Each world has a model trained on other cameras. `labels` clusters the test pictures by every setting of `LABELS` and
 compares with the truth (pairs of images of two cameras); `tune` adapts by the settings of `TUNED` and measures mAP by
-plain search: transductive (adapted to the very pictures that are searched) and inductive (adapted to the earlier half
-of the time, searched in the later). Settings are chosen on the validation worlds 100 to 103; the worlds 104 to 107
-confirm. Truth is used for reporting alone.
+plain search: transductive (adapted to the very pictures that are searched), of all queries and of those at cameras that
+training never saw, and inductive (adapted to the earlier part of the time, searched in the later, and, to tell too few
+pictures from other times of the day, in the earlier too). Settings are chosen on the validation worlds 100 to 103; the
+worlds 104 to 107 confirm. Truth is used for reporting alone. Runs are kept, so a stopped `tune` goes on.
 
     python experiments/adaptation.py labels --lab LAB --out runs/adaptation --worlds 100 101 102 103
     python experiments/adaptation.py tune --lab LAB --out runs/adaptation --worlds 104 105 106 107 --only auto
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.adaptation.adapt import FACTS, adapt, second_view, target_images
+from vreid.adaptation.adapt import FACTS, REJECTED, adapt, second_view, target_images
 from vreid.adaptation.config import PRESETS, AdaptConfig
 from vreid.adaptation.features import two_views
 from vreid.adaptation.periods import earlier
@@ -35,7 +35,9 @@ from vreid.adaptation.pseudo import pseudo_labels
 from vreid.data.dataset import Dataset, open_dataset
 from vreid.data.records import Records
 from vreid.files import read_json
-from vreid.retrieval import PostProcessing, judge
+from vreid.retrieval import Metrics, PostProcessing, judge
+from vreid.retrieval import interval as bootstrap
+from vreid.retrieval.ablation import difference
 from vreid.retrieval.features import FeatureSet
 from vreid.training.extract import extract, load_model
 
@@ -74,6 +76,9 @@ TUNED: Mapping[str, AdaptConfig] = {
     "auto, rate 0.01": replace(AUTO, learning_rate=1e-2),
     "auto, plain classifier": replace(AUTO, classifier="plain"),
     "auto, label anew each epoch": replace(AUTO, recluster=1),
+    "auto, tight 0.1": LABELS["auto, tight 0.1"],
+    "auto, by image": LABELS["auto, by image"],
+    "auto, EMA 0.99": replace(AUTO, ema=0.99),
     "auto, twice the visits": replace(AUTO, visits=2 * AUTO.visits),
 }
 
@@ -127,32 +132,48 @@ def label_world(lab: Path, seed: int, out: Path, only: list[str]) -> None:
               precision=precision, recall=recall, k1=found.k1, eps=found.eps)  # fmt: skip
 
 
-def score(model: Path, dataset: Dataset, records: Records, chosen: NDArray[np.bool_]) -> float:
-    """mAP of plain search among the chosen images."""
+def searched(model: Path, records: Records) -> FeatureSet:
+    """Features of the records by a model."""
     trained = load_model(model)
-    features = extract(trained.model, records[chosen], transform=trained.transform)
-    query = features.records.split.values == "query"
-    return judge(features[query], features[~query], PostProcessing(), dataset.protocol).mAP
+    return extract(trained.model, records, transform=trained.transform)
 
 
-def tune_world(lab: Path, seed: int, out: Path, only: list[str], share: float | None) -> None:
+def change(before: FeatureSet, after: FeatureSet, dataset: Dataset, chosen: NDArray[np.bool_]) -> dict[str, object]:
+    """mAP of plain search among the chosen images by both models, and the 95 % interval of its change over vehicles.
+
+    Also mAP of the queries at cameras that training never saw ("new"), among the same gallery.
+    """
+    query = chosen & (before.records.split.values == "query")
+    new = query & ~np.isin(before.records.camera.values, dataset.train.camera.values)
+
+    def metrics(features: FeatureSet, queries: NDArray[np.bool_]) -> Metrics:
+        return judge(features[queries], features[chosen & ~query], PostProcessing(), dataset.protocol)
+
+    old, now = metrics(before, query), metrics(after, query)
+    low, high = bootstrap(difference(now, old), "mAP", identity=before.records.identity.codes[query])
+    line = {"before": old.mAP, "after": now.mAP, "low": low, "high": high}
+    return {**line, "new": [metrics(before, new).mAP, metrics(after, new).mAP]} if new.any() else line
+
+
+def tune_world(lab: Path, seed: int, out: Path, only: list[str], share: float | None, gate: bool) -> None:
     """mAP before and after adaptation of one world by every setting; `share` of the time to adapt to, or all of it."""
     dataset = open_world(lab, seed)
     target = target_images(dataset)
     seen = np.ones(len(target), dtype=bool) if share is None else earlier(target, share)
-    tested = seen if share is None else ~seen
     old = lab / "run" / str(seed)
-    before = score(old, dataset, target, tested)
+    before = searched(old, target)
     for name, config in TUNED.items():
         if only and name not in only:
             continue
-        run, started = out / "run", time.process_time()
-        shutil.rmtree(run, ignore_errors=True)
-        adapt(old, target[seen], config, out=run)
+        run = out / "runs" / f"{seed} {name} {share or ''}".strip().replace(" ", "-")
+        started = time.process_time()
+        adapt(old, target[seen], config if gate else replace(config, gate=False), out=run, resume=True)
         seconds, facts = time.process_time() - started, read_json(run / FACTS)
-        rejected = run / "rejected.safetensors"
-        after = score(rejected if rejected.exists() else run, dataset, target, tested)
-        write(out / "tune.jsonl", world=seed, setting=name, inductive=share is not None, before=before, after=after,
+        after = searched(run / REJECTED if (run / REJECTED).exists() else run, target)
+        parts = {"": seen} if share is None else {"": ~seen, "earlier ": seen}
+        lines = {part: change(before, after, dataset, chosen) for part, chosen in parts.items()}
+        write(out / "tune.jsonl", world=seed, setting=name, inductive=share is not None, share=share or 1.0,
+              **{part + key: value for part, line in lines.items() for key, value in line.items()},
               clusters=facts["clusters"], noise=facts["noise"], seconds=seconds,
               verdict=facts.get("verdict", {}).get("decision", ""))  # fmt: skip
 
@@ -183,7 +204,7 @@ def table(out: Path) -> None:
         file = out / f"{name}.jsonl"
         if not file.exists():
             continue
-        lines = {(line["world"], line["setting"], line.get("inductive", False)): line
+        lines = {(line["world"], line["setting"], line.get("inductive", False) and line.get("share", 0.5)): line
                  for line in map(json.loads, file.read_text().splitlines())}  # fmt: skip
         print(f"\n| worlds | setting | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
         for worlds in (range(100, 104), range(104, 108)):
@@ -194,7 +215,7 @@ def table(out: Path) -> None:
                 for line in these:
                     line["change of mAP"] = 100 * (line.get("after", 0) - line.get("before", 0))
                 cells = " | ".join(interval([line[column] for line in these]) for column in columns)
-                part = f"{worlds[0]}-{worlds[-1]} ({len(these)}{', inductive' if inductive else ''})"
+                part = f"{worlds[0]}-{worlds[-1]} ({len(these)}{f', inductive {inductive:g}' if inductive else ''})"
                 print(f"| {part} | {setting} | {cells} |")
 
 
@@ -207,13 +228,14 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, nargs="+", default=[])
     parser.add_argument("--only", nargs="+", default=[], help="settings by name")
     parser.add_argument("--before", type=float, help="adapt to this earlier share, test on the rest")
+    parser.add_argument("--no-gate", action="store_true", help="save the time of its verdict")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     for seed in chosen.worlds:
         if chosen.what == "labels":
             label_world(chosen.lab, seed, chosen.out, chosen.only)
         else:
-            tune_world(chosen.lab, seed, chosen.out, chosen.only, chosen.before)
+            tune_world(chosen.lab, seed, chosen.out, chosen.only, chosen.before, not chosen.no_gate)
     if chosen.what == "table":
         table(chosen.out)
 

@@ -163,9 +163,34 @@ def adapted(lab: Path, out: Path, world: int, name: str) -> tuple[Views, Views, 
     return before, both_views(model, target(lab, world)[0], after), seen[0]
 
 
+def one_a_passage(records: Records, world: int) -> NDArray[np.intp]:
+    """Images of which no two are of one passage, one of each drawn; vehicles are looked at, since queries have none."""
+    passage = np.stack([records.identity.codes, records.camera.codes, records.tracklet.codes])
+    order = generator(world, "one a passage").permutation(len(records))
+    return np.sort(order[np.unique(passage[:, order], axis=1, return_index=True)[1]])
+
+
+def forgotten(features: FeatureSet) -> FeatureSet:
+    """The same images without tracklets."""
+    bare = features.records.with_(tracklet=[""] * len(features))
+    return replace(features, records=without_answers(bare))
+
+
+def restricted(pseudo: PseudoLabels, chosen: NDArray[np.bool_], records: Records) -> PseudoLabels:
+    """The pseudo labels of the chosen images; clusters without any are gone."""
+    left = pseudo.labels[chosen]
+    left[left >= 0] = np.unique(left[left >= 0], return_inverse=True)[1]
+    return replace(pseudo, labels=left, records=records)
+
+
 def mean_precision(views: Views, records: Records, num_queries: int) -> float:
-    """True mAP in percent: plain search for every query among the gallery, own camera's images of it removed."""
+    """True mAP in percent: plain search for every query among the gallery, own camera's images of it removed.
+
+    `num_queries` of 0: each image is searched for among all.
+    """
     both = FeatureSet(np.sum([view.features for view in views], axis=0), records).normalise()
+    if not num_queries:
+        return 100 * judge(both, both, PostProcessing(), MARKET).mAP
     return 100 * judge(both[:num_queries], both[num_queries:], PostProcessing(), MARKET).mAP
 
 
@@ -190,18 +215,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gate"))
     parser.add_argument("--worlds", type=int, nargs="+", default=[*VALIDATION, *CONFIRMATION])
     parser.add_argument("--only", default="", help="ways whose name holds this")
+    parser.add_argument("--pictures", action="store_true", help="judge by one picture of a passage, no tracklets")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for world in options.worlds:
         for name in CHOSEN[world % 4]:
             if options.only in name:
                 before, after, seen = adapted(options.lab, options.out, world, name)
-                pseudo = seen.pseudo
-                (old, old_flip), (new, new_flip) = (
-                    moved(views, seen.order, pseudo.records) for views in (before, after)
-                )
-                verdict = judge_adaptation(old, new, pseudo, flipped=(old_flip, new_flip))
-                truth = target(options.lab, world)
+                truth, pseudo = target(options.lab, world), seen.pseudo
+                old, new = (moved(views, seen.order, pseudo.records) for views in (before, after))
+                if options.pictures:
+                    chosen = one_a_passage(truth[0], world)
+                    truth = truth[0][chosen], 0
+                    before, after = ([view[chosen] for view in views] for views in (before, after))
+                    rows_left = np.isin(seen.order, chosen)
+                    old, new = ([forgotten(view[rows_left]) for view in views] for views in (old, new))
+                    pseudo = restricted(pseudo, rows_left, old[0].records)
+                verdict = judge_adaptation(old[0], new[0], pseudo, flipped=(old[1], new[1]))
                 change = mean_precision(after, *truth) - mean_precision(before, *truth)
                 rows.append(
                     {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vreid.adaptation.gate import ACCEPT, REJECT, UNKNOWN, Limits, judge_adaptation, reference_labels
+from vreid.adaptation.gate import ACCEPT, REJECT, UNKNOWN, Limits, Verdict, judge_adaptation, reference_labels
 from vreid.adaptation.pseudo import PseudoLabels
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -118,14 +118,34 @@ def test_tracklets_of_several_cameras_are_not_believed(world: World) -> None:
     assert verdict.facts["mixed"] == pytest.approx(1, abs=0.2)
 
 
-def test_tracklets_of_no_cluster_are_counted_apart(world: World) -> None:
+def test_held_out_tracklets_are_those_of_no_cluster(world: World) -> None:
     held_out = np.where(world.vehicle < 5, -1, world.vehicle - 5)
     partly = np.where(np.arange(len(world.records)) == 0, 0, held_out)  # one image of a tracklet was learned from
     before, after = world.model(), world.model(0.2, 0.5)
     verdict = judge_adaptation(before, after, world.pseudo(partly))
-    change, everyone = verdict.changes["tracklets not learned from"], verdict.changes["own camera"]
+    change, everyone = verdict.changes["held-out tracklets"], verdict.changes["own camera"]
     assert change.tracklets == 5 * CAMERAS - 1 and everyone.tracklets == VEHICLES * CAMERAS
-    assert "tracklets not learned from" not in judge_adaptation(before, after, world.pseudo()).changes
+    assert "held-out tracklets" not in judge_adaptation(before, after, world.pseudo()).changes
+
+
+def test_harm_to_held_out_tracklets_alone_is_rejected(world: World) -> None:
+    """What was learned from is found better, what was held out worse: the mean hides it, the number for these not."""
+    held_out = world.vehicle < 8
+    labels = np.where(held_out, -1, world.vehicle - 8)
+    better, worse = world.model(0.2, 0.5), world.model(0.6, 0.85)
+    after = replace(better, features=np.where(held_out[:, None], worse.features, better.features))
+    verdict = judge_adaptation(world.model(), after, world.pseudo(labels))
+    assert verdict.decision == REJECT and "that was not learned from" in verdict.reason
+    few = judge_adaptation(world.model(), after, world.pseudo(labels), limits=Limits(tracklets=8 * CAMERAS + 1))
+    assert few.decision == UNKNOWN and few.changes["held-out tracklets"].high < 0
+
+
+def test_the_evidence_is_told_in_sentences(world: World) -> None:
+    told = judge_adaptation(world.model(), world.model(0.2, 0.5), world.pseudo()).told
+    assert [line.split(":")[0] for line in told] == [
+        "same cluster", "own camera", "round trip", "other cameras", "agreement of two pseudo-label sets"
+    ]  # fmt: skip
+    assert "%, before" in told[0] and told[-1].endswith("% of the pairs of images in two cameras.")
 
 
 @pytest.mark.parametrize("number", [-1, 0])
@@ -177,6 +197,37 @@ def test_both_views_are_searched_and_agree(world: World) -> None:
     assert verdict.decision == ACCEPT and verdict.changes["two views"].before > 0.5
     alone = judge_adaptation(before, after, world.pseudo())
     assert verdict.changes["own camera"].before > alone.changes["own camera"].before  # two views know more than one
+
+
+def lone(world: World, model: FeatureSet) -> FeatureSet:
+    """One picture of each passage, and no tracklets."""
+    return replace(model[::IMAGES], records=world.records[::IMAGES].with_(tracklet=[""] * (len(model) // IMAGES)))
+
+
+def judged_by_pictures(world: World, after: tuple[float, float], labels: NDArray[np.integer] | None = None) -> Verdict:
+    before = [lone(world, world.model(0.6, 0.7, view=view)) for view in (0, 1)]
+    now = [lone(world, world.model(*after, view=view)) for view in (0, 1)]
+    labels = world.vehicle[::IMAGES] if labels is None else labels
+    return judge_adaptation(before[0], now[0], labelled(before[0].records, labels), flipped=(before[1], now[1]))
+
+
+def test_without_tracklets_two_views_of_a_picture_stand_for_one(world: World) -> None:
+    verdict = judged_by_pictures(world, (0.2, 0.5))
+    assert verdict.decision == ACCEPT and verdict.reason.endswith("two views of each picture stood for one.")
+    assert verdict.facts["tracklets"] == 0 and verdict.facts["pictures"] == VEHICLES * CAMERAS
+    assert "own camera" not in verdict.changes and verdict.changes["two views"].tracklets == VEHICLES * CAMERAS
+    assert judged_by_pictures(world, (1.2, 0.7)).decision == REJECT
+    assert judged_by_pictures(world, (0.6, 0.7)).decision == UNKNOWN
+    shuffled = judged_by_pictures(world, (0.2, 0.5), np.random.default_rng(1).permutation(world.vehicle[::IMAGES]))
+    assert shuffled.decision == UNKNOWN and "not what the features say" in shuffled.reason
+
+
+def test_bursts_without_tracklets_are_not_enough(world: World) -> None:
+    """Several pictures of a passage, and nobody says which: two of them would count as two vehicles."""
+    records = world.records.with_(tracklet=[""] * len(world.records))
+    models = [replace(world.model(1.5, chance, view=view), records=records) for chance in (0.3, 0.2) for view in (0, 1)]
+    verdict = judge_adaptation(models[0], models[2], labelled(records, world.vehicle), flipped=(models[1], models[3]))
+    assert verdict.decision == UNKNOWN and "There are 0 tracklets" in verdict.reason
 
 
 @settings(max_examples=2, deadline=None)

@@ -18,6 +18,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from torch import Tensor
 from vreid.adaptation.config import PRESETS, AdaptConfig
 from vreid.adaptation.features import two_views, without_answers
 from vreid.adaptation.gate import judge_adaptation
+from vreid.adaptation.periods import hold_out
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
 from vreid.adaptation.report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
 from vreid.data.augment import TrainTransform
@@ -140,10 +142,15 @@ class _Job:
         return extract(trained.model, self.target, transform=transform, views=(name,), normalise=False,
                        device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
 
+    @cached_property
+    def held_out(self) -> NDArray[np.bool_]:
+        """(N,) images that no batch shows, the same in every round."""
+        return hold_out(self.target, self.config.held_out, self.config.seed)
+
     def label(self, trained: TrainedModel, number: int) -> tuple[FeatureSet, PseudoLabels]:
         """The features of both views that round `number` begins with, and the clusters they form."""
         features = two_views(self.view(trained, "original"), self.view(trained, "original", shifted=True))
-        pseudo = pseudo_labels(features, self.config.pseudo)
+        pseudo = pseudo_labels(features, self.config.pseudo, held_out=self.held_out)
         for reason in pseudo.reasons:
             self.progress.note(reason)
         self.progress.note(f"round {number + 1}: {pseudo.clusters:,} clusters of {len(self.target):,} images, "
@@ -231,7 +238,8 @@ class _Job:
             verdict = judge_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
             facts = {"decision": verdict.decision, "reason": verdict.reason, "evidence": verdict.evidence}
             write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": facts})
-            self.progress.note(f"{verdict.decision}: {verdict.reason}")
+            for line in (*verdict.told, f"{verdict.decision}: {verdict.reason}"):
+                self.progress.note(line)
             if not verdict.accepted:
                 _copy(new.source, self.path / REJECTED)
                 kept = old

@@ -92,6 +92,7 @@ class AdaptConfig:
             model's own ("plain").
         replay: half of each batch are labelled source images, where a source is given.
         ema: the model is the running mean of the weights with this decay; 0: the last weights.
+        held_out: share of the tracklets (an image without one is one) that no batch shows: evidence for the gate.
         gate: the adapted model is kept only if label-free evidence speaks for it.
         seed: of batches and augmentation.
     """
@@ -108,6 +109,7 @@ class AdaptConfig:
     classifier: Literal["clustered", "plain"] = "clustered"
     replay: bool = False
     ema: float = 0.0
+    held_out: float = 0.0
     gate: bool = True
     seed: int = 1234
 
@@ -117,7 +119,7 @@ class AdaptConfig:
         for name, least, most in (
             ("epochs", 1, 100_000), ("recluster", 0, 100_000), ("visits", 0.01, 1e6), ("iterations", 1, 1_000_000),
             ("num_identities", 2, 10_000), ("num_instances", 2, 10_000), ("learning_rate", 1e-12, 1e30),
-            ("ema", 0, 0.999999), ("seed", 0, 2**63 - 1),
+            ("ema", 0, 0.999999), ("held_out", 0, 0.9), ("seed", 0, 2**63 - 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

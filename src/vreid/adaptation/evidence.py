@@ -2,7 +2,7 @@
 
 Nobody says which vehicle is which, but some pairs are known: the images of a tracklet are one vehicle, two tracklets of
 one camera are (nearly always) two. Each number is one value per tracklet, the same tracklets for both models, so that
-the interval of the change is a paired bootstrap over tracklets.
+the interval of the change is a paired bootstrap over tracklets. Without tracklets two views of an image stand for one.
 
 Shapes: N images, D feature dimensions, T tracklets, C cameras.
 """
@@ -214,6 +214,12 @@ class Target:
     @cached_property
     def _units(self) -> _Units:
         return _Units(self)
+
+
+def views_as_tracklets(records: Records) -> Records:
+    """(2N,) the images and then their mirror images, an image and its mirror image being a tracklet."""
+    once = records.with_(tracklet=[str(number) for number in range(len(records))])
+    return Records.concat([once, once])
 
 
 class _Units:

@@ -14,8 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.adaptation.config import PseudoConfig
-from vreid.adaptation.evidence import Change, Target, dimensions, num_pairs, pair_agreement
+from vreid.adaptation.evidence import (
+    Change,
+    Target,
+    Values,
+    dimensions,
+    num_pairs,
+    pair_agreement,
+    views_as_tracklets,
+)
+from vreid.adaptation.features import prepare
 from vreid.adaptation.pseudo import PseudoLabels, pseudo_labels
+from vreid.adaptation.settings import passages
 from vreid.data.records import Records
 from vreid.retrieval.ensemble import check_same_images
 from vreid.retrieval.features import FeatureSet, unit_rows
@@ -25,26 +35,29 @@ ACCEPT: Decision = "ACCEPT"
 REJECT: Decision = "REJECT"
 UNKNOWN: Decision = "NOT ENOUGH EVIDENCE"
 
-K1 = 20
 REFERENCE = PseudoConfig(
-    "mean", own_share=0.1, renormalise=True, k1=K1, k2=6, cosine_weight=0.0, eps=0.6, min_samples=6
+    "mean", own_share=0.1, renormalise=True, k1=20, k2=6, cosine_weight=0.0, eps=0.6, min_samples=6
 )
 """Settings of the clusters that the gate makes for itself."""
+PICTURES = PseudoConfig("mean", own_share=1.0, k1=5, k2=1, cosine_weight=0.0, eps=0.7, min_samples=2)
+"""The same for images without tracklets."""
 
 MEANINGS = {
     "same cluster": "an image finds those of its cluster in other cameras",
     "own camera": "half a tracklet finds the other half in its camera",
     "round trip": "a tracklet leads to another camera and back to itself",
-    "tracklets not learned from": "half a tracklet of no cluster finds the other half in its camera",
+    "held-out tracklets": "half a tracklet that was not learned from finds the other half in its camera",
     "two views": "an image is found by its mirror image",
     "other cameras": "other cameras are among the nearest tracklets",
 }
 """The changes of a verdict by name: what each is the success of."""
 
-
-GAIN = "same cluster"
+GAIN, HELD_OUT = "same cluster", "held-out tracklets"
 DECISIVE = (GAIN, "own camera", "round trip")
-"""The changes that decide: the first must be a gain, the others no loss."""
+"""The changes that decide: the first must be a gain, the others no loss; a loss of held-out tracklets is one, too."""
+
+AGREEMENT = "agreement of two pseudo-label sets"
+"""The fact that compares what was learned from with the clusters that the gate makes itself."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Limits:
     """What the gate asks for; chosen on simulated validation worlds.
 
     Attributes:
-        tracklets: fewer of two images or more say nothing.
+        tracklets: fewer of two images or more say nothing, in any of the numbers.
         mixed: largest share of tracklets with images of several cameras.
         agreement: least one of the pseudo labels with clusters that the gate makes itself, by pairs in two cameras.
         sense: of "own camera" with the old model; with less, tracklets are not what they are said to be.
@@ -78,7 +91,8 @@ class Verdict:
         decision: one of the three.
         reason: one sentence.
         changes: what became of each number in `MEANINGS` that could be had of these pictures.
-        facts: plain numbers: tracklets, cameras, mixed, clusters, noise, agreement, dimensions.
+        facts: plain numbers: tracklets, pictures (if they stand for tracklets), cameras, mixed, clusters, noise,
+            dimensions, `AGREEMENT`.
     """
 
     decision: Decision
@@ -96,6 +110,15 @@ class Verdict:
         """Changes and facts as plain values for JSON."""
         return {**{name: asdict(change) for name, change in self.changes.items()}, **self.facts}
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The evidence in sentences, what decides first."""
+        names = sorted(self.changes, key=lambda name: (*DECISIVE, HELD_OUT, *MEANINGS).index(name))
+        lines = [f"{name}: {told(name, self.changes[name])}." for name in names]
+        if AGREEMENT in self.facts:
+            lines.append(f"{AGREEMENT}: {100 * self.facts[AGREEMENT]:.0f} % of the pairs of images in two cameras.")
+        return tuple(lines)
+
 
 def judge_adaptation(
     before: FeatureSet,
@@ -111,8 +134,8 @@ def judge_adaptation(
     Args:
         before, after: features of the same N images by the old and by the adapted model.
         pseudo: what the adapted model learned from.
-        flipped: features of the mirror images by both models; searches are then those of both views together, and
-            "two views" is among the evidence.
+        flipped: features of the mirror images by both models; searches are then those of both views together, "two
+            views" is among the evidence, and where no tracklets are known two views of an image stand for one.
         limits: what it takes.
         seed: of drawn tracklets and intervals.
 
@@ -124,27 +147,25 @@ def judge_adaptation(
     check_same_images(records, pseudo.records, "the pseudo labels")
     models = [(before, *flipped[:1]), (after, *flipped[1:])] if flipped else [(before,), (after,)]
     old, new = (unit_rows(np.sum([view.features for view in model], axis=0)) for model in models)
-    target, labels, camera = Target(records, seed=seed), reference_labels(old, records), records.camera.codes
-    values = {
-        "own camera": (target.own_camera(old), target.own_camera(new)),
-        "same cluster": (target.same_cluster(old, labels), target.same_cluster(new, labels)),
-        "round trip": (target.round_trip(old), target.round_trip(new)),
-        "other cameras": (target.other_cameras(old), target.other_cameras(new)),
-    }
-    learned = np.isin(np.arange(len(values["own camera"][0])), target.tracklet[pseudo.labels >= 0])
-    one, other = values["own camera"]
-    values["tracklets not learned from"] = np.where(learned, np.nan, one), np.where(learned, np.nan, other)
-    if flipped:
-        apart = [[unit_rows(view.features) for view in model] for model in models]
-        values["two views"] = target.two_views(*apart[0]), target.two_views(*apart[1])
+    views = [[unit_rows(view.features) for view in model] for model in models] if flipped else []
+    labels, camera = reference_labels(old, records), records.camera.codes
+    target, pictures = Target(records, seed=seed), 0
+    if views and lone_pictures(old, records):
+        target, pictures = Target(views_as_tracklets(records), seed=seed), len(records)
+        values = _of_pictures(target, views, np.tile(labels, 2))
+    else:
+        values = _of_tracklets(target, old, new, labels, pseudo)
+        if views:
+            values["two views"] = target.two_views(*views[0]), target.two_views(*views[1])
     changes = {name: Change.of(*both, seed=seed) for name, both in values.items()}
     facts: dict[str, float] = {
-        "tracklets": target.tracklets,
+        "tracklets": 0 if pictures else target.tracklets,
+        "pictures": pictures,
         "cameras": target.cameras,
         "mixed": target.mixed,
         "clusters": pseudo.clusters,
         "noise": pseudo.noise,
-        "agreement": pair_agreement(pseudo.labels, labels, camera) if num_pairs(labels, camera=camera) else np.nan,
+        AGREEMENT: pair_agreement(pseudo.labels, labels, camera) if num_pairs(labels, camera=camera) else np.nan,
         "dimensions": dimensions(new) / max(dimensions(old), 1.0),
     }
     return decide(
@@ -154,22 +175,67 @@ def judge_adaptation(
     )
 
 
+def _of_tracklets(
+    target: Target,
+    old: NDArray[np.float32],
+    new: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    pseudo: PseudoLabels,
+) -> dict[str, tuple[Values, Values]]:
+    """By name a value per tracklet for the old model (N, D) and the new one; `labels` (N,) are the gate's clusters."""
+    values = {
+        "own camera": (target.own_camera(old), target.own_camera(new)),
+        GAIN: (target.same_cluster(old, labels), target.same_cluster(new, labels)),
+        "round trip": (target.round_trip(old), target.round_trip(new)),
+        "other cameras": (target.other_cameras(old), target.other_cameras(new)),
+    }
+    learned = np.isin(np.arange(len(values["own camera"][0])), target.tracklet[pseudo.labels >= 0])
+    one, other = values["own camera"]
+    values[HELD_OUT] = np.where(learned, np.nan, one), np.where(learned, np.nan, other)
+    return values
+
+
+def _of_pictures(
+    target: Target, views: list[list[NDArray[np.float32]]], labels: NDArray[np.int32]
+) -> dict[str, tuple[Values, Values]]:
+    """By name a value per image for both models, two views of each; `labels` (2N,) are the gate's clusters."""
+    old, new = (np.concatenate(model) for model in views)
+    return {
+        GAIN: (target.same_cluster(old, labels), target.same_cluster(new, labels)),
+        "round trip": (target.round_trip(old), target.round_trip(new)),
+        "other cameras": (target.other_cameras(old), target.other_cameras(new)),
+        "two views": (target.own_camera(old), target.own_camera(new)),
+    }
+
+
+def lone_pictures(features_ND: NDArray[np.float32], records: Records) -> bool:
+    """Whether no tracklet is known and each image is a passage, as far as unit-length features tell (`passages`)."""
+    if records.tracklet.known.any() or not records.camera.known.any():
+        return False
+    return passages(prepare(FeatureSet(features_ND, records), PICTURES), records) is not None
+
+
 def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDArray[np.int32]:
-    """(N,) clusters of images with unit-length features by `REFERENCE`, -1 for none, whatever the run was told."""
-    if not records.camera.known.any() or len(records) <= K1:
+    """(N,) clusters of images with unit-length features by fixed settings, -1 for none, whatever the run was told."""
+    config = REFERENCE if records.tracklet.known.any() else PICTURES
+    if not records.camera.known.any() or len(records) <= (config.k1 or 0):
         return np.full(len(records), -1, dtype=np.int32)
-    return pseudo_labels(FeatureSet(features_ND, records), REFERENCE).labels
+    return pseudo_labels(FeatureSet(features_ND, records), config).labels
 
 
 def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> Verdict:
     """The rule: can the evidence be believed, what speaks against the new model, what is missing, what is for it."""
 
     def verdict(decision: Decision, reason: str) -> Verdict:
+        if pictures:
+            reason = f"{reason[:-1]}; no tracklets are known, so two views of each picture stood for one."
         return Verdict(decision, reason, changes, facts)
 
+    pictures = facts.get("pictures", 0)
+    decisive = tuple(name for name in DECISIVE if name != "own camera" or not pictures)
     if facts["clusters"] < 2:
         return verdict(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
-    known = {name: changes[name] for name in DECISIVE if name in changes}
+    known = {name: change for name, change in changes.items() if change.tracklets >= limits.tracklets}
     if facts["mixed"] > limits.mixed:
         return verdict(
             UNKNOWN,
@@ -188,27 +254,29 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
             f"The features have collapsed: they use {100 * facts['dimensions']:.0f} % of the directions that the old "
             "ones use.",
         )
-    for name, change in known.items():
-        if change.high < 0 and change.change < -limits.loss:
+    for name in (*decisive, HELD_OUT):
+        change = known.get(name)
+        if change and change.high < 0 and change.change < -limits.loss:
             return verdict(REJECT, f"Vehicles are found less well: {told(name, change)}.")
     if facts["cameras"] < 2:
         return verdict(UNKNOWN, "There is one camera only: nothing says whether vehicles are found again at another.")
-    if facts["tracklets"] < limits.tracklets:
+    if max(facts["tracklets"], pictures) < limits.tracklets:
         return verdict(
             UNKNOWN,
             f"There are {facts['tracklets']:.0f} tracklets of two images or more, and {limits.tracklets} are needed: "
             "too few pairs of images are known to show the same vehicle.",
         )
-    for name in DECISIVE:
+    for name in decisive:
         if name not in known:
-            return verdict(UNKNOWN, f"Nothing says whether {MEANINGS[name]}.")
-    if facts.get("agreement", 1.0) < limits.agreement:
+            return verdict(UNKNOWN, f"Fewer than {limits.tracklets} tracklets say whether {MEANINGS[name]}.")
+    if facts.get(AGREEMENT, 1.0) < limits.agreement:
         return verdict(
             UNKNOWN,
             "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
-            f"put together and those of clusters made anew agree to {100 * facts['agreement']:.0f} % only.",
+            f"put together and those of clusters made anew agree to {100 * facts[AGREEMENT]:.0f} % only.",
         )
-    for name, change in known.items():
+    for name in decisive:
+        change = known[name]
         least = limits.gain if name == GAIN else -limits.loss
         if change.low <= least:
             return verdict(

@@ -1,4 +1,7 @@
-"""Earlier and later pictures: whoever adapts to new cameras adapts to what was seen and searches what comes after."""
+"""Parts of the target: the earlier and the later pictures, and passages that are held out for the gate.
+
+Whoever adapts to new cameras adapts to what was seen and searches what comes after.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
+from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.retrieval.tracklets import units_of_codes
 
@@ -40,3 +44,16 @@ def earlier(records: Records, share: float) -> NDArray[np.bool_]:
     if chosen.all() or not chosen.any():
         raise InputError("All images are of one part of the time; choose another share, or adapt to all images.")
     return chosen
+
+
+def hold_out(records: Records, share: float, seed: int) -> NDArray[np.bool_]:
+    """(N,) which images are of a drawn `share` of the tracklets; an image without one is one.
+
+    Example:
+        >>> records = Records.of(path=list("abcd"), tracklet=["t", "", "t", "u"])
+        >>> hold_out(records, 0.34, seed=1).tolist()
+        [True, False, True, False]
+    """
+    unit, first = units_of_codes(records.tracklet.codes)
+    drawn = generator(seed, "held out").permutation(len(first))[: round(share * len(first))]
+    return np.isin(unit, drawn)

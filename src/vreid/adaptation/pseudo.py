@@ -75,12 +75,15 @@ class PseudoLabels:
         return float((self.labels < 0).mean()) if len(self.labels) else 0.0
 
 
-def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> PseudoLabels:
+def pseudo_labels(
+    features: FeatureSet, config: PseudoConfig | None = None, *, held_out: NDArray[np.bool_] | None = None
+) -> PseudoLabels:
     """Cluster the images of `features`; identities, and tracklets of queries, are not looked at.
 
     Args:
         features: N images, usually of two views, not normalised (see `two_views`).
         config: the steps; what is None there follows from the data.
+        held_out: (N,) images that help to find clusters, but are of none (see `vreid.adaptation.periods.hold_out`).
 
     Raises:
         InputError: too few images, a camera step without cameras, or scene groups that the data do not have.
@@ -120,7 +123,8 @@ def pseudo_labels(features: FeatureSet, config: PseudoConfig | None = None) -> P
     if config.cannot_link != "off":
         point_labels, told = divide(point_labels, graph, records[first], config.cannot_link, best.min_samples, records)
         reasons += told
-    labels = _renumbered(point_labels[unit])
+    image_labels = point_labels[unit]
+    labels = _renumbered(image_labels if held_out is None else np.where(held_out, -1, image_labels))
     return PseudoLabels(labels, best.eps, best.min_samples, best.k1, reasons, records,
                         cluster_means(prepared_ND, labels))  # fmt: skip
 
