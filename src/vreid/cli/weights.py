@@ -1,4 +1,4 @@
-"""`vreid weights`: ImageNet's weights as published, and the shipped trunks, to start from."""
+"""`vreid weights`: ImageNet's weights as published, and the shipped trunks, to start from; one's own to carry away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 from vreid.cli.options import Json, print_json
 
-group = typer.Typer(help="Published weights to start training from.", no_args_is_help=True)
+group = typer.Typer(
+    help="Published weights to start training from, and trained ones to carry elsewhere.", no_args_is_help=True
+)
 
 
 @group.command("list")
@@ -54,3 +56,17 @@ def get(
     with Bars(quiet=as_json) as bars:
         path = get_weights(published, folder=folder, source=source, progress=bars.counter(published.file))
     print_json({"name": published.backbone, "file": str(path)}) if as_json else print(path)
+
+
+@group.command("export")
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write; a MODEL like any other.")],
+    as_json: Json = False,
+) -> None:
+    """Write a trained model in half precision, for another machine: half the bytes, almost the same features."""
+    from vreid.training.extract import export_half
+
+    export_half(model, out)
+    size = out.stat().st_size
+    print_json({"file": str(out), "bytes": size}) if as_json else print(f"{out}: {size / 1e6:.1f} MB")

@@ -2,6 +2,7 @@
 
 CACHE/KIND/HASH        a stage: a world, a training run, crops, translations, an adaptation, query and gallery features
 CACHE/submission/HASH  the track2.txt of an ensemble
+CACHE/weights/HASH     the model of a row in half precision, to be carried elsewhere, where that takes at most 16 MB
 CACHE/seconds/         what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
 CACHE/locks/           which process makes what
@@ -43,6 +44,7 @@ from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.ranking import rank
 from vreid.retrieval.submission import LENGTH, SUBMISSION, write_submission
+from vreid.training.extract import export_half
 from vreid.training.progress import Progress, Silence, Stopwatch
 from vreid.wording import duration
 
@@ -51,7 +53,9 @@ SECONDS = "seconds"
 LOCKS = "locks"
 PAUSE = 1.0
 """Seconds until a process looks again, where others make all that it could make."""
-SUBMISSIONS = "submission"
+SUBMISSIONS, WEIGHTS = "submission", "weights"
+CARRIED = 16_000_000
+"""Bytes of a row's weights at most."""
 
 
 @dataclass(frozen=True)
@@ -238,10 +242,13 @@ class _Runner:
             for stage in _missing([judged], self._shop.cache):
                 self._make(stage)
             with self._timed(judged):
-                search, distances, parts = self._judge(judged)
-                metrics, queries = _numbers(search, parts)
-                if len(judged.members) > 1 and distances is not None:
+                facts["weights"] = self._carried(judged)
+                search, distances = self._joined(judged)
+                if (
+                    distances is not None
+                ):  # before it is judged, which a real test, whose vehicles have no names, is not
                     facts["submission"] = self._submission(row, distances)
+                metrics, queries = _numbers(search, self._parts(judged, search, distances))
         except _Busy:
             raise
         except Exception as error:  # one row's mistake, or ours, must not lose the others
@@ -280,14 +287,37 @@ class _Runner:
             folder.mkdir(parents=True, exist_ok=True)
         return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json").stage(stage.name)
 
-    def _judge(self, judged: Judged) -> tuple[Search, Distances | None, Mapping[str, Metrics]]:
-        """The first member's search under the protocol, the distances where several are joined, and the numbers."""
+    def _joined(self, judged: Judged) -> tuple[Search, Distances | None]:
+        """The first member's search under the protocol, and the distances where several are joined."""
         search = self._search(judged, judged.members[0])
         if len(judged.members) == 1:
-            return search, None, search.judge(self._post(judged.members[0]))
+            return search, None
         members = [self._search(judged, member).distances(self._post(member)) for member in judged.members]
-        distances = ensemble(members, judged.weights, judged.how)
-        return search, distances, search.apart(evaluate_distances(distances, search.protocol))
+        return search, ensemble(members, judged.weights, judged.how)
+
+    def _parts(self, judged: Judged, search: Search, distances: Distances | None) -> Mapping[str, Metrics]:
+        if distances is None:
+            return search.judge(self._post(judged.members[0]))
+        return search.apart(evaluate_distances(distances, search.protocol))
+
+    def _carried(self, judged: Judged) -> dict[str, str]:
+        """Where each member's model lies below the cache in half precision, or why it does not; by its stage."""
+        told = {}
+        for stage in dict.fromkeys(member.features.model for member in judged.members):
+            name = f"{WEIGHTS}/{stage.hash}.safetensors"
+            source, out = self._shop.folder(stage) / stage.complete, self._shop.cache / name
+            if not out.exists():
+                if not source.exists():
+                    name = "none: the model was removed once its features were made"
+                elif source.stat().st_size > 2 * CARRIED:
+                    size = source.stat().st_size / 2e6
+                    name = (
+                        f"none: {size:.0f} MB in half precision, more than {CARRIED / 1e6:.0f} (vreid weights export)"
+                    )
+                else:
+                    export_half(source, out)
+            told[stage.name] = name
+        return told
 
     def _search(self, judged: Judged, member: Searched) -> Search:
         search = Search.load(self._shop.folder(member.features))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from vreid.data.augment import TestTransform
@@ -25,7 +26,7 @@ from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
 from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.transreid import TransReIDOptions
-from vreid.models.weights import load_strict, load_weights, weights_hash
+from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.storage import read_arrays, write_arrays
 from vreid.training.precision import Precision, autocast, resolve_precision
@@ -77,7 +78,19 @@ def load_model(source: Path | str) -> TrainedModel:
         >>> extract(trained.model, dataset.query, transform=trained.transform)              # doctest: +SKIP
         FeatureSet: 1,103 x 256, normalised, views original+flip, ...
     """
-    path = Path(source)
+    path, state, facts = _read_model(Path(source))
+    with understanding(path):
+        model = build_from(
+            replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"], facts.get("heads", {})
+        )
+        transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
+    load_strict(model, state, path)
+    model.cameras = tuple(facts.get("cameras", ()))
+    return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
+
+
+def _read_model(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """The file that a MODEL argument means, its weights and facts."""
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             what = "is not finished; resume it" if (path / "config.json").exists() else "holds no trained model"
@@ -88,14 +101,25 @@ def load_model(source: Path | str) -> TrainedModel:
     state, facts = load_weights(path)
     if facts.get("kind") != "model":
         raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
-    with understanding(path):
-        model = build_from(
-            replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"], facts.get("heads", {})
-        )
-        transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
-    load_strict(model, state, path)
-    model.cameras = tuple(facts.get("cameras", ()))
-    return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
+    return path, state, facts
+
+
+def export_half(source: Path | str, out: Path | str) -> None:
+    """Write a trained model in half precision, for another machine: half the bytes, a MODEL like any other.
+
+    Its features are near those of the original, but another model's (see `model_hash`), so the two are never mixed.
+
+    Args:
+        source: a run folder or the .safetensors file of a trained model.
+        out: a .safetensors file.
+
+    Raises:
+        InputError: as `load_model`, or `out` has another ending or cannot be written.
+    """
+    if Path(out).suffix != ".safetensors":
+        raise InputError(f"{out}: a file of weights ends in .safetensors; rename it.")
+    _, state, facts = _read_model(Path(source))
+    save_half(out, state, facts)
 
 
 def extract(
