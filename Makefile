@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench core clean
+.PHONY: demo test test-all lint bench core clean
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
 
 test: $(READY) lint  ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: test  ## and a dry run on made-up folders of the real data sets' size, two minutes more
+	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/test_true_size.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
