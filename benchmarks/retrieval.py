@@ -67,12 +67,12 @@ def make_features(
 
 
 def triangle(query: Features, gallery: Features) -> None:
-    """The bare product: tiles of 1,024 x 1,024 of the upper triangle of all pairs."""
-    tile = np.empty((1024, 1024), dtype=np.float32)
-    blocks = [part[start : start + 1024] for part in (query, gallery) for start in range(0, len(part), 1024)]
+    """The bare product: tiles of up to 1,600 x 1,600 of the upper triangle of all pairs."""
+    room = np.empty(1600 * 1600, dtype=np.float32)
+    blocks = [block for part in (query, gallery) for block in np.array_split(part, math.ceil(len(part) / 1600))]
     for i, one in enumerate(blocks):
         for other in blocks[i:]:
-            np.matmul(one, other.T, out=tile[: len(one), : len(other)])
+            np.matmul(one, other.T, out=room[: len(one) * len(other)].reshape(len(one), len(other)))
 
 
 def rerank(query: Features, gallery: Features) -> Any:

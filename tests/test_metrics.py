@@ -189,13 +189,6 @@ def test_features_give_what_their_matrix_gives():
     assert by_features.mAP_at_k == pytest.approx(by_matrix.mAP_at_k)
     assert by_features.cmc == pytest.approx(by_matrix.cmc)
     assert by_features.num_queries + by_features.num_skipped == 700
-    with pytest.raises(InputError, match="query features have 3 dimensions"):
-        evaluate_features(query, gallery[:, :2], **labels)
-    with pytest.raises(InputError, match="0 query and 90 gallery features"):
-        evaluate_features(query[:0], gallery, **labels)
-    query[5, 0] = np.nan
-    with pytest.raises(InputError, match="NaN between queries 1 and"):
-        evaluate_features(query, gallery, **labels)
 
 
 # Places on a line: a at 0 and 10, b at 40 and 6. Mean reciprocal rank of the two queries left by each drawn gallery:
@@ -259,7 +252,7 @@ def test_a_part_of_the_queries_of_drawn_galleries():
     for _ in range(50):
         images = generator.integers(4, size=4)
         means.append(np.mean([d.average_precision[i] for d in metrics.draws for i in images if d.relevant[i] > 0]))
-    low, high = interval(metrics, "mAP", resamples=50)
+    low, high = interval(replace(metrics, identity=None), "mAP", resamples=50)
     assert (low, high) == (pytest.approx(np.quantile(means, 0.025)), pytest.approx(np.quantile(means, 0.975)))
     assert low < metrics.mAP < high
     alone = evaluate_repeated(np.ones((3, 3)), identity=["a", "a", "b"], repeats=3)
@@ -320,7 +313,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(200):
         values = (generator.random(60) < 0.4).astype(float)
         low, high = interval(replace(base, average_precision=values, average_precision_at_k=values,
-                                     relevant=np.ones(60, int)), "mAP", resamples=200)  # fmt: skip
+                                     relevant=np.ones(60, int), identity=None), "mAP", resamples=200)  # fmt: skip
         held += low <= 0.4 <= high
     assert 175 <= held <= 200
 

@@ -129,18 +129,20 @@ class Search {
             py::gil_scoped_release release;
             const std::vector<int64_t> order = by_company();
             in_parallel(threads_, (points_.size + 255) / 256, [&](int64_t part, int) {
+                std::vector<double> x(points_.dims);
                 for (int64_t at = part * 256; at < std::min(points_.size, part * 256 + 256); ++at) {
                     const int64_t row = order[at];
                     const float window = window_.data()[row];
                     failed[row] = !rows_.near.prune(row, window) | !rows_.far.prune(row, window);
                     if (failed[row]) continue;
-                    decide(rows_.near, row, count_, 1);
+                    std::copy_n(points_[row], points_.dims, x.begin());
+                    decide(rows_.near, row, x.data(), count_, 1);
                     decided_[row].store(true, std::memory_order_release);
                     for (int i = 0; i < count_; ++i) {
                         index_out[row * count_ + i] = rows_.near.begin(row)[i].column;
                         squared_out[row * count_ + i] = rows_.near.begin(row)[i].value;
                     }
-                    decide(rows_.far, row, 1, -1);
+                    decide(rows_.far, row, x.data(), 1, -1);
                     if (farthest_ && points_.size > 1) far_out[row] = -rows_.far.begin(row)->value;
                 }
             });
@@ -174,9 +176,10 @@ class Search {
         const Candidate* found = std::find_if(first, last, [=](const Candidate& c) { return c.column == column; });
         return found == last ? nullptr : found;
     }
-    // Leaves exact values, ascending: all that may be among the first `count`. `sign` is -1 where values are -d.
-    void decide(Candidates& side, int64_t row, int count, int sign) {
-        const float window = window_.data()[row], *x = points_[row];
+    // Leaves exact values, ascending: all that may be among the first `count`. `x` is the row's feature; `sign` is -1
+    // where values are -d.
+    void decide(Candidates& side, int64_t row, const double* x, int count, int sign) {
+        const float window = window_.data()[row];
         std::sort(side.begin(row), side.end(row));
         Candidate *first = side.begin(row), *last = side.end(row);
         float largest = -kInfinity;

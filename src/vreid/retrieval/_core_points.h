@@ -77,20 +77,20 @@ class Points {
 };
 
 // Differences and sums in float64. The order of the sum is fixed: equal pairs have equal distances wherever they stand.
-// Memory is the limit, so what is wanted `next` is asked for meanwhile.
-CLONES static double squared_distance(const float* x, const float* y, int64_t dims, const float* next) {
+// `x` is one that many are compared with, widened once; what is wanted `next` is asked for meanwhile.
+CLONES static double squared_distance(const double* x, const float* y, int64_t dims, const float* next) {
     double sums[16] = {}, total = 0;
     int64_t k = 0;
     for (; k + 16 <= dims; k += 16) {
         PREFETCH(next + k);
         IN_ORDER
         for (int lane = 0; lane < 16; ++lane) {
-            double difference = double(x[k + lane]) - double(y[k + lane]);
+            double difference = x[k + lane] - double(y[k + lane]);
             sums[lane] += difference * difference;
         }
     }
     for (int lane = 0; lane < 16; ++lane) total += sums[lane];
-    for (; k < dims; ++k) total += (double(x[k]) - double(y[k])) * (double(x[k]) - double(y[k]));
+    for (; k < dims; ++k) total += (x[k] - double(y[k])) * (x[k] - double(y[k]));
     return total;
 }
 
@@ -99,9 +99,12 @@ static Array<float> pair_distances(const Points& points, Array<int64_t> rows, co
     Array<float> out(columns.size());
     const int64_t *row = rows.data(), *column = columns.data(), step = rows.size() == 1 ? 0 : 1;
     float* value = out.mutable_data();
-    for (int64_t i = 0; i < columns.size(); ++i)
-        value[i] = float(squared_distance(points[row[i * step]], others[column[i]], points.dims,
+    std::vector<double> x(points.dims);
+    for (int64_t i = 0; i < columns.size(); ++i) {
+        if (i == 0 || row[i * step] != row[(i - 1) * step]) std::copy_n(points[row[i * step]], points.dims, x.begin());
+        value[i] = float(squared_distance(x.data(), others[column[i]], points.dims,
                                           others[column[std::min(i + 1, columns.size() - 1)]]));
+    }
     return out;
 }
 

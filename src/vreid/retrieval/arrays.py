@@ -18,8 +18,8 @@ from vreid.data.records import JUNK, JUNK_NAME, UNKNOWN
 from vreid.errors import InputError
 from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
 from vreid.retrieval.evaluation import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
-from vreid.retrieval.features import as_features
 from vreid.retrieval.metrics import Metrics
+from vreid.retrieval.points import Points
 from vreid.retrieval.protocols import (
     MARKET,
     NOTHING,
@@ -30,6 +30,7 @@ from vreid.retrieval.protocols import (
     Normaliser,
     Protocol,
 )
+from vreid.retrieval.tensors import on_host
 from vreid.retrieval.tracklets import units_of_codes
 
 _ROWS = 256  # rows rearranged together, so that no second matrix is held
@@ -130,13 +131,13 @@ def evaluate_features(
         >>> metrics.mAP
         1.0
     """
-    source = SquaredEuclidean(as_features(query_features, "query features"), as_features(gallery_features, "gallery"))
-    if not all(source.shape):
-        raise InputError(f"{source.shape[0]} query and {source.shape[1]} gallery features; neither may be zero.")
+    points = Points.of("evaluation", query_features=query_features, gallery_features=gallery_features)
+    queries, gallery = points.split()
+    source = SquaredEuclidean(*points.parts, squares=(queries.squares, gallery.squares))
     protocol = replace(MARKET, top_k=top_k, normaliser=normaliser, average_precision=average_precision)
     identities = _codes(query_identity, gallery_identity, source.shape, "identity")
     cameras = _codes(query_camera, gallery_camera, source.shape, "camera")
-    return _evaluate_codes(source.tiles(), identities, cameras, protocol)
+    return replace(_evaluate_codes(source.tiles(), identities, cameras, protocol), reranked=False, transductive=False)
 
 
 def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int = 10, seed: int = 0) -> Metrics:
@@ -195,7 +196,7 @@ def _one_side(values: ArrayLike, count: int, what: str) -> Codes:
 
 def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
     """One label an image: int64, or strings with "" for None."""
-    array = np.asarray(values)
+    array = np.asarray(on_host(values))
     if array.shape != (count,):
         raise InputError(f"{what}: shape {array.shape} for {count:,} distances; give one per image.")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.trunc(array))):

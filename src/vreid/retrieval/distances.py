@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.features import FeatureSet, norms
+from vreid.retrieval.features import FeatureSet, as_numbers, norms
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
 Tiles = Iterator[tuple[int, NDArray[np.float32]]]
@@ -285,10 +285,7 @@ def as_matrix(values: ArrayLike) -> NDArray[np.float32]:
     Raises:
         InputError: not a matrix of numbers, an empty side, or NaN (the row is named).
     """
-    try:
-        matrix = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"distances: must be numbers in rows of equal length ({error}).") from error
+    matrix = as_numbers(values, "distances")
     if matrix.ndim != 2 or not matrix.size:
         raise InputError(f"distances: shape {matrix.shape} must be (queries, gallery images), neither of them zero.")
     wrong = np.isnan(matrix.max(axis=1))

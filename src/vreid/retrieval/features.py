@@ -14,9 +14,25 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import understanding
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.tensors import on_host
 
 _ROWS = 64  # rows looked at together: their float64 copies stay in the cache
 _UNIT_TOLERANCE = 1e-3
+
+
+def as_numbers(values: ArrayLike, what: str) -> NDArray[np.float32]:
+    """A float32 array of anything array-like, torch tensors of any device too.
+
+    Raises:
+        InputError: not real numbers in rows of equal length.
+    """
+    try:
+        array = np.asarray(on_host(values))
+        if np.iscomplexobj(array):
+            raise TypeError("these are complex")
+        return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: must be numbers in rows of equal length ({error}).") from error
 
 
 def as_features(values: ArrayLike, what: str = "features") -> NDArray[np.float32]:
@@ -25,10 +41,7 @@ def as_features(values: ArrayLike, what: str = "features") -> NDArray[np.float32
     Raises:
         InputError: not numbers, or not two-dimensional with D >= 1.
     """
-    try:
-        features = np.ascontiguousarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: must be numbers in rows of equal length ({error}).") from error
+    features = np.ascontiguousarray(as_numbers(values, what))
     if features.ndim != 2 or features.shape[1] == 0:
         raise InputError(f"{what}: shape {features.shape} must be (images, dimensions); give one row per image.")
     return features

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError
+from vreid.errors import InputError, are_counts
 from vreid.retrieval import core
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.neighbours import Lists, neighbour_lists
@@ -64,8 +64,8 @@ def convention_of(step: str, neighbours: str, points: int, k1: int, k2: int) -> 
     """
     if neighbours not in CONVENTIONS:
         raise InputError(f"{step}: neighbours is {neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
-    if k1 < 1 or k2 < 1:
-        raise InputError(f"{step}: k1 is {k1} and k2 is {k2}; both must be at least 1.")
+    if not are_counts(k1, k2):
+        raise InputError(f"{step}: k1 is {k1} and k2 is {k2}; both must be whole numbers of at least 1.")
     convention = CONVENTIONS[neighbours]
     if max(k1 + convention.extra, k2) > points:
         raise InputError(
@@ -323,6 +323,8 @@ def _pair_distances(
     found = order[place]
     squared: NDArray[np.float32] = lists.squared.ravel()[found]
     missing = np.flatnonzero(listed[found] != wanted)
+    company = lists.index.min(axis=1)  # rows that have it in common have others too, which then stay in the cache
+    missing = missing[np.argsort(company[row[missing]], kind="stable")]
     squared[missing] = exact_distances(points, row[missing], points, column[missing], np.float32)
     return squared
 

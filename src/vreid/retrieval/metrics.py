@@ -32,7 +32,7 @@ class Metrics:
         average_precision, average_precision_at_k, inverse_negative_penalty: (Q,) per query, NaN where skipped.
         first_hit: (Q,) rank of the first hit from 1; 0 where there is none.
         relevant: (Q,) relevant units; 0 where skipped, -1 where the image was drawn into the gallery.
-        steps, reranked, transductive: how the distances were made (see `Distances`).
+        steps, reranked, transductive: how the distances were made (see `Distances`); None where nobody said.
         draws: the metrics of each drawn gallery, their values per query on the same Q images; () without draws.
     """
 
@@ -49,8 +49,8 @@ class Metrics:
     first_hit: NDArray[np.float64]
     relevant: NDArray[np.int64]
     steps: tuple[str, ...] = ()
-    reranked: bool = False
-    transductive: bool = False
+    reranked: bool | None = None
+    transductive: bool | None = None
     draws: tuple[Metrics, ...] = ()
 
     @property
@@ -125,8 +125,10 @@ class Metrics:
         if self.draws:
             rank1 = 100 * self.spread["rank1"]
             facts.append(f"mean of {len(self.draws)} drawn galleries, rank-1 \N{PLUS-MINUS SIGN} {rank1:.1f}")
-        facts.append(f"{'with' if self.reranked else 'without'} re-ranking")
-        facts.append(f"{'' if self.transductive else 'not '}transductive")
+        if self.reranked is not None:
+            facts.append(f"{'with' if self.reranked else 'without'} re-ranking")
+        if self.transductive is not None:
+            facts.append(f"{'' if self.transductive else 'not '}transductive")
         return (
             f"{protocol.full_metric} {100 * self.mAP:.1f}{cut}, rank-1 {100 * self.rank1:.1f}, "
             f"mINP {100 * self.mINP:.1f} ({self.num_queries:,} queries, {self.num_skipped:,} without a mate skipped; "

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError
+from vreid.errors import InputError, are_counts
 from vreid.retrieval import core
 from vreid.retrieval.candidates import Candidates, window
 from vreid.retrieval.distances import strips
 from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
-_TILE = 1024  # rows and columns of a tile: large enough for the speed of a large product
+_TILE = 1600  # rows and columns of a tile, at most: large enough for the speed of a large product
 _FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
 _SAMPLE = 1024  # about so many features tell where the middle is
 _MANY = 16  # one row in so many given up: better rounded less than done one by one
@@ -49,8 +49,8 @@ def nearest(
         ([[1, 0]], [[0.0, 2.0]])
     """
     both = Points.of("nearest", query_features=query_features, gallery_features=gallery_features)
-    if k < 1:
-        raise InputError(f"nearest: k is {k}; it must be at least 1.")
+    if not are_counts(k):
+        raise InputError(f"nearest: k is {k}; it must be a whole number of at least 1.")
     queries, gallery = both.split()
     lists = search(queries, gallery, min(k, len(gallery)))
     squared = lists.squared if both.unit == 1 else (lists.squared * np.float64(both.unit) ** 2).astype(np.float32)

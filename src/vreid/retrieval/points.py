@@ -52,7 +52,6 @@ class Points:
         if len(devices) > 1 or (devices and len(tensors) < len(parts)):
             raise InputError(f"{step}: {' and '.join(parts)} must be on the same device; move one of them.")
         device = next((device for device in devices if device.type != "cpu"), None)
-        parts |= {name: values.detach().cpu().float().numpy() for name, values in tensors.items()}  # type: ignore[union-attr]
         arrays = {name.replace("_", " "): as_features(values, name.replace("_", " ")) for name, values in parts.items()}
         count = " x ".join(f"{len(array)} {name}" for name, array in arrays.items())
         if not all(len(array) for array in arrays.values()):
@@ -78,11 +77,12 @@ class Points:
         return int(self.parts[0].shape[1])
 
     def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, features) of at most `rows` rows each: views, on a grid that never straddles two parts."""
+        """(first row, features) of at most `rows` rows each, alike in size: views that never straddle two parts."""
         first = 0
         for part in self.parts:
-            for start in range(0, len(part), rows):
-                yield first + start, part[start : start + rows]
+            height = math.ceil(len(part) / math.ceil(len(part) / rows))
+            for start in range(0, len(part), height):
+                yield first + start, part[start : start + height]
             first += len(part)
 
     def split(self) -> tuple[Points, Points]:

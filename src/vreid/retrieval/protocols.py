@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records, joint_codes
-from vreid.errors import InputError
+from vreid.errors import InputError, are_counts
 
 Exclude = Literal["nothing", "itself", "same_identity_and_camera", "same_camera"]
 Normaliser = Literal["total", "min"]
@@ -85,8 +85,8 @@ class Protocol:
         for name, allowed in words.items():
             if getattr(self, name) not in get_args(allowed):
                 self._refuse(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(get_args(allowed))}")
-        if self.top_k is not None and self.top_k < 1:
-            self._refuse(f"top_k is {self.top_k}; it must be at least 1, or None")
+        if self.top_k is not None and not are_counts(self.top_k):
+            self._refuse(f"top_k is {self.top_k}; it must be a whole number of at least 1, or None")
         if self.top_k is None and self.normaliser == "min":
             self._refuse("normaliser 'min' is min(relevant, top_k); give top_k, or take 'total'")
         if self.unit == "image" and self.tracklet_distance == "mean":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError
+from vreid.errors import InputError, are_counts
 from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
 from vreid.retrieval.jaccard import Encoding, convention_of
 from vreid.retrieval.neighbours import search
@@ -35,8 +35,10 @@ class ReRanking:
     lambda_: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.k1 < 1 or self.k2 < 1:
-            raise InputError(f"re-ranking: k1 is {self.k1} and k2 is {self.k2}; both must be at least 1.")
+        if not are_counts(self.k1, self.k2):
+            raise InputError(
+                f"re-ranking: k1 is {self.k1} and k2 is {self.k2}; both must be whole numbers of at least 1."
+            )
         if not 0 <= self.lambda_ <= 1:
             raise InputError(f"re-ranking: lambda_ is {self.lambda_}; it must lie between 0 and 1.")
 
@@ -178,8 +180,8 @@ def rerank_top(
         >>> indices.tolist()
         [[1]]
     """
-    if top_k < 1:
-        raise InputError(f"re-ranking: top_k is {top_k}; it must be at least 1.")
+    if not are_counts(top_k):
+        raise InputError(f"re-ranking: top_k is {top_k}; it must be a whole number of at least 1.")
     points, encoding, scale_Q = _encode(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours)
     queries, gallery = points.split()
     top_k = min(top_k, len(gallery))

@@ -14,6 +14,15 @@ def is_tensor(values: Any) -> bool:
     )
 
 
+def on_host(values: Any) -> Any:
+    """A torch tensor of any device and precision as a numpy array; anything else as it is."""
+    if not is_tensor(values):
+        return values
+    values = values.detach().cpu()
+    small = values.is_floating_point() and values.element_size() < 4  # numpy has no bfloat16
+    return (values.float() if small else values).numpy()
+
+
 def like(example: Any, values: NDArray[Any]) -> Any:
     """`values` as they are, or as a tensor where `example` is one, on its device."""
     if not is_tensor(example):
