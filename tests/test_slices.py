@@ -226,15 +226,18 @@ def test_an_interval_over_vehicles_is_wider_where_their_queries_are_alike() -> N
     matrix = np.repeat(generator.random((vehicles, vehicles)).astype(np.float32), each, axis=0)
     metrics = evaluate_distances(Distances.from_matrix(matrix, query, gallery), CAMERA_LESS)
 
-    def width(**options) -> float:
-        low, high = interval(metrics, "mAP", **options)
+    def width(metrics: Metrics) -> float:
+        low, high = interval(metrics, "mAP")
         assert low <= metrics.mAP <= high
         return high - low
 
-    vehicle = query.identity.codes
-    assert 2.2 < width(identity=vehicle) / width() < 3.5  # eight equal queries: sqrt(8) = 2.8 times as wide
-    assert interval(metrics, "mAP", identity=np.arange(len(query))) == interval(metrics, "mAP")
-    drawn = evaluate_repeated(matrix @ matrix.T, identity=vehicle, repeats=3)  # queries of one to three draws
-    assert interval(drawn, "mAP", identity=np.arange(len(query))) == interval(drawn, "mAP")
-    with pytest.raises(InputError, match="identity has shape"):
-        interval(metrics, "mAP", identity=vehicle[1:])
+    single = replace(metrics, identity=None)
+    assert 2.2 < width(metrics) / width(single) < 3.5  # eight equal queries: sqrt(8) = 2.8 times as wide
+    assert interval(replace(metrics, identity=np.arange(len(query))), "mAP") == interval(single, "mAP")
+    half = metrics.of(np.arange(len(query)) % each < each // 2)
+    assert len(np.unique(half.identity)) == vehicles and 1.5 < width(half) / width(replace(half, identity=None)) < 2.6
+    # queries of one to three draws
+    drawn = evaluate_repeated(matrix @ matrix.T, identity=query.identity.codes, repeats=3)
+    apart = replace(drawn, identity=np.arange(len(query)))
+    assert interval(apart, "mAP") == interval(replace(drawn, identity=None), "mAP")
+    assert width(drawn) != width(apart)

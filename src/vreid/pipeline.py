@@ -301,7 +301,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
-    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % bootstrap interval.
+    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % bootstrap interval over vehicles.
 
     All rows are of one protocol. Where it draws galleries, the standard deviation over the draws stands behind a mean.
     """

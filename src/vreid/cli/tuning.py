@@ -51,6 +51,6 @@ def print_gain(search: Search, given: PostProcessing, best: PostProcessing) -> N
     from vreid.retrieval.tuning import gain
 
     before, after = (judge(search.query, search.gallery, post, search.protocol) for post in (given, best))
-    value, low, high = (100 * number for number in gain(before, after, search.query.records.identity.codes))
+    value, low, high = (100 * number for number in gain(before, after))
     print(f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
           "(paired, bootstrap over vehicles).")  # fmt: skip

@@ -97,8 +97,9 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
     """
     made = {}
     for name, rows in mate_scores(distances, protocol, by).items():
-        _, precision, precision_at_k, penalty, first_hit, relevant = rows.T
-        metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64))
+        query, precision, precision_at_k, penalty, first_hit, relevant = rows.T
+        identity = distances.query.identity.codes[query.astype(np.intp)]
+        metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64), identity)
         made[name] = replace(
             metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive
         )

@@ -359,7 +359,7 @@ def _numbers(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, An
     }
     metrics = {
         **whole.as_dict(),
-        "intervals": {name: list(interval(whole, name, identity=identity.codes)) for name in values},
+        "intervals": {name: list(interval(whole, name)) for name in values},
         "parts": {part: of_part.as_dict() for part, of_part in parts.items()},
     }
     return metrics, {"identity": identity.values.tolist(), **{name: _plain(each) for name, each in values.items()}}

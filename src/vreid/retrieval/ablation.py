@@ -104,7 +104,7 @@ def ablation(
 
     def measured(metrics: Metrics) -> tuple[float, tuple[float, float]]:
         value = metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
-        return value, interval(metrics, protocol.metric, identity=query.records.identity.codes, seed=seed)
+        return value, interval(metrics, protocol.metric, seed=seed)
 
     def row(ladder: Ladder, name: str, chosen: PostProcessing, worth: Metrics | None = None) -> AblationRow:
         metrics = of(chosen)

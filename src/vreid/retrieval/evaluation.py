@@ -38,7 +38,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
         InputError: a query without identity or (where the protocol needs it) without camera, NaN, no query with a
             mate, or a protocol that needs more than distances (`vreid.retrieval.judge` has the features).
     """
-    metrics = evaluate_rows(judged_rows(distances, protocol), len(distances.query), protocol)
+    metrics = evaluate_rows(judged_rows(distances, protocol), distances.query.identity.codes, protocol)
     return replace(metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive)
 
 
@@ -115,15 +115,15 @@ def evaluate_draws(
         if drawn.all() or not drawn.any():
             raise InputError(f"protocol {protocol.name} needs two images of some vehicle: one to search, one to find.")
         rows = np.flatnonzero(~drawn)
-        draws.append(_on_all_images(evaluate_draw(rows, np.flatnonzero(drawn), once), rows, len(identity)))
+        draws.append(_on_all_images(evaluate_draw(rows, np.flatnonzero(drawn), once), rows, identity))
     return mean_over_draws(draws, protocol)
 
 
-def _on_all_images(metrics: Metrics, rows: NDArray[np.intp], count: int) -> Metrics:
-    """The values of queries `rows` at their places among all `count` images, of which the others are no queries."""
+def _on_all_images(metrics: Metrics, rows: NDArray[np.intp], identity: NDArray[np.integer]) -> Metrics:
+    """The values of queries `rows` at their places among all images, of which the others are no queries."""
 
     def placed(values: NDArray[Any], elsewhere: float) -> NDArray[Any]:
-        out = np.full(count, elsewhere, dtype=values.dtype)
+        out = np.full(len(identity), elsewhere, dtype=values.dtype)
         out[rows] = values
         return out
 
@@ -134,6 +134,7 @@ def _on_all_images(metrics: Metrics, rows: NDArray[np.intp], count: int) -> Metr
         inverse_negative_penalty=placed(metrics.inverse_negative_penalty, np.nan),
         first_hit=placed(metrics.first_hit, 0),
         relevant=placed(metrics.relevant, -1),
+        identity=identity,
     )
 
 
@@ -205,16 +206,16 @@ def rows_of(
             yield query, values, mates
 
 
-def evaluate_rows(rows: Rows, count: int, protocol: Protocol) -> Metrics:
-    """Metrics of `count` queries from the ranks of their mates."""
-    values = np.full((4, count), np.nan)
-    relevant = np.zeros(count, dtype=np.int64)
+def evaluate_rows(rows: Rows, identity: NDArray[np.integer], protocol: Protocol) -> Metrics:
+    """Metrics of the queries of these vehicles (Q,) from the ranks of their mates."""
+    values = np.full((4, len(identity)), np.nan)
+    relevant = np.zeros(len(identity), dtype=np.int64)
     for query, row, mates in rows:
         relevant[query] = len(mates)
         if len(mates):
             values[:, query] = scores(ranks_of(row, mates), len(mates), protocol)
     precision, precision_at_k, penalty, first_hit = values
-    return summary(protocol, precision, precision_at_k, penalty, np.nan_to_num(first_hit), relevant)
+    return summary(protocol, precision, precision_at_k, penalty, np.nan_to_num(first_hit), relevant, identity)
 
 
 def scores(ranks: NDArray[np.int64], total: int, protocol: Protocol) -> tuple[float, float, float, float]:
@@ -252,7 +253,7 @@ def evaluate_tiles(
 ) -> Metrics:
     """Metrics from codes of both sides and the units that are removed for each query."""
     rows = rows_of(tiles, query_identity, unit_identity, removed)
-    return evaluate_rows(rows, len(query_identity), protocol)
+    return evaluate_rows(rows, query_identity, protocol)
 
 
 def ranks_of(row: NDArray[np.float32], mates: NDArray[np.intp]) -> NDArray[np.int64]:

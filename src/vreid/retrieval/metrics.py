@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vreid.errors import InputError
 from vreid.retrieval.protocols import Protocol
@@ -32,6 +32,7 @@ class Metrics:
         average_precision, average_precision_at_k, inverse_negative_penalty: (Q,) per query, NaN where skipped.
         first_hit: (Q,) rank of the first hit from 1; 0 where there is none.
         relevant: (Q,) relevant units; 0 where skipped, -1 where the image was drawn into the gallery.
+        identity: (Q,) code of each query's vehicle, for intervals; None where nobody said.
         steps, reranked, transductive: how the distances were made (see `Distances`); None where nobody said.
         draws: the metrics of each drawn gallery, their values per query on the same Q images; () without draws.
     """
@@ -48,6 +49,7 @@ class Metrics:
     inverse_negative_penalty: NDArray[np.float64]
     first_hit: NDArray[np.float64]
     relevant: NDArray[np.int64]
+    identity: NDArray[np.integer] | None = None
     steps: tuple[str, ...] = ()
     reranked: bool | None = None
     transductive: bool | None = None
@@ -90,6 +92,7 @@ class Metrics:
             self.inverse_negative_penalty[queries],
             self.first_hit[queries],
             self.relevant[queries],
+            None if self.identity is None else self.identity[queries],
         )
         return replace(part, steps=self.steps, reranked=self.reranked, transductive=self.transductive)
 
@@ -143,6 +146,7 @@ def summary(
     penalty: NDArray[np.float64],
     first_hit: NDArray[np.float64],
     relevant: NDArray[np.int64],
+    identity: NDArray[np.integer] | None = None,
 ) -> Metrics:
     """Metrics of Q queries from their values, in the order and with the marks of `Metrics`.
 
@@ -169,6 +173,7 @@ def summary(
         inverse_negative_penalty=penalty,
         first_hit=first_hit,
         relevant=relevant,
+        identity=identity,
     )
 
 
@@ -204,22 +209,21 @@ def interval(
     metrics: Metrics,
     name: str,
     *,
-    identity: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Bootstrap interval of a mean over queries (percentile method): which values other draws of queries would give.
+    """Bootstrap interval of a mean over queries (percentile method): which values other vehicles would give.
 
-    An image that was a query of several drawn galleries is drawn with all its values at once.
+    Vehicles are drawn with all their queries, which resemble each other; where `metrics.identity` is None, single
+    queries are, which says too much where several are of one vehicle. An image that was a query of several drawn
+    galleries is drawn with all its values at once.
 
     Args:
         metrics: with its values per query.
         name: "mAP", "mAP@K" (as in `metrics.protocol.metric`), "rank1" or "mINP".
-        identity: (Q,) vehicle of each query: vehicles are drawn with all their queries, which resemble each other, so
-            that the interval says what other vehicles would give; None draws single queries.
         seed: equal seeds give equal intervals.
-        resamples: how many times the queries are drawn anew, with replacement.
+        resamples: how many times vehicles are drawn anew, with replacement.
         confidence: share of the resampled means inside.
 
     Raises:
@@ -241,11 +245,8 @@ def interval(
     count = np.sum([draw.relevant > 0 for draw in draws], axis=0)
     judged = count > 0
     total, count = total[judged], count[judged]
-    if identity is not None:
-        codes = np.asarray(identity)
-        if codes.shape != judged.shape:
-            raise InputError(f"interval: identity has shape {codes.shape} for {len(judged):,} queries; give one each.")
-        _, vehicle = np.unique(codes[judged], return_inverse=True)
+    if metrics.identity is not None:
+        _, vehicle = np.unique(metrics.identity[judged], return_inverse=True)
         total, count = np.bincount(vehicle, total), np.bincount(vehicle, count)
     generator = np.random.default_rng(seed)
     picks = (generator.integers(len(total), size=len(total)) for _ in range(resamples))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vreid.data.records import JUNK_NAME
 from vreid.errors import InputError
@@ -123,16 +122,11 @@ def tune(
     return Tuning(Trial(post, tried[post]), Trial(best, tried[best]), trials)
 
 
-def gain(given: Metrics, tuned: Metrics, identity: NDArray[np.int32], seed: int = 0) -> tuple[float, float, float]:
-    """What tuning is worth on the test, with its paired 95 % interval: value, low, high (bootstrap over vehicles).
-
-    Args:
-        given, tuned: metrics of the test under both.
-        identity: (Q,) vehicle of each query.
-    """
+def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, float]:
+    """What `tuned` is worth over `given` on the test, with its paired 95 % interval: value, low, high."""
     change = difference(tuned, given)
     value = change.mAP if change.mAP_at_k is None else change.mAP_at_k
-    return value, *interval(change, change.protocol.metric, identity=identity, seed=seed)
+    return value, *interval(change, change.protocol.metric, seed=seed)
 
 
 def _judged(post: PostProcessing, searched: Searched, protocol: Protocol) -> float:
