@@ -47,12 +47,13 @@ BORDER = 8
 DRAWS = 500
 COLUMNS = 12
 CELL = 96
-LINEAR = ("linear, colours", "linear, colours and gradients")
+LINEAR = {"linear, colours": False, "linear, colours and gradients": True}
+"""The linear classifiers, and whether they see gradients."""
 Halves = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 """Which synthetic images, and which real ones, belong to the test."""
 
 
-def classifier() -> nn.Module:
+def small_cnn() -> nn.Module:
     """Four convolutions of stride 2, an average, a score: high is real."""
     widths = (3, 16, 32, 64, 64)
     parts: list[nn.Module] = []
@@ -77,7 +78,7 @@ def halves(records: Records, name: str) -> NDArray[np.bool_]:
 def cnn_scores(made: Tensor, real: Tensor, test: Halves, seed: int) -> list[NDArray[np.float64]]:
     """For each budget the scores of the test images, made ones first, by a CNN trained on the others."""
     seed_everything(seed)
-    model, rng = classifier(), generator(seed, "classifier")
+    model, rng = small_cnn(), generator(seed, "classifier")
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     pools = [np.flatnonzero(~mask) for mask in test]
     labels = torch.cat([torch.zeros(BATCH // 2), torch.ones(BATCH // 2)])
@@ -119,10 +120,9 @@ def linear_scores(made: Tensor, real: Tensor, test: Halves, *, gradients: bool) 
 
 def judged(made: Tensor, real: Tensor, test: Halves) -> dict[str, NDArray[np.float64]]:
     """By classifier its scores (training, image) of the test images, made ones first."""
-    found = {name: linear_scores(made, real, test, gradients="gradients" in name)[None] for name in LINEAR}
-    trained = [cnn_scores(made, real, test, seed) for seed in range(SEEDS)]
-    return found | {f"CNN, {steps} steps": np.stack(each) for steps, each in zip(BUDGETS, zip(*trained, strict=True),
-                                                                                   strict=True)}  # fmt: skip
+    found = {name: linear_scores(made, real, test, gradients=seen)[None] for name, seen in LINEAR.items()}
+    trained = zip(*[cnn_scores(made, real, test, seed) for seed in range(SEEDS)], strict=True)
+    return found | {f"CNN, {steps} steps": np.stack(each) for steps, each in zip(BUDGETS, trained, strict=True)}
 
 
 def auc(made: NDArray[np.float64], true: NDArray[np.float64]) -> float:
