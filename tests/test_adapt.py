@@ -16,7 +16,9 @@ from conftest import Run
 from vreid.adaptation import adapt as module
 from vreid.adaptation.adapt import adapt, clustered, start_weights, target_images, tuning
 from vreid.adaptation.config import PRESETS
+from vreid.adaptation.features import without_answers
 from vreid.adaptation.gate import ACCEPT, REJECT, Verdict
+from vreid.adaptation.periods import hold_out
 from vreid.adaptation.pseudo import PseudoLabels
 from vreid.data.augment import TestTransform
 from vreid.data.dataset import open_dataset
@@ -24,6 +26,7 @@ from vreid.data.records import Records
 from vreid.data.sampling import Counted, ImageSampler, PKSampler
 from vreid.errors import InputError
 from vreid.models.reid_model import build
+from vreid.retrieval.tracklets import units_of_codes
 from vreid.training.extract import extract, load_model
 from vreid.training.schedules import StepSchedule
 
@@ -210,6 +213,19 @@ def test_fewer_than_two_clusters_leave_the_model_as_it_is(made, target, tmp_path
     assert equal(made / "run", tmp_path / "run")
     assert "There is nothing to learn from 0 clusters; the model stays as it was." in notes.said
     assert json.loads((tmp_path / "run" / "pseudo.json").read_text())["noise"] == 1
+
+
+def test_held_out_tracklets_are_in_no_batch(made, target, tmp_path):
+    seen = without_answers(target)
+    held_out = hold_out(seen, 0.4, BASE.seed)
+    unit, _ = units_of_codes(seen.tracklet.codes)
+    drawn, others = set(unit[held_out]), set(unit[~held_out])
+    assert not drawn & others and len(drawn) == round(0.4 * len(drawn | others))
+    assert (hold_out(seen, 0.4, BASE.seed + 1) != held_out).any() and not hold_out(seen, 0, 0).any()
+    adapt(made / "run", target, replace(FAST, held_out=0.4), out=tmp_path / "run")
+    rows = csv.DictReader((tmp_path / "run" / "pseudo_labels.csv").read_text().splitlines())
+    learned = np.array([row["cluster"] != "-1" for row in rows])
+    assert learned[~held_out].any() and not learned[held_out].any()
 
 
 @pytest.mark.parametrize("decision", [ACCEPT, REJECT])
