@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pages import HOSTILE, Element, Page
 from vreid.diagnostics.diagnosis import Bars, Curve, Curves, Diagnosis, Grids, Looked, Looks, Part, Points
 from vreid.diagnostics.estimates import Estimate
 from vreid.report import Report
+from vreid.report.charts import chart
 from vreid.report.page import render
 from vreid.report.pictures import thumbnail
 
@@ -77,7 +79,8 @@ def test_activation_maps_darken_what_is_cold(page: Element, picture: str) -> Non
     hot = np.zeros((2, 4), dtype=np.float32)
     hot[:, 2:] = 1
     levels = decode(thumbnail(picture, heat=hot))
-    assert levels[:, :10].mean() < 40 < 100 < levels[:, 30:].mean()
+    cold, warm = levels[:, :10].mean(axis=(0, 1)), levels[:, 30:].mean(axis=(0, 1))
+    assert np.ptp(cold) < 10 and cold.max() < 70 < 150 < warm[0] - warm[2], "grey and dark; orange"
 
 
 def decode(uri: str | None) -> np.ndarray:
@@ -86,6 +89,13 @@ def decode(uri: str | None) -> np.ndarray:
 
     assert uri is not None
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))).astype(float)
+
+
+def test_a_mark_at_zero_stands_at_the_edge_of_a_logarithmic_axis() -> None:
+    curves = CHARTS[1]
+    assert isinstance(curves, Curves) and curves.log_x
+    drawn = [chart(Part("part", "Said.", chart=replace(curves, marks={"threshold": (x, 50.0)})), 0) for x in (0.0, 1.0)]
+    assert drawn[0] == drawn[1] and "threshold" in drawn[0]
 
 
 def test_an_empty_diagnosis_says_that_nothing_is_wrong() -> None:

@@ -68,7 +68,9 @@ def _curves(curves: Curves, name: str, title: str) -> str:
             axes.fill_between(curve.x, [100 * e.low for e in curve.y], [100 * e.high for e in curve.y],
                               color=look.color, alpha=0.18, linewidth=0)  # fmt: skip
             axes.plot(curve.x, [100 * e.value for e in curve.y], marker=look.marker, color=look.color, markersize=5)
-        for text, (x, y) in curves.marks.items():
+        first = min(curves.curves[0].x)
+        for text, (at, y) in curves.marks.items():
+            x = max(at, first) if curves.log_x else at  # a logarithmic axis has no place for 0: at its left edge
             axes.plot([x], [y], "X", color=WRONG, markersize=9)
             right = x > np.mean(axes.get_xlim())
             axes.annotate(text, (x, y), textcoords="offset points", xytext=(-8 if right else 8, -14), color=INK,

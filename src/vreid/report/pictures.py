@@ -14,15 +14,15 @@ from vreid.errors import InputError
 THUMBNAIL = 112
 """Longest side in pixels."""
 QUALITY = 76
-COLD, TINT, GLOW = 0.15, 0.35, np.array([255, 120, 0], dtype=np.float32)
-"""Brightness where an activation map is 0; how much of the colour lies over the picture where it is 1."""
+COLD, TINT, GLOW = 0.45, 0.6, np.array([255, 120, 0], dtype=np.float32)
+"""Brightness of the grey picture where an activation map is 0; how much colour lies over it where the map is 1."""
 
 
 def thumbnail(path: str, box: Sequence[float] | None = None, heat: NDArray[np.float32] | None = None) -> str | None:
     """The picture at `path`, or its `box`, as a `data:image/jpeg;base64,` URI of at most 112 pixels.
 
-    With `heat` (H, W), 0 to 1, the picture is dark where it is cold. None if it cannot be read; a box that does not lie
-    on the picture shows the whole.
+    With `heat` (H, W), 0 to 1, the picture is grey, dark where it is cold and orange where it is hot. None if it cannot
+    be read; a box that does not lie on the picture shows the whole.
     """
     from PIL import Image
 
@@ -36,7 +36,8 @@ def thumbnail(path: str, box: Sequence[float] | None = None, heat: NDArray[np.fl
     if heat is not None:
         levels = Image.fromarray((255 * heat).astype(np.uint8)).resize(small.size, Image.Resampling.BILINEAR)
         warm = np.asarray(levels, dtype=np.float32)[..., None] / 255
-        lit = np.asarray(small, dtype=np.float32) * (COLD + (1 - COLD) * warm) * (1 - TINT * warm) + TINT * warm * GLOW
+        grey = np.asarray(small.convert("L"), dtype=np.float32)[..., None] * (COLD + (1 - COLD) * warm)
+        lit = grey * (1 - TINT * warm) + TINT * warm * GLOW
         small = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
