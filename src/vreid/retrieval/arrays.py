@@ -133,7 +133,7 @@ def evaluate_features(
     """
     points = Points.of("evaluation", query_features=query_features, gallery_features=gallery_features)
     queries, gallery = points.split()
-    source = SquaredEuclidean(*points.parts, squares=(queries.squares, gallery.squares))
+    source = SquaredEuclidean(queries.parts[0], gallery.parts[0], (queries.squares, gallery.squares))
     protocol = replace(MARKET, top_k=top_k, normaliser=normaliser, average_precision=average_precision)
     identities = _codes(query_identity, gallery_identity, source.shape, "identity")
     cameras = _codes(query_camera, gallery_camera, source.shape, "camera")
