@@ -121,7 +121,7 @@ def smoke() -> Scale:
         cropping=Cropping(
             replace(crop_model, epochs=4, model=replace(crop_model.model, weights=SIMULATED)), crop_config("even")
         ),
-        translation=translation("spgan_small", {"epochs": "2"}),
+        translation=translation("spgan_small", {"epochs": "5"}),
         adaptation=adaptation,
         camera=SideModel(side("camera_small"), ("real",), 0.1, ("original", "flip")),
         orientation=SideModel(side("orientation_small"), ("synthetic",), 0.05),
