@@ -122,7 +122,7 @@ def test_the_dry_run_counts_the_whole_and_steps_through_every_stage(folders: Fol
     )
     target = len(dataset.query) + len(dataset.gallery)
     assert f"{target:,} images, 3 x 300 batches of 12 x 8, rate 0.0004" in sentence("adapted (v1)")
-    assert f"20 epochs of {-(-count // 16):,} batches" in sentence("translations: spgan")
+    assert f"20 epochs of {-(-min(count, SIZE.synthetic.images) // 16):,} batches" in sentence("translations: spgan")
     assert "crop_model" in sentence(f"crops: {target + count:,} images through ")
     assert sentence("All of it on this machine").endswith(".")
     if TRUE_SIZE:
