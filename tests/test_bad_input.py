@@ -99,7 +99,7 @@ LINES = {
     "evaluate {made}/features {made}/features --fusion sum": "--fusion sum: is unknown; use mean or rank",
     "evaluate {made}/features --weights 1": "are for the features of several models",
     "evaluate {made}/features --by camera --ablate --post rerank": "give --by and open-set options without it",
-    "submission write {made}/features {made}/features --weights 1 --out {new}/t.txt": "--weights 1: give 2 numbers above 0",
+    "submission write {made}/features {made}/features --weights 1 --out {new}/t.txt": "--weights 1: give 2 numbers",
     "evaluate {made}/features --post scene-groups=labels:{new}/none": "none: does not exist",
     f"evaluate {FEATURES} --by nope": "slices by 'nope' are unknown; use one of",
     f"evaluate {FEATURES} --open-set": "take vehicles out of the gallery",
