@@ -303,7 +303,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
     """A table for the terminal: one line a row and part of the queries, mAP with its 95 % interval.
 
-    Intervals are bootstraps over vehicles; all rows are of one protocol. Where it draws galleries, the standard deviation over the draws stands behind a mean.
+    Intervals are bootstraps over vehicles; all rows are of one protocol. Where it draws galleries, the standard
+    deviation over the draws stands behind a mean.
     """
     first = next(m for _, parts in rows for m in parts.values())
     full, cut = first.protocol.full_metric, first.protocol.metric if first.protocol.top_k else ""
