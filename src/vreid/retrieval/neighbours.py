@@ -207,7 +207,7 @@ def _whole_rows(
     error = window(points.squares, others.squares, points.dimensions, np.float64)
     for start in range(0, len(rows), _ROWS):
         batch = rows[start : start + _ROWS]
-        ours = points.take(batch, np.empty((len(batch), points.dimensions)))
+        ours = points.take(batch)
         distances = np.empty((len(batch), len(others)))
         for column, theirs in others.blocks(_TILE):
             np.matmul(ours, theirs.astype(np.float64).T, out=distances[:, column : column + len(theirs)])

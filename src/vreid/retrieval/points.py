@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, product
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from vreid.retrieval.features import as_features
 from vreid.retrieval.tensors import is_tensor
 
 _ROWS = 32  # rows looked at together: their float64 copies stay in the cache
-_PAIRS = 16  # pairs compared together: the same
+_PAIRS = 32  # pairs compared together: the same
 _PLAIN = 2.0**30  # norms up to here (and down to its inverse) are used as they are
 
 
@@ -78,12 +79,14 @@ class Points:
 
     def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(first row, features) of at most `rows` rows each, alike in size: views that never straddle two parts."""
-        first = 0
-        for part in self.parts:
+        for first, part in self.places():
             height = math.ceil(len(part) / math.ceil(len(part) / rows))
             for start in range(0, len(part), height):
                 yield first + start, part[start : start + height]
-            first += len(part)
+
+    def places(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(index of its first point, features) of each part."""
+        return zip(accumulate((len(part) for part in self.parts[:-1]), initial=0), self.parts, strict=True)
 
     def split(self) -> tuple[Points, Points]:
         """The two parts by themselves."""
@@ -93,16 +96,12 @@ class Points:
             Points((second,), self.squares[len(first) :], self.unit, self.device),
         )
 
-    def take(self, index: NDArray[np.integer], out: NDArray[np.floating]) -> NDArray[np.floating]:
-        """`out` (n, D) filled with the features of the points `index`."""
-        if len(self.parts) == 1:
-            out[:] = self.parts[0].take(index, axis=0)
-            return out
-        first, second = self.parts
-        out[:] = second.take(index - len(first), axis=0, mode="clip")
-        if index.min() < len(first):  # rare: queries are few
-            early = (index < len(first)).nonzero()[0]
-            out[early] = first[index[early]]
+    def take(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(n, D) features of the points `index` in float64."""
+        out = np.empty((len(index), self.dimensions))
+        for first, part in self.places():
+            here = (index >= first) & (index < first + len(part))
+            out[here] = part[index[here] - first]
         return out
 
     def need_direction(self, step: str) -> None:
@@ -139,13 +138,16 @@ def exact_distances(
         return distances
     out = np.empty(len(column), dtype=np.float32)
     row = np.broadcast_to(row, column.shape)
-    room = np.empty((2, _PAIRS, points.dimensions), dtype=dtype)
-    for start in range(0, len(column), _PAIRS):
-        pair = slice(start, start + _PAIRS)
-        difference, subtracted = room[:, : len(column[pair])]
-        others.take(column[pair], difference)
-        difference -= points.take(row[pair], subtracted)
-        out[pair] = np.vecdot(difference, difference)
+    room = np.empty((_PAIRS, points.dimensions), dtype=dtype)
+    for (first_row, ours), (first_column, theirs) in product(points.places(), others.places()):
+        left, right = row - first_row, column - first_column
+        here = np.flatnonzero((left >= 0) & (left < len(ours)) & (right >= 0) & (right < len(theirs)))
+        for start in range(0, len(here), _PAIRS):
+            pair = here[start : start + _PAIRS]
+            difference = room[: len(pair)]
+            difference[:] = theirs.take(right[pair], axis=0)
+            difference -= ours.take(left[pair], axis=0)
+            out[pair] = np.vecdot(difference, difference)
     return out
 
 
