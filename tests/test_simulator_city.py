@@ -85,7 +85,7 @@ def test_a_wrong_preset_is_refused_with_the_mend(change, words) -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(InputError, match="no preset 'dmeo'; did you mean 'demo'"):
         preset_named("dmeo")
-    with pytest.raises(InputError, match="choose one of tiny, demo, smoke, city"):
+    with pytest.raises(InputError, match="Known: tiny, demo, smoke, city"):
         preset_named("x")
 
 

@@ -171,8 +171,10 @@ def _cut(dataset: Dataset, folder: Path) -> Folders:
         gallery = gallery[np.isin(gallery.identity.values, list(set(query.identity.values)))]
         gallery = _few(gallery, _passages(gallery))
     else:  # the halves change places, as images in the same place of both lists may be of one camera
-        query = _made_up(_few(query, np.arange(len(query)), 1), CUT // 2)
-        gallery = _made_up(_few(gallery, _passages(gallery)))
+        gallery = _few(gallery, _passages(gallery))
+        vehicles = len(np.unique(_passages(gallery)))
+        query = _made_up(_few(query, np.arange(len(query)), 1), vehicles, vehicles // 2)
+        gallery = _made_up(gallery, vehicles)
     kept = [_few(real, real.identity.codes), _few(synthetic, synthetic.identity.codes), query, gallery]
     table = folder / f"cut-{len(list(folder.iterdir()))}.csv"
     splits = zip(kept, ("train", "train", "query", "gallery"), strict=True)
@@ -198,10 +200,10 @@ def _passages(records: Records) -> NDArray[np.integer]:
     return np.arange(len(records))
 
 
-def _made_up(records: Records, first: int = 0) -> Records:
-    """Images of unknown vehicles, passage by passage as of `CUT` vehicles that come in turn."""
+def _made_up(records: Records, vehicles: int, first: int = 0) -> Records:
+    """Images of unknown vehicles, passage by passage as of so many vehicles that come in turn."""
     passage = np.unique(_passages(records), return_inverse=True)[1]
-    return records.with_(identity=[f"cut-{(first + number) % CUT}" for number in passage.tolist()])
+    return records.with_(identity=[f"cut-{(first + number) % vehicles}" for number in passage.tolist()])
 
 
 def _pace(cache: Path, stage: Stage) -> float | None:
