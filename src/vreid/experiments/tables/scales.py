@@ -16,7 +16,7 @@ from vreid.models.published import PUBLISHED, SIMULATED
 from vreid.recipes import dmt, recipe, strdan
 from vreid.recipes.spgan import translation
 from vreid.retrieval.rerank import ReRanking
-from vreid.simulator.layouts import CITYFLOW
+from vreid.simulator.layouts import CITYFLOW, VERI
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
 from vreid.training.crop import crop_config
@@ -31,14 +31,16 @@ SMOKE_DMT = replace(
 SMOKE_STRDAN = replace(
     PRESETS["smoke"],
     name="smoke_strdan",
-    train_identities=90,
+    train_identities=160,
     test_identities=30,
-    synthetic_identities=260,
+    synthetic_identities=200,
     test_frames=(3, 5),
 )
-"""A smaller `smoke`: the StRDAN tables train eleven models on each of six such worlds. As in the paper the synthetic
-vehicles are the more: an epoch of half real and half synthetic batches ends where one domain runs out, and the real
-pictures would be seen less often than in case 1 if it were the synthetic one."""
+"""A smaller `smoke`: the StRDAN tables train eleven models on each of three such worlds, and of three of the next."""
+
+SMOKE_VERI = replace(SMOKE_STRDAN, train_identities=90, synthetic_identities=260)
+"""In VeRi's layout a vehicle has twice the pictures. An epoch of half real and half synthetic batches ends where one
+domain runs out: were it the synthetic one, real pictures would be seen less often than in case 1."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def smoke() -> Scale:
     crop_model = recipe("crop_model_small")
     return Scale(
         name="smoke",
-        data=lambda layout: World(SMOKE_DMT if layout == CITYFLOW.name else SMOKE_STRDAN, 1, layout),
+        data=lambda layout: World({CITYFLOW.name: SMOKE_DMT, VERI.name: SMOKE_VERI}.get(layout, SMOKE_STRDAN), 1, layout),
         training=training,
         strdan=replace(
             case,
