@@ -16,7 +16,7 @@ from vreid.models.published import PUBLISHED, SIMULATED
 from vreid.recipes import dmt, recipe, strdan
 from vreid.recipes.spgan import translation
 from vreid.retrieval.rerank import ReRanking
-from vreid.simulator.layouts import CITYFLOW, VERI
+from vreid.simulator.layouts import CITYFLOW, CITYFLOW2020, VERI
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
 from vreid.training.crop import crop_config
@@ -74,6 +74,10 @@ class Scale:
     usual: Mapping[str, float]
 
 
+SMOKE_WORLDS = {CITYFLOW.name: SMOKE_DMT, CITYFLOW2020.name: SMOKE_STRDAN, VERI.name: SMOKE_VERI}
+"""By layout."""
+
+
 def ungated(name: str) -> AdaptConfig:
     """The preset of stage 2, whose outcome is taken whatever the gate would say, as the paper takes it."""
     return replace(preset_named(name), gate=False)
@@ -114,7 +118,7 @@ def smoke() -> Scale:
     crop_model = recipe("crop_model_small")
     return Scale(
         name="smoke",
-        data=lambda layout: World({CITYFLOW.name: SMOKE_DMT, VERI.name: SMOKE_VERI}.get(layout, SMOKE_STRDAN), 1, layout),
+        data=lambda layout: World(SMOKE_WORLDS[layout], 1, layout),
         training=training,
         strdan=replace(
             case,
