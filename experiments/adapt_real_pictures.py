@@ -46,7 +46,6 @@ def main() -> None:
           f"{verdict['decision']}: {verdict['reason']}")  # fmt: skip
     for reason in facts["reasons"]:
         print(f"  {reason}")
-    vehicle = before.query.records.identity.codes
     wheels = before.query.records.vehicle_type.values != "motorcycle"
     rows = []
     for name, post in POSTS.items():
@@ -56,7 +55,7 @@ def main() -> None:
                 replace(search, query=search.query[some], gallery=search.gallery[some]).judge(post)[ALL]
                 for search in (before, after)
             )
-            low, high = interval(difference(new, old), "mAP", identity=vehicle[some])
+            low, high = interval(difference(new, old), "mAP")
             change = 100 * (new.mAP - old.mAP)
             rows.append({"post": name, "part": part, "before": 100 * old.mAP, "after": 100 * new.mAP,
                          "change": [change, 100 * low, 100 * high]})  # fmt: skip

@@ -150,8 +150,8 @@ def change(before: FeatureSet, after: FeatureSet, dataset: Dataset, chosen: NDAr
         return judge(features[queries], features[chosen & ~query], PostProcessing(), dataset.protocol)
 
     old, now = metrics(before, query), metrics(after, query)
-    low, high = bootstrap(difference(now, old), "mAP", identity=before.records.identity.codes[query])
-    line = {"before": old.mAP, "after": now.mAP, "low": low, "high": high}
+    low, high = bootstrap(difference(now, old), "mAP")
+    line: dict[str, object] = {"before": old.mAP, "after": now.mAP, "low": low, "high": high}
     return {**line, "new": [metrics(before, new).mAP, metrics(after, new).mAP]} if new.any() else line
 
 

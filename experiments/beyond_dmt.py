@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def main() -> None:
     print(f"{base}: {100 * mean(validation, base):.1f} on {len(validation)} validation worlds, "
           f"{100 * mean(confirmation, base):.1f} on {len(confirmation)} confirmation worlds")  # fmt: skip
     for name, steps in rows.items():
-        row = {"name": name, "steps": steps, "validation": 100 * mean(validation, f"{base}, {steps}"),
+        row: dict[str, Any] = {"name": name, "steps": steps, "validation": 100 * mean(validation, f"{base}, {steps}"),
                "confirmation": 100 * mean(confirmation, f"{base}, {steps}"),
                "gain": [100 * value for value in gain(confirmation, f"{base}, {steps}", base)]}  # fmt: skip
         found.append(row)

@@ -16,6 +16,7 @@ import argparse
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,8 @@ def main() -> None:
 
         chosen = Propagation()
         for field, values in GRID.items():
-            chosen = max((replace(chosen, **{field: value}) for value in values), key=validated)
+            tried: list[dict[str, Any]] = [{field: value} for value in values]
+            chosen = max((replace(chosen, **step) for step in tried), key=validated)
         confirmed = [PropagatedWorld(world, chosen) for world in confirmation]
         change, low, high = (100 * value for value in gain(confirmed, steps))
         print(f"{name}: {100 * validated(chosen):.1f} on validation, {100 * mean(confirmed, steps):.1f} on "

@@ -80,7 +80,7 @@ Change = Callable[[Features], Features]
 
 def changes(views: Views, world: int) -> Iterator[tuple[str, Change, Seen]]:
     """Name, change of the features of the world's pictures, and what adaptation saw of them."""
-    features_ND = np.mean([view.features for view in views], axis=0, dtype=np.float64)
+    features_ND: Features = np.stack([view.features for view in views]).mean(axis=0, dtype=np.float64)
     both = [views[0], views[-1]]
     for name in LEARNED:
         seen = Seen.of(WAYS[name], both, generator(world, name))

@@ -87,7 +87,8 @@ def cnn_scores(made: Tensor, real: Tensor, test: Halves, seed: int) -> list[NDAr
         images = torch.cat([side[rng.choice(pool, BATCH // 2)] for side, pool in zip((made, real), pools, strict=True)])
         images = torch.where(torch.from_numpy(rng.random((BATCH, 1, 1, 1)) < 0.5), images.flip(-1), images)
         optimiser.zero_grad()
-        functional.binary_cross_entropy_with_logits(model.train()(images)[:, 0], labels).backward()
+        loss = functional.binary_cross_entropy_with_logits(model.train()(images)[:, 0], labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if step in BUDGETS:
             with torch.inference_mode():
