@@ -244,9 +244,8 @@ class _Runner:
             with self._timed(judged):
                 facts["weights"] = self._carried(judged)
                 search, distances = self._joined(judged)
-                if (
-                    distances is not None
-                ):  # before it is judged, which a real test, whose vehicles have no names, is not
+                # Before it is judged, which a real test, whose vehicles have no names, cannot be.
+                if distances is not None:
                     facts["submission"] = self._submission(row, distances)
                 metrics, queries = _numbers(search, self._parts(judged, search, distances))
         except _Busy:
