@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from vreid.errors import InputError, nearest_name
+from vreid.errors import InputError, named
 
 CameraStep = Literal["whitening", "mean", "none"]
 CannotLink = Literal["off", "time", "camera"]
@@ -147,7 +147,4 @@ def preset_named(name: str) -> AdaptConfig:
     Raises:
         InputError: there is none.
     """
-    if name not in PRESETS:
-        near = nearest_name(name, PRESETS)
-        raise InputError(f"There is no preset {name!r}; did you mean {near!r}? Known: {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return named("preset", PRESETS, name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vreid.errors import InputError, nearest_name
+from vreid.errors import InputError, named
 from vreid.experiments.figure import draw_table
 from vreid.experiments.lines import merge, write_lines
 from vreid.experiments.rows import AnyRow, stages
@@ -42,10 +42,7 @@ def table_named(name: str) -> Table:
     Raises:
         InputError: there is none; the nearest is named.
     """
-    if name not in TABLES:
-        near = nearest_name(name, TABLES)
-        raise InputError(f"There is no table {name!r}; did you mean {near!r}? Known: {', '.join(TABLES)}.")
-    return TABLES[name]
+    return named("table", TABLES, name)
 
 
 def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, only: str = "") -> list[AnyRow]:

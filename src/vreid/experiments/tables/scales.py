@@ -109,10 +109,9 @@ def smoke() -> Scale:
         return replace(recipe(name), transform=TrainTransform(height=64, width=64, pad=3), epochs=5)
 
     def adaptation(name: str) -> AdaptConfig:
-        config = preset_named(name)
-        followed = preset_named("auto")
-        by_data = replace(followed.pseudo, camera=config.pseudo.camera, scenes=config.pseudo.scenes)
-        return replace(followed, preset=name, pseudo=by_data, gate=False)
+        own, by_data = preset_named(name).pseudo, ungated("auto")
+        pseudo = replace(by_data.pseudo, camera=own.camera, scenes=own.scenes)
+        return replace(by_data, preset=name, pseudo=pseudo)
 
     case = strdan.strdan_small()
     crop_model = recipe("crop_model_small")
