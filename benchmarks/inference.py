@@ -66,8 +66,10 @@ def features(query: Records, gallery: Records, dimensions: int, seed: int) -> Si
     """One model's features of both sides."""
     generator = np.random.default_rng(seed)
     parts = {
-        "identity": (VEHICLES, 1.0), "camera": (CAMERAS, 1.0), "tracklet": (TRACKLETS, 1.5),
-    }  # fmt: skip
+        "identity": (VEHICLES, 1.0),
+        "camera": (CAMERAS, 1.0),
+        "tracklet": (TRACKLETS, 1.5),
+    }
     drawn = {
         name: np.float32(scale) * generator.standard_normal((rows, dimensions), dtype=np.float32)
         for name, (rows, scale) in parts.items()
@@ -116,8 +118,10 @@ def beside_peer(sides: Sides) -> None:
         start = time.process_time()
         work(query.features, unit_UD)
         seconds[name] = time.process_time() - start
-    print(f"re-ranking {len(query):,} x {count:,} tracklets, k1=20 k2=6: peer {seconds['peer']:.2f} CPU s, "
-          f"vreid {seconds['vreid']:.2f}, {seconds['peer'] / seconds['vreid']:.1f} x")  # fmt: skip
+    print(
+        f"re-ranking {len(query):,} x {count:,} tracklets, k1=20 k2=6: peer {seconds['peer']:.2f} CPU s, "
+        f"vreid {seconds['vreid']:.2f}, {seconds['peer'] / seconds['vreid']:.1f} x"
+    )
 
 
 def extraction(count: int = 4) -> None:

@@ -93,8 +93,10 @@ def loaders(records: Records, size: int, most_workers: int) -> None:
 
 
 def million(folder: Path, count: int = 10**6) -> None:
-    identity = Labels(np.array([f"{i:06d}" for i in range(50_000)], dtype=object),
-                      generator(0, "identity").integers(50_000, size=count, dtype=np.int32))  # fmt: skip
+    identity = Labels(
+        np.array([f"{i:06d}" for i in range(50_000)], dtype=object),
+        generator(0, "identity").integers(50_000, size=count, dtype=np.int32),
+    )
     names = [f"{i:07d}.jpg" for i in range(count)]
     records = Records.of(path=names, identity=identity)
     order = generator(0, "order").permutation(count)

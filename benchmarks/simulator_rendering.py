@@ -46,8 +46,10 @@ def main() -> None:
         print(
             f"{size:4d} px: {count / (end - built):5.1f} pictures a CPU second, {count / (end - start):5.1f} with the"
         )
-        print(f"         building of their vehicles ({1e3 * (built - start) / len(specs):.0f} ms each); "
-              f"{pixels / count:.0f} pixels a picture, 4 samples a pixel")  # fmt: skip
+        print(
+            f"         building of their vehicles ({1e3 * (built - start) / len(specs):.0f} ms each); "
+            f"{pixels / count:.0f} pixels a picture, 4 samples a pixel"
+        )
         start = time.process_time()
         for vehicle in vehicles:
             shoot_synthetic(vehicle, rng, longest_side=size)

@@ -56,8 +56,13 @@ def main() -> None:
             if change:
                 world = folder / "world"
                 again = replace(preset, synthetic_identities=0, **change)  # nobody looks at the synthetic pictures
-                simulate(world, preset=again, seed=int(str(facts["seed"])), layout=str(facts["layout"]),
-                         progress=bars.counter(name))  # fmt: skip
+                simulate(
+                    world,
+                    preset=again,
+                    seed=int(str(facts["seed"])),
+                    layout=str(facts["layout"]),
+                    progress=bars.counter(name),
+                )
             dataset = open_dataset(world, labels="auto")
             found[name] = extract_dataset(options.run, dataset, folder / "features", progress=bars)
     sides = {name: (search.query, search.gallery) for name, search in found.items()}

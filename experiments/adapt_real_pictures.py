@@ -42,8 +42,10 @@ def main() -> None:
         after = extract_dataset(after_model, real, out / "after", progress=bars)
     facts = read_json(out / "adapted" / FACTS)
     verdict = facts.get("verdict", {"decision": "not judged", "reason": ""})
-    print(f"{facts['clusters']} clusters, {facts['noise']:.0%} of {facts['images']} pictures in none; "
-          f"{verdict['decision']}: {verdict['reason']}")  # fmt: skip
+    print(
+        f"{facts['clusters']} clusters, {facts['noise']:.0%} of {facts['images']} pictures in none; "
+        f"{verdict['decision']}: {verdict['reason']}"
+    )
     for reason in facts["reasons"]:
         print(f"  {reason}")
     wheels = before.query.records.vehicle_type.values != "motorcycle"
@@ -57,10 +59,19 @@ def main() -> None:
             )
             low, high = interval(difference(new, old), "mAP")
             change = 100 * (new.mAP - old.mAP)
-            rows.append({"post": name, "part": part, "before": 100 * old.mAP, "after": 100 * new.mAP,
-                         "change": [change, 100 * low, 100 * high]})  # fmt: skip
-            print(f"{name:12s} {part:14s} {100 * old.mAP:5.1f} -> {100 * new.mAP:5.1f}   {change:+.1f} "
-                  f"({100 * low:+.1f} to {100 * high:+.1f})")  # fmt: skip
+            rows.append(
+                {
+                    "post": name,
+                    "part": part,
+                    "before": 100 * old.mAP,
+                    "after": 100 * new.mAP,
+                    "change": [change, 100 * low, 100 * high],
+                }
+            )
+            print(
+                f"{name:12s} {part:14s} {100 * old.mAP:5.1f} -> {100 * new.mAP:5.1f}   {change:+.1f} "
+                f"({100 * low:+.1f} to {100 * high:+.1f})"
+            )
     write_json(out / "results.json", {"verdict": verdict, "clusters": facts["clusters"], "rows": rows})
 
 

@@ -128,8 +128,17 @@ def label_world(lab: Path, seed: int, out: Path, only: list[str]) -> None:
             continue
         found = pseudo_labels(features, config.pseudo)
         precision, recall = true_pairs(found.labels, target)
-        write(out / "labels.jsonl", world=seed, setting=name, clusters=found.clusters, noise=found.noise,
-              precision=precision, recall=recall, k1=found.k1, eps=found.eps)  # fmt: skip
+        write(
+            out / "labels.jsonl",
+            world=seed,
+            setting=name,
+            clusters=found.clusters,
+            noise=found.noise,
+            precision=precision,
+            recall=recall,
+            k1=found.k1,
+            eps=found.eps,
+        )
 
 
 def searched(model: Path, records: Records) -> FeatureSet:
@@ -172,10 +181,18 @@ def tune_world(lab: Path, seed: int, out: Path, only: list[str], share: float | 
         after = searched(run / REJECTED if (run / REJECTED).exists() else run, target)
         parts = {"": seen} if share is None else {"": ~seen, "earlier ": seen}
         lines = {part: change(before, after, dataset, chosen) for part, chosen in parts.items()}
-        write(out / "tune.jsonl", world=seed, setting=name, inductive=share is not None, share=share or 1.0,
-              **{part + key: value for part, line in lines.items() for key, value in line.items()},
-              clusters=facts["clusters"], noise=facts["noise"], seconds=seconds,
-              verdict=facts.get("verdict", {}).get("decision", ""))  # fmt: skip
+        write(
+            out / "tune.jsonl",
+            world=seed,
+            setting=name,
+            inductive=share is not None,
+            share=share or 1.0,
+            **{part + key: value for part, line in lines.items() for key, value in line.items()},
+            clusters=facts["clusters"],
+            noise=facts["noise"],
+            seconds=seconds,
+            verdict=facts.get("verdict", {}).get("decision", ""),
+        )
 
 
 def write(path: Path, **line: object) -> None:
@@ -199,13 +216,17 @@ def interval(values: list[float]) -> str:
 
 def table(out: Path) -> None:
     """Markdown tables of what was measured, by setting and part."""
-    for name, columns in (("labels", ("clusters", "noise", "precision", "recall")),
-                          ("tune", ("clusters", "noise", "change of mAP", "seconds"))):  # fmt: skip
+    for name, columns in (
+        ("labels", ("clusters", "noise", "precision", "recall")),
+        ("tune", ("clusters", "noise", "change of mAP", "seconds")),
+    ):
         file = out / f"{name}.jsonl"
         if not file.exists():
             continue
-        lines = {(line["world"], line["setting"], line.get("inductive", False) and line.get("share", 0.5)): line
-                 for line in map(json.loads, file.read_text().splitlines())}  # fmt: skip
+        lines = {
+            (line["world"], line["setting"], line.get("inductive", False) and line.get("share", 0.5)): line
+            for line in map(json.loads, file.read_text().splitlines())
+        }
         print(f"\n| worlds | setting | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
         for worlds in (range(100, 104), range(104, 108)):
             for setting, inductive in dict.fromkeys((key[1], key[2]) for key in lines):

@@ -84,22 +84,32 @@ def main() -> None:
     parser.add_argument("--base", default=DMT, help="the post-processing to beat")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
-    validation, confirmation = ([World(folder) for folder in side] for side in
-                                (options.validation, options.confirmation))  # fmt: skip
+    validation, confirmation = (
+        [World(folder) for folder in side] for side in (options.validation, options.confirmation)
+    )
     base = options.base
-    chosen = {name: max(grid, key=lambda step: mean(validation, f"{base}, {step}"))
-              for name, grid in CANDIDATES.items()}  # fmt: skip
+    chosen = {
+        name: max(grid, key=lambda step: mean(validation, f"{base}, {step}")) for name, grid in CANDIDATES.items()
+    }
     rows = {**chosen, **{name: ", ".join(chosen[part] for part in parts) for name, parts in TOGETHER.items()}}
     found = []
-    print(f"{base}: {100 * mean(validation, base):.1f} on {len(validation)} validation worlds, "
-          f"{100 * mean(confirmation, base):.1f} on {len(confirmation)} confirmation worlds")  # fmt: skip
+    print(
+        f"{base}: {100 * mean(validation, base):.1f} on {len(validation)} validation worlds, "
+        f"{100 * mean(confirmation, base):.1f} on {len(confirmation)} confirmation worlds"
+    )
     for name, steps in rows.items():
-        row: dict[str, Any] = {"name": name, "steps": steps, "validation": 100 * mean(validation, f"{base}, {steps}"),
-               "confirmation": 100 * mean(confirmation, f"{base}, {steps}"),
-               "gain": [100 * value for value in gain(confirmation, f"{base}, {steps}", base)]}  # fmt: skip
+        row: dict[str, Any] = {
+            "name": name,
+            "steps": steps,
+            "validation": 100 * mean(validation, f"{base}, {steps}"),
+            "confirmation": 100 * mean(confirmation, f"{base}, {steps}"),
+            "gain": [100 * value for value in gain(confirmation, f"{base}, {steps}", base)],
+        }
         found.append(row)
-        print(f"{name:34s} {row['validation']:5.1f} {row['confirmation']:5.1f}  gain {row['gain'][0]:+.1f} "
-              f"({row['gain'][1]:+.1f} to {row['gain'][2]:+.1f})  {steps}")  # fmt: skip
+        print(
+            f"{name:34s} {row['validation']:5.1f} {row['confirmation']:5.1f}  gain {row['gain'][0]:+.1f} "
+            f"({row['gain'][1]:+.1f} to {row['gain'][2]:+.1f})  {steps}"
+        )
     if options.out:
         write_json(options.out, {"base": base, "rows": found})
 

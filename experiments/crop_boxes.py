@@ -31,8 +31,15 @@ from vreid.training.crop import CROP_CONFIGS, find_boxes, heat_maps
 from vreid.training.extract import load_model
 from vreid.training.supervised import train
 
-LOOSE = replace(PRESETS["smoke"], name="loose", looseness=4.0, train_identities=200, test_identities=20,
-                synthetic_identities=0, test_frames=(2, 3))  # fmt: skip
+LOOSE = replace(
+    PRESETS["smoke"],
+    name="loose",
+    looseness=4.0,
+    train_identities=200,
+    test_identities=20,
+    synthetic_identities=0,
+    test_frames=(2, 3),
+)
 TRIMS = (0.04, 0.08)
 """Shares of the picture that a trim takes off every side: the best of 2, 4, ..., 16 % in both worlds of seed 100 (in
 sum), and in the loose one.
@@ -84,8 +91,10 @@ def interval(values: NDArray[np.float64], vehicles: NDArray[np.int32], resamples
 
 def compare(name: str, model: Path, truth: Truth, bars: Bars) -> dict[str, NDArray[np.float64]]:
     """Print a table of how the boxes fit; return those that were found, by configuration."""
-    found = {key: find_boxes(model, truth.records, config, progress=bars).box.astype(np.float64)
-             for key, config in CROP_CONFIGS.items()}  # fmt: skip
+    found = {
+        key: find_boxes(model, truth.records, config, progress=bars).box.astype(np.float64)
+        for key, config in CROP_CONFIGS.items()
+    }
     vehicles = truth.records.identity.codes
     given, _ = overlap(truth.trimmed(0), truth.boxes)
     print(f"{name}: {len(given):,} pictures of {truth.records.identity.distinct} vehicles")
@@ -93,13 +102,17 @@ def compare(name: str, model: Path, truth: Truth, bars: Bars) -> dict[str, NDArr
     for key, boxes in {"given": truth.trimmed(0), **trims, **found}.items():
         fit, kept = overlap(boxes, truth.boxes)
         mean, gain = interval(fit, vehicles), interval(fit - given, vehicles)
-        print(f"  {key:8} IoU {fit.mean():.3f} ({mean[0]:.3f} to {mean[1]:.3f}), more than given by "
-              f"{(fit - given).mean():+.3f} ({gain[0]:+.3f} to {gain[1]:+.3f}), better in {(fit > given).mean():.0%}; "
-              f"of the vehicle kept {kept.mean():.3f}, under 0.8 in {(kept < 0.8).mean():.1%}")  # fmt: skip
+        print(
+            f"  {key:8} IoU {fit.mean():.3f} ({mean[0]:.3f} to {mean[1]:.3f}), more than given by "
+            f"{(fit - given).mean():+.3f} ({gain[0]:+.3f} to {gain[1]:+.3f}), better in {(fit > given).mean():.0%}; "
+            f"of the vehicle kept {kept.mean():.3f}, under 0.8 in {(kept < 0.8).mean():.1%}"
+        )
     sides = np.tile(truth.sizes, 2)
     for key, boxes in found.items():
-        follow = [np.corrcoef(boxes[:, edge] / sides[:, edge], truth.boxes[:, edge] / sides[:, edge])[0, 1]
-                  for edge in range(4)]  # fmt: skip
+        follow = [
+            np.corrcoef(boxes[:, edge] / sides[:, edge], truth.boxes[:, edge] / sides[:, edge])[0, 1]
+            for edge in range(4)
+        ]
         print(f"  {key:8} correlation with the true left, top, right, bottom:", ", ".join(f"{r:.2f}" for r in follow))
     return found
 

@@ -99,8 +99,9 @@ def main() -> None:
     parser.add_argument("--validation", nargs="+", type=Path, required=True, metavar="FEATURES")
     parser.add_argument("--confirmation", nargs="+", type=Path, required=True, metavar="FEATURES")
     options = parser.parse_args()
-    validation, confirmation = ([World(folder) for folder in side] for side in
-                                (options.validation, options.confirmation))  # fmt: skip
+    validation, confirmation = (
+        [World(folder) for folder in side] for side in (options.validation, options.confirmation)
+    )
     print(
         f"{DMT}: {100 * mean(validation, DMT):.1f} on validation, {100 * mean(confirmation, DMT):.1f} on confirmation"
     )
@@ -116,8 +117,11 @@ def main() -> None:
             chosen = max((replace(chosen, **step) for step in tried), key=validated)
         confirmed = [PropagatedWorld(world, chosen) for world in confirmation]
         change, low, high = (100 * value for value in gain(confirmed, steps))
-        print(f"{name}: {100 * validated(chosen):.1f} on validation, {100 * mean(confirmed, steps):.1f} on "
-              f"confirmation, gain {change:+.1f} ({low:+.1f} to {high:+.1f}); {chosen}", flush=True)  # fmt: skip
+        print(
+            f"{name}: {100 * validated(chosen):.1f} on validation, {100 * mean(confirmed, steps):.1f} on "
+            f"confirmation, gain {change:+.1f} ({low:+.1f} to {high:+.1f}); {chosen}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

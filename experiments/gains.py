@@ -43,8 +43,12 @@ def rows() -> Iterator[tuple[Row, Row | None]]:
     first = replace(first_row(smoke()), paper={})
     crops = replace(first, parts=TYPE_3)
     adaptation = replace(preset_named("auto"), gate=False)
-    for name, row in (("real", first), ("+ synthetic", replace(first, parts=TYPE_2)), ("+ crops", crops),
-                      ("+ adaptation", replace(crops, adaptation=adaptation))):  # fmt: skip
+    for name, row in (
+        ("real", first),
+        ("+ synthetic", replace(first, parts=TYPE_2)),
+        ("+ crops", crops),
+        ("+ adaptation", replace(crops, adaptation=adaptation)),
+    ):
         longer = replace(row.training, epochs=LONGER[name]) if name in LONGER else None
         yield replace(row, name=name), replace(row, name=f"{name}, longer", training=longer) if longer else None
 
@@ -60,14 +64,21 @@ def part_of(line: Line, row: Row, cache: Path, part: str) -> Line:
     search = Search.load(cache / row.features.name)
     seen = np.isin(search.query.records.camera.values.astype(str), search.trained_cameras)
     mask = {ALL: seen | True, SEEN: seen, NEW: ~seen}[part]
-    return replace(line, queries={name: [value for value, there in zip(values, mask, strict=True) if there]
-                                  for name, values in line.queries.items()})  # fmt: skip
+    return replace(
+        line,
+        queries={
+            name: [value for value, there in zip(values, mask, strict=True) if there]
+            for name, values in line.queries.items()
+        },
+    )
 
 
 def change(cache: Path, ours: list[Row], theirs: list[Row], lines: dict[str, Line], part: str) -> list[float]:
     """What `ours` have more than `theirs` in points of mAP, with its interval."""
-    pairs = [(part_of(lines[one.hash], one, cache, part), part_of(lines[other.hash], other, cache, part))
-             for one, other in zip(ours, theirs, strict=True)]  # fmt: skip
+    pairs = [
+        (part_of(lines[one.hash], one, cache, part), part_of(lines[other.hash], other, cache, part))
+        for one, other in zip(ours, theirs, strict=True)
+    ]
     found = effect("", "mAP", pairs, None)
     assert found
     return [found.change, *found.interval]
@@ -93,8 +104,13 @@ def main() -> None:
         own, longer = ([row for row in column if row] for column in zip(*chains[number : number + count], strict=True))
         for group in filter(None, (own, longer)):
             parts = [fmean(lines[row.hash].metrics["parts"][part]["mAP"] for row in group) for part in PARTS]
-            results.append({"row": group[0].name, "batches": fmean(batches(cache, row) for row in group),
-                            "mAP": dict(zip(PARTS, parts, strict=True))})  # fmt: skip
+            results.append(
+                {
+                    "row": group[0].name,
+                    "batches": fmean(batches(cache, row) for row in group),
+                    "mAP": dict(zip(PARTS, parts, strict=True)),
+                }
+            )
         for effort, group in zip(("equal visits", "equal time"), before, strict=False):
             gains = {part: change(cache, own, group, lines, part) for part in PARTS}
             results.append({"row": own[0].name, "over": group[0].name, "effort": effort, "gain": gains})

@@ -79,12 +79,21 @@ WAYS = {
     "other world": Way(BOLD, "other world"),
 }
 CHOSEN: Mapping[int, tuple[str, ...]] = {
-    0: ("short", "bold", "labels shuffled", "rate far too high", "other world", "eps far too large", "too long",
-        "pictures shuffled", "auto"),
+    0: (
+        "short",
+        "bold",
+        "labels shuffled",
+        "rate far too high",
+        "other world",
+        "eps far too large",
+        "too long",
+        "pictures shuffled",
+        "auto",
+    ),
     1: ("auto", "labels shuffled", "cameras shuffled", "tight", "one camera"),
     2: ("auto", "no camera step", "rate far too high"),
     3: ("short", "no camera step", "eps far too small"),
-}  # fmt: skip
+}
 """Ways by world number modulo 4, so that every way is tried in a validation and in a confirmation world."""
 
 
@@ -139,8 +148,15 @@ def both_views(model: Path, records: Records, out: Path) -> Views:
     if not (out / "flip.safetensors").exists():
         trained = load_model(model)
         for view in ("original", "flip"):
-            extract(trained.model, without_answers(records), transform=trained.transform, views=(view,), workers=0,
-                    normalise=False, out=out / f"{view}.safetensors")  # fmt: skip
+            extract(
+                trained.model,
+                without_answers(records),
+                transform=trained.transform,
+                views=(view,),
+                workers=0,
+                normalise=False,
+                out=out / f"{view}.safetensors",
+            )
     return [FeatureSet.load(out / f"{view}.safetensors") for view in ("original", "flip")]
 
 
@@ -157,8 +173,13 @@ def adapted(lab: Path, out: Path, world: int, name: str) -> tuple[Views, Views, 
         shutil.rmtree(run, ignore_errors=True)
         shutil.rmtree(after, ignore_errors=True)
         trained = load_model(model)
-        model = train(tuning(way.config, trained, pseudo, way.config.epochs), clustered(pseudo), out=run, workers=0,
-                      start=start_weights(trained.model, pseudo.centres))  # fmt: skip
+        model = train(
+            tuning(way.config, trained, pseudo, way.config.epochs),
+            clustered(pseudo),
+            out=run,
+            workers=0,
+            start=start_weights(trained.model, pseudo.centres),
+        )
     before = both_views(lab / "run" / str(world), target(lab, world)[0], folder / f"before-on-{world}")
     return before, both_views(model, target(lab, world)[0], after), seen[0]
 

@@ -47,8 +47,11 @@ from vreid.files import write_json
 from vreid.retrieval.features import FeatureSet, unit_rows
 
 Features = NDArray[np.float64]
-LEARNED = [name for name, way in WAYS.items() if way.spoilt != "other world" and name not in {
-    "auto", "short", "rate far too high", "too long"}]  # fmt: skip
+LEARNED = [
+    name
+    for name, way in WAYS.items()
+    if way.spoilt != "other world" and name not in {"auto", "short", "rate far too high", "too long"}
+]
 """Ways whose pseudo labels differ."""
 
 
@@ -60,8 +63,9 @@ def inside(features_ND: Features, labels: NDArray[np.integer], ridge: float) -> 
     np.add.at(means_CD, labels[use], features_ND[use])
     centred_ND = features_ND[use] - (means_CD / count[:, None])[labels[use]]
     covariance_DD = centred_ND.T @ centred_ND / len(centred_ND)
-    values, vectors = np.linalg.eigh(covariance_DD + ridge * np.trace(covariance_DD) / len(covariance_DD) * np.eye(
-        len(covariance_DD)))  # fmt: skip
+    values, vectors = np.linalg.eigh(
+        covariance_DD + ridge * np.trace(covariance_DD) / len(covariance_DD) * np.eye(len(covariance_DD))
+    )
     return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
 
 
@@ -121,8 +125,9 @@ def times(map_DE: Features, centre_D: Features | float = 0.0) -> Change:
 
 def searches(lab: Path, world: int, out: Path) -> tuple[Views, Records, int]:
     """Features of the world's query and gallery pictures, the truth about them, and how many are queries."""
-    query, gallery = (FeatureSet.load(lab / "features" / str(world) / f"{side}.safetensors")
-                      for side in ("query", "gallery"))  # fmt: skip
+    query, gallery = (
+        FeatureSet.load(lab / "features" / str(world) / f"{side}.safetensors") for side in ("query", "gallery")
+    )
     known = FeatureSet.concat([query, gallery])
     return [replace(known, records=without_answers(known.records))], known.records, len(query)
 
@@ -155,13 +160,22 @@ def main() -> None:
             old, new = (moved(views, seen.order, seen.pseudo.records) for views in (before, after))
             flipped = (old[1], new[1]) if options.pictures else None
             verdict = judge_adaptation(old[0], new[0], seen.pseudo, flipped=flipped)
-            rows.append({"world": world, "way": name, "change": change, "decision": verdict.decision,
-                         "reason": verdict.reason, **verdict.evidence})  # fmt: skip
+            rows.append(
+                {
+                    "world": world,
+                    "way": name,
+                    "change": change,
+                    "decision": verdict.decision,
+                    "reason": verdict.reason,
+                    **verdict.evidence,
+                }
+            )
         write_json(options.out / f"{world}.json", [row for row in rows if row["world"] == world])
     for title, worlds in (("validation", VALIDATION), ("confirmation", CONFIRMATION)):
         part = [row for row in rows if row["world"] in worlds]
-        kinds = Counter("harm" if row["change"] < -NEUTRAL else "good" if row["change"] > NEUTRAL else "neutral"
-                        for row in part)  # fmt: skip
+        kinds = Counter(
+            "harm" if row["change"] < -NEUTRAL else "good" if row["change"] > NEUTRAL else "neutral" for row in part
+        )
         print(f"{title}: {len(part)} changes ({dict(kinds)}); {'; '.join(shares(part))}")
 
 

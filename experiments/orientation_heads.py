@@ -51,8 +51,9 @@ def angles(run: Path, labels: LabelConfig, pictures: Records, bars: Bars) -> dic
     """Errors of the orientation head, which sees the feature before the neck."""
     loaded = load_model(run)
     loaded.model.neck = torch.nn.Identity()
-    features = extract(loaded.model, pictures, transform=loaded.transform, views=("original",), normalise=False,
-                       progress=bars).features  # fmt: skip
+    features = extract(
+        loaded.model, pictures, transform=loaded.transform, views=("original",), normalise=False, progress=bars
+    ).features
     with torch.inference_mode():
         said = loaded.model.heads["orientation"](torch.from_numpy(features))
     if labels.orientation == "circle":

@@ -80,8 +80,12 @@ def judged(search: Search) -> dict[str, dict[str, dict[str, float]]]:
             metrics = some.judge(post)[ALL_CAMERAS]
             low, high = interval(metrics, "mAP")
             lines.setdefault(name, {})[part] = {
-                "mAP": metrics.mAP, "low": low, "high": high, "rank1": metrics.rank1, "queries": metrics.num_queries,
-            }  # fmt: skip
+                "mAP": metrics.mAP,
+                "low": low,
+                "high": high,
+                "rank1": metrics.rank1,
+                "queries": metrics.num_queries,
+            }
     return lines
 
 
@@ -105,8 +109,10 @@ def main() -> None:
         real = open_dataset(options.folder)
         searches = {name: extract_dataset(run, real, run.parent / "real", progress=bars) for name, run in runs.items()}
     makers: dict[str, Callable[[Records], FeatureSet]] = {
-        "chance": random_vectors, "32 x 32 pixels": pixels, "HSV histogram": hsv_histogram,
-    }  # fmt: skip
+        "chance": random_vectors,
+        "32 x 32 pixels": pixels,
+        "HSV histogram": hsv_histogram,
+    }
     plain = next(iter(searches.values()))
     searches = {name: plain.with_features(make) for name, make in makers.items()} | {
         f"simulated {name}": search for name, search in searches.items()
@@ -118,10 +124,14 @@ def main() -> None:
         table.add_column(column)
     for name, posts in found.items():
         for post, parts in posts.items():
-            cells = [cell for part in parts.values() for cell in (
-                f"{100 * part['mAP']:.1f} ({100 * part['low']:.1f} to {100 * part['high']:.1f})",
-                f"{100 * part['rank1']:.1f}",
-            )]  # fmt: skip
+            cells = [
+                cell
+                for part in parts.values()
+                for cell in (
+                    f"{100 * part['mAP']:.1f} ({100 * part['low']:.1f} to {100 * part['high']:.1f})",
+                    f"{100 * part['rank1']:.1f}",
+                )
+            ]
             table.add_row(name, post, *cells)
     Console(width=140).print(table)
 

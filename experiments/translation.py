@@ -149,10 +149,16 @@ def tell_apart(before: Records, after: Records, real: Records) -> dict[str, dict
     for name in tables[0]:
         pair, rng = [table[name] for table in tables], generator(0, "translation", "bootstrap")
         draws = [(np.arange(len(pair[0])), np.arange(count), count + np.arange(len(names[1])))]
-        draws += [(rng.integers(len(pair[0]), size=len(pair[0])), drawn(names[0], rng), count + drawn(names[1], rng))
-                  for _ in range(DRAWS)]  # fmt: skip
-        values = np.array([[np.mean([auc(row[made], row[shown]) for row in scores[trainings]]) for scores in pair]
-                           for trainings, made, shown in draws])  # fmt: skip
+        draws += [
+            (rng.integers(len(pair[0]), size=len(pair[0])), drawn(names[0], rng), count + drawn(names[1], rng))
+            for _ in range(DRAWS)
+        ]
+        values = np.array(
+            [
+                [np.mean([auc(row[made], row[shown]) for row in scores[trainings]]) for scores in pair]
+                for trainings, made, shown in draws
+            ]
+        )
         columns = {"before": values[:, 0], "after": values[:, 1], "fall": values[:, 0] - values[:, 1]}
         found[name] = {when: [float(column[0]), *_interval(column[1:])] for when, column in columns.items()}
     return found
@@ -169,9 +175,13 @@ def identity_search(model: Path, records: Records) -> Metrics:
     names = records.identity.values.astype(str)
     query = np.isin(np.arange(len(records)), np.unique(names, return_index=True)[1])
     return evaluate_features(
-        features[query], features[~query], query_identity=names[query], gallery_identity=names[~query],
-        query_camera=np.zeros(query.sum(), int), gallery_camera=np.ones((~query).sum(), int),
-    )  # fmt: skip
+        features[query],
+        features[~query],
+        query_identity=names[query],
+        gallery_identity=names[~query],
+        query_camera=np.zeros(query.sum(), int),
+        gallery_camera=np.ones((~query).sum(), int),
+    )
 
 
 def sheet(before: Records, after: Records, real: Records, out: Path) -> None:
@@ -181,8 +191,14 @@ def sheet(before: Records, after: Records, real: Records, out: Path) -> None:
         rng.choice(len(before), 2 * COLUMNS, replace=False),
         rng.choice(len(real), 2 * COLUMNS, replace=False),
     )
-    lines = [before[rows[:COLUMNS]], after[rows[:COLUMNS]], before[rows[COLUMNS:]], after[rows[COLUMNS:]],
-             real[others[:COLUMNS]], real[others[COLUMNS:]]]  # fmt: skip
+    lines = [
+        before[rows[:COLUMNS]],
+        after[rows[:COLUMNS]],
+        before[rows[COLUMNS:]],
+        after[rows[COLUMNS:]],
+        real[others[:COLUMNS]],
+        real[others[COLUMNS:]],
+    ]
     page = Image.new("RGB", (COLUMNS * CELL, len(lines) * CELL), "white")
     for top, line in enumerate(lines):
         for left, path in enumerate(line.path):
@@ -219,8 +235,10 @@ def main() -> None:
     for name, values in found["auc"].items():
         told = ", ".join(f"{when} {value:.3f} ({low:.3f} to {high:.3f})" for when, (value, low, high) in values.items())
         print(f"AUC of real against synthetic, {name}: {told}")
-    print(f"identity mAP: {100 * searches[0].mAP:.1f} before, {100 * searches[1].mAP:.1f} after; "
-          f"{100 * kept:.1f} % is kept ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})")  # fmt: skip
+    print(
+        f"identity mAP: {100 * searches[0].mAP:.1f} before, {100 * searches[1].mAP:.1f} after; "
+        f"{100 * kept:.1f} % is kept ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
+    )
 
 
 if __name__ == "__main__":

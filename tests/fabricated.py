@@ -152,9 +152,11 @@ def vehiclex(folder: Path, size: Size) -> Path:
             camera = scene.cameras[(vehicle + number) % len(scene.cameras)]
             name = f"{vehicle:05d}_{camera}_{number}.jpg"
             pictures.add(name, 100_000 + vehicle)
-            items.append(f'typeID="{vehicle % 11}" imageName="{name}" cameraID="{camera}" vehicleID="{vehicle:04d}" '
-                         f'colorID="{vehicle % 12}" orientation="{(vehicle * 37 + number * 7.3) % 360:.1f}" '
-                         'lightInt="1.2" lightDir="60.0" camHei="6.0" camDis="12.0"')  # fmt: skip
+            items.append(
+                f'typeID="{vehicle % 11}" imageName="{name}" cameraID="{camera}" vehicleID="{vehicle:04d}" '
+                f'colorID="{vehicle % 12}" orientation="{(vehicle * 37 + number * 7.3) % 360:.1f}" '
+                'lightInt="1.2" lightDir="60.0" camHei="6.0" camDis="12.0"'
+            )
     (simulation / "train_label.xml").write_text(_xml("TrainingImages", items), encoding="ascii")
     return simulation
 

@@ -97,12 +97,18 @@ def town(folder: Path, *, identities: int = 8, cameras: int = 4, seed: int = 0) 
                 side = "gallery" if frame else "query"
                 path = folder / f"{identity}_{camera}_{frame}.png"
                 Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
-                sides[side].append({
-                    "path": str(path), "image_key": f"{side}/{path.stem}", "identity": f"v{identity}",
-                    "camera": f"c{camera}", "tracklet": f"t{identity}-{camera}",
-                    "time": 1.7e9 + 1000 * identity + 100 * camera + frame, "color": ["red", "blue"][identity % 2],
-                    "vehicle_type": "suv",
-                })  # fmt: skip
+                sides[side].append(
+                    {
+                        "path": str(path),
+                        "image_key": f"{side}/{path.stem}",
+                        "identity": f"v{identity}",
+                        "camera": f"c{camera}",
+                        "tracklet": f"t{identity}-{camera}",
+                        "time": 1.7e9 + 1000 * identity + 100 * camera + frame,
+                        "color": ["red", "blue"][identity % 2],
+                        "vehicle_type": "suv",
+                    }
+                )
     query, gallery = ({name: [row[name] for row in rows] for name in rows[0]} for rows in sides.values())
     return Records.of(**query), Records.of(**gallery)
 
@@ -132,8 +138,17 @@ def made_report(folder: Path) -> Report:
     training = [{"event": "step", "step": s, "epoch": 1, "identity": 5 / s, "loss": 6 / s} for s in range(1, 9)]
     rows = [LadderRow("plain", "nothing else", plain), LadderRow("+ mean", "means", better)]
     return Report(
-        "A report", notice="Simulated.", summary="Done.", facts=[("seed", "0")],
-        rows=[*rows, LadderRow("+ re-ranking", "neighbours", best)], baselines=[LadderRow("chance", "", chance)],
-        ranking=ranking, ranking_name="+ mean", training=training, sites=sites, roads=roads,
-        stages={"train": 61.0, "rank": 2.0}, commands=[("A folder", ["vreid check crops/", "vreid rank ..."])],
-    )  # fmt: skip
+        "A report",
+        notice="Simulated.",
+        summary="Done.",
+        facts=[("seed", "0")],
+        rows=[*rows, LadderRow("+ re-ranking", "neighbours", best)],
+        baselines=[LadderRow("chance", "", chance)],
+        ranking=ranking,
+        ranking_name="+ mean",
+        training=training,
+        sites=sites,
+        roads=roads,
+        stages={"train": 61.0, "rank": 2.0},
+        commands=[("A folder", ["vreid check crops/", "vreid rank ..."])],
+    )

@@ -33,8 +33,16 @@ from vreid.training.schedules import StepSchedule
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BASE = PRESETS["auto"]
-FAST = replace(BASE, pseudo=replace(BASE.pseudo, eps=0.7, k1=5, level="tracklet"), epochs=2, iterations=2,
-               num_identities=2, num_instances=2, learning_rate=1e-3, gate=False)  # fmt: skip
+FAST = replace(
+    BASE,
+    pseudo=replace(BASE.pseudo, eps=0.7, k1=5, level="tracklet"),
+    epochs=2,
+    iterations=2,
+    num_identities=2,
+    num_instances=2,
+    learning_rate=1e-3,
+    gate=False,
+)
 """Two epochs of two batches of four images."""
 
 
@@ -269,8 +277,9 @@ def test_scene_groups_are_inferred_from_labelled_source_images(made, target, tmp
         adapt(made / "run", bare, config, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     cameras = sorted(set(target.camera.values))
-    source = Records.of(path=["a", "b", "c", "d"], camera=[cameras[0], *cameras[1:3], cameras[-1]],
-                        identity=["1", "1", "2", "2"])  # fmt: skip
+    source = Records.of(
+        path=["a", "b", "c", "d"], camera=[cameras[0], *cameras[1:3], cameras[-1]], identity=["1", "1", "2", "2"]
+    )
     adapt(made / "run", bare, config, out=tmp_path / "run", source=source)
     groups = json.loads((tmp_path / "run" / "config.json").read_text())["pseudo"]["scene_groups"]
     assert groups == [sorted(cameras[:2]), sorted({cameras[2], cameras[-1]})]
@@ -292,8 +301,10 @@ def test_one_camera_or_none(made, target, tmp_path):
 def test_a_model_with_local_features_has_a_classifier_for_each(tmp_path):
     from types import SimpleNamespace
 
-    model = SimpleNamespace(state_dict=lambda: {"neck.weight": torch.ones(2), "local_classifiers.0.weight": 0,
-                                                "classifier.weight": 0}, num_local=1)  # fmt: skip
+    model = SimpleNamespace(
+        state_dict=lambda: {"neck.weight": torch.ones(2), "local_classifiers.0.weight": 0, "classifier.weight": 0},
+        num_local=1,
+    )
     made = start_weights(model, np.float32([[1, 2, 3, 4]]))
     assert made["classifier.weight"].tolist() == [[1, 2]] and made["local_classifiers.0.weight"].tolist() == [[3, 4]]
 

@@ -161,8 +161,12 @@ def test_published_labels_are_those_of_dense_matrices(name):
     if config.camera == "whitening":
         taken = oracle.whiten(features.features, cameras, 0.05)
     else:
-        taken = np.concatenate([[f - features.features[cameras == c].mean(axis=0, dtype=np.float64)]
-                                for f, c in zip(features.features, cameras, strict=True)])  # fmt: skip
+        taken = np.concatenate(
+            [
+                [f - features.features[cameras == c].mean(axis=0, dtype=np.float64)]
+                for f, c in zip(features.features, cameras, strict=True)
+            ]
+        )
         taken /= np.linalg.norm(taken, axis=1, keepdims=True)
     mixed = oracle.mix(taken, tracklets, config.own_share)
     expected = oracle.labels(mixed, 12, 3, 0.55, 4, records.scene.values if name == "v2" else None)
@@ -267,8 +271,12 @@ def test_cannot_link_holds_in_the_end(level):
     features = world(noise=2.0, gap=1.0)
     found = pseudo_labels(features, replace(AUTO, level=level, k1=20, eps=0.85, cannot_link="camera"))
     known = found.records.tracklet.known & (found.labels >= 0)
-    pairs = {(k, c, t) for k, c, t in zip(found.labels[known], found.records.camera.codes[known],
-                                          found.records.tracklet.codes[known], strict=True)}  # fmt: skip
+    pairs = {
+        (k, c, t)
+        for k, c, t in zip(
+            found.labels[known], found.records.camera.codes[known], found.records.tracklet.codes[known], strict=True
+        )
+    }
     assert found.clusters > 1 and len({(k, c) for k, c, _ in pairs}) == len(pairs)
     assert any("were divided" in reason for reason in found.reasons)
 
@@ -324,8 +332,11 @@ def test_candidates_follow_the_size_of_a_passage():
     by_image, by_tracklet = replace(AUTO, level="image"), replace(AUTO, level="tracklet")
     assert [(k1, m) for k1, _, _, m in candidates(60, passage, by_image)] == [(30, 6), (42, 6), (59, 6)]
     assert [(k1, k2, m) for k1, k2, _, m in candidates(60, passage, by_tracklet)] == [
-        (5, 1, 2), (7, 1, 2), (10, 2, 2), (15, 3, 2),
-    ]  # fmt: skip
+        (5, 1, 2),
+        (7, 1, 2),
+        (10, 2, 2),
+        (15, 3, 2),
+    ]
     assert [(k1, m) for k1, _, _, m in candidates(500, None, by_image)] == [(30, 4)]
     assert candidates(60, passage, PseudoConfig()) == [(30, 6, (0.55,), 10)]
     with pytest.raises(InputError, match="at least 3"):

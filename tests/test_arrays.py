@@ -24,9 +24,11 @@ FEATURES = np.random.default_rng(0).integers(-8, 9, size=(60, 12)) / 8.0  # exac
 QUERY, GALLERY = FEATURES[:12], FEATURES[12:]
 DISTANCES = ((QUERY[:, None] - GALLERY) ** 2).sum(axis=2).round(2)
 LABELS = {
-    "query_identity": IDENTITY[:12], "gallery_identity": IDENTITY[12:],
-    "query_camera": CAMERA[:12], "gallery_camera": CAMERA[12:],
-}  # fmt: skip
+    "query_identity": IDENTITY[:12],
+    "gallery_identity": IDENTITY[12:],
+    "query_camera": CAMERA[:12],
+    "gallery_camera": CAMERA[12:],
+}
 
 JUDGES = {
     "evaluate": lambda of: evaluate(of(np.floor(DISTANCES)), **{name: of(codes) for name, codes in LABELS.items()}),

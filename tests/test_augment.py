@@ -29,8 +29,14 @@ def marked(height: int = 32, width: int = 48) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["bicubic", "bilinear"])
 def test_the_test_transform_is_torchvisions(name: str) -> None:
     mode = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}[name]
-    reference = v2.Compose([v2.Resize((32, 48), mode), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-                            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])  # fmt: skip
+    reference = v2.Compose(
+        [
+            v2.Resize((32, 48), mode),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
     ours = TestTransform(32, 48, interpolation=name)
     images = [noise(seed=seed) for seed in range(3)]
     batch = ours.finish(torch.stack([ours.augment(ours.prepare(i), generator(0)).image for i in images]))
@@ -151,8 +157,17 @@ def test_resized_crop_shows_a_part_of_the_padded_picture_at_full_size() -> None:
 
 
 def test_resized_crop_falls_back_to_the_centre() -> None:
-    transform = TrainTransform(8, 80, flip=0, pad=0, erase=0, resized_crop=True,
-                               crop_scale=(1.0, 1.0), crop_ratio=(0.9, 1.1), interpolation="bilinear")  # fmt: skip
+    transform = TrainTransform(
+        8,
+        80,
+        flip=0,
+        pad=0,
+        erase=0,
+        resized_crop=True,
+        crop_scale=(1.0, 1.0),
+        crop_ratio=(0.9, 1.1),
+        interpolation="bilinear",
+    )
     columns = transform.augment(marked(8, 80), generator(0)).image[1].float()
     assert columns.min() >= 35 and columns.max() <= 44  # a square of 8 or 9 in the middle of 80
 

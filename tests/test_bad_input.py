@@ -142,7 +142,7 @@ LINES = {
     "data crop {made}/features {world} --out {new}/c.csv": "features: holds no trained model",
     f"{EXTRACT} --views original,crop": "show crops; say where these are (--crops CROPS)",
     f"{EXTRACT} --views original,crop --crops {{world}}": "has no crop (16 of 16 images have none)",
-}  # fmt: skip
+}
 
 
 @pytest.fixture

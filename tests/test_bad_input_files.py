@@ -59,7 +59,7 @@ FEATURES: dict[str, tuple[Callable[[Arrays, Facts], object], str]] = {
     "no view": (lambda a, f: f.pop("views"), "views is missing"),
     "a number of views": (lambda a, f: f.update(views=3), "make it again"),
     "another kind": (lambda a, f: f.update(kind="ranking"), "holds ranking, not features"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", FEATURES)

@@ -142,8 +142,13 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST} --json"
     summary = answer(run(line))
     assert [row["name"] for row in summary["ladder"]] == [
-        "plain", "+ adaptation", "+ camera mean", "+ tracklet mean", "+ re-ranking", "+ camera verification",
-    ]  # fmt: skip
+        "plain",
+        "+ adaptation",
+        "+ camera mean",
+        "+ tracklet mean",
+        "+ re-ranking",
+        "+ camera verification",
+    ]
     for entry in (*summary["ladder"], *summary["baselines"].values()):
         assert 0 <= entry["rank1"] <= 1
         assert 0 < entry["mAP"] <= 1

@@ -143,9 +143,14 @@ def test_what_cannot_be_believed_is_no_box() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 300), st.floats(0, 2), st.floats(-0.5, 2),
-    st.floats(0, 1), st.floats(0, 0.9),
-)  # fmt: skip
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.floats(0, 2),
+    st.floats(-0.5, 2),
+    st.floats(0, 1),
+    st.floats(0, 0.9),
+)
 def test_every_box_lies_in_its_picture_and_is_large_enough(
     seed: int, width: int, height: int, ratio: float, margin: float, shrink: float, least: float
 ) -> None:

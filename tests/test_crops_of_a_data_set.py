@@ -108,8 +108,13 @@ def test_copies_lie_where_the_reader_of_the_data_set_looks(
     (tmp_path / REAL).symlink_to(tiny_world / REAL)
     source = tmp_path / REAL
     dataset = open_dataset(source, labels=tiny_world / "ground_truth.csv")
-    monkeypatch.setattr(module, "find_boxes", lambda model, records, *args, **how: crops_of(
-        records, all_images(open_dataset(table))).with_(split=records.split))  # fmt: skip
+    monkeypatch.setattr(
+        module,
+        "find_boxes",
+        lambda model, records, *args, **how: crops_of(records, all_images(open_dataset(table))).with_(
+            split=records.split
+        ),
+    )
     (tmp_path / CROPS["query"]).mkdir(parents=True)
     with pytest.raises(InputError, match=r"image_query: holds crops that something else has made"):
         crop_dataset(model, dataset, tmp_path, folders=CROPS)
@@ -198,8 +203,10 @@ def test_four_views_are_the_sum_of_two_pictures_and_their_mirror_images(
     four = ("original", "flip", "crop", "crop-flip")
 
     def inputs(records: Records) -> torch.Tensor:
-        pictures = [read_image(path, box=None if np.isnan(box[0]) else box.tolist())
-                    for path, box in zip(records.path, records.box, strict=True)]  # fmt: skip
+        pictures = [
+            read_image(path, box=None if np.isnan(box[0]) else box.tolist())
+            for path, box in zip(records.path, records.box, strict=True)
+        ]
         return loaded.transform.finish(torch.stack([loaded.transform.prepare(picture) for picture in pictures]))
 
     whole, cut = inputs(query), inputs(crops_of(query, crops))

@@ -15,8 +15,9 @@ from vreid.retrieval.protocols import MARKET
 
 
 def dataset_of(name: str, identities: list[str], cameras: list[str], keys: list[str]) -> Dataset:
-    records = Records.of(path=keys, image_key=keys, identity=identities, camera=cameras, tracklet=identities,
-                         split=["train"] * len(keys))  # fmt: skip
+    records = Records.of(
+        path=keys, image_key=keys, identity=identities, camera=cameras, tracklet=identities, split=["train"] * len(keys)
+    )
     return Dataset(name, records, records[:0], records[:0], MARKET, notes=(f"from {name}",))
 
 

@@ -78,8 +78,12 @@ def test_the_engineer_reads() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 20), min_size=10, max_size=30), st.lists(st.integers(0, 20), min_size=10, max_size=30),
-       st.sampled_from([0.1, 0.25, 0.6]), st.randoms(use_true_random=False))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 20), min_size=10, max_size=30),
+    st.lists(st.integers(0, 20), min_size=10, max_size=30),
+    st.sampled_from([0.1, 0.25, 0.6]),
+    st.randoms(use_true_random=False),
+)
 def test_rates_are_kept_whatever_the_order(without, mates, rate, random) -> None:
     case = found([d + 5 for d in without], mates)
     try:
@@ -105,8 +109,10 @@ def test_the_interval_is_that_of_independent_queries_or_of_vehicles() -> None:
     # Each query three times. Variance of the rate from vehicles: 60/59 * sum (3 (y - p))^2 / 180^2 = p (1 - p) / 59;
     # of 180 independent queries p (1 - p) / 179. So the 180 tell as much as 180 * 59 / 179 = 59.3 independent ones.
     effective, p = 180 * 59 / 179, 0.1
-    expected = (betaincinv(p * effective, (1 - p) * effective + 1, 0.025),
-                betaincinv(p * effective + 1, (1 - p) * effective, 0.975))  # fmt: skip
+    expected = (
+        betaincinv(p * effective, (1 - p) * effective + 1, 0.025),
+        betaincinv(p * effective + 1, (1 - p) * effective, 0.975),
+    )
     assert rate_interval(np.repeat(wrong, 3), np.repeat(np.arange(60), 3)) == pytest.approx(expected)
     # none wrong: only vehicles count
     none = binomtest(0, 20).proportion_ci(method="exact")

@@ -38,10 +38,12 @@ def town(
     features = np.array([vehicle * parts["vehicle"][v] + camera * parts["camera"][c] for v, c, _ in rows])
     features += noise * rng.normal(size=features.shape)
     records = Records.of(
-        path=[f"{v}_{c}_{f}.jpg" for v, c, f in rows], identity=[f"v{v}" for v, _, _ in rows],
-        camera=[f"c{c}" for _, c, _ in rows], tracklet=[f"t{v}-{c}" for v, c, _ in rows],
+        path=[f"{v}_{c}_{f}.jpg" for v, c, f in rows],
+        identity=[f"v{v}" for v, _, _ in rows],
+        camera=[f"c{c}" for _, c, _ in rows],
+        tracklet=[f"t{v}-{c}" for v, c, _ in rows],
         color=["red" if v % 2 else "blue" for v, _, _ in rows],
-    )  # fmt: skip
+    )
     first = np.array([f == 0 for _, _, f in rows])
     both = FeatureSet(features.astype(np.float32), records, model="m").normalise()
     return both[first], both[~first]
@@ -294,8 +296,14 @@ def test_renderings_of_other_things_are_refused(spoil: Callable[[FeatureSet], Fe
 def test_a_diagnosis_says_what_it_left_out() -> None:
     found = diagnose(town(), MARKET)
     assert [part.name for part in found.parts] == [
-        "floors", "camera gap", "neighbours", "slices", "gallery size", "unknown vehicles", "reliability of distances",
-    ]  # fmt: skip
+        "floors",
+        "camera gap",
+        "neighbours",
+        "slices",
+        "gallery size",
+        "unknown vehicles",
+        "reliability of distances",
+    ]
     assert dict(found.left_out).keys() == {"leaks", "where the model looks", "shortcuts, test pictures"}
     assert found.as_dict() == diagnose(town(), MARKET).as_dict()
     assert found.warnings == []

@@ -35,8 +35,15 @@ def world(request, tmp_path_factory) -> Dataset:
     """A clean world with 32 training vehicles, each at two cameras with two pictures."""
     from vreid.simulator import PRESETS, simulate
 
-    small = replace(PRESETS["tiny"], name="small", train_identities=32, test_identities=1, synthetic_identities=0,
-                    bystanders=0, longest_side=48)  # fmt: skip
+    small = replace(
+        PRESETS["tiny"],
+        name="small",
+        train_identities=32,
+        test_identities=1,
+        synthetic_identities=0,
+        bystanders=0,
+        longest_side=48,
+    )
     made = simulate(tmp_path_factory.mktemp("world") / "w", preset=small, seed=request.param, workers=1)
     return open_dataset(made.path, labels="auto")
 

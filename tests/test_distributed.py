@@ -210,11 +210,29 @@ def test_the_command_under_torchrun(records: Records, tmp_path: Path) -> None:
         (pictures / f"{number}.png").write_bytes(Path(path).read_bytes())
         rows.append(f"{number}.png,v{number // 4},train")
     (pictures / "labels.csv").write_text("\n".join(rows) + "\n")
-    settings = ["epochs=1", "num_identities=4", "num_instances=2", "model.backbone=resnet10_ibn_a_tiny",
-                "transform.height=32", "transform.width=32", "precision=float32"]  # fmt: skip
+    settings = [
+        "epochs=1",
+        "num_identities=4",
+        "num_instances=2",
+        "model.backbone=resnet10_ibn_a_tiny",
+        "transform.height=32",
+        "transform.width=32",
+        "precision=float32",
+    ]
     sets = [word for setting in settings for word in ("--set", setting)]
-    ended = torchrun("vreid", "train", "small", "--data", str(pictures / "labels.csv"), "--out", str(tmp_path / "run"),
-                     "--device", "cpu", "--json", *sets)  # fmt: skip
+    ended = torchrun(
+        "vreid",
+        "train",
+        "small",
+        "--data",
+        str(pictures / "labels.csv"),
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+        "--json",
+        *sets,
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert json.loads(ended.stdout) == {"model": str(tmp_path / "run/model.safetensors")}  # said once
     assert (tmp_path / "run/model.safetensors").exists()

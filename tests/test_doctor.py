@@ -55,8 +55,11 @@ class Town:
                         "color": ("red", "blue", "white")[vehicle % 3],
                         "type": ("van", "sedan")[vehicle % 2],
                         "split": "query" if split == "gallery" and number == 0 else split,
-                        "x1": "", "y1": "", "x2": "", "y2": "",
-                    }  # fmt: skip
+                        "x1": "",
+                        "y1": "",
+                        "x2": "",
+                        "y2": "",
+                    }
                     self.rows.append(row)
                     shift = 0 if vehicle in (0, 7) else 3 * number
                     box = (shift / 8, shift / 8, 7 + shift / 8, 5 + shift / 8)
@@ -324,18 +327,60 @@ def wrong_split(town: Town) -> Found:
 
 
 DEFECTS: tuple[Callable[[Town], Found], ...] = (
-    missing, truncated, no_picture, tiny, tiny_box, box_outside, box_half_outside, blank, one_train_camera,
-    one_test_camera, camera_per_image, identity_per_image, one_identity, columns_swapped, misspelt_camera,
-    lonely_camera, camera_forgotten, identity_forgotten, stays_in_one_camera, query_without_mate, in_train_and_test,
-    copied_into_test, saved_again_in_test, of_two_vehicles, of_two_cameras, twice, query_in_gallery,
-    two_cameras_in_a_tracklet, two_vehicles_in_a_tracklet, two_colours, two_types, hole, backwards, twice_in_a_frame,
-    milliseconds, before_1990, in_the_future, equal_times, clock_off, listed_twice, no_number, wrong_split,
-)  # fmt: skip
+    missing,
+    truncated,
+    no_picture,
+    tiny,
+    tiny_box,
+    box_outside,
+    box_half_outside,
+    blank,
+    one_train_camera,
+    one_test_camera,
+    camera_per_image,
+    identity_per_image,
+    one_identity,
+    columns_swapped,
+    misspelt_camera,
+    lonely_camera,
+    camera_forgotten,
+    identity_forgotten,
+    stays_in_one_camera,
+    query_without_mate,
+    in_train_and_test,
+    copied_into_test,
+    saved_again_in_test,
+    of_two_vehicles,
+    of_two_cameras,
+    twice,
+    query_in_gallery,
+    two_cameras_in_a_tracklet,
+    two_vehicles_in_a_tracklet,
+    two_colours,
+    two_types,
+    hole,
+    backwards,
+    twice_in_a_frame,
+    milliseconds,
+    before_1990,
+    in_the_future,
+    equal_times,
+    clock_off,
+    listed_twice,
+    no_number,
+    wrong_split,
+)
 
 SWEEPING = {
-    one_train_camera, one_test_camera, camera_per_image, identity_per_image, one_identity, columns_swapped,
-    milliseconds, equal_times,
-}  # fmt: skip
+    one_train_camera,
+    one_test_camera,
+    camera_per_image,
+    identity_per_image,
+    one_identity,
+    columns_swapped,
+    milliseconds,
+    equal_times,
+}
 """They write a whole column anew, and with it what another defect may have written there."""
 OF_PICTURES = {missing, truncated, no_picture, tiny, tiny_box, box_outside, box_half_outside, blank}
 PAIRS = [

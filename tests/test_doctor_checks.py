@@ -184,8 +184,9 @@ def test_queries_without_a_mate_are_those_of_the_definition(
             lost.append(f"{key}{place}")
 
     def records(rows: Sequence[tuple[str, str]], name: str) -> Records:
-        return Records.of(path=[f"{name}{i}" for i in range(len(rows))], identity=[i for i, _ in rows],
-                          camera=[c for _, c in rows])  # fmt: skip
+        return Records.of(
+            path=[f"{name}{i}" for i in range(len(rows))], identity=[i for i, _ in rows], camera=[c for _, c in rows]
+        )
 
     gallery = records(there, "g")
     case = case_of(Dataset("set", NOTHING, gallery if same else records(asked, "q"), gallery, protocol))

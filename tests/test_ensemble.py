@@ -300,9 +300,16 @@ def test_the_ladders_have_the_rows_of_table_4_and_their_metrics(sides):
     post = PostProcessing.parse(STEPS)
     rows = ablation(post, *sides, MARKET)
     assert [row.name for row in rows] == [
-        "plain search", "+ rerank=7:2:0.6", "+ tracklets=mean", "+ other-cameras", "+ camera-mean",
-        "all but rerank=7:2:0.6", "all but tracklets=mean", "all but other-cameras", "all but camera-mean",
-    ]  # fmt: skip
+        "plain search",
+        "+ rerank=7:2:0.6",
+        "+ tracklets=mean",
+        "+ other-cameras",
+        "+ camera-mean",
+        "all but rerank=7:2:0.6",
+        "all but tracklets=mean",
+        "all but other-cameras",
+        "all but camera-mean",
+    ]
     for row in rows:
         expected = judge(*sides, row.post, MARKET)
         assert row.metrics.mAP == expected.mAP

@@ -208,9 +208,11 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
     third = replace(PLAIN, post=PostProcessing(exclude_same_camera=True))
     assert not run_rows([third], tmp_path)[0].error
     assert counts == {"simulate": 1, "train": 1, "extract_dataset": 1}
-    assert plan([seeded, PLAIN, third], tmp_path).describe().startswith(
-        "3 rows, 2 of them done; to make: 1 x world, 1 x model, 1 x features; time: "
-    )  # fmt: skip
+    assert (
+        plan([seeded, PLAIN, third], tmp_path)
+        .describe()
+        .startswith("3 rows, 2 of them done; to make: 1 x world, 1 x model, 1 x features; time: ")
+    )
 
 
 def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_what_the_page_says_works(section: str, tmp_path: Path) -> None:
         else:
             command = [sys.executable, "-c", step["code"]]
             done = subprocess.run(
-                command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"},
-                capture_output=True, text=True,
-            )  # fmt: skip
+                command,
+                cwd=tmp_path,
+                env={"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+            )
             assert done.returncode == 0, done.stderr

@@ -104,8 +104,20 @@ def torch_dictionary(path):
     return "f.pth"
 
 
-FORMS = [npy, npy_half, npy_double_by_columns, npz_one, npz_without_names, npz_two, npz_short_names, safetensors_one,
-         safetensors_two, safetensors_bfloat16, torch_tensor, torch_dictionary]  # fmt: skip
+FORMS = [
+    npy,
+    npy_half,
+    npy_double_by_columns,
+    npz_one,
+    npz_without_names,
+    npz_two,
+    npz_short_names,
+    safetensors_one,
+    safetensors_two,
+    safetensors_bfloat16,
+    torch_tensor,
+    torch_dictionary,
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -134,9 +146,16 @@ def test_without_a_split_each_image_is_on_both_sides(tmp_path):
 
 
 def test_labels_in_the_file(tmp_path):
-    np.savez(tmp_path / "f.npz", query_features=QUERY, gallery_features=GALLERY, query_identity=["0007", "-1"],
-             gallery_identity=np.array([7.0, -1, -2]), query_camera=np.array([[1], [2]]), gallery_camera=[2, -1, 0],
-             gallery_paths=np.array([b"x.jpg", b"-1", b"z.jpg"]))  # fmt: skip
+    np.savez(
+        tmp_path / "f.npz",
+        query_features=QUERY,
+        gallery_features=GALLERY,
+        query_identity=["0007", "-1"],
+        gallery_identity=np.array([7.0, -1, -2]),
+        query_camera=np.array([[1], [2]]),
+        gallery_camera=[2, -1, 0],
+        gallery_paths=np.array([b"x.jpg", b"-1", b"z.jpg"]),
+    )
     query, gallery = load_features(tmp_path / "f.npz")
     assert query.records.path.tolist() == ["query/000001", "query/000002"]
     assert query.records.identity.values.tolist() == ["0007", "junk"]
@@ -165,8 +184,14 @@ def test_every_spelling_has_one_meaning():
 def folder(tmp_path: Path) -> Path:
     """features.npy and a table with other people's column names; there are no pictures."""
     np.save(tmp_path / "features.npy", BOTH)
-    write_table(tmp_path / "images.csv", "img_path pid camid subset", list(TABLE.path), IDENTITY, CAMERA,
-                ["probe", "query", "test", "gallery", "gallery"])  # fmt: skip
+    write_table(
+        tmp_path / "images.csv",
+        "img_path pid camid subset",
+        list(TABLE.path),
+        IDENTITY,
+        CAMERA,
+        ["probe", "query", "test", "gallery", "gallery"],
+    )
     return tmp_path
 
 
@@ -175,8 +200,13 @@ def test_evaluate_and_rank_and_report(run: Run, folder: Path) -> None:
     assert outcome.code == 0, outcome.err
     numbers = json.loads(outcome.out)[0]["parts"]["all cameras"]
     unit = BOTH / np.linalg.norm(BOTH, axis=1, keepdims=True)
-    expected = evaluate(2 - 2 * unit[:2] @ unit[2:].T, query_identity=IDENTITY[:2], gallery_identity=IDENTITY[2:],
-                        query_camera=CAMERA[:2], gallery_camera=CAMERA[2:])  # fmt: skip
+    expected = evaluate(
+        2 - 2 * unit[:2] @ unit[2:].T,
+        query_identity=IDENTITY[:2],
+        gallery_identity=IDENTITY[2:],
+        query_camera=CAMERA[:2],
+        gallery_camera=CAMERA[2:],
+    )
     assert numbers["mAP"] == pytest.approx(expected.mAP)
     assert numbers["protocol"] == MARKET.name
     assert run(f"rank {folder}/features.npy --records {folder}/images.csv --out {folder}/lists.csv").code == 0
@@ -187,8 +217,9 @@ def test_evaluate_and_rank_and_report(run: Run, folder: Path) -> None:
 
 
 def test_search_knows_the_cameras_of_the_training_rows(folder: Path) -> None:
-    table = write_table(folder / "t.csv", "path camera split", list("abcde"), CAMERA,
-                        ["train", "train", "query", "gallery", "gallery"])  # fmt: skip
+    table = write_table(
+        folder / "t.csv", "path camera split", list("abcde"), CAMERA, ["train", "train", "query", "gallery", "gallery"]
+    )
     search = Search.load(folder / "features.npy", table)
     assert search.trained_cameras == ("1",)
     assert (len(search.query), len(search.gallery), search.protocol) == (1, 2, MARKET)
@@ -243,7 +274,7 @@ def test_lengths_that_do_not_match_name_both_counts(tmp_path):
         ({}, r"\(but nothing\)"),
         ({"features": np.array([[1], [{}]], dtype=object)}, "cannot be read as .npz .*plain arrays"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arrays(arrays, match, tmp_path):
     wrong(tmp_path, match, **arrays)
 
@@ -253,8 +284,12 @@ def test_wrong_labels(tmp_path):
     wrong(tmp_path, "ids holds neither", None, features=BOTH, ids=[1.5, 1, 1, 1, 1])
     wrong(tmp_path, "ids holds neither", None, features=BOTH, ids=[np.inf, 1, 1, 1, 1])
     wrong(tmp_path, "records have no split", TABLE.with_(split=[""] * 5), query=QUERY, gallery=GALLERY)
-    wrong(tmp_path, r"split of b\.jpg \(record 2\) is 'val'", TABLE.with_(split=["query", "val", *SPLIT[2:]]),
-          features=BOTH)  # fmt: skip
+    wrong(
+        tmp_path,
+        r"split of b\.jpg \(record 2\) is 'val'",
+        TABLE.with_(split=["query", "val", *SPLIT[2:]]),
+        features=BOTH,
+    )
     wrong(tmp_path, r"split of e\.jpg \(record 5\) is ''", TABLE.with_(split=[*SPLIT[:4], ""]), features=BOTH)
     wrong(tmp_path, "no record has split query", TABLE.with_(split=["gallery"] * 5), features=BOTH)
 

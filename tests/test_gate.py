@@ -81,9 +81,13 @@ def test_same_cluster_is_the_mean_precision_across_cameras() -> None:
     labels = np.where(np.arange(len(records)) % 7 == 0, -1, records.identity.codes)
     rows = labels >= 0
     metrics = evaluate_features(
-        features_ND[rows], features_ND, query_identity=labels[rows], gallery_identity=labels,
-        query_camera=records.camera.codes[rows], gallery_camera=records.camera.codes,
-    )  # fmt: skip
+        features_ND[rows],
+        features_ND,
+        query_identity=labels[rows],
+        gallery_identity=labels,
+        query_camera=records.camera.codes[rows],
+        gallery_camera=records.camera.codes,
+    )
     tracklet = records.tracklet.codes[rows]
     expected = [metrics.average_precision[tracklet == code].mean() for code in range(15)]
     assert Target(records).same_cluster(features_ND, labels) == pytest.approx(expected)
@@ -156,8 +160,12 @@ def test_without_tracklets_nothing_is_known() -> None:
     records, features_ND = random_world()
     target = Target(records.with_(tracklet=[""] * len(records)))
     assert target.tracklets == 0
-    for values in (target.own_camera(features_ND), target.round_trip(features_ND), target.other_cameras(features_ND),
-                   target.two_views(features_ND, features_ND)):  # fmt: skip
+    for values in (
+        target.own_camera(features_ND),
+        target.round_trip(features_ND),
+        target.other_cameras(features_ND),
+        target.two_views(features_ND, features_ND),
+    ):
         assert not np.isfinite(values).any()
 
 

@@ -143,8 +143,12 @@ def test_harm_to_held_out_tracklets_alone_is_rejected(world: World) -> None:
 def test_the_evidence_is_told_in_sentences(world: World) -> None:
     told = judge_adaptation(world.model(), world.model(0.2, 0.5), world.pseudo()).told
     assert [line.split(":")[0] for line in told] == [
-        "same cluster", "own camera", "round trip", "other cameras", "agreement of two pseudo-label sets"
-    ]  # fmt: skip
+        "same cluster",
+        "own camera",
+        "round trip",
+        "other cameras",
+        "agreement of two pseudo-label sets",
+    ]
     assert "%, before" in told[0] and told[-1].endswith("% of the pairs of images in two cameras.")
 
 

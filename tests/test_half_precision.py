@@ -31,8 +31,10 @@ def test_weights_round_to_halves_where_these_can_hold_them(tmp_path: Path) -> No
     found, facts = load_weights(tmp_path / "w.safetensors")
     assert facts == {"kind": "model"}
     assert {name: value.dtype for name, value in found.items()} == {
-        "small": torch.float16, "large": torch.float32, "counter": torch.int64
-    }  # fmt: skip
+        "small": torch.float16,
+        "large": torch.float32,
+        "counter": torch.int64,
+    }
     assert found["small"].tolist() == [1.0, 0.333251953125, 0.0, -65_504.0]
     assert torch.equal(found["large"], state["large"]) and found["counter"] == 12_345
 

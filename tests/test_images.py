@@ -70,40 +70,78 @@ def test_a_box_is_in_pixels_of_the_upright_picture(tmp_path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], list[list[tuple[int, int, int]]]]] = {
-    "grey": (lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 90, 255]], np.uint8))),
-             [[(0, 0, 0), (90, 90, 90), WHITE]]),
-    "grey with alpha": (lambda p: saved(p / "a.png", Image.fromarray(np.array([[[90, 0], [200, 255]]], np.uint8))),
-                        [[(90, 90, 90), (200, 200, 200)]]),
-    "alpha is dropped": (lambda p: saved(p / "a.png", Image.fromarray(np.array([[[9, 8, 7, 0]]], np.uint8))),
-                         [[(9, 8, 7)]]),
-    "1-bit": (lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")),
-              [[(0, 0, 0), WHITE]]),
-    "16-bit PNG": (lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 255, 256, 40000, 65535]], np.uint16))),
-                   [[(0, 0, 0), (0, 0, 0), (1, 1, 1), (156, 156, 156), WHITE]]),
-    "16-bit TIFF": (lambda p: saved(p / "a.tif", Image.fromarray(np.array([[0, 40000, 65535]], np.uint16))),
-                    [[(0, 0, 0), (156, 156, 156), WHITE]]),
-    "big-endian TIFF": (lambda p: saved(p / "a.tif", Image.frombytes("I;16B", (2, 1), b"\x9c\x40\xff\xff")),
-                        [[(156, 156, 156), WHITE]]),
+    "grey": (
+        lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 90, 255]], np.uint8))),
+        [[(0, 0, 0), (90, 90, 90), WHITE]],
+    ),
+    "grey with alpha": (
+        lambda p: saved(p / "a.png", Image.fromarray(np.array([[[90, 0], [200, 255]]], np.uint8))),
+        [[(90, 90, 90), (200, 200, 200)]],
+    ),
+    "alpha is dropped": (
+        lambda p: saved(p / "a.png", Image.fromarray(np.array([[[9, 8, 7, 0]]], np.uint8))),
+        [[(9, 8, 7)]],
+    ),
+    "1-bit": (
+        lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")),
+        [[(0, 0, 0), WHITE]],
+    ),
+    "16-bit PNG": (
+        lambda p: saved(p / "a.png", Image.fromarray(np.array([[0, 255, 256, 40000, 65535]], np.uint16))),
+        [[(0, 0, 0), (0, 0, 0), (1, 1, 1), (156, 156, 156), WHITE]],
+    ),
+    "16-bit TIFF": (
+        lambda p: saved(p / "a.tif", Image.fromarray(np.array([[0, 40000, 65535]], np.uint16))),
+        [[(0, 0, 0), (156, 156, 156), WHITE]],
+    ),
+    "big-endian TIFF": (
+        lambda p: saved(p / "a.tif", Image.frombytes("I;16B", (2, 1), b"\x9c\x40\xff\xff")),
+        [[(156, 156, 156), WHITE]],
+    ),
     "16-bit colour PNG": (lambda p: _png(p / "a.png", 16, 2, struct.pack(">3H", 40000, 0, 65535)), [[(156, 0, 255)]]),
     "palette": (lambda p: saved(p / "a.png", _palette()), [[RED, GREEN, BLUE]]),
     "palette with transparency": (lambda p: saved(p / "a.png", _palette(), transparency=1), [[RED, GREEN, BLUE]]),
-    "palette with alpha": (lambda p: saved(p / "a.png", _palette(), transparency=b"\x00\x80\xff"),
-                           [[RED, GREEN, BLUE]]),
-    "animated GIF": (lambda p: saved(p / "a.gif", _palette(), save_all=True, append_images=[Image.new("RGB", (3, 1))]),
-                     [[RED, GREEN, BLUE]]),
-    "animated WebP": (lambda p: saved(p / "a.webp", Image.new("RGB", (2, 1), RED), save_all=True, lossless=True,
-                                      append_images=[Image.new("RGB", (2, 1), BLUE)]), [[RED, RED]]),
-    "animated PNG": (lambda p: saved(p / "a.png", Image.new("RGB", (2, 1), RED), save_all=True,
-                                     append_images=[Image.new("RGB", (2, 1), BLUE)]), [[RED, RED]]),
-    "two pages": (lambda p: saved(p / "a.tif", Image.new("RGB", (1, 1), RED), save_all=True,
-                                  append_images=[Image.new("RGB", (1, 1), BLUE)]), [[RED]]),
+    "palette with alpha": (
+        lambda p: saved(p / "a.png", _palette(), transparency=b"\x00\x80\xff"),
+        [[RED, GREEN, BLUE]],
+    ),
+    "animated GIF": (
+        lambda p: saved(p / "a.gif", _palette(), save_all=True, append_images=[Image.new("RGB", (3, 1))]),
+        [[RED, GREEN, BLUE]],
+    ),
+    "animated WebP": (
+        lambda p: saved(
+            p / "a.webp",
+            Image.new("RGB", (2, 1), RED),
+            save_all=True,
+            lossless=True,
+            append_images=[Image.new("RGB", (2, 1), BLUE)],
+        ),
+        [[RED, RED]],
+    ),
+    "animated PNG": (
+        lambda p: saved(
+            p / "a.png", Image.new("RGB", (2, 1), RED), save_all=True, append_images=[Image.new("RGB", (2, 1), BLUE)]
+        ),
+        [[RED, RED]],
+    ),
+    "two pages": (
+        lambda p: saved(
+            p / "a.tif", Image.new("RGB", (1, 1), RED), save_all=True, append_images=[Image.new("RGB", (1, 1), BLUE)]
+        ),
+        [[RED]],
+    ),
     "CMYK TIFF": (lambda p: saved(p / "a.tif", Image.new("CMYK", (1, 1), (0, 255, 255, 0))), [[RED]]),
     "BMP named JPEG": (lambda p: saved(p / "a.jpg", Image.new("RGB", (1, 1), RED), format="BMP"), [[RED]]),
-    "junk for a colour profile": (lambda p: saved(p / "a.png", Image.new("RGB", (1, 1), RED), icc_profile=b"junk" * 9),
-                                  [[RED]]),
-    "junk for EXIF": (lambda p: saved(p / "a.png", Image.new("RGB", (1, 1), RED), exif=b"Exif\x00\x00junk" * 3),
-                      [[RED]]),
-}  # fmt: skip
+    "junk for a colour profile": (
+        lambda p: saved(p / "a.png", Image.new("RGB", (1, 1), RED), icc_profile=b"junk" * 9),
+        [[RED]],
+    ),
+    "junk for EXIF": (
+        lambda p: saved(p / "a.png", Image.new("RGB", (1, 1), RED), exif=b"Exif\x00\x00junk" * 3),
+        [[RED]],
+    ),
+}
 
 
 def _palette() -> Image.Image:

@@ -32,8 +32,14 @@ from vreid.retrieval.evaluation import ranks_of
 def one_query(distances, gallery_identity, gallery_camera=None, **options):
     """One query: identity 1, camera 0."""
     cameras = [9] * len(gallery_identity) if gallery_camera is None else gallery_camera
-    return evaluate([distances], query_identity=[1], gallery_identity=gallery_identity, query_camera=[0],
-                    gallery_camera=cameras, **options)  # fmt: skip
+    return evaluate(
+        [distances],
+        query_identity=[1],
+        gallery_identity=gallery_identity,
+        query_camera=[0],
+        gallery_camera=cameras,
+        **options,
+    )
 
 
 def test_average_precision_by_hand():
@@ -66,8 +72,9 @@ def test_same_identity_and_camera_is_removed_and_junk_never_counts():
 
 
 def test_unknown_camera_equals_no_other_and_unknown_gallery_identity_is_a_distractor():
-    metrics = evaluate([[0.1, 0.2]], query_identity=["a"], gallery_identity=["", "a"], query_camera=[""],
-                       gallery_camera=["", ""])  # fmt: skip
+    metrics = evaluate(
+        [[0.1, 0.2]], query_identity=["a"], gallery_identity=["", "a"], query_camera=[""], gallery_camera=["", ""]
+    )
     assert metrics.first_hit.tolist() == [2]
 
 
@@ -77,8 +84,13 @@ def test_ties_go_to_the_smaller_gallery_index():
 
 
 def test_queries_without_a_mate_are_counted_and_leave_the_means_alone():
-    metrics = evaluate([[0.1, 0.2], [0.2, 0.1], [0.3, 0.1]], query_identity=[1, 7, 2], gallery_identity=[1, 2],
-                       query_camera=[0, 0, 0], gallery_camera=[1, 1])  # fmt: skip
+    metrics = evaluate(
+        [[0.1, 0.2], [0.2, 0.1], [0.3, 0.1]],
+        query_identity=[1, 7, 2],
+        gallery_identity=[1, 2],
+        query_camera=[0, 0, 0],
+        gallery_camera=[1, 1],
+    )
     assert (metrics.num_queries, metrics.num_skipped, metrics.mAP) == (2, 1, 1.0)
     assert np.isnan(metrics.average_precision).tolist() == [False, True, False]
     assert json.loads(json.dumps(metrics.as_dict()))["num_skipped"] == 1
@@ -119,8 +131,13 @@ def test_evaluate_equals_the_definition(case, how):
         same = query_identity[q] == identity[g] >= 0 and query_camera[q] == camera[g]
         return same and camera[g] >= 0
 
-    call = {"query_identity": query_identity, "gallery_identity": identity, "query_camera": query_camera,
-            "gallery_camera": camera, **how}  # fmt: skip
+    call = {
+        "query_identity": query_identity,
+        "gallery_identity": identity,
+        "query_camera": query_camera,
+        "gallery_camera": camera,
+        **how,
+    }
     try:
         expected = oracle.evaluate(distances, query_identity, identity, remove, **how)
     except ZeroDivisionError:  # no query has a mate
@@ -144,8 +161,15 @@ def test_trapezoid_average_precision_by_hand():
 
 def tracks(distances, tracklet, gallery_identity, gallery_camera, **options):
     """One query: identity 1, camera 0."""
-    return evaluate_tracks([distances], query_identity=[1], gallery_identity=gallery_identity, query_camera=[0],
-                           gallery_camera=gallery_camera, tracklet_of_image=tracklet, **options)  # fmt: skip
+    return evaluate_tracks(
+        [distances],
+        query_identity=[1],
+        gallery_identity=gallery_identity,
+        query_camera=[0],
+        gallery_camera=gallery_camera,
+        tracklet_of_image=tracklet,
+        **options,
+    )
 
 
 def test_tracks_are_as_near_as_their_nearest_image():
@@ -282,18 +306,30 @@ def test_strings_and_codes_agree():
     codes = np.random.default_rng(1).integers(-2, 4, 30)
     names = ["junk" if c == -2 else "" if c == -1 else f"v{c}" for c in codes]
     cameras = np.arange(30) % 4
-    integer = evaluate(distances, query_identity=[0, 1, 2, 3, 0], gallery_identity=codes, query_camera=[0] * 5,
-                       gallery_camera=cameras)  # fmt: skip
-    text = evaluate(distances, query_identity=["v0", "v1", "v2", "v3", "v0"], gallery_identity=names,
-                    query_camera=["0"] * 5, gallery_camera=[str(c) for c in cameras])  # fmt: skip
+    integer = evaluate(
+        distances, query_identity=[0, 1, 2, 3, 0], gallery_identity=codes, query_camera=[0] * 5, gallery_camera=cameras
+    )
+    text = evaluate(
+        distances,
+        query_identity=["v0", "v1", "v2", "v3", "v0"],
+        gallery_identity=names,
+        query_camera=["0"] * 5,
+        gallery_camera=[str(c) for c in cameras],
+    )
     assert integer.as_dict() == text.as_dict()
 
 
 def test_interval_is_seeded_and_holds_the_mean():
     generator = np.random.default_rng(0)
     identity = generator.integers(0, 10, 200)
-    metrics = evaluate(generator.random((40, 200)), query_identity=identity[:40], gallery_identity=identity,
-                       query_camera=np.zeros(40, int), gallery_camera=np.ones(200, int), top_k=10)  # fmt: skip
+    metrics = evaluate(
+        generator.random((40, 200)),
+        query_identity=identity[:40],
+        gallery_identity=identity,
+        query_camera=np.zeros(40, int),
+        gallery_camera=np.ones(200, int),
+        top_k=10,
+    )
     for name, value in (("mAP", metrics.mAP), ("mAP@10", metrics.mAP_at_k), ("mINP", metrics.mINP)):
         low, high = interval(metrics, name, seed=4, resamples=300)
         assert low < value < high
@@ -312,8 +348,13 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     held = 0
     for _ in range(200):
         values = (generator.random(60) < 0.4).astype(float)
-        low, high = interval(replace(base, average_precision=values, average_precision_at_k=values,
-                                     relevant=np.ones(60, int), identity=None), "mAP", resamples=200)  # fmt: skip
+        low, high = interval(
+            replace(
+                base, average_precision=values, average_precision_at_k=values, relevant=np.ones(60, int), identity=None
+            ),
+            "mAP",
+            resamples=200,
+        )
         held += low <= 0.4 <= high
     assert 175 <= held <= 200
 

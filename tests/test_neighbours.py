@@ -130,8 +130,20 @@ def attack(draw_seed, kind, count, dimensions):
     return points.astype(np.float32)
 
 
-KINDS = ("plain", "duplicates", "near ties", "one bit", "constant", "constant rows", "tiny and huge", "tiny", "huge",
-         "far from the origin", "one far away", "whole numbers")  # fmt: skip
+KINDS = (
+    "plain",
+    "duplicates",
+    "near ties",
+    "one bit",
+    "constant",
+    "constant rows",
+    "tiny and huge",
+    "tiny",
+    "huge",
+    "far from the origin",
+    "one far away",
+    "whole numbers",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

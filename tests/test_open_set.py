@@ -294,10 +294,16 @@ def test_wrong_input_is_told_in_one_sentence() -> None:
     full = Distances.from_matrix(np.zeros((2, 2)), query, gallery)
     cases = [
         ("all 2 queries have a mate", lambda: open_set(full, MARKET)),
-        ("none of the 2 queries has a mate", lambda: open_set(
-            Distances.from_matrix(np.zeros((2, 2)), query, gallery.with_(identity=["8", "9"])), MARKET)),
-        (r"q1 \(query 2\): has no identity", lambda: open_set(
-            Distances.from_matrix(np.zeros((2, 2)), query.with_(identity=["1", ""]), gallery), MARKET)),
+        (
+            "none of the 2 queries has a mate",
+            lambda: open_set(
+                Distances.from_matrix(np.zeros((2, 2)), query, gallery.with_(identity=["8", "9"])), MARKET
+            ),
+        ),
+        (
+            r"q1 \(query 2\): has no identity",
+            lambda: open_set(Distances.from_matrix(np.zeros((2, 2)), query.with_(identity=["1", ""]), gallery), MARKET),
+        ),
         ("draws galleries", lambda: open_set(full, VEHICLE_ID)),
         ("share is 1", lambda: leave_out(query, gallery, 1)),
         ("share is 0", lambda: leave_out(query, gallery, 0)),
@@ -307,7 +313,7 @@ def test_wrong_input_is_told_in_one_sentence() -> None:
         ("fpir is 1", lambda: drawn(0).fnir_at_fpir(1)),
         ("by must be", lambda: drawn(0).interval(len, by="camera")),
         ("by must be", lambda: drawn(0).interval(len, resamples=0)),
-    ]  # fmt: skip
+    ]
     for message, call in cases:
         with pytest.raises(InputError, match=message) as error:
             call()
@@ -316,8 +322,13 @@ def test_wrong_input_is_told_in_one_sentence() -> None:
 
 def test_facts_of_the_distances_travel() -> None:
     query, gallery = records("q", ["1", "3"]), records("g", ["1", "2"])
-    distances = replace(Distances.from_matrix(np.eye(2), query, gallery), steps=("re-ranking",), reranked=True,
-                        transductive=True, features="model a")  # fmt: skip
+    distances = replace(
+        Distances.from_matrix(np.eye(2), query, gallery),
+        steps=("re-ranking",),
+        reranked=True,
+        transductive=True,
+        features="model a",
+    )
     found = open_set(distances, CAMERA_LESS)
     assert (found.steps, found.reranked, found.transductive) == (("re-ranking",), True, True)
     assert (found.features, found.protocol) == ("model a", "camera-less")

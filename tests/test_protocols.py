@@ -98,8 +98,15 @@ def test_the_protocols_by_name_are_what_the_literature_does():
     assert tuple(PROTOCOLS) == PROTOCOL_NAMES, "the command line offers them all"
     for protocol, fields in values.items():
         assert PROTOCOLS[protocol.name] is protocol
-        assert fields == (protocol.exclude, protocol.top_k, protocol.normaliser, protocol.unit,
-                          protocol.tracklet_distance, protocol.average_precision, protocol.repeats)  # fmt: skip
+        assert fields == (
+            protocol.exclude,
+            protocol.top_k,
+            protocol.normaliser,
+            protocol.unit,
+            protocol.tracklet_distance,
+            protocol.average_precision,
+            protocol.repeats,
+        )
         assert protocol.needs_camera == (protocol.exclude in (pass_removed, "same_camera"))
 
 
@@ -112,23 +119,32 @@ def test_a_metric_says_how_it_was_cut_and_summed():
 @pytest.mark.parametrize(
     ("protocol", "says"),
     [
-        (AI_CITY, "ai-city: gallery images of the query's own vehicle in the query's own camera are removed; the first "
-                  "100 count; AP is divided by all relevant images."),
+        (
+            AI_CITY,
+            "ai-city: gallery images of the query's own vehicle in the query's own camera are removed; the first "
+            "100 count; AP is divided by all relevant images.",
+        ),
         (AI_CITY_MIN, "AP is divided by min(relevant images, K)."),
         (CROSS_CAMERA, "every gallery image of the query's own camera is removed; the full list counts;"),
         (VRIC, "vric: no gallery image is removed;"),
         (VERI_WILD_ALL, "veri-wild-all: only the query picture itself is removed from the gallery;"),
         (VERI_TRAPEZOID, "AP is summed by trapezoids and is divided by all relevant images."),
         (replace(VERI, junk={"q": ("g",)}), "are removed; images on the data set's junk lists are removed too;"),
-        (VERI_TRACKS, "gallery tracklets of the query's own vehicle in the query's own camera are removed; a "
-                      "tracklet's distance is that of its nearest image; the full list counts; AP is divided by all "
-                      "relevant tracklets."),
+        (
+            VERI_TRACKS,
+            "gallery tracklets of the query's own vehicle in the query's own camera are removed; a "
+            "tracklet's distance is that of its nearest image; the full list counts; AP is divided by all "
+            "relevant tracklets.",
+        ),
         (VERI_TRACKS_MEAN, "a tracklet's distance is that of its mean feature;"),
-        (replace(VEHICLE_ID, seed=4), "vehicle-id: in each of 10 draws (seed 4) one random image of each vehicle is "
-                                      "the gallery and all other images are queries, nothing is removed;"),
+        (
+            replace(VEHICLE_ID, seed=4),
+            "vehicle-id: in each of 10 draws (seed 4) one random image of each vehicle is "
+            "the gallery and all other images are queries, nothing is removed;",
+        ),
         (VEHICLE_ID, "numbers are means over the draws."),
     ],
-)  # fmt: skip
+)
 def test_a_protocol_says_in_one_sentence_what_it_does(protocol, says):
     assert says in protocol.description
     assert protocol.description.startswith(f"{protocol.name}: ") and "\n" not in protocol.description

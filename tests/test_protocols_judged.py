@@ -61,9 +61,15 @@ def evaluated(distances, queries, gallery, protocol):
 # Two queries; the gallery stands in the order of its distances to the first, and holds that query's own picture.
 QUERIES = [Image("q", "A", "1"), Image("p", "C", "2")]
 GALLERY = [
-    Image("q", "A", "1", "own"), Image("g1", "A", "1", "own"), Image("g2", "B", "1", "t2"), Image("g3", "A", "2", "t3"),
-    Image("g4", "B", "2", "t4"), Image("g5", "C", "2", "t5"), Image("g6", "A", "3", "t6"), Image("g7", "A", "2", "t3"),
-]  # fmt: skip
+    Image("q", "A", "1", "own"),
+    Image("g1", "A", "1", "own"),
+    Image("g2", "B", "1", "t2"),
+    Image("g3", "A", "2", "t3"),
+    Image("g4", "B", "2", "t4"),
+    Image("g5", "C", "2", "t5"),
+    Image("g6", "A", "3", "t6"),
+    Image("g7", "A", "2", "t3"),
+]
 TO_P = [9, 9, 9, 9, 9, 0, 9, 9]  # g5, the second query's only mate, comes first; it is of the same camera
 DISTANCES = np.array([range(8), TO_P], dtype=np.float32)
 HAND = [
@@ -90,7 +96,7 @@ HAND = [
     (CAMERA_LESS, ((1 + 2 / 3 + 3 / 6 + 4 / 7) / 4 + 1) / 2, ((1 + 2 / 3 + 3 / 6 + 4 / 7) / 4 + 1) / 2, 0),
     # camera 1 goes: g3 hit 1st, g6 4th, g7 5th of 3; of p's list camera 2, and with it the mate
     (CROSS_CAMERA, (1 + 2 / 4 + 3 / 5) / 3, None, 1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("protocol", "expected", "cut", "skipped"), HAND)
@@ -102,8 +108,13 @@ def test_by_hand(protocol, expected, cut, skipped):
     assert metrics.protocol is protocol and f"protocol {protocol.name}" in str(metrics)
     told = json.loads(json.dumps(metrics.as_dict()))
     assert told[protocol.full_metric] == metrics.mAP
-    assert {"protocol": protocol.name, "exclude": protocol.exclude, "normaliser": protocol.normaliser,
-            "unit": protocol.unit, "average_precision": protocol.average_precision}.items() <= told.items()  # fmt: skip
+    assert {
+        "protocol": protocol.name,
+        "exclude": protocol.exclude,
+        "normaliser": protocol.normaliser,
+        "unit": protocol.unit,
+        "average_precision": protocol.average_precision,
+    }.items() <= told.items()
     assert str(metrics).startswith(protocol.full_metric)
 
 
@@ -124,8 +135,9 @@ def test_both_ai_city_normalisers_part_beyond_a_hundred_mates():
 @st.composite
 def worlds(draw):
     """Few images, few distances, every label kind; a tracklet is of one identity and camera; some pictures are both."""
-    tracklets = {name: (draw(st.sampled_from(["A", "B", "junk", ""])), draw(st.sampled_from(["1", "2", ""])))
-                 for name in "tuv"}  # fmt: skip
+    tracklets = {
+        name: (draw(st.sampled_from(["A", "B", "junk", ""])), draw(st.sampled_from(["1", "2", ""]))) for name in "tuv"
+    }
     gallery = []
     for number in range(draw(st.integers(1, 12))):
         tracklet = draw(st.sampled_from([*tracklets, ""]))

@@ -48,8 +48,12 @@ def test_a_plain_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_what_spreadsheets_write(tmp_path: Path, delimiter: str, encoding: str, newline: str) -> None:
-    lines = ["Image Name,Vehicle ID,cam_id,Colour,Type,Track-ID,Timestamp,frameNumber",
-             'x y.jpg , 12,c1,"dark, red",suv,t1,12.5,3', "", "ü.jpg,-1,c2,,,,,"]  # fmt: skip
+    lines = [
+        "Image Name,Vehicle ID,cam_id,Colour,Type,Track-ID,Timestamp,frameNumber",
+        'x y.jpg , 12,c1,"dark, red",suv,t1,12.5,3',
+        "",
+        "ü.jpg,-1,c2,,,,,",
+    ]
     rows = [line.replace('"dark, red"', "QUOTED").replace(",", delimiter) for line in lines]
     text = newline.join(row.replace("QUOTED", f'"dark{delimiter} red"') for row in rows)
     records, notes = read_records(table(tmp_path, text, encoding=encoding))
@@ -62,10 +66,21 @@ def test_what_spreadsheets_write(tmp_path: Path, delimiter: str, encoding: str, 
 
 @pytest.mark.parametrize(
     ("spelling", "field"),
-    [("colour", "color"), ("type", "vehicle_type"), ("vehicleID", "identity"), ("vid", "identity"), ("pid", "identity"),
-     ("camid", "camera"), ("cam", "camera"), ("cameraID", "camera"), ("track", "tracklet"), ("tid", "tracklet"),
-     ("Scene", "scene"), ("subset", "split")],
-)  # fmt: skip
+    [
+        ("colour", "color"),
+        ("type", "vehicle_type"),
+        ("vehicleID", "identity"),
+        ("vid", "identity"),
+        ("pid", "identity"),
+        ("camid", "camera"),
+        ("cam", "camera"),
+        ("cameraID", "camera"),
+        ("track", "tracklet"),
+        ("tid", "tracklet"),
+        ("Scene", "scene"),
+        ("subset", "split"),
+    ],
+)
 def test_the_fields_other_spellings(tmp_path: Path, spelling: str, field: str) -> None:
     records, notes = read_records(table(tmp_path, f"file,{spelling}\n1.jpg,w\n"))
     assert getattr(records, field).values.tolist() == ["w"] and notes == ()
@@ -78,9 +93,15 @@ def test_unknown_columns_are_noted_and_not_fatal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0.0), ("1767603600.25", 1767603600.25), ("1970-01-02", 86400.0), ("1970-01-01T00:01:00Z", 60.0),
-     ("1970-01-01T02:00:00+02:00", 0.0), ("1970-01-01 00:00:01.5", 1.5)],
-)  # fmt: skip
+    [
+        ("0", 0.0),
+        ("1767603600.25", 1767603600.25),
+        ("1970-01-02", 86400.0),
+        ("1970-01-01T00:01:00Z", 60.0),
+        ("1970-01-01T02:00:00+02:00", 0.0),
+        ("1970-01-01 00:00:01.5", 1.5),
+    ],
+)
 def test_times_are_seconds_or_iso(tmp_path: Path, text: str, seconds: float) -> None:
     records, _ = read_records(table(tmp_path, f"path,time\n1.jpg,{text}\n"))
     assert records.time[0] == seconds
@@ -125,35 +146,53 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
     [
         ("", "has no rows; give a line with the column names and one line for each image."),
         ("path,camera\n", "has no rows; give a line with the column names and one line for each image."),
-        ("camera,identity\nc1,1\n",
-         "line 1: has no column path (but camera, identity); name that of the picture files so."),
+        (
+            "camera,identity\nc1,1\n",
+            "line 1: has no column path (but camera, identity); name that of the picture files so.",
+        ),
         ("path,cam,camera\n1.jpg,a,b\n", "line 1: columns 'cam' and 'camera' both mean camera; remove one."),
-        ("path,camera\n1.jpg,c1\n2.jpg\n",
-         "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','."),
-        ("path;camera\n1.jpg;c1;c2\n",
-         "line 2: the number of cells is 3 but there are 2 columns; quote cells that hold ';'."),
+        (
+            "path,camera\n1.jpg,c1\n2.jpg\n",
+            "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','.",
+        ),
+        (
+            "path;camera\n1.jpg;c1;c2\n",
+            "line 2: the number of cells is 3 but there are 2 columns; quote cells that hold ';'.",
+        ),
         ("path,camera\n\n1.jpg,c1\n,c2\n", "line 4: path '' is no file name; fill it in or remove the line."),
         ("path\n1.jpg\n2.jpg\n1.jpg\n", "line 4: image '1.jpg' is already in line 2; remove one."),
-        ("path,x1,y1,x2,y2\nf.jpg,1,2,3,4\nf.jpg,1,2,3,4\n",
-         "line 3: image 'f.jpg#1,2,3,4' is already in line 2; remove one."),
+        (
+            "path,x1,y1,x2,y2\nf.jpg,1,2,3,4\nf.jpg,1,2,3,4\n",
+            "line 3: image 'f.jpg#1,2,3,4' is already in line 2; remove one.",
+        ),
         ("path,x1,y1,x2,y2\nf.jpg,1,2,,4\n", "line 2: x2 '' is empty, but not the rest of its box; give all four."),
         ("path,x1,y1,x2,y2\nf.jpg,5,2,4,4\n", "line 2: x2 '4' makes box (5, 2, 4, 4) empty; correct it."),
         ("path,x,y,w,h\nf.jpg,5,2,0,4\n", "line 2: width '0' makes box (5, 2, 5, 6) empty; correct it."),
         ("path,x1,y1,x2\nf.jpg,1,2,3\n", "a box needs x1, y1, x2, y2, but there is no column y2; add it."),
         ("path,orientation\nf.jpg,left\n", "line 2: orientation 'left' is not a number; correct it or leave it empty."),
         ("path,orientation\nf.jpg,inf\n", "line 2: orientation 'inf' is infinite; correct it or leave it empty."),
-        ("path,frame\nf.jpg,1.5\n",
-         "line 2: frame '1.5' is no frame number; give a whole number from 0, or leave it empty."),
-        ("path,frame\nf.jpg,-7\n",
-         "line 2: frame '-7' is no frame number; give a whole number from 0, or leave it empty."),
-        ("path,time\n1.jpg,0\n2.jpg,noon\n",
-         "line 3: time 'noon' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z."),
-        ("path,time\n1.jpg,-inf\n",
-         "line 2: time '-inf' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z."),
-        ('path,camera\n"1.jpg,c1\n2.jpg,c2\n',
-         "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','."),
+        (
+            "path,frame\nf.jpg,1.5\n",
+            "line 2: frame '1.5' is no frame number; give a whole number from 0, or leave it empty.",
+        ),
+        (
+            "path,frame\nf.jpg,-7\n",
+            "line 2: frame '-7' is no frame number; give a whole number from 0, or leave it empty.",
+        ),
+        (
+            "path,time\n1.jpg,0\n2.jpg,noon\n",
+            "line 3: time 'noon' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z.",
+        ),
+        (
+            "path,time\n1.jpg,-inf\n",
+            "line 2: time '-inf' is neither seconds nor ISO 8601; write it as 2026-05-01T12:00:00Z.",
+        ),
+        (
+            'path,camera\n"1.jpg,c1\n2.jpg,c2\n',
+            "line 3: the number of cells is 1 but there are 2 columns; quote cells that hold ','.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_tables_are_told_with_line_and_mend(tmp_path: Path, text: str, sentence: str) -> None:
     path = table(tmp_path, text)
     with pytest.raises(InputError) as caught:
@@ -201,8 +240,11 @@ def test_flat_names_tell_vehicle_and_camera(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     records = dataset.gallery
     assert records.image_key.tolist() == [
-        "0002_c002_00030600_0.jpg", "0002_c016_00030650_1.jpg", "0010_c1s1_000451_03.jpg", "-1_c3s1_1.png",
-    ]  # fmt: skip
+        "0002_c002_00030600_0.jpg",
+        "0002_c016_00030650_1.jpg",
+        "0010_c1s1_000451_03.jpg",
+        "-1_c3s1_1.png",
+    ]
     assert records.identity.values.tolist() == ["0002", "0002", "0010", "junk"]
     assert records.camera.values.tolist() == ["c002", "c016", "c001", "c003"]
     assert dataset.query is dataset.gallery and dataset.protocol == CROSS_CAMERA and dataset.notes == ()
@@ -235,9 +277,13 @@ def test_one_sub_folder_is_no_vehicle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "query", "gallery"), ("image_train", "image_query", "image_test"),
-     ("bounding_box_train", "query", "bounding_box_test"), ("Train", "Query", "Test")],
-)  # fmt: skip
+    [
+        ("train", "query", "gallery"),
+        ("image_train", "image_query", "image_test"),
+        ("bounding_box_train", "query", "bounding_box_test"),
+        ("Train", "Query", "Test"),
+    ],
+)
 def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
     train, query, gallery = names
     pictures(tmp_path, f"{train}/0001_c001_1.jpg", f"{query}/0002_c001_1.jpg", f"{gallery}/0002_c002_1.jpg")

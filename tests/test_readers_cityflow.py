@@ -211,12 +211,18 @@ def test_labels_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("train/000001,x.jpg,0241", "train/000001,x.jpg,0007",
-         "line 7: identity of train/000001 is 0007 but the label file says 0241; give the table of this data set."),
-        ("0501,c022,test_00001,3", "0501,c023,test_00001,3",
-         "line 4: camera of test/000001 is c023 but the label file says c022; give the table of this data set."),
+        (
+            "train/000001,x.jpg,0241",
+            "train/000001,x.jpg,0007",
+            "line 7: identity of train/000001 is 0007 but the label file says 0241; give the table of this data set.",
+        ),
+        (
+            "0501,c022,test_00001,3",
+            "0501,c023,test_00001,3",
+            "line 4: camera of test/000001 is c023 but the label file says c022; give the table of this data set.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_labels_of_another_world_are_refused(folder: Path, old: str, new: str, sentence: str) -> None:
     table = folder.parent / "ground_truth.csv"
     assert old in TRUTH
@@ -241,31 +247,75 @@ def test_the_simulator_is_named_as_source(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "sentence"),
     [
-        ("train_label.xml", 'vehicleID="0095" cameraID="c016"', 'cameraID="c016"',
-         "train_label.xml, Item 3: has no vehicleID; add it or remove the Item."),
-        ("train_label.xml", 'imageName="000003.jpg" ', "",
-         "train_label.xml, Item 3: has no imageName; add it or remove the Item."),
-        ("test_label.xml", 'cameraID="c042"', 'cameraID="north"',
-         "test_label.xml, Item 3: cameraID 'north' is not like c001; correct it."),
-        ("test_label.xml", "000003.jpg", "000001.jpg",
-         "test_label.xml, Item 3: image 000001.jpg is listed twice; remove one of the two Items."),
-        ("query_label.xml", "000002.jpg", "car.jpg",
-         "query_label.xml, Item 2: imageName 'car.jpg' is not like 000001.jpg; correct it."),
-        ("query_label.xml", "</Items>", "",
-         "query_label.xml, line 7: broken XML (mismatched tag: line 7, column 2); unpack it again."),
-        ("query_label.xml", QUERY_XML, "<TrainingImages></TrainingImages>",
-         "query_label.xml: holds no Item; it should list the images as <Item imageName=... />."),
-        ("query_label.xml", QUERY_XML, "",
-         "query_label.xml, line 1: broken XML (no element found: line 1, column 0); unpack it again."),
-        ("test_track.txt", "000001.jpg 000002.jpg", "000001.jpg 0000O2.jpg",
-         "test_track.txt, line 2: '0000O2.jpg' is no image name or number; correct it."),
-        ("test_track.txt", "000004.jpg", "000003.jpg 000004.jpg",
-         "test_track.txt, line 3: image 000003.jpg is already in line 1; an image belongs to one tracklet, remove it "
-         "from the other."),
-        ("train_label.xml", TRAIN_XML, "<TrainingImages><Item imageName='999999.jpg' vehicleID='1' cameraID='1'/>"
-         "</TrainingImages>", "image_train: has none of the 1 images in train_label.xml; unpack the images."),
+        (
+            "train_label.xml",
+            'vehicleID="0095" cameraID="c016"',
+            'cameraID="c016"',
+            "train_label.xml, Item 3: has no vehicleID; add it or remove the Item.",
+        ),
+        (
+            "train_label.xml",
+            'imageName="000003.jpg" ',
+            "",
+            "train_label.xml, Item 3: has no imageName; add it or remove the Item.",
+        ),
+        (
+            "test_label.xml",
+            'cameraID="c042"',
+            'cameraID="north"',
+            "test_label.xml, Item 3: cameraID 'north' is not like c001; correct it.",
+        ),
+        (
+            "test_label.xml",
+            "000003.jpg",
+            "000001.jpg",
+            "test_label.xml, Item 3: image 000001.jpg is listed twice; remove one of the two Items.",
+        ),
+        (
+            "query_label.xml",
+            "000002.jpg",
+            "car.jpg",
+            "query_label.xml, Item 2: imageName 'car.jpg' is not like 000001.jpg; correct it.",
+        ),
+        (
+            "query_label.xml",
+            "</Items>",
+            "",
+            "query_label.xml, line 7: broken XML (mismatched tag: line 7, column 2); unpack it again.",
+        ),
+        (
+            "query_label.xml",
+            QUERY_XML,
+            "<TrainingImages></TrainingImages>",
+            "query_label.xml: holds no Item; it should list the images as <Item imageName=... />.",
+        ),
+        (
+            "query_label.xml",
+            QUERY_XML,
+            "",
+            "query_label.xml, line 1: broken XML (no element found: line 1, column 0); unpack it again.",
+        ),
+        (
+            "test_track.txt",
+            "000001.jpg 000002.jpg",
+            "000001.jpg 0000O2.jpg",
+            "test_track.txt, line 2: '0000O2.jpg' is no image name or number; correct it.",
+        ),
+        (
+            "test_track.txt",
+            "000004.jpg",
+            "000003.jpg 000004.jpg",
+            "test_track.txt, line 3: image 000003.jpg is already in line 1; an image belongs to one tracklet, remove "
+            "it from the other.",
+        ),
+        (
+            "train_label.xml",
+            TRAIN_XML,
+            "<TrainingImages><Item imageName='999999.jpg' vehicleID='1' cameraID='1'/></TrainingImages>",
+            "image_train: has none of the 1 images in train_label.xml; unpack the images.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_files_are_told_with_row_and_mend(folder: Path, name: str, old: str, new: str, sentence: str) -> None:
     assert old in FILES[name]
     (folder / name).write_bytes(FILES[name].replace(old, new).encode("gb2312"))
@@ -297,8 +347,10 @@ def test_a_simulated_world_reads_and_agrees_with_its_ground_truth(tiny_world: Pa
     (note,) = dataset.notes
     assert note == "labels of the test images come from ground_truth.csv; they are not part of the data set."
     assert synthetic.notes == ()
-    for table, splits in (("ground_truth.csv", (dataset.train, dataset.query, dataset.gallery)),
-                          ("synthetic.csv", (synthetic.train,))):  # fmt: skip
+    for table, splits in (
+        ("ground_truth.csv", (dataset.train, dataset.query, dataset.gallery)),
+        ("synthetic.csv", (synthetic.train,)),
+    ):
         truth, _ = read_records(tiny_world / table)
         row_of = {key: row for row, key in enumerate(truth.image_key)}
         assert sum(map(len, splits)) == len(truth)

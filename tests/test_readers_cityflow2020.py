@@ -108,19 +108,44 @@ def test_of_equal_track_files_the_one_without_empty_lines_counts(folder: Path) -
 @pytest.mark.parametrize(
     ("name", "old", "new", "check", "sentence"),
     [
-        ("name_query.txt", "000002.jpg", "car.jpg", "label",
-         "line 2: imageName 'car.jpg' is not like 000001.jpg; correct it."),
-        ("name_test.txt", "000004.jpg", "3", "listed twice",
-         "line 4: image 3 is listed twice; remove one of the two lines."),
-        ("train_label.xml", 'cameraID="c003"', 'cameraID="x"', "label",
-         "Item 2: cameraID 'x' is not like c001; correct it."),
-        ("train_label.xml", 'vehicleID="0478"', 'vehicleID=""', "label",
-         "Item 3: has no vehicleID; add it or remove the Item."),
-        ("test_track_id.txt", "2 4", "2 1", "listed twice",
-         "line 2: image 1 is already in line 1; an image belongs to one tracklet, remove it from the other."),
+        (
+            "name_query.txt",
+            "000002.jpg",
+            "car.jpg",
+            "label",
+            "line 2: imageName 'car.jpg' is not like 000001.jpg; correct it.",
+        ),
+        (
+            "name_test.txt",
+            "000004.jpg",
+            "3",
+            "listed twice",
+            "line 4: image 3 is listed twice; remove one of the two lines.",
+        ),
+        (
+            "train_label.xml",
+            'cameraID="c003"',
+            'cameraID="x"',
+            "label",
+            "Item 2: cameraID 'x' is not like c001; correct it.",
+        ),
+        (
+            "train_label.xml",
+            'vehicleID="0478"',
+            'vehicleID=""',
+            "label",
+            "Item 3: has no vehicleID; add it or remove the Item.",
+        ),
+        (
+            "test_track_id.txt",
+            "2 4",
+            "2 1",
+            "listed twice",
+            "line 2: image 1 is already in line 1; an image belongs to one tracklet, remove it from the other.",
+        ),
         ("test_track_id.txt", "2 4", "2 -4", "label", "line 2: '-4' is no image name or number; correct it."),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_told_with_its_row_and_the_rest_is_read(
     folder: Path, name: str, old: str, new: str, check: str, sentence: str
 ) -> None:

@@ -69,8 +69,11 @@ def wild(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def vric(tmp_path: Path) -> Path:
-    pictures = [f"{name}_images/{row.split()[0]}" for name in ("train", "probe", "gallery")
-                for row in VRIC_FILES[f"vric_{name}.txt"].splitlines()]  # fmt: skip
+    pictures = [
+        f"{name}_images/{row.split()[0]}"
+        for name in ("train", "probe", "gallery")
+        for row in VRIC_FILES[f"vric_{name}.txt"].splitlines()
+    ]
     return make(tmp_path / "VRIC", VRIC_FILES, *pictures)
 
 
@@ -198,22 +201,64 @@ def test_pictures_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None
 @pytest.mark.parametrize(
     ("family", "name", "old", "new", "check", "sentence"),
     [
-        ("vehicleid", "train_test_split/train_list.txt", "0000003 77", "0000003", "label",
-         "line 3: is '0000003'; write image, vehicle with blanks between."),
-        ("vehicleid", "train_test_split/train_list.txt", "0000003", "0000002.jpg", "listed twice",
-         "line 3: image 0000002.jpg is already in line 2; remove one."),
-        ("wild", "train_test_split/train_list.txt", "00002/000003.jpg", "000003.jpg", "label",
-         "line 3: '000003.jpg' is not like 00001/000001.jpg; correct it."),
-        ("wild", "train_test_split/test_3000.txt", "00009/000012", "00009/000011.jpg", "listed twice",
-         "line 2: image 00009/000011.jpg is already in line 1; remove one."),
-        ("wild", "train_test_split/vehicle_info.txt", "00009/000011;1;", "00009/000011;north;", "label",
-         "line 6: camera 'north' is not like c001; correct it."),
-        ("vric", "vric_gallery.txt", "000002.jpg 3 5", "000002.jpg 3 five", "label",
-         "line 2: camera 'five' is not like c001; correct it."),
-        ("vric", "vric_train.txt", "000003.jpg 9 60", "000003.jpg,9,60", "label",
-         "line 3: is '000003.jpg,9,60'; write image, vehicle, camera with blanks between."),
+        (
+            "vehicleid",
+            "train_test_split/train_list.txt",
+            "0000003 77",
+            "0000003",
+            "label",
+            "line 3: is '0000003'; write image, vehicle with blanks between.",
+        ),
+        (
+            "vehicleid",
+            "train_test_split/train_list.txt",
+            "0000003",
+            "0000002.jpg",
+            "listed twice",
+            "line 3: image 0000002.jpg is already in line 2; remove one.",
+        ),
+        (
+            "wild",
+            "train_test_split/train_list.txt",
+            "00002/000003.jpg",
+            "000003.jpg",
+            "label",
+            "line 3: '000003.jpg' is not like 00001/000001.jpg; correct it.",
+        ),
+        (
+            "wild",
+            "train_test_split/test_3000.txt",
+            "00009/000012",
+            "00009/000011.jpg",
+            "listed twice",
+            "line 2: image 00009/000011.jpg is already in line 1; remove one.",
+        ),
+        (
+            "wild",
+            "train_test_split/vehicle_info.txt",
+            "00009/000011;1;",
+            "00009/000011;north;",
+            "label",
+            "line 6: camera 'north' is not like c001; correct it.",
+        ),
+        (
+            "vric",
+            "vric_gallery.txt",
+            "000002.jpg 3 5",
+            "000002.jpg 3 five",
+            "label",
+            "line 2: camera 'five' is not like c001; correct it.",
+        ),
+        (
+            "vric",
+            "vric_train.txt",
+            "000003.jpg 9 60",
+            "000003.jpg,9,60",
+            "label",
+            "line 3: is '000003.jpg,9,60'; write image, vehicle, camera with blanks between.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_rows_are_told_with_mend_and_left_out(
     request: pytest.FixtureRequest, family: str, name: str, old: str, new: str, check: str, sentence: str
 ) -> None:
@@ -237,6 +282,9 @@ def test_lists_whose_pictures_are_not_there_are_refused(request: pytest.FixtureR
     folder: Path = request.getfixturevalue(family)
     for picture in folder.rglob("*.jpg"):
         picture.unlink()
-    with pytest.raises(InputError, match=r"(its pictures are not there, first .*jpg|has none of the 3 images in .*)"
-                                         "; unpack the images"):  # fmt: skip
+    with pytest.raises(
+        InputError,
+        match=r"(its pictures are not there, first .*jpg|has none of the 3 images in .*)"
+        "; unpack the images",
+    ):
         open_dataset(folder)

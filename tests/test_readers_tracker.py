@@ -46,9 +46,13 @@ def test_as_trackers_write(folder: Path) -> None:
     assert dataset.query is dataset.gallery and not len(dataset.train)
     records = dataset.gallery
     assert records.image_key.tolist() == [
-        "c001/000001/7", "c001/000001/8", "c001/000002/7",
-        "c002/000001#-3,-3,5,5", "c002/000001#60,30,150,120", "c002/000002#10,5,14,9",
-    ]  # fmt: skip
+        "c001/000001/7",
+        "c001/000001/8",
+        "c001/000002/7",
+        "c002/000001#-3,-3,5,5",
+        "c002/000001#60,30,150,120",
+        "c002/000002#10,5,14,9",
+    ]
     assert records.tracklet.values.tolist() == ["c001/7", "c001/8", "c001/7", "", "", ""]
     assert records.camera.values.tolist() == ["c001"] * 3 + ["c002"] * 3
     assert records.frame.tolist() == [1, 1, 2, 1, 1, 2] and set(records.identity.codes) == {UNKNOWN}
@@ -90,12 +94,18 @@ def test_one_camera_and_cameras_without_boxes(folder: Path) -> None:
         ("1,5,0,0,inf,5", "label", "is '1,5,0,0,inf,5'; a frame is a number from 0, and corners are finite."),
         ("1,5,9,9,0,5", "label", "makes a box of 0 x 5 pixels; correct it."),
         ("1,7,9,9,5,5", "listed twice", "frame 1 has this id or box already in line 1; remove one."),
-        ("2,5,64,9,5,5", "box outside the picture",
-         "box (64, 9, 69, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row."),
-        ("2,5,-8,9,8,5", "box outside the picture",
-         "box (-8, 9, 0, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row."),
+        (
+            "2,5,64,9,5,5",
+            "box outside the picture",
+            "box (64, 9, 69, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row.",
+        ),
+        (
+            "2,5,-8,9,8,5",
+            "box outside the picture",
+            "box (-8, 9, 0, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_boxes_are_told_with_line_and_mend(folder: Path, line: str, check: str, sentence: str) -> None:
     path = folder / "c001/gt/gt.txt"
     path.write_text(f"{GT}{line}\n")
@@ -136,8 +146,13 @@ def test_detector_tables_are_cut_out_of_their_frames(folder: Path, header: str) 
 
 def test_a_box_outside_its_picture_is_told_by_its_line(folder: Path) -> None:
     table = folder / "boxes.csv"
-    rows = ["c001/img1/000001.png,0,0,20,20", "c001/img1/000001.png,64,0,20,20", "c001/img1/000009.png,999,0,20,20",
-            "c001/img1/000002.png,,,,", "c001/img1/000002.png,0,-20,20,20"]  # fmt: skip
+    rows = [
+        "c001/img1/000001.png,0,0,20,20",
+        "c001/img1/000001.png,64,0,20,20",
+        "c001/img1/000009.png,999,0,20,20",
+        "c001/img1/000002.png,,,,",
+        "c001/img1/000002.png,0,-20,20,20",
+    ]
     table.write_text("\n".join(["path,x,y,w,h", *rows]))
     with pytest.raises(InputError) as caught:
         open_dataset(table)

@@ -49,12 +49,20 @@ def world(tmp_path: Path) -> Path:
     [
         (("real",), 3, 2, {("real", "original"): 3}),  # Type1 = CFV2
         (("real", "synthetic"), 5, 4, {("real", "original"): 3, ("synthetic", "original"): 2}),  # Type2 = + VeX
-        (("real@original,crop", "synthetic"), 8, 4,  # Type3 = + CFV2-C
-         {("real", "original"): 3, ("real", "crop"): 3, ("synthetic", "original"): 2}),
-        (("real@original,crop", "synthetic@translated"), 8, 4,  # Type4: VeX-S instead of VeX
-         {("real", "original"): 3, ("real", "crop"): 3, ("synthetic", "translated"): 2}),
+        (
+            ("real@original,crop", "synthetic"),
+            8,
+            4,  # Type3 = + CFV2-C
+            {("real", "original"): 3, ("real", "crop"): 3, ("synthetic", "original"): 2},
+        ),
+        (
+            ("real@original,crop", "synthetic@translated"),
+            8,
+            4,  # Type4: VeX-S instead of VeX
+            {("real", "original"): 3, ("real", "crop"): 3, ("synthetic", "translated"): 2},
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_data_of_the_dmt_paper(
     world: Path, sources: tuple[str, ...], images: int, classes: int, domains: dict[tuple[str, str], int]
 ) -> None:

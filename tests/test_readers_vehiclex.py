@@ -42,8 +42,10 @@ def test_as_distributed(tmp_path: Path) -> None:
     train = dataset.train
     assert dataset.name == "VehicleX" and not len(dataset.query) and not len(dataset.gallery) and dataset.notes == ()
     assert train.image_key.tolist() == [  # counters in the order of numbers
-        "synthetic/00001_c001_4", "synthetic/00001_c001_33", "synthetic/01362_c019_1",
-    ]  # fmt: skip
+        "synthetic/00001_c001_4",
+        "synthetic/00001_c001_33",
+        "synthetic/01362_c019_1",
+    ]
     assert train.identity.values.tolist() == ["synthetic-0001", "synthetic-0001", "synthetic-1362"]
     assert train.camera.values.tolist() == ["synthetic-c001", "synthetic-c001", "synthetic-c019"]
     assert train.color.values.tolist() == ["red", "red", "pink"]
@@ -117,11 +119,28 @@ def test_the_base_of_the_numbers_is_seen_from_all_of_them(
 def test_the_names_are_veris_and_two_more() -> None:
     assert len(COLORS) == 12 and len(VEHICLE_TYPES) == 11
     assert COLORS[:10] == (
-        "yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black",
-    )  # fmt: skip
+        "yellow",
+        "orange",
+        "green",
+        "gray",
+        "red",
+        "blue",
+        "white",
+        "golden",
+        "brown",
+        "black",
+    )
     assert VEHICLE_TYPES[:9] == (
-        "sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate",
-    )  # fmt: skip
+        "sedan",
+        "suv",
+        "van",
+        "hatchback",
+        "mpv",
+        "pickup",
+        "bus",
+        "truck",
+        "estate",
+    )
 
 
 def test_without_labels_the_names_tell_vehicle_and_camera(tmp_path: Path) -> None:
@@ -151,17 +170,29 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
         ('colorID="11"', 'colorID="-1"', "train_label.xml, Item 3: colorID -1 is none of 0 to 11; correct it."),
         ('colorID="11"', 'colorID="1.5"', "train_label.xml, Item 3: colorID 1.5 is none of 0 to 11; correct it."),
         ('colorID="11"', 'colorID="pink"', "train_label.xml, Item 3: colorID 'pink' is not a number; correct it."),
-        ('colorID="11"', 'colorID="12"',
-         "train_label.xml, Item 3: colorID is 12, but typeID is 0 in Item 2, and both count alike; correct the "
-         "numbers."),
-        ('orientation="271.5"', 'orientation="inf"',
-         "train_label.xml, Item 2: orientation 'inf' is not a number; correct it."),
-        ('imageName="00001_c001_4.jpg"', 'imageName="00001_c001_33.jpg"',
-         "train_label.xml, Item 2: image 00001_c001_33.jpg is listed twice; remove one of the two Items."),
-        ('imageName="00001_c001_4.jpg"', 'imageName="car.jpg"',
-         "train_label.xml, Item 2: imageName 'car.jpg' is not like 00001_c001_33.jpg; correct it."),
+        (
+            'colorID="11"',
+            'colorID="12"',
+            "train_label.xml, Item 3: colorID is 12, but typeID is 0 in Item 2, and both count alike; correct the "
+            "numbers.",
+        ),
+        (
+            'orientation="271.5"',
+            'orientation="inf"',
+            "train_label.xml, Item 2: orientation 'inf' is not a number; correct it.",
+        ),
+        (
+            'imageName="00001_c001_4.jpg"',
+            'imageName="00001_c001_33.jpg"',
+            "train_label.xml, Item 2: image 00001_c001_33.jpg is listed twice; remove one of the two Items.",
+        ),
+        (
+            'imageName="00001_c001_4.jpg"',
+            'imageName="car.jpg"',
+            "train_label.xml, Item 2: imageName 'car.jpg' is not like 00001_c001_33.jpg; correct it.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_labels_are_told_with_row_and_mend(tmp_path: Path, old: str, new: str, sentence: str) -> None:
     assert old in XML
     folder = make(tmp_path / "x", XML.replace(old, new))

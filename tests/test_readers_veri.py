@@ -17,8 +17,13 @@ from vreid.retrieval.protocols import VERI, Exclusion
 
 TRAIN = ("0001_c001_00016450_0.jpg", "0001_c002_00016500_1.jpg", "0100_c003_00000010_0.jpg", "-1_c003_00000020_0.jpg")
 QUERY = ("0002_c002_00030600_0.jpg", "0005_c001_00001000_0.jpg")
-TEST = ("0002_c002_00030600_0.jpg", "0002_c002_00030605_1.jpg", "0005_c004_00002000_0.jpg", "0002_c019_00040000_0.jpg",
-        "0005_c001_00001010_0.jpg")  # fmt: skip
+TEST = (
+    "0002_c002_00030600_0.jpg",
+    "0002_c002_00030605_1.jpg",
+    "0005_c004_00002000_0.jpg",
+    "0002_c019_00040000_0.jpg",
+    "0005_c001_00001010_0.jpg",
+)
 TRAIN_XML = """<?xml version="1.0" encoding="gb2312"?>
 <TrainingImages Version="1.0">
   <Items number="4">
@@ -49,9 +54,9 @@ FILES = {
     "gt_index.txt": "4 \n3 \n",  # counted from 1, with a trailing blank
     "jk_index.txt": "1 2 \n5 \n",
     "test_track.txt": "0002_c002_t0175 0002_c002_00030600_0.jpg 0002_c002_00030605_1.jpg \n"
-                      "0005_c004_t0176 0005_c004_00002000_0.jpg \n"
-                      "0002_c019_t0177 0002_c019_00040000_0.jpg \n0005_c001_t0178 0005_c001_00001010_0.jpg \n",
-}  # fmt: skip
+    "0005_c004_t0176 0005_c004_00002000_0.jpg \n"
+    "0002_c019_t0177 0002_c019_00040000_0.jpg \n0005_c001_t0178 0005_c001_00001010_0.jpg \n",
+}
 
 
 @pytest.fixture
@@ -92,8 +97,12 @@ def test_as_distributed(folder: Path) -> None:
     assert gallery.identity.values.tolist() == ["0002", "0002", "0005", "0002", "0005"]
     assert gallery.color.values.tolist() == ["gray", "gray", "golden", "gray", "golden"]
     assert gallery.tracklet.values.tolist() == [
-        "0002_c002_t0175", "0002_c002_t0175", "0005_c004_t0176", "0002_c019_t0177", "0005_c001_t0178",
-    ]  # fmt: skip
+        "0002_c002_t0175",
+        "0002_c002_t0175",
+        "0005_c004_t0176",
+        "0002_c019_t0177",
+        "0005_c001_t0178",
+    ]
     assert dataset.query.identity.values.tolist() == ["0002", "0005"]
     assert dataset.where("train", 1) == f"{folder / 'name_train.txt'}, line 2"
     assert dataset.where("gallery", 4) == f"{folder / 'name_test.txt'}, line 5"
@@ -101,10 +110,13 @@ def test_as_distributed(folder: Path) -> None:
 
 def test_the_protocol_removes_what_the_jk_lists_name(folder: Path) -> None:
     dataset = open_dataset(folder)
-    assert dataset.protocol == replace(VERI, junk={
-        "0002_c002_00030600_0": ("0002_c002_00030600_0", "0002_c002_00030605_1"),
-        "0005_c001_00001000_0": ("0005_c001_00001010_0",),
-    })  # fmt: skip
+    assert dataset.protocol == replace(
+        VERI,
+        junk={
+            "0002_c002_00030600_0": ("0002_c002_00030600_0", "0002_c002_00030605_1"),
+            "0005_c001_00001000_0": ("0005_c001_00001010_0",),
+        },
+    )
     assert dataset.fingerprint() != replace(dataset, protocol=VERI).fingerprint()
     assert Exclusion(dataset.query, dataset.gallery, dataset.protocol).removed(0).tolist() == [0, 1]
 
@@ -126,17 +138,29 @@ def test_index_files_have_other_names_and_may_hold_names(folder: Path, spelling:
 @pytest.mark.parametrize(
     ("name", "text", "where", "message"),
     [
-        ("gt_index.txt", "3 \n3 \n", "line 1",
-         "3 is 0005_c004_00002000_0, another vehicle than that of query 0002_c002_00030600_0"),
-        ("gt_index.txt", "4 2 \n3 \n", "line 1",
-         "2 is 0002_c002_00030605_1, in the camera of query 0002_c002_00030600_0"),
-        ("jk_index.txt", "1 2\n3 5\n", "line 2",
-         "3 is 0005_c004_00002000_0, in another camera than that of query 0005_c001_00001000_0"),
+        (
+            "gt_index.txt",
+            "3 \n3 \n",
+            "line 1",
+            "3 is 0005_c004_00002000_0, another vehicle than that of query 0002_c002_00030600_0",
+        ),
+        (
+            "gt_index.txt",
+            "4 2 \n3 \n",
+            "line 1",
+            "2 is 0002_c002_00030605_1, in the camera of query 0002_c002_00030600_0",
+        ),
+        (
+            "jk_index.txt",
+            "1 2\n3 5\n",
+            "line 2",
+            "3 is 0005_c004_00002000_0, in another camera than that of query 0005_c001_00001000_0",
+        ),
         ("jk_index.txt", "1 2\n6\n", "line 2", "'6' is no image of the gallery"),
         ("jk_index.txt", "1 2\n0\n", "line 2", "'0' is no image of the gallery"),
         ("jk_index.txt", "1 2\n5\n1\n", "line 3", "there are only 2 queries"),
     ],
-)  # fmt: skip
+)
 def test_index_files_that_contradict_the_names_are_told(
     folder: Path, name: str, text: str, where: str, message: str
 ) -> None:
@@ -220,15 +244,27 @@ def test_the_lists_of_classes_override_the_names(folder: Path) -> None:
     [
         ('colorID="10"', 'colorID="11"', "label out of range", "Item 3: colorID 11 is none of 1 to 10; correct it."),
         ('typeID="7"', 'typeID="-1"', "label out of range", "Item 4: typeID -1 is none of 1 to 9; correct it."),
-        ('colorID="10"', 'colorID="0"', "colour/type base",
-         "Item 3: colorID is 0, but this data set counts colours and types from 1; correct the numbers."),
+        (
+            'colorID="10"',
+            'colorID="0"',
+            "colour/type base",
+            "Item 3: colorID is 0, but this data set counts colours and types from 1; correct the numbers.",
+        ),
         ('colorID="10"', 'colorID="x"', "label", "Item 3: colorID 'x' is not a number; correct it."),
-        ('imageName="0100_c003_00000010_0.jpg"', 'imageName="0001_c002_00016500_1"', "listed twice",
-         "Item 3: image 0001_c002_00016500_1 is already in Item 2; remove one."),
-        ('<Item imageName="0100_c003_00000010_0.jpg" ', "<Item ", "label",
-         "Item 3: has no imageName; add it or remove the Item."),
+        (
+            'imageName="0100_c003_00000010_0.jpg"',
+            'imageName="0001_c002_00016500_1"',
+            "listed twice",
+            "Item 3: image 0001_c002_00016500_1 is already in Item 2; remove one.",
+        ),
+        (
+            '<Item imageName="0100_c003_00000010_0.jpg" ',
+            "<Item ",
+            "label",
+            "Item 3: has no imageName; add it or remove the Item.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_labels_are_told_with_row_and_mend(folder: Path, old: str, new: str, check: str, sentence: str) -> None:
     assert old in TRAIN_XML
     (folder / "train_label.xml").write_text(TRAIN_XML.replace(old, new))
@@ -246,8 +282,9 @@ def test_a_wrong_name_does_not_shift_what_index_files_count(folder: Path) -> Non
     findings: list[Finding] = []
     dataset = open_dataset(folder, tell=findings.append)
     assert [(finding.check, finding.where) for finding in findings] == [
-        ("label", f"{folder / 'name_test.txt'}, line 3"), ("listed twice", f"{folder / 'name_test.txt'}, line 7"),
-    ]  # fmt: skip
+        ("label", f"{folder / 'name_test.txt'}, line 3"),
+        ("listed twice", f"{folder / 'name_test.txt'}, line 7"),
+    ]
     assert dataset.gallery.image_key.tolist() == [name[:-4] for name in TEST]
     assert dataset.where("gallery", 2) == f"{folder / 'name_test.txt'}, line 4"
     assert dataset.protocol.junk["0005_c001_00001000_0"] == ("0005_c001_00001010_0",)

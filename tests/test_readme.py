@@ -31,8 +31,13 @@ def somebodys_features(folder: Path) -> None:
     np.save(folder / "features.npy", features)
     np.save(folder / "query.npy", features[:10])
     np.save(folder / "gallery.npy", features[10:])
-    np.savez(folder / "labels.npz", query_identity=identity[:10], gallery_identity=identity[10:],
-             query_camera=camera[:10], gallery_camera=camera[10:])  # fmt: skip
+    np.savez(
+        folder / "labels.npz",
+        query_identity=identity[:10],
+        gallery_identity=identity[10:],
+        query_camera=camera[:10],
+        gallery_camera=camera[10:],
+    )
     rows = [f"{row}.jpg,{identity[row]},{camera[row]},{'query' if row < 10 else 'gallery'}" for row in range(60)]
     (folder / "images.csv").write_text("\n".join(["path,identity,camera,split", *rows]))
 

@@ -32,11 +32,14 @@ def some_records(draw: st.DrawFn) -> Records:
         time=column(finite | st.just(np.nan)),
         box=np.array(boxes, dtype=np.float32).reshape(count, 4),
         orientation=column(st.floats(0, 359.5, width=32) | st.just(np.nan)),
-        **{name: column(words | st.just("junk") if name == "identity" else words)
-           for name in LABEL_COLUMNS if name not in ("domain", "variant")},
+        **{
+            name: column(words | st.just("junk") if name == "identity" else words)
+            for name in LABEL_COLUMNS
+            if name not in ("domain", "variant")
+        },
         domain=column(st.sampled_from(["real", "synthetic"])),
         variant=column(st.sampled_from(["original", "crop"])),
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=50)

@@ -109,10 +109,20 @@ def test_hostile_names_are_shown_as_they_are(report, tmp_path):
     metrics = report.rows[0].metrics["all cameras"]
     rows = [LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics}), LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics})]
     hostile = Report(
-        HOSTILE, HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)], rows, rows, ranking, HOSTILE,
-        [{"step": 1, HOSTILE: 1.0}, {"step": 2, HOSTILE: 0.5}], [Site(HOSTILE, 0, 0, HOSTILE), Site("c0", 1, 1, "x")],
-        [Road(HOSTILE, "c0", 5)], {HOSTILE: 1.0}, [(HOSTILE, [HOSTILE])],
-    )  # fmt: skip
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        [(HOSTILE, HOSTILE)],
+        rows,
+        rows,
+        ranking,
+        HOSTILE,
+        [{"step": 1, HOSTILE: 1.0}, {"step": 2, HOSTILE: 0.5}],
+        [Site(HOSTILE, 0, 0, HOSTILE), Site("c0", 1, 1, "x")],
+        [Road(HOSTILE, "c0", 5)],
+        {HOSTILE: 1.0},
+        [(HOSTILE, [HOSTILE])],
+    )
     write_report(hostile, tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8")).root
     assert not page.all("script")
@@ -201,9 +211,17 @@ def test_a_part_that_a_row_lacks_is_a_dash(report):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (7.25, "7.2 s"), (59.4, "59 s"), (59.6, "1 min"), (95, "1 min 35 s"), (3600, "1 h"),
-     (7260, "2 h 1 min"), (-5, "\N{MINUS SIGN}5.0 s")],
-)  # fmt: skip
+    [
+        (0.04, "0.0 s"),
+        (7.25, "7.2 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (95, "1 min 35 s"),
+        (3600, "1 h"),
+        (7260, "2 h 1 min"),
+        (-5, "\N{MINUS SIGN}5.0 s"),
+    ],
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 

@@ -38,8 +38,17 @@ def picture(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def page(picture: str) -> Element:
-    parts = [Part(f"part {number}", f"It is {HALF} {HOSTILE}.", {"a number": HALF}, needs="labels", limits="Little.",
-                  chart=chart) for number, chart in enumerate(CHARTS)]  # fmt: skip
+    parts = [
+        Part(
+            f"part {number}",
+            f"It is {HALF} {HOSTILE}.",
+            {"a number": HALF},
+            needs="labels",
+            limits="Little.",
+            chart=chart,
+        )
+        for number, chart in enumerate(CHARTS)
+    ]
     heat = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     looks = Looks([[Looked("query, c1", picture, None, heat), Looked("gone", "gone.jpg", None, heat)]])
     parts += [Part("maps", "Look.", warning=True, mend="move the camera", chart=looks), Part("bare", "Nothing.")]

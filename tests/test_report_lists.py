@@ -82,8 +82,11 @@ def test_pictures_without_tracklet_are_not_folded(report):
 
 def hand_ranking(indices, identities, query_identities, **columns) -> JudgedRanking:
     """Rankings typed by hand: gallery pictures g0, g1, ... in camera "far", queries in camera "near"."""
-    query = Records.of(path=[f"q{i}" for i in range(len(query_identities))], identity=query_identities,
-                       camera=["near"] * len(query_identities))  # fmt: skip
+    query = Records.of(
+        path=[f"q{i}" for i in range(len(query_identities))],
+        identity=query_identities,
+        camera=["near"] * len(query_identities),
+    )
     columns = {"camera": ["far"] * len(identities)} | columns
     gallery = Records.of(path=[f"g{i}" for i in range(len(identities))], identity=identities, **columns)
     table = np.array(indices, dtype=np.int32)
@@ -167,8 +170,9 @@ def test_missing_and_broken_pictures_are_grey_boxes(report, tmp_path):
     for shown in page.all("article", class_="ranklist"):
         query, *candidates = shown.all("li", class_="card")
         assert query.all("img") and not any(card.all("img") for card in candidates)
-        assert all("picture missing: gallery/" in card.one(class_="blank").attributes["aria-label"]
-                   for card in candidates)  # fmt: skip
+        assert all(
+            "picture missing: gallery/" in card.one(class_="blank").attributes["aria-label"] for card in candidates
+        )
 
 
 def test_boxes_on_full_frames_are_shown_not_the_frames(report, tmp_path):

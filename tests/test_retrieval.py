@@ -197,8 +197,9 @@ def test_units_must_fit_the_gallery(sides):
 
 # --- ranking ----------------------------------------------------------------------------------------------------------
 
-small_rows = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 20)),
-                           elements=st.sampled_from([0, 0.5, 1, 2, np.inf]))  # fmt: skip
+small_rows = arrays.arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.integers(1, 20)), elements=st.sampled_from([0, 0.5, 1, 2, np.inf])
+)
 
 
 @settings(max_examples=100, deadline=None)

@@ -76,8 +76,9 @@ def odd_cameras(query, gallery):
 def test_camera_mean_equals_its_formula(sides, alpha):
     query, gallery = odd_cameras(*sides)
     for side, out in zip((query, gallery), subtract_camera_mean(query, gallery, CameraMean(alpha)), strict=True):
-        expected = oracle.camera_mean(side.features, side.records.camera.values, gallery.features,
-                                      gallery.records.camera.values, alpha)  # fmt: skip
+        expected = oracle.camera_mean(
+            side.features, side.records.camera.values, gallery.features, gallery.records.camera.values, alpha
+        )
         assert out.features == pytest.approx(expected, abs=1e-6)
         assert out.normalised
 
@@ -86,8 +87,9 @@ def test_camera_mean_equals_its_formula(sides, alpha):
 def test_camera_whitening_equals_its_formula(sides, ridge):
     query, gallery = odd_cameras(*sides)
     for side, out in zip((query, gallery), whiten_cameras(query, gallery, CameraWhitening(ridge)), strict=True):
-        expected = oracle.camera_whitening(side.features, side.records.camera.values, gallery.features,
-                                           gallery.records.camera.values, ridge)  # fmt: skip
+        expected = oracle.camera_whitening(
+            side.features, side.records.camera.values, gallery.features, gallery.records.camera.values, ridge
+        )
         assert out.features == pytest.approx(expected, abs=1e-5)
 
 
@@ -116,8 +118,10 @@ def test_same_camera_candidates_are_removed_not_pushed_back(sides):
         assert length == np.count_nonzero(camera != own)
         assert own not in camera[row[:length]]
     # images that were taken out stay relevant under a protocol that counts them: 8 of 12 can be found at best
-    plain, excluded = (evaluate_distances(d, CAMERA_LESS) for d in (
-        Distances.of(query, gallery), exclude_same_camera(Distances.of(query, gallery))))  # fmt: skip
+    plain, excluded = (
+        evaluate_distances(d, CAMERA_LESS)
+        for d in (Distances.of(query, gallery), exclude_same_camera(Distances.of(query, gallery)))
+    )
     assert plain.relevant.tolist() == excluded.relevant.tolist() == [12] * 60
     assert excluded.average_precision.max() <= 8 / 12
     assert excluded.mINP == 0
@@ -204,8 +208,9 @@ def test_raw_features_are_normalised_first(sides):
 
 
 def test_the_page_is_the_plain_functions_in_order(sides):
-    post = PostProcessing(camera_mean=CameraMean(), tracklets=Tracklets(), reranking=ReRanking(7, 2, 0.6),
-                          exclude_same_camera=True)  # fmt: skip
+    post = PostProcessing(
+        camera_mean=CameraMean(), tracklets=Tracklets(), reranking=ReRanking(7, 2, 0.6), exclude_same_camera=True
+    )
     distances = post.apply(*sides)
     query, gallery = subtract_camera_mean(*sides)
     units, count = tracklet_units(gallery.records)

@@ -72,8 +72,14 @@ whole_points = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_s
 
 
 @settings(max_examples=80, deadline=None)
-@given(points=whole_points, split=st.integers(1, 13), k1=st.integers(1, 13), k2=st.integers(1, 13),
-       lambda_=st.sampled_from([0.0, 0.3, 1.0]), neighbours=st.sampled_from(CONVENTIONS))  # fmt: skip
+@given(
+    points=whole_points,
+    split=st.integers(1, 13),
+    k1=st.integers(1, 13),
+    k2=st.integers(1, 13),
+    lambda_=st.sampled_from([0.0, 0.3, 1.0]),
+    neighbours=st.sampled_from(CONVENTIONS),
+)
 def test_ties_and_duplicates(points, split, k1, k2, lambda_, neighbours):
     # few whole numbers: duplicates and equal distances everywhere
     assume((0, 0) not in points)

@@ -197,10 +197,22 @@ def test_paper_and_code_differ_in_what_they_differ() -> None:
 
 @pytest.mark.parametrize(
     ("number", "heads"),
-    list(enumerate(["", "domain orientation", "domain color", "domain vehicle_type", "domain orientation color",
-               "domain orientation vehicle_type", "domain color vehicle_type",
-               "domain orientation color vehicle_type"], start=1)),
-)  # fmt: skip
+    list(
+        enumerate(
+            [
+                "",
+                "domain orientation",
+                "domain color",
+                "domain vehicle_type",
+                "domain orientation color",
+                "domain orientation vehicle_type",
+                "domain color vehicle_type",
+                "domain orientation color vehicle_type",
+            ],
+            start=1,
+        )
+    ),
+)
 def test_cases_of_strdan(number: int, heads: str) -> None:
     config = RECIPES[f"strdan_case{number}"]()
     assert config.heads == tuple(heads.split())

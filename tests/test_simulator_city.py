@@ -46,10 +46,15 @@ def test_the_documentation_tells_what_is_planned(preset) -> None:
     test = [t for t in world.travellers if t.split == "test"]
     passages = sum(len(t.passages) for t in test)
     counts = (
-        preset.train_identities, len(test), len(world.posed), len(world.cameras),
-        sum(t.pictures for t in world.travellers if t.split == "train"), passages,
-        sum(t.pictures for t in test) - passages, sum(p.pictures for p in world.posed),
-    )  # fmt: skip
+        preset.train_identities,
+        len(test),
+        len(world.posed),
+        len(world.cameras),
+        sum(t.pictures for t in world.travellers if t.split == "train"),
+        passages,
+        sum(t.pictures for t in test) - passages,
+        sum(p.pictures for p in world.posed),
+    )
     line = f"| {preset.name} | {' | '.join(f'{count:,}' for count in counts)} | {preset.longest_side} px |"
     assert line in (Path(__file__).parents[1] / "docs" / "simulator.md").read_text().splitlines()
 

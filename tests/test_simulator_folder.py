@@ -60,8 +60,11 @@ def test_labels_agree_with_the_ground_truth(tiny_world: Path) -> None:
     by_split = defaultdict(list)
     for row in truth:
         by_split[row["split"]].append(row)
-    for split, name, folder in (("train", "train", "image_train"), ("query", "query", "image_query"),
-                                ("gallery", "test", "image_test")):  # fmt: skip
+    for split, name, folder in (
+        ("train", "train", "image_train"),
+        ("query", "query", "image_query"),
+        ("gallery", "test", "image_test"),
+    ):
         labels = items(tiny_world / REAL / f"{name}_label.xml")
         files = sorted(path.name for path in (tiny_world / REAL / folder).iterdir())
         assert files == [f"{number:06d}.jpg" for number in range(1, len(labels) + 1)]
@@ -161,8 +164,18 @@ def test_the_synthetic_set_has_all_attributes(tiny_world: Path) -> None:
     names = {path.name for path in (tiny_world / SYNTHETIC / "sys_image_train").iterdir()}
     assert names == {label["imageName"] for label in labels} and len(names) == len(labels) == 24
     for label, row in zip(labels, table, strict=True):
-        assert list(label) == ["typeID", "imageName", "cameraID", "vehicleID", "colorID", "orientation", "lightInt",
-                               "lightDir", "camHei", "camDis"]  # fmt: skip
+        assert list(label) == [
+            "typeID",
+            "imageName",
+            "cameraID",
+            "vehicleID",
+            "colorID",
+            "orientation",
+            "lightInt",
+            "lightDir",
+            "camHei",
+            "camDis",
+        ]
         assert label["imageName"].startswith(f"{int(label['vehicleID']):05d}_{label['cameraID']}_")
         assert row["path"].endswith(label["imageName"]) and row["image_key"] == f"synthetic/{label['imageName'][:-4]}"
         assert 0 <= int(label["typeID"]) <= 10 and 0 <= int(label["colorID"]) <= 11
@@ -251,8 +264,11 @@ def test_labels_in_the_new_scene_leave_every_other_byte(sketch: SimpleNamespace,
     labelled = simulate(tmp_path / "labelled", preset=replace(TINY, label_new_scene=True), seed=1, workers=1)
     before, after = tree(plain.path), tree(labelled.path)
     assert {name for name in before if before[name] != after[name]} == {
-        "simulator.json", "ground_truth.csv", f"{REAL}/train_label.xml", f"{REAL}/train_track.txt"
-    }  # fmt: skip
+        "simulator.json",
+        "ground_truth.csv",
+        f"{REAL}/train_label.xml",
+        f"{REAL}/train_track.txt",
+    }
     assert all(name.startswith(f"{REAL}/image_train/") for name in set(after) - set(before))
     assert labelled.counts["train"] == plain.counts["train"] * 3 / 2
     truth = [rows(made.path / "ground_truth.csv") for made in (plain, labelled)]
@@ -342,9 +358,12 @@ def test_a_stopped_run_leaves_no_folder_that_looks_complete(name: str, sketch: S
     source = Path(__file__).parents[1] / "src"
     # The pipes are the workers' too: run() returns only when they have ended with their parent.
     stopped = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "out"), name], env={**os.environ, "PYTHONPATH": str(source)},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, str(script), str(tmp_path / "out"), name],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert stopped.returncode == -getattr(signal, name), stopped.stderr
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "out.partial").exists() == (name == "SIGKILL")

@@ -108,8 +108,10 @@ def test_a_veri_world_is_one_network_under_one_sky() -> None:
     world = VERI.plan(demo, 3)
     assert {(camera.scene, camera.part, camera.spec is None) for camera in world.cameras} == {("scene1", "seen", False)}
     assert [camera.name for camera in world.cameras] == list(demo.seen_cameras)
-    passed = {split: [{p.camera for p in t.passages} for t in world.travellers if t.split == split]
-              for split in ("train", "test")}  # fmt: skip
+    passed = {
+        split: [{p.camera for p in t.passages} for t in world.travellers if t.split == split]
+        for split in ("train", "test")
+    }
     assert len(passed["test"]) == 2 * demo.test_identities and len(passed["train"]) == demo.train_identities
     for trips in passed.values():  # both sides at all cameras, and many of them a vehicle
         assert set().union(*trips) == set(range(12))
@@ -138,8 +140,14 @@ def test_the_documentation_tells_what_a_layout_holds(layout: Layout) -> None:
     world = layout.plan(PRESETS["demo"], 1)
     train, test = ([t for t in world.travellers if t.split == split] for split in ("train", "test"))
     query, shown = sum(len(t.passages) for t in test), sum(t.pictures for t in test)
-    counts = (len(train), len(test), len(world.cameras), sum(t.pictures for t in train), query,
-              shown - (0 if layout.queries_stay else query))  # fmt: skip
+    counts = (
+        len(train),
+        len(test),
+        len(world.cameras),
+        sum(t.pictures for t in train),
+        query,
+        shown - (0 if layout.queries_stay else query),
+    )
     line = f"| {layout.name} | {' | '.join(f'{count:,}' for count in counts)} |"
     text = (Path(__file__).parents[1] / "docs" / "simulator.md").read_text()
     assert line in text.splitlines() and f"`{layout.real}`" in text
@@ -152,8 +160,17 @@ def test_cityflow2020_has_the_files_of_2020(made) -> None:
     out = made("cityflow2020")
     real, synthetic = out / "AIC20_track2" / "AIC20_ReID", out / "AIC20_track2" / "AIC20_ReID_Simulation"
     assert names_in(out) == COMMON | {"AIC20_track2"}
-    assert names_in(real) == {"image_train", "image_query", "image_test", "train_label.xml", "name_train.txt",
-                              "name_query.txt", "name_test.txt", "train_track_id.txt", "test_track_id.txt"}  # fmt: skip
+    assert names_in(real) == {
+        "image_train",
+        "image_query",
+        "image_test",
+        "train_label.xml",
+        "name_train.txt",
+        "name_query.txt",
+        "name_test.txt",
+        "train_track_id.txt",
+        "test_track_id.txt",
+    }
     assert names_in(synthetic) == {"image_train", "train_label.xml", "name_train.txt"}
     truth = by_split(out)
     for split, name in (("train", "train"), ("query", "query"), ("gallery", "test")):
@@ -211,10 +228,24 @@ def test_veri_has_the_files_of_veri(made) -> None:
     real, truth = out / "VeRi", by_split(out)
     assert names_in(out) == COMMON | {"VeRi", "VeRi_ReID_Simulation"}
     assert names_in(real) == {
-        "image_train", "image_query", "image_test", "name_train.txt", "name_query.txt", "name_test.txt",
-        "train_label.xml", "test_label.xml", "gt_index.txt", "jk_index.txt", "test_track.txt", "camera_ID.txt",
-        "camera_Dist.txt", "list_color.txt", "list_type.txt", "keypoint_train.txt", "keypoint_test.txt",
-    }  # fmt: skip
+        "image_train",
+        "image_query",
+        "image_test",
+        "name_train.txt",
+        "name_query.txt",
+        "name_test.txt",
+        "train_label.xml",
+        "test_label.xml",
+        "gt_index.txt",
+        "jk_index.txt",
+        "test_track.txt",
+        "camera_ID.txt",
+        "camera_Dist.txt",
+        "list_color.txt",
+        "list_type.txt",
+        "keypoint_train.txt",
+        "keypoint_test.txt",
+    }
     for split, name in (("train", "train"), ("query", "query"), ("gallery", "test")):
         listed = lines(real / f"name_{name}.txt")
         assert listed == sorted(names_in(real / f"image_{name}")) == [Path(row["path"]).name for row in truth[split]]
@@ -290,13 +321,29 @@ def test_veris_tracks_cover_the_gallery_once(made) -> None:
 @pytest.mark.parametrize(
     ("orientation", "view"),
     [  # 0 = facing the camera, then counter-clockwise from above: the right side comes first
-        (0.0, 0), (22.0, 0), (338.0, 0), (45.0, 6), (90.0, 5), (135.0, 7), (180.0, 1), (225.0, 4), (270.0, 2),
+        (0.0, 0),
+        (22.0, 0),
+        (338.0, 0),
+        (45.0, 6),
+        (90.0, 5),
+        (135.0, 7),
+        (180.0, 1),
+        (225.0, 4),
+        (270.0, 2),
         (315.0, 3),
     ],
-)  # fmt: skip
+)
 def test_veris_views(orientation: float, view: int) -> None:
-    row = {"file": "a", "path": "VeRi/image_test/a.jpg", "identity": "1", "camera": "c001", "color": "red",
-           "vehicle_type": "bus", "orientation": str(orientation), "tracklet": "t"}  # fmt: skip
+    row = {
+        "file": "a",
+        "path": "VeRi/image_test/a.jpg",
+        "identity": "1",
+        "camera": "c001",
+        "color": "red",
+        "vehicle_type": "bus",
+        "orientation": str(orientation),
+        "tracklet": "t",
+    }
     files = VERI.files({"train": [], "query": [row], "gallery": [row]}, {"test": [[row]]}, VERI.plan(TINY, 0))
     assert files["VeRi/keypoint_test.txt"] == f"VeRi/image_test/a.jpg {' '.join(['-1'] * 40)} {view}\n"
     assert files["VeRi/keypoint_train.txt"] == ""

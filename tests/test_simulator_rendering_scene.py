@@ -181,11 +181,14 @@ print(digest.hexdigest())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     digests = {
         subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
             env={**os.environ, "PYTHONPATH": "src", "PYTHONHASHSEED": hash_seed, **dict.fromkeys(names, threads)},
         ).stdout
         for threads, hash_seed in (("1", "1"), ("4", "2"))
-    }  # fmt: skip
+    }
     assert len(digests) == 1
 
 

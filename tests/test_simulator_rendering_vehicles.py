@@ -40,8 +40,19 @@ def side_view(spec: VehicleSpec, heading: float = 1.2) -> np.ndarray:
 def test_types_and_colours_are_those_of_vehiclex_in_its_order():
     assert TYPES == ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate", "sportscar", "rv")
     assert COLORS == (
-        "yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black", "purple", "pink",
-    )  # fmt: skip
+        "yellow",
+        "orange",
+        "green",
+        "gray",
+        "red",
+        "blue",
+        "white",
+        "golden",
+        "brown",
+        "black",
+        "purple",
+        "pink",
+    )
     assert MOTORCYCLE not in TYPES
 
 

@@ -23,9 +23,9 @@ OUTFITS = [draw_outfit(np.random.default_rng(seed)) for seed in range(400)]
 
 def painted(ride: Ride, *, plate: bool = True) -> np.ndarray:
     """Return the (H, W, 3) atlas of a white machine with this ride."""
-    return paint_motorcycle(
-        car_model(MOTORCYCLE, 1), draw_marks(MOTORCYCLE, 5), ride, (228, 228, 224), plate=plate
-    )[0].colour.astype(int)  # fmt: skip
+    return paint_motorcycle(car_model(MOTORCYCLE, 1), draw_marks(MOTORCYCLE, 5), ride, (228, 228, 224), plate=plate)[
+        0
+    ].colour.astype(int)
 
 
 def area(patch) -> tuple[slice, slice]:

@@ -62,12 +62,18 @@ def test_slices_by_labels_hold_each_query_once_and_the_unknown_last() -> None:
 
 def test_slices_by_orientation_and_hour() -> None:
     assert counts("orientation", orientation=[0, 59.9, 60, 359.9, np.nan]) == {
-        "0 to 60 degrees": [1, 2], "60 to 120 degrees": [3], "300 to 360 degrees": [4], "unknown": [5],
-    }  # fmt: skip
+        "0 to 60 degrees": [1, 2],
+        "60 to 120 degrees": [3],
+        "300 to 360 degrees": [4],
+        "unknown": [5],
+    }
     day = 86400.0
     assert counts("hour", time=[10 * day + 5 * 3600, 6 * 3600, day - 1, np.nan]) == {
-        "00 to 06 h UTC": [1], "06 to 12 h UTC": [2], "18 to 24 h UTC": [3], "unknown": [4],
-    }  # fmt: skip
+        "00 to 06 h UTC": [1],
+        "06 to 12 h UTC": [2],
+        "18 to 24 h UTC": [3],
+        "unknown": [4],
+    }
 
 
 def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
@@ -77,8 +83,10 @@ def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
     query = Records.of(path=[tmp_path / f"{name}.png" for name in "abc"], identity=["0", "1", "2"], box=box)
     found = slices(judged(query), query, "size")
     assert {name.split()[0]: m.first_hit.tolist() for name, m in found.items()} == {
-        "small": [2], "medium": [3], "large": [1],
-    }  # fmt: skip
+        "small": [2],
+        "medium": [3],
+        "large": [1],
+    }
     four = records("q", ["0", "1", "2", "3"], box=[[0, 0, 10, height] for height in (40, 10, 20, 30)])
     # thirds lie at 200 and 300 pixels: what is just as large belongs to the smaller third
     assert [m.first_hit.tolist() for m in slices(judged(four), four, "size").values()] == [[2, 3], [4], [1]]
@@ -124,8 +132,11 @@ def test_gaps_by_hand() -> None:
     distances = Distances.from_matrix(np.zeros((2, 5)), query, gallery)
     gaps = mate_slices(distances, MARKET, "gap")
     assert {name: m.relevant.tolist() for name, m in gaps.items()} == {
-        "under 1 min": [1], "1 to 10 min": [1], "10 to 60 min": [1], "over 1 h": [1],
-    }  # fmt: skip
+        "under 1 min": [1],
+        "1 to 10 min": [1],
+        "10 to 60 min": [1],
+        "over 1 h": [1],
+    }
 
 
 def test_mates_that_are_no_candidates_stay_misses_of_their_slice() -> None:
@@ -143,8 +154,9 @@ def test_tracklets_are_units_of_a_pair_too() -> None:
     distances = Distances.from_matrix([[0.2, 0.9, 0.3, 0.1]], query, gallery)
     pairs = mate_slices(distances, VERI_TRACKS, "camera-pair")
     assert {name: (m.relevant.tolist(), m.mAP) for name, m in pairs.items()} == {
-        "a -> b": ([1], 0.5), "a -> c": ([1], 1.0),
-    }  # fmt: skip
+        "a -> b": ([1], 0.5),
+        "a -> c": ([1], 1.0),
+    }
 
 
 @settings(max_examples=60, deadline=None)

@@ -35,9 +35,18 @@ from vreid.training.translate import TranslateConfig, Translation, train_transla
 
 ROOT = Path(__file__).parents[1]
 TINY = TranslateConfig(
-    recipe="tiny", size=32, load=36, filters=4, blocks=1, patch_layers=2, metric_stages=2,
-    epochs=3, batch_size=2, pool=3, precision="float32",
-)  # fmt: skip
+    recipe="tiny",
+    size=32,
+    load=36,
+    filters=4,
+    blocks=1,
+    patch_layers=2,
+    metric_stages=2,
+    epochs=3,
+    batch_size=2,
+    pool=3,
+    precision="float32",
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -245,7 +245,7 @@ def test_images_know_where_they_were_listed() -> None:
         (["1 c1", "1 c2"], {"by": "places"}, "'places': is unknown; use one of scene, cameras, identities"),
         (["1 c1", "1 c2"], {"seed": -1}, "seed -1 is negative"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_divided_is_refused(images: list[str], arguments: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         hold_out(dataset(*images), **arguments)
@@ -269,8 +269,11 @@ def town(sketch: SimpleNamespace, tmp_path: Path) -> Path:
 
 def assert_comes_back(written: Dataset, read: Dataset) -> None:
     assert (read.name, read.protocol, dict(read.source), read.notes) == (
-        written.name, written.protocol, dict(written.source), written.notes
-    )  # fmt: skip
+        written.name,
+        written.protocol,
+        dict(written.source),
+        written.notes,
+    )
     assert read.fingerprint() == written.fingerprint()
     for side in ("train", "query", "gallery"):
         mine, theirs = getattr(written, side), getattr(read, side)
@@ -291,10 +294,18 @@ def test_a_written_split_comes_back(
     monkeypatch.chdir("splits")  # paths do not hang on where one stands
     read = open_dataset("a")
     monkeypatch.chdir(tmp_path)
-    assert_comes_back(made, replace(read, **{
-        side: getattr(read, side).with_(path=[os.path.join("splits", path) for path in getattr(read, side).path])
-        for side in ("train", "query", "gallery")
-    }))  # fmt: skip
+    assert_comes_back(
+        made,
+        replace(
+            read,
+            **{
+                side: getattr(read, side).with_(
+                    path=[os.path.join("splits", path) for path in getattr(read, side).path]
+                )
+                for side in ("train", "query", "gallery")
+            },
+        ),
+    )
     assert read.where("query", 0).startswith("a/split.csv, line ")
 
 

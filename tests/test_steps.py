@@ -87,10 +87,14 @@ def test_parse_reads_what_describe_writes_in_any_order(post, random):
         ("query-expansion=3:0", PostProcessing(query_expansion=Expansion(3, 0))),
         ("scene-groups=a+b/c", PostProcessing(scene_groups=SceneGroups((("a", "b"), ("c",))))),
         ("camera-bias=0.1:before:C:cam", PostProcessing(camera_bias=Bias(0.1, "before", "C:cam"))),
-        ("dmt-2020, other-cameras", PostProcessing(
-            tracklets=Tracklets("mean", "raw"), reranking=ReRanking(7, 2, 0.6), exclude_same_camera=True)),
+        (
+            "dmt-2020, other-cameras",
+            PostProcessing(
+                tracklets=Tracklets("mean", "raw"), reranking=ReRanking(7, 2, 0.6), exclude_same_camera=True
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_words_by_hand(text, post):
     assert PostProcessing.parse(text) == post
 
@@ -237,8 +241,10 @@ def test_a_shared_share_is_the_mean_of_whitened_and_plain():
     mixed = replace(plain, camera_whitening=CameraWhitening(0.2, share=0.25)).apply(*SIDES)
     expected = 0.25 * whitened.apply(*SIDES).matrix() + 0.75 * plain.apply(*SIDES).matrix()
     assert mixed.matrix() == pytest.approx(expected, abs=1e-6)
-    frames = [np.concatenate([tile for _, tile in d.frames.tiles()]) for d in (
-        mixed, whitened.apply(*SIDES), plain.apply(*SIDES))]  # fmt: skip
+    frames = [
+        np.concatenate([tile for _, tile in d.frames.tiles()])
+        for d in (mixed, whitened.apply(*SIDES), plain.apply(*SIDES))
+    ]
     assert frames[0] == pytest.approx(0.25 * frames[1] + 0.75 * frames[2], abs=1e-6)
 
 

@@ -226,8 +226,11 @@ def test_biases_of_both_times_do_not_meet():
 
 
 def test_rows_of_an_ablation_keep_their_biases_apart():
-    post = replace(PostProcessing.parse("rerank=5:2:0.4, tracklets"), camera_bias=Bias(0.5, "before", BIAS),
-                   orientation_bias=Bias(0.5, "after", BIAS))  # fmt: skip
+    post = replace(
+        PostProcessing.parse("rerank=5:2:0.4, tracklets"),
+        camera_bias=Bias(0.5, "before", BIAS),
+        orientation_bias=Bias(0.5, "after", BIAS),
+    )
     for row in ablation(post, *SIDES, MARKET):
         assert row.metrics.mAP == judge(*SIDES, row.post, MARKET).mAP, row.name
 

@@ -39,8 +39,11 @@ from vreid.retrieval.submission import image_numbers
 
 def images(folder: str, numbers, **columns) -> Records:
     names = [f"{number:06d}" for number in numbers]
-    return Records.of(path=[f"image_{folder}/{name}.jpg" for name in names],
-                      image_key=[f"{folder}/{name}" for name in names], **columns)  # fmt: skip
+    return Records.of(
+        path=[f"image_{folder}/{name}.jpg" for name in names],
+        image_key=[f"{folder}/{name}" for name in names],
+        **columns,
+    )
 
 
 QUERY = images("query", [1, 2, 3], identity=["a", "b", "c"], camera=["1", "1", "2"])
@@ -94,8 +97,10 @@ def test_lines_stand_in_order_of_the_query_numbers_whatever_the_order_of_records
 
 
 def test_numbers_come_from_key_or_file_name():
-    records = Records.of(path=["x/000007.jpg", "000009.png", r"c:\data\12.JPG", "frame.jpg"],
-                         image_key=["car", "test/000008", "y", "0000000000011"])  # fmt: skip
+    records = Records.of(
+        path=["x/000007.jpg", "000009.png", r"c:\data\12.JPG", "frame.jpg"],
+        image_key=["car", "test/000008", "y", "0000000000011"],
+    )
     assert image_numbers(records).tolist() == [7, 8, 12, 11]
     with pytest.raises(InputError, match=r"0001_c002_3\.jpg \(image 2\): has no number"):
         image_numbers(Records.of(path=["1.jpg", "0001_c002_3.jpg"]))
@@ -109,10 +114,14 @@ def rankings(draw):
     sizes = draw(st.integers(1, 5)), draw(st.integers(1, 130))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     sides = [
-        images(name, rng.choice(10**6, size, replace=False) + 1, identity=rng.choice(["", "junk", "x", "y"], size),
-               camera=rng.choice(["", "1", "2"], size))
+        images(
+            name,
+            rng.choice(10**6, size, replace=False) + 1,
+            identity=rng.choice(["", "junk", "x", "y"], size),
+            camera=rng.choice(["", "1", "2"], size),
+        )
         for name, size in zip(("query", "test"), sizes, strict=True)
-    ]  # fmt: skip
+    ]
     matrix = rng.integers(0, draw(st.integers(1, 300)), sizes).astype(np.float32)
     matrix[rng.random(sizes) < draw(st.sampled_from([0, 0.3]))] = np.inf
     return rank(Distances.from_matrix(matrix, *sides), SUBMISSION)
@@ -146,9 +155,11 @@ DEFECTS = {
     "too few lines": ("3 1 2 4\n1 2 3 4\n", "track2.txt: has 2 lines for 3 queries; give one line"),
     "too many lines": (FORMS["plain"] + "1 2 3 4", "track2.txt: has 4 lines for 3 queries; give one line"),
     "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is no image of the gallery, whose numbers run from 1 to 4"),
-    "from zero": ("3 1 2 4\n0 1 2 3\n4 3 2 1\n",
-                  "line 2: number 0 is no image of the gallery, whose numbers run from 1 to 4; add 1 to all numbers"),
-}  # fmt: skip
+    "from zero": (
+        "3 1 2 4\n0 1 2 3\n4 3 2 1\n",
+        "line 2: number 0 is no image of the gallery, whose numbers run from 1 to 4; add 1 to all numbers",
+    ),
+}
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
@@ -169,8 +180,14 @@ def test_several_defects_are_told_in_the_order_of_lines(tmp_path):
     path = saved(tmp_path, "1 1 9 8 1\nx y 1 2 3 4\n4 3 2 1\n1\n")
     findings = check_submission(path, QUERY, GALLERY)
     told = [(finding.check, finding.where.removeprefix(str(path))) for finding in findings]
-    assert told == [("length", ", line 1"), ("range", ", line 1"), ("twice", ", line 1"), ("not a number", ", line 2"),
-                    ("length", ", line 4"), ("lines", "")]  # fmt: skip
+    assert told == [
+        ("length", ", line 1"),
+        ("range", ", line 1"),
+        ("twice", ", line 1"),
+        ("not a number", ", line 2"),
+        ("length", ", line 4"),
+        ("lines", ""),
+    ]
     assert findings[1].message.startswith("number 9 (and 1 more) is no image")
     assert findings[2].message == "number 1 is on it more than once"
 
@@ -254,11 +271,17 @@ EXCLUDED = PostProcessing(exclude_same_camera=True)
 def test_score_equals_evaluate_to_the_last_bit(size, post, protocol, seed, tmp_path):
     rng = np.random.default_rng(seed)
     query, gallery = (
-        FeatureSet(rng.normal(size=(count, 4)),
-                   images(name, rng.choice(999, count, replace=False) + 1, identity=rng.choice(list("abcde"), count),
-                          camera=rng.choice(list("123"), count)))
+        FeatureSet(
+            rng.normal(size=(count, 4)),
+            images(
+                name,
+                rng.choice(999, count, replace=False) + 1,
+                identity=rng.choice(list("abcde"), count),
+                camera=rng.choice(list("123"), count),
+            ),
+        )
         for name, count in (("query", 12), ("test", size))
-    )  # fmt: skip
+    )
     distances = post.apply(query, gallery)
     write_submission(rank(distances, SUBMISSION), tmp_path / "track2.txt")
     expected = evaluate_distances(distances, protocol)
@@ -320,10 +343,13 @@ def test_labels_do_not_decide_what_is_written(run: Run, features: Path, tmp_path
 
 def test_files_of_features_and_tables_without_pictures(run: Run, tmp_path: Path):
     np.savez(tmp_path / "f.npz", query=np.eye(4)[:3], gallery=np.eye(4) + 0.1)
-    rows = [f"image_{side}/{number:06d}.jpg,{name},{camera},{side}"
-            for side, records in (("query", QUERY), ("test", GALLERY))
-            for number, name, camera in zip(image_numbers(records), records.identity.values, records.camera.values,
-                                            strict=True)]  # fmt: skip
+    rows = [
+        f"image_{side}/{number:06d}.jpg,{name},{camera},{side}"
+        for side, records in (("query", QUERY), ("test", GALLERY))
+        for number, name, camera in zip(
+            image_numbers(records), records.identity.values, records.camera.values, strict=True
+        )
+    ]
     (tmp_path / "t.csv").write_text("\n".join(["path,identity,camera,split", *rows]))
     written = run(f"submission write {tmp_path}/f.npz --records {tmp_path}/t.csv --out {tmp_path}/track2.txt --json")
     assert "protocol submission" in json.loads(written.out)["ranking"]
@@ -339,8 +365,11 @@ def test_check_tells_findings_and_exits_with_1(run: Run, tiny_world: Path, tmp_p
     found = run(f"submission check {saved(tmp_path, '1 1 x')} --data {tiny_world} --json")
     assert found.code == 1
     assert [finding["check"] for finding in json.loads(found.out)["findings"]] == [
-        "not a number", "length", "twice", "lines",
-    ]  # fmt: skip
+        "not a number",
+        "length",
+        "twice",
+        "lines",
+    ]
     shown = run(f"submission check {tmp_path}/track2.txt --data {tiny_world}")
     assert shown.code == 1
     assert f"{tmp_path}/track2.txt, line 1: number 1 is on it more than once; list each image once." in shown.out

@@ -23,39 +23,78 @@ from vreid.retrieval.submission import check_submission
 TWICE: dict[str, dict[str, tuple[float, ...]]] = {
     "dmt.1": {"Type 1": (36.0, 51.7), "Type 2": (46.2, 64.8), "Type 3": (49.1, 65.9), "Type 4": (49.9, 66.4)},
     "dmt.2": {
-        "Type 1, resnet50": (36.0, 51.7), "Type 1, resnet101": (38.8, 54.8), "Type 1, transreid": (42.1, 59.8),
-        "Type 2, resnet50": (46.2, 64.8), "Type 2, resnet101": (47.6, 68.2), "Type 2, transreid": (45.5, 61.0),
+        "Type 1, resnet50": (36.0, 51.7),
+        "Type 1, resnet101": (38.8, 54.8),
+        "Type 1, transreid": (42.1, 59.8),
+        "Type 2, resnet50": (46.2, 64.8),
+        "Type 2, resnet101": (47.6, 68.2),
+        "Type 2, transreid": (45.5, 61.0),
     },
     "dmt.3": {"stage 1": (46.2, 64.8), "stage 2 (v1)": (66.0, 76.8)},
     "dmt.4": {
-        "baseline": (46.2, 64.8), "+ TTA": (47.0, 65.0), "+ re-ranking": (58.8, 66.1),
-        "+ weighted tracklets": (66.8, 66.9), "+ camera verification": (72.7, 73.3),
-        "+ inter-camera fusion": (74.7, 75.4), "+ biases": (76.0, 75.9),
+        "baseline": (46.2, 64.8),
+        "+ TTA": (47.0, 65.0),
+        "+ re-ranking": (58.8, 66.1),
+        "+ weighted tracklets": (66.8, 66.9),
+        "+ camera verification": (72.7, 73.3),
+        "+ inter-camera fusion": (74.7, 75.4),
+        "+ biases": (76.0, 75.9),
     },
     "dmt.5": {
-        "baseline, Type 1": (36.0, 51.7), "baseline, Type 2": (46.2, 64.8), "+ adaptation": (66.0, 76.8),
-        "+ post-processing": (76.0, 75.9), "+ both": (80.3, 80.9),
+        "baseline, Type 1": (36.0, 51.7),
+        "baseline, Type 2": (46.2, 64.8),
+        "+ adaptation": (66.0, 76.8),
+        "+ post-processing": (76.0, 75.9),
+        "+ both": (80.3, 80.9),
     },
     "dmt.6": {
-        "ResNet101-IBN-a, stage 1": (54.0, 72.3), "ResNet101-IBN-a, stage 2": (71.2, 79.2),
-        "ResNet101-IBN-a, post": (81.6, 83.5), "ResNet101-IBN-a (Type 4), stage 1": (54.9, 72.7),
-        "ResNet101-IBN-a (Type 4), stage 2": (72.5, 80.2), "ResNet101-IBN-a (Type 4), post": (82.2, 83.5),
+        "ResNet101-IBN-a, stage 1": (54.0, 72.3),
+        "ResNet101-IBN-a, stage 2": (71.2, 79.2),
+        "ResNet101-IBN-a, post": (81.6, 83.5),
+        "ResNet101-IBN-a (Type 4), stage 1": (54.9, 72.7),
+        "ResNet101-IBN-a (Type 4), stage 2": (72.5, 80.2),
+        "ResNet101-IBN-a (Type 4), post": (82.2, 83.5),
         "ResNet101-IBN-a (resized crop), stage 1": (54.3, 71.5),
         "ResNet101-IBN-a (resized crop), stage 2": (71.4, 79.0),
-        "ResNet101-IBN-a (resized crop), post": (82.6, 84.6), "ResNeXt101-IBN-a, stage 1": (50.6, 70.2),
-        "ResNeXt101-IBN-a, stage 2": (74.0, 82.5), "ResNeXt101-IBN-a, post": (82.5, 84.0),
-        "ResNeSt101, stage 1": (51.2, 70.8), "ResNeSt101, stage 2": (72.4, 80.8), "ResNeSt101, post": (82.5, 84.1),
-        "SE-ResNet101-IBN-a, stage 1": (51.6, 69.9), "SE-ResNet101-IBN-a, stage 2": (73.1, 81.6),
-        "SE-ResNet101-IBN-a, post": (82.1, 84.3), "DenseNet169-IBN-a, stage 1": (51.2, 69.2),
-        "DenseNet169-IBN-a, stage 2": (69.9, 79.6), "DenseNet169-IBN-a, post": (82.7, 85.9),
-        "TransReID, stage 1": (47.5, 65.2), "TransReID, stage 2": (52.4, 70.3), "TransReID, post": (78.5, 81.3),
-        "ensemble of the 7 CNNs": (84.3, 85.9), "ensemble of all 8": (84.8, 86.7),
+        "ResNet101-IBN-a (resized crop), post": (82.6, 84.6),
+        "ResNeXt101-IBN-a, stage 1": (50.6, 70.2),
+        "ResNeXt101-IBN-a, stage 2": (74.0, 82.5),
+        "ResNeXt101-IBN-a, post": (82.5, 84.0),
+        "ResNeSt101, stage 1": (51.2, 70.8),
+        "ResNeSt101, stage 2": (72.4, 80.8),
+        "ResNeSt101, post": (82.5, 84.1),
+        "SE-ResNet101-IBN-a, stage 1": (51.6, 69.9),
+        "SE-ResNet101-IBN-a, stage 2": (73.1, 81.6),
+        "SE-ResNet101-IBN-a, post": (82.1, 84.3),
+        "DenseNet169-IBN-a, stage 1": (51.2, 69.2),
+        "DenseNet169-IBN-a, stage 2": (69.9, 79.6),
+        "DenseNet169-IBN-a, post": (82.7, 85.9),
+        "TransReID, stage 1": (47.5, 65.2),
+        "TransReID, stage 2": (52.4, 70.3),
+        "TransReID, post": (78.5, 81.3),
+        "ensemble of the 7 CNNs": (84.3, 85.9),
+        "ensemble of all 8": (84.8, 86.7),
     },
-    "strdan.1": {"case 1": (25.5,), "case 3": (35.2,), "case 4": (38.4,), "case 5": (34.1,), "case 6": (37.5,),
-                 "case 7": (35.3,), "case 8": (34.0,)},
-    "strdan.2": {"case 1": (73.0,), "case 2": (76.1,), "case 3": (74.2,), "case 4": (74.9,), "case 5": (74.7,),
-                 "case 6": (75.3,), "case 7": (74.8,), "case 8": (74.6,)},
-}  # fmt: skip
+    "strdan.1": {
+        "case 1": (25.5,),
+        "case 3": (35.2,),
+        "case 4": (38.4,),
+        "case 5": (34.1,),
+        "case 6": (37.5,),
+        "case 7": (35.3,),
+        "case 8": (34.0,),
+    },
+    "strdan.2": {
+        "case 1": (73.0,),
+        "case 2": (76.1,),
+        "case 3": (74.2,),
+        "case 4": (74.9,),
+        "case 5": (74.7,),
+        "case 6": (75.3,),
+        "case 7": (74.8,),
+        "case 8": (74.6,),
+    },
+}
 """Row (or how its name begins) -> mAP and rank-1; mAP alone for StRDAN. Typed a second time, from the papers."""
 LISTS = {
     "dmt.7": (74.45, 71.51, 66.50, 65.55, 63.73, 63.64, 62.52, 62.16, 61.34, 60.83),
@@ -85,8 +124,14 @@ def test_rows_have_names_of_their_own_and_are_compared_with_rows_that_are_there(
     rows = list(TABLES[name].rows(TINY))
     names = [row.name for row in rows]
     assert len(set(names)) == len(names) and all(row.against in names for row in rows if row.against)
-    assert all(row.against for row in rows if row.paper and row is not rows[0] and row.name not in (
-        "Type 2, resnet50_ibn_a", "case 1: real alone, re-ranked") and "stage 1" not in row.name)  # fmt: skip
+    assert all(
+        row.against
+        for row in rows
+        if row.paper
+        and row is not rows[0]
+        and row.name not in ("Type 2, resnet50_ibn_a", "case 1: real alone, re-ranked")
+        and "stage 1" not in row.name
+    )
 
 
 def named(name: str, begins: str) -> Any:
@@ -95,13 +140,22 @@ def named(name: str, begins: str) -> Any:
 
 def test_tables_share_what_they_have_in_common() -> None:
     second = named("dmt.1", "Type 2")
-    for name, begins in (("dmt.2", "Type 2, resnet50"), ("dmt.3", "stage 1"), ("dmt.4", "base"),
-                         ("dmt.5", "baseline, Type 2")):  # fmt: skip
+    for name, begins in (
+        ("dmt.2", "Type 2, resnet50"),
+        ("dmt.3", "stage 1"),
+        ("dmt.4", "base"),
+        ("dmt.5", "baseline, Type 2"),
+    ):
         assert named(name, begins).hash == second.hash
     assert named("dmt.5", "+ post").hash == named("dmt.4", "+ biases").hash
     assert named("dmt.5", "+ adaptation").hash == named("dmt.3", "stage 2 (v1)").hash
-    crops = {stage.hash for name in ("dmt.1", "dmt.4", "dmt.6") for row in TABLES[name].rows(TINY)
-             for stage in row.judged.all if stage.kind == "crops"}  # fmt: skip
+    crops = {
+        stage.hash
+        for name in ("dmt.1", "dmt.4", "dmt.6")
+        for row in TABLES[name].rows(TINY)
+        for stage in row.judged.all
+        if stage.kind == "crops"
+    }
     assert len(crops) == 1
     eight = named("dmt.6", "ensemble of all 8")
     assert isinstance(eight, Ensemble) and len(eight.members) == 16
@@ -135,18 +189,26 @@ MAIN = "model of real+crop+translated"
     [
         (replace(LAST, name="x", paper={}, against=""), set()),
         (replace(LAST, training=replace(LAST.training, seed=5)), {MAIN, "adapted", "features", "metrics"}),
-        (replace(LAST, crops=replace(LAST.crops, config=replace(LAST.crops.config, ratio=0.5))),
-         {"crops", MAIN, "adapted", "features", "metrics"}),
-        (replace(LAST, translation=replace(LAST.translation, cycle=5.0)),
-         {"translations", MAIN, "adapted", "features", "metrics"}),
+        (
+            replace(LAST, crops=replace(LAST.crops, config=replace(LAST.crops.config, ratio=0.5))),
+            {"crops", MAIN, "adapted", "features", "metrics"},
+        ),
+        (
+            replace(LAST, translation=replace(LAST.translation, cycle=5.0)),
+            {"translations", MAIN, "adapted", "features", "metrics"},
+        ),
         (replace(LAST, adaptation=replace(LAST.adaptation, epochs=2)), {"adapted", "features", "metrics"}),
         (replace(LAST, orientation_bias=replace(LAST.orientation_bias, weight=0.2)), {"metrics"}),
-        (replace(LAST, orientation_bias=replace(TINY.orientation, training=replace(TINY.orientation.training, seed=9))),
-         {"model of synthetic", "features", "metrics"}),
+        (
+            replace(
+                LAST, orientation_bias=replace(TINY.orientation, training=replace(TINY.orientation.training, seed=9))
+            ),
+            {"model of synthetic", "features", "metrics"},
+        ),
         (replace(LAST, post=replace(LAST.post, exclude_same_camera=False)), {"metrics"}),
     ],
     ids=["name", "seed", "crops", "translation", "adaptation", "weight", "side model", "post"],
-)  # fmt: skip
+)
 def test_a_changed_field_makes_anew_exactly_what_depends_on_it(changed: Row, anew: set[str]) -> None:
     assert kinds_made_anew(changed) == anew
 
@@ -166,8 +228,11 @@ def test_scales(tmp_path: Path) -> None:
     assert small.training("resnet101_ibn_a_crop").transform.resized_crop
     assert {scale.training("resnext101_ibn_a").transform.height for scale in (small, large)} == {64, 256}
     assert not small.adaptation("v2").gate and small.adaptation("v2").pseudo.scenes
-    for name, sources, told in (("big", (), "smoke, gpu, paper"), ("smoke", ("a",), "simulates its data"),
-                                ("paper", (), "needs the real folders")):  # fmt: skip
+    for name, sources, told in (
+        ("big", (), "smoke, gpu, paper"),
+        ("smoke", ("a",), "simulates its data"),
+        ("paper", (), "needs the real folders"),
+    ):
         with pytest.raises(InputError, match=told):
             scale_named(name, sources)
 

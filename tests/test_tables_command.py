@@ -46,8 +46,10 @@ def test_a_table_is_made_in_parts_merged_and_written(
     first, second = read_lines(here / "results.jsonl")
     write_lines(tmp_path / "one.jsonl", [first])
     write_lines(tmp_path / "two.jsonl", [second])
-    merged = run(f"table dmt.3 --only 'stage 2 (v1)' --seeds 1 --out {there} --device cpu --json "
-                 f"--merge {tmp_path}/one.jsonl --merge {tmp_path}/two.jsonl")  # fmt: skip
+    merged = run(
+        f"table dmt.3 --only 'stage 2 (v1)' --seeds 1 --out {there} --device cpu --json "
+        f"--merge {tmp_path}/one.jsonl --merge {tmp_path}/two.jsonl"
+    )
     assert merged.code == 0, merged.err
     assert not (there / "world").exists()
     (told,) = json.loads(merged.out)
@@ -61,9 +63,14 @@ def test_a_table_is_made_in_parts_merged_and_written(
 def test_a_failed_row_is_told_and_the_exit_code_is_1(
     run: Run, monkeypatch: pytest.MonkeyPatch, sketch: SimpleNamespace, tmp_path: Path
 ) -> None:
-    wrong = replace(TINY, adaptation=lambda name: replace(TINY.adaptation(name), epochs=1,
-                                                          pseudo=replace(TINY.adaptation(name).pseudo, scenes=True,
-                                                                         scene_groups=(("c999",),))))  # fmt: skip
+    wrong = replace(
+        TINY,
+        adaptation=lambda name: replace(
+            TINY.adaptation(name),
+            epochs=1,
+            pseudo=replace(TINY.adaptation(name).pseudo, scenes=True, scene_groups=(("c999",),)),
+        ),
+    )
     monkeypatch.setattr(scales, "smoke", lambda: wrong)
     failed = run(f"table dmt.3 --only 'stage 2 (v1)' --seeds 1 --out {tmp_path} --device cpu")
     assert failed.code == 1 and "1 failed" in failed.out
@@ -74,8 +81,11 @@ def test_published_rows_need_no_run(run: Run, tmp_path: Path) -> None:
     made = run(f"table dmt.7 strdan.3 --out {tmp_path}")
     assert made.code == 0 and "NewGeneration" in made.out and "71.51" in made.out and "PROVID" in made.out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "dmt_7_smoke.csv", "dmt_7_smoke.png", "strdan_3_smoke.csv", "strdan_3_smoke.png",
-    ]  # fmt: skip
+        "dmt_7_smoke.csv",
+        "dmt_7_smoke.png",
+        "strdan_3_smoke.csv",
+        "strdan_3_smoke.png",
+    ]
 
 
 def test_parts_of_tables_hold_what_they_are_compared_with() -> None:
@@ -91,8 +101,9 @@ def test_a_dry_run_counts_on_the_whole_and_steps_on_a_cut(tiny_world: Path, tmp_
     (tmp_path / "world/ground_truth.csv").unlink()  # the real test names no vehicle
     folders = Folders.of(tmp_path / "world/AIC21_Track2_ReID", tmp_path / "world/AIC21_Track2_ReID_Simulation")
     dataset = folders.open()
-    scale = replace(TINY, data=lambda layout: folders, training=lambda name: replace(TINY.training(name), epochs=7,
-                                                                                    iterations=None))  # fmt: skip
+    scale = replace(
+        TINY, data=lambda layout: folders, training=lambda name: replace(TINY.training(name), epochs=7, iterations=None)
+    )
     rows = list(with_seeds((row for row in TABLES["dmt.5"].rows(scale)), (1, 2)))
     told = list(rehearse(rows))
     assert told[0] == repr(dataset)
@@ -110,8 +121,9 @@ def test_a_dry_run_tells_what_cannot_work(tiny_world: Path) -> None:
     folders = Folders.of(tiny_world / "AIC21_Track2_ReID")
     scale = replace(TINY, data=lambda layout: folders)
     told = list(rehearse(rows_of(["dmt.1"], scale, seeds=1, only="Type 2: + synthetic")))
-    assert any("Type 2: + synthetic: FAILED: " in sentence and "no synthetic training images" in sentence
-               for sentence in told)  # fmt: skip
+    assert any(
+        "Type 2: + synthetic: FAILED: " in sentence and "no synthetic training images" in sentence for sentence in told
+    )
 
 
 def test_a_dry_run_of_a_simulated_scale_makes_no_table(

@@ -191,8 +191,10 @@ def test_kill_minus_nine_and_resume_end_in_the_same_bits(
         assert not (run / "model.safetensors").exists()
     train(config, records, out=run, resume=True, checkpoint_steps=3, log_steps=1)
     assert_bit_equal(whole, run / "model.safetensors")
-    finished = [[json.loads(line) for line in path.read_text().splitlines()]
-                for path in (metrics, tmp_path / "whole/metrics.jsonl")]  # fmt: skip
+    finished = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (metrics, tmp_path / "whole/metrics.jsonl")
+    ]
     for one, other in zip(*finished, strict=True):  # no line lost, none twice
         assert (one["event"], one["step"]) == (other["event"], other["step"])
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)

@@ -55,8 +55,15 @@ def narrow(config: TrainConfig, side: int = 32) -> TrainConfig:
 def narrow_paper(folders: Folders) -> Scale:
     """Scale paper, but for the networks."""
     true = scales.paper(folders.sources)
-    small = {"size": "16", "load": "18", "filters": "4", "blocks": "1", "metric_stages": "1",
-             "patch_layers": "2", "batch_size": "16"}  # fmt: skip
+    small = {
+        "size": "16",
+        "load": "18",
+        "filters": "4",
+        "blocks": "1",
+        "metric_stages": "1",
+        "patch_layers": "2",
+        "batch_size": "16",
+    }
     return replace(
         true,
         data=lambda layout: folders,

@@ -26,8 +26,11 @@ def sides(seed: int, name: str = "v", folder: str = "") -> Sides:
     rows = list(product(range(10), range(3), range(2)))
     vehicles, cameras = rng.normal(size=(10, 8)), rng.normal(size=(3, 8))
     features = np.array([vehicles[v] + cameras[c] for v, c, _ in rows]) + 0.5 * rng.normal(size=(60, 8))
-    records = Records.of(path=[f"{folder}{seed}/{v}_{c}_{f}.jpg" for v, c, f in rows],
-                         identity=[f"{name}{v}" for v, _, _ in rows], camera=[f"c{c}" for _, c, _ in rows])  # fmt: skip
+    records = Records.of(
+        path=[f"{folder}{seed}/{v}_{c}_{f}.jpg" for v, c, f in rows],
+        identity=[f"{name}{v}" for v, _, _ in rows],
+        camera=[f"c{c}" for _, c, _ in rows],
+    )
     both = FeatureSet(features.astype(np.float32), records, model="m").normalise()
     return both[0::2], both[1::2]
 

@@ -29,8 +29,15 @@ TRAINING = TrainConfig(
 
 
 def _side(name: str) -> TrainConfig:
-    return replace(recipe(name), model=TRAINING.model, transform=TRAINING.transform, epochs=1, iterations=1,
-                   num_identities=8, precision="float32")  # fmt: skip
+    return replace(
+        recipe(name),
+        model=TRAINING.model,
+        transform=TRAINING.transform,
+        epochs=1,
+        iterations=1,
+        num_identities=8,
+        precision="float32",
+    )
 
 
 def _adaptation(name: str) -> AdaptConfig:
@@ -41,8 +48,15 @@ def _adaptation(name: str) -> AdaptConfig:
 
 def _strdan() -> TrainConfig:
     base = strdan.strdan()
-    return replace(base, model=replace(TRAINING.model, neck=False), num_identities=8, num_instances=2, epochs=1,
-                   transform=replace(base.transform, height=32, width=32), iterations=1)  # fmt: skip
+    return replace(
+        base,
+        model=replace(TRAINING.model, neck=False),
+        num_identities=8,
+        num_instances=2,
+        epochs=1,
+        transform=replace(base.transform, height=32, width=32),
+        iterations=1,
+    )
 
 
 TINY = Scale(

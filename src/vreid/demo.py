@@ -66,8 +66,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
         findings = examine(dataset, progress=bars.counter("check"))
     bars.note(f"The model starts from: {training.model.initialisation}.")
     with watch.stage("train"):
-        model = train(training, dataset.train, out=out / "run", device=device,
-                      resume=True, progress=bars)  # fmt: skip
+        model = train(training, dataset.train, out=out / "run", device=device, resume=True, progress=bars)
     with watch.stage("extract"):
         search = extract_dataset(out / "run", real, out / "features", device=device, progress=bars)
     with watch.stage("adapt"):
@@ -137,11 +136,11 @@ def _summary(
         "initialisation": initialisation,
         "ladder": [{"name": row.name, **entry(row)} for row in rows],
         "baselines": {
-            key: entry(row) for key, row in zip(("chance", "hsv_histogram", "hsv_histogram_all_steps"), baselines,
-                                                strict=True)
+            key: entry(row)
+            for key, row in zip(("chance", "hsv_histogram", "hsv_histogram_all_steps"), baselines, strict=True)
         },
         "seconds": seconds,
-    }  # fmt: skip
+    }
 
 
 def _lead(dataset: Dataset, rows: Sequence[LadderRow]) -> str:

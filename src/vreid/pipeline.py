@@ -65,8 +65,14 @@ class Search:
 
     def save_facts(self, folder: Path | str) -> None:
         """Write features.json beside the features (last: with it the folder is complete)."""
-        write_json(Path(folder) / FACTS, {"protocol": asdict(self.protocol), "facts": dict(self.facts),
-                                          "trained_cameras": list(self.trained_cameras)})  # fmt: skip
+        write_json(
+            Path(folder) / FACTS,
+            {
+                "protocol": asdict(self.protocol),
+                "facts": dict(self.facts),
+                "trained_cameras": list(self.trained_cameras),
+            },
+        )
 
     @classmethod
     def load_all(cls, features: Sequence[Path | str], records: Path | str | None = None) -> Search:
@@ -218,17 +224,33 @@ def extract_dataset(
                 raise InputError(f"{out}: holds features of other crops, or of none; name another folder.")
     same = dataset.query == dataset.gallery  # every image a query: one extraction serves both sides
     sets = [
-        extract(loaded.model, getattr(dataset, side), transform=loaded.transform, views=views, batch_size=batch_size,
-                crops=crops[side] if crops else None, unit_views=unit_views, normalise=normalise, device=device,
-                progress=progress, out=out / f"{side}.safetensors")
+        extract(
+            loaded.model,
+            getattr(dataset, side),
+            transform=loaded.transform,
+            views=views,
+            batch_size=batch_size,
+            crops=crops[side] if crops else None,
+            unit_views=unit_views,
+            normalise=normalise,
+            device=device,
+            progress=progress,
+            out=out / f"{side}.safetensors",
+        )
         for side in (SIDES[:1] if same else SIDES)
-    ]  # fmt: skip
+    ]
     if same:
         sets.append(sets[0])
         sets[0].save(out / "gallery.safetensors")
     cameras = dataset.train.camera
-    facts = {"data set": dataset.name, **dataset.source, "model": str(model), "model hash": sets[0].model[:16],
-             "views": "+".join(sets[0].views), **shown}  # fmt: skip
+    facts = {
+        "data set": dataset.name,
+        **dataset.source,
+        "model": str(model),
+        "model hash": sets[0].model[:16],
+        "views": "+".join(sets[0].views),
+        **shown,
+    }
     trained = tuple(sorted(set(cameras.values[cameras.known])))
     search = Search(sets[0], sets[1], dataset.protocol, trained, facts)
     search.save_facts(out)
@@ -261,9 +283,18 @@ def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None
             for place, index in enumerate(ranking.indices[row, : ranking.lengths[row]], start=1):
                 time = gallery.time[index]
                 verdict = [VERDICTS[decisions.verdict[row, place - 1]]] if decisions else []
-                writer.writerow([path, place, gallery.path[index], f"{ranking.distances[row, place - 1]:.6f}",
-                                 gallery.camera.values[index], "" if np.isnan(time) else time,
-                                 gallery.tracklet.values[index], *verdict])  # fmt: skip
+                writer.writerow(
+                    [
+                        path,
+                        place,
+                        gallery.path[index],
+                        f"{ranking.distances[row, place - 1]:.6f}",
+                        gallery.camera.values[index],
+                        "" if np.isnan(time) else time,
+                        gallery.tracklet.values[index],
+                        *verdict,
+                    ]
+                )
 
 
 def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:
@@ -322,8 +353,15 @@ def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
                 f"{100 * numbers[key]:.1f}" + (f" \N{PLUS-MINUS SIGN} {100 * spread[key]:.1f}" if spread else "")
                 for key in (full, *at_k, "rank1", "rank5", "mINP")
             ]
-            table.add_row(name, part, shown[0], f"{100 * low:.1f}-{100 * high:.1f}", *shown[1:],
-                          f"{m.num_queries:,}", f"{m.num_skipped:,}")  # fmt: skip
+            table.add_row(
+                name,
+                part,
+                shown[0],
+                f"{100 * low:.1f}-{100 * high:.1f}",
+                *shown[1:],
+                f"{m.num_queries:,}",
+                f"{m.num_skipped:,}",
+            )
             name = ""
     return table
 
@@ -355,8 +393,12 @@ def environment_facts() -> dict[str, Any]:
     from vreid.retrieval.core import core_info
     from vreid.simulator.presets import SIMULATOR_VERSION
 
-    facts: dict[str, Any] = {"vreid": __version__, "simulator version": SIMULATOR_VERSION,
-                             "python": platform.python_version(), "cores": os.cpu_count()}  # fmt: skip
+    facts: dict[str, Any] = {
+        "vreid": __version__,
+        "simulator version": SIMULATOR_VERSION,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
     for package in ("numpy", "scipy", "pillow", "torch", "torchvision", "timm"):
         try:
             facts[package] = metadata.version(package)

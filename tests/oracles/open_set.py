@@ -41,8 +41,13 @@ def errors(searches, threshold):
     precision = right_refusals / (right_refusals + wrong_refusals) if right_refusals + wrong_refusals else 0
     recall = right_refusals / mateless
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0
-    return {"fpir": false_positives / mateless, "fnir": misses / mated, "fnir_any_rank": misses_any / mated,
-            "tnr": recall, "refusal_f1": f1}  # fmt: skip
+    return {
+        "fpir": false_positives / mateless,
+        "fnir": misses / mated,
+        "fnir_any_rank": misses_any / mated,
+        "tnr": recall,
+        "refusal_f1": f1,
+    }
 
 
 def fnir_at_fpir(searches, fpir, name="fnir"):

@@ -69,12 +69,18 @@ def mixed(points, k1, k2, cosine_weight, neighbours="openunreid"):
     out = []
     for x, line in zip(points, jaccard(points, k1, k2, neighbours), strict=True):
         norm = math.hypot(*map(float, x))
-        cosine = [sum(float(a) * float(b) for a, b in zip(x, y, strict=True)) / norm / math.hypot(*map(float, y))
-                  for y in points]  # fmt: skip
+        cosine = [
+            sum(float(a) * float(b) for a, b in zip(x, y, strict=True)) / norm / math.hypot(*map(float, y))
+            for y in points
+        ]
         far = [(1 - c) / 2 for c in cosine]
         largest = max(far) or 1.0
-        out.append([min(max((1 - cosine_weight) * j + cosine_weight * f / largest, 0.0), 1.0)
-                    for j, f in zip(line, far, strict=True)])  # fmt: skip
+        out.append(
+            [
+                min(max((1 - cosine_weight) * j + cosine_weight * f / largest, 0.0), 1.0)
+                for j, f in zip(line, far, strict=True)
+            ]
+        )
     return out
 
 

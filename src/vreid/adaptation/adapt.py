@@ -97,8 +97,12 @@ def adapt(
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = _with_scene_groups(config, target, source)
-    data = {"fingerprint": fingerprint(target), "images": len(target), "model": old.hash,
-            "source": fingerprint(source) if config.replay and source is not None else ""}  # fmt: skip
+    data = {
+        "fingerprint": fingerprint(target),
+        "images": len(target),
+        "model": old.hash,
+        "source": fingerprint(source) if config.replay and source is not None else "",
+    }
     run = RunFolder(out, config=_plain(config), data=data, resume=resume)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to adapt.")
@@ -139,8 +143,16 @@ class _Job:
     def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
         """(N, D) raw features of one view: "original", "flip", or mirrored and `shifted` at random."""
         transform = second_view(trained) if shifted else trained.transform
-        return extract(trained.model, self.target, transform=transform, views=(name,), normalise=False,
-                       device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
+        return extract(
+            trained.model,
+            self.target,
+            transform=transform,
+            views=(name,),
+            normalise=False,
+            device=self.device,
+            workers=self.workers,
+            progress=self.progress,
+        )
 
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:
@@ -153,8 +165,10 @@ class _Job:
         pseudo = pseudo_labels(features, self.config.pseudo, held_out=self.held_out)
         for reason in pseudo.reasons:
             self.progress.note(reason)
-        self.progress.note(f"round {number + 1}: {pseudo.clusters:,} clusters of {len(self.target):,} images, "
-                           f"{pseudo.noise:.0%} of them in none.")  # fmt: skip
+        self.progress.note(
+            f"round {number + 1}: {pseudo.clusters:,} clusters of {len(self.target):,} images, "
+            f"{pseudo.noise:.0%} of them in none."
+        )
         return features, pseudo
 
     def rounds(
@@ -167,8 +181,10 @@ class _Job:
         for number in range(math.ceil(self.config.epochs / every)):
             features, pseudo = self.label(trained, number) if trained else first
             if pseudo.clusters < 2:
-                self.progress.note(f"There is nothing to learn from {pseudo.clusters} clusters; "
-                                   f"the model stays as it {'became' if number else 'was'}.")  # fmt: skip
+                self.progress.note(
+                    f"There is nothing to learn from {pseudo.clusters} clusters; "
+                    f"the model stays as it {'became' if number else 'was'}."
+                )
                 break
             epochs = min(every, self.config.epochs - number * every)
             trained, learned = self.tune(trained or old, features, pseudo, epochs, number), pseudo
@@ -186,13 +202,23 @@ class _Job:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
         self.write_labels(pseudo, config)
-        self.progress.note(f"{config.epochs} x {config.iterations} batches of {config.num_identities} x "
-                           f"{config.num_instances} at rate {config.optimiser.learning_rate:.2g}.")  # fmt: skip
+        self.progress.note(
+            f"{config.epochs} x {config.iterations} batches of {config.num_identities} x "
+            f"{config.num_instances} at rate {config.optimiser.learning_rate:.2g}."
+        )
         others = neighbouring_labels(features, pseudo, self.config.pseudo)
         known = self.identity if self.identity.known.any() else None
         write_pseudo_report(examine_pseudo_labels(pseudo, others=others, identity=known), self.path / PAGE)
-        path = train(config, records, out=self.path / f"round-{number}", device=self.device, workers=self.workers,
-                     resume=True, progress=self.progress, start=start_weights(trained.model, centres_CD))  # fmt: skip
+        path = train(
+            config,
+            records,
+            out=self.path / f"round-{number}",
+            device=self.device,
+            workers=self.workers,
+            resume=True,
+            progress=self.progress,
+            start=start_weights(trained.model, centres_CD),
+        )
         return load_model(path)
 
     def with_source(
@@ -202,29 +228,55 @@ class _Job:
         assert self.source is not None
         source = self.source[self.source.identity.known]
         source = source.with_(identity=Labels.of([f"source {name}" for name in source.identity.values]))
-        features = extract(trained.model, source, transform=trained.transform, views=("original",),
-                           device=self.device, workers=self.workers, progress=self.progress)  # fmt: skip
+        features = extract(
+            trained.model,
+            source,
+            transform=trained.transform,
+            views=("original",),
+            device=self.device,
+            workers=self.workers,
+            progress=self.progress,
+        )
         # "domain" tells the two halves of a batch apart, whatever the images are
-        both = Records.concat([
-            records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))
-        ])  # fmt: skip
+        both = Records.concat(
+            [records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))]
+        )
         return both, np.concatenate([centres_CD, cluster_means(features.features, source.identity.compact().codes)])
 
     def write_labels(self, pseudo: PseudoLabels, tuned: TrainConfig | None = None) -> None:
         """Write pseudo_labels.csv and pseudo.json."""
-        with replacing(self.path / LABELS) as temporary, open(temporary, "w", encoding="utf-8", newline="",
-                                                              errors="surrogateescape") as file:  # fmt: skip
+        with (
+            replacing(self.path / LABELS) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(("image", "cluster"))
             writer.writerows(zip(pseudo.records.image_key, pseudo.labels.tolist(), strict=True))
-        write_json(self.path / FACTS, {
-            "preset": self.config.preset, "images": len(pseudo.records), "clusters": pseudo.clusters,
-            "noise": round(pseudo.noise, 4), "median size": float(np.median(pseudo.sizes)) if pseudo.clusters else 0,
-            "k1": pseudo.k1, "eps": pseudo.eps, "min_samples": pseudo.min_samples, "reasons": list(pseudo.reasons),
-            **({} if tuned is None else {"num_identities": tuned.num_identities, "iterations": tuned.iterations,
-                                         "num_instances": tuned.num_instances, "epochs": self.config.epochs,
-                                         "learning_rate": tuned.optimiser.learning_rate}),
-        })  # fmt: skip
+        write_json(
+            self.path / FACTS,
+            {
+                "preset": self.config.preset,
+                "images": len(pseudo.records),
+                "clusters": pseudo.clusters,
+                "noise": round(pseudo.noise, 4),
+                "median size": float(np.median(pseudo.sizes)) if pseudo.clusters else 0,
+                "k1": pseudo.k1,
+                "eps": pseudo.eps,
+                "min_samples": pseudo.min_samples,
+                "reasons": list(pseudo.reasons),
+                **(
+                    {}
+                    if tuned is None
+                    else {
+                        "num_identities": tuned.num_identities,
+                        "iterations": tuned.iterations,
+                        "num_instances": tuned.num_instances,
+                        "epochs": self.config.epochs,
+                        "learning_rate": tuned.optimiser.learning_rate,
+                    }
+                ),
+            },
+        )
 
     def finish(self, old: TrainedModel, new: TrainedModel | None, pseudo: PseudoLabels, model: Path) -> None:
         """Put the adapted model in its place, or the old one where the gate does not accept it."""
@@ -295,9 +347,10 @@ def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[
     A model with local features (JPM) has a classifier for each: they take their parts of the centres.
     """
     state = {
-        name: value for name, value in model.state_dict().items()
+        name: value
+        for name, value in model.state_dict().items()
         if not name.startswith(("heads.", "classifier.", "local_classifiers."))
-    }  # fmt: skip
+    }
     parts = torch.from_numpy(centres_CD).chunk(1 + model.num_local, dim=1)
     for name, part in zip(
         ["classifier", *(f"local_classifiers.{i}" for i in range(model.num_local))], parts, strict=True

@@ -64,10 +64,16 @@ class PseudoConfig:
         if self.level not in ("image", "tracklet", None):
             raise InputError(f"pseudo.level is {self.level!r}; use image, tracklet, or none: as the data suggest.")
         for name, least, most in (
-            ("ridge", 1e-12, 1e12), ("alpha", -1e6, 1e6), ("own_share", 0, 1), ("k1", 2, 10_000), ("k2", 1, 10_000),
-            ("cosine_weight", 0, 0.99), ("eps", 1e-6, 0.999999 - self.cosine_weight), ("min_samples", 1, 1_000_000),
+            ("ridge", 1e-12, 1e12),
+            ("alpha", -1e6, 1e6),
+            ("own_share", 0, 1),
+            ("k1", 2, 10_000),
+            ("k2", 1, 10_000),
+            ("cosine_weight", 0, 0.99),
+            ("eps", 1e-6, 0.999999 - self.cosine_weight),
+            ("min_samples", 1, 1_000_000),
             ("tight", 0, 0.99),
-        ):  # fmt: skip
+        ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:  # NaN is not either
                 raise InputError(f"pseudo.{name} is {value}; give a number from {least:g} to {most:g}.")
@@ -117,10 +123,17 @@ class AdaptConfig:
         if self.classifier not in ("clustered", "plain"):
             raise InputError(f"classifier is {self.classifier!r}; use clustered or plain.")
         for name, least, most in (
-            ("epochs", 1, 100_000), ("recluster", 0, 100_000), ("visits", 0.01, 1e6), ("iterations", 1, 1_000_000),
-            ("num_identities", 2, 10_000), ("num_instances", 2, 10_000), ("learning_rate", 1e-12, 1e30),
-            ("ema", 0, 0.999999), ("held_out", 0, 0.9), ("seed", 0, 2**63 - 1),
-        ):  # fmt: skip
+            ("epochs", 1, 100_000),
+            ("recluster", 0, 100_000),
+            ("visits", 0.01, 1e6),
+            ("iterations", 1, 1_000_000),
+            ("num_identities", 2, 10_000),
+            ("num_instances", 2, 10_000),
+            ("learning_rate", 1e-12, 1e30),
+            ("ema", 0, 0.999999),
+            ("held_out", 0, 0.9),
+            ("seed", 0, 2**63 - 1),
+        ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise InputError(f"{name} is {value}; give a number from {least:g} to {most:g}.")
@@ -130,8 +143,9 @@ def _presets() -> dict[str, AdaptConfig]:
     v1 = AdaptConfig()
     v2 = replace(v1, preset="v2", pseudo=replace(v1.pseudo, own_share=0.1, scenes=True))
     paper = replace(v1, preset="paper", pseudo=replace(v1.pseudo, camera="mean", own_share=0.0005))
-    by_data = replace(v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None,
-                      cannot_link="time")  # fmt: skip
+    by_data = replace(
+        v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None, cannot_link="time"
+    )
     auto = replace(v1, preset="auto", pseudo=by_data, iterations=None, num_instances=None, learning_rate=None)
     return {config.preset: config for config in (auto, v1, v2, paper)}
 

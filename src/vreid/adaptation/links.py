@@ -63,8 +63,10 @@ def divide(
         of_tracklet[:, records.tracklet.codes[records.tracklet.known]] = np.stack([first, last])[
             :, records.tracklet.known
         ]
-        begin, end = (np.where(tracklet >= 0, side[tracklet], np.nan) if side.size else np.full(len(points), np.nan)
-                      for side in of_tracklet)  # fmt: skip
+        begin, end = (
+            np.where(tracklet >= 0, side[tracklet], np.nan) if side.size else np.full(len(points), np.nan)
+            for side in of_tracklet
+        )
     tells = (tracklet >= 0) & (camera >= 0) & ~np.isnan(begin)
     if not tells.any():
         return labels.astype(np.int64), ("cannot_link does nothing: no tracklet has a camera and a time.",)

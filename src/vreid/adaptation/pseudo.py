@@ -125,8 +125,9 @@ def pseudo_labels(
         reasons += told
     image_labels = point_labels[unit]
     labels = _renumbered(image_labels if held_out is None else np.where(held_out, -1, image_labels))
-    return PseudoLabels(labels, best.eps, best.min_samples, best.k1, reasons, records,
-                        cluster_means(prepared_ND, labels))  # fmt: skip
+    return PseudoLabels(
+        labels, best.eps, best.min_samples, best.k1, reasons, records, cluster_means(prepared_ND, labels)
+    )
 
 
 def cluster_means(features_ND: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:

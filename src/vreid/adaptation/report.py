@@ -96,11 +96,14 @@ def examine_pseudo_labels(
     Raises:
         InputError: other labels or identities that are not of the same images.
     """
-    for what, given in [*(("other labels", len(other.labels)) for other in others),
-                        *([] if identity is None else [("identities", len(identity))])]:  # fmt: skip
+    for what, given in [
+        *(("other labels", len(other.labels)) for other in others),
+        *([] if identity is None else [("identities", len(identity))]),
+    ]:
         if given != len(pseudo.labels):
-            raise InputError(f"Pseudo labels: {given:,} {what} for {len(pseudo.labels):,} images; give those of the "
-                             "same images.")  # fmt: skip
+            raise InputError(
+                f"Pseudo labels: {given:,} {what} for {len(pseudo.labels):,} images; give those of the same images."
+            )
     labels, camera, tracklet = pseudo.labels, pseudo.records.camera.codes, pseudo.records.tracklet.codes
     truth = np.full(len(labels), -1) if identity is None else identity.codes
     table = _table(labels, truth)
@@ -146,9 +149,13 @@ def render_pseudo_report(report: PseudoReport) -> str:
     kinds = [
         ("Largest", "", report.largest),
         ("Purest" if known else "Least in doubt", "", report.purest),
-        ("Most doubtful", "Two tracklets of one camera are seldom one vehicle, and a cluster that another eps tears "
-         "apart or swallows is none.", report.most_doubtful),
-    ]  # fmt: skip
+        (
+            "Most doubtful",
+            "Two tracklets of one camera are seldom one vehicle, and a cluster that another eps tears "
+            "apart or swallows is none.",
+            report.most_doubtful,
+        ),
+    ]
     return fill(
         "pseudo.html",
         report=report,
@@ -164,8 +171,9 @@ def _shown(report: PseudoReport, number: int) -> dict[str, object]:
 
     records = report.pseudo.records
     members = np.flatnonzero(report.pseudo.labels == number)
-    members = members[np.lexsort((records.frame[members], records.tracklet.codes[members],
-                                  records.camera.codes[members]))]  # fmt: skip
+    members = members[
+        np.lexsort((records.frame[members], records.tracklet.codes[members], records.camera.codes[members]))
+    ]
     chosen = members[np.unique(np.linspace(0, len(members) - 1, PICTURES).round().astype(int))]
     boxes = [None if np.isnan(records.box[row]).any() else records.box[row].tolist() for row in chosen]
     names = None if report.identity is None else report.identity.values

@@ -160,16 +160,22 @@ def choose(
     if not gains:
         eps = valley(found[0].graph, found[0].min_samples)
         best = min(found, key=lambda one: abs(one.eps - eps))
-        return best, (f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no "
-                      "two passages of one camera are known, which would tell more.")  # fmt: skip
+        return best, (
+            f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no "
+            "two passages of one camera are known, which would tell more."
+        )
     number = int(np.argmax(gains))
     best, told = found[number], seen[number]
     assert told is not None  # all are, or none
     if not gains[number] > 0:
-        return best, (f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
-                      "of one camera that it confuses.")  # fmt: skip
-    return best, (f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras and "
-                  f"confuses {told.confused:.2%} of those of two passages of one camera.")  # fmt: skip
+        return best, (
+            f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
+            "of one camera that it confuses."
+        )
+    return best, (
+        f"k1 {best.k1}, eps {best.eps:g}: links {told.linked:,.0f} pairs of images of two cameras and "
+        f"confuses {told.confused:.2%} of those of two passages of one camera."
+    )
 
 
 def valley(graph: Any, min_samples: int) -> float:

@@ -101,8 +101,10 @@ def _told(error: Exception) -> int:
     elif os.environ.get(TRACEBACK):
         raise error
     else:
-        _say(f"a mistake in vreid itself ({type(error).__name__}: {error}); with {TRACEBACK}=1 in the environment "
-             "the same command shows where; please report that.")  # fmt: skip
+        _say(
+            f"a mistake in vreid itself ({type(error).__name__}: {error}); with {TRACEBACK}=1 in the environment "
+            "the same command shows where; please report that."
+        )
         return MISTAKE
     return 2
 

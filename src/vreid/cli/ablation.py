@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from vreid.pipeline import Search
     from vreid.retrieval.postprocess import PostProcessing
 
-Ablate = Annotated[bool, typer.Option("--ablate", help="Judge what each step of --post is worth: added one by one, and "
-                                      "left out of all.")]  # fmt: skip
+Ablate = Annotated[
+    bool,
+    typer.Option("--ablate", help="Judge what each step of --post is worth: added one by one, and left out of all."),
+]
 
 
 def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> None:
@@ -27,11 +29,21 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
 
     rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others, fusion=search.fusion)
     if as_json:
-        print_json([
-            {"ladder": row.ladder, "name": row.name, "steps": row.post.describe(), "metrics": row.metrics.as_dict(),
-             "value": row.value, "interval": row.interval, "change": row.change, "change_interval": row.change_interval}
-            for row in rows
-        ])  # fmt: skip
+        print_json(
+            [
+                {
+                    "ladder": row.ladder,
+                    "name": row.name,
+                    "steps": row.post.describe(),
+                    "metrics": row.metrics.as_dict(),
+                    "value": row.value,
+                    "interval": row.interval,
+                    "change": row.change,
+                    "change_interval": row.change_interval,
+                }
+                for row in rows
+            ]
+        )
         return
     print(search.protocol.description)
     table = Table("", search.protocol.metric, "95 %", "rank-1", "step is worth", "95 %", box=box.SIMPLE_HEAD)
@@ -45,8 +57,11 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
         if row.change is not None and row.change_interval is not None:
             least, most = (100 * value for value in row.change_interval)
             worth = f"{100 * row.change:+.1f}", f"{least:+.1f} to {most:+.1f}"
-        table.add_row(row.name, f"{100 * row.value:.1f}", f"{low:.1f}-{high:.1f}",
-                      f"{100 * row.metrics.rank1:.1f}", *worth)  # fmt: skip
+        table.add_row(
+            row.name, f"{100 * row.value:.1f}", f"{low:.1f}-{high:.1f}", f"{100 * row.metrics.rank1:.1f}", *worth
+        )
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-    print("Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "
-          "all steps have more than all but this one, by the same vehicles on both sides.")  # fmt: skip
+    print(
+        "Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "
+        "all steps have more than all but this one, by the same vehicles on both sides."
+    )

@@ -17,20 +17,28 @@ def adapt_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
     target: Source,
     out: Annotated[Path, typer.Option(help="Folder of the adaptation; a model like any other.")],
-    preset: Annotated[str, typer.Option(help="auto (settings follow from the data), or as published: v1, v2, paper.")]
-    = "auto",
+    preset: Annotated[
+        str, typer.Option(help="auto (settings follow from the data), or as published: v1, v2, paper.")
+    ] = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the preset.")] = None,
     recluster: Annotated[int | None, typer.Option(help="Label anew after so many epochs; 0: once.")] = None,
-    source: Annotated[list[Path] | None, typer.Option(help="Labelled data that the model was trained on: half of each "
-                                                      "batch, with --set replay=true.")] = None,
-    before: Annotated[float | None, typer.Option(metavar="SHARE", help="Adapt to this earlier share of the pictures "
-                                                 f"only; OUT/{LATER} lists the rest, to be tested on.")] = None,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(help="Labelled data that the model was trained on: half of each batch, with --set replay=true."),
+    ] = None,
+    before: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help=f"Adapt to this earlier share of the pictures only; OUT/{LATER} lists the rest, to be tested on.",
+        ),
+    ] = None,
     gate: Annotated[bool, typer.Option(help="Keep the old model unless evidence speaks for the new one.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
     from vreid.adaptation.adapt import FACTS, adapt, target_images
     from vreid.adaptation.config import preset_named

@@ -13,15 +13,22 @@ from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, pr
 def crop_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run of recipe crop_model or crop_model_small.")],
     source: Source,
-    out: Annotated[Path, typer.Option(help="A table (.csv) of boxes, cut out while loading; or a folder for cut-out "
-                                      "pictures: a CityFlow data set's own, or the one above it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="A table (.csv) of boxes, cut out while loading; or a folder for cut-out "
+            "pictures: a CityFlow data set's own, or the one above it."
+        ),
+    ],
     how: Annotated[str, typer.Option("--config", metavar="NAME", help="voc, or even: see docs/crops.md.")] = "voc",
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change it: border, ratio, "
-                                                   "margin, enlargement, ...")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change it: border, ratio, margin, enlargement, ..."),
+    ] = None,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Find the vehicle in each picture where a trained model looks, and write the crops; no box is labelled."""
     from vreid.console import Bars
     from vreid.data.readers import cityflow

@@ -37,9 +37,16 @@ def simulate_command(
         made = simulate(
             out, preset=preset, layout=layout, seed=seed, workers=workers, progress=bars.counter("simulate")
         )
-    facts = {"path": str(made.path), "preset": made.preset.name, "layout": made.layout, "seed": made.seed,
-             "simulator_version": made.version, "content_hash": made.content_hash, "reused": made.reused,
-             "counts": made.counts}  # fmt: skip
+    facts = {
+        "path": str(made.path),
+        "preset": made.preset.name,
+        "layout": made.layout,
+        "seed": made.seed,
+        "simulator_version": made.version,
+        "content_hash": made.content_hash,
+        "reused": made.reused,
+        "counts": made.counts,
+    }
     if as_json:
         print_json(facts)
     else:

@@ -32,8 +32,9 @@ def train_command(
     config = recipe(recipe_name, settings(set_))
     dataset = open_sources(data, "none")
     with processes(device) as place, Bars(quiet=as_json) as bars:
-        model = train(config, dataset.train, out=out, device=resolve(place), resume=resume,
-                      tensorboard=tensorboard, progress=bars)  # fmt: skip
+        model = train(
+            config, dataset.train, out=out, device=resolve(place), resume=resume, tensorboard=tensorboard, progress=bars
+        )
         first = World.current().first
     if first:
         print_json({"model": str(model)}) if as_json else print(f"The model: {model}")
@@ -43,17 +44,21 @@ def extract_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
-    views: Annotated[str, typer.Option(help="Views of a picture that are added up: original, flip, and of its crop "
-                                       "crop, crop-flip.")] = "original,flip",
-    crops: Annotated[Path | None, typer.Option(help="Crops that these views show: a table that `vreid data crop` has "
-                                               "written, or FOLDER@crop.")] = None,
-    unit_views: Annotated[bool, typer.Option("--unit-views", help="Each view has length 1 before they are added up."
-                                             )] = False,
+    views: Annotated[
+        str, typer.Option(help="Views of a picture that are added up: original, flip, and of its crop crop, crop-flip.")
+    ] = "original,flip",
+    crops: Annotated[
+        Path | None,
+        typer.Option(help="Crops that these views show: a table that `vreid data crop` has written, or FOLDER@crop."),
+    ] = None,
+    unit_views: Annotated[
+        bool, typer.Option("--unit-views", help="Each view has length 1 before they are added up.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Turn the query and gallery pictures of a data set into features."""
     from vreid.console import Bars
     from vreid.data.crops import all_images, crops_of
@@ -64,7 +69,16 @@ def extract_command(
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
     with Bars(quiet=as_json) as bars:
         chosen = tuple(view for view in views.split(",") if view)
-        search = extract_dataset(model, dataset, out, views=chosen, crops=shown, unit_views=unit_views,
-                                 normalise=not raw, device=resolve(device), progress=bars)  # fmt: skip
+        search = extract_dataset(
+            model,
+            dataset,
+            out,
+            views=chosen,
+            crops=shown,
+            unit_views=unit_views,
+            normalise=not raw,
+            device=resolve(device),
+            progress=bars,
+        )
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
     print_json(facts) if as_json else print(*facts.values(), sep="\n")

@@ -17,19 +17,38 @@ if TYPE_CHECKING:
     from vreid.retrieval.decisions import Threshold
     from vreid.retrieval.postprocess import PostProcessing
 
-OpenSetOption = Annotated[bool, typer.Option("--open-set", help="Measure how well vehicles that the gallery holds are "
-                                             "told from those that it does not hold.")]  # fmt: skip
-LeaveOut = Annotated[float, typer.Option(metavar="SHARE", help="Take this share of the vehicles out of the gallery, so "
-                                         "that their queries have no mate.")]  # fmt: skip
-CalibrateFile = Annotated[Path | None, typer.Option("--calibrate", metavar="OUT.json", help="Calibrate a threshold on "
-                                                    "these features (validation data) and write it.")]  # fmt: skip
+OpenSetOption = Annotated[
+    bool,
+    typer.Option(
+        "--open-set", help="Measure how well vehicles that the gallery holds are told from those that it does not hold."
+    ),
+]
+LeaveOut = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="Take this share of the vehicles out of the gallery, so that their queries have no mate."
+    ),
+]
+CalibrateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="OUT.json",
+        help="Calibrate a threshold on these features (validation data) and write it.",
+    ),
+]
 Fpir = Annotated[
     float, typer.Option(help="With --calibrate: share of the queries without a mate that may get a MATCH.")
 ]
-MissRate = Annotated[float, typer.Option(help="With --calibrate: share of queries with a mate whose mates may all get "
-                                         "a NO MATCH.")]  # fmt: skip
-ThresholdFile = Annotated[Path | None, typer.Option("--threshold", metavar="FILE", help="A threshold that --calibrate "
-                                                    "has written: MATCH, UNCERTAIN or NO MATCH.")]  # fmt: skip
+MissRate = Annotated[
+    float, typer.Option(help="With --calibrate: share of queries with a mate whose mates may all get a NO MATCH.")
+]
+ThresholdFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--threshold", metavar="FILE", help="A threshold that --calibrate has written: MATCH, UNCERTAIN or NO MATCH."
+    ),
+]
 
 _WORDS = (
     "FPIR: share of the queries without a mate that find a candidate within the threshold. FNIR: share of those with "
@@ -67,9 +86,12 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
         told["calibrated"] = threshold.as_dict()
     elif threshold:
         threshold.check(features=found.features, steps=found.steps)
-        told["threshold"] = {**threshold.as_dict(), "errors": found.at(threshold.match),
-                             "errors_of_no_match": found.at(threshold.no_match),
-                             "notes": threshold.notes(found.gallery_images, found.protocol)}  # fmt: skip
+        told["threshold"] = {
+            **threshold.as_dict(),
+            "errors": found.at(threshold.match),
+            "errors_of_no_match": found.at(threshold.no_match),
+            "notes": threshold.notes(found.gallery_images, found.protocol),
+        }
     told["rows"] = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
     if as_json:
         print_json({**told, "protocol": search.protocol.description})
@@ -109,9 +131,11 @@ def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
         return f"{value} % ({interval.replace('-', ' to ')} %)"
 
     print(f"{threshold}.")
-    print(f"Here: false-match rate {told(match, 'fpir')}, miss rate {told(no_match, 'fnir_any_rank')}. Where all but a "
-          f"MATCH is refused: FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
-          f"{told(match, 'refusal_f1')}.")  # fmt: skip
+    print(
+        f"Here: false-match rate {told(match, 'fpir')}, miss rate {told(no_match, 'fnir_any_rank')}. Where all but a "
+        f"MATCH is refused: FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
+        f"{told(match, 'refusal_f1')}."
+    )
     for note in tried["notes"]:
         print(note)
 

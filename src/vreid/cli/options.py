@@ -31,39 +31,100 @@ Source = Annotated[
         "behind it choose: FOLDER@original,crop, FOLDER@translated, FOLDER@800.",
     ),
 ]
-LabelTable = Annotated[str, typer.Option("--labels", help="Labels of test images: auto (a ground_truth.csv beside the "
-                                         "data, if there is one), none, or a table.")]  # fmt: skip
+LabelTable = Annotated[
+    str,
+    typer.Option(
+        "--labels",
+        help="Labels of test images: auto (a ground_truth.csv beside the data, if there is one), none, or a table.",
+    ),
+]
 _FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
-AllFeatures = Annotated[list[Path], typer.Argument(metavar="FEATURES", help=f"{_FEATURES} Several of the same "
-                                                   "images are an ensemble (--weights, --fusion).")]  # fmt: skip
-Weights = Annotated[str, typer.Option(metavar="W,W,...", help="With several FEATURES: how much each counts, for "
-                                      "example 0.5,0.3,0.2; default: all alike.")]  # fmt: skip
-FusionName = Annotated[str, typer.Option("--fusion", metavar="HOW", help="With several FEATURES: mean of distances, or "
-                                         "rank (of their ranks, where scales differ).")]  # fmt: skip
-RecordTable = Annotated[Path | None, typer.Option("--records", help="Table of the images whose features are in a file, "
-                                                  "in the order of its rows.")]  # fmt: skip
+AllFeatures = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FEATURES", help=f"{_FEATURES} Several of the same images are an ensemble (--weights, --fusion)."
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        metavar="W,W,...",
+        help="With several FEATURES: how much each counts, for example 0.5,0.3,0.2; default: all alike.",
+    ),
+]
+FusionName = Annotated[
+    str,
+    typer.Option(
+        "--fusion",
+        metavar="HOW",
+        help="With several FEATURES: mean of distances, or rank (of their ranks, where scales differ).",
+    ),
+]
+RecordTable = Annotated[
+    Path | None,
+    typer.Option("--records", help="Table of the images whose features are in a file, in the order of its rows."),
+]
 STEP_NAMES = (
-    "camera-mean", "camera-whitening", "tracklets", "own-tracklet", "gallery-expansion", "query-expansion", "rerank",
-    "camera-bias", "orientation-bias", "transit-times", "other-cameras", "scene-groups",
-)  # fmt: skip
+    "camera-mean",
+    "camera-whitening",
+    "tracklets",
+    "own-tracklet",
+    "gallery-expansion",
+    "query-expansion",
+    "rerank",
+    "camera-bias",
+    "orientation-bias",
+    "transit-times",
+    "other-cameras",
+    "scene-groups",
+)
 PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
 """The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
-Post = Annotated[str, typer.Option("--post", metavar="STEPS", help="Post-processing, for example "
-                                   "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
-                                   f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, or "
-                                   "=labels:SOURCE, a data set whose training labels tell); published settings: "
-                                   f"{', '.join(PRESET_NAMES)}.")]  # fmt: skip
-By = Annotated[str, typer.Option(metavar="NAME", help="Judge slices apart: camera-pair, gap (time from query to mate), "
-                                 "camera, color, type, orientation, size or hour.")]  # fmt: skip
+Post = Annotated[
+    str,
+    typer.Option(
+        "--post",
+        metavar="STEPS",
+        help="Post-processing, for example "
+        "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
+        f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, or "
+        "=labels:SOURCE, a data set whose training labels tell); published settings: "
+        f"{', '.join(PRESET_NAMES)}.",
+    ),
+]
+By = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Judge slices apart: camera-pair, gap (time from query to mate), "
+        "camera, color, type, orientation, size or hour.",
+    ),
+]
 PROTOCOL_NAMES = (
-    "market", "veri", "veri-trapezoid", "veri-tracks", "veri-tracks-mean", "vehicle-id", "veri-wild", "veri-wild-all",
-    "vric", "ai-city", "ai-city-min", "camera-less", "cross-camera",
-)  # fmt: skip
+    "market",
+    "veri",
+    "veri-trapezoid",
+    "veri-tracks",
+    "veri-tracks-mean",
+    "vehicle-id",
+    "veri-wild",
+    "veri-wild-all",
+    "vric",
+    "ai-city",
+    "ai-city-min",
+    "camera-less",
+    "cross-camera",
+)
 """The keys of `vreid.retrieval.PROTOCOLS`, which the help names without loading numpy."""
-ProtocolName = Annotated[str, typer.Option("--protocol", metavar="NAME", help="How rankings are judged; default: "
-                                           "as the data set prescribes. One of "
-                                           f"{', '.join(PROTOCOL_NAMES)}.")]  # fmt: skip
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help=f"How rankings are judged; default: as the data set prescribes. One of {', '.join(PROTOCOL_NAMES)}.",
+    ),
+]
 
 
 def settings(pairs: list[str] | None) -> dict[str, str]:

@@ -71,8 +71,9 @@ def report_command(
     if diagnose:
         found = _diagnosed(search, post, model, validation, renderings, data, labels, seed, device, as_json)
     elif any((model, data, validation, *renderings.values())):
-        raise InputError("--model, --data, --validation, --without-background and --without-plates belong to "
-                         "--diagnose; add it.")  # fmt: skip
+        raise InputError(
+            "--model, --data, --validation, --without-background and --without-plates belong to --diagnose; add it."
+        )
     write_report(replace(features_report(search, post, run), diagnosis=found), out)
     if as_json:
         print_json({"out": str(out), "diagnosis": found and found.as_dict()})
@@ -108,10 +109,15 @@ def _diagnosed(
         trained = load_model(model)
     with Bars(quiet=quiet) as bars:
         return diagnose(
-            (search.query, search.gallery), search.protocol, post,
+            (search.query, search.gallery),
+            search.protocol,
+            post,
             dataset=open_source(data, labels) if data else None,
             model=trained,
             validation=sides(validation) if validation else None,
             renderings={name: sides(folder) for name, folder in renderings.items() if folder},
-            device=resolve(device) if trained else "cpu", seed=seed, counter=bars.counter, progress=bars,
-        )  # fmt: skip
+            device=resolve(device) if trained else "cpu",
+            seed=seed,
+            counter=bars.counter,
+            progress=bars,
+        )

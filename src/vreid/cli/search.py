@@ -116,11 +116,16 @@ def evaluate_command(
         return
     rows = with_and_without(search, post, by)
     if as_json:
-        print_json([
-            {"name": name, "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()},
-             "protocol": search.protocol.description}
-            for name, parts in rows
-        ])  # fmt: skip
+        print_json(
+            [
+                {
+                    "name": name,
+                    "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()},
+                    "protocol": search.protocol.description,
+                }
+                for name, parts in rows
+            ]
+        )
     else:
         print(search.protocol.description)
         print_slices(rows) if by else print_rows(rows)

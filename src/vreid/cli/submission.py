@@ -92,17 +92,26 @@ def score(
     metric, first = chosen.metric, total.cmc[[0, 4, 9]].tolist()
     low, high = interval(total, metric)
     if as_json:
-        print_json({
-            "file": str(file), "protocol": protocol, metric: total.mAP_at_k, f"{metric} interval": [low, high],
-            f"{metric} divided by min(relevant, {chosen.top_k})": least.mAP_at_k, "cmc": total.cmc.tolist(),
-            "num_queries": total.num_queries, "num_skipped": total.num_skipped,
-        })  # fmt: skip
+        print_json(
+            {
+                "file": str(file),
+                "protocol": protocol,
+                metric: total.mAP_at_k,
+                f"{metric} interval": [low, high],
+                f"{metric} divided by min(relevant, {chosen.top_k})": least.mAP_at_k,
+                "cmc": total.cmc.tolist(),
+                "num_queries": total.num_queries,
+                "num_skipped": total.num_skipped,
+            }
+        )
         return
     print(total.protocol.description)
-    print(f"{metric} {100 * (total.mAP_at_k or 0):.2f} (95 % {100 * low:.1f}-{100 * high:.1f}), divided by "
-          f"min(relevant, {chosen.top_k}) {100 * (least.mAP_at_k or 0):.2f}, "
-          f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "
-          f"({total.num_queries:,} queries, {total.num_skipped:,} without a mate skipped)")  # fmt: skip
+    print(
+        f"{metric} {100 * (total.mAP_at_k or 0):.2f} (95 % {100 * low:.1f}-{100 * high:.1f}), divided by "
+        f"min(relevant, {chosen.top_k}) {100 * (least.mAP_at_k or 0):.2f}, "
+        f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "
+        f"({total.num_queries:,} queries, {total.num_skipped:,} without a mate skipped)"
+    )
 
 
 def _opened(source: Path, labels: str) -> Dataset:

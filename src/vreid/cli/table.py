@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from vreid.experiments.table import Entry
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="dmt.1 to dmt.7, strdan.1 to strdan.3.")]
-ScaleName = Annotated[str, typer.Option("--scale", help="smoke: narrow twins on simulated worlds, for a CPU; gpu: the "
-                                        "papers' networks on a larger one; paper: real folders.")]  # fmt: skip
-Data = Annotated[list[Path] | None, typer.Option(help="Scale paper: the data set that is searched, then those that are "
-                                                 "trained on besides.")]  # fmt: skip
+ScaleName = Annotated[
+    str,
+    typer.Option(
+        "--scale",
+        help="smoke: narrow twins on simulated worlds, for a CPU; gpu: the "
+        "papers' networks on a larger one; paper: real folders.",
+    ),
+]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(help="Scale paper: the data set that is searched, then those that are trained on besides."),
+]
 
 
 def table_command(
@@ -27,17 +35,31 @@ def table_command(
     scale: ScaleName = "smoke",
     data: Data = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Worlds and trainings a row; default: 3 or 1.")] = None,
-    only: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in their name, and those that they are "
-                                      "compared with: a part for one machine.")] = "",
-    merge: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A results.jsonl of another machine, whose "
-                                                     "rows then count as done.")] = None,
-    make: Annotated[bool, typer.Option("--make/--no-make", help="Run what is missing, or only write what is "
-                                       "there.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the plan, counts, schedules, and one step of every "
-                                          "stage with its memory and cost; make nothing else.")] = False,
+    only: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Only rows with this in their name, and those that they are compared with: a part for one machine.",
+        ),
+    ] = "",
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A results.jsonl of another machine, whose rows then count as done."),
+    ] = None,
+    make: Annotated[
+        bool, typer.Option("--make/--no-make", help="Run what is missing, or only write what is there.")
+    ] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Tell the plan, counts, schedules, and one step of every "
+            "stage with its memory and cost; make nothing else.",
+        ),
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make tables of the papers: mean and spread beside the papers' figures, and whether each direction holds.
 
     The plan and its cost are told first. Exit code 1 if a row failed.
@@ -62,8 +84,12 @@ def table_command(
             return
         made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)
     if as_json:
-        print_json([{"table": one.name, "files": list(map(str, one.files)), "rows": list(map(_plain, one.entries))}
-                    for one in made])  # fmt: skip
+        print_json(
+            [
+                {"table": one.name, "files": list(map(str, one.files)), "rows": list(map(_plain, one.entries))}
+                for one in made
+            ]
+        )
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
         for one in made:

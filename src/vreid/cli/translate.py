@@ -42,11 +42,12 @@ def train_command(
 def apply_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `train`, or its model.safetensors.")],
     synthetic: Synthetic,
-    out: Annotated[Path, typer.Option(help="Folder for sys_image_train_tr; the data set's own makes FOLDER@translated "
-                                      "readable.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for sys_image_train_tr; the data set's own makes FOLDER@translated readable.")
+    ],
     device: Device = "auto",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Translate all training images, with their names and sizes; a stopped translation goes on."""
     from vreid.console import Bars
     from vreid.training.repaint import translate

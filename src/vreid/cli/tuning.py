@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     from vreid.retrieval.postprocess import PostProcessing
     from vreid.retrieval.tuning import Tuning
 
-Tune = Annotated[list[Path] | None, typer.Option("--tune", metavar="FEATURES", help="Choose the parameters of --post "
-                                                 "on these validation features (several: on their mean), then judge; "
-                                                 "refused if they share vehicles or pictures.")]  # fmt: skip
+Tune = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tune",
+        metavar="FEATURES",
+        help="Choose the parameters of --post "
+        "on these validation features (several: on their mean), then judge; "
+        "refused if they share vehicles or pictures.",
+    ),
+]
 
 
 def tuned(search: Search, post: PostProcessing, folders: list[Path], protocol: str, quiet: bool) -> Tuning:
@@ -31,8 +38,11 @@ def tuned(search: Search, post: PostProcessing, folders: list[Path], protocol: s
     for folder in folders:
         other = load_search(folder, None, protocol)
         try:
-            check_apart((other.query, other.gallery), (search.query, search.gallery),
-                        same_source=_source(other) == _source(search))  # fmt: skip
+            check_apart(
+                (other.query, other.gallery),
+                (search.query, search.gallery),
+                same_source=_source(other) == _source(search),
+            )
         except InputError as error:
             raise InputError(f"--tune {folder}: {error}") from None
         found.append(((other.query, other.gallery), other.protocol))
@@ -52,5 +62,7 @@ def print_gain(search: Search, given: PostProcessing, best: PostProcessing) -> N
 
     before, after = (judge(search.query, search.gallery, post, search.protocol) for post in (given, best))
     value, low, high = (100 * number for number in gain(before, after))
-    print(f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
-          "(paired, bootstrap over vehicles).")  # fmt: skip
+    print(
+        f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
+        "(paired, bootstrap over vehicles)."
+    )

@@ -21,16 +21,30 @@ def list_weights(as_json: Json = False) -> None:
 
     folder = weights_folder()
     rows = [
-        {"name": name, "file": one.file, "address": one.address, "sha256": one.digits, "mean": one.mean, "std": one.std,
-         "stored": str(folder / one.file), "here": (folder / one.file).exists()}
+        {
+            "name": name,
+            "file": one.file,
+            "address": one.address,
+            "sha256": one.digits,
+            "mean": one.mean,
+            "std": one.std,
+            "stored": str(folder / one.file),
+            "here": (folder / one.file).exists(),
+        }
         for name, one in PUBLISHED.items()
-    ]  # fmt: skip
+    ]
     starts = simulated_starts()
     rows += [
-        {"name": name, "file": path.name, "address": SIMULATED, "sha256": file_hash(path), "stored": str(path),
-         "here": True}
+        {
+            "name": name,
+            "file": path.name,
+            "address": SIMULATED,
+            "sha256": file_hash(path),
+            "stored": str(path),
+            "here": True,
+        }
         for name, path in starts.items()
-    ]  # fmt: skip
+    ]
     if as_json:
         print_json(rows)
         return

@@ -30,8 +30,10 @@ def crops_of(records: Records, crops: Records) -> Records:
     place = {str(key): row for row, key in enumerate(crops.image_key) if crops.variant.values[row] == "crop"}
     missing = [str(key) for key in records.image_key if key not in place]
     if missing:
-        raise InputError(f"{missing[0]}: has no crop ({len(missing):,} of {len(records):,} images have none); "
-                         "make crops of this data set (vreid data crop).")  # fmt: skip
+        raise InputError(
+            f"{missing[0]}: has no crop ({len(missing):,} of {len(records):,} images have none); "
+            "make crops of this data set (vreid data crop)."
+        )
     return crops[[place[str(key)] for key in records.image_key]]
 
 
@@ -42,8 +44,9 @@ def all_images(dataset: Dataset) -> Records:
     """
     if dataset.query == dataset.gallery and not len(dataset.train):
         return dataset.gallery.with_(split=[""] * len(dataset.gallery))
-    return Records.concat([getattr(dataset, split).with_(split=[split] * len(getattr(dataset, split)))
-                           for split in SPLITS])  # fmt: skip
+    return Records.concat(
+        [getattr(dataset, split).with_(split=[split] * len(getattr(dataset, split))) for split in SPLITS]
+    )
 
 
 def write_crop_table(crops: Records, path: Path | str) -> None:

@@ -194,8 +194,10 @@ def open_dataset(
     variants = [word for word in selectors if word in VARIANTS] or list(variants)
     lists = [word for word in selectors if word not in VARIANTS] or ([] if test_list is None else [test_list])
     if not variants or len(lists) > 1:
-        raise InputError(f"{source}: chooses {len(variants)} variants and {len(lists)} test lists; choose one variant "
-                         "or more, and one test list at most.")  # fmt: skip
+        raise InputError(
+            f"{source}: chooses {len(variants)} variants and {len(lists)} test lists; choose one variant "
+            "or more, and one test list at most."
+        )
     try:
         found = ((family, place) for family in FAMILIES if (place := family.find(path)) is not None)
         family, place = next(found, (None, path))

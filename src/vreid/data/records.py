@@ -118,9 +118,22 @@ def joint_codes(*columns: Labels) -> tuple[NDArray[np.int32], ...]:
 LABEL_COLUMNS = ("identity", "camera", "tracklet", "scene", "domain", "variant", "color", "vehicle_type", "split")
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 CSV_COLUMNS = (
-    "image_key", "path", "identity", "camera", "tracklet", "frame", "time", "scene", "domain", "variant",
-    *BOX_COLUMNS, "color", "vehicle_type", "orientation", "split",
-)  # fmt: skip
+    "image_key",
+    "path",
+    "identity",
+    "camera",
+    "tracklet",
+    "frame",
+    "time",
+    "scene",
+    "domain",
+    "variant",
+    *BOX_COLUMNS,
+    "color",
+    "vehicle_type",
+    "orientation",
+    "split",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +187,16 @@ class Records:
         if self.box.shape != (count, 4):
             raise InputError(f"Records: box has shape {self.box.shape}; it must be ({count}, 4): x1, y1, x2, y2.")
         with np.errstate(invalid="ignore"):
-            self._refuse((self.box[:, 2] <= self.box[:, 0]) | (self.box[:, 3] <= self.box[:, 1]), "box",
-                         "is empty; x2 must be greater than x1 and y2 greater than y1")  # fmt: skip
-            self._refuse((self.orientation < 0) | (self.orientation >= 360), "orientation",
-                         "lies outside [0, 360) degrees; take it modulo 360")  # fmt: skip
+            self._refuse(
+                (self.box[:, 2] <= self.box[:, 0]) | (self.box[:, 3] <= self.box[:, 1]),
+                "box",
+                "is empty; x2 must be greater than x1 and y2 greater than y1",
+            )
+            self._refuse(
+                (self.orientation < 0) | (self.orientation >= 360),
+                "orientation",
+                "lies outside [0, 360) degrees; take it modulo 360",
+            )
         self._refuse(np.isinf(self.time), "time", "is infinite; give UTC seconds or leave it empty")
 
     def _refuse(self, wrong: NDArray[np.bool_], column: str, mend: str) -> None:
@@ -213,8 +232,11 @@ class Records:
                 out[name] = Labels.constant(default, count)
             else:
                 out[name] = Labels.of(value, junk=JUNK_NAME if name == "identity" else None)
-        for name, kind, default_number in (("frame", np.int64, -1), ("time", np.float64, np.nan),
-                                           ("orientation", np.float32, np.nan)):  # fmt: skip
+        for name, kind, default_number in (
+            ("frame", np.int64, -1),
+            ("time", np.float64, np.nan),
+            ("orientation", np.float32, np.nan),
+        ):
             out[name] = _numbers(given.pop(name, None), (count,), kind, default_number, name)
         out["box"] = _numbers(given.pop("box", None), (count, 4), np.float32, np.nan, "box")
         records = cls(**out)
@@ -266,8 +288,11 @@ class Records:
 
     def __repr__(self) -> str:
         parts = [plural(len(self), "image")]
-        for column, one, many in (("identity", "identity", "identities"), ("camera", "camera", "cameras"),
-                                  ("tracklet", "tracklet", "tracklets")):  # fmt: skip
+        for column, one, many in (
+            ("identity", "identity", "identities"),
+            ("camera", "camera", "cameras"),
+            ("tracklet", "tracklet", "tracklets"),
+        ):
             parts.append(plural(getattr(self, column).distinct, one, many))
         unknown = int((self.identity.codes == UNKNOWN).sum())
         junk = int((self.identity.codes == JUNK).sum())
@@ -279,8 +304,11 @@ class Records:
 
     def with_(self, **columns: Any) -> Records:
         """The same images with some columns replaced (strings or `Labels` for text columns)."""
-        made = Records.of(path=columns.pop("path", self.path), image_key=columns.pop("image_key", self.image_key),
-                          **{"variant": self.variant, **columns})  # fmt: skip
+        made = Records.of(
+            path=columns.pop("path", self.path),
+            image_key=columns.pop("image_key", self.image_key),
+            **{"variant": self.variant, **columns},
+        )
         return replace(self, **{name: getattr(made, name) for name in (*columns, "path", "image_key")})
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -329,12 +357,25 @@ class Records:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)
             for i in range(len(self)):
-                writer.writerow([
-                    self.image_key[i], self.path[i], text["identity"][i], text["camera"][i], text["tracklet"][i],
-                    self.frame[i] if self.frame[i] >= 0 else "", _cell(self.time[i]), text["scene"][i],
-                    text["domain"][i], text["variant"][i], *(_cell(v) for v in self.box[i]), text["color"][i],
-                    text["vehicle_type"][i], _cell(self.orientation[i]), text["split"][i],
-                ])  # fmt: skip
+                writer.writerow(
+                    [
+                        self.image_key[i],
+                        self.path[i],
+                        text["identity"][i],
+                        text["camera"][i],
+                        text["tracklet"][i],
+                        self.frame[i] if self.frame[i] >= 0 else "",
+                        _cell(self.time[i]),
+                        text["scene"][i],
+                        text["domain"][i],
+                        text["variant"][i],
+                        *(_cell(v) for v in self.box[i]),
+                        text["color"][i],
+                        text["vehicle_type"][i],
+                        _cell(self.orientation[i]),
+                        text["split"][i],
+                    ]
+                )
 
 
 def _cell(value: float) -> str:

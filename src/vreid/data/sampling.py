@@ -176,10 +176,16 @@ class DomainSampler:
         if num_identities % 2:
             raise InputError(f"num_identities is {num_identities}; half of them come from each domain: make it even.")
         self._parts = [
-            PKSampler(np.where(domains == domain, codes, -1), num_identities // 2, num_instances, seed,
-                      name=f"pk-sampler {place}", what=f"{domain} training images")
+            PKSampler(
+                np.where(domains == domain, codes, -1),
+                num_identities // 2,
+                num_instances,
+                seed,
+                name=f"pk-sampler {place}",
+                what=f"{domain} training images",
+            )
             for place, domain in enumerate(present)
-        ]  # fmt: skip
+        ]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches are given next."""

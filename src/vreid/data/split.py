@@ -104,8 +104,16 @@ def hold_out(
     rows = {} if origin is None else {split: _listed(origin, usable[index]) for split, index in places.items()}
     parts = {split: records[index].with_(split=[split] * len(index)) for split, index in places.items()}
     source = {**dataset.source, "held_out": what, "split_seed": seed, "split_of": dataset.fingerprint()}
-    return Dataset(f"{dataset.name} split", parts["train"], parts["query"], parts["gallery"], AI_CITY, source,
-                   (*notes, *counted), rows)  # fmt: skip
+    return Dataset(
+        f"{dataset.name} split",
+        parts["train"],
+        parts["query"],
+        parts["gallery"],
+        AI_CITY,
+        source,
+        (*notes, *counted),
+        rows,
+    )
 
 
 def _divisible(dataset: Dataset) -> tuple[Records, Origin | None]:

@@ -51,11 +51,13 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
     warning = False
     if labelled:
         overtaken = _overtaken(query, gallery, seed)
-        plain, centred = (judge(query, gallery, PostProcessing(camera_mean=mean), protocol)
-                          for mean in (None, CameraMean()))  # fmt: skip
+        plain, centred = (
+            judge(query, gallery, PostProcessing(camera_mean=mean), protocol) for mean in (None, CameraMean())
+        )
         precision = np.stack([plain.average_precision, centred.average_precision], axis=1)
-        of_query = means(np.column_stack([precision, precision[:, 1] - precision[:, 0]]),
-                         query.records.identity.codes, seed=seed)  # fmt: skip
+        of_query = means(
+            np.column_stack([precision, precision[:, 1] - precision[:, 0]]), query.records.identity.codes, seed=seed
+        )
         numbers |= overtaken
         numbers |= dict(zip(("mAP", "mAP, camera means taken off", "gain of taking them off"), of_query, strict=True))
         more = overtaken["more often"]
@@ -92,8 +94,9 @@ def _passes(
     alone = vehicle < 0
     vehicle[alone] = vehicle.max(initial=0) + 1 + np.arange(np.count_nonzero(alone))
     camera = records.camera.codes.astype(np.int64)
-    _, first, unit, count = np.unique(vehicle * (camera.max() + 1) + camera, return_index=True, return_inverse=True,
-                                      return_counts=True)  # fmt: skip
+    _, first, unit, count = np.unique(
+        vehicle * (camera.max() + 1) + camera, return_index=True, return_inverse=True, return_counts=True
+    )
     total = np.zeros((len(first), features.shape[1]))
     np.add.at(total, unit, features)
     return total / count[:, None], vehicle[first], camera[first]
@@ -159,5 +162,6 @@ def _overtaken(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[str, E
     if not judged.any():
         raise InputError("camera gap: no query has its vehicle at another camera and strangers at both kinds.")
     values = np.column_stack([found[judged], found[judged, 0] - found[judged, 1]])
-    return dict(zip(("own camera", "other cameras", "more often"), means(values, own[rows][judged], seed=seed),
-                    strict=True))  # fmt: skip
+    return dict(
+        zip(("own camera", "other cameras", "more often"), means(values, own[rows][judged], seed=seed), strict=True)
+    )

@@ -73,15 +73,18 @@ def unknown_vehicles(
         threshold.check(features=found.features, steps=found.steps)
     levels = [level for level in LEVELS if whole(level * held.num_mateless) >= 1]
     if not levels or not held.num_mated:
-        raise InputError(f"open set: {held.num_mateless} queries without a mate and {held.num_mated} with one are too "
-                         "few to tell any rate.")  # fmt: skip
+        raise InputError(
+            f"open set: {held.num_mateless} queries without a mate and {held.num_mated} with one are too "
+            "few to tell any rate."
+        )
 
     def at_levels(some: OpenSet) -> list[float]:
         return [some.fnir_at_fpir(level) for level in levels]
 
     low, high = held.interval(at_levels, seed=seed, resamples=CURVE_RESAMPLES)
-    fnir = [Estimate(*values, held.num_mated) for values in zip(at_levels(held), low.tolist(), high.tolist(),
-                                                                strict=True)]  # fmt: skip
+    fnir = [
+        Estimate(*values, held.num_mated) for values in zip(at_levels(held), low.tolist(), high.tolist(), strict=True)
+    ]
     numbers = {f"FNIR at FPIR {100 * level:g} %": value for level, value in zip(levels, fnir, strict=True)}
     marks, kept = {}, why
     warning = False
@@ -111,10 +114,14 @@ def unknown_vehicles(
         mend="calibrate on data of these cameras and of a gallery of this size (vreid evaluate --calibrate)",
         needs="identities",
         limits="For a gallery of this size: more images bring more false matches.",
-        chart=Curves([Curve("FNIR", [100 * level for level in levels], fnir)],
-                     "FPIR: unknown vehicles that get a match, percent", "FNIR: known ones missed, percent",
-                     log_x=True, marks=marks),
-    )  # fmt: skip
+        chart=Curves(
+            [Curve("FNIR", [100 * level for level in levels], fnir)],
+            "FPIR: unknown vehicles that get a match, percent",
+            "FNIR: known ones missed, percent",
+            log_x=True,
+            marks=marks,
+        ),
+    )
 
 
 def _threshold(calibration: OpenSet) -> tuple[Threshold | None, str]:
@@ -155,8 +162,10 @@ def reliability(sides: Sides, protocol: Protocol, post: PostProcessing | None = 
     order = np.argsort(found.nearest, kind="stable")
     parts = np.array_split(order, min(BINS, max(len(order) // FEWEST, 1)))
     share = [means(right[part], found.identity[part], seed=seed)[0] for part in parts]
-    exact = [Estimate(s.value, *rate_interval(right[part], found.identity[part]), s.count)
-             for s, part in zip(share, parts, strict=True)]  # fmt: skip
+    exact = [
+        Estimate(s.value, *rate_interval(right[part], found.identity[part]), s.count)
+        for s, part in zip(share, parts, strict=True)
+    ]
     middle = [float(np.median(found.nearest[part])) for part in parts]
     warning = auc.low <= 0.5
     return Part(
@@ -164,12 +173,16 @@ def reliability(sides: Sides, protocol: Protocol, post: PostProcessing | None = 
         sentence=f"Of a right and a wrong first candidate the right one is nearer in {auc} % of pairs. Among the "
         f"nearest {len(parts[0])} first candidates {exact[0]} % are right, among the farthest {len(parts[-1])} "
         f"{exact[-1]} %.",
-        numbers={"right is nearer than wrong": auc, "right among the nearest": exact[0],
-                 "right among the farthest": exact[-1]},
+        numbers={
+            "right is nearer than wrong": auc,
+            "right among the nearest": exact[0],
+            "right among the farthest": exact[-1],
+        },
         warning=warning,
         mend="do not show distances to people as if they said how sure the answer is",
         needs="identities",
         limits="Distances of these steps only; each bin holds equally many queries.",
-        chart=Curves([Curve("first candidate is right", middle, exact)], "distance of the first candidate",
-                     "right, percent"),
-    )  # fmt: skip
+        chart=Curves(
+            [Curve("first candidate is right", middle, exact)], "distance of the first candidate", "right, percent"
+        ),
+    )

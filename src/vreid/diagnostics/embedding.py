@@ -53,13 +53,17 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
         name="neighbours",
         sentence=f"The nearest picture of another pass is of the same vehicle in {same_vehicle} % of cases, and of the "
         f"same camera in {same_camera} % ({chance} % by chance).",
-        numbers={"same vehicle": same_vehicle, "same camera": same_camera, "same camera by chance": chance,
-                 "same camera beyond chance": more},
+        numbers={
+            "same vehicle": same_vehicle,
+            "same camera": same_camera,
+            "same camera by chance": chance,
+            "same camera beyond chance": more,
+        },
         needs="identities, cameras",
         limits="In the map near points are alike; the size of gaps and clusters means nothing, and another seed draws "
         "another map.",
         chart=Points(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
-    )  # fmt: skip
+    )
 
 
 def _neighbours(

@@ -74,5 +74,7 @@ def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Es
     with np.errstate(invalid="ignore"):  # a draw may hold nobody of whom a number is known
         low_K, high_K = quantiles((drawn_RV @ total_VK) / (drawn_RV @ count_VK))
     value_K, known_K = total_VK.sum(axis=0) / count_VK.sum(axis=0), there_NK.sum(axis=0)
-    return [Estimate(float(v), float(a), float(b), int(n))
-            for v, a, b, n in zip(value_K, low_K, high_K, known_K, strict=True)]  # fmt: skip
+    return [
+        Estimate(float(v), float(a), float(b), int(n))
+        for v, a, b, n in zip(value_K, low_K, high_K, known_K, strict=True)
+    ]

@@ -114,8 +114,10 @@ def diagnose(
     if renderings:
         made.append(compare_renderings(sides, renderings, protocol, post, seed=seed))
     if model:
-        attempt("where the model looks", lambda: occlusion(sides, model, protocol, device=device, seed=seed,
-                                                           progress=progress))  # fmt: skip
+        attempt(
+            "where the model looks",
+            lambda: occlusion(sides, model, protocol, device=device, seed=seed, progress=progress),
+        )
         attempt("activation maps", lambda: worst_looks(distances, metrics, protocol, model, device=device, seed=seed))
     else:
         left_out.append(("where the model looks", "the model was not given (--model)."))

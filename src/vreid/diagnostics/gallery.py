@@ -47,16 +47,22 @@ def floors(
     vehicles = query.records.identity.codes
     made = {"the model": metrics.average_precision}
     chance = [
-        judge(random_vectors(query.records, seed=100 + draw), random_vectors(gallery.records, seed=draw),
-              PostProcessing(), protocol).average_precision
+        judge(
+            random_vectors(query.records, seed=100 + draw),
+            random_vectors(gallery.records, seed=draw),
+            PostProcessing(),
+            protocol,
+        ).average_precision
         for draw in range(3)
-    ]  # fmt: skip
+    ]
     made["random vectors"] = np.mean(chance, axis=0)
     missing = ""
     try:
         total = len(query) + len(gallery)
-        sides = (hsv_histogram(query.records, lambda done, _: progress(done, total)),
-                 hsv_histogram(gallery.records, lambda done, _: progress(len(query) + done, total)))  # fmt: skip
+        sides = (
+            hsv_histogram(query.records, lambda done, _: progress(done, total)),
+            hsv_histogram(gallery.records, lambda done, _: progress(len(query) + done, total)),
+        )
         made["colour histogram"] = judge(*sides, PostProcessing(), protocol).average_precision
     except InputError as error:
         missing = f" The colour histogram could not be made: {error}"
@@ -70,13 +76,14 @@ def floors(
     return Part(
         name="floors",
         sentence=f"mAP {numbers['the model']} %; {told}."
-        + (f" The model is not surely better than {' and '.join(beaten)}." if beaten else "") + missing,
+        + (f" The model is not surely better than {' and '.join(beaten)}." if beaten else "")
+        + missing,
         numbers=numbers | above,
         warning=bool(beaten),
         mend="check that the model fits these pictures (its size, its colours) and that the identities are right",
         needs="identities; pictures for the histogram",
         chart=Bars({"mAP": numbers}, "mAP in percent, with 95 % interval"),
-    )  # fmt: skip
+    )
 
 
 def gallery_growth(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, seed: int = 0) -> Part:
@@ -131,6 +138,10 @@ def gallery_growth(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *
         needs="identities",
         limits="Beyond the gallery at hand the line is a guess: new vehicles may resemble these more or less. Plain "
         "distances, whatever the post-processing.",
-        chart=Curves([Curve("plain search", sizes.tolist(), levels)], "images of strangers in the gallery",
-                     "mAP in percent", log_x=True),
-    )  # fmt: skip
+        chart=Curves(
+            [Curve("plain search", sizes.tolist(), levels)],
+            "images of strangers in the gallery",
+            "mAP in percent",
+            log_x=True,
+        ),
+    )

@@ -78,16 +78,22 @@ def occlusion(
         sentence=f"mAP of {len(chosen)} vehicles among themselves is {nothing} %; with the border of the pictures "
         f"covered {border} %, with the middle covered {middle} %"
         + (": the model finds vehicles by what is around them." if warning else "."),
-        numbers={"nothing covered": nothing, "border covered": border, "middle covered": middle,
-                 "middle covered less border covered": more},
+        numbers={
+            "nothing covered": nothing,
+            "border covered": border,
+            "middle covered": middle,
+            "middle covered less border covered": more,
+        },
         warning=warning,
         mend="train on pictures with other backgrounds (crops, random erasing, masks), test on cameras not trained on",
         needs="identities, pictures, the model",
         limits="A covered picture is a new kind of picture to the model; the two covers hide different areas "
         f"({1 - MIDDLE**2:.0%} and {MIDDLE**2:.0%}).",
-        chart=Bars({"covered": {"nothing": nothing, "the border": border, "the middle": middle}},
-                   "mAP in percent, with 95 % interval"),
-    )  # fmt: skip
+        chart=Bars(
+            {"covered": {"nothing": nothing, "the border": border, "the middle": middle}},
+            "mAP in percent, with 95 % interval",
+        ),
+    )
 
 
 def worst_looks(
@@ -121,8 +127,11 @@ def worst_looks(
     for row, values, mates in judged_rows(distances, protocol):
         if row in worst:
             nearest = mates[np.argmin(values[mates])]
-            rows[row] = [("query", query[row]), ("first candidate, wrong", gallery[image_of_unit[values.argmin()]]),
-                         ("nearest right one", gallery[image_of_unit[nearest]])]  # fmt: skip
+            rows[row] = [
+                ("query", query[row]),
+                ("first candidate, wrong", gallery[image_of_unit[values.argmin()]]),
+                ("nearest right one", gallery[image_of_unit[nearest]]),
+            ]
     shown = [rows[row] for row in sorted(rows, key=lambda row: (-late[row], row))]
     heat = iter(attention(trained, Records.concat([image for row in shown for _, image in row]), device))
     looks = [[_looked(name, image, next(heat)) for name, image in row] for row in shown]
@@ -198,8 +207,10 @@ def _features(trained: TrainedModel, records: Records, device: str, progress: An
             progress.advance(len(rows))
     if progress:
         progress.finish()
-    return {name: FeatureSet(np.concatenate(values), records, model=f"{trained.hash} {name}").normalise()
-            for name, values in parts.items()}  # fmt: skip
+    return {
+        name: FeatureSet(np.concatenate(values), records, model=f"{trained.hash} {name}").normalise()
+        for name, values in parts.items()
+    }
 
 
 def _middle(height: int, width: int) -> NDArray[np.float32]:

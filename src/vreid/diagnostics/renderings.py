@@ -67,5 +67,7 @@ def _check_same(name: str, mine: FeatureSet, theirs: FeatureSet) -> None:
     if not np.array_equal(mine.records.image_key, theirs.records.image_key):
         raise InputError(f"{name}: features of other images; give those of another rendering of the same world.")
     if (mine.model, mine.views) != (theirs.model, theirs.views):
-        raise InputError(f"{name}: features of {theirs.made_by or 'an unknown model'}, not of {mine.made_by}; extract "
-                         "both with one model.")  # fmt: skip
+        raise InputError(
+            f"{name}: features of {theirs.made_by or 'an unknown model'}, not of {mine.made_by}; extract "
+            "both with one model."
+        )

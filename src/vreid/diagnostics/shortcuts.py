@@ -144,8 +144,9 @@ def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.
     held = hits[~chosen_on]
     at_border, at_inside, more = means(
         np.stack([held[:, border], held[:, inside], held[:, border] - held[:, inside]], axis=1),
-        vehicle[~chosen_on], seed=seed,
-    )  # fmt: skip
+        vehicle[~chosen_on],
+        seed=seed,
+    )
     warning = more.low > MARGIN
     row, column = divmod(border, CELLS)
     told = (

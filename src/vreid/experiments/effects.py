@@ -73,8 +73,9 @@ def effect(
     totals, counts = [], []
     for one, other in pairs:
         if one.queries["identity"] != other.queries["identity"]:
-            raise InputError(f"Rows {one.name!r} and {other.name!r} are not of the same queries; compare rows of one "
-                             "data set.")  # fmt: skip
+            raise InputError(
+                f"Rows {one.name!r} and {other.name!r} are not of the same queries; compare rows of one data set."
+            )
         change = _values(one.queries, metric) - _values(other.queries, metric)
         judged = ~np.isnan(change)
         _, vehicle = np.unique(np.asarray(one.queries["identity"])[judged], return_inverse=True)

@@ -53,8 +53,10 @@ def work(stage: Stage, dataset: Dataset | None) -> Work | None:
         config, real = stage.config, len(of_part(dataset.train, "real"))
         synthetic = len(dataset.train) - real
         batches = len(PairedSampler(synthetic, real, config.batch_size))
-        told = (f"translations: {config.recipe}, {config.epochs} epochs of {batches:,} batches of 2 x "
-                f"{config.batch_size}, then {synthetic:,} images")  # fmt: skip
+        told = (
+            f"translations: {config.recipe}, {config.epochs} epochs of {batches:,} batches of 2 x "
+            f"{config.batch_size}, then {synthetic:,} images"
+        )
         return Work(told, config.epochs * batches * 2 * config.batch_size, synthetic)
     if isinstance(stage, Adapted):
         settings = stage.config
@@ -66,8 +68,10 @@ def work(stage: Stage, dataset: Dataset | None) -> Work | None:
             else f"rate {settings.learning_rate:g}"
         )
         steps = f"{settings.epochs} x {settings.iterations}" if settings.iterations else f"{settings.visits:g} looks in"
-        told = (f"adapted ({settings.preset}): {_name(stage.model)}, clusters of {target:,} images, {steps} batches of "
-                f"{settings.num_identities} x {settings.num_instances or 'K'}, {rate}")  # fmt: skip
+        told = (
+            f"adapted ({settings.preset}): {_name(stage.model)}, clusters of {target:,} images, {steps} batches of "
+            f"{settings.num_identities} x {settings.num_instances or 'K'}, {rate}"
+        )
         return Work(told, learned, 2 * target)
     if isinstance(stage, Features):
         adapted = f", adapted ({stage.model.config.preset})" if isinstance(stage.model, Adapted) else ""
@@ -78,16 +82,20 @@ def work(stage: Stage, dataset: Dataset | None) -> Work | None:
 
 def _training(stage: Model, dataset: Dataset | None) -> Work:
     config = stage.training
-    told = (f"{_name(stage)}, {config.transform.height} x {config.transform.width} pixels: {config.epochs} epochs, "
-            f"learning rate {schedule(config)}")  # fmt: skip
+    told = (
+        f"{_name(stage)}, {config.transform.height} x {config.transform.width} pixels: {config.epochs} epochs, "
+        f"learning rate {schedule(config)}"
+    )
     if dataset is None:
         return Work(told, 0)
     parts = [_as(of_part(dataset.train, part), part) for part in stage.parts]
     records = labelled(Records.concat(parts), config.target)
     targets = make_targets(records, config.target, config.heads, config.labels, flips=config.transform.flip > 0)
     batches = len(make_sampler(config, records, targets))
-    told += (f"; {len(records):,} images, {targets[config.target].outputs:,} classes, {batches:,} batches of "
-             f"{config.num_identities} x {config.num_instances} an epoch")  # fmt: skip
+    told += (
+        f"; {len(records):,} images, {targets[config.target].outputs:,} classes, {batches:,} batches of "
+        f"{config.num_identities} x {config.num_instances} an epoch"
+    )
     return Work(told, config.epochs * batches * config.num_identities * config.num_instances)
 
 

@@ -40,8 +40,14 @@ def draw_table(entries: Sequence[Entry], out: Path | str, *, title: str, metric:
             axes.text(value + (spread or 0) + 1, place - 0.19, told, va="center", fontsize=8)
         if metric in entry.paper:
             axes.barh(place + 0.19, entry.paper[metric], 0.36, color=PAPER)
-            axes.text(entry.paper[metric] + 1, place + 0.19, f"{entry.paper[metric]:.1f}", va="center", fontsize=8,
-                      color="#56606b")  # fmt: skip
+            axes.text(
+                entry.paper[metric] + 1,
+                place + 0.19,
+                f"{entry.paper[metric]:.1f}",
+                va="center",
+                fontsize=8,
+                color="#56606b",
+            )
     axes.set_yticks(range(len(shown)), [entry.name for entry in shown], fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)

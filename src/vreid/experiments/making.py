@@ -96,8 +96,14 @@ def of_part(records: Records, part: Part) -> Records:
 
 
 def _world(shop: Workshop, stage: World) -> None:
-    simulate(shop.folder(stage), preset=stage.preset, seed=stage.seed, layout=stage.layout, workers=shop.workers,
-             progress=_Counter(shop.progress))  # fmt: skip
+    simulate(
+        shop.folder(stage),
+        preset=stage.preset,
+        seed=stage.seed,
+        layout=stage.layout,
+        workers=shop.workers,
+        progress=_Counter(shop.progress),
+    )
 
 
 def _model(shop: Workshop, stage: Model) -> None:
@@ -138,13 +144,19 @@ def _features(shop: Workshop, stage: Features) -> None:
     how: dict[str, Any] = {"device": shop.device, "progress": shop.progress}
     if stage.crops and stage.crops in stage.made_from:
         how["crops"] = {side: shop.variant(stage.crops, side, getattr(dataset, side)) for side in ("query", "gallery")}
-    extract_dataset(shop.folder(stage.model), dataset, shop.folder(stage), views=stage.views,
-                    normalise=stage.normalise, **how)  # fmt: skip
+    extract_dataset(
+        shop.folder(stage.model), dataset, shop.folder(stage), views=stage.views, normalise=stage.normalise, **how
+    )
 
 
 MAKERS: Mapping[type[Stage], Callable[[Workshop, Any], None]] = {
-    World: _world, Model: _model, Crops: _crops, Translations: _translations, Adapted: _adapted, Features: _features,
-}  # fmt: skip
+    World: _world,
+    Model: _model,
+    Crops: _crops,
+    Translations: _translations,
+    Adapted: _adapted,
+    Features: _features,
+}
 
 
 class _Counter:

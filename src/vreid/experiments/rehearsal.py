@@ -56,8 +56,10 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
         yield repr(dataset)
         yield from dataset.notes
         if not dataset.query.identity.known.any():
-            yield ("The test names no vehicles: rows can be made, but not judged. Take some training vehicles for a "
-                   "test (vreid data split) and give that as the first --data.")  # fmt: skip
+            yield (
+                "The test names no vehicles: rows can be made, but not judged. Take some training vehicles for a "
+                "test (vreid data split) and give that as the first --data."
+            )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         datas: dict[Data, Data] = {}

@@ -33,8 +33,20 @@ if TYPE_CHECKING:
     from vreid.training.crop import CropConfig
     from vreid.training.translate import TranslateConfig
 
-__all__ = ["TYPE_1", "TYPE_2", "TYPE_3", "TYPE_4", "AnyRow", "Cropping", "Ensemble", "Folders", "Row", "SideModel",
-           "World", "with_seeds"]  # fmt: skip
+__all__ = [
+    "TYPE_1",
+    "TYPE_2",
+    "TYPE_3",
+    "TYPE_4",
+    "AnyRow",
+    "Cropping",
+    "Ensemble",
+    "Folders",
+    "Row",
+    "SideModel",
+    "World",
+    "with_seeds",
+]
 
 TYPE_1: tuple[Part, ...] = ("real",)
 TYPE_2: tuple[Part, ...] = ("real", "synthetic")
@@ -126,10 +138,15 @@ class Row:
     @cached_property
     def searched(self) -> Searched:
         """Features and steps."""
-        return Searched(self.features, self.post, tuple(
-            (name, side.weight, Features(Model(self.data, side.parts, side.training), side.views))
-            for name, side in (("camera_bias", self.camera_bias), ("orientation_bias", self.orientation_bias)) if side
-        ))  # fmt: skip
+        return Searched(
+            self.features,
+            self.post,
+            tuple(
+                (name, side.weight, Features(Model(self.data, side.parts, side.training), side.views))
+                for name, side in (("camera_bias", self.camera_bias), ("orientation_bias", self.orientation_bias))
+                if side
+            ),
+        )
 
     @cached_property
     def judged(self) -> Judged:

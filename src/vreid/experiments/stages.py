@@ -163,8 +163,10 @@ class Folders(Stage):
         """
         dataset = self._read()
         if dataset.fingerprint() != self.fingerprint:
-            raise InputError(f"{', '.join(self.sources)}: is not the data that the row is about (fingerprint "
-                             f"{dataset.fingerprint()}, not {self.fingerprint}); plan the row anew.")  # fmt: skip
+            raise InputError(
+                f"{', '.join(self.sources)}: is not the data that the row is about (fingerprint "
+                f"{dataset.fingerprint()}, not {self.fingerprint}); plan the row anew."
+            )
         return dataset
 
     def _read(self) -> Dataset:

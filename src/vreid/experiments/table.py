@@ -138,9 +138,17 @@ def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
         writer.writerow(["row", *columns, *compared, "seeds", "seeds done", *facts, "error"])
         for entry in entries:
             cells = [source.get(metric) for metric in metrics for source in (entry.mean, entry.spread, entry.paper)]
-            writer.writerow([entry.name, *map(_cell, cells), *_compared(entry.effect), entry.seeds,
-                             len(entry.lines), *(entry.facts.get(fact, "") for fact in facts),
-                             "; ".join(entry.errors)])  # fmt: skip
+            writer.writerow(
+                [
+                    entry.name,
+                    *map(_cell, cells),
+                    *_compared(entry.effect),
+                    entry.seeds,
+                    len(entry.lines),
+                    *(entry.facts.get(fact, "") for fact in facts),
+                    "; ".join(entry.errors),
+                ]
+            )
 
 
 def _compared(found: Effect | None) -> list[str]:

@@ -26,9 +26,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(1), *_conv(channels, channels, 3),
-            nn.ReflectionPad2d(1), *_conv(channels, channels, 3)[:-1],
-        )  # fmt: skip
+            nn.ReflectionPad2d(1),
+            *_conv(channels, channels, 3),
+            nn.ReflectionPad2d(1),
+            *_conv(channels, channels, 3)[:-1],
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -74,10 +76,14 @@ class Generator(nn.Module):
             nn.init.zeros_(last.weight)
             last.bias = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, -2.0]))  # grey, mixed in by an eighth
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(3), *_conv(3, filters, 7), *down,
+            nn.ReflectionPad2d(3),
+            *_conv(3, filters, 7),
+            *down,
             *(ResidualBlock(4 * filters) for _ in range(blocks)),
-            *up, nn.ReflectionPad2d(3), last,
-        )  # fmt: skip
+            *up,
+            nn.ReflectionPad2d(3),
+            last,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W) float32."""
@@ -126,9 +132,13 @@ class SiameseNet(nn.Module):
         for inputs, outputs in pairwise(widths):
             parts += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True), nn.MaxPool2d(2)]
         self.layers = nn.Sequential(
-            *parts, nn.Flatten(), nn.Linear(widths[-1] * (size // 4**stages) ** 2, 128, bias=False),
-            nn.LeakyReLU(0.2), nn.Dropout(0.5), nn.Linear(128, 64, bias=False),
-        )  # fmt: skip
+            *parts,
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (size // 4**stages) ** 2, 128, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(0.5),
+            nn.Linear(128, 64, bias=False),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 64), each of length 1."""

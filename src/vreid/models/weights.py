@@ -84,8 +84,9 @@ def save_half(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[str,
         InputError: the file cannot be written.
     """
     halves = {name: value.detach().half() if value.dtype == torch.float32 else value for name, value in state.items()}
-    save_weights(path, {name: half if bool(torch.isfinite(half).all()) else state[name]
-                        for name, half in halves.items()}, facts)  # fmt: skip
+    save_weights(
+        path, {name: half if bool(torch.isfinite(half).all()) else state[name] for name, half in halves.items()}, facts
+    )
 
 
 def _expanded(small: Mapping[str, Tensor]) -> dict[str, Tensor]:

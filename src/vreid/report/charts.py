@@ -50,8 +50,12 @@ def _bars(bars: Bars, name: str, title: str) -> str:
             y += 1.2
         if bars.line is not None:
             axes.axvline(100 * bars.line, color=MUTED, linewidth=1.1, linestyle=(0, (1, 2)))
-        axes.set(ylim=(y - 0.6, -0.7), xlabel=bars.label, yticks=[place for place, _, _ in labels],
-                 yticklabels=[label for _, label, _ in labels])  # fmt: skip
+        axes.set(
+            ylim=(y - 0.6, -0.7),
+            xlabel=bars.label,
+            yticks=[place for place, _, _ in labels],
+            yticklabels=[label for _, label, _ in labels],
+        )
         lowest = min((n.low for group in bars.groups.values() for n in group.values()), default=0)
         axes.set_xlim(left=min(0, 100 * lowest))
         for tick, (_, _, heading) in zip(axes.get_yticklabels(), labels, strict=True):
@@ -65,16 +69,30 @@ def _bars(bars: Bars, name: str, title: str) -> str:
 def _curves(curves: Curves, name: str, title: str) -> str:
     with drawing(width=5.6, height=3.4) as (figure, axes):
         for curve, look in zip(curves.curves, LOOKS[1:], strict=False):
-            axes.fill_between(curve.x, [100 * e.low for e in curve.y], [100 * e.high for e in curve.y],
-                              color=look.color, alpha=0.18, linewidth=0)  # fmt: skip
+            axes.fill_between(
+                curve.x,
+                [100 * e.low for e in curve.y],
+                [100 * e.high for e in curve.y],
+                color=look.color,
+                alpha=0.18,
+                linewidth=0,
+            )
             axes.plot(curve.x, [100 * e.value for e in curve.y], marker=look.marker, color=look.color, markersize=5)
         first = min(curves.curves[0].x)
         for text, (at, y) in curves.marks.items():
             x = max(at, first) if curves.log_x else at  # a logarithmic axis has no place for 0: at its left edge
             axes.plot([x], [y], "X", color=WRONG, markersize=9)
             right = x > np.mean(axes.get_xlim())
-            axes.annotate(text, (x, y), textcoords="offset points", xytext=(-8 if right else 8, -14), color=INK,
-                          ha="right" if right else "left", fontsize=10, gid="halo")  # fmt: skip
+            axes.annotate(
+                text,
+                (x, y),
+                textcoords="offset points",
+                xytext=(-8 if right else 8, -14),
+                color=INK,
+                ha="right" if right else "left",
+                fontsize=10,
+                gid="halo",
+            )
         if curves.log_x:
             axes.set_xscale("log")
             ticks = list(curves.curves[0].x)
@@ -98,10 +116,19 @@ def _points(points: Points, name: str, title: str) -> str:
                 here = points.place[(identity == vehicle) & (camera == place)]
                 style: Any = {"color": its_color, "markersize": 5.5, "alpha": 0.85}
                 axes.plot(here[:, 0], here[:, 1], its_marker, **style)
-        handles = [Line2D([], [], color=MUTED, marker=shape, linestyle="none", markersize=6, label=place)
-                   for place, shape in marker.items()]  # fmt: skip
-        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(6, len(handles)),
-                    handletextpad=0.2, columnspacing=1.0, borderaxespad=0.2)  # fmt: skip
+        handles = [
+            Line2D([], [], color=MUTED, marker=shape, linestyle="none", markersize=6, label=place)
+            for place, shape in marker.items()
+        ]
+        axes.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=min(6, len(handles)),
+            handletextpad=0.2,
+            columnspacing=1.0,
+            borderaxespad=0.2,
+        )
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(visible=True, color=GRID)
@@ -116,8 +143,9 @@ def _grids(grids: Grids, name: str, title: str) -> str:
             axes.text(column + 0.5, row + 0.5, f"{100 * value:.0f}", ha="center", va="center", fontsize=9, color=INK)
         inner = [[1, 1], [grid.shape[1] - 1, 1], [grid.shape[1] - 1, grid.shape[0] - 1], [1, grid.shape[0] - 1], [1, 1]]
         axes.plot(*np.array(inner).T, color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
-        axes.set(xlim=(0, grid.shape[1]), ylim=(grid.shape[0], 0), xticks=[], yticks=[],
-                 xlabel=f"{grids.label}, {label}")  # fmt: skip
+        axes.set(
+            xlim=(0, grid.shape[1]), ylim=(grid.shape[0], 0), xticks=[], yticks=[], xlabel=f"{grids.label}, {label}"
+        )
         for spine in axes.spines.values():
             spine.set_visible(False)
         return to_svg(figure, name, title)

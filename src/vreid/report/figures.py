@@ -47,14 +47,35 @@ LOOKS = (
 _VARIABLES |= {look.color: f"series-{number}" for number, look in enumerate(LOOKS)}
 
 _STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "vreid", "text.parse_math": False, "axes.unicode_minus": False,
-    "font.family": "DejaVu Sans", "font.size": 11, "axes.labelsize": 11, "axes.titlesize": 11,
-    "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 10, "legend.frameon": False,
-    "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "xtick.color": GRID, "ytick.color": GRID,
-    "xtick.labelcolor": MUTED, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none",
-    "grid.color": GRID, "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.axisbelow": True, "lines.linewidth": 1.8, "path.simplify": False,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vreid",
+    "text.parse_math": False,
+    "axes.unicode_minus": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "path.simplify": False,
+}
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
@@ -88,10 +109,22 @@ def ladder(
             y = bottom + 0.25 + 0.4 * number
             for part, value in values:
                 axes.plot([value, value], [-0.5, y], color=look[part].color, linewidth=1.1, linestyle=(0, (1, 2)))
-            axes.text(max((value for _, value in values), default=0.0) + 1, y, baseline.name, fontsize=9.5,
-                      color=MUTED, va="center", gid="halo")  # fmt: skip
-        axes.set(xlim=(0, 100), ylim=(bottom + 0.1 + 0.4 * len(baselines), -0.5), yticks=range(len(rows)),
-                 yticklabels=names, xlabel=f"{metric} in percent, with 95 % interval")  # fmt: skip
+            axes.text(
+                max((value for _, value in values), default=0.0) + 1,
+                y,
+                baseline.name,
+                fontsize=9.5,
+                color=MUTED,
+                va="center",
+                gid="halo",
+            )
+        axes.set(
+            xlim=(0, 100),
+            ylim=(bottom + 0.1 + 0.4 * len(baselines), -0.5),
+            yticks=range(len(rows)),
+            yticklabels=names,
+            xlabel=f"{metric} in percent, with 95 % interval",
+        )
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
@@ -106,12 +139,26 @@ def cmc(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequen
         for part in parts:
             for row in rows[:-1][:1]:
                 _cmc_line(axes, row, part, ranks, color=look[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
-            _cmc_line(axes, rows[-1], part, ranks, color=look[part].color, linewidth=2.2, marker=look[part].marker,
-                      markersize=6, markevery=[0])  # fmt: skip
+            _cmc_line(
+                axes,
+                rows[-1],
+                part,
+                ranks,
+                color=look[part].color,
+                linewidth=2.2,
+                marker=look[part].marker,
+                markersize=6,
+                markevery=[0],
+            )
         for row in baselines[-1:]:
             _cmc_line(axes, row, parts[0], ranks, color=MUTED, linewidth=1.5, linestyle=(0, (1, 1.5)))
-        axes.set(xlim=(1 - 0.3, ranks + 0.3), ylim=(0, 101), xlabel="within the first ... results",
-                 ylabel="queries found, percent", xticks=sorted({1, 5, 10, *range(20, ranks + 1, 10)}))  # fmt: skip
+        axes.set(
+            xlim=(1 - 0.3, ranks + 0.3),
+            ylim=(0, 101),
+            xlabel="within the first ... results",
+            ylabel="queries found, percent",
+            xticks=sorted({1, 5, 10, *range(20, ranks + 1, 10)}),
+        )
         axes.grid(axis="y")
         legend(axes, [(part, look[part], False) for part in parts])
         return to_svg(figure, "cmc", "Share of queries found within the first results")
@@ -144,12 +191,27 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
     if len(entries) < 2:
         return
     handles = [
-        Line2D([], [], color=look.color, linestyle=look.dash if line else "none", marker="" if line else look.marker,
-               markersize=7, label=name)
+        Line2D(
+            [],
+            [],
+            color=look.color,
+            linestyle=look.dash if line else "none",
+            marker="" if line else look.marker,
+            markersize=7,
+            label=name,
+        )
         for name, look, line in entries
-    ]  # fmt: skip
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(entries), borderaxespad=0.2,
-                handletextpad=0.5, columnspacing=1.4, handlelength=2.2 if entries[0][2] else 1.0)  # fmt: skip
+    ]
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=len(entries),
+        borderaxespad=0.2,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        handlelength=2.2 if entries[0][2] else 1.0,
+    )
 
 
 @contextmanager

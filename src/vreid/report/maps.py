@@ -88,24 +88,55 @@ def _map(
             axes.plot([a.x, b.x], [a.y, b.y], color=GRID, linewidth=3.5, solid_capstyle="round", zorder=1)
             x, y = (a.x + b.x) / 2, (a.y + b.y) / 2
             if enlarged is None and len(visible) <= LABELLED_ROADS and window.holds(x, y):
-                axes.text(x, y, f"{road.seconds:.0f} s", fontsize=8.5, color=MUTED, ha="center", va="center",
-                          gid="halo", zorder=4)  # fmt: skip
+                axes.text(
+                    x,
+                    y,
+                    f"{road.seconds:.0f} s",
+                    fontsize=8.5,
+                    color=MUTED,
+                    ha="center",
+                    va="center",
+                    gid="halo",
+                    zorder=4,
+                )
         for site in sites:
             if not site.has_camera:
                 axes.plot([site.x], [site.y], "o", color=GRID, markersize=5, zorder=1)
         for site in cameras:
             own = look.get(site.part, LOOKS[0])
-            axes.plot([site.x], [site.y], own.marker, color=own.color, markersize=8, zorder=4,
-                      markeredgecolor=PAPER, markeredgewidth=1.2)  # fmt: skip
+            axes.plot(
+                [site.x],
+                [site.y],
+                own.marker,
+                color=own.color,
+                markersize=8,
+                zorder=4,
+                markeredgecolor=PAPER,
+                markeredgewidth=1.2,
+            )
             if enlarged is None or not enlarged.holds(site.x, site.y):
-                axes.annotate(site.name, (site.x, site.y), xytext=(0, -16), textcoords="offset points", ha="center",
-                              va="center", fontsize=9, gid="halo", zorder=5)  # fmt: skip
+                axes.annotate(
+                    site.name,
+                    (site.x, site.y),
+                    xytext=(0, -16),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    gid="halo",
+                    zorder=5,
+                )
         if trip is not None:
             _draw_trip(axes, trip, place, window, enlarged)
         if enlarged is not None:
             left, bottom, right, top = enlarged
-            axes.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color=MUTED,
-                      linewidth=1.2, linestyle=(0, (3, 2)))  # fmt: skip
+            axes.plot(
+                [left, right, right, left, left],
+                [bottom, bottom, top, top, bottom],
+                color=MUTED,
+                linewidth=1.2,
+                linestyle=(0, (3, 2)),
+            )
         axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
         axes.set_aspect("equal")
         axes.axis("off")
@@ -126,11 +157,30 @@ def _draw_trip(axes: Axes, trip: Trip, place: dict[str, Site], window: Window, e
         if site is None or not window.holds(site.x, site.y):
             continue
         color, mark = _verdict(sighting)
-        axes.plot([site.x], [site.y], "o", markersize=17, markerfacecolor="none", markeredgecolor=color,
-                  markeredgewidth=2.2, zorder=3)  # fmt: skip
+        axes.plot(
+            [site.x],
+            [site.y],
+            "o",
+            markersize=17,
+            markerfacecolor="none",
+            markeredgecolor=color,
+            markeredgewidth=2.2,
+            zorder=3,
+        )
         if enlarged is None or not enlarged.holds(site.x, site.y):
-            axes.annotate(f"{number}{mark}", (site.x, site.y), xytext=(0, 17), textcoords="offset points", ha="center",
-                          va="center", fontsize=12, fontweight="bold", color=color, gid="halo", zorder=6)  # fmt: skip
+            axes.annotate(
+                f"{number}{mark}",
+                (site.x, site.y),
+                xytext=(0, 17),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=12,
+                fontweight="bold",
+                color=color,
+                gid="halo",
+                zorder=6,
+            )
 
 
 def _verdict(sighting: Sighting) -> tuple[str, str]:

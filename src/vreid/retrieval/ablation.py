@@ -22,9 +22,19 @@ from vreid.retrieval.steps import PLAIN, STEPS
 Ladder = Literal["cumulative", "leave-one-out"]
 
 TABLE_4 = (
-    "rerank", "tracklets", "other-cameras", "camera-whitening", "camera-mean", "camera-bias", "orientation-bias",
-    "own-tracklet", "gallery-expansion", "query-expansion", "transit-times", "scene-groups",
-)  # fmt: skip
+    "rerank",
+    "tracklets",
+    "other-cameras",
+    "camera-whitening",
+    "camera-mean",
+    "camera-bias",
+    "orientation-bias",
+    "own-tracklet",
+    "gallery-expansion",
+    "query-expansion",
+    "transit-times",
+    "scene-groups",
+)
 """The order of Table 4 of the DMT paper, and what it does not have behind it."""
 
 

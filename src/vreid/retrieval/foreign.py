@@ -39,8 +39,16 @@ _MEANING = {
     for side_name, field_name in product(side_names, field_names)
 } | {"arr0": ("", "features")}  # what numpy.savez calls an array without a name
 _SPLITS = ("train", "query", "gallery")
-_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
-                "U8": "<u1"}  # fmt: skip
+_SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U8": "<u1",
+}
 
 
 def load_features(path: Path | str, records: Records | None = None) -> tuple[FeatureSet, FeatureSet]:

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 _NUMBERS = 1 << 27  # numbers in a tile of distances, and in the float64 differences of candidates
 _SPARE = 32  # candidates kept besides those asked for: the room for what is too close to call
 _INPUT_ROUNDING = {  # by the names of torch's two ways to ask for less
-    "highest": 0.0, "ieee": 0.0, "none": 0.0, "high": 2.0**-10, "tf32": 2.0**-10, "medium": 2.0**-8, "bf16": 2.0**-8,
-}  # fmt: skip
+    "highest": 0.0,
+    "ieee": 0.0,
+    "none": 0.0,
+    "high": 2.0**-10,
+    "tf32": 2.0**-10,
+    "medium": 2.0**-8,
+    "bf16": 2.0**-8,
+}
 
 
 def propose(

@@ -255,11 +255,17 @@ class OpenSet:
 
         low, high = self.interval(numbers, **options) if told else ([], [])
         rows = [
-            {"fpir": level, "fnir": value[0], "fnir_interval": [below[0], above[0]],
-             "fnir_any_rank": value[1], "fnir_any_rank_interval": [below[1], above[1]]}
-            for level, value, below, above in zip(told, numbers(self), np.asarray(low).tolist(),
-                                                  np.asarray(high).tolist(), strict=True)
-        ]  # fmt: skip
+            {
+                "fpir": level,
+                "fnir": value[0],
+                "fnir_interval": [below[0], above[0]],
+                "fnir_any_rank": value[1],
+                "fnir_any_rank_interval": [below[1], above[1]],
+            }
+            for level, value, below, above in zip(
+                told, numbers(self), np.asarray(low).tolist(), np.asarray(high).tolist(), strict=True
+            )
+        ]
         return {
             "num_mated": self.num_mated,
             "num_without_mate": self.num_mateless,

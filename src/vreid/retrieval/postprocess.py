@@ -265,9 +265,14 @@ class Searched:
                 unit = post.tracklets.norm == "unit"
                 if post.tracklets.feature == "weighted":
                     unit_UD = weighted_features(
-                        query_QD, unit_UD, units, count, threshold=post.tracklets.threshold,
-                        epsilon=post.tracklets.epsilon, renormalise=unit,
-                    )  # fmt: skip
+                        query_QD,
+                        unit_UD,
+                        units,
+                        count,
+                        threshold=post.tracklets.threshold,
+                        epsilon=post.tracklets.epsilon,
+                        renormalise=unit,
+                    )
                 else:
                     unit_UD = mean_features(unit_UD, units, count, renormalise=unit)
             if post.own_tracklet:

@@ -80,8 +80,13 @@ class Protocol:
     junk: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
-        words = {"exclude": Exclude, "normaliser": Normaliser, "unit": Unit, "tracklet_distance": TrackletDistance,
-                 "average_precision": AveragePrecision}  # fmt: skip
+        words = {
+            "exclude": Exclude,
+            "normaliser": Normaliser,
+            "unit": Unit,
+            "tracklet_distance": TrackletDistance,
+            "average_precision": AveragePrecision,
+        }
         for name, allowed in words.items():
             if getattr(self, name) not in get_args(allowed):
                 self._refuse(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(get_args(allowed))}")
@@ -199,9 +204,22 @@ full list counts; AP is divided by all relevant images left."""
 
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (MARKET, VERI, VERI_TRAPEZOID, VERI_TRACKS, VERI_TRACKS_MEAN, VEHICLE_ID, VERI_WILD, VERI_WILD_ALL,
-                     VRIC, AI_CITY, AI_CITY_MIN, CAMERA_LESS, CROSS_CAMERA)
-}  # fmt: skip
+    for protocol in (
+        MARKET,
+        VERI,
+        VERI_TRAPEZOID,
+        VERI_TRACKS,
+        VERI_TRACKS_MEAN,
+        VEHICLE_ID,
+        VERI_WILD,
+        VERI_WILD_ALL,
+        VRIC,
+        AI_CITY,
+        AI_CITY_MIN,
+        CAMERA_LESS,
+        CROSS_CAMERA,
+    )
+}
 """All protocols by name, for the command line."""
 
 

@@ -42,8 +42,9 @@ class Tracklets:
     def __post_init__(self) -> None:
         for name, allowed in (("feature", TrackletFeature), ("norm", Norm)):
             if getattr(self, name) not in get_args(allowed):
-                raise InputError(f"tracklets: {name} is {getattr(self, name)!r}; use one of "
-                                 f"{', '.join(get_args(allowed))}.")  # fmt: skip
+                raise InputError(
+                    f"tracklets: {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."
+                )
         if not 0 <= self.threshold < np.inf or not 0 < self.epsilon < np.inf:
             raise InputError(
                 f"tracklets: threshold is {self.threshold:g} and epsilon {self.epsilon:g}; the one must be at least 0, "

@@ -89,8 +89,12 @@ def tune(
         >>> tuned.best.post.describe()                                                         # doctest: +SKIP
         'rerank=7:4:0.5'
     """
-    parameters = [(step, name, values) for step, grid in grids.items() if getattr(post, step) is not None
-                  for name, values in grid.items()]  # fmt: skip
+    parameters = [
+        (step, name, values)
+        for step, grid in grids.items()
+        if getattr(post, step) is not None
+        for name, values in grid.items()
+    ]
     if not validation:
         raise InputError("tune: there is nothing to choose on; give validation features.")
     if not parameters:
@@ -156,8 +160,10 @@ def check_apart(validation: Sides, test: Sides, *, same_source: bool) -> None:
             if same_source:
                 names = {*side.records.identity.values} & {*other.records.identity.values} - {"", JUNK_NAME}
                 if names:
-                    raise InputError(f"vehicle {min(names)}: is in validation and test; choose on other vehicles than "
-                                     "you judge on (vreid data split).")  # fmt: skip
+                    raise InputError(
+                        f"vehicle {min(names)}: is in validation and test; choose on other vehicles than "
+                        "you judge on (vreid data split)."
+                    )
 
 
 def _refuse_copies(side: FeatureSet, other: FeatureSet) -> None:

@@ -31,8 +31,9 @@ class _Tile:
 class Backdrop:
     """The static picture of a camera, in tiles that are made when first looked at."""
 
-    def __init__(self, camera: CameraSpec, pinhole: Pinhole, environment: Environment, ground: Ground,
-                 rng: np.random.Generator) -> None:  # fmt: skip
+    def __init__(
+        self, camera: CameraSpec, pinhole: Pinhole, environment: Environment, ground: Ground, rng: np.random.Generator
+    ) -> None:
         self._pinhole, self._environment, self._ground = pinhole, environment, ground
         self._static = surroundings_of(camera, rng)
         self._projected = pinhole.project(self._static.mesh.vertices)

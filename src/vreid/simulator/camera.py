@@ -55,8 +55,12 @@ SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky
 }
 # Linear gains of lamp kinds: sodium orange, mercury green, LED blue, tungsten amber, metal-halide magenta.
 LAMP_CASTS: tuple[tuple[float, float, float], ...] = (
-    (1.55, 0.95, 0.42), (0.72, 1.20, 0.80), (0.70, 0.95, 1.50), (1.35, 1.02, 0.62), (1.15, 0.86, 1.12),
-)  # fmt: skip
+    (1.55, 0.95, 0.42),
+    (0.72, 1.20, 0.80),
+    (0.70, 0.95, 1.50),
+    (1.35, 1.02, 0.62),
+    (1.15, 0.86, 1.12),
+)
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,12 @@ class Road:
                 x - left * math.sin(heading), y + left * math.cos(heading), heading, ((2 * reach * factor, curvature),)
             )
         x, y, heading = start.pose(reach)
-        return Lane(x - left * math.sin(heading), y + left * math.cos(heading), heading + math.pi,
-                    ((2 * reach * factor, -curvature),))  # fmt: skip
+        return Lane(
+            x - left * math.sin(heading),
+            y + left * math.cos(heading),
+            heading + math.pi,
+            ((2 * reach * factor, -curvature),),
+        )
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,14 @@ class CameraSpec:
 class Pinhole:
     """A pinhole camera: x right, y down, pixels of a frame whose centre is the principal point."""
 
-    def __init__(self, position: tuple[float, float, float], look_at: tuple[float, float, float], focal: float,
-                 frame_size: tuple[int, int], roll: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        position: tuple[float, float, float],
+        look_at: tuple[float, float, float],
+        focal: float,
+        frame_size: tuple[int, int],
+        roll: float = 0.0,
+    ) -> None:
         forward = np.subtract(look_at, position)
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -267,8 +281,11 @@ def _lanes_of(rng: np.random.Generator, road: Road, side: Road | None) -> list[L
         forward += [lanes[-1]] if forwards else []
     if side is not None:
         turn = math.remainder(side.heading - road.heading, 2 * math.pi)
-        turning = _turn(forward[0 if turn < 0 else -1], side.lane(-side.lane_width / 2, forwards=True, reach=60),
-                        float(rng.uniform(6.5, 11.0)))  # fmt: skip
+        turning = _turn(
+            forward[0 if turn < 0 else -1],
+            side.lane(-side.lane_width / 2, forwards=True, reach=60),
+            float(rng.uniform(6.5, 11.0)),
+        )
         lanes += [turning] if turning is not None else []
     return lanes
 
@@ -289,8 +306,9 @@ def _car_pixels(lane: Lane, pinhole: Pinhole) -> float:
     x, y, heading = lane.pose(lane.length / 2)
     corners = np.array([(i, j, k) for i in (-2.25, 2.25) for j in (-0.9, 0.9) for k in (0.0, 1.45)])
     cos, sin = math.cos(heading), math.sin(heading)
-    world = np.stack([corners[:, 0] * cos - corners[:, 1] * sin + x, corners[:, 0] * sin + corners[:, 1] * cos + y,
-                      corners[:, 2]], 1)  # fmt: skip
+    world = np.stack(
+        [corners[:, 0] * cos - corners[:, 1] * sin + x, corners[:, 0] * sin + corners[:, 1] * cos + y, corners[:, 2]], 1
+    )
     pixels = pinhole.project(world)[:, :2]
     return float((pixels.max(axis=0) - pixels.min(axis=0)).max())
 
@@ -320,8 +338,11 @@ def _attempt(rng: np.random.Generator, name: str, lamp: int | None) -> CameraSpe
     pole = None
     if rng.random() < 0.35:
         share, aside = rng.uniform(0.25, 0.5), rng.uniform(-1.6, 1.6)
-        pole = (position[0] * share - math.sin(azimuth) * aside, position[1] * share + math.cos(azimuth) * aside,
-                rng.uniform(0.10, 0.16))  # fmt: skip
+        pole = (
+            position[0] * share - math.sin(azimuth) * aside,
+            position[1] * share + math.cos(azimuth) * aside,
+            rng.uniform(0.10, 0.16),
+        )
     if not usable:
         return None
     return CameraSpec(

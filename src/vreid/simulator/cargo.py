@@ -23,8 +23,14 @@ BOXES: tuple[Colour, ...] = (
     (96, 104, 92),
 )
 TARPAULINS: tuple[Colour, ...] = (
-    (98, 104, 106), (126, 128, 124), (82, 92, 82), (70, 84, 98), (150, 146, 134), (58, 72, 104), (104, 92, 76),
-)  # fmt: skip
+    (98, 104, 106),
+    (126, 128, 124),
+    (82, 92, 82),
+    (70, 84, 98),
+    (150, 146, 134),
+    (58, 72, 104),
+    (104, 92, 76),
+)
 BEAMS: tuple[Colour, ...] = ((158, 84, 40), (44, 82, 62), (96, 98, 100), (44, 70, 118), (120, 44, 38), (38, 38, 40))
 TANKS: tuple[Colour, ...] = ((220, 220, 216), (176, 178, 180), (198, 190, 170), (120, 134, 128))
 DIRT: Colour = (104, 96, 84)
@@ -100,14 +106,24 @@ def add_cargo(builder: MeshBuilder, model: CarModel, marks: Marks) -> None:
         for share in (0.25, 0.5, 0.75):
             at = (front - length * share, 0, floor + height * 0.88)
             builder.box(at, (0.5, 0.5, 0.12), swatch("metal"), bevel=0.05)
-        builder.tube([(front - length - 0.04, 0.4, floor), (front - length - 0.04, 0.4, floor + height * 0.8)], 0.03,
-                     swatch("metal"), sides=4)  # fmt: skip
+        builder.tube(
+            [(front - length - 0.04, 0.4, floor), (front - length - 0.04, 0.4, floor + height * 0.8)],
+            0.03,
+            swatch("metal"),
+            sides=4,
+        )
 
 
 def _hull(
-    builder: MeshBuilder, model: CarModel, half: ArrayLike, stations: ArrayLike, floor: float, height: float, *,
+    builder: MeshBuilder,
+    model: CarModel,
+    half: ArrayLike,
+    stations: ArrayLike,
+    floor: float,
+    height: float,
+    *,
     flat: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Add a closed body over cross-sections; `half` is the left half of each, bottom to top, in shares.
 
     Between two ribs (at every other station) a hull of more than four stations sags a little.

@@ -177,8 +177,11 @@ def _trip(
     number = {camera.name: i for i, camera in enumerate(cameras)}
     here = cameras[number[roads.junctions[path[0]].name]]
     times = here.video_start + rng.uniform(*DEPARTURES) + roads.draw_times(rng, path)
-    seen = [(number[roads.junctions[node].name], time) for node, time in zip(path, times, strict=True)
-            if roads.junctions[node].has_camera]  # fmt: skip
+    seen = [
+        (number[roads.junctions[node].name], time)
+        for node, time in zip(path, times, strict=True)
+        if roads.junctions[node].has_camera
+    ]
     return tuple(
         Passage(camera, float(np.round(time, 3)), int(count))
         for (camera, time), count in zip(seen, pictures, strict=True)

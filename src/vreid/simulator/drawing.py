@@ -125,9 +125,19 @@ def colours_of(
     samples_per_metre = pinhole.focal * float(np.median(fragments.nearness)) * window.scale * FINE
     texels_per_metre = 640 / vehicle.size[0]
     return shade(
-        vehicle.mesh, vehicle.levels, fragments, weights, rays, points, drawn.placed.heading, environment,
-        texel_size=texels_per_metre / samples_per_metre, lamps=lamps, shadow=shadow, sunlight=sunlight,
-    )  # fmt: skip
+        vehicle.mesh,
+        vehicle.levels,
+        fragments,
+        weights,
+        rays,
+        points,
+        drawn.placed.heading,
+        environment,
+        texel_size=texels_per_metre / samples_per_metre,
+        lamps=lamps,
+        shadow=shadow,
+        sunlight=sunlight,
+    )
 
 
 def spread(pixels_3HW: Float) -> Float:

@@ -110,8 +110,9 @@ class Ground:
         colour = _cover(colour, green, np.clip((beside - 0.2 - self.pavement_width) / footprint + 0.5, 0, 1))
         return colour.astype(np.float32)
 
-    def _markings(self, colour: Float, road: Road, along: Float, left: Float, cover: Float, footprint: Float, *,
-                  main: bool) -> Float:  # fmt: skip
+    def _markings(
+        self, colour: Float, road: Road, along: Float, left: Float, cover: Float, footprint: Float, *, main: bool
+    ) -> Float:
         lane = (left + road.half_width) / road.lane_width
         on_road = np.abs(left) < road.half_width
         wheel_path = np.exp(-(((np.abs(lane - np.floor(lane) - 0.5) - 0.25) / 0.1) ** 2))

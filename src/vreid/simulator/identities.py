@@ -11,15 +11,34 @@ from vreid.simulator.presets import Preset
 from vreid.simulator.vehicles import COLORS, MOTORCYCLE, TYPES, VehicleSpec
 
 TYPE_SHARES = {
-    "sedan": 0.24, "suv": 0.20, "hatchback": 0.11, "van": 0.09, "mpv": 0.06, "pickup": 0.09, "truck": 0.07,
-    "estate": 0.05, "bus": 0.04, "sportscar": 0.03, "rv": 0.02,
-}  # fmt: skip
+    "sedan": 0.24,
+    "suv": 0.20,
+    "hatchback": 0.11,
+    "van": 0.09,
+    "mpv": 0.06,
+    "pickup": 0.09,
+    "truck": 0.07,
+    "estate": 0.05,
+    "bus": 0.04,
+    "sportscar": 0.03,
+    "rv": 0.02,
+}
 """Chance of each type among vehicles that are no motorcycles."""
 
 COLOR_SHARES = {
-    "white": 0.22, "gray": 0.17, "black": 0.16, "red": 0.11, "blue": 0.11, "green": 0.05, "golden": 0.045,
-    "brown": 0.045, "yellow": 0.035, "orange": 0.025, "purple": 0.015, "pink": 0.015,
-}  # fmt: skip
+    "white": 0.22,
+    "gray": 0.17,
+    "black": 0.16,
+    "red": 0.11,
+    "blue": 0.11,
+    "green": 0.05,
+    "golden": 0.045,
+    "brown": 0.045,
+    "yellow": 0.035,
+    "orange": 0.025,
+    "purple": 0.015,
+    "pink": 0.015,
+}
 """Chance of each colour, for every type but buses."""
 
 BUS_COLORS = ("white", "blue", "yellow", "red")

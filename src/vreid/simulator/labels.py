@@ -23,16 +23,29 @@ _BOX = ("x1", "y1", "x2", "y2")
 _CROP = tuple(f"crop_{side}" for side in _BOX)
 
 GROUND_TRUTH_COLUMNS = (
-    *CSV_COLUMNS, "part", "scenario", "model", *(f"frame_{side}" for side in _BOX), *(f"true_{side}" for side in _BOX),
-    *_CROP, "visibility", "occluder",
-)  # fmt: skip
+    *CSV_COLUMNS,
+    "part",
+    "scenario",
+    "model",
+    *(f"frame_{side}" for side in _BOX),
+    *(f"true_{side}" for side in _BOX),
+    *_CROP,
+    "visibility",
+    "occluder",
+)
 """ground_truth.csv: `CSV_COLUMNS` (x1 to y2 empty: every picture is a crop already), then what no label file holds.
 frame_*: the tracker's box in pixels of the full frame; true_*: the vehicle's tight box there; crop_*: the tight box in
 pixels of the image; visibility: visible share of its silhouette."""
 
 SYNTHETIC_COLUMNS = (
-    *CSV_COLUMNS, "model", "light_intensity", "light_direction", "camera_height", "camera_distance", *_CROP,
-)  # fmt: skip
+    *CSV_COLUMNS,
+    "model",
+    "light_intensity",
+    "light_direction",
+    "camera_height",
+    "camera_distance",
+    *_CROP,
+)
 """synthetic.csv: light direction in degrees, camera height and distance in metres."""
 
 
@@ -74,18 +87,34 @@ def table(columns: Sequence[str], rows: Iterable[Row]) -> str:
 def city_files(world: World) -> dict[str, str]:
     """Return cameras.csv and roads.csv, the map of the city."""
     cameras = [
-        {"camera": c.name, "scene": c.scene, "part": c.part, "scenario": c.spec.scenario, "x": f"{c.x:.1f}",
-         "y": f"{c.y:.1f}", "video_start": f"{c.video_start:.1f}", "frame_width": str(c.spec.frame_size[0]),
-         "frame_height": str(c.spec.frame_size[1])}
+        {
+            "camera": c.name,
+            "scene": c.scene,
+            "part": c.part,
+            "scenario": c.spec.scenario,
+            "x": f"{c.x:.1f}",
+            "y": f"{c.y:.1f}",
+            "video_start": f"{c.video_start:.1f}",
+            "frame_width": str(c.spec.frame_size[0]),
+            "frame_height": str(c.spec.frame_size[1]),
+        }
         for c in world.cameras
-    ]  # fmt: skip
+    ]
     junctions = world.roads.junctions
     roads = [
-        {"start": a.name, "end": b.name, "length": f"{road.length:.1f}", "mean_time": f"{road.mean_time:.1f}",
-         "start_x": f"{a.x:.1f}", "start_y": f"{a.y:.1f}", "end_x": f"{b.x:.1f}", "end_y": f"{b.y:.1f}"}
+        {
+            "start": a.name,
+            "end": b.name,
+            "length": f"{road.length:.1f}",
+            "mean_time": f"{road.mean_time:.1f}",
+            "start_x": f"{a.x:.1f}",
+            "start_y": f"{a.y:.1f}",
+            "end_x": f"{b.x:.1f}",
+            "end_y": f"{b.y:.1f}",
+        }
         for road in world.roads.roads
         for a, b in [(junctions[road.start], junctions[road.end])]
-    ]  # fmt: skip
+    ]
     return {
         "cameras.csv": table(tuple(cameras[0]), cameras),
         "roads.csv": table(tuple(roads[0]), roads),

@@ -78,10 +78,17 @@ class Layout:
         """Return the label files of the synthetic set by their path."""
         folder = PurePosixPath(self.synthetic).parent
         columns = {
-            "typeID": "type_id", "imageName": "file", "cameraID": "vehiclex_camera", "vehicleID": "vehiclex_identity",
-            "colorID": "color_id", "orientation": "orientation", "lightInt": "light_intensity",
-            "lightDir": "light_direction", "camHei": "camera_height", "camDis": "camera_distance",
-        }  # fmt: skip
+            "typeID": "type_id",
+            "imageName": "file",
+            "cameraID": "vehiclex_camera",
+            "vehicleID": "vehiclex_identity",
+            "colorID": "color_id",
+            "orientation": "orientation",
+            "lightInt": "light_intensity",
+            "lightDir": "light_direction",
+            "camHei": "camera_height",
+            "camDis": "camera_distance",
+        }
         files = {f"{folder}/train_label.xml": items_xml(rows, columns, number="-")}
         if self.synthetic_list:
             files[f"{folder}/{LISTS['train']}"] = _lines(row["file"] for row in rows)
@@ -103,9 +110,11 @@ def _cityflow_files(rows: Rows, tracks: Tracks, world: World) -> dict[str, str]:
     files = {
         f"{name}_label.xml": items_xml(rows[split], columns, number=str(len(rows[split])))
         for name, split, columns in (
-            ("train", "train", _LABELLED), ("query", "query", public), ("test", "gallery", public),
+            ("train", "train", _LABELLED),
+            ("query", "query", public),
+            ("test", "gallery", public),
         )
-    }  # fmt: skip
+    }
     for name, members in tracks.items():
         files[f"{name}_track.txt"] = _lines(" ".join(row["file"] for row in track) for track in members)
     return files

@@ -173,10 +173,16 @@ def draw_marks(vehicle_type: str, seed: int) -> Marks:
     shade = rng.normal(1, 0.05)
     hue = rng.normal(1, 0.02, 3)
     decals = tuple(
-        Decal(int(rng.integers(0, 4)), float(rng.uniform(0.3, 0.66)), float(rng.uniform(0.35, 0.7)),
-              float(rng.uniform(0.6, 1.5)), _bright(rng), _words(rng))
+        Decal(
+            int(rng.integers(0, 4)),
+            float(rng.uniform(0.3, 0.66)),
+            float(rng.uniform(0.35, 0.7)),
+            float(rng.uniform(0.6, 1.5)),
+            _bright(rng),
+            _words(rng),
+        )
         for _ in range(int(rng.integers(1, 3 + goods)) if chance(0.7 if goods else 0.14) else 0)
-    )  # fmt: skip
+    )
     plate = "".join(LETTERS[int(k)] for k in rng.integers(0, len(LETTERS), 3))
     plate += "".join(DIGITS[int(k)] for k in rng.integers(0, 10, 4))
     return Marks(

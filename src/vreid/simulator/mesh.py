@@ -97,8 +97,9 @@ class MeshBuilder:
         """Add a box of one colour; `bevel` (metres) shrinks its top face for a rounded look."""
         x, y, z = (value / 2 for value in size)
         bx, by = max(x - bevel, x * 0.2), max(y - bevel, y * 0.2)
-        points = np.array([(-x, -y, -z), (x, -y, -z), (x, y, -z), (-x, y, -z),
-                           (-bx, -by, z), (bx, -by, z), (bx, by, z), (-bx, by, z)])  # fmt: skip
+        points = np.array(
+            [(-x, -y, -z), (x, -y, -z), (x, y, -z), (-x, y, -z), (-bx, -by, z), (bx, -by, z), (bx, by, z), (-bx, by, z)]
+        )
         quads = [(0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)]
         faces = [face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))]
         self.add(points + np.asarray(centre), faces, texel, flat=True)

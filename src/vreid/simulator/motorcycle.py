@@ -100,7 +100,7 @@ def draw_ride(seed: int) -> Ride:
         screen=chance(0.15),
         mirrors=int(rng.choice(3, p=[0.5, 0.38, 0.12])),
         exhaust=int(rng.integers(2)),
-    )  # fmt: skip
+    )
 
 
 def _ends(model: CarModel) -> tuple[float, float]:
@@ -141,8 +141,9 @@ def motorcycle_shell(model: CarModel) -> Mesh:
     back = rear - 0.33
     builder.tube([(rear - 0.1, 0, 0.62), (back, 0, 0.5)], 0.06, black, sides=5)  # carries plate and lamps
     builder.box((back + 0.03, 0, 0.5), (0.02, 0.25, 0.22), black)
-    corners = np.array([(back - 0.05, 0.12, 0.4), (back - 0.05, -0.12, 0.4), (back + 0.01, -0.12, 0.58),
-                        (back + 0.01, 0.12, 0.58)])  # fmt: skip
+    corners = np.array(
+        [(back - 0.05, 0.12, 0.4), (back - 0.05, -0.12, 0.4), (back + 0.01, -0.12, 0.58), (back + 0.01, 0.12, 0.58)]
+    )
     triangles = np.array([(0, 1, 2), (0, 2, 3)])
     at = corners[triangles]
     builder.add(corners, triangles, PLATE_PATCH.texels(at[..., 1], (at[..., 2] - 0.4) / 0.18 * 0.24), flat=True)
@@ -239,14 +240,23 @@ def paint_motorcycle(model: CarModel, marks: Marks, ride: Ride, base: Colour, *,
         if outfit is not None:
             paint_rider(atlas, outfit, driver=driver)
     materials: dict[str, tuple[Colour, int]] = {
-        "dark": ((7, 7, 7), RUBBER), "tyre": ((18, 18, 19), RUBBER), "paint": (base, PAINT), "black": (BLACK, PLASTIC),
-        "chrome": ((192, 192, 194), CHROME), "metal": ((150, 150, 154), ALLOY),
+        "dark": ((7, 7, 7), RUBBER),
+        "tyre": ((18, 18, 19), RUBBER),
+        "paint": (base, PAINT),
+        "black": (BLACK, PLASTIC),
+        "chrome": ((192, 192, 194), CHROME),
+        "metal": ((150, 150, 154), ALLOY),
         "mirror": ((base, BLACK, (192, 192, 194))[marks.mirror], (PAINT, PLASTIC, CHROME)[marks.mirror]),
-        "lamp": ((206, 210, 215), LAMP), "tail": (ride.tail_colour, TAIL), "indicator": ((196, 112, 28), LAMP),
-        "seat": (ride.seat, MATT), "trim": (ride.trim, SATIN), "case": (ride.load_colour, SATIN),
-        "flap": (ride.flap, RUBBER), "cargo": (ride.load_trim, MATT),
+        "lamp": ((206, 210, 215), LAMP),
+        "tail": (ride.tail_colour, TAIL),
+        "indicator": ((196, 112, 28), LAMP),
+        "seat": (ride.seat, MATT),
+        "trim": (ride.trim, SATIN),
+        "case": (ride.load_colour, SATIN),
+        "flap": (ride.flap, RUBBER),
+        "cargo": (ride.load_trim, MATT),
         "exhaust": ((168, 168, 172), CHROME) if ride.exhaust == 0 else (BLACK, PLASTIC),
-    }  # fmt: skip
+    }
     for name, (colour, finish) in materials.items():
         atlas.plain(swatch_patch(name), colour, finish)
     return atlas.levels()

@@ -88,24 +88,36 @@ class Preset:
         new = () if self.new_scene is None else (self.new_scene,)
         fewest = min((scene.cameras for scene in (*self.scenes, *new)), default=0)
         for wrong, mend in (
-            (not 1 <= len(self.seen_cameras) < FIRST_NEW_CAMERA,
-             f"scenes must hold 1 to {FIRST_NEW_CAMERA - 1} cameras in all"),
-            (any(scene.cameras != there.cameras for scene in new for there in self.scenes[-1:]),
-             "new_scene must have as many cameras as the last of scenes"),
+            (
+                not 1 <= len(self.seen_cameras) < FIRST_NEW_CAMERA,
+                f"scenes must hold 1 to {FIRST_NEW_CAMERA - 1} cameras in all",
+            ),
+            (
+                any(scene.cameras != there.cameras for scene in new for there in self.scenes[-1:]),
+                "new_scene must have as many cameras as the last of scenes",
+            ),
             (self.label_new_scene and not new, "label_new_scene needs a new_scene"),
-            (not 2 <= self.cameras_per_trip[0] <= self.cameras_per_trip[1] <= fewest,
-             f"cameras_per_trip must lie between 2 and the {fewest} cameras of the smallest scene, least first"),
+            (
+                not 2 <= self.cameras_per_trip[0] <= self.cameras_per_trip[1] <= fewest,
+                f"cameras_per_trip must lie between 2 and the {fewest} cameras of the smallest scene, least first",
+            ),
             (not 1 <= self.train_frames[0] <= self.train_frames[1], "train_frames must be at least 1, least first"),
             (not 2 <= self.test_frames[0] <= self.test_frames[1], "test_frames must be at least 2, least first"),
-            (min(self.train_identities, self.test_identities, self.models, self.look_alike_group) < 1,
-             "train_identities, test_identities, models and look_alike_group must be at least 1"),
-            (min(self.synthetic_identities, self.synthetic_images, self.bystanders) < 0,
-             "synthetic_identities, synthetic_images and bystanders must not be negative"),
+            (
+                min(self.train_identities, self.test_identities, self.models, self.look_alike_group) < 1,
+                "train_identities, test_identities, models and look_alike_group must be at least 1",
+            ),
+            (
+                min(self.synthetic_identities, self.synthetic_images, self.bystanders) < 0,
+                "synthetic_identities, synthetic_images and bystanders must not be negative",
+            ),
             (not 16 <= self.longest_side <= 1024, "longest_side must lie between 16 and 1024 pixels"),
-            (not (0 <= self.look_alike_share <= 1 and 0 <= self.motorcycle_share <= 1),
-             "look_alike_share and motorcycle_share must lie between 0 and 1"),
+            (
+                not (0 <= self.look_alike_share <= 1 and 0 <= self.motorcycle_share <= 1),
+                "look_alike_share and motorcycle_share must lie between 0 and 1",
+            ),
             (not 0 <= self.looseness <= 20, "looseness must lie between 0 and 20"),
-        ):  # fmt: skip
+        ):
             if wrong:
                 raise InputError(f"preset {self.name!r}: {mend}.")
 
@@ -185,7 +197,7 @@ PRESETS = {
             bystanders=24,
         ),
     )
-}  # fmt: skip
+}
 """All presets by name."""
 
 

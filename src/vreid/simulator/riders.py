@@ -14,20 +14,44 @@ from vreid.simulator.mesh import Mesh, MeshBuilder, Patch
 from vreid.simulator.shell import swatch, swatch_patch
 
 CLOTHES: tuple[tuple[float, Colour], ...] = (
-    (0.30, (24, 24, 27)), (0.10, (54, 55, 59)), (0.10, (112, 113, 116)), (0.05, (160, 160, 162)),
-    (0.14, (222, 222, 220)), (0.08, (30, 36, 62)), (0.07, (66, 84, 116)), (0.03, (142, 164, 190)),
-    (0.03, (166, 152, 128)), (0.02, (86, 70, 56)), (0.02, (74, 78, 54)), (0.02, (118, 38, 42)),
-    (0.015, (196, 166, 170)), (0.005, (94, 74, 108)), (0.01, (40, 104, 72)), (0.005, (214, 112, 38)),
+    (0.30, (24, 24, 27)),
+    (0.10, (54, 55, 59)),
+    (0.10, (112, 113, 116)),
+    (0.05, (160, 160, 162)),
+    (0.14, (222, 222, 220)),
+    (0.08, (30, 36, 62)),
+    (0.07, (66, 84, 116)),
+    (0.03, (142, 164, 190)),
+    (0.03, (166, 152, 128)),
+    (0.02, (86, 70, 56)),
+    (0.02, (74, 78, 54)),
+    (0.02, (118, 38, 42)),
+    (0.015, (196, 166, 170)),
+    (0.005, (94, 74, 108)),
+    (0.01, (40, 104, 72)),
+    (0.005, (214, 112, 38)),
     (0.005, (208, 178, 60)),
-)  # fmt: skip
+)
 TROUSERS: tuple[tuple[float, Colour], ...] = (
-    (0.40, (26, 26, 29)), (0.14, (52, 62, 88)), (0.12, (84, 104, 138)), (0.12, (62, 62, 66)),
-    (0.10, (128, 116, 96)), (0.06, (198, 196, 190)), (0.06, (36, 38, 58)),
-)  # fmt: skip
+    (0.40, (26, 26, 29)),
+    (0.14, (52, 62, 88)),
+    (0.12, (84, 104, 138)),
+    (0.12, (62, 62, 66)),
+    (0.10, (128, 116, 96)),
+    (0.06, (198, 196, 190)),
+    (0.06, (36, 38, 58)),
+)
 HELMETS: tuple[tuple[float, Colour], ...] = (
-    (0.26, (226, 226, 224)), (0.30, (22, 22, 24)), (0.14, (112, 114, 118)), (0.10, (150, 26, 30)),
-    (0.05, (40, 58, 118)), (0.04, (206, 172, 52)), (0.04, (214, 150, 166)), (0.03, (44, 96, 66)), (0.04, (90, 40, 44)),
-)  # fmt: skip
+    (0.26, (226, 226, 224)),
+    (0.30, (22, 22, 24)),
+    (0.14, (112, 114, 118)),
+    (0.10, (150, 26, 30)),
+    (0.05, (40, 58, 118)),
+    (0.04, (206, 172, 52)),
+    (0.04, (214, 150, 166)),
+    (0.03, (44, 96, 66)),
+    (0.04, (90, 40, 44)),
+)
 SKINS: tuple[Colour, ...] = ((196, 150, 122), (150, 108, 82), (218, 178, 150))
 PLAIN, YOKE, BAND, STRIPES, WORDS, PANEL, DISC, PLAID, RAGLAN, SIDES = range(10)  # patterns of a jacket
 ROUND, HALF, CAP = range(3)  # helmets
@@ -139,8 +163,9 @@ def _wrap(part: Mesh, back: Patch, front: Patch | None, middle: tuple[float, flo
         part.corners[chosen, :, :2] = plane.texels(at[chosen][..., 1], at[chosen][..., 2])
 
 
-def add_rider(builder: MeshBuilder, outfit: Outfit, seat: float, grip: tuple[float, float, float], *, driver: bool,
-              last: bool) -> None:  # fmt: skip
+def add_rider(
+    builder: MeshBuilder, outfit: Outfit, seat: float, grip: tuple[float, float, float], *, driver: bool, last: bool
+) -> None:
     """Add a person who sits at x = `seat`, hands at `grip` (x, half the distance of the hands, z), in metres.
 
     Nobody sits behind the `last` one, whose bag is carried on the back.
@@ -156,9 +181,13 @@ def add_rider(builder: MeshBuilder, outfit: Outfit, seat: float, grip: tuple[flo
 
     neck, hang = seat + lean, 1.35 if outfit.cape else 1.0
     spine = [
-        (seat - 0.03, 0, 0.74 if outfit.cape else 0.8), (seat, 0, up(0.95)), (seat + lean * 0.5, 0, up(1.14)),
-        (seat + lean * 0.9, 0, up(1.34)), (neck, 0, up(1.43)), (neck + 0.02, 0, up(1.49)),
-    ]  # fmt: skip
+        (seat - 0.03, 0, 0.74 if outfit.cape else 0.8),
+        (seat, 0, up(0.95)),
+        (seat + lean * 0.5, 0, up(1.14)),
+        (seat + lean * 0.9, 0, up(1.34)),
+        (neck, 0, up(1.43)),
+        (neck + 0.02, 0, up(1.49)),
+    ]
     radii = np.array([0.185 * hang**2, 0.18 * hang, 0.19 * hang, 0.205 + 0.03 * outfit.cape, 0.165, 0.07])
     builder.tube(spine, (radii * (girth**0.7)).tolist(), (0, 0), sides=12, flatten=0.76)
     patches = _patch(BACK, driver=driver), _patch(CHEST, driver=driver)
@@ -221,10 +250,24 @@ def paint_rider(atlas: Atlas, outfit: Outfit, *, driver: bool) -> None:
     atlas.put(_bag(_patch(BAG, driver=driver), outfit))
     arm = outfit.pattern_colour if outfit.pattern == RAGLAN else outfit.jacket
     visor = (16, 17, 20) if outfit.helmet_kind == ROUND else outfit.helmet_trim
-    colours = dict(zip(MATERIALS, (
-        outfit.skin, outfit.hair, arm, arm if outfit.long_sleeves else outfit.skin, outfit.trousers,
-        outfit.trousers if outfit.legs == LONG else outfit.skin, outfit.shoe, visor, outfit.bag_colour, outfit.face,
-    ), strict=True))  # fmt: skip
+    colours = dict(
+        zip(
+            MATERIALS,
+            (
+                outfit.skin,
+                outfit.hair,
+                arm,
+                arm if outfit.long_sleeves else outfit.skin,
+                outfit.trousers,
+                outfit.trousers if outfit.legs == LONG else outfit.skin,
+                outfit.shoe,
+                visor,
+                outfit.bag_colour,
+                outfit.face,
+            ),
+            strict=True,
+        )
+    )
     for name, colour in colours.items():
         glossy = name == "visor" and outfit.helmet_kind == ROUND
         atlas.plain(swatch_patch(name if driver else f"{name} 2"), colour, PAINT if glossy else MATT)

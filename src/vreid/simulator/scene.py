@@ -154,8 +154,12 @@ class View:
     def _silhouette(self, own: Drawn, true_box: Box, window: Window) -> int:
         """Return how many samples the whole silhouette covers, in the window and beyond it."""
         s = window.scale
-        x0, y0, x1, y1 = (math.floor(true_box[0] * s), math.floor(true_box[1] * s),
-                          math.ceil(true_box[2] * s), math.ceil(true_box[3] * s))  # fmt: skip
+        x0, y0, x1, y1 = (
+            math.floor(true_box[0] * s),
+            math.floor(true_box[1] * s),
+            math.ceil(true_box[2] * s),
+            math.ceil(true_box[3] * s),
+        )
         if x0 >= window.x and y0 >= window.y and x1 <= window.x + window.width and y1 <= window.y + window.height:
             return len(own.fragments)
         return len(draw(own.placed, self.pinhole, Window(x0, y0, x1 - x0, y1 - y0, s)).fragments)
@@ -200,9 +204,15 @@ class View:
             fragments = item.fragments.take(owner[item.fragments.sample] == index)
             if len(fragments):
                 colours[:, fragments.sample] = colours_of(
-                    item, fragments, self.pinhole, window, environment, lamps=self.scenario.lamps, shadow=shadow,
+                    item,
+                    fragments,
+                    self.pinhole,
+                    window,
+                    environment,
+                    lamps=self.scenario.lamps,
+                    shadow=shadow,
                     sunlight=(lambda points: self.ground.sunlight(points, sun)) if shadow is not None else None,
-                )  # fmt: skip
+                )
         return resolve(colours, window.width, window.height)
 
     def _wet(self, plain: Float, placed: Sequence[Placed], window: Window) -> Float:

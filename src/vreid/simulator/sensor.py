@@ -32,8 +32,16 @@ def blurred(image: Float, sigma: float) -> Float:
     return both
 
 
-def develop(light: Float, sensor: Sensor, rng: np.random.Generator, *, pixels: float, exposure: float = 1.0,
-            glare: float = 0.0, rain: float = 0.0) -> NDArray[np.uint8]:  # fmt: skip
+def develop(
+    light: Float,
+    sensor: Sensor,
+    rng: np.random.Generator,
+    *,
+    pixels: float,
+    exposure: float = 1.0,
+    glare: float = 0.0,
+    rain: float = 0.0,
+) -> NDArray[np.uint8]:
     """Return the (H, W, 3) uint8 picture of (3, H, W) linear light; `pixels` is the preset's size over 128."""
     x = light * _channels(sensor.balance)
     if glare:

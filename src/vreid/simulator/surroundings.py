@@ -59,8 +59,14 @@ class _Collector:
         half = np.array(size) / 2
         corners = np.array([(i, j, k) for k in (-1, 1) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]) * half
         cos, sin = math.cos(turn), math.sin(turn)
-        points = np.stack([corners[:, 0] * cos - corners[:, 1] * sin + x, corners[:, 0] * sin + corners[:, 1] * cos + y,
-                           corners[:, 2] + half[2] + bottom], 1)  # fmt: skip
+        points = np.stack(
+            [
+                corners[:, 0] * cos - corners[:, 1] * sin + x,
+                corners[:, 0] * sin + corners[:, 1] * cos + y,
+                corners[:, 2] + half[2] + bottom,
+            ],
+            1,
+        )
         quads = [(4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)]
         self.builder.add(points, [f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))], (0, 0), flat=True)
 

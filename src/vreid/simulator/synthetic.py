@@ -62,9 +62,14 @@ def shoot_synthetic(
     image = develop(resolve(colours, window.width, window.height), CLEAN, rng, pixels=longest_side / 128)
     box = (low[0] * scale - x0, low[1] * scale - y0, high[0] * scale - x0, high[1] * scale - y0)
     return SyntheticShot(
-        image, orientation, intensity, direction, height, distance,
+        image,
+        orientation,
+        intensity,
+        direction,
+        height,
+        distance,
         (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-    )  # fmt: skip
+    )
 
 
 def _odd_backdrop(rng: np.random.Generator, width: int, height: int) -> Float:

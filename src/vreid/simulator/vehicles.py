@@ -25,10 +25,19 @@ from vreid.simulator.wheels import paint_wheel
 __all__ = ["COLORS", "MOTORCYCLE", "PAINTS", "TYPES", "Vehicle", "VehicleSpec", "build_vehicle"]
 
 PAINTS: dict[str, Colour] = {  # sRGB
-    "yellow": (222, 178, 22), "orange": (213, 96, 24), "green": (38, 98, 58), "gray": (112, 115, 119),
-    "red": (162, 20, 24), "blue": (30, 64, 142), "white": (228, 228, 224), "golden": (172, 147, 97),
-    "brown": (86, 59, 41), "black": (16, 16, 18), "purple": (77, 42, 107), "pink": (215, 130, 150),
-}  # fmt: skip
+    "yellow": (222, 178, 22),
+    "orange": (213, 96, 24),
+    "green": (38, 98, 58),
+    "gray": (112, 115, 119),
+    "red": (162, 20, 24),
+    "blue": (30, 64, 142),
+    "white": (228, 228, 224),
+    "golden": (172, 147, 97),
+    "brown": (86, 59, 41),
+    "black": (16, 16, 18),
+    "purple": (77, 42, 107),
+    "pink": (215, 130, 150),
+}
 COLORS: tuple[str, ...] = tuple(PAINTS)
 STEEL_SPARE = Wheel(1, 8, 0.07, (70, 70, 72), lip=False, shiny=False, phase=0.0)
 

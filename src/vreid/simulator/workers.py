@@ -159,14 +159,25 @@ def _real_row(world: World, traveller: Traveller, passage: int, take: Take) -> R
     camera = world.cameras[traveller.passages[passage].camera]
     shot = take.shot
     return {
-        "identity": traveller.identity, "camera": camera.name, "scene": camera.scene, "part": camera.part,
-        "scenario": camera.spec.scenario, "domain": "real", "variant": "original",
-        "frame": str(take.frame), "time": f"{camera.video_start + take.frame / FRAMES_PER_SECOND:.1f}",
-        **_box("frame_", shot.box), **_box("true_", shot.true_box), **_box("crop_", shot.crop_box),
-        "visibility": f"{shot.visibility:.3f}", "occluder": shot.occluder,
-        "orientation": _degrees(shot.orientation), "vehicle_type": traveller.vehicle.vehicle_type,
-        "color": traveller.vehicle.color, "model": str(traveller.vehicle.model),
-    }  # fmt: skip
+        "identity": traveller.identity,
+        "camera": camera.name,
+        "scene": camera.scene,
+        "part": camera.part,
+        "scenario": camera.spec.scenario,
+        "domain": "real",
+        "variant": "original",
+        "frame": str(take.frame),
+        "time": f"{camera.video_start + take.frame / FRAMES_PER_SECOND:.1f}",
+        **_box("frame_", shot.box),
+        **_box("true_", shot.true_box),
+        **_box("crop_", shot.crop_box),
+        "visibility": f"{shot.visibility:.3f}",
+        "occluder": shot.occluder,
+        "orientation": _degrees(shot.orientation),
+        "vehicle_type": traveller.vehicle.vehicle_type,
+        "color": traveller.vehicle.color,
+        "model": str(traveller.vehicle.model),
+    }
 
 
 def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot) -> Row:
@@ -175,18 +186,28 @@ def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot)
     name = f"{int(posed.identity):05d}_{camera}_{number}"
     # Identities and cameras of the two sets are different things although both sets count from 1.
     return {
-        "image_key": f"synthetic/{name}", "file": f"{name}.jpg",
-        "identity": f"synthetic-{posed.identity}", "camera": f"synthetic-{camera}",
-        "vehiclex_identity": posed.identity, "vehiclex_camera": camera, "domain": "synthetic", "variant": "original",
-        "split": "train", "vehicle_type": vehicle.vehicle_type, "color": vehicle.color,
+        "image_key": f"synthetic/{name}",
+        "file": f"{name}.jpg",
+        "identity": f"synthetic-{posed.identity}",
+        "camera": f"synthetic-{camera}",
+        "vehiclex_identity": posed.identity,
+        "vehiclex_camera": camera,
+        "domain": "synthetic",
+        "variant": "original",
+        "split": "train",
+        "vehicle_type": vehicle.vehicle_type,
+        "color": vehicle.color,
         # VehicleX has no motorcycles and so no number for them
         "type_id": str(TYPES.index(vehicle.vehicle_type)) if vehicle.vehicle_type in TYPES else "",
-        "color_id": str(COLORS.index(vehicle.color)), "model": str(vehicle.model),
+        "color_id": str(COLORS.index(vehicle.color)),
+        "model": str(vehicle.model),
         "orientation": _degrees(shot.orientation),
-        "light_intensity": f"{shot.light_intensity:.1f}", "light_direction": f"{shot.light_direction:.1f}",
-        "camera_height": f"{shot.camera_height:.1f}", "camera_distance": f"{shot.camera_distance:.1f}",
+        "light_intensity": f"{shot.light_intensity:.1f}",
+        "light_direction": f"{shot.light_direction:.1f}",
+        "camera_height": f"{shot.camera_height:.1f}",
+        "camera_distance": f"{shot.camera_distance:.1f}",
         **_box("crop_", shot.crop_box),
-    }  # fmt: skip
+    }
 
 
 def _box(prefix: str, box: Sequence[float]) -> Row:

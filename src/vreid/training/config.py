@@ -133,8 +133,9 @@ class TrainConfig:
                 raise InputError(f"{name} is {attrgetter(name)(self)}; give the smaller number first.")
         losses = self.losses
         if losses.triplet and self.batches == "images":
-            raise InputError("The triplet loss needs several images of an identity, so batches=images needs "
-                             "losses.triplet=0.")  # fmt: skip
+            raise InputError(
+                "The triplet loss needs several images of an identity, so batches=images needs losses.triplet=0."
+            )
         for name in ("num_identities", "num_instances"):
             if losses.triplet and getattr(self, name) < 2:
                 raise InputError(f"{name} is {getattr(self, name)}; the triplet loss needs 2 or more in a batch.")

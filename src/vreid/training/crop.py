@@ -277,8 +277,10 @@ def refuse_coarse(trained: TrainedModel) -> None:
         InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, pictures below `SMALLEST`.
     """
     height, width = trained.transform.height, trained.transform.width
-    mend = (f"boxes need pictures of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
-            "train one by recipe crop_model, or crop_model_small.")  # fmt: skip
+    mend = (
+        f"boxes need pictures of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
+        "train one by recipe crop_model, or crop_model_small."
+    )
     if min(height, width) < SMALLEST:
         raise InputError(f"{trained.source}: looks at pictures of {height} x {width}; {mend}")
     with torch.inference_mode():
@@ -287,5 +289,6 @@ def refuse_coarse(trained: TrainedModel) -> None:
         raise InputError(f"{trained.source}: its backbone gives no map; {mend}")
     down, across = maps.shape[2:]
     if min(down, across) < FEWEST_CELLS or down * COARSEST < height or across * COARSEST < width:
-        raise InputError(f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; "
-                         f"{mend}")  # fmt: skip
+        raise InputError(
+            f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; {mend}"
+        )

@@ -194,8 +194,10 @@ def extract(
     model = model.to(place).to(memory_format=torch.channels_last).eval()
     options = getattr(model.backbone, "options", TransReIDOptions())
     sides = side_information(options, model.cameras, records)
-    loaders = [test_loader(pictures[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
-               for cropped in kinds]  # fmt: skip
+    loaders = [
+        test_loader(pictures[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
+        for cropped in kinds
+    ]
     progress.start("extract", len(records), len(records) - len(missing))
     try:
         for batches in zip(*loaders, strict=True):

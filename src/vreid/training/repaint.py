@@ -96,8 +96,11 @@ def translate(
     network, config = load_translator(model)
     shared, names = _names(records)
     folder = Path(out) / TRANSLATED
-    made = records.with_(path=[f"{folder}/{name}" for name in names], variant=["translated"] * len(records),
-                         box=np.full((len(records), 4), np.nan))  # fmt: skip
+    made = records.with_(
+        path=[f"{folder}/{name}" for name in names],
+        variant=["translated"] * len(records),
+        box=np.full((len(records), 4), np.nan),
+    )
     facts = {"model": weights_hash(network.state_dict()), "originals": fingerprint(records), "images": len(records)}
     if folder.exists():
         _require(folder, facts)
@@ -109,8 +112,17 @@ def translate(
     else:
         write_json(partial / FACTS, facts)
     missing = np.flatnonzero([not (partial / name).exists() for name in names])
-    _paint(network, config, records[missing], [partial / names[row] for row in missing],
-           batch_size, device, workers, progress, done=len(records) - len(missing))  # fmt: skip
+    _paint(
+        network,
+        config,
+        records[missing],
+        [partial / names[row] for row in missing],
+        batch_size,
+        device,
+        workers,
+        progress,
+        done=len(records) - len(missing),
+    )
     labels = next((place / LABELS for place in (shared, shared.parent) if (place / LABELS).is_file()), None)
     with writing(folder):
         if labels is None:
@@ -147,14 +159,23 @@ def _require(folder: Path, facts: dict[str, Any]) -> None:
     """Refuse what another model made, or of other images."""
     there = read_json(folder / FACTS) if (folder / FACTS).exists() else None
     if there != facts:
-        raise InputError(f"{folder}: holds translations of another model or of other images; "
-                         "remove it or name another folder.")  # fmt: skip
+        raise InputError(
+            f"{folder}: holds translations of another model or of other images; remove it or name another folder."
+        )
 
 
 def _paint(
-    network: Generator, config: TranslateConfig, records: Records, places: list[Path],
-    batch_size: int, device: str, workers: int | None, progress: Progress, *, done: int,
-) -> None:  # fmt: skip
+    network: Generator,
+    config: TranslateConfig,
+    records: Records,
+    places: list[Path],
+    batch_size: int,
+    device: str,
+    workers: int | None,
+    progress: Progress,
+    *,
+    done: int,
+) -> None:
     """Write the translation of each record to its place."""
     place = torch.device(device)
     network, precision = network.to(place), resolve_precision("auto", place)

@@ -181,8 +181,10 @@ def _summary_writer() -> Callable[..., Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError("TensorBoard is not installed; pip install 'vehicle-reid[tensorboard]', or train without it: "
-                         "metrics.jsonl in the run folder holds the same numbers.") from error  # fmt: skip
+        raise InputError(
+            "TensorBoard is not installed; pip install 'vehicle-reid[tensorboard]', or train without it: "
+            "metrics.jsonl in the run folder holds the same numbers."
+        ) from error
     return SummaryWriter
 
 

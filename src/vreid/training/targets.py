@@ -177,14 +177,17 @@ def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]
         InputError: there are more or fewer embeddings than cameras, or views without a known orientation.
     """
     if options.sie_views > 1 and np.isnan(records.orientation).all():
-        raise InputError(f"transreid.sie_views is {options.sie_views}, but no training image has a known orientation; "
-                         "set it to 0.")  # fmt: skip
+        raise InputError(
+            f"transreid.sie_views is {options.sie_views}, but no training image has a known orientation; set it to 0."
+        )
     cameras = tuple(map(str, records.camera.compact().names))
     if options.sie_cameras <= 1:
         return ()
     if len(cameras) != options.sie_cameras:
-        raise InputError(f"transreid.sie_cameras is {options.sie_cameras}, but the training images come from "
-                         f"{len(cameras)} known cameras; set it to {len(cameras)}.")  # fmt: skip
+        raise InputError(
+            f"transreid.sie_cameras is {options.sie_cameras}, but the training images come from "
+            f"{len(cameras)} known cameras; set it to {len(cameras)}."
+        )
     return cameras
 
 
@@ -192,8 +195,10 @@ def _target(records: Records, name: str, counts: NDArray[np.bool_], config: Labe
     """Classes without gaps; images for which `counts` is off have none."""
     if name == "orientation":
         degrees = np.where(counts, records.orientation, np.float32(np.nan))
-        both = [orientation_bins(angles, config.bins, config.bin_edges)
-                for angles in (degrees, mirrored_orientation(degrees))]  # fmt: skip
+        both = [
+            orientation_bins(angles, config.bins, config.bin_edges)
+            for angles in (degrees, mirrored_orientation(degrees))
+        ]
     else:
         both = [np.where(counts, _column(records, name).codes, NO_LABEL).astype(np.int64)] * 2
     seen = np.concatenate(both) if flips else both[0]

@@ -189,8 +189,9 @@ def train_translation(
     sampler = PairedSampler(len(synthetic), len(real), config.batch_size, config.seed)
     side = {"height": config.load, "width": config.load, "mean": HALF, "std": HALF}
     transform = TrainTransform(**side, pad=0, erase=0.0)  # type: ignore[arg-type]
-    loader = train_loader(Records.concat([synthetic, real]), transform, sampler,
-                          seed=config.seed, workers=workers, device=device)  # fmt: skip
+    loader = train_loader(
+        Records.concat([synthetic, real]), transform, sampler, seed=config.seed, workers=workers, device=device
+    )
     sides = {"synthetic": synthetic, "real": real}
     data = {name: {"fingerprint": fingerprint(side), "images": len(side)} for name, side in sides.items()}
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
@@ -212,8 +213,13 @@ def train_translation(
     finally:
         run.close()
         progress.finish()
-    facts = {"kind": "translation", "config": config.as_dict(), "data": data,
-             "vreid": started["vreid"], "revision": started["revision"]}  # fmt: skip
+    facts = {
+        "kind": "translation",
+        "config": config.as_dict(),
+        "data": data,
+        "vreid": started["vreid"],
+        "revision": started["revision"],
+    }
     save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
     return run.model
 

@@ -80,16 +80,25 @@ def impossible(case: Case) -> Iterator[Finding]:
             images = np.flatnonzero((time >= low) & (time < 1000 * low))
         if len(images):
             first = float(time[images[0]])
-            yield case.finding("time in another unit", images.tolist(), f"time {first:.0f} lies beyond the year 5000 "
-                               f"in seconds; in {unit} it is {_date(first / divisor)}",
-                               f"divide the times by {divisor:,}")  # fmt: skip
-    for check, wrong, said in (("time before 1990", _old(case), "before there were such cameras"),
-                               ("time in the future", _future(case), "in the future")):  # fmt: skip
+            yield case.finding(
+                "time in another unit",
+                images.tolist(),
+                f"time {first:.0f} lies beyond the year 5000 in seconds; in {unit} it is {_date(first / divisor)}",
+                f"divide the times by {divisor:,}",
+            )
+    for check, wrong, said in (
+        ("time before 1990", _old(case), "before there were such cameras"),
+        ("time in the future", _future(case), "in the future"),
+    ):
         images = np.flatnonzero(wrong)
         if len(images):
             first = float(time[images[0]])
-            yield case.finding(check, images.tolist(), f"time {first:.15g} is {_date(max(first, -EARLIEST))}, {said}",
-                               "set the clock right or leave the time empty")  # fmt: skip
+            yield case.finding(
+                check,
+                images.tolist(),
+                f"time {first:.15g} is {_date(max(first, -EARLIEST))}, {said}",
+                "set the clock right or leave the time empty",
+            )
 
 
 def equal_times(case: Case) -> Iterator[Finding]:
@@ -105,9 +114,12 @@ def equal_times(case: Case) -> Iterator[Finding]:
             images.append(int(own[0]))
     if images:
         first = sorted(images)[0]
-        yield case.finding("equal times", sorted(images), f"all images of camera {records.camera.values[first]!r} have "
-                           f"the time {records.time[first]:.15g}", "give each image the time it was taken, or none"
-                           )  # fmt: skip
+        yield case.finding(
+            "equal times",
+            sorted(images),
+            f"all images of camera {records.camera.values[first]!r} have the time {records.time[first]:.15g}",
+            "give each image the time it was taken, or none",
+        )
 
 
 def clock_off(case: Case) -> Iterator[Finding]:
@@ -120,10 +132,14 @@ def clock_off(case: Case) -> Iterator[Finding]:
         while (found := _camera_off(case, left, limit)) is not None:
             camera, vehicles, gap = found
             image = int(np.argmax(left & (records.camera.codes == camera)))
-            yield case.finding("clock off", [image], f"camera {records.camera.values[image]!r} sees {vehicles} "
-                               f"vehicles about {in_words(abs(gap))} {'after' if gap > 0 else 'before'} all other "
-                               f"cameras{' of its scene' if scene >= 0 else ''} do",
-                               "set its clock right: mind the time zone and summer time")  # fmt: skip
+            yield case.finding(
+                "clock off",
+                [image],
+                f"camera {records.camera.values[image]!r} sees {vehicles} "
+                f"vehicles about {in_words(abs(gap))} {'after' if gap > 0 else 'before'} all other "
+                f"cameras{' of its scene' if scene >= 0 else ''} do",
+                "set its clock right: mind the time zone and summer time",
+            )
             left &= records.camera.codes != camera
 
 

@@ -39,8 +39,11 @@ SAMPLE = 512
 """Images from which the principal components are taken."""
 CHUNK = 4096
 
-TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = "picture in train and test", "picture of two identities", \
-    "picture of two cameras"  # fmt: skip
+TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = (
+    "picture in train and test",
+    "picture of two identities",
+    "picture of two cameras",
+)
 QUERY_IN_GALLERY, TWICE = "query in gallery", "same picture twice"
 MENDS = {
     TRAIN_AND_TEST: "take it out of train; what was trained on measures nothing",
@@ -67,8 +70,13 @@ def same_pictures(case: Case) -> Iterator[Finding]:
         if rows:
             image, earlier, exact = rows[0]
             likeness = "is byte for byte" if exact else "shows the same as"
-            yield case.finding(check, [row[0] for row in rows], f"the picture {likeness} that of {case.where(earlier)}",
-                               mend, beside=[row[1] for row in rows])  # fmt: skip
+            yield case.finding(
+                check,
+                [row[0] for row in rows],
+                f"the picture {likeness} that of {case.where(earlier)}",
+                mend,
+                beside=[row[1] for row in rows],
+            )
 
 
 def _contradiction(case: Case, one: int, other: int) -> str:

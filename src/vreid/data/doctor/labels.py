@@ -42,12 +42,21 @@ def swapped(case: Case) -> Iterator[Finding]:
     mend = "check which column holds the vehicle and which the camera"
     identities, cameras = set(identity.values[both]), set(camera.values[both])
     if len(both) > 1 and len(identities) > 1 and (identity.values[both] == camera.values[both]).all():
-        yield case.finding("identity and camera swapped", [first], "identity and camera are the same here "
-                           f"({identity.values[first]!r}) and for every other image", mend)  # fmt: skip
+        yield case.finding(
+            "identity and camera swapped",
+            [first],
+            f"identity and camera are the same here ({identity.values[first]!r}) and for every other image",
+            mend,
+        )
     elif all(map(CAMERA_LIKE.fullmatch, identities)) and not any(map(CAMERA_LIKE.fullmatch, cameras)):
-        yield case.finding("identity and camera swapped", [first], f"the identity is {identity.values[first]!r} and "
-                           f"the camera {camera.values[first]!r}; all identities look like cameras, and no camera "
-                           "does", mend)  # fmt: skip
+        yield case.finding(
+            "identity and camera swapped",
+            [first],
+            f"the identity is {identity.values[first]!r} and "
+            f"the camera {camera.values[first]!r}; all identities look like cameras, and no camera "
+            "does",
+            mend,
+        )
 
 
 def same_for_all(case: Case) -> Iterator[Finding]:
@@ -66,8 +75,12 @@ def same_for_all(case: Case) -> Iterator[Finding]:
             known = np.flatnonzero(images & labels.known)
             # One vehicle alone may well have been seen by one camera alone.
             if len(known) > 1 and labels[known].distinct == 1 and others[column][known].distinct != 1:
-                yield case.finding(f"one {column}", [int(known[0])], f"all {len(known):,} images {pool} name the same "
-                                   f"{word}, {labels.values[known[0]]!r}", mends[column])  # fmt: skip
+                yield case.finding(
+                    f"one {column}",
+                    [int(known[0])],
+                    f"all {len(known):,} images {pool} name the same {word}, {labels.values[known[0]]!r}",
+                    mends[column],
+                )
 
 
 def one_for_each(case: Case) -> Iterator[Finding]:
@@ -79,10 +92,13 @@ def one_for_each(case: Case) -> Iterator[Finding]:
             if column == "identity" and pool != TO_TRAIN:
                 continue  # there it is `query_without_mate`
             if len(known) > MANY and labels[known].distinct == len(known):
-                yield case.finding(f"{column} per image", [int(known[0])], f"each of the {len(known):,} images {pool} "
-                                   f"names a {word} of its own, this one {labels.values[known[0]]!r}",
-                                   f"the column seems to hold a number of the image; give the {word}'s name"
-                                   )  # fmt: skip
+                yield case.finding(
+                    f"{column} per image",
+                    [int(known[0])],
+                    f"each of the {len(known):,} images {pool} "
+                    f"names a {word} of its own, this one {labels.values[known[0]]!r}",
+                    f"the column seems to hold a number of the image; give the {word}'s name",
+                )
 
 
 def train_and_test(case: Case) -> Iterator[Finding]:
@@ -93,9 +109,13 @@ def train_and_test(case: Case) -> Iterator[Finding]:
     shared = _firsts(case, ~case.train & identity.known, lambda image: int(identity.codes[image]) in twin_of)
     if shared:
         twins = [twin_of[int(identity.codes[image])] for image in shared]
-        yield case.finding("identity in train and test", shared, f"vehicle {identity.values[shared[0]]!r} is also in "
-                           f"train, {case.where(twins[0])}", "split by vehicle; one that was trained on measures "
-                           "nothing", beside=twins)  # fmt: skip
+        yield case.finding(
+            "identity in train and test",
+            shared,
+            f"vehicle {identity.values[shared[0]]!r} is also in train, {case.where(twins[0])}",
+            "split by vehicle; one that was trained on measures nothing",
+            beside=twins,
+        )
 
 
 def _firsts(case: Case, images: NDArray[np.bool_], wanted: Callable[[int], bool]) -> list[int]:
@@ -126,9 +146,12 @@ def query_without_mate(case: Case) -> Iterator[Finding]:
     if lost:
         identity, camera = case.records.identity.values[lost[0]], case.records.camera.values[lost[0]]
         place = f" from another camera than {camera!r}" if protocol.needs_camera and camera else ""
-        yield case.finding("query without mate", lost, f"the gallery holds no image of vehicle {identity!r}{place}",
-                           "check identity and camera names of query and gallery; every metric skips such queries"
-                           )  # fmt: skip
+        yield case.finding(
+            "query without mate",
+            lost,
+            f"the gallery holds no image of vehicle {identity!r}{place}",
+            "check identity and camera names of query and gallery; every metric skips such queries",
+        )
 
 
 def two_spellings(case: Case) -> Iterator[Finding]:
@@ -147,8 +170,12 @@ def two_spellings(case: Case) -> Iterator[Finding]:
         if images:
             name = labels.values[images[0]]
             usual = labels.names[rare[int(labels.codes[images[0]])]]
-            yield case.finding("two spellings", images, f"{word} {name!r} is probably {usual!r}, spelled another way",
-                               "spell one name one way")  # fmt: skip
+            yield case.finding(
+                "two spellings",
+                images,
+                f"{word} {name!r} is probably {usual!r}, spelled another way",
+                "spell one name one way",
+            )
 
 
 def _form(name: str, column: str) -> str:
@@ -167,8 +194,12 @@ def left_out(case: Case) -> Iterator[Finding]:
             if column == "identity" and split != "train":
                 continue  # a gallery may hold vehicles that nobody knows
             if 0 < len(images) < (case.split == split).sum():
-                yield case.finding(f"no {column}", images.tolist(), f"this image has no {column}, while others of its "
-                                   "split do", f"fill in the {column} or take the row out")  # fmt: skip
+                yield case.finding(
+                    f"no {column}",
+                    images.tolist(),
+                    f"this image has no {column}, while others of its split do",
+                    f"fill in the {column} or take the row out",
+                )
 
 
 def two_looks(case: Case) -> Iterator[Finding]:
@@ -177,10 +208,15 @@ def two_looks(case: Case) -> Iterator[Finding]:
         images, usual = odd_ones_out(case.records.identity, getattr(case.records, column))
         if images:
             labels = getattr(case.records, column)
-            yield case.finding(f"identity of two {word}", images, f"vehicle "
-                               f"{case.records.identity.values[images[0]]!r} is {labels.values[images[0]]!r} here and "
-                               f"{labels.values[usual[0]]!r} in {case.where(usual[0])}",
-                               f"correct the {word[:-1]} or the identity", beside=usual)  # fmt: skip
+            yield case.finding(
+                f"identity of two {word}",
+                images,
+                f"vehicle "
+                f"{case.records.identity.values[images[0]]!r} is {labels.values[images[0]]!r} here and "
+                f"{labels.values[usual[0]]!r} in {case.where(usual[0])}",
+                f"correct the {word[:-1]} or the identity",
+                beside=usual,
+            )
 
 
 def odd_ones_out(groups: Labels, labels: Labels) -> tuple[list[int], list[int]]:
@@ -211,9 +247,12 @@ def one_camera_identities(case: Case) -> Iterator[Finding]:
     alone = _firsts(case, usable, lambda image: seen_by[int(records.identity.codes[image])] == 1)
     if alone:
         first = alone[0]
-        yield case.finding("identity in one camera", alone, f"vehicle {records.identity.values[first]!r} is seen by "
-                           f"camera {records.camera.values[first]!r} alone", "check that a vehicle keeps its name over "
-                           "all cameras; one that does not teaches nothing across them")  # fmt: skip
+        yield case.finding(
+            "identity in one camera",
+            alone,
+            f"vehicle {records.identity.values[first]!r} is seen by camera {records.camera.values[first]!r} alone",
+            "check that a vehicle keeps its name over all cameras; one that does not teaches nothing across them",
+        )
 
 
 def one_image_cameras(case: Case) -> Iterator[Finding]:
@@ -223,5 +262,9 @@ def one_image_cameras(case: Case) -> Iterator[Finding]:
     _, first, count = np.unique(records.camera.codes[usable], return_index=True, return_counts=True)
     images = sorted(usable[first[count == 1]].tolist())
     if images and len(usable) >= FEW_PER_CAMERA * len(count):
-        yield case.finding("camera with one image", images, f"camera {records.camera.values[images[0]]!r} has this "
-                           "image only", "check the name; if it is right, take the image out")  # fmt: skip
+        yield case.finding(
+            "camera with one image",
+            images,
+            f"camera {records.camera.values[images[0]]!r} has this image only",
+            "check the name; if it is right, take the image out",
+        )

@@ -145,8 +145,12 @@ def boxes(case: Case) -> Iterator[Finding]:
     """Boxes given as shares of the frame, and boxes that lie for the most part outside of it."""
     box, usable = case.records.box.astype(np.float64), _boxed(case)
     if _relative(case):
-        yield case.finding("box in shares", [int(np.argmax(usable))], "this box, like all others, lies within 0 and 1",
-                           "multiply x by the width and y by the height of the frame, in pixels")  # fmt: skip
+        yield case.finding(
+            "box in shares",
+            [int(np.argmax(usable))],
+            "this box, like all others, lies within 0 and 1",
+            "multiply x by the width and y by the height of the frame, in pixels",
+        )
         return
     part = inside(box, case.pictures.size)
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
@@ -155,10 +159,13 @@ def boxes(case: Case) -> Iterator[Finding]:
     if len(images):
         x1, y1, x2, y2 = box[images[0]]
         width, height = case.pictures.size[images[0]]
-        yield case.finding("box outside the picture", images.tolist(), f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies "
-                           f"outside its picture of {width} x {height} pixels, or for the most part",
-                           "check which frame it is of, the order of its numbers and the size of the frames "
-                           "it was found in")  # fmt: skip
+        yield case.finding(
+            "box outside the picture",
+            images.tolist(),
+            f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies "
+            f"outside its picture of {width} x {height} pixels, or for the most part",
+            "check which frame it is of, the order of its numbers and the size of the frames it was found in",
+        )
 
 
 def _boxed(case: Case) -> NDArray[np.bool_]:
@@ -180,13 +187,21 @@ def tiny(case: Case) -> Iterator[Finding]:
         images = np.flatnonzero(case.pictures.seen & (sides.min(axis=1) < MIN_SIDE) & (case.split == split))
         if len(images):
             width, height = sides[images[0]]
-            yield case.finding("tiny crop", images.tolist(), f"the crop is {width:g} x {height:g} pixels, a side under "
-                               f"{MIN_SIDE}", "leave such crops out, or take them from a sharper source")  # fmt: skip
+            yield case.finding(
+                "tiny crop",
+                images.tolist(),
+                f"the crop is {width:g} x {height:g} pixels, a side under {MIN_SIDE}",
+                "leave such crops out, or take them from a sharper source",
+            )
 
 
 def blank(case: Case) -> Iterator[Finding]:
     """Images of one colour all over: frames of a stream that broke off."""
     images = np.flatnonzero(case.pictures.flat).tolist()
     if images:
-        yield case.finding("blank picture", images, f"the picture is of one colour all over{case.named(images[0])}",
-                           "extract it again or take its row out")  # fmt: skip
+        yield case.finding(
+            "blank picture",
+            images,
+            f"the picture is of one colour all over{case.named(images[0])}",
+            "extract it again or take its row out",
+        )

@@ -22,11 +22,16 @@ def over_two(case: Case) -> Iterator[Finding]:
         labels, tracklet = getattr(case.records, column), case.records.tracklet
         images, usual = odd_ones_out(tracklet, labels)
         if images:
-            yield case.finding(f"tracklet over two {word}", images, f"tracklet {tracklet.values[images[0]]!r} has "
-                               f"{column} {labels.values[images[0]]!r} here and {labels.values[usual[0]]!r} in "
-                               f"{case.where(usual[0])}", "a tracklet is one vehicle passing one camera: correct the "
-                               f"{column}, or give the tracklet of each camera a name of its own",
-                               beside=usual)  # fmt: skip
+            yield case.finding(
+                f"tracklet over two {word}",
+                images,
+                f"tracklet {tracklet.values[images[0]]!r} has "
+                f"{column} {labels.values[images[0]]!r} here and {labels.values[usual[0]]!r} in "
+                f"{case.where(usual[0])}",
+                "a tracklet is one vehicle passing one camera: correct the "
+                f"{column}, or give the tracklet of each camera a name of its own",
+                beside=usual,
+            )
 
 
 def frames_against_times(case: Case) -> Iterator[Finding]:
@@ -36,11 +41,16 @@ def frames_against_times(case: Case) -> Iterator[Finding]:
     wrong = case.records.time[after] < case.records.time[before]
     if wrong.any():
         images, earlier = after[wrong], before[wrong]
-        yield case.finding("frames against times", images.tolist(), f"frame {case.records.frame[images[0]]} of "
-                           f"tracklet {case.records.tracklet.values[images[0]]!r} comes after frame "
-                           f"{case.records.frame[earlier[0]]} ({case.where(earlier[0])}), but its time is "
-                           f"{_gap(case, images[0], earlier[0])} before", "correct the frame or the time",
-                           beside=earlier.tolist())  # fmt: skip
+        yield case.finding(
+            "frames against times",
+            images.tolist(),
+            f"frame {case.records.frame[images[0]]} of "
+            f"tracklet {case.records.tracklet.values[images[0]]!r} comes after frame "
+            f"{case.records.frame[earlier[0]]} ({case.where(earlier[0])}), but its time is "
+            f"{_gap(case, images[0], earlier[0])} before",
+            "correct the frame or the time",
+            beside=earlier.tolist(),
+        )
 
 
 def twice_in_a_frame(case: Case) -> Iterator[Finding]:
@@ -50,10 +60,15 @@ def twice_in_a_frame(case: Case) -> Iterator[Finding]:
     same = (case.records.frame[after] == case.records.frame[before]) & (case.split[after] == case.split[before])
     if same.any():
         images, first = after[same], before[same]
-        yield case.finding("tracklet twice in a frame", images.tolist(), f"tracklet "
-                           f"{case.records.tracklet.values[images[0]]!r} is in frame {case.records.frame[images[0]]} "
-                           f"already with {case.where(first[0])}", "a vehicle is in a frame once: keep the box that "
-                           "fits, or correct tracklet or frame", beside=first.tolist())  # fmt: skip
+        yield case.finding(
+            "tracklet twice in a frame",
+            images.tolist(),
+            f"tracklet "
+            f"{case.records.tracklet.values[images[0]]!r} is in frame {case.records.frame[images[0]]} "
+            f"already with {case.where(first[0])}",
+            "a vehicle is in a frame once: keep the box that fits, or correct tracklet or frame",
+            beside=first.tolist(),
+        )
 
 
 def holes(case: Case) -> Iterator[Finding]:
@@ -62,10 +77,15 @@ def holes(case: Case) -> Iterator[Finding]:
     wide = case.records.time[after] - case.records.time[before] > LONGEST_HOLE
     if wide.any():
         images, earlier = after[wide], before[wide]
-        yield case.finding("tracklet with a hole", images.tolist(), f"tracklet "
-                           f"{case.records.tracklet.values[images[0]]!r} goes on here "
-                           f"{_gap(case, images[0], earlier[0])} after {case.where(earlier[0])}", "correct the time, "
-                           "or name what comes after the hole another tracklet", beside=earlier.tolist())  # fmt: skip
+        yield case.finding(
+            "tracklet with a hole",
+            images.tolist(),
+            f"tracklet "
+            f"{case.records.tracklet.values[images[0]]!r} goes on here "
+            f"{_gap(case, images[0], earlier[0])} after {case.where(earlier[0])}",
+            "correct the time, or name what comes after the hole another tracklet",
+            beside=earlier.tolist(),
+        )
 
 
 def _steps(case: Case, usable: NDArray[np.bool_], order: NDArray[np.generic]) -> tuple[NDArray[np.intp], ...]:

@@ -64,8 +64,12 @@ def color_and_type(
         if not base:
             other, place = (beyond if (wrong, row) in zeros else zeros)[0]
             against = f"{other} is {columns[other][place]:g} in {listing.unit} {numbers[place]}, and both count alike"
-        listing.wrong(numbers[row], f"{wrong} is {columns[wrong][row]:g}, but {against}", "correct the numbers",
-                      "colour/type base")  # fmt: skip
+        listing.wrong(
+            numbers[row],
+            f"{wrong} is {columns[wrong][row]:g}, but {against}",
+            "correct the numbers",
+            "colour/type base",
+        )
         return [""] * len(images), [""] * len(images)
     guessed = base is None and not zeros and not beyond
     if guessed and any(value == value for values in columns.values() for value in values):
@@ -91,8 +95,9 @@ def _named(
     by_value: dict[float, str] = dict(names)  # type: ignore[arg-type]  # 3 == 3.0
     for value, number in zip(values, numbers, strict=True):
         if value == value and value not in by_value:
-            listing.wrong(number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it",
-                          "label out of range")  # fmt: skip
+            listing.wrong(
+                number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it", "label out of range"
+            )
     return [by_value.get(value, "") for value in values]
 
 

@@ -42,8 +42,11 @@ PLACES = (".", "AIC21_Track2_ReID", "AIC21/AIC21_Track2_ReID", "AIC20_ReID", "AI
 """Where the data set's own folder may be, seen from the one that the user names."""
 NAMES = ("CityFlowV2-ReID", "CityFlow-ReID")
 """Of 2021 and of 2020."""
-CROPS = {"train": "training_part_seg/cropped_patch/image_train", "query": "cropped_aic_test/image_query",
-         "gallery": "cropped_aic_test/image_test"}  # fmt: skip
+CROPS = {
+    "train": "training_part_seg/cropped_patch/image_train",
+    "query": "cropped_aic_test/image_query",
+    "gallery": "cropped_aic_test/image_test",
+}
 """Split -> where its cropped copies lie, in the data set's folder or beside it."""
 
 _KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files, folders and keys call it
@@ -52,8 +55,9 @@ _NAME = re.compile(r"([0-9]{1,9})(\.jpg)?", re.IGNORECASE)
 
 def find(folder: Path) -> Path | None:
     """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
-    return next((folder / place for place in PLACES if any(_is_split(folder / place, key) for key in _KEYS.values())),
-                None)  # fmt: skip
+    return next(
+        (folder / place for place in PLACES if any(_is_split(folder / place, key) for key in _KEYS.values())), None
+    )
 
 
 def _is_split(folder: Path, name: str) -> bool:
@@ -90,16 +94,25 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     # 2020 is told by its lists of names, and where both were put there, by the labels that it does not have.
     cameras = any((folder / f"{name}_label.xml").is_file() for name in ("query", "test"))
     of_2020 = not cameras and any((folder / f"name_{name}.txt").is_file() for name in _KEYS.values())
-    return Dataset(NAMES[of_2020], splits["train"], splits["query"],
-                   splits["gallery"], CAMERA_LESS if of_2020 else AI_CITY, source_of(folder), tuple(notes),
-                   origins)  # fmt: skip
+    return Dataset(
+        NAMES[of_2020],
+        splits["train"],
+        splits["query"],
+        splits["gallery"],
+        CAMERA_LESS if of_2020 else AI_CITY,
+        source_of(folder),
+        tuple(notes),
+        origins,
+    )
 
 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:
     """Where the pictures of each variant and split lie; cropped copies are in the data set's folder or beside it."""
     found = {"original": {split: folder / f"image_{name}" for split, name in _KEYS.items()}}
-    places = {split: [place / crop for place in (folder, folder.absolute().parent) if (place / crop).is_dir()]
-              for split, crop in CROPS.items()}  # fmt: skip
+    places = {
+        split: [place / crop for place in (folder, folder.absolute().parent) if (place / crop).is_dir()]
+        for split, crop in CROPS.items()
+    }
     cropped = {split: place[0] for split, place in places.items() if place}
     return {**found, "crop": cropped} if cropped else found
 
@@ -143,8 +156,12 @@ def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records
         if match is None:
             listing.wrong(row.number, f"imageName {quoted(row.image)} is not like 000001.jpg", "correct it")
         elif int(match[1]) in row_of:
-            listing.wrong(row.number, f"image {row.image} is listed twice", f"remove one of the two {listing.unit}s",
-                          "listed twice")  # fmt: skip
+            listing.wrong(
+                row.number,
+                f"image {row.image} is listed twice",
+                f"remove one of the two {listing.unit}s",
+                "listed twice",
+            )
         else:
             row_of[int(match[1])] = row if match[2] else row._replace(image=f"{row.image}.jpg")
     numbers = sorted(row_of)  # a submission counts images by number; the label file may have another order

@@ -45,19 +45,39 @@ class Family:
 
 FAMILIES = (
     Family("split.csv with split.json (vreid data split)", split.find, split.read_split),
-    Family("image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
-           veri.find, veri.read_veri),
-    Family("image_train with train_label.xml (CityFlowV2-ReID, CityFlow-ReID)",
-           cityflow.find, cityflow.read_cityflow, ("labels",), copies=cityflow.copies),
+    Family(
+        "image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
+        veri.find,
+        veri.read_veri,
+    ),
+    Family(
+        "image_train with train_label.xml (CityFlowV2-ReID, CityFlow-ReID)",
+        cityflow.find,
+        cityflow.read_cityflow,
+        ("labels",),
+        copies=cityflow.copies,
+    ),
     Family("sys_image_train (VehicleX)", vehiclex.find, vehiclex.read_vehiclex, copies=vehiclex.copies),
-    Family("image with train_test_split (VehicleID)",
-           vehicleid.find, vehicleid.read_vehicleid, ("test_list",), list_sizes=vehicleid.list_sizes),
-    Family("images with train_test_split (VERI-Wild)",
-           veri_wild.find, veri_wild.read_veri_wild, ("test_list",), list_sizes=veri_wild.list_sizes),
+    Family(
+        "image with train_test_split (VehicleID)",
+        vehicleid.find,
+        vehicleid.read_vehicleid,
+        ("test_list",),
+        list_sizes=vehicleid.list_sizes,
+    ),
+    Family(
+        "images with train_test_split (VERI-Wild)",
+        veri_wild.find,
+        veri_wild.read_veri_wild,
+        ("test_list",),
+        list_sizes=veri_wild.list_sizes,
+    ),
     Family("vric_train.txt (VRIC)", vric.find, vric.read_vric),
     Family("a CSV table", table.find, table.read_table),
-    Family("img1 with gt/gt.txt or det/det.txt in a folder a camera (tracker output)",
-           tracker.find, tracker.read_tracker),
-    Family("pictures, one sub-folder per identity, and train, query, gallery sub-folders",
-           folder.find, folder.read_folder),
-)  # fmt: skip
+    Family(
+        "img1 with gt/gt.txt or det/det.txt in a folder a camera (tracker output)", tracker.find, tracker.read_tracker
+    ),
+    Family(
+        "pictures, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
+    ),
+)

@@ -60,15 +60,24 @@ def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
             raise InputError(f"{folder}: folders {' and '.join(names)} both mean {split}; rename one of them.")
     notes: list[str] = []
     if any(found.values()):
-        parts = {split: _read(folder, folder / names[0], split, notes) if names else Records.of(path=[])
-                 for split, names in found.items()}  # fmt: skip
+        parts = {
+            split: _read(folder, folder / names[0], split, notes) if names else Records.of(path=[])
+            for split, names in found.items()
+        }
         unused = sorted(set(inner.values()) - {names[0] for names in found.values() if names})
         if unused:
             notes.append(f"folders {', '.join(unused)} belong to no split and are not used.")
         if not any(len(records) for records in parts.values()):
             raise InputError(f"{folder}: holds no pictures in train, query or gallery; put them there.")
-        return Dataset(folder.absolute().name, parts["train"], parts["query"], parts["gallery"], MARKET,
-                       source_of(folder), tuple(notes))  # fmt: skip
+        return Dataset(
+            folder.absolute().name,
+            parts["train"],
+            parts["query"],
+            parts["gallery"],
+            MARKET,
+            source_of(folder),
+            tuple(notes),
+        )
     records = _read(folder, folder, "gallery", notes)
     if not len(records):
         raise InputError(f"{folder}: holds no pictures (.jpg, .png, ...); name the folder that does.")
@@ -98,8 +107,10 @@ def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
         cameras = [f"c{int(match[2]):03d}" if match else "" for match in matches]
     nameless = identities.count("")
     if nameless:
-        notes.append(f"{nameless:,} of {len(paths):,} images in {folder.name} are not named like 0002_c002_..., their "
-                     "vehicle is unknown.")  # fmt: skip
+        notes.append(
+            f"{nameless:,} of {len(paths):,} images in {folder.name} are not named like 0002_c002_..., their "
+            "vehicle is unknown."
+        )
     return Records.of(
         path=paths,
         image_key=[path.relative_to(root).as_posix() for path in paths],

@@ -35,6 +35,10 @@ def boxes_outside(
         width, height = size[row]
         shown = ", ".join(f"{value:g}" for value in corners[row])
         picture = "its picture" if np.isinf(width) else f"its picture of {width:g} x {height:g} pixels"
-        listing.wrong(rows[int(row)], f"box ({shown}) lies outside {picture}", "correct it or remove the row",
-                      "box outside the picture")  # fmt: skip
+        listing.wrong(
+            rows[int(row)],
+            f"box ({shown}) lies outside {picture}",
+            "correct it or remove the row",
+            "box outside the picture",
+        )
     return set(np.flatnonzero(outside).tolist())

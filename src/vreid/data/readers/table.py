@@ -50,8 +50,14 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "vehicle_type": ("type", "body_type", "vehicle_class", "class"),
     "split": ("subset", "set", "partition"),
 }
-SPLITS = {"train": "train", "training": "train", "query": "query", "probe": "query", "gallery": "gallery",
-          "test": "gallery"}  # fmt: skip
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "query": "query",
+    "probe": "query",
+    "gallery": "gallery",
+    "test": "gallery",
+}
 
 
 def _plain(header: str) -> str:
@@ -108,12 +114,28 @@ def read_table(path: Path | str, *, pictures: bool = True, tell: Tell = refuse) 
         everything = records.with_(split=["gallery"] * len(records))
         if not records.camera.known.any():
             notes = (*notes, "no image has a camera, so nothing can be searched across cameras.")
-        return Dataset(name, everything[:0], everything, everything, CROSS_CAMERA, source, notes,
-                       {"query": origin, "gallery": origin})  # fmt: skip
+        return Dataset(
+            name,
+            everything[:0],
+            everything,
+            everything,
+            CROSS_CAMERA,
+            source,
+            notes,
+            {"query": origin, "gallery": origin},
+        )
     chosen = {split: records.split.values == split for split in ("train", "query", "gallery")}
     parts = {split: records[rows] for split, rows in chosen.items()}
-    return Dataset(name, parts["train"], parts["query"], parts["gallery"], MARKET, source, notes,
-                   {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()})  # fmt: skip
+    return Dataset(
+        name,
+        parts["train"],
+        parts["query"],
+        parts["gallery"],
+        MARKET,
+        source,
+        notes,
+        {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()},
+    )
 
 
 def read_divided(path: Path, tell: Tell = refuse) -> tuple[Records, tuple[str, ...], Origin]:
@@ -127,8 +149,9 @@ def read_divided(path: Path, tell: Tell = refuse) -> tuple[Records, tuple[str, .
         return records, notes, origin
     values = np.array([SPLITS.get(value.lower(), "") for value in records.split.values], dtype=object)
     for row in np.flatnonzero(values == ""):
-        Listing(path, tell).wrong(int(origin.rows[row]), f"split is {quoted(records.split.values[row])}",
-                                  f"give one of {', '.join(SPLITS)}")  # fmt: skip
+        Listing(path, tell).wrong(
+            int(origin.rows[row]), f"split is {quoted(records.split.values[row])}", f"give one of {', '.join(SPLITS)}"
+        )
     return records.with_(split=values), notes, origin
 
 
@@ -149,9 +172,14 @@ def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str
     rows, lines, columns, notes = _rows(listing)
     cells = _Cells(listing, lines, {name: [row[place] for row in rows] for name, place in columns.items()})
     cells.refuse_nameless()
-    out: dict[str, Any] = {"path": cells.texts["path"], "box": _boxes(cells), "frame": cells.frames(),
-                           "time": cells.times(), "orientation": cells.numbers("orientation"),
-                           **{name: cells.texts[name] for name in LABEL_COLUMNS if name in cells.texts}}  # fmt: skip
+    out: dict[str, Any] = {
+        "path": cells.texts["path"],
+        "box": _boxes(cells),
+        "frame": cells.frames(),
+        "time": cells.times(),
+        "orientation": cells.numbers("orientation"),
+        **{name: cells.texts[name] for name in LABEL_COLUMNS if name in cells.texts},
+    }
     for name, default in (("domain", "real"), ("variant", "original")):
         out[name] = [value or default for value in out.get(name, [""] * len(rows))]
     if "identity" in out:
@@ -214,8 +242,11 @@ def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int],
         )
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
-            listing.wrong(line, f"the number of cells is {len(row)} but there are {len(names)} columns",
-                          f"quote cells that hold {delimiter!r}")  # fmt: skip
+            listing.wrong(
+                line,
+                f"the number of cells is {len(row)} but there are {len(names)} columns",
+                f"quote cells that hold {delimiter!r}",
+            )
     kept = [place for place, row in enumerate(rows) if len(row) == len(names)]
     notes = (f"columns {', '.join(map(shown, ignored[:20]))} of {path.name} are not used.",) if ignored else ()
     return [rows[place] for place in kept], [lines[place] for place in kept], columns, notes

@@ -79,16 +79,26 @@ def read_tracker(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         lines += [rows[row] for row in kept]
         files += [str(found[0])] * len(kept)
         if len(found) > 1:
-            notes.append(f"boxes of camera {place.name} are those of {found[0].name}, not of "
-                         f"{', '.join(path.name for path in found[1:])}.")  # fmt: skip
+            notes.append(
+                f"boxes of camera {place.name} are those of {found[0].name}, not of "
+                f"{', '.join(path.name for path in found[1:])}."
+            )
     if not files:
         raise InputError(f"{folder}: holds no boxes (gt/gt.txt, det/det.txt or <camera>.txt); run the tracker again.")
     if len(parts) == 1:
         notes.append("there is one camera only, so nothing can be searched across cameras.")
     records = Records.concat(parts)
     origin = Origin(np.array(files, dtype=object), np.array(lines, dtype=np.int64))
-    return Dataset(folder.absolute().name, records[:0], records, records, CROSS_CAMERA, source_of(folder), tuple(notes),
-                   {"query": origin, "gallery": origin})  # fmt: skip
+    return Dataset(
+        folder.absolute().name,
+        records[:0],
+        records,
+        records,
+        CROSS_CAMERA,
+        source_of(folder),
+        tuple(notes),
+        {"query": origin, "gallery": origin},
+    )
 
 
 class _Box(NamedTuple):
@@ -122,8 +132,12 @@ def _boxes(listing: Listing, notes: list[str]) -> Iterator[_Box]:
         elif not (narrow[2] > narrow[0] and narrow[3] > narrow[1]):
             listing.wrong(line, f"makes a box of {width:g} x {height:g} pixels", "correct it")
         elif line_of.setdefault(box.key, line) != line:
-            listing.wrong(line, f"frame {box.frame} has this id or box already in line {line_of[box.key]}",
-                          "remove one", "listed twice")  # fmt: skip
+            listing.wrong(
+                line,
+                f"frame {box.frame} has this id or box already in line {line_of[box.key]}",
+                "remove one",
+                "listed twice",
+            )
         else:
             yield box
     if ignored:

@@ -52,8 +52,12 @@ def read_tracks(path: Path, key_of: Callable[[str], str | None], tell: Tell, *, 
             elif key is None:
                 listing.wrong(number, f"{quoted(token)} is no image name or number", "correct it")
             elif line_of.setdefault(key, number - 1) != number - 1:
-                listing.wrong(number, f"image {token} is already in line {line_of[key] + 1}",
-                              "an image belongs to one tracklet, remove it from the other", "listed twice")  # fmt: skip
+                listing.wrong(
+                    number,
+                    f"image {token} is already in line {line_of[key] + 1}",
+                    "an image belongs to one tracklet, remove it from the other",
+                    "listed twice",
+                )
     return TrackFile(path.name, line_of, names, (lines[-1][0] - len(lines)) if lines else 0)
 
 

@@ -27,14 +27,21 @@ _LISTS, _TRAIN = "train_test_split", "train_list.txt"
 
 def find(folder: Path) -> Path | None:
     """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
-    return next((place for place in (folder / name for name in PLACES) if (place / "image").is_dir()
-                 and ((place / _LISTS / _TRAIN).is_file() or list_sizes(place))), None)  # fmt: skip
+    return next(
+        (
+            place
+            for place in (folder / name for name in PLACES)
+            if (place / "image").is_dir() and ((place / _LISTS / _TRAIN).is_file() or list_sizes(place))
+        ),
+        None,
+    )
 
 
 def list_sizes(folder: Path) -> dict[str, str]:
     """Sizes of the test lists that are there, by the words that name them."""
-    return lists.list_sizes(folder / _LISTS, r"test_list_([0-9]+)\.txt",
-                            {"small": "800", "medium": "1600", "large": "2400"})  # fmt: skip
+    return lists.list_sizes(
+        folder / _LISTS, r"test_list_([0-9]+)\.txt", {"small": "800", "medium": "1600", "large": "2400"}
+    )
 
 
 def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Tell = refuse) -> Dataset:
@@ -53,8 +60,16 @@ def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Te
     size = lists.chosen_list(list_sizes(folder), test_list, folder, notes)
     train, train_origin = _read(folder, _TRAIN, "train", tell)
     test, test_origin = _read(folder, f"test_list_{size}.txt", "gallery", tell)
-    return Dataset("VehicleID", train, test, test, VEHICLE_ID, source_of(folder), tuple(notes),
-                   {"train": train_origin, "query": test_origin, "gallery": test_origin})  # fmt: skip
+    return Dataset(
+        "VehicleID",
+        train,
+        test,
+        test,
+        VEHICLE_ID,
+        source_of(folder),
+        tuple(notes),
+        {"train": train_origin, "query": test_origin, "gallery": test_origin},
+    )
 
 
 def _read(folder: Path, name: str, split: str, tell: Tell) -> tuple[Records, Origin]:
@@ -64,6 +79,7 @@ def _read(folder: Path, name: str, split: str, tell: Tell) -> tuple[Records, Ori
     (names, identities), origin = lists.read_list(listing, "image", "vehicle")
     paths = [f"{folder}/image/{lists.picture_name(name)}" for name in names]
     lists.refuse_if_nothing_is_there(paths, listing.path)
-    records = Records.of(path=paths, image_key=[lists.key_of(name) for name in names], identity=identities,
-                         split=[split] * len(names))  # fmt: skip
+    records = Records.of(
+        path=paths, image_key=[lists.key_of(name) for name in names], identity=identities, split=[split] * len(names)
+    )
     return records, origin

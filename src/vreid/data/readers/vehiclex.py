@@ -113,8 +113,16 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         split=["train"] * len(names),
     )
     nothing = Records.of(path=[])
-    return Dataset("VehicleX", records, nothing, nothing, MARKET, source_of(folder), tuple(notes),
-                   {"train": labels.origin(numbers)} if items else {})  # fmt: skip
+    return Dataset(
+        "VehicleX",
+        records,
+        nothing,
+        nothing,
+        MARKET,
+        source_of(folder),
+        tuple(notes),
+        {"train": labels.origin(numbers)} if items else {},
+    )
 
 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:

@@ -86,13 +86,23 @@ def read_veri(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     """
     folder = Path(folder)
     notes: list[str] = []
-    classes = {name: _classes(Listing(folder / f"list_{name}.txt", tell), names)
-               for name, names in (("color", COLORS[:10]), ("type", VEHICLE_TYPES[:9]))}  # fmt: skip
+    classes = {
+        name: _classes(Listing(folder / f"list_{name}.txt", tell), names)
+        for name, names in (("color", COLORS[:10]), ("type", VEHICLE_TYPES[:9]))
+    }
     lists = {split: _read_split(folder, split, classes, notes, tell) for split in _KEYS}
     train, query, gallery = (lists[split].records for split in _KEYS)
     junk = _junk(folder, lists["query"], lists["gallery"], notes, tell)
-    return Dataset("VeRi-776", train, query, gallery, replace(VERI, junk=junk), source_of(folder), tuple(notes),
-                   {split: part.origin for split, part in lists.items() if part.origin})  # fmt: skip
+    return Dataset(
+        "VeRi-776",
+        train,
+        query,
+        gallery,
+        replace(VERI, junk=junk),
+        source_of(folder),
+        tuple(notes),
+        {split: part.origin for split, part in lists.items() if part.origin},
+    )
 
 
 def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
@@ -121,8 +131,11 @@ def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
             image, view = words[0], words[-1]
             match = _NAME.fullmatch(re.split(r"[/\\]", image)[-1])
             if match is None or re.fullmatch("[0-7]", view) is None:
-                Listing(path, tell).wrong(number, f"{quoted(image)} ... {quoted(view)} is no image and its view",
-                                          "end the line with a number from 0 to 7")  # fmt: skip
+                Listing(path, tell).wrong(
+                    number,
+                    f"{quoted(image)} ... {quoted(view)} is no image and its view",
+                    "end the line with a number from 0 to 7",
+                )
             else:
                 views[key_of(match[0])] = int(view)
     return views
@@ -166,8 +179,9 @@ def _read_split(
         if match is None or key is None:
             listing.wrong(number, f"image {quoted(text)} is not named like 0002_c002_00030600_0.jpg", "correct it")
         elif key in row_of:
-            listing.wrong(number, f"image {text} is already in {listing.unit} {row_of[key][0]}", "remove one",
-                          "listed twice")  # fmt: skip
+            listing.wrong(
+                number, f"image {text} is already in {listing.unit} {row_of[key][0]}", "remove one", "listed twice"
+            )
         else:
             row_of[key] = number, match
     matches = [match for _, match in row_of.values()]
@@ -229,9 +243,10 @@ def _junk(folder: Path, query: _List, gallery: _List, notes: list[str], tell: Te
     facts = {
         key: (identity, camera)
         for part in (query, gallery)
-        for key, identity, camera in zip(part.records.image_key, part.records.identity.values,
-                                         part.records.camera.values, strict=True)
-    }  # fmt: skip
+        for key, identity, camera in zip(
+            part.records.image_key, part.records.identity.values, part.records.camera.values, strict=True
+        )
+    }
     mates: dict[str, set[str]] = {}
     for key, identity in zip(gallery.records.image_key, gallery.records.identity.values, strict=True):
         mates.setdefault(identity, set()).add(key)

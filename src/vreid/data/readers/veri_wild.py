@@ -37,14 +37,21 @@ _HEADERS = {"cameraid": "camera", "camid": "camera", "colour": "color", "vehicle
 
 def find(folder: Path) -> Path | None:
     """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
-    return next((place for place in (folder / name for name in PLACES) if (place / "images").is_dir()
-                 and ((place / _LISTS / _INFO).is_file() or list_sizes(place))), None)  # fmt: skip
+    return next(
+        (
+            place
+            for place in (folder / name for name in PLACES)
+            if (place / "images").is_dir() and ((place / _LISTS / _INFO).is_file() or list_sizes(place))
+        ),
+        None,
+    )
 
 
 def list_sizes(folder: Path) -> dict[str, str]:
     """Sizes of the test lists that are there, by the words that name them."""
-    return lists.list_sizes(folder / _LISTS, r"test_([0-9]+)\.txt",
-                            {"small": "3000", "medium": "5000", "large": "10000"})  # fmt: skip
+    return lists.list_sizes(
+        folder / _LISTS, r"test_([0-9]+)\.txt", {"small": "3000", "medium": "5000", "large": "10000"}
+    )
 
 
 class _Info(NamedTuple):
@@ -81,19 +88,29 @@ def read_veri_wild(folder: Path | str, *, test_list: str | None = None, tell: Te
         paths = [f"{folder}/images/{key}.jpg" for key in keys]
         lists.refuse_if_nothing_is_there(paths, listings[split].path)
         rows = [info.get(key, _Info()) for key in keys]
-        parts.append(Records.of(
-            path=paths,
-            image_key=keys,
-            identity=[key.partition("/")[0] for key in keys],
-            camera=[row.camera for row in rows],
-            time=[row.time for row in rows],
-            vehicle_type=[row.vehicle_type for row in rows],
-            color=[row.color for row in rows],
-            split=[split] * len(keys),
-        ))  # fmt: skip
+        parts.append(
+            Records.of(
+                path=paths,
+                image_key=keys,
+                identity=[key.partition("/")[0] for key in keys],
+                camera=[row.camera for row in rows],
+                time=[row.time for row in rows],
+                vehicle_type=[row.vehicle_type for row in rows],
+                color=[row.color for row in rows],
+                split=[split] * len(keys),
+            )
+        )
     train, query, gallery = parts
-    return Dataset("VERI-Wild", train, query, gallery, VERI_WILD, source_of(folder), tuple(notes),
-                   {split: origin for split, (_, origin) in listed.items()})  # fmt: skip
+    return Dataset(
+        "VERI-Wild",
+        train,
+        query,
+        gallery,
+        VERI_WILD,
+        source_of(folder),
+        tuple(notes),
+        {split: origin for split, (_, origin) in listed.items()},
+    )
 
 
 def _listed(listing: Listing) -> tuple[list[str], Origin]:
@@ -140,8 +157,10 @@ def _read_info(listing: Listing, wanted: set[str], notes: list[str]) -> Mapping[
             odd_times.append(cells["time"])
         info[key] = _Info(cameras[camera], time, cells.get("type", ""), cells.get("color", ""))
     if odd_times:
-        notes.append(f"times in {_INFO} that are neither seconds nor ISO 8601: {len(odd_times):,}, first "
-                     f"{quoted(odd_times[0])}; they are unknown.")  # fmt: skip
+        notes.append(
+            f"times in {_INFO} that are neither seconds nor ISO 8601: {len(odd_times):,}, first "
+            f"{quoted(odd_times[0])}; they are unknown."
+        )
     if len(info) < len(wanted):
         first = min(wanted - info.keys())
         notes.append(f"not in {_INFO}: {len(wanted) - len(info):,} of {len(wanted):,} images, first {shown(first)}.")

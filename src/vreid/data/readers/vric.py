@@ -24,8 +24,14 @@ _KEYS = {"train": "train", "query": "probe", "gallery": "gallery"}  # split -> w
 
 def find(folder: Path) -> Path | None:
     """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
-    return next((place for place in (folder / name for name in PLACES)
-                 if any((place / f"vric_{name}.txt").is_file() for name in _KEYS.values())), None)  # fmt: skip
+    return next(
+        (
+            place
+            for place in (folder / name for name in PLACES)
+            if any((place / f"vric_{name}.txt").is_file() for name in _KEYS.values())
+        ),
+        None,
+    )
 
 
 def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
@@ -42,8 +48,16 @@ def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     notes: list[str] = []
     read = {split: _read(folder, split, notes, tell) for split in _KEYS}
     train, query, gallery = (records for records, _ in read.values())
-    return Dataset("VRIC", train, query, gallery, VRIC, source_of(folder), tuple(notes),
-                   {split: origin for split, (_, origin) in read.items()})  # fmt: skip
+    return Dataset(
+        "VRIC",
+        train,
+        query,
+        gallery,
+        VRIC,
+        source_of(folder),
+        tuple(notes),
+        {split: origin for split, (_, origin) in read.items()},
+    )
 
 
 def _read(folder: Path, split: str, notes: list[str], tell: Tell) -> tuple[Records, Origin]:

@@ -81,20 +81,38 @@ def table_1(scale: Scale) -> Iterator[AnyRow]:
     third = replace(second, name="Type 3: + crops", parts=TYPE_3, against=second.name, paper=figures(49.1, 65.9))
     yield third
     yield replace(third, name="Type 4: translated", parts=TYPE_4, against=third.name, paper=figures(49.9, 66.4))
-    paper = replace(second.training, num_identities=second.training.num_instances,
-                    num_instances=second.training.num_identities)  # fmt: skip
-    yield replace(second, name="Type 2, P and K as in the paper (8 x 12, not 12 x 8)", training=paper,
-                  against=second.name, paper={})  # fmt: skip
+    paper = replace(
+        second.training, num_identities=second.training.num_instances, num_instances=second.training.num_identities
+    )
+    yield replace(
+        second,
+        name="Type 2, P and K as in the paper (8 x 12, not 12 x 8)",
+        training=paper,
+        against=second.name,
+        paper={},
+    )
 
 
 def table_2(scale: Scale) -> Iterator[AnyRow]:
     """Backbones, without and with synthetic images, all at the size of the first."""
     named: Mapping[str, tuple[tuple[Part, ...], dict[str, dict[str, float]]]] = {
-        "Type 1": (TYPE_1, {"resnet50_ibn_a": figures(36.0, 51.7), "resnet101_ibn_a": figures(38.8, 54.8),
-                            "transreid": figures(42.1, 59.8)}),
-        "Type 2": (TYPE_2, {"resnet50_ibn_a": figures(46.2, 64.8), "resnet101_ibn_a": figures(47.6, 68.2),
-                            "transreid": figures(45.5, 61.0)}),
-    }  # fmt: skip
+        "Type 1": (
+            TYPE_1,
+            {
+                "resnet50_ibn_a": figures(36.0, 51.7),
+                "resnet101_ibn_a": figures(38.8, 54.8),
+                "transreid": figures(42.1, 59.8),
+            },
+        ),
+        "Type 2": (
+            TYPE_2,
+            {
+                "resnet50_ibn_a": figures(46.2, 64.8),
+                "resnet101_ibn_a": figures(47.6, 68.2),
+                "transreid": figures(45.5, 61.0),
+            },
+        ),
+    }
     first = first_row(scale)
     for kind, (parts, backbones) in named.items():
         for name, paper in backbones.items():
@@ -112,8 +130,9 @@ def table_3(scale: Scale) -> Iterator[AnyRow]:
     """Stage 2: adaptation to the test images without their labels."""
     first = replace(second_row(scale), name="stage 1", against="")
     yield first
-    second = replace(first, name="stage 2 (v1)", adaptation=scale.adaptation("v1"), against=first.name,
-                     paper=figures(66.0, 76.8))  # fmt: skip
+    second = replace(
+        first, name="stage 2 (v1)", adaptation=scale.adaptation("v1"), against=first.name, paper=figures(66.0, 76.8)
+    )
     yield second
     yield replace(second, name="stage 2 (v2)", adaptation=scale.adaptation("v2"), paper={})
     yield replace(second, name="stage 2 as printed (Eq. 2, 3)", adaptation=scale.adaptation("paper"), paper={})
@@ -145,33 +164,57 @@ def table_5(scale: Scale) -> Iterator[AnyRow]:
     yield replace(first_row(scale), name="baseline, Type 1")
     second = replace(second_row(scale), name="baseline, Type 2", against="baseline, Type 1")
     yield second
-    adapted = replace(second, name="+ adaptation", adaptation=scale.adaptation("v1"), against=second.name,
-                      paper=figures(66.0, 76.8))  # fmt: skip
+    adapted = replace(
+        second, name="+ adaptation", adaptation=scale.adaptation("v1"), against=second.name, paper=figures(66.0, 76.8)
+    )
     yield adapted
-    searched = replace(with_steps(second, scale, STEPS), name="+ post-processing", against=second.name,
-                       paper=figures(76.0, 75.9))  # fmt: skip
+    searched = replace(
+        with_steps(second, scale, STEPS), name="+ post-processing", against=second.name, paper=figures(76.0, 75.9)
+    )
     yield searched
     yield replace(with_steps(adapted, scale, STEPS), name="+ both", against=searched.name, paper=figures(80.3, 80.9))
 
 
 MODELS: Mapping[str, tuple[str, tuple[Part, ...], float, tuple[dict[str, float], ...]]] = {
-    "ResNet101-IBN-a": ("resnet101_ibn_a", TYPE_3, 0.18,
-                        (figures(54.0, 72.3), figures(71.2, 79.2), figures(81.6, 83.5))),
-    "ResNet101-IBN-a (Type 4)": ("resnet101_ibn_a", TYPE_4, 0.22,
-                                 (figures(54.9, 72.7), figures(72.5, 80.2), figures(82.2, 83.5))),
-    "ResNet101-IBN-a (resized crop)": ("resnet101_ibn_a_crop", TYPE_3, 0.22,
-                                       (figures(54.3, 71.5), figures(71.4, 79.0), figures(82.6, 84.6))),
-    "ResNeXt101-IBN-a": ("resnext101_ibn_a", TYPE_3, 0.11,
-                         (figures(50.6, 70.2), figures(74.0, 82.5), figures(82.5, 84.0))),
-    "ResNeSt101": ("resnest101", TYPE_3, 0.09,
-                   (figures(51.2, 70.8), figures(72.4, 80.8), figures(82.5, 84.1))),
-    "SE-ResNet101-IBN-a": ("se_resnet101_ibn_a", TYPE_3, 0.18,
-                           (figures(51.6, 69.9), figures(73.1, 81.6), figures(82.1, 84.3))),
-    "DenseNet169-IBN-a": ("densenet169_ibn_a", TYPE_3, 0.23,
-                          (figures(51.2, 69.2), figures(69.9, 79.6), figures(82.7, 85.9))),
-    "TransReID": ("transreid", TYPE_3, 0.11,
-                  (figures(47.5, 65.2), figures(52.4, 70.3), figures(78.5, 81.3))),
-}  # fmt: skip
+    "ResNet101-IBN-a": (
+        "resnet101_ibn_a",
+        TYPE_3,
+        0.18,
+        (figures(54.0, 72.3), figures(71.2, 79.2), figures(81.6, 83.5)),
+    ),
+    "ResNet101-IBN-a (Type 4)": (
+        "resnet101_ibn_a",
+        TYPE_4,
+        0.22,
+        (figures(54.9, 72.7), figures(72.5, 80.2), figures(82.2, 83.5)),
+    ),
+    "ResNet101-IBN-a (resized crop)": (
+        "resnet101_ibn_a_crop",
+        TYPE_3,
+        0.22,
+        (figures(54.3, 71.5), figures(71.4, 79.0), figures(82.6, 84.6)),
+    ),
+    "ResNeXt101-IBN-a": (
+        "resnext101_ibn_a",
+        TYPE_3,
+        0.11,
+        (figures(50.6, 70.2), figures(74.0, 82.5), figures(82.5, 84.0)),
+    ),
+    "ResNeSt101": ("resnest101", TYPE_3, 0.09, (figures(51.2, 70.8), figures(72.4, 80.8), figures(82.5, 84.1))),
+    "SE-ResNet101-IBN-a": (
+        "se_resnet101_ibn_a",
+        TYPE_3,
+        0.18,
+        (figures(51.6, 69.9), figures(73.1, 81.6), figures(82.1, 84.3)),
+    ),
+    "DenseNet169-IBN-a": (
+        "densenet169_ibn_a",
+        TYPE_3,
+        0.23,
+        (figures(51.2, 69.2), figures(69.9, 79.6), figures(82.7, 85.9)),
+    ),
+    "TransReID": ("transreid", TYPE_3, 0.11, (figures(47.5, 65.2), figures(52.4, 70.3), figures(78.5, 81.3))),
+}
 """Recipe, training data, ridge of the fusion, and figures after stage 1, stage 2 and post-processing (Table 6)."""
 BEST, TRANSFORMER = "DenseNet169-IBN-a", "TransReID"
 """The paper's best single model after post-processing, and the one that is no CNN."""
@@ -184,8 +227,9 @@ def table_6(scale: Scale) -> Iterator[AnyRow]:
         row = replace(first_row(scale), training=scale.training(recipe), parts=parts)
         first = replace(row, name=f"{name}, stage 1", paper=one)
         yield first
-        second = replace(first, name=f"{name}, stage 2", adaptation=scale.adaptation("v1"), against=first.name,
-                         paper=two)  # fmt: skip
+        second = replace(
+            first, name=f"{name}, stage 2", adaptation=scale.adaptation("v1"), against=first.name, paper=two
+        )
         yield second
         third = replace(with_steps(second, scale, STEPS, ridge), name=f"{name}, post", against=second.name, paper=three)
         yield third

@@ -71,8 +71,10 @@ def _need_weights(rows: Sequence[AnyRow]) -> None:
         if any(model.weights == one.file for model in models) and not (weights_folder() / one.file).exists():
             absent[one.file] = f"`vreid weights get {one.backbone}`"
     if absent:
-        raise InputError(f"The rows start from weights that are not here: {', '.join(absent)}; "
-                         f"{', '.join(absent.values())} fetches them into {weights_folder()}.")  # fmt: skip
+        raise InputError(
+            f"The rows start from weights that are not here: {', '.join(absent)}; "
+            f"{', '.join(absent.values())} fetches them into {weights_folder()}."
+        )
 
 
 def merge_into(cache: Path, files: Sequence[Path]) -> None:

@@ -144,8 +144,14 @@ def gpu() -> Scale:
     def at_256(config: TrainConfig, epochs: int) -> TrainConfig:
         """A schedule for few epochs."""
         transform = replace(config.transform, height=256, width=256)
-        return replace(config, epochs=epochs, transform=transform, optimiser=dmt.small_random().optimiser,
-                       schedule=CosineSchedule(), clip_norm=5.0)  # fmt: skip
+        return replace(
+            config,
+            epochs=epochs,
+            transform=transform,
+            optimiser=dmt.small_random().optimiser,
+            schedule=CosineSchedule(),
+            clip_norm=5.0,
+        )
 
     crop_model = recipe("crop_model_small")
     return Scale(

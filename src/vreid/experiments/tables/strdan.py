@@ -17,7 +17,7 @@ from vreid.recipes import strdan
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.protocols import CAMERA_LESS, VERI, Protocol
 from vreid.retrieval.rerank import ReRanking
-from vreid.simulator.layouts import CITYFLOW2020  # fmt: skip
+from vreid.simulator.layouts import CITYFLOW2020
 from vreid.simulator.layouts import VERI as VERI_LAYOUT
 
 RERANKED = PostProcessing(reranking=ReRanking(k1=20, k2=6, lambda_=0.3))
@@ -37,8 +37,14 @@ def table_2(scale: Scale) -> Iterator[AnyRow]:
 
 
 def _cases(scale: Scale, layout: str, protocol: Protocol, figures: Mapping[int, dict[str, float]]) -> Iterator[AnyRow]:
-    first = Row("case 1: real alone", scale.data(layout), strdan.case(1, scale.strdan), parts=TYPE_1,
-                views=("original",), protocol=protocol)  # fmt: skip
+    first = Row(
+        "case 1: real alone",
+        scale.data(layout),
+        strdan.case(1, scale.strdan),
+        parts=TYPE_1,
+        views=("original",),
+        protocol=protocol,
+    )
     domain = replace(first, name="identity + domain", training=strdan.domain_only(scale.strdan), parts=TYPE_2)
     rows: dict[Row, dict[str, float]] = {first: figures[1], domain: {}}
     for number, heads in list(strdan.CASES.items())[1:]:
