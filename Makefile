@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "vreid needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train]' --group dev
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,imagenet]' --group dev
 	touch $@
 
 clean:

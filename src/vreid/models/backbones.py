@@ -17,6 +17,8 @@ from torch import nn
 
 from vreid.errors import InputError
 from vreid.models.cnn import densenet, resnest, resnet
+from vreid.models.efficientnet import EFFICIENTNET_LITE0_KEYS
+from vreid.models.published import IMAGENET_BACKBONE
 from vreid.models.transreid import TransReID, TransReIDOptions
 
 
@@ -134,7 +136,8 @@ def _timm(name: str) -> nn.Module:
                 raise
     heads = trunk.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else heads
-    trunk.published_keys = tuple((rf"{re.escape(head)}\.(weight|bias)$", None) for head in heads)
+    own = EFFICIENTNET_LITE0_KEYS if plain == IMAGENET_BACKBONE else ()
+    trunk.published_keys = (*own, *((rf"{re.escape(head)}\.(weight|bias)$", None) for head in heads))
     trunk.num_features = trunk.head_hidden_size
     trunk.pools = True
     return trunk  # type: ignore[no-any-return]

