@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +28,7 @@ from vreid.data.dataset import fingerprint
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json
-from vreid.models import ModelConfig, build, load_weights
+from vreid.models import ModelConfig, build, load_weights, save_weights
 from vreid.training.config import TrainConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.progress import Silence
@@ -55,19 +59,22 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return Records.of(path=[*paths, paths[0], paths[1]], image_key=range(34), identity=[*identities, "junk", ""])
 
 
+TINY = TrainConfig(
+    recipe="tiny",
+    model=ModelConfig(backbone="resnet10_ibn_a_tiny"),
+    num_identities=4,
+    num_instances=2,
+    epochs=3,
+    transform=TrainTransform(height=32, width=32, pad=2),
+    optimiser=OptimiserConfig(kind="adamw", learning_rate=3e-3, bias_factor=1.0, classifier_factor=1.0),
+    schedule=CosineSchedule(warmup_epochs=0.5),
+    precision="float32",
+)
+
+
 @pytest.fixture
 def tiny() -> TrainConfig:
-    return TrainConfig(
-        recipe="tiny",
-        model=ModelConfig(backbone="resnet10_ibn_a_tiny"),
-        num_identities=4,
-        num_instances=2,
-        epochs=3,
-        transform=TrainTransform(height=32, width=32, pad=2),
-        optimiser=OptimiserConfig(kind="adamw", learning_rate=3e-3, bias_factor=1.0, classifier_factor=1.0),
-        schedule=CosineSchedule(warmup_epochs=0.5),
-        precision="float32",
-    )
+    return TINY
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -200,24 +207,125 @@ def test_kill_minus_nine_and_resume_end_in_the_same_bits(
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
+class Listener(Silence):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def flip_a_bit(path: Path) -> None:
+    """Of a tensor: the last kilobyte of a safetensors file holds nothing else."""
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+
+
+def become_a_socket(path: Path) -> None:
+    path.unlink()
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's path has 108 bytes at most
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(here)
+
+
+DAMAGES = (flip_a_bit, cut, become_a_pipe, become_a_folder, become_a_socket)
+
+
+def lines_of(run: Path) -> list[tuple[object, ...]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["event"], line["step"], line["epoch"], line["loss"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(records: Records, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Path]:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(TINY, records, out=run, log_steps=1)
+    return TINY, run
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_resume_goes_back_one_checkpoint_when_the_last_is_damaged(
-    records: Records, tiny: TrainConfig, tmp_path: Path
+    damage: Callable[[Path], None], records: Records, finished: tuple[TrainConfig, Path], tmp_path: Path
 ) -> None:
+    config, whole = finished
+    run, listener = tmp_path / "run", Listener()
+    shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
+    *_, older, last = sorted((run / "checkpoints").iterdir())
+    damage(last)
+    train(config, records, out=run, resume=True, progress=listener, log_steps=1)
+    assert_bit_equal(whole / "model.safetensors", run / "model.safetensors")
+    assert lines_of(run) == lines_of(whole)
+    assert listener.notes[0].startswith(f"{last}: ")
+    assert listener.notes[0].endswith(f"kept as {last.name}.broken; the checkpoint before it is used.")
+    assert listener.notes[1].startswith("Resumed after")
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {older.name, last.name, f"{last.name}.broken"}
+
+
+def test_when_no_checkpoint_can_be_read_training_starts_from_the_beginning(
+    records: Records, finished: tuple[TrainConfig, Path], tmp_path: Path
+) -> None:
+    """One whose weights alone do not fit leaves nothing behind in the optimiser either."""
+    config, whole = finished
+    run, listener = tmp_path / "run", Listener()
+    shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
+    older, last = sorted((run / "checkpoints").iterdir())
+    flip_a_bit(older)
+    state, facts = load_weights(last)
+    state.pop(next(name for name in state if name.endswith("classifier.weight")))
+    save_weights(last, state, facts)
+    train(config, records, out=run, resume=True, progress=listener, log_steps=1)
+    assert_bit_equal(whole / "model.safetensors", run / "model.safetensors")
+    assert lines_of(run) == lines_of(whole)
+    assert "No checkpoint can be read; training starts from the beginning." in listener.notes
+
+
+def test_a_log_that_lost_lines_is_reported(
+    records: Records, finished: tuple[TrainConfig, Path], tmp_path: Path
+) -> None:
+    config, whole = finished
+    run, listener = tmp_path / "run", Listener()
+    shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
+    max((run / "checkpoints").iterdir()).unlink()
+    (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:50])
+    train(config, records, out=run, resume=True, progress=listener, log_steps=1)
+    assert any("lines from before the checkpoint are missing" in note for note in listener.notes)
+    _, *whole_lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert whole_lines and all(json.loads(line) for line in whole_lines)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "model.safetensors", "config.json"])
+@pytest.mark.parametrize("damage", DAMAGES[2:])
+def test_what_is_no_file_is_refused_at_once(
+    name: str, damage: Callable[[Path], None], records: Records, finished: tuple[TrainConfig, Path], tmp_path: Path
+) -> None:
+    config, whole = finished
     run = tmp_path / "run"
-    whole = train(tiny, records, out=run)
-    kept = tmp_path / "kept.safetensors"
-    whole.rename(kept)
-    last = max((run / "checkpoints").iterdir())
-    last.write_bytes(last.read_bytes()[:1000])
-    notes: list[str] = []
-
-    class Listener(Silence):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    train(tiny, records, out=run, resume=True, progress=Listener())
-    assert_bit_equal(kept, run / "model.safetensors")
-    assert "not a whole safetensors file" in notes[0] and notes[1].startswith("Resumed after")
+    shutil.copytree(whole, run)
+    if name != "model.safetensors":
+        (run / "model.safetensors").unlink()
+    damage(run / name)
+    with pytest.raises(InputError, match=re.escape(str(run / name))):
+        train(config, records, out=run, resume=True)
 
 
 def test_a_complete_run_is_left_as_it_is(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:

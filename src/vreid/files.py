@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from vreid.errors import InputError
 
@@ -33,6 +34,11 @@ MENDS = {
 """What to do about an error of the system."""
 
 _HEADER = "vreid"  # a single metadata key: safetensors does not promise an order for several, and bytes must repeat
+_HASH = "sha256"
+_HASHED = re.compile(rb'\{\\".{6}\\": \\"(.{64})\\"', re.DOTALL)  # any key: a flipped bit may be in it
+"""The hash where it stands in a file's header: JSON within JSON."""
+_LONGEST_HEADER = 100_000_000  # bytes; that of the safetensors library
+_CHUNK = 1 << 20
 
 
 def refused(path: Path | str, doing: str, error: OSError) -> InputError:
@@ -169,34 +175,76 @@ def write_tensors(
 ) -> None:
     """Write arrays or tensors and JSON-able `facts` as one safetensors file, whole or not at all.
 
+    The facts are stored with a SHA-256 of all other bytes of the file, which `verify_tensors` checks.
+
     Raises:
         InputError: the file cannot be written.
     """
     from safetensors import SafetensorError
 
     save = import_module(f"safetensors.{library}").save_file
+    text = json.dumps({_HASH: "0" * 64} | json.loads(json.dumps(facts, sort_keys=True)))
     with replacing(path) as temporary:
         try:
-            save(dict(tensors), str(temporary), {_HEADER: json.dumps(facts, sort_keys=True)})
+            save(dict(tensors), str(temporary), {_HEADER: text})
         except SafetensorError as error:  # its writer tells the system's errors in words only
             told = re.search(r"\(os error (\d+)\)", str(error))
             if told is None:
                 raise
             raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+        with open(temporary, "r+b") as file:
+            place, _, found = _hash_of(file) or (0, "", "")
+            file.seek(place)
+            file.write(found.encode())
+
+
+def _hash_of(file: IO[bytes]) -> tuple[int, str, str] | None:
+    """Where a safetensors file stores its hash, the stored one, and that of what is there; None if it stores none."""
+    start = file.read(8)
+    size = int.from_bytes(start, "little")
+    if size > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size):
+        return None  # not safetensors
+    header = file.read(size)
+    stored = _HASHED.search(header)
+    if stored is None:
+        return None
+    digest = hashlib.sha256(start + header[: stored.start(1)] + header[stored.end(1) :])
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return len(start) + stored.start(1), stored[1].decode("ascii", "replace"), digest.hexdigest()
+
+
+def verify_tensors(path: Path | str) -> None:
+    """Check a safetensors file against the hash that vreid stored in it, in memory of one megabyte.
+
+    A file without one (of another program, or of vreid before it stored hashes) passes.
+
+    Raises:
+        InputError: absent, unreadable, or changed since it was written.
+    """
+    with reading(path), open(path, "rb") as file:
+        found = _hash_of(file)
+    if found is not None and found[1] != found[2]:
+        raise InputError(
+            f"{path}: is damaged: its contents do not match the hash stored in it; restore it from a copy, or make it "
+            "again."
+        )
 
 
 def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
 
     Raises:
-        InputError: absent, damaged, or not safetensors.
+        InputError: absent, damaged (see `verify_tensors`), or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
+    verify_tensors(path)
     try:
         with reading(path), safe_open(str(path), framework="np" if library == "numpy" else "pt") as file:
             facts = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             if isinstance(facts, dict):
+                facts.pop(_HASH, None)
                 return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
             reason = "its header is not ours"
     except InputError:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import reading
+from vreid.files import reading, verify_tensors
 from vreid.retrieval.features import FeatureSet, norms
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
@@ -126,6 +126,7 @@ def _read_numpy(path: Path) -> Mapping[str, Any]:
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     from safetensors import deserialize
 
+    verify_tensors(path)
     out: dict[str, Any] = {}
     for name, tensor in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
         kind = tensor["dtype"]

@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> LoopState:
-    """Put model, optimiser and random-number states back and return the loop state.
+    """Put model, optimiser and random-number states back and return the loop state; all of them or none.
 
     Raises:
         InputError: not a checkpoint, damaged, or of another model.
@@ -58,13 +58,18 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         raise InputError(f"{path}: is not a checkpoint; remove it.")
     with understanding(path):
         state = LoopState(**facts["loop"])
+        if not all(isinstance(value, int) and value >= 0 for key, value in asdict(state).items() if key != "sums"):
+            raise ValueError("its loop state is not one of counts")
         generator = tensors["random.cpu"]
+        if generator.dtype != torch.uint8 or generator.shape != torch.get_rng_state().shape:
+            raise ValueError("its random-number state is of another size")
         moments: dict[int, dict[str, Any]] = {}
         for name, value in _under("optimiser.", tensors).items():
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = value
-        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        _require_fit(moments, optimiser)
     load_strict(model, _under("model.", tensors), path)
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     for parameter, held in optimiser.state.items():
         for key, value in held.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -74,6 +79,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return state
+
+
+def _require_fit(moments: Mapping[int, Mapping[str, Tensor]], optimiser: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser state of other weights, before any of it is taken over."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, held in moments.items():
+        for key, value in held.items():
+            if value.ndim and value.shape != parameters[index].shape:
+                raise ValueError(f"optimiser.{index}.{key} is {tuple(value.shape)}, not {parameters[index].shape}")
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

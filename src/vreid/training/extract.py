@@ -190,7 +190,7 @@ def extract(
     if shards is not None:
         shards.begin(dtype)
     features = np.empty((len(records), model.num_features), dtype=np.float32)
-    missing = np.arange(len(records)) if shards is None else shards.read_into(features)
+    missing = np.arange(len(records)) if shards is None else shards.read_into(features, progress)
     model = model.to(place).to(memory_format=torch.channels_last).eval()
     options = getattr(model.backbone, "options", TransReIDOptions())
     sides = side_information(options, model.cameras, records)
@@ -266,18 +266,27 @@ class _Shards:
             raise self._other("precision", self.precision, precision)
         write_json(self.folder / "job.json", {**self._job, "precision": precision})
 
-    def read_into(self, features: NDArray[np.float32]) -> NDArray[np.intp]:
-        """Copy what is finished into `features` (N, D); return the rows that are missing."""
+    def read_into(self, features: NDArray[np.float32], progress: Progress) -> NDArray[np.intp]:
+        """Copy what is finished into `features` (N, D); return the rows that are missing or damaged."""
         missing = np.ones(len(features), dtype=bool)
         for start in range(0, len(features), SHARD):
             rows = slice(start, start + SHARD)
             if self._path(start).exists():
-                with understanding(self._path(start)):
-                    features[rows] = read_arrays(self._path(start), "shard")[0]["features"]
-                missing[rows] = False
-            else:
-                self._starts.append(start)
+                try:
+                    features[rows] = self._read(start, features[rows].shape)
+                    missing[rows] = False
+                    continue
+                except InputError as error:
+                    progress.note(f"{error} Its images are extracted again.")
+            self._starts.append(start)
         return np.flatnonzero(missing)
+
+    def _read(self, start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        with understanding(self._path(start)):
+            found: NDArray[np.float32] = read_arrays(self._path(start), "shard")[0]["features"]
+            if found.shape != shape:
+                raise ValueError(f"{found.shape} instead of {shape}")
+        return found
 
     def write_up_to(self, row: int, features: NDArray[np.float32]) -> None:
         """Write the shards that lie wholly before `row`."""

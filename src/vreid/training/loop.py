@@ -74,17 +74,22 @@ class Loop(ABC):
         """Called when `epoch` (from 0) is over, before its checkpoint; may be called again after a resume."""
 
     def restore(self) -> None:
-        """Go back to the newest checkpoint that can be read, if there is one."""
-        for path in self.run.checkpoint_paths():
+        """Go back to the newest checkpoint that can be read, if there is one; others are set aside."""
+        paths = self.run.checkpoint_paths()
+        for path in paths:
             try:
                 self.state = load_checkpoint(path, self.learned, self.optimiser)
             except InputError as error:
-                self.progress.note(f"{error} The checkpoint before it is used.")
+                aside = self.run.set_aside(path) if self.world.first else path
+                self.progress.note(f"{error} It is kept as {aside.name}; the checkpoint before it is used.")
                 continue
             self.progress.note(f"Resumed after {self.state.total_steps} steps, in epoch {self.state.epoch + 1}.")
             break
-        if self.world.first:
-            self.run.cut_metrics(self.state.metrics_bytes)
+        else:
+            if paths:
+                self.progress.note("No checkpoint can be read; training starts from the beginning.")
+        if self.world.first and not self.run.cut_metrics(self.state.metrics_bytes):
+            self.progress.note(f"{self.run.metrics}: lines from before the checkpoint are missing.")
 
     def go(self, loader: Loader, *, checkpoint_steps: int | None = None, log_steps: int = 10) -> None:
         """Learn until the last epoch is over.

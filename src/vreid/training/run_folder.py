@@ -56,12 +56,18 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self.model = self.path / "model.safetensors"
+        self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         started = (self.path / "config.json").exists()
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; name a folder for the run.")
         if not resume and self.path.exists() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty; name another folder, or resume the run that lies there.")
+        for file in (self.model, self.metrics):  # a pipe in its place would be waited for without end
+            if file.exists() and not file.is_file():
+                raise InputError(f"{file}: is no file, but a folder, a pipe or a device; move it away.")
+        if self.checkpoints.exists() and not self.checkpoints.is_dir():
+            raise InputError(f"{self.checkpoints}: is not a folder; move it away.")
         if started:
             self._require_equal("config.json", config)
             self._require_equal("data.json", data)
@@ -124,9 +130,9 @@ class RunFolder:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with writing(self.path / "metrics.jsonl"):
+        with writing(self.metrics):
             if self._metrics is None:
-                self._metrics = open(self.path / "metrics.jsonl", "ab")  # noqa: SIM115 (open for the whole run)
+                self._metrics = open(self.metrics, "ab")  # noqa: SIM115 (open for the whole run)
             self._metrics.write(json.dumps(line).encode() + b"\n")
             self._metrics.flush()
             if self._board_of is not None:
@@ -141,15 +147,21 @@ class RunFolder:
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl so far: a checkpoint remembers them, so that a resumed run repeats no line."""
-        file = self.path / "metrics.jsonl"
-        return file.stat().st_size if file.exists() else 0
+        if self._metrics is not None:
+            with writing(self.metrics):
+                os.fsync(self._metrics.fileno())  # a checkpoint must not outlive the lines before it
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
 
-    def cut_metrics(self, size: int) -> None:
-        """Forget the lines that were written after a checkpoint."""
-        file = self.path / "metrics.jsonl"
-        with writing(file):
-            if file.exists() and file.stat().st_size > size:
-                os.truncate(file, size)
+    def cut_metrics(self, size: int) -> bool:
+        """Forget the lines that were written after a checkpoint; return whether all before it are there."""
+        there = self.metrics_size()
+        with writing(self.metrics):
+            if there > size:
+                os.truncate(self.metrics, size)
+            elif 0 < there < size and not self.metrics.read_bytes().endswith(b"\n"):
+                with open(self.metrics, "ab") as file:  # the next line must not continue half a one
+                    file.write(b"\n")
+        return there >= size
 
     def close(self) -> None:
         """Close metrics.jsonl, and what TensorBoard reads."""
@@ -168,6 +180,15 @@ class RunFolder:
     def checkpoint_paths(self) -> list[Path]:
         """Existing checkpoints, newest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a checkpoint that cannot be read, whatever stands in its place, to NAME.broken."""
+        aside = path.with_name(path.name + ".broken")
+        with writing(path):
+            if aside.is_dir() and not aside.is_symlink():
+                shutil.rmtree(aside)
+            os.replace(path, aside)
+        return aside
 
     def prune_checkpoints(self) -> None:
         """Remove all but the newest two (the last but one survives a disk that loses the last)."""
