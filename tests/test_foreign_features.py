@@ -281,8 +281,9 @@ def test_wrong_arrays(arrays, match, tmp_path):
 
 def test_wrong_labels(tmp_path):
     wrong(tmp_path, "one matrix and no labels; give the records", None, features=BOTH)
-    wrong(tmp_path, "ids holds neither", None, features=BOTH, ids=[1.5, 1, 1, 1, 1])
-    wrong(tmp_path, "ids holds neither", None, features=BOTH, ids=[np.inf, 1, 1, 1, 1])
+    wrong(tmp_path, "ids, row 1: 1.5 is not a whole number", None, features=BOTH, ids=[1.5, 1, 1, 1, 1])
+    wrong(tmp_path, "ids, row 1: 1.5 is not a whole number", None, features=BOTH, ids=[1.5, 2.5, 1.5, 1.5, 1.5])
+    wrong(tmp_path, "ids holds NaN or infinity", None, features=BOTH, ids=[np.inf, 1, 1, 1, 1])
     wrong(tmp_path, "records have no split", TABLE.with_(split=[""] * 5), query=QUERY, gallery=GALLERY)
     wrong(
         tmp_path,

@@ -173,7 +173,7 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
         ("path,orientation\nf.jpg,inf\n", "line 2: orientation 'inf' is infinite; correct it or leave it empty."),
         (
             "path,frame\nf.jpg,1.5\n",
-            "line 2: frame '1.5' is no frame number; give a whole number from 0, or leave it empty.",
+            "line 2: frame '1.5' is not a whole number; give a whole number from 0, or leave it empty.",
         ),
         (
             "path,frame\nf.jpg,-7\n",

@@ -19,6 +19,7 @@ from rich.table import Table
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
+from vreid.data.spellings import check_spellings
 from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
@@ -124,6 +125,8 @@ class Search:
     def _load_file(cls, features: Path, table: Path | None) -> Search:
         records = None if table is None else read_divided(table)[0]
         query, gallery = load_features(features, records)
+        with understanding(table or features):  # to say which file it is
+            check_spellings(query.records, gallery.records)
         trained: tuple[str, ...] = ()
         facts = {"data set": features.stem if table is None else table.stem, "features": str(features)}
         if records is not None:

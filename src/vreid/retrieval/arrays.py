@@ -8,6 +8,7 @@ Shapes: Q queries, G gallery images, N images, D feature dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import JUNK, JUNK_NAME, UNKNOWN
+from vreid.data.spellings import plain_labels, spelling
 from vreid.errors import InputError
 from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
 from vreid.retrieval.evaluation import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
@@ -185,13 +187,19 @@ def _codes(query: ArrayLike, gallery: ArrayLike, shape: tuple[int, ...], what: s
     sides = _labels(query, shape[0], f"query_{what}"), _labels(gallery, shape[1], f"gallery_{what}")
     if all(side.dtype.kind == "i" for side in sides):
         return sides
-    codes = _coded(np.concatenate([side.astype(str) for side in sides]))
+    none = {"-1": "", "-2": JUNK_NAME}
+    names = [none.get(name, name) for side in sides for name in map(str, side.tolist())]
+    spelled: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if (known := spelled.setdefault(spelling(name, what), name)) != name:
+            raise InputError(f"{what}: {known!r} and {name!r} look like two spellings of one name; write it one way.")
+    codes = _coded(names)
     return codes[: shape[0]], codes[shape[0] :]
 
 
 def _one_side(values: ArrayLike, count: int, what: str) -> Codes:
     labels = _labels(values, count, what)
-    return labels if labels.dtype.kind == "i" else _coded(labels)
+    return labels if labels.dtype.kind == "i" else _coded(labels.tolist())
 
 
 def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
@@ -201,13 +209,20 @@ def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
         raise InputError(f"{what}: shape {array.shape} for {count:,} distances; give one per image.")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.trunc(array))):
         raise InputError(f"{what}: must be whole numbers or names; NaN and fractions are neither.")
-    if array.dtype.kind in "iufb":
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() > 2**53:
+        raise InputError(f"{what}: holds numbers above 2^53 as floats, which have lost digits; give whole numbers.")
+    if array.dtype.kind in "ifb" or (array.dtype.kind == "u" and (array <= np.iinfo(np.int64).max).all()):
         return array.astype(np.int64)
-    return np.array(["" if value is None else str(value) for value in array.tolist()], dtype=str)
+    texts = ["" if value is None else str(value).strip() for value in array.tolist()]
+    labels, wrong = plain_labels(texts, what.rpartition("_")[2])
+    for row, fault in wrong:
+        raise InputError(f"{what}: {texts[row]} of image {row + 1} {fault}; give whole numbers or names.")
+    return np.array(labels, dtype=str)
 
 
-def _coded(names: NDArray[np.str_]) -> Codes:
+def _coded(names: Sequence[str]) -> Codes:
     """Codes of strings; -1 unknown, -2 junk."""
-    codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    codes[names == ""], codes[names == JUNK_NAME] = UNKNOWN, JUNK
+    array = np.array(names, dtype=str)
+    codes = np.unique(array, return_inverse=True)[1].astype(np.int64)
+    codes[array == ""], codes[array == JUNK_NAME] = UNKNOWN, JUNK
     return codes

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
+from vreid.data.spellings import check_spellings
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet, as_numbers, norms
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
@@ -147,6 +148,9 @@ class Distances:
         transductive: whether other queries or the test images themselves were used.
         features: the model and the views that made the features; "" when unknown.
 
+    Raises:
+        InputError: an empty side, shapes that do not fit, or a camera or identity in two spellings.
+
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
         >>> features = FeatureSet([[1.0, 0.0], [0.0, 1.0]], records, normalised=True)
@@ -181,6 +185,7 @@ class Distances:
             raise InputError(f"Distances: every one of the {units:,} units needs at least one gallery image.")
         if self.frames is not None and self.frames.shape != (rows, len(self.gallery)):
             raise InputError(f"Distances: frames have shape {self.frames.shape}, not ({rows}, {len(self.gallery)}).")
+        check_spellings(self.query, self.gallery)
 
     @classmethod
     def of(cls, query: FeatureSet, gallery: FeatureSet) -> Distances:

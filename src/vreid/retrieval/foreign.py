@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
+from vreid.data.spellings import plain_labels
 from vreid.errors import InputError
 from vreid.files import reading, verify_tensors
 from vreid.retrieval.features import FeatureSet, norms
@@ -228,13 +229,19 @@ def _labels(path: Path, name: str, field: str, values: Any, count: int) -> list[
         raise InputError(f"{path}: {name} has {len(array):,} values for {count:,} features; give one for each.")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind == "f" and np.isfinite(array).all() and np.array_equal(array, np.trunc(array)):
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iuU":
+    if array.dtype.kind not in "fiuU":
         raise InputError(f"{path}: {name} holds neither whole numbers nor text; give one label for each image.")
-    negative = {"identity": "junk", "path": None}.get(field, "")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{path}: {name} holds NaN or infinity; give one label for each image.")
     texts = [str(value).strip() for value in array.tolist()]
-    return [negative if negative is not None and re.fullmatch(r"-\d+", text) else text for text in texts]
+    if field == "path":
+        return texts
+    labels, wrong = plain_labels(texts, field)
+    if array.dtype.kind == "f" and not wrong:  # a column of fractions alone would pass for names
+        wrong = [(row, "is not a whole number") for row, value in enumerate(array.tolist()) if value != int(value)]
+    for row, fault in wrong:
+        raise InputError(f"{path}: {name}, row {row + 1}: {texts[row]} {fault}; save whole numbers or text.")
+    return labels
 
 
 def _join(path: Path, name: str, matrix: NDArray[np.float32], records: Records, side: str = "") -> FeatureSet:

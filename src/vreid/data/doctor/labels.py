@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vreid.data.doctor.case import Case
 from vreid.data.findings import Finding
 from vreid.data.records import UNKNOWN, Labels, joint_codes
+from vreid.data.spellings import spelling
 from vreid.retrieval.protocols import Exclusion, Groups
 
 MANY = 10
@@ -155,13 +156,13 @@ def query_without_mate(case: Case) -> Iterator[Finding]:
 
 
 def two_spellings(case: Case) -> Iterator[Finding]:
-    """Names that differ in capitals, blanks or leading zeros only, as "c1" and "C001"."""
+    """Names that are spellings of one another, as "c1" and "C001" (see `vreid.data.spellings.spelling`)."""
     for column, word in _BOTH:
         labels: Labels = getattr(case.records, column).compact()
         count = np.bincount(labels.codes[labels.known], minlength=len(labels.names))
         forms: dict[str, list[int]] = defaultdict(list)
         for code, name in enumerate(labels.names):
-            forms[_form(str(name), column)].append(code)
+            forms[spelling(str(name), column)].append(code)
         rare = {}
         for codes in forms.values():
             usual, *others = sorted(codes, key=lambda code: -count[code])
@@ -176,13 +177,6 @@ def two_spellings(case: Case) -> Iterator[Finding]:
                 f"{word} {name!r} is probably {usual!r}, spelled another way",
                 "spell one name one way",
             )
-
-
-def _form(name: str, column: str) -> str:
-    plain = re.sub(r"[\s_-]+", " ", name.strip().lower())
-    if column == "camera":
-        plain = re.sub(r"^(camera|cam|c) ?(?=\d)", "", plain)
-    return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
 
 
 def left_out(case: Case) -> Iterator[Finding]:

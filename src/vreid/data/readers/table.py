@@ -2,8 +2,9 @@
 
 Only `path` is needed. Columns are those of `Records.write_csv`; the field's other spellings are understood as well
 (`SPELLINGS`; capitals, blanks, "_" and "-" do not matter). Relative paths start at the table's folder. Times are UTC
-seconds or ISO 8601, without a zone taken as UTC. Identity "-1" or "junk" is junk, an empty cell is unknown. A box is
-x1, y1, x2, y2, or left, top, width, height. Orientations are taken modulo 360.
+seconds or ISO 8601, without a zone taken as UTC. Identity "-1" or "junk" is junk, an empty cell (or "nan") is unknown,
+as are camera and tracklet "-1"; "1.0" is "1" (`vreid.data.spellings`). A box is x1, y1, x2, y2, or left, top, width,
+height. Orientations are taken modulo 360.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.readers.common import LONGEST_NAME, Listing, decode, degrees, files_in, quoted, shown, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
+from vreid.data.spellings import NO_LABEL, plain_labels, whole_number
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
 
@@ -178,12 +180,10 @@ def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str
         "frame": cells.frames(),
         "time": cells.times(),
         "orientation": cells.numbers("orientation"),
-        **{name: cells.texts[name] for name in LABEL_COLUMNS if name in cells.texts},
+        **{name: cells.labels(name) for name in LABEL_COLUMNS if name in cells.texts},
     }
     for name, default in (("domain", "real"), ("variant", "original")):
         out[name] = [value or default for value in out.get(name, [""] * len(rows))]
-    if "identity" in out:
-        out["identity"] = ["junk" if value == "-1" else value for value in out["identity"]]
     # Many rows share a frame when boxes are given, and then the frame's name alone is no key.
     out["image_key"] = cells.texts.get("image_key") or [
         name if out["box"] is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
@@ -296,16 +296,28 @@ class _Cells:
             out.append(value)
         return out
 
+    def labels(self, column: str) -> list[str]:
+        """Labels as `plain_labels` spells them; a number that is wrong is told, and unknown."""
+        labels, wrong = plain_labels(self.texts[column], column)
+        for row, fault in wrong:
+            self.tell(row, column, fault, "write all its digits, without a decimal point")
+        return labels
+
     def frames(self) -> list[int] | None:
-        values = self.numbers("frame")
-        if values is None:
+        if "frame" not in self.texts:
             return None
         out = []
-        for row, value in enumerate(values):
-            usable = not math.isnan(value) and value == int(value) and -1 <= value < 2**53
-            if not usable and not math.isnan(value):
-                self.tell(row, "frame", "is no frame number", "give a whole number from 0, or leave it empty")
-            out.append(int(value) if usable else -1)
+        for row, text in enumerate(self.texts["frame"]):
+            frame, fault = -1, ""
+            try:
+                frame = whole_number(text) if text and text.lower() not in NO_LABEL else -1
+            except ValueError as error:
+                fault = str(error)
+            if not -1 <= frame < 2**63:
+                frame, fault = -1, "is no frame number"
+            if fault:
+                self.tell(row, "frame", fault, "give a whole number from 0, or leave it empty")
+            out.append(frame)
         return out
 
     def times(self) -> list[float] | None:
