@@ -17,7 +17,10 @@ from vreid.experiments.rows import TYPE_4, AnyRow, Ensemble, Row
 from vreid.experiments.runner import plan, run_rows
 from vreid.experiments.stages import Folders, Model, World
 from vreid.experiments.tables import TABLES, dmt, strdan
-from vreid.experiments.tables.scales import gpu, paper, scale_named, smoke
+from vreid.experiments.tables.running import rows_of
+from vreid.experiments.tables.scales import Initialisation, gpu, paper, scale_named, smoke
+from vreid.models.published import IMAGENET
+from vreid.recipes.strdan import CASES
 from vreid.retrieval.submission import check_submission
 
 TWICE: dict[str, dict[str, tuple[float, ...]]] = {
@@ -279,6 +282,36 @@ def test_strdan_rows_run(sketch: SimpleNamespace, tmp_path: Path) -> None:
     assert not [line.error for line in lines if line.error]
     assert [line.metrics["reranked"] for line in lines] == [False, False, True, True]
     assert all({"mAP", "mAP@100"} <= line.numbers.keys() for line in lines)
+
+
+@pytest.mark.parametrize("table", ["strdan.1", "strdan.2"])
+def test_cases_from_other_initial_weights_have_one_budget(table: str) -> None:
+    """Each row shows as many images as any other, but for one, which sees the real ones as often as the joint rows."""
+    for name, weights in (("ImageNet", IMAGENET), ("random", "")):
+        rows = {row.name: row for row in rows_of([table], smoke(), seeds=1, only=f"{name} weights, ")}
+        assert len(rows) == 16 and {row.training.model.weights for row in rows.values()} == {weights}
+
+        def images(row: AnyRow) -> int:
+            config = row.training
+            return config.epochs * (config.iterations or 0) * config.num_identities * config.num_instances
+
+        budgets = {name: images(row) for name, row in rows.items()}
+        (budget,) = {count for name, count in budgets.items() if "half" not in name}
+        assert {count for name, count in budgets.items() if "half" in name} == {budget // 2}
+        labels = {row.training.heads for row in rows.values()}
+        assert labels == {(), ("domain",), *(CASES[number] for number in (2, 3, 4, 8))}
+        (preset,) = {row.data.preset for row in rows.values()}
+        assert preset.synthetic_identities >= 4 * preset.train_identities
+    assert not any("weights" in row.name for scale in (TINY, gpu()) for row in TABLES[table].rows(scale))
+
+
+def test_a_case_from_random_weights_runs(sketch: SimpleNamespace, tmp_path: Path) -> None:
+    start = Initialisation("random", replace(TINY.strdan, iterations=2), TINY.data)
+    scale = replace(TINY, initialisations=(start,))
+    lines = run_rows(rows_of(["strdan.1"], scale, seeds=1, only="random weights, identity"), tmp_path)
+    assert not [line.error for line in lines if line.error]
+    assert {line.facts["initialisation"] for line in lines} == {"random"}
+    assert "random weights, case 1: real alone" in {line.name for line in lines}
 
 
 def test_on_the_papers_own_data_strdan_3_has_our_rows(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

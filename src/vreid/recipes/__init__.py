@@ -32,6 +32,8 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
     "crop_model_small": crop.crop_model_small,
     "strdan": strdan.strdan,
     "strdan_small": strdan.strdan_small,
+    "strdan_imagenet": strdan.strdan_imagenet,
+    "strdan_random": strdan.strdan_random,
     "strdan_as_paper": strdan.as_paper,
     "strdan_as_code": strdan.as_code,
     "strdan_domain": strdan.domain_only,

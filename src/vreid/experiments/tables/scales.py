@@ -42,6 +42,27 @@ SMOKE_VERI = replace(SMOKE_STRDAN, train_identities=90, synthetic_identities=260
 """In VeRi's layout a vehicle has twice the pictures. An epoch of half real and half synthetic batches ends where one
 domain runs out: were it the synthetic one, real pictures would be seen less often than in case 1."""
 
+SMOKE_STRDAN_FEW = replace(SMOKE_STRDAN, train_identities=80, synthetic_identities=320)
+"""Four synthetic vehicles to a real one, as in the paper (1,362 to 333): for ImageNet and random weights."""
+
+SMOKE_VERI_FEW = replace(SMOKE_STRDAN_FEW, train_identities=50)
+"""The same in VeRi's layout."""
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Initial weights that StRDAN's cases are also trained from.
+
+    Attributes:
+        name: in the names of the rows.
+        training: the configuration that the cases are variants of; `iterations` and `epochs` are the budget of each.
+        data: training and test images, by layout of the simulator.
+    """
+
+    name: str
+    training: TrainConfig
+    data: Callable[[str], Data]
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -58,6 +79,7 @@ class Scale:
         image_reranking: constants of re-ranking single images; those of tracklets are the paper's at every scale.
         seeds: how many worlds and trainings a row has where the paper's table is about small differences.
         usual: seconds of a stage by its kind, for the first plan.
+        initialisations: further initial weights of the StRDAN cases.
     """
 
     name: str
@@ -72,10 +94,13 @@ class Scale:
     image_reranking: ReRanking
     seeds: int
     usual: Mapping[str, float]
+    initialisations: tuple[Initialisation, ...] = ()
 
 
 SMOKE_WORLDS = {CITYFLOW.name: SMOKE_DMT, CITYFLOW2020.name: SMOKE_STRDAN, VERI.name: SMOKE_VERI}
 """By layout."""
+SMOKE_WORLDS_FEW = {CITYFLOW2020.name: SMOKE_STRDAN_FEW, VERI.name: SMOKE_VERI_FEW}
+"""By layout: worlds of `Scale.initialisations`."""
 
 
 def ungated(name: str) -> AdaptConfig:
@@ -135,6 +160,10 @@ def smoke() -> Scale:
         image_reranking=ReRanking(k1=20, k2=6, lambda_=0.3),
         seeds=3,
         usual={"world": 150, "model": 60, "crops": 30, "translations": 300, "adapted": 60, "features": 10},
+        initialisations=tuple(
+            Initialisation(name, config, lambda layout: World(SMOKE_WORLDS_FEW[layout], 1, layout))
+            for name, config in (("ImageNet", strdan.strdan_imagenet()), ("random", strdan.strdan_random()))
+        ),
     )
 
 

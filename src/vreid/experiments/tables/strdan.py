@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vreid.experiments.rows import TYPE_1, TYPE_2, AnyRow, Row
 from vreid.experiments.stages import Folders
-from vreid.experiments.tables.scales import Scale
+from vreid.experiments.tables.scales import Initialisation, Scale
 from vreid.recipes import strdan
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.protocols import CAMERA_LESS, VERI, Protocol
@@ -22,6 +22,8 @@ from vreid.simulator.layouts import VERI as VERI_LAYOUT
 
 RERANKED = PostProcessing(reranking=ReRanking(k1=20, k2=6, lambda_=0.3))
 CITYFLOW_FIGURES = {1: 25.5, 3: 35.2, 4: 38.4, 5: 34.1, 6: 37.5, 7: 35.3, 8: 34.0}
+ONE_LABEL_AND_ALL = (2, 3, 4, 8)
+"""Cases that are also trained from `Scale.initialisations`."""
 VERI_FIGURES = {1: 73.0, 2: 76.1, 3: 74.2, 4: 74.9, 5: 74.7, 6: 75.3, 7: 74.8, 8: 74.6}
 
 
@@ -56,9 +58,51 @@ def _cases(scale: Scale, layout: str, protocol: Protocol, figures: Mapping[int, 
     rows[replace(row, name="case 8, as_code: identities of real images alone", training=strdan.as_code(full))] = {}
     for row in rows:
         yield replace(row, against="" if row is first else domain.name if row is not domain else first.name)
+    yield from _reranked(rows)
+    for one in scale.initialisations:
+        yield from _initialised(one, layout, protocol, figures)
+
+
+def _reranked(rows: Mapping[Row, dict[str, float]]) -> Iterator[AnyRow]:
+    """The same rows after re-ranking, with the paper's figures, each against the first."""
+    first = next(iter(rows))
     for row, paper in rows.items():
         against = "" if row is first else f"{first.name}, re-ranked"
         yield replace(row, name=f"{row.name}, re-ranked", post=RERANKED, paper=paper, against=against)
+
+
+def _initialised(
+    start: Initialisation, layout: str, protocol: Protocol, figures: Mapping[int, dict[str, float]]
+) -> Iterator[AnyRow]:
+    """Cases from other initial weights, one label at a time: all have the same number of batches of the same size.
+
+    Real images alone are therefore seen twice as often as beside synthetic ones; a further row has equal visits.
+    """
+    full, name = start.training, f"{start.name} weights, "
+    real = Row(
+        f"{name}case 1: real alone",
+        start.data(layout),
+        strdan.case(1, full),
+        parts=TYPE_1,
+        views=("original",),
+        protocol=protocol,
+    )
+    half = replace(real.training, iterations=(full.iterations or 2) // 2)
+    visits = replace(real, name=f"{real.name}, half the batches", training=half, against=real.name)
+    # batches of both domains, with no head
+    joint = replace(full, recipe="strdan_joint", heads=())
+    identity = replace(real, name=f"{name}identity", training=joint, parts=TYPE_2, against=real.name)
+    domain = replace(
+        identity, name=f"{name}identity + domain", training=strdan.domain_only(full), against=identity.name
+    )
+    rows: dict[Row, dict[str, float]] = {real: figures[1], visits: {}, identity: {}, domain: {}}
+    for number in ONE_LABEL_AND_ALL:
+        labels = " + ".join(head for head in strdan.CASES[number] if head != "domain")
+        training = strdan.case(number, full)
+        row = replace(domain, name=f"{name}case {number}: {labels}", training=training, against=domain.name)
+        rows[row] = figures.get(number, {})
+    yield from rows
+    yield from _reranked(rows)
 
 
 TABLE_3: Mapping[str, dict[str, float]] = {
