@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench core clean
+.PHONY: demo docs test test-all lint bench core clean
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
@@ -13,6 +13,9 @@ test: $(READY) lint  ## lint, types and the whole test suite
 
 test-all: test  ## and a dry run on made-up folders of the real data sets' size, two minutes more
 	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/test_true_size.py
+
+docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked
+	OMP_NUM_THREADS=1 $(BIN)/python docs/build_site.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -31,8 +34,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "vreid needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,imagenet]' --group dev
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,imagenet]' --group dev --group docs
 	touch $@
 
 clean:
-	rm -rf .venv build runs src/*.egg-info
+	rm -rf .venv build runs site src/*.egg-info
