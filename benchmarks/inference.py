@@ -132,22 +132,22 @@ def extraction(count: int = 4) -> None:
     from vreid.experiments.tables.dmt import MODELS
     from vreid.models.reid_model import build_from
     from vreid.recipes import recipe
-    from vreid.training.precision import autocast, resolve_precision
+    from vreid.training.precision import autocast, choose_precision
 
     torch.set_num_threads(1)
     place = torch.device("cpu")
-    precision = resolve_precision("auto", place)
     names = [name for name, *_ in MODELS.values()]
     sets = {name: 2 * names.count(name) for name in names} | {"camera_model": 1, "orientation_model": 1}
     rates: dict[tuple[str, int], float] = {}
     hours, images = 0.0, 4 * (QUERIES + IMAGES)
-    print(f"one thread, {precision}; {images:,} pictures ({QUERIES + IMAGES:,} images, four views) for each set")
+    print(f"one thread; {images:,} pictures ({QUERIES + IMAGES:,} images, four views) for each set")
     for name, times in sets.items():
         config = recipe(name)
         height, width = config.transform.height, config.transform.width
         network = config.model.backbone, height
         if network not in rates:
             model = build_from(config.model).to(memory_format=torch.channels_last).eval()
+            precision = choose_precision("auto", place, model, training=False).dtype
             pictures = torch.randn(count, 3, height, width).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode(), autocast(precision, place):
                 rates[network] = rate(count, lambda model=model, pictures=pictures: model(pictures), 3)

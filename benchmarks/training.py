@@ -27,7 +27,7 @@ from vreid.recipes import recipe
 from vreid.training.meter import Meter
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
-from vreid.training.precision import autocast, resolve_precision
+from vreid.training.precision import autocast, choose_precision
 from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.supervised import Trainer, make_sampler
@@ -51,7 +51,6 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = recipe(options.recipe)
     device = torch.device("cpu")
-    precision = resolve_precision(config.precision, device)
     with tempfile.TemporaryDirectory() as name:
         records = pictures(Path(name), 4 * 2 * config.num_identities, 128)
         targets = make_targets(records, "identity", (), config.labels, flips=True)
@@ -59,6 +58,7 @@ def main() -> None:
         classes = records.identity.distinct
         run = RunFolder(Path(name) / "run", config=config.as_dict(), data={}, resume=False)
         model = build(config.model.backbone, classes)
+        precision = choose_precision(config.precision, device, model, training=True).dtype
         trainer = Trainer(config, model, Objective(config.losses), run, device, precision, Silence())
         plain = build(config.model.backbone, classes).to(memory_format=torch.channels_last).train()
         optimiser = build_optimiser(plain, config.optimiser)

@@ -21,7 +21,7 @@ from vreid.recipes import recipe
 from vreid.training.config import TrainConfig
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
-from vreid.training.precision import autocast, resolve_precision
+from vreid.training.precision import autocast, choose_precision
 from vreid.training.targets import MATES
 
 IMAGES = {"camera_small": 1718, "orientation_small": 1200}
@@ -50,7 +50,6 @@ def rate(count: int, work: Callable[[], object], rounds: int) -> float:
 
 def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
     """Images a CPU second in training and in extraction."""
-    precision = resolve_precision(config.precision, DEVICE)
     count = config.num_identities * config.num_instances
     classes = torch.arange(count) // config.num_instances
     heads = {name: 6 for name in config.heads}
@@ -63,15 +62,19 @@ def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
     images = images.contiguous(memory_format=torch.channels_last)
     labels = {MATES: classes, config.target: classes, **{name: classes % 6 for name in heads}}
 
+    precision = {
+        learns: choose_precision(config.precision, DEVICE, model, training=learns).dtype for learns in (True, False)
+    }
+
     def step() -> None:
-        with autocast(precision, DEVICE):
+        with autocast(precision[True], DEVICE):
             terms: dict[str, Tensor] = objective(model(images), labels)
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
     def extraction() -> None:
-        with torch.inference_mode(), autocast(precision, DEVICE):
+        with torch.inference_mode(), autocast(precision[False], DEVICE):
             model(images), model(images.flip(-1))
 
     trained = rate(count, step, rounds)

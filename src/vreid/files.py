@@ -115,7 +115,8 @@ def writing(path: Path | str) -> Iterator[None]:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one rename, on any error it is removed.
 
-    A link stays one: the file that it leads to is replaced.
+    A link stays one: the file that it leads to is replaced. The file gets the permissions that the umask leaves,
+    whatever wrote the temporary one (safetensors gives its files to their owner alone).
 
     Example:
         >>> with replacing("scores.csv") as temporary:   # doctest: +SKIP
@@ -133,7 +134,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.touch()  # where that is refused, it is before the work
+            permissions = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
+            if stat.S_IMODE(temporary.stat().st_mode) != permissions:
+                os.chmod(temporary, permissions)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)

@@ -27,15 +27,15 @@ from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
 from vreid.retrieval.distances import Distances, check_comparable
 from vreid.retrieval.ensemble import ALIKE, Fusion, check_same_images
-from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, load_sides
 from vreid.retrieval.foreign import SUFFIXES, load_features
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.postprocess import PostProcessing, Sides, judge, search_all
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET, Protocol
 from vreid.retrieval.ranking import Ranking, rank
+from vreid.threads import describe_threads
 
-FACTS = "features.json"
 SIMULATED = "Measured on simulated data: it shows that the code works, not that it works on roads."
 SIDES = ("query", "gallery")
 
@@ -72,6 +72,7 @@ class Search:
                 "protocol": asdict(self.protocol),
                 "facts": dict(self.facts),
                 "trained_cameras": list(self.trained_cameras),
+                **({GALLERY_OF_QUERY: True} if self.query is self.gallery else {}),
             },
         )
 
@@ -116,7 +117,7 @@ class Search:
         with understanding(folder / FACTS):
             protocol, facts = Protocol(**stored["protocol"]), dict(stored["facts"])
             trained_cameras = tuple(map(str, stored["trained_cameras"]))
-        query, gallery = (FeatureSet.load(folder / f"{side}.safetensors") for side in SIDES)
+        query, gallery = load_sides(folder)
         with understanding(folder):
             check_comparable(query, gallery)
         return cls(query, gallery, protocol, trained_cameras, facts)
@@ -203,29 +204,38 @@ def extract_dataset(
     normalise: bool = True,
     device: str = "cpu",
     batch_size: int = 64,
+    workers: int | None = None,
     progress: Any = None,
 ) -> Search:
     """Extract query and gallery features of `dataset` into the folder `out`; what lies there already is kept.
 
     With `normalise` off they stay as the network gives them (StRDAN compares such). Views that show crops take them
-    from `crops`, by side; see `vreid.training.extract.extract`.
+    from `crops`, by side; see `vreid.training.extract.extract`. `device` may be "auto": a GPU where there is one. What
+    can be checked without torch is checked before torch is imported.
 
     Raises:
         InputError: the model or an image cannot be read, or the data set has no query or gallery images.
     """
-    from vreid.training.extract import extract, load_model
+    from vreid.training.model_file import model_file
+    from vreid.training.views import check_views
 
+    out, _ = Path(out), model_file(model)
+    check_views(views, crops=bool(crops))
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; name a folder for the features.")
     for side in SIDES:
         if not len(getattr(dataset, side)):
             raise InputError(f"{dataset.name}: has no {side} images; give a data set with query and gallery.")
-    loaded = load_model(model)
-    out = Path(out)
     shown = {"crops": "+".join(fingerprint(crops[side]) for side in SIDES)} if crops else {}
     if (out / FACTS).is_file():
         with understanding(out / FACTS):
             if read_json(out / FACTS)["facts"].get("crops") != shown.get("crops"):
                 raise InputError(f"{out}: holds features of other crops, or of none; name another folder.")
-    same = dataset.query == dataset.gallery  # every image a query: one extraction serves both sides
+    from vreid.training.extract import extract, load_model
+
+    device = resolve_device(device)
+    loaded = load_model(model)
+    same = dataset.query == dataset.gallery  # every image a query: one extraction, stored once, serves both sides
     sets = [
         extract(
             loaded.model,
@@ -233,6 +243,7 @@ def extract_dataset(
             transform=loaded.transform,
             views=views,
             batch_size=batch_size,
+            workers=workers,
             crops=crops[side] if crops else None,
             unit_views=unit_views,
             normalise=normalise,
@@ -244,7 +255,6 @@ def extract_dataset(
     ]
     if same:
         sets.append(sets[0])
-        sets[0].save(out / "gallery.safetensors")
     cameras = dataset.train.camera
     facts = {
         "data set": dataset.name,
@@ -386,8 +396,12 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def environment_facts() -> dict[str, Any]:
-    """Versions of what is installed, and what this machine computes with."""
+def environment_facts(*, full: bool = True) -> dict[str, Any]:
+    """Return versions of what is installed and what this machine computes with.
+
+    Args:
+        full: import torch to find the device and its number types; False takes a tenth of the time.
+    """
     import os
     import platform
     from importlib import metadata
@@ -400,7 +414,8 @@ def environment_facts() -> dict[str, Any]:
         "vreid": __version__,
         "simulator version": SIMULATOR_VERSION,
         "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": describe_threads(),
     }
     for package in ("numpy", "scipy", "pillow", "torch", "torchvision", "timm"):
         try:
@@ -414,13 +429,17 @@ def environment_facts() -> dict[str, Any]:
         if core["compiled"]
         else "absent: numpy and scipy do its work, slower (make core)"
     )
+    if not full:
+        return facts
     try:
         import torch
 
-        from vreid.training.precision import resolve_precision
+        from vreid.training.precision import choose_precision
 
         facts["device"] = resolve_device("auto")
-        facts["precision"] = resolve_precision("auto", torch.device(facts["device"]))
+        place, dense = torch.device(facts["device"]), torch.nn.Conv2d(8, 8, 3)
+        facts["precision"] = str(choose_precision("auto", place, dense, training=True))
+        facts["torch threads"] = torch.get_num_threads()
     except ModuleNotFoundError:
         facts["device"] = "none: training and extraction need vehicle-reid[train]"
     return facts

@@ -6,13 +6,15 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from vreid import __version__
 from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, table, translate, weights
 from vreid.errors import InputError
 from vreid.files import refused
+from vreid.threads import wait_passively
 
 app = typer.Typer(
     name="vreid",
@@ -22,6 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vreid {__version__}")
+        raise typer.Exit
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 BROKEN_PIPE = 141
@@ -30,6 +39,16 @@ MISTAKE = 70
 """Exit code after an error that is not the user's."""
 TRACEBACK = "VREID_TRACEBACK"
 """Environment variable with which such an error shows its traceback."""
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
 
 app.command()(demo.demo)
 app.command("simulate")(data.simulate_command)
@@ -55,6 +74,7 @@ def main() -> None:
 
     Exit codes beyond 0, 1 and 2 are `INTERRUPTED`, `BROKEN_PIPE` and `MISTAKE`.
     """
+    wait_passively()
     try:
         _unbreakable_output()
         code = app(standalone_mode=False)

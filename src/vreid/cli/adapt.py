@@ -40,8 +40,12 @@ def adapt_command(
     as_json: Json = False,
 ) -> None:
     """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
-    from vreid.adaptation.adapt import FACTS, adapt, target_images
     from vreid.adaptation.config import preset_named
+    from vreid.training.model_file import model_file
+
+    model_file(model)
+    dataset = open_source(target, labels)  # what can be wrong without torch, before torch is imported
+    from vreid.adaptation.adapt import FACTS, adapt, target_images
     from vreid.adaptation.periods import earlier
     from vreid.console import Bars
     from vreid.files import read_json
@@ -49,7 +53,7 @@ def adapt_command(
 
     asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
-    records = target_images(open_source(target, labels))
+    records = target_images(dataset)
     known = None if before is None else earlier(records, before)
     with Bars(quiet=as_json) as bars:
         made = adapt(

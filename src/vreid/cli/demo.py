@@ -48,9 +48,14 @@ def demo(
     print(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
 
 
-def info(as_json: Json = False) -> None:
-    """Tell what is installed and what this machine can do."""
+def info(
+    full: Annotated[
+        bool, typer.Option("--full", help="Also import torch: the device, its number type, torch's threads.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show installed versions, cores, threads and the compiled core."""
     from vreid.pipeline import environment_facts
 
-    facts = environment_facts()
+    facts = environment_facts(full=full)
     print_json(facts) if as_json else print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
+from vreid.cli.options import Device, Json, LabelTable, Source, Workers, open_sources, print_json, resolve, settings
 
 
 def train_command(
@@ -24,13 +24,14 @@ def train_command(
 
     On several GPUs: torchrun --nproc-per-node 8 -m vreid train ...
     """
+    overrides = settings(set_)
+    dataset = open_sources(data, "none")  # what can be wrong without torch, before torch is imported
     from vreid.console import Bars
     from vreid.recipes import recipe
     from vreid.training.distributed import World, processes
     from vreid.training.supervised import train
 
-    config = recipe(recipe_name, settings(set_))
-    dataset = open_sources(data, "none")
+    config = recipe(recipe_name, overrides)
     with processes(device) as place, Bars(quiet=as_json) as bars:
         model = train(
             config, dataset.train, out=out, device=resolve(place), resume=resume, tensorboard=tensorboard, progress=bars
@@ -54,6 +55,8 @@ def extract_command(
     unit_views: Annotated[
         bool, typer.Option("--unit-views", help="Each view has length 1 before they are added up.")
     ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
+    workers: Workers = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
@@ -77,7 +80,9 @@ def extract_command(
             crops=shown,
             unit_views=unit_views,
             normalise=not raw,
-            device=resolve(device),
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
             progress=bars,
         )
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}

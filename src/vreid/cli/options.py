@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes that load images; default: 0 on a CPU, one a core beside a GPU.")
+]
 Source = Annotated[
     Path,
     typer.Argument(

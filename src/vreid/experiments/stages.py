@@ -23,9 +23,9 @@ from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.errors import InputError
 from vreid.experiments.lines import Link, chain
 from vreid.files import reading
-from vreid.pipeline import FACTS
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.ensemble import How
+from vreid.retrieval.features import FACTS
 from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.protocols import Protocol
 from vreid.simulator.layouts import CITYFLOW, layout_named

@@ -21,7 +21,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.ensemble import Weighted
-from vreid.retrieval.features import FeatureSet, as_features
+from vreid.retrieval.features import FeatureSet, as_features, load_sides
 from vreid.retrieval.jaccard import Encoding, by_row_maximum, convention_of
 from vreid.retrieval.neighbours import Lists, smallest
 from vreid.retrieval.points import Points, exact_distances
@@ -40,8 +40,8 @@ class Bias:
         weight: DMT and VOC: 0.1 of the camera's distance; of the orientation's DMT 0.05, VOC 0.1.
         when: "after" re-ranking, re-ranked distances of the bias off re-ranked ones (DMT), or "before" it, squared
             distances of all pairs, so that neighbours change too (VOC). Without re-ranking both are the same.
-        features: the model's features of the same images, query and gallery, or the folder that holds them as
-            query.safetensors and gallery.safetensors (`vreid extract`). They take the same steps as the others.
+        features: the model's features of the same images, query and gallery, or the folder that holds them (`vreid
+            extract`). They take the same steps as the others.
 
     Raises:
         InputError: a weight that is no number above 0, an unknown time, or no features.
@@ -69,7 +69,7 @@ class Bias:
             found = self.features
         else:
             folder = Path(self.features)
-            found = FeatureSet.load(folder / "query.safetensors"), FeatureSet.load(folder / "gallery.safetensors")
+            found = load_sides(folder)
         return _in_order(found[0], query, "query"), _in_order(found[1], gallery, "gallery")
 
 

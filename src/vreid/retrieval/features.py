@@ -12,9 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import understanding
+from vreid.files import read_json, understanding
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tensors import on_host
+
+FACTS = "features.json"
+"""File beside the features of a folder; with it the folder is complete."""
+GALLERY_OF_QUERY = "gallery is query"
+"""Key of FACTS: every image is query and gallery, and query.safetensors holds the features of both."""
 
 _ROWS = 64  # rows looked at together: their float64 copies stay in the cache
 _UNIT_TOLERANCE = 1e-3
@@ -200,3 +205,20 @@ class FeatureSet:
                 views=tuple(facts["views"]),
                 model=facts["model"],
             )
+
+
+def load_sides(folder: Path | str) -> tuple[FeatureSet, FeatureSet]:
+    """Load query and gallery features from a folder that `vreid extract` has written.
+
+    Where every image is query and gallery, their features are stored once and both are the same object.
+
+    Raises:
+        InputError: a file is absent or damaged.
+    """
+    folder, once = Path(folder), False
+    if (folder / FACTS).is_file():
+        facts = read_json(folder / FACTS)
+        with understanding(folder / FACTS):
+            once = facts.get(GALLERY_OF_QUERY) is True
+    query = FeatureSet.load(folder / "query.safetensors")
+    return query, query if once else FeatureSet.load(folder / "gallery.safetensors")

@@ -24,7 +24,7 @@ from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.training.extract import TrainedModel, load_model
-from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 
 COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
@@ -232,7 +232,7 @@ def find_boxes(
     refuse_coarse(trained)
     place = torch.device(device)
     trained.model.to(place).to(memory_format=torch.channels_last)
-    dtype = resolve_precision(precision, place)
+    dtype = choose_precision(precision, place, trained.model, training=False).dtype
     loader = test_loader(records, trained.transform, batch_size=batch_size, workers=workers, device=place)
     boxes, whole = np.empty((len(records), 4), dtype=np.float32), 0
     progress.start("find boxes", len(records))

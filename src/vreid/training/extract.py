@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,25 +29,11 @@ from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.storage import read_arrays, write_arrays
-from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.model_file import model_file
+from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.targets import batch_labels, side_information
-
-
-class View(NamedTuple):
-    """Which of the two pictures of an image the network sees, its crop or not, and whether it sees its mirror image."""
-
-    cropped: bool
-    flipped: bool
-
-
-VIEWS: Mapping[str, View] = {
-    "original": View(False, False),
-    "flip": View(False, True),
-    "crop": View(True, False),
-    "crop-flip": View(True, True),
-}
-"""What can be added up; all four are DMT's augmentation test."""
+from vreid.training.views import VIEWS, check_views
 
 SHARD = 2048
 """Images in a shard: what a killed extraction loses at most, whatever the batch size."""
@@ -91,13 +77,7 @@ def load_model(source: Path | str) -> TrainedModel:
 
 def _read_model(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     """The file that a MODEL argument means, its weights and facts."""
-    if path.is_dir():
-        if not (path / "model.safetensors").exists():
-            what = "is not finished; resume it" if (path / "config.json").exists() else "holds no trained model"
-            raise InputError(f"{path}: {what}, or name a folder that holds model.safetensors.")
-        path = path / "model.safetensors"
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: is neither a run folder nor a .safetensors file; give one of these.")
+    path = model_file(path)
     state, facts = load_weights(path)
     if facts.get("kind") != "model":
         raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
@@ -149,11 +129,11 @@ def extract(
         batch_size: images at once; changes speed and memory, nothing else (but rounding).
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
-        views: names in `VIEWS`.
+        views: names in `vreid.training.views.VIEWS`.
         crops: crops of all records (matched by `image_key`), for views that show them: see `vreid.training.crop`.
         unit_views: give the feature of each view length 1 before they are added up, so that none outweighs another.
         normalise: False leaves the sums as they are.
-        precision: number type of convolutions; "auto" takes bfloat16 where the machine has it in hardware.
+        precision: number type of convolutions; see `vreid.training.precision.choose_precision` for "auto".
         out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
             killed at any moment goes on where it was.
         resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
@@ -165,14 +145,8 @@ def extract(
             resuming, features of something else in `out`.
     """
     progress = progress or Silence()
-    unknown = [view for view in views if view not in VIEWS]
-    if unknown or not views:
-        raise InputError(f"View {''.join(unknown[:1])!r} is unknown; choose among {', '.join(VIEWS)}.")
-    if len(set(views)) < len(views):
-        raise InputError(f"views {', '.join(views)}: one is named twice; name each once.")
+    check_views(views, crops=crops is not None)
     kinds = sorted({VIEWS[view].cropped for view in views})
-    if True in kinds and crops is None:
-        raise InputError(f"views {', '.join(views)} show crops; say where these are (--crops CROPS).")
     pictures = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
     if out is not None and Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: a file of features ends in .safetensors; rename it.")
@@ -186,8 +160,10 @@ def extract(
     shards = None if out is None else _Shards(Path(out), job, resume)
     place = torch.device(device)
     stored = shards.precision if shards is not None and precision == "auto" else None
-    dtype = stored or resolve_precision(precision, place)
+    choice = choose_precision(precision, place, model, training=False)
+    dtype = stored or choice.dtype
     if shards is not None:
+        progress.note(f"Precision {dtype}: as at the start of the extraction." if stored else f"Precision {choice}.")
         shards.begin(dtype)
     features = np.empty((len(records), model.num_features), dtype=np.float32)
     missing = np.arange(len(records)) if shards is None else shards.read_into(features, progress)

@@ -1,32 +1,84 @@
-"""Which number type a machine computes fastest in: bfloat16 where it has matrix units for it, else float32."""
+"""Number type of convolutions and matrix products: bfloat16 where a network is faster in it, else float32."""
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
+NumberType = Literal["float32", "bfloat16"]
 
-_GAIN = 1.2  # bfloat16 must be this much faster to be worth its rounding
+MOST_DEPTHWISE = 0.2
+"""Share of depth-wise channels above which training on a CPU is slower in bfloat16: 0.3 to 0.4 in networks of inverted
+residuals (MobileNet, EfficientNet), whose training takes 1.2 to 1.6 times longer; 0.16 in ConvNeXt, which gains."""
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """Turn "auto" into what this device is faster in; the answer belongs into the run, so that a resume repeats it.
+class PrecisionChoice(NamedTuple):
+    """A number type and why it was chosen."""
 
-    A CPU with AMX has bfloat16 in hardware and is not asked further; any other CPU is timed once, for about 0.2 s.
+    dtype: NumberType
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype}: {self.reason}"
+
+
+def choose_precision(
+    precision: Precision, device: torch.device, network: nn.Module, *, training: bool
+) -> PrecisionChoice:
+    """Return the number type for `network` on `device`; "auto" depends on these two and the machine, not on a timing.
+
+    On a CPU with bfloat16 instructions dense networks are 1.2 to 2.5 times faster in bfloat16. Depth-wise convolutions
+    have no fast gradient there, so networks made of them train in float32 (docs/performance.md).
+
+    Args:
+        precision: "auto", or the number type itself.
+        device: where the network runs.
+        network: the module; only its layers are looked at.
+        training: whether gradients are computed.
     """
     if precision != "auto":
-        return precision
+        return PrecisionChoice(precision, "as set")
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return PrecisionChoice("bfloat16", "this GPU computes in bfloat16")
+        return PrecisionChoice("float32", "this GPU does not compute in bfloat16")
     if device.type != "cpu":
-        return "float32"
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return "bfloat16" if has_amx or _bfloat16_gain() > _GAIN else "float32"
+        return PrecisionChoice("float32", f"bfloat16 is not tested on {device.type}")
+    if not cpu_has_bfloat16():
+        return PrecisionChoice("float32", "this processor has no bfloat16 instructions (AMX or AVX512_BF16)")
+    share = depthwise_share(network)
+    if training and share > MOST_DEPTHWISE:
+        why = f"{share:.0%} of the network's channels are depth-wise, whose gradients are slow in bfloat16 on a CPU"
+        return PrecisionChoice("float32", why)
+    return PrecisionChoice("bfloat16", "this processor has bfloat16 instructions")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 and torch makes use of it (AMX or AVX512_BF16)."""
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return has_onednn and any(check is not None and check() for check in checks)
+
+
+def depthwise_share(network: nn.Module) -> float:
+    """Share of the output channels of all convolutions and linear layers that depth-wise convolutions make, 0 to 1.
+
+    Example:
+        >>> depthwise_share(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 24, 1)))
+        0.25
+    """
+    depthwise = total = 0
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            total += layer.out_channels
+            depthwise += layer.out_channels * (layer.groups == layer.in_channels > 1)
+        elif isinstance(layer, nn.Linear):
+            total += layer.out_features
+    return depthwise / total if total else 0.0
 
 
 def autocast(dtype: str, device: torch.device) -> AbstractContextManager[None]:
@@ -35,20 +87,3 @@ def autocast(dtype: str, device: torch.device) -> AbstractContextManager[None]:
         device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"
     )
     return context
-
-
-def _bfloat16_gain() -> float:
-    """How many times faster than float32 a small convolution trains in bfloat16 on this CPU."""
-    layer = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
-    images = torch.randn(8, 64, 24, 24).to(memory_format=torch.channels_last)
-    seconds = {}
-    for dtype in ("float32", "bfloat16"):
-        best = float("inf")
-        for _ in range(4):
-            start = time.perf_counter()
-            with autocast(dtype, torch.device("cpu")):
-                out = layer(images)
-            out.float().sum().backward()
-            best = min(best, time.perf_counter() - start)
-        seconds[dtype] = best
-    return seconds["float32"] / seconds["bfloat16"]

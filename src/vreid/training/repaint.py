@@ -22,7 +22,7 @@ from vreid.errors import InputError
 from vreid.files import read_json, replacing, understanding, write_json, writing
 from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
-from vreid.training.precision import autocast, resolve_precision
+from vreid.training.precision import autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.translate import TranslateConfig, picture
 
@@ -178,7 +178,7 @@ def _paint(
 ) -> None:
     """Write the translation of each record to its place."""
     place = torch.device(device)
-    network, precision = network.to(place), resolve_precision("auto", place)
+    network, precision = network.to(place), choose_precision("auto", place, network, training=False).dtype
     loader = test_loader(records, config.transform(), batch_size=batch_size, workers=workers, device=place)
     progress.start("translate", done + len(records), done)
     try:

@@ -26,6 +26,7 @@ import torch
 import vreid
 from vreid.errors import InputError
 from vreid.files import read_json, write_json, writing
+from vreid.training.precision import PrecisionChoice
 from vreid.training.progress import Progress
 
 KEPT_CHECKPOINTS = 2
@@ -115,6 +116,7 @@ class RunFolder:
         file = self.path / "environment.json"
         if not file.exists():
             write_json(file, current)
+            progress.note(f"Precision {current['precision']}: {current['precision_reason']}.")
             return current
         stored: dict[str, Any] = read_json(file)
         if not isinstance(stored, dict) or stored.get("precision") not in ("float32", "bfloat16"):
@@ -122,8 +124,9 @@ class RunFolder:
         changed = [
             f"{key} {stored.get(key)} -> {value}"
             for key, value in current.items()
-            if key != "precision" and stored.get(key) != value
+            if not key.startswith("precision") and stored.get(key) != value
         ]
+        progress.note(f"Precision {stored['precision']}: as at the start of the run.")
         if changed:
             progress.note(f"Resumed elsewhere ({', '.join(changed)}): the weights will not be equal to the last bit.")
         return stored
@@ -209,7 +212,7 @@ def _summary_writer() -> Callable[..., Any]:
     return SummaryWriter
 
 
-def environment(device: torch.device, precision: str, processes: int = 1) -> dict[str, Any]:
+def environment(device: torch.device, precision: PrecisionChoice, processes: int = 1) -> dict[str, Any]:
     """What the weights' last bits depend on besides configuration and data."""
     return {
         "vreid": vreid.__version__,
@@ -220,7 +223,8 @@ def environment(device: torch.device, precision: str, processes: int = 1) -> dic
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "processes": processes,
-        "precision": precision,
+        "precision": precision.dtype,
+        "precision_reason": precision.reason,
     }
 
 

@@ -33,7 +33,7 @@ from vreid.training.distributed import World
 from vreid.training.loop import Loop
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
-from vreid.training.precision import autocast, resolve_precision
+from vreid.training.precision import autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
@@ -124,7 +124,7 @@ def train(
     objective = Objective(config.losses, config.target, **sizes)
     world.wait()  # for the looks of all at the folder, before the first writes
     try:
-        started = world.agree(lambda: _begin(run, config, place, world, progress))
+        started = world.agree(lambda: _begin(run, config, model, place, world, progress))
         trainer = Trainer(config, model, objective, run, place, started["precision"], progress)
         trainer.restore()
         trainer.fit(loader, targets, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
@@ -157,10 +157,11 @@ def train(
 
 
 def _begin(
-    run: RunFolder, config: TrainConfig, device: torch.device, world: World, progress: Progress
+    run: RunFolder, config: TrainConfig, model: ReidModel, device: torch.device, world: World, progress: Progress
 ) -> dict[str, Any]:
     """Write the start of a run; return the environment that it was started in."""
-    here = environment(device, resolve_precision(config.precision, device), world.size)
+    precision = choose_precision(config.precision, device, model, training=True)
+    here = environment(device, precision, world.size)
     run.begin()
     return run.environment(here, progress)
 

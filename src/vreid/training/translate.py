@@ -32,7 +32,7 @@ from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
 from vreid.training.loop import Loop
 from vreid.training.optimiser import OptimiserConfig, build_optimiser
-from vreid.training.precision import Precision, autocast, resolve_precision
+from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 
@@ -202,7 +202,10 @@ def train_translation(
     seed_everything(config.seed)
     try:
         run.begin()
-        started = run.environment(environment(place, resolve_precision(config.precision, place)), progress)
+        with torch.device("meta"):  # only its layers are looked at; no random number is drawn
+            network = config.generator()
+        precision = choose_precision(config.precision, place, network, training=True)
+        started = run.environment(environment(place, precision), progress)
         samples = tuple(_chosen(side, config, name) for name, side in sides.items())
         loop = Translation(config, len(synthetic), samples, run, place, started["precision"], progress)
         loop.restore()
