@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vreid.cli.options import Json, LabelTable, Seed, Source, open_source, print_json
+from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
 from vreid.wording import plural
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ def sheet(
 def check(
     source: Source,
     labels: LabelTable = "auto",
+    identities: Identities = "auto",
     page: Annotated[Path | None, typer.Option(help="Also write a picture page, one .html file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what is wrong with a data set, with the file, the row and the mend. Exit code 1 if anything is."""
+    """List problems of a data set with file, row and suggested fix. Exits 1 if any are found."""
     from dataclasses import asdict
 
     from vreid.console import Bars
@@ -80,7 +81,7 @@ def check(
     from vreid.report.findings import write_findings
 
     findings: list[Finding] = []
-    dataset = open_source(source, labels, findings.append)
+    dataset = open_source(source, labels, findings.append, identities)
     with Bars(quiet=as_json) as bars:
         findings += examine(dataset, progress=bars.counter("read pictures"))
     if page is not None:

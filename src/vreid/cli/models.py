@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vreid.cli.options import Device, Json, LabelTable, Source, Workers, open_sources, print_json, resolve, settings
+from vreid.cli.options import (
+    Device,
+    Identities,
+    Json,
+    LabelTable,
+    Source,
+    Workers,
+    open_source,
+    open_sources,
+    print_json,
+    resolve,
+    settings,
+)
 
 
 def train_command(
@@ -59,6 +71,7 @@ def extract_command(
     workers: Workers = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
     labels: LabelTable = "auto",
+    identities: Identities = "auto",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -67,7 +80,7 @@ def extract_command(
     from vreid.data.crops import all_images, crops_of
     from vreid.pipeline import SIDES, extract_dataset
 
-    dataset = open_sources([source], labels)
+    dataset = open_source(source, labels, identities=identities)
     cut = None if crops is None else all_images(open_sources([crops], "none"))
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
     with Bars(quiet=as_json) as bars:

@@ -41,6 +41,14 @@ LabelTable = Annotated[
         help="Labels of test images: auto (a ground_truth.csv beside the data, if there is one), none, or a table.",
     ),
 ]
+Identities = Annotated[
+    str,
+    typer.Option(
+        "--identities",
+        help="What ids of tracker output name: global (vehicles), local (tracks of one camera), or auto "
+        "(global in CityFlow's layout and AI City's files).",
+    ),
+]
 _FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
 AllFeatures = Annotated[
@@ -148,13 +156,13 @@ def resolve(name: str) -> str:
     return resolve_device(name)
 
 
-def open_source(source: Path, labels: str, tell: Tell | None = None) -> Dataset:
+def open_source(source: Path, labels: str, tell: Tell | None = None, identities: str = "auto") -> Dataset:
     """One data set; what is wrong with its labels is told, or refused."""
     from vreid.data.dataset import open_dataset
     from vreid.data.findings import refuse
 
     table = {"auto": "auto", "none": None}.get(labels, Path(labels))
-    return open_dataset(source, labels=table, tell=tell or refuse)  # type: ignore[arg-type]
+    return open_dataset(source, labels=table, identities=identities, tell=tell or refuse)  # type: ignore[arg-type]
 
 
 def open_sources(sources: list[Path], labels: str) -> Dataset:

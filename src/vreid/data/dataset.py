@@ -160,6 +160,7 @@ def open_dataset(
     labels: LabelSource = None,
     variants: Sequence[str] = ("original",),
     test_list: str | None = None,
+    identities: Literal["auto", "global", "local"] = "auto",
     tell: Tell = refuse,
 ) -> Dataset:
     """Recognise what `source` is and read it.
@@ -177,6 +178,8 @@ def open_dataset(
             are taken in all of them, query and gallery in the first.
         test_list: size of the test (VehicleID: 800, 1600, 2400; VERI-Wild: 3000, 5000, 10000; or small, medium, large);
             None: the smallest.
+        identities: what the ids of tracker output name: vehicles over all cameras ("global"), tracks of one camera
+            ("local"), or "auto": vehicles in CityFlow's layout and AI City's files, tracks elsewhere.
         tell: told here: rows that are wrong. By default the first one is raised; with the `append` of a list they are
             collected, and such a row is left out, such a value unknown.
 
@@ -211,7 +214,14 @@ def open_dataset(
             *(word for word in lists if word not in sizes),
         ):
             raise InputError(f"{place}: has no {word!r} to choose; it has {', '.join([*copies, *sizes])}.")
-        options = {"labels": labels, "test_list": lists[0] if lists else None}
+        options = {"labels": labels, "test_list": lists[0] if lists else None, "identities": identities}
+        if identities not in ("auto", "global", "local"):
+            raise InputError(f"identities {identities}: is unknown; use auto, global or local.")
+        if isinstance(labels, Path) and not labels.exists():
+            raise InputError(f"{labels}: the table of labels does not exist; check the name.")
+        for name, given in (("labels", isinstance(labels, Path)), ("identities", identities != "auto")):
+            if given and name not in family.takes:
+                raise InputError(f"{place}: brings its own {name}; leave out --{name}.")
         dataset = family.read(place, tell=tell, **{name: options[name] for name in family.takes})
         if family.copies:
             dataset = in_variants(dataset, variants, copies, place)

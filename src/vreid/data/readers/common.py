@@ -142,6 +142,29 @@ def _pictures_in(folder: Path) -> list[str]:
     return [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
 
 
+def numbered(names: Sequence[str], folder: Path) -> dict[int, str]:
+    """Names of frames by the number in them: "000001.jpg", "frame_0001.png" and "cam1_1.jpg" are 1.
+
+    Of several numbers in a name the last one counts that tells the frames apart; names without a number are left out.
+
+    Raises:
+        InputError: two frames have one number.
+    """
+    found = [(groups[::-1], name) for name in names if (groups := re.findall("[0-9]+", name.rpartition(".")[0]))]
+    depth = min((len(groups) for groups, _ in found), default=0)
+    for place in range(depth):
+        out = {int(groups[place][-18:]): name for groups, name in found}
+        if len(out) == len(found):
+            return out
+    if not found:
+        return {}
+    first: dict[int, str] = {}
+    for groups, name in found:
+        if (other := first.setdefault(int(groups[0][-18:]), name)) != name:
+            raise InputError(f"{folder}: {other} and {name} have one number; name the frames 000001.jpg and so on.")
+    return first
+
+
 def files_in(folder: Path) -> list[str]:
     """Names of the files in a folder in natural order, without hidden ones; none where there is no such folder."""
     if not folder.is_dir():

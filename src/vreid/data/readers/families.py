@@ -30,7 +30,7 @@ class Family:
         signs: what it is known by, for the sentence about a source that is none.
         find: the data set's own place, given what the user names; None where it is not of the family.
         read: from that place to a `Dataset`; takes `tell` and the words in `takes`.
-        takes: which of "labels" and "test_list" `read` understands.
+        takes: which of "labels", "test_list" and "identities" `read` understands.
         copies: where the pictures of each variant are; None: there are originals only.
         list_sizes: test lists by the words that name them; None: there is one only.
     """
@@ -75,7 +75,10 @@ FAMILIES = (
     Family("vric_train.txt (VRIC)", vric.find, vric.read_vric),
     Family("a CSV table", table.find, table.read_table),
     Family(
-        "img1 with gt/gt.txt or det/det.txt in a folder a camera (tracker output)", tracker.find, tracker.read_tracker
+        "img1 with gt/gt.txt, <camera>.txt or det/det.txt in a folder a camera (tracker output, CityFlow)",
+        tracker.find,
+        tracker.read_tracker,
+        ("identities",),
     ),
     Family(
         "pictures, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder

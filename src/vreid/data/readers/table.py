@@ -24,6 +24,7 @@ import numpy as np
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.readers.box_lines import describe_text
 from vreid.data.readers.common import LONGEST_NAME, Listing, decode, degrees, files_in, quoted, shown, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
@@ -75,11 +76,13 @@ def find(source: Path) -> Path | None:
     """Return `source` if it is a table or a folder with exactly one CSV, or None.
 
     Raises:
-        InputError: it is another file.
+        InputError: it is another file, or a list of numbers of a known kind that is no table.
     """
     if source.is_file() and source.suffix.lower() not in SUFFIXES:
         raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(SUFFIXES)}).")
-    return source if source.is_file() or len(_tables(source)) == 1 else None
+    if source.is_file():
+        return source if describe_text(source) is None else None
+    return source if len(_tables(source)) == 1 else None
 
 
 def _tables(folder: Path) -> list[str]:

@@ -1,96 +1,176 @@
-"""Output of detectors and trackers as of the MOTChallenge, beside the frames that it is about; a folder a camera.
+"""Output of detectors and trackers beside the frames that it is about; a folder a camera.
 
     cameras/
-        c001/img1/000001.jpg                     frames, by number
-        c001/gt/gt.txt                           or c001.txt (there or beside the folder), or det/det.txt: a box a line,
-                                                 frame,id,left,top,width,height,...
+        c001/img1/000001.jpg                     frames, by number (also frame_0001.png, img000001.jpg, cam1_1.jpg)
+        c001/gt/gt.txt                           or c001.txt (there or beside the folder), mtsc/*.txt, det/det.txt:
+                                                 a box a line, as of the MOTChallenge or KITTI (see `box_lines`)
+    train/S01/c001/...                           the same, deeper: CityFlow for multi-camera tracking
+    ground_truth_train.txt                       all cameras in one file (AI City), beside or above their folders
 
-Vehicles are cut out of the frames while loading. A tracklet is named by camera and id, "c001/17"; id -1 is none.
-Corners are taken as pixels from 0. Lines of gt.txt whose seventh number is 0 are marked there to be ignored. Vehicles
-are unknown: an id names a track, not a vehicle.
+Vehicles are cut out of the frames while loading. A tracklet is named by camera and id, "c001/17"; id -1 is none. Lines
+of gt.txt whose seventh number is 0 are marked there to be ignored. An id names a track, not a vehicle, unless the ids
+are global: in CityFlow's layout, in AI City's files, and where the user says so.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers.common import Listing, folders_in, pictures_in, quoted, read_lines, source_of
+from vreid.data.findings import Finding, Origin, Tell, refuse
+from vreid.data.readers.box_lines import Box, describe_text, read_boxes
+from vreid.data.readers.common import Listing, files_in, folders_in, natural, numbered, pictures_in, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA
 
 FRAMES = "img1"
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm")
+
+Identities = Literal["auto", "global", "local"]
+"""Whether ids name vehicles over all cameras ("global"), tracks of one camera ("local"), or as the layout says."""
+
+_DEPTH, _FEW = 4, 300  # how deep camera folders lie, and the most folders beside each other that are looked into
+_SCENE, _CAMERA = re.compile(r"S\d+", re.IGNORECASE), re.compile(r"c\d+", re.IGNORECASE)
 
 
-def find(folder: Path) -> Path | None:
-    """Return `folder` if it is that of one camera, or of some; or None."""
-    return folder if _cameras(folder) else None
+@dataclass(frozen=True)
+class _Camera:
+    """The folder of a camera.
+
+    Attributes:
+        place: the folder.
+        prefix: of the names of its images and tracklets.
+        name: of the camera.
+        files: of its boxes, the one to read first.
+        scene: of CityFlow, or "".
+    """
+
+    place: Path
+    prefix: str
+    name: str
+    files: tuple[Path, ...] = ()
+    scene: str = ""
 
 
-def _cameras(folder: Path) -> dict[Path, list[Path]]:
-    """Files of boxes, the one to read first, of the folder of each camera; `folder` may be one itself."""
-    if (folder / FRAMES).is_dir():
-        places = [folder]
-    else:
-        places = [folder / name for name in folders_in(folder) if (folder / name / FRAMES).is_dir()]
-    found = {}
-    for place in places:
-        own = f"{place.absolute().name}.txt"
-        files = (place / "gt" / "gt.txt", place / own, place.parent / own, place / "det" / "det.txt")
-        found[place] = [path for path in files if path.is_file()]
-    return found if any(found.values()) else {}
+@dataclass
+class _Read:
+    """What has been read: records, and file and line of each of them."""
+
+    parts: list[Records] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    told: int = 0
 
 
-def read_tracker(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
-    """Read the boxes of all cameras in `folder` in the order of camera, frame and line.
+def find(source: Path) -> Path | None:
+    """Return `source` if it is the folder of a camera, or of some, or a file of boxes of several; or None.
+
+    Raises:
+        InputError: a text file that is known and is no data set.
+    """
+    if source.is_file():
+        return source if source.suffix.lower() == ".txt" and describe_text(source) == "ai-city" else None
+    cameras = _cameras(source)
+    return source if any(camera.files for camera in cameras) or (cameras and _one_file(source)) else None
+
+
+def _cameras(folder: Path) -> list[_Camera]:
+    """The cameras in `folder`, which may be that of one."""
+    places = [folder] if _is_camera(folder) else []
+    level = [] if places else [folder]
+    for depth in range(_DEPTH):
+        if depth and len(level) > _FEW:
+            break
+        inner = [place / name for place in level for name in folders_in(place)]
+        found = [place for place in inner if _is_camera(place)]
+        places += found
+        level = [place for place in inner if place not in set(found)]
+    places.sort(key=lambda place: [natural(part) for part in place.parts])
+    names = [place.absolute().name for place in places]
+    cameras = []
+    for place, name in zip(places, names, strict=True):
+        prefix = name if place in (folder, folder / name) else place.relative_to(folder).as_posix()
+        scene = place.absolute().parent.name
+        of_cityflow = bool(_SCENE.fullmatch(scene) and _CAMERA.fullmatch(name))
+        known = name if of_cityflow or names.count(name) == 1 else prefix
+        cameras.append(_Camera(place, prefix, known, _files(place), scene if of_cityflow else ""))
+    return cameras
+
+
+def _is_camera(folder: Path) -> bool:
+    return (folder / FRAMES).is_dir() or bool(
+        any((folder / name).is_dir() for name in ("gt", "det", "mtsc")) and _files(folder) and _video(folder)
+    )
+
+
+def _files(place: Path) -> tuple[Path, ...]:
+    own = f"{place.absolute().name}.txt"
+    tracked = [place / "mtsc" / name for name in files_in(place / "mtsc") if name.endswith(".txt")]
+    files = (place / "gt" / "gt.txt", place / own, place.parent / own, *tracked, place / "det" / "det.txt")
+    return tuple(path for path in files if path.is_file())
+
+
+def _video(place: Path) -> Path | None:
+    return next((place / name for name in files_in(place) if name.lower().endswith(VIDEOS)), None)
+
+
+def _one_file(folder: Path) -> Path | None:
+    """The file of boxes of all cameras in `folder`."""
+    places = [folder / name for name in files_in(folder)] + [
+        folder / "eval" / name for name in files_in(folder / "eval")
+    ]
+    return next((path for path in places if re.fullmatch(r"ground_truth.*\.txt", path.name)), None)
+
+
+def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: Tell = refuse) -> Dataset:
+    """Read the boxes of all cameras in `source` in the order of camera, frame and line.
 
     Image keys are "c001/000001/17", where there is no id "c001/000001#left,top,right,bottom". Query and gallery are all
     boxes, each a query against all other cameras (cross-camera).
 
     Args:
-        folder: of the cameras, or of one.
-        tell: told here: lines that are wrong, and boxes outside of their frame.
+        source: the folder of the cameras, or of one; or a file of boxes of several cameras.
+        identities: what ids name.
+        tell: told here: lines that are wrong, boxes outside of their frame, and cameras without frames.
 
     Raises:
         InputError: no boxes, or no frames.
     """
-    folder = Path(folder)
+    source = Path(source)
     notes: list[str] = []
-    parts, files, lines = [], [], []
-    for place, found in _cameras(folder).items():
-        if not found:
-            notes.append(f"there are no boxes for camera {place.name}, its frames are not used.")
-            continue
-        boxes = sorted(_boxes(Listing(found[0], tell), notes), key=lambda box: box.frame)  # a frame is decoded once
-        records = _records(place, boxes)
-        rows = [box.line for box in boxes]
-        outside = boxes_outside(records.path, records.box, Listing(found[0], tell), rows)
-        kept = [row for row in range(len(records)) if row not in outside]
-        parts.append(records[kept])
-        lines += [rows[row] for row in kept]
-        files += [str(found[0])] * len(kept)
-        if len(found) > 1:
-            notes.append(
-                f"boxes of camera {place.name} are those of {found[0].name}, not of "
-                f"{', '.join(path.name for path in found[1:])}."
-            )
-    if not files:
+    read = _Read()
+
+    def counted(finding: Finding) -> None:
+        read.told += 1
+        tell(finding)
+
+    folder = source if source.is_dir() else source.parent
+    one_file = source if source.is_file() else None
+    cameras = _cameras(folder)
+    if one_file is None and not any(camera.files for camera in cameras):
+        one_file = _one_file(folder)
+    if one_file is not None:
+        if not cameras and folder.absolute() != folder.absolute().parent:  # eval/ground_truth_train.txt
+            cameras = _cameras(folder.absolute().parent) if folder.name == "eval" else []
+        _read_one_file(Listing(one_file, counted), cameras, identities, read, notes)
+    else:
+        _read_cameras(cameras, identities, read, notes, counted)
+    if not read.files and not read.told:
         raise InputError(f"{folder}: holds no boxes (gt/gt.txt, det/det.txt or <camera>.txt); run the tracker again.")
-    if len(parts) == 1:
+    records = Records.concat(read.parts)
+    if records.camera.distinct == 1:
         notes.append("there is one camera only, so nothing can be searched across cameras.")
-    records = Records.concat(parts)
-    origin = Origin(np.array(files, dtype=object), np.array(lines, dtype=np.int64))
+    origin = Origin(np.array(read.files, dtype=object), np.array(read.lines, dtype=np.int64))
     return Dataset(
-        folder.absolute().name,
+        source.absolute().name if source.is_dir() else source.stem,
         records[:0],
         records,
         records,
@@ -101,61 +181,130 @@ def read_tracker(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     )
 
 
-class _Box(NamedTuple):
-    line: int
-    frame: int
-    track: int  # -1: none
-    corners: tuple[float, float, float, float]
-
-    @property
-    def key(self) -> str:
-        if self.track >= 0:
-            return f"{self.frame:06d}/{self.track}"
-        return f"{self.frame:06d}#" + ",".join(f"{value:g}" for value in self.corners)
-
-
-def _boxes(listing: Listing, notes: list[str]) -> Iterator[_Box]:
-    ignored = 0
-    line_of: dict[str, int] = {}
-    for line, text in read_lines(listing.path):
-        try:
-            frame, track, left, top, width, height, *more = map(float, re.split(r"[,\s]+", text.strip(", ")))
-            box = _Box(line, int(frame), int(track), (left, top, left + width, top + height))
-        except (ValueError, OverflowError):
-            listing.wrong(line, f"is {quoted(text)}", "write frame,id,left,top,width,height, all numbers")
+def _read_cameras(
+    cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str], tell: Tell
+) -> None:
+    by_layout = False
+    for camera in cameras:
+        if not camera.files:
+            notes.append(f"there are no boxes for camera {camera.name}, its frames are not used.")
             continue
-        narrow = [float(value) for value in np.array(box.corners, dtype=np.float32)]
-        if listing.path.name == "gt.txt" and more and more[0] == 0:
-            ignored += 1
-        elif not 0 <= frame < 2**53 or not math.isfinite(sum(narrow)):
-            listing.wrong(line, f"is {quoted(text)}", "a frame is a number from 0, and corners are finite")
-        elif not (narrow[2] > narrow[0] and narrow[3] > narrow[1]):
-            listing.wrong(line, f"makes a box of {width:g} x {height:g} pixels", "correct it")
-        elif line_of.setdefault(box.key, line) != line:
+        first = camera.files[0]
+        layout = bool(camera.scene) and first.name == "gt.txt"
+        by_layout |= layout and identities == "auto"
+        listing = Listing(first, tell)
+        if not _has_frames(camera, tell):
+            continue
+        vehicles = identities == "global" or (identities == "auto" and layout)
+        _add(read, camera, list(read_boxes(listing, notes)), listing, vehicles, notes)
+        if len(camera.files) > 1:
+            others = ", ".join(path.name for path in camera.files[1:])
+            notes.append(f"boxes of camera {camera.name} are those of {first.name}, not of {others}.")
+    if by_layout:
+        notes.append(
+            "ids of gt.txt are taken for vehicles over all cameras, as in CityFlow; --identities local takes them for "
+            "tracks of one camera."
+        )
+
+
+def _read_one_file(
+    listing: Listing, cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str]
+) -> None:
+    boxes: dict[int, list[Box]] = {}
+    for box in read_boxes(listing, notes, "ai-city"):
+        boxes.setdefault(box.camera, []).append(box)
+    of_number = {int(digits[0]): camera for camera in cameras if (digits := re.findall(r"\d+", camera.place.name)[-1:])}
+    if boxes and not of_number.keys() & boxes.keys():
+        raise InputError(
+            f"{listing.path}: is an AI City multi-camera file, a result or ground truth (camera id frame left top "
+            f"width height ...), but the folder of camera {min(boxes)} with its frames (c{min(boxes):03d}/{FRAMES}) is "
+            "not beside it; put the file beside the folders of the cameras."
+        )
+    for number in sorted(boxes):
+        camera = of_number.get(number)
+        if camera is None:
             listing.wrong(
-                line,
-                f"frame {box.frame} has this id or box already in line {line_of[box.key]}",
-                "remove one",
-                "listed twice",
+                boxes[number][0].line,
+                f"camera {number} has no folder with frames (c{number:03d}/{FRAMES})",
+                "put its folder beside the file or remove its lines",
             )
-        else:
-            yield box
-    if ignored:
-        notes.append(f"marked to be ignored in {listing.path}: {ignored:,} lines.")
+        elif _has_frames(camera, listing.tell):
+            _add(read, camera, boxes[number], listing, identities != "local", notes)
 
 
-def _records(place: Path, boxes: list[_Box]) -> Records:
-    camera, frames = place.absolute().name, place / FRAMES
-    pictures = pictures_in(frames)
-    if not pictures:
+def _has_frames(camera: _Camera, tell: Tell) -> bool:
+    """Whether a camera has frames; told where it has a video alone.
+
+    Raises:
+        InputError: it has neither.
+    """
+    frames = camera.place / FRAMES
+    if frames.is_dir() and pictures_in(frames):
+        return True
+    video = _video(camera.place)
+    if video is None:
         raise InputError(f"{frames}: holds no pictures; put the frames there, as 000001.jpg and so on.")
-    name_of = {int(stem): name for name in pictures if re.fullmatch("[0-9]{1,15}", stem := name.rpartition(".")[0])}
-    return Records.of(
+    command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
+    tell(
+        Finding(
+            "video without frames",
+            str(video),
+            f"its frames are not extracted ({FRAMES} holds none), and boxes are cut out of frames",
+            f"run in its folder: {command}",
+        )
+    )
+    return False
+
+
+def _add(read: _Read, camera: _Camera, boxes: list[Box], listing: Listing, vehicles: bool, notes: list[str]) -> None:
+    """Add the boxes of a camera, in the order of frames, so that a frame is decoded once."""
+    boxes.sort(key=lambda box: box.frame)
+    frames = camera.place / FRAMES
+    name_of = numbered(pictures_in(frames), frames)
+    if _shifted(boxes, name_of, listing):
+        return
+    if 0 in name_of and boxes and boxes[0].frame > 0:
+        notes.append(
+            f"frames of camera {camera.name} are numbered from 0; its boxes are taken to count from 0 as well."
+        )
+    records = Records.of(
         path=[f"{frames}/{name_of.get(box.frame, f'{box.frame:06d}.jpg')}" for box in boxes],
-        image_key=[f"{camera}/{box.key}" for box in boxes],
-        camera=[camera] * len(boxes),
-        tracklet=[f"{camera}/{box.track}" if box.track >= 0 else None for box in boxes],
+        image_key=[f"{camera.prefix}/{box.key}" for box in boxes],
+        identity=[str(box.track) if vehicles and box.track >= 0 else None for box in boxes],
+        camera=[camera.name] * len(boxes),
+        tracklet=[f"{camera.prefix}/{box.track}" if box.track >= 0 else None for box in boxes],
         frame=[box.frame for box in boxes],
+        scene=[camera.scene] * len(boxes),
+        vehicle_type=[box.vehicle_type.lower() for box in boxes],
         box=[box.corners for box in boxes] or None,
         split=["gallery"] * len(boxes),
     )
+    rows = [box.line for box in boxes]
+    outside = boxes_outside(records.path, records.box, listing, rows)
+    kept = [row for row in range(len(records)) if row not in outside]
+    read.parts.append(records[kept])
+    read.lines += [rows[row] for row in kept]
+    read.files += [str(listing.path)] * len(kept)
+
+
+def _shifted(boxes: Sequence[Box], name_of: dict[int, str], listing: Listing) -> bool:
+    """Whether all boxes lie the same number of frames beside the files, which is told."""
+    wanted = {box.frame for box in boxes}
+    if not name_of or wanted <= name_of.keys():
+        return False
+    low, high = min(name_of) - min(wanted), max(name_of) - max(wanted)
+    constant = [low] if low == high and len(wanted) > 1 else []
+    shift = next((by for by in (1, -1, *constant) if {frame + by for frame in wanted} <= name_of.keys()), None)
+    if shift is None:
+        return False
+    lost = next(box for box in boxes if box.frame not in name_of)
+    first = name_of[min(name_of)]
+    verb = f"add {shift:,} to" if shift > 0 else f"subtract {-shift:,} from"
+    listing.wrong(
+        lost.line,
+        f"frame {lost.frame} has no file: the boxes lie on frames {min(wanted)} to {max(wanted)}, the files are "
+        f"numbered {min(name_of)} to {max(name_of)} (first {first}), so the numbers are shifted by {abs(shift):,}",
+        f"{verb} the frame numbers in {listing.path.name}, or renumber the files",
+        "frames shifted",
+    )
+    return True
