@@ -19,6 +19,7 @@ from vreid.retrieval import (
     CameraWhitening,
     Distances,
     Expansion,
+    Norm,
     OwnTracklet,
     PostProcessing,
     ReRanking,
@@ -34,6 +35,7 @@ positive = st.floats(0, 1e6, exclude_min=True)
 few = st.integers(1, 99)
 names = st.text(st.characters(exclude_characters=",:+/ ", exclude_categories=("Z", "C")), min_size=1, max_size=6)
 CONFIGS = {
+    "norm": st.just(Norm("unit")),
     "camera_mean": st.builds(CameraMean, st.floats(-2, 2), few),
     "camera_whitening": st.builds(CameraWhitening, positive, st.floats(0, 1, exclude_min=True), few),
     "tracklets": st.builds(
@@ -111,7 +113,7 @@ def test_steps_are_written_in_the_order_in_which_they_run():
     [
         ("camera-men", "step 'camera-men': is unknown; did you mean camera-mean"),
         ("reranking=7:2:0.6", "did you mean rerank"),
-        ("xyz", "is unknown; use some of camera-mean, camera-whitening, tracklets"),
+        ("xyz", "is unknown; use some of norm, camera-mean, camera-whitening, tracklets"),
         ("rerank=7,2,0.6", r"step '2': is unknown; write the values of a step between colons, as in rerank=7:2:0.6"),
         ("rerank, rerank=7:2:0.6", "step rerank: is written twice"),
         ("dmt, other-cameras", "step other-cameras: is written twice"),
@@ -121,6 +123,12 @@ def test_steps_are_written_in_the_order_in_which_they_run():
         ("rerank=", "has no value; write rerank=K1:K2:LAMBDA"),
         ("rerank=0", "step rerank=0: re-ranking: k1 is 0"),
         ("other-cameras=yes", "takes no values"),
+        ("norm=long", "norm: kind is 'long'; use one of unit, raw"),
+        ("norm=raw, camera-whitening", "camera-whitening L2-normalises features, .* add norm=unit"),
+        ("norm=raw, query-expansion", "query-expansion L2-normalises"),
+        ("norm=raw, gallery-expansion", "gallery-expansion L2-normalises"),
+        ("norm=raw, own-tracklet", "own-tracklet L2-normalises"),
+        ("norm=raw, tracklets", "tracklets=mean:unit L2-normalises .* write tracklets=mean:raw, or add norm=unit"),
         ("tracklets=median", "feature is 'median'; use one of mean, weighted, per-query"),
         ("tracklets=mean:round", "norm is 'round'; use one of unit, raw"),
         ("tracklets=weighted:raw:0.6:0", "epsilon 0"),

@@ -380,8 +380,9 @@ def test_strdan_from_the_command_line(run: Run, tiny_world: Path, tmp_path: Path
     assert facts["num_identities"] == 24 and set(facts["heads"]) == set(ALL)
     assert facts["model"]["backbone"] == strdan_small().model.backbone
     assert run(f"extract {tmp_path}/run {real} --out {tmp_path}/f --views original --raw --json").code == 0
-    judged = run(f"evaluate {tmp_path}/f --json")
+    judged = run(f"evaluate {tmp_path}/f --post rerank=5:2:0.3 --json")
     assert judged.code == 0, judged.err
+    assert [row["name"] for row in json.loads(judged.out)] == ["norm=raw", "norm=raw, rerank=5:2:0.3"]
     shutil.rmtree(tmp_path / "run")
     for line, sentence in (
         (f"--data {real}", "head domain needs real and synthetic"),

@@ -161,7 +161,9 @@ class Search:
 
     def distances(self, post: PostProcessing) -> Distances:
         """The distances after the steps of `post`, with what the protocol prescribes."""
-        return search_all([(self.query, self.gallery), *self.others], post.under(self.protocol), self.fusion)
+        return search_all(
+            [(self.query, self.gallery), *self.others], post.under(self.protocol, self.query), self.fusion
+        )
 
     def sliced(self, post: PostProcessing, by: str) -> dict[str, Metrics]:
         """Metrics by a property of the query (color, size, ...) or of query and mate (camera-pair, gap)."""
@@ -209,9 +211,9 @@ def extract_dataset(
 ) -> Search:
     """Extract query and gallery features of `dataset` into the folder `out`; what lies there already is kept.
 
-    With `normalise` off they stay as the network gives them (StRDAN compares such). Views that show crops take them
-    from `crops`, by side; see `vreid.training.extract.extract`. `device` may be "auto": a GPU where there is one. What
-    can be checked without torch is checked before torch is imported.
+    With `normalise` off they stay as the network gives them and are compared so (StRDAN). Views that show crops take
+    them from `crops`, by side; see `vreid.training.extract.extract`. `device` may be "auto": a GPU where there is one.
+    What can be checked without torch is checked before torch is imported.
 
     Raises:
         InputError: the model or an image cannot be read, or the data set has no query or gallery images.
@@ -312,8 +314,10 @@ def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None
 
 def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:
     """The page about one folder of features: plain search, the chosen post-processing, its ranked lists."""
-    plain, without = PostProcessing(), replace(post, reranking=None)
-    rows = [("plain", "Euclidean distance of the features.", plain)]
+    post, plain = post.of(search.query), PostProcessing().of(search.query)
+    without = replace(post, reranking=None)
+    compared = "Squared Euclidean distance of the features, "
+    rows = [("plain", compared + ("unnormalised (norm=raw)." if plain.raw else "L2-normalised."), plain)]
     if without != plain:
         rows.append(("+ chosen steps", f"{without.describe()}.", without))
     if post != without:

@@ -33,7 +33,9 @@ def two_views(original: FeatureSet, shifted: FeatureSet) -> FeatureSet:
     if original.records != shifted.records:
         raise InputError("The two views are of other images; extract both from the same.")
     mean = (original.normalise().features + shifted.normalise().features) / 2
-    return replace(original, features=mean.astype(np.float32), normalised=False, views=(*original.views, SECOND_VIEW))
+    return replace(
+        original, features=mean.astype(np.float32), normalised=False, raw=False, views=(*original.views, SECOND_VIEW)
+    )
 
 
 def without_answers(records: Records) -> Records:

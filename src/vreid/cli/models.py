@@ -69,7 +69,9 @@ def extract_command(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
     workers: Workers = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Leave features at the length the network gives them.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Do not L2-normalise features; they are then compared raw (step norm=raw).")
+    ] = False,
     labels: LabelTable = "auto",
     identities: Identities = "auto",
     device: Device = "auto",

@@ -77,6 +77,7 @@ RecordTable = Annotated[
     typer.Option("--records", help="Table of the images whose features are in a file, in the order of its rows."),
 ]
 STEP_NAMES = (
+    "norm",
     "camera-mean",
     "camera-whitening",
     "tracklets",

@@ -96,7 +96,7 @@ def evaluate_command(
     parameters were chosen on validation features. With --open-set, how well known vehicles are told from unknown ones.
     """
     search = load_search(features, records, protocol, weights, fusion)
-    given = post = post_processing(steps)
+    given = post = post_processing(steps).of(search.query)
     if tune:
         tuning = tuned(search, given, tune, protocol, as_json)
         post = tuning.best.post

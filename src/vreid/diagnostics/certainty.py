@@ -37,8 +37,8 @@ def found_by(sides: Sides, protocol: Protocol, post: PostProcessing, seed: int) 
     if all(name in names for name in query.records.identity.values):
         stays = leave_out(query.records, gallery.records, LEFT_OUT, seed)
         left = gallery.records[~stays].identity.distinct
-        return open_set(post.under(protocol).apply(query, gallery[stays]), protocol, left_out=left)
-    return open_set(post.under(protocol).apply(query, gallery), protocol)
+        return open_set(post.under(protocol, query).apply(query, gallery[stays]), protocol, left_out=left)
+    return open_set(post.under(protocol, query).apply(query, gallery), protocol)
 
 
 def unknown_vehicles(

@@ -99,7 +99,7 @@ def diagnose(
         attempt("camera gap", lambda: camera_gap(query, gallery, protocol, seed=seed))
         left_out.append(("everything else", "some queries have no identity."))
         return Diagnosis(tuple(made), tuple(left_out))
-    distances = post.under(protocol).apply(query, gallery)
+    distances = post.under(protocol, query).apply(query, gallery)
     metrics = evaluate_distances(distances, protocol)
     attempt("floors", lambda: floors(query, gallery, protocol, metrics, seed=seed, progress=counter("histogram")))
     attempt("camera gap", lambda: camera_gap(query, gallery, protocol, seed=seed))

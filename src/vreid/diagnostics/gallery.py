@@ -96,7 +96,7 @@ def gallery_growth(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *
     Raises:
         InputError: fewer than two vehicles in the gallery; as `evaluate_distances`.
     """
-    plain = PostProcessing().under(protocol).apply(query, gallery)
+    plain = PostProcessing().under(protocol, query).apply(query, gallery)
     own, identity = joint_codes(query.records.identity, gallery.records.identity)
     if protocol.unit == "tracklet":
         identity = identity[np.unique(tracklet_units(gallery.records)[0], return_index=True)[1]]

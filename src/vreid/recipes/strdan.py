@@ -8,6 +8,8 @@ City 2020), and the authors' released code. The paper's figures start from Image
     vreid evaluate FEATURES                            (the plain number)
     vreid evaluate FEATURES --post rerank=20:6:0.3     (the paper's way)
 
+Features that were extracted with --raw are compared unnormalised by both.
+
 Where paper and code differ, recipes `strdan_as_paper` and `strdan_as_code` are the two, and `strdan` is one of them in
 every point.
 """

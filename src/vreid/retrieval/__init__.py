@@ -18,7 +18,7 @@ from vreid.retrieval.elsewhere import OwnTracklet, join_own_tracklet, nearest_el
 from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
-from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.features import FeatureSet, Norm
 from vreid.retrieval.foreign import load_features
 from vreid.retrieval.jaccard import jaccard_graph
 from vreid.retrieval.metrics import Metrics, interval
@@ -80,6 +80,7 @@ __all__ = [
     "Expansion",
     "FeatureSet",
     "Metrics",
+    "Norm",
     "OpenSet",
     "OwnTracklet",
     "PostProcessing",

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from vreid.errors import InputError
 from vreid.retrieval.ensemble import ALIKE, Fusion, ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.postprocess import PostProcessing, Searched, Sides, judge
+from vreid.retrieval.postprocess import PostProcessing, Searched, Sides, common_norm, judge
 from vreid.retrieval.protocols import Protocol
-from vreid.retrieval.steps import PLAIN, STEPS
+from vreid.retrieval.steps import STEPS
 
 Ladder = Literal["cumulative", "leave-one-out"]
 
 TABLE_4 = (
+    "norm",
     "rerank",
     "tracklets",
     "other-cameras",
@@ -35,7 +36,7 @@ TABLE_4 = (
     "transit-times",
     "scene-groups",
 )
-"""The order of Table 4 of the DMT paper, and what it does not have behind it."""
+"""The order of Table 4 of the DMT paper, behind the norm that all steps start from; what it does not have follows."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class AblationRow:
 
     Attributes:
         ladder: which of the two it belongs to.
-        name: "plain search", "+ STEP", or "all but STEP".
+        name: "plain search" ("norm=raw" of raw features), "+ STEP", or "all but STEP".
         post: the steps.
         metrics: its numbers.
         value: its mAP, or mAP@K where the protocol cuts.
@@ -94,8 +95,10 @@ def ablation(
     Raises:
         InputError: no step is on, `order` lacks one, or as `judge`.
     """
-    names = [name for name in order if name in STEPS and getattr(post, STEPS[name].field)]
-    if len(names) != len(post.steps):
+    post = common_norm([(query, gallery), *others], post)
+    start = PostProcessing().of(query)  # raw features are compared raw from the first row on
+    names = [name for name in order if name in STEPS and _of(post, name) and _of(post, name) != _of(start, name)]
+    if len(names) != len(set(post.steps) - set(start.steps)):
         raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
     if not names:
         raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
@@ -104,7 +107,7 @@ def ablation(
     judged: dict[PostProcessing, Metrics] = {}
 
     def of(chosen: PostProcessing) -> Metrics:
-        chosen = chosen.under(protocol)
+        chosen = chosen.under(protocol, query)
         if chosen not in judged and protocol.repeats:
             judged[chosen] = judge(query, gallery, chosen, protocol, others, fusion)
         elif chosen not in judged:
@@ -121,18 +124,21 @@ def ablation(
         change = (None, None) if worth is None else measured(worth)
         return AblationRow(ladder, name, chosen, metrics, *measured(metrics), *change)
 
-    steps = PostProcessing()
-    rows = [row("cumulative", PLAIN, steps)]
+    steps = start
+    rows = [row("cumulative", steps.describe(), steps)]
     for name in names:
-        field = STEPS[name].field
-        longer = replace(steps, **{field: getattr(post, field)})
+        longer = replace(steps, **{STEPS[name].field: _of(post, name)})
         rows.append(row("cumulative", f"+ {_written(post, name)}", longer, difference(of(longer), of(steps))))
         steps = longer
     for name in names if len(names) > 1 else ():
-        field = STEPS[name].field
-        shorter = replace(post, **{field: getattr(PostProcessing(), field)})
+        shorter = replace(post, **{STEPS[name].field: _of(PostProcessing(), name)})
         rows.append(row("leave-one-out", f"all but {_written(post, name)}", shorter, difference(of(post), of(shorter))))
     return rows
+
+
+def _of(post: PostProcessing, name: str) -> Any:
+    """The configuration of the step of that name; None or False where it is off."""
+    return getattr(post, STEPS[name].field)
 
 
 def _written(post: PostProcessing, name: str) -> str:

@@ -76,17 +76,18 @@ def joint_cameras(query: Records, gallery: Records) -> tuple[NDArray[np.int32], 
 
 
 def subtract_camera_mean(
-    query: FeatureSet, gallery: FeatureSet, config: CameraMean | None = None
+    query: FeatureSet, gallery: FeatureSet, config: CameraMean | None = None, *, normalise: bool = True
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Both sides without their camera's mean (fitted on the gallery), L2-normalised.
+    """Both sides without their camera's mean (fitted on the gallery), L2-normalised unless told otherwise.
 
-    A feature that equals its camera's mean has no direction left afterwards and keeps the one it had.
+    A feature that equals its camera's mean has no direction left afterwards; where features are normalised, it keeps
+    the one it had.
 
     Raises:
         InputError: sides that cannot be compared, or no cameras.
     """
     config = config or CameraMean()
-    return _per_camera(query, gallery, config.min_images, config.alpha, None)
+    return _per_camera(query, gallery, config.min_images, config.alpha, None, normalise=normalise)
 
 
 def whiten_cameras(
@@ -130,12 +131,18 @@ def _per_camera(
     min_images: int,
     alpha: float,
     solver: Callable[[NDArray[np.float64]], _Solve] | None,
+    *,
+    normalise: bool = True,
 ) -> tuple[FeatureSet, FeatureSet]:
     check_comparable(query, gallery)
     cameras = joint_cameras(query.records, gallery.records)
     sides = list(zip((query.features, gallery.features), cameras, strict=True))
-    query_out, gallery_out = camera_wise(sides, min_images, alpha, solver)
-    return replace(query, features=query_out, normalised=True), replace(gallery, features=gallery_out, normalised=True)
+    made = camera_wise(sides, min_images, alpha, solver, normalise=normalise)
+    out = [
+        replace(side, features=features, normalised=normalise, raw=side.raw and not normalise)
+        for side, features in zip((query, gallery), made, strict=True)
+    ]
+    return out[0], out[1]
 
 
 def camera_wise(
@@ -143,14 +150,17 @@ def camera_wise(
     min_images: int = 2,
     alpha: float = 1.0,
     solver: Callable[[NDArray[np.float64]], _Solve] | None = None,
+    *,
+    normalise: bool = True,
 ) -> list[NDArray[np.float32]]:
-    """L2-normalised features of all sides after alpha * mean of their camera and `solver(images of the camera)`.
+    """Features of all sides after alpha * mean of their camera and `solver(images of the camera)`, L2-normalised.
 
     Args:
         sides: (features (n, D), camera codes (n,), negative where unknown); statistics are those of the last side.
         min_images: a camera with fewer images there has the mean of all taken off, and no solver.
         alpha: how much of the mean.
         solver: see `whitener`; None subtracts the mean alone.
+        normalise: False leaves them as they come out.
     """
     features = sides[-1][0]
     groups = [Groups(camera) for _, camera in sides]
@@ -170,6 +180,9 @@ def camera_wise(
                 gone = _length(centred_ND) <= _VANISHED * _length(original_ND)
                 if solve is not None:
                     centred_ND = solve(centred_ND)
+                if not normalise:
+                    output[rows] = centred_ND
+                    continue
                 kept_ND = np.where(gone, original_ND, centred_ND)
                 output[rows] = kept_ND / np.maximum(_length(kept_ND), np.finfo(np.float64).tiny)
     return outputs

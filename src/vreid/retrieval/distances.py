@@ -308,7 +308,7 @@ def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
     for name, side in (("query", query), ("gallery", gallery)):
         if not len(side):
             raise InputError(f"the {name} holds no images; give at least one.")
-    for what in ("dimensions", "normalised", "model"):
+    for what in ("dimensions", "normalised", "raw", "model"):
         left, right = getattr(query, what), getattr(gallery, what)
         if left != right:
             raise InputError(f"{what} is {left!r} for the query but {right!r} for the gallery; extract both alike.")

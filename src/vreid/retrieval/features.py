@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,8 @@ GALLERY_OF_QUERY = "gallery is query"
 
 _ROWS = 64  # rows looked at together: their float64 copies stay in the cache
 _UNIT_TOLERANCE = 1e-3
+
+NormKind = Literal["unit", "raw"]
 
 
 def as_numbers(values: ArrayLike, what: str) -> NDArray[np.float32]:
@@ -80,6 +82,21 @@ def unit_rows(features: NDArray[np.float32], names: Sequence[Any] | NDArray[Any]
     return out
 
 
+@dataclass(frozen=True)
+class Norm:
+    """Whether features are L2-normalised before they are compared.
+
+    Attributes:
+        kind: "unit" L2-normalises them; "raw" compares them at the length they have (StRDAN).
+    """
+
+    kind: NormKind = "unit"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(NormKind):
+            raise InputError(f"norm: kind is {self.kind!r}; use one of {', '.join(get_args(NormKind))}.")
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
     """N features of D numbers and the N records they belong to; validated, immutable by convention.
@@ -91,9 +108,12 @@ class FeatureSet:
         views: which views of an image were added up ("original", "flip", "crop", "crop-flip";
             with "unit " before it where each was normalised first).
         model: hash of the weights that made them; "" when unknown.
+        raw: extracted to be compared unnormalised: search takes them as they are. All others are L2-normalised first,
+            unless the step `norm` of the post-processing says otherwise.
 
     Raises:
-        InputError: NaN or infinity, unequal lengths, or a norm that is not 1 where `normalised` is claimed.
+        InputError: NaN or infinity, unequal lengths, a norm that is not 1 where `normalised` is claimed, or features
+            that are said to be both normalised and raw.
 
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
@@ -106,8 +126,11 @@ class FeatureSet:
     normalised: bool = False
     views: tuple[str, ...] = ("original",)
     model: str = ""
+    raw: bool = False
 
     def __post_init__(self) -> None:
+        if self.raw and self.normalised:
+            raise InputError("FeatureSet: features are either raw or normalised; call normalise() to make them so.")
         features = as_features(self.features, "FeatureSet")
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "views", tuple(self.views))
@@ -137,6 +160,7 @@ class FeatureSet:
 
     def __repr__(self) -> str:
         parts = [f"{len(self):,} x {self.dimensions}", "normalised" if self.normalised else "not normalised"]
+        parts += ["compared raw"] if self.raw else []
         parts.append("views " + "+".join(self.views))
         parts += [f"model {self.model[:12]}"] if self.model else []
         return f"FeatureSet: {', '.join(parts)}; {self.records!r}"
@@ -159,7 +183,7 @@ class FeatureSet:
         """
         if self.normalised:
             return self
-        return replace(self, features=unit_rows(self.features, self.records.path), normalised=True)
+        return replace(self, features=unit_rows(self.features, self.records.path), normalised=True, raw=False)
 
     @classmethod
     def concat(cls, parts: Sequence[FeatureSet]) -> FeatureSet:
@@ -172,7 +196,7 @@ class FeatureSet:
             raise InputError("FeatureSet.concat: there is nothing to join; give at least one part.")
         first = parts[0]
         for number, part in enumerate(parts[1:], start=2):
-            for what in ("dimensions", "normalised", "views", "model"):
+            for what in ("dimensions", "normalised", "raw", "views", "model"):
                 if getattr(part, what) != getattr(first, what):
                     raise InputError(
                         f"FeatureSet.concat: {what} is {getattr(first, what)!r} in part 1 but {getattr(part, what)!r} "
@@ -187,7 +211,8 @@ class FeatureSet:
     def save(self, path: Path | str) -> None:
         """Write one .safetensors file, whole or not at all."""
         arrays = {"features": self.features, **pack_records("records", self.records)}
-        write_arrays(path, "features", arrays, normalised=self.normalised, views=self.views, model=self.model)
+        facts = {name: getattr(self, name) for name in ("normalised", "views", "model", "raw")}
+        write_arrays(path, "features", arrays, **facts)
 
     @classmethod
     def load(cls, path: Path | str) -> FeatureSet:
@@ -204,6 +229,8 @@ class FeatureSet:
                 normalised=facts["normalised"],
                 views=tuple(facts["views"]),
                 model=facts["model"],
+                # files of before the fact: the features of a model that are not normalised come from `extract --raw`
+                raw=facts.get("raw", bool(facts["model"]) and not facts["normalised"]),
             )
 
 

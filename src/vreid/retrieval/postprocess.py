@@ -1,8 +1,8 @@
 """Post-processing on one page: every step between features and a ranking, and the order of them all.
 
-    L2-normalise, camera mean or camera whitening, tracklet features, own tracklet, gallery and query expansion,
-    distances, bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking, transit times,
-    other cameras, scene groups
+    L2-normalise (or not: norm), camera mean or camera whitening, tracklet features, own tracklet, gallery and query
+    expansion, distances, bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking,
+    transit times, other cameras, scene groups
 
 This is the order of the code of DMT (AI City 2021), whose test-time augmentation belongs to extraction and whose
 ensembles are `ensemble` of what comes out here; own tracklet, expansion and transit times are not DMT's. Each step is
@@ -35,7 +35,7 @@ from vreid.retrieval.elsewhere import Codes, OwnTracklet, join_own_tracklet
 from vreid.retrieval.ensemble import ALIKE, Fusion, Weighted, check_same_images, ensemble
 from vreid.retrieval.evaluation import evaluate_distances, evaluate_draws
 from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
-from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.features import FeatureSet, Norm
 from vreid.retrieval.metrics import Metrics
 from vreid.retrieval.protocols import Protocol
 from vreid.retrieval.rerank import ReRanked, ReRanking
@@ -53,6 +53,7 @@ class PostProcessing:
     """What is done between features and distances; every field off is plain search.
 
     Attributes:
+        norm: whether features are L2-normalised first; None: unless they were extracted raw (`FeatureSet.raw`).
         camera_mean: take the camera's mean feature off.
         camera_whitening: whiten camera by camera (its own mean included, so not together with `camera_mean`).
         tracklets: search whole tracklets by one feature of their frames.
@@ -75,6 +76,7 @@ class PostProcessing:
         'tracklets=mean, rerank=7:2:0.6'
     """
 
+    norm: Norm | None = None
     camera_mean: CameraMean | None = None
     camera_whitening: CameraWhitening | None = None
     tracklets: Tracklets | None = None
@@ -97,6 +99,44 @@ class PostProcessing:
                 "post-processing: tracklets weighted per query have another feature for each query, which cannot be "
                 "re-ranked or expanded; take tracklets=weighted or tracklets=mean."
             )
+        if self.raw:
+            self._check_raw()
+
+    def _check_raw(self) -> None:
+        """Refuse steps that would L2-normalise one side, or both, behind norm=raw."""
+        fields = "camera_whitening", "own_tracklet", "gallery_expansion", "query_expansion"
+        names = [name for name, step in STEPS.items() if step.field in fields and getattr(self, step.field)]
+        if names:
+            raise InputError(
+                f"post-processing: {names[0]} L2-normalises features, which norm=raw (or extract --raw) leaves "
+                "unnormalised; leave the step out, or add norm=unit."
+            )
+        if self.tracklets and self.tracklets.norm == "unit":
+            feature = self.tracklets.feature
+            raise InputError(
+                f"post-processing: tracklets={feature}:unit L2-normalises the features of tracklets, but norm=raw "
+                f"(or extract --raw) leaves those of queries unnormalised; write tracklets={feature}:raw, or add "
+                "norm=unit."
+            )
+
+    @property
+    def raw(self) -> bool:
+        """Whether features are compared unnormalised."""
+        return self.norm == Norm("raw")
+
+    def of(self, features: FeatureSet) -> PostProcessing:
+        """These steps as they apply to `features`: raw ones are compared so unless the steps choose a norm.
+
+        Raises:
+            InputError: norm=raw for features that were normalised when they were extracted, or steps that contradict
+                the norm of the features.
+        """
+        if self.raw and features.normalised:
+            raise InputError(
+                "norm=raw: these features were L2-normalised when they were extracted; extract them with --raw, or "
+                "leave norm=raw out."
+            )
+        return replace(self, norm=Norm("raw")) if features.raw and not self.norm else self
 
     @classmethod
     def parse(cls, text: str) -> PostProcessing:
@@ -133,23 +173,24 @@ class PostProcessing:
         """Whether other queries, or statistics of the test images, are used."""
         return bool(self.transductive_reasons)
 
-    def under(self, protocol: Protocol) -> PostProcessing:
-        """These steps and the tracklet feature that `protocol` prescribes, if any.
+    def under(self, protocol: Protocol, features: FeatureSet) -> PostProcessing:
+        """These steps as they apply to `features` (see `of`), and the tracklet feature that `protocol` prescribes.
 
         Raises:
-            InputError: the steps make another tracklet feature.
+            InputError: the steps make another tracklet feature, or as `of`.
         """
+        steps = self.of(features)
         if protocol.tracklet_distance != "mean":
-            return self
-        if self.tracklets and self.tracklets.feature != "mean":
+            return steps
+        if steps.tracklets and steps.tracklets.feature != "mean":
             raise InputError(
                 f"protocol {protocol.name} compares mean features of tracklets, not weighted ones; take the step "
                 "tracklets=mean, or a protocol of each tracklet's nearest image (veri-tracks)."
             )
-        return self if self.tracklets else replace(self, tracklets=Tracklets())
+        return steps if steps.tracklets else replace(steps, tracklets=Tracklets(norm="raw" if steps.raw else "unit"))
 
     def apply(self, query: FeatureSet, gallery: FeatureSet) -> Distances:
-        """Run the steps that are on; features are L2-normalised first.
+        """Run the steps that are on; features are L2-normalised first, unless they or `norm` say otherwise.
 
         Raises:
             InputError: sides that cannot be compared, a feature of norm zero, or a step whose column is not known
@@ -181,15 +222,20 @@ class Searched:
         again: bool = True,
     ) -> None:
         check_comparable(query, gallery)
-        self.query, self.gallery = query.normalise(), gallery.normalise()
-        self.plain = Distances.of(self.query, self.gallery)
+        self.query, self.gallery = query, gallery
+        self._plain: dict[bool, tuple[Sides, Distances]] = {}
         self._made: dict[Hashable, Any] = {}
         self._seen: dict[Hashable, Sides] = {}
         self._biases = {} if biases is None else biases
         self._again = again
 
     def through(self, post: PostProcessing) -> Distances:
-        """The distances after the steps of `post`."""
+        """The distances after the steps of `post`, as they apply to these features.
+
+        Raises:
+            InputError: as `PostProcessing.apply`.
+        """
+        post = post.of(self.query)
         distances = replace(self._mixed(post), reranked=post.reranking is not None)
         late = [bias for bias in _biases(post) if bias.when == "after" or not post.reranking]
         if late:
@@ -212,6 +258,15 @@ class Searched:
             return self._one(post)
         passes = self._one(post), self._one(replace(post, camera_whitening=None))
         return ensemble(passes, (share, 1 - share))
+
+    def _start(self, post: PostProcessing) -> tuple[Sides, Distances]:
+        """Both sides as all steps start from them, normalised or raw, and their plain distances."""
+        if post.raw not in self._plain:
+            sides = self.query, self.gallery
+            if not post.raw:
+                sides = self.query.normalise(), self.gallery.normalise()
+            self._plain[post.raw] = sides, Distances.of(*sides)
+        return self._plain[post.raw]
 
     def _one(self, post: PostProcessing) -> Distances:
         query_QD, unit_UD, units = self._units(post)
@@ -236,19 +291,20 @@ class Searched:
                     rerank_with_biases(sides, others, post.reranking) if early else ReRanked.of(*sides, post.reranking)
                 )
             source = self._made[key]
-        # inside a tracklet, which one camera sees, frames are compared as they were given: no copy of all needs to stay
-        frames = self.plain.source if post.tracklets else None
+        # inside a tracklet, which one camera sees, frames are compared without the camera step: its copy need not stay
+        plain = self._start(post)[1]
+        frames = plain.source if post.tracklets else None
         if not self._again:
             self._seen.clear()
-        return replace(self.plain, source=source, unit_of_image=units, frames=frames)
+        return replace(plain, source=source, unit_of_image=units, frames=frames)
 
     def _cameras(self, post: PostProcessing) -> Sides:
         """Query and gallery after the camera step."""
-        key = post.camera_mean, post.camera_whitening and replace(post.camera_whitening, share=1.0)
+        key = post.raw, post.camera_mean, post.camera_whitening and replace(post.camera_whitening, share=1.0)
         if key not in self._seen:
-            sides = self.query, self.gallery
+            sides, _ = self._start(post)
             if post.camera_mean:
-                sides = subtract_camera_mean(*sides, post.camera_mean)
+                sides = subtract_camera_mean(*sides, post.camera_mean, normalise=not post.raw)
             elif post.camera_whitening:
                 sides = whiten_cameras(*sides, post.camera_whitening)
             self._seen[key] = sides
@@ -330,7 +386,7 @@ def _features_of(post: PostProcessing) -> Hashable:
     """What unit features depend on."""
     whitening = post.camera_whitening and replace(post.camera_whitening, share=1.0)
     expansions = post.own_tracklet, post.gallery_expansion, post.query_expansion
-    return post.camera_mean, whitening, post.tracklets, *expansions
+    return post.raw, post.camera_mean, whitening, post.tracklets, *expansions
 
 
 def judge(
@@ -355,8 +411,8 @@ def judge(
         InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
             images that are not the queries, tracklets that are not there.
     """
-    post = post.under(protocol)
     members = [(query, gallery), *others]
+    post = common_norm(members, post).under(protocol, query)
     if not protocol.repeats:
         return evaluate_distances(search_all(members, post, fusion), protocol)
     if not np.array_equal(query.records.image_key, gallery.records.image_key):
@@ -371,6 +427,23 @@ def judge(
     return evaluate_draws(query.records.identity.codes, protocol, of_draw)
 
 
+def common_norm(members: Sequence[Sides], post: PostProcessing) -> PostProcessing:
+    """`post` as it applies to the features of the first model, and to those of the others too (see `of`).
+
+    Raises:
+        InputError: some models' features are compared raw, others normalised, so that distances have other scales.
+    """
+    first = post.of(members[0][0])
+    for number, (query, _) in enumerate(members[1:], start=2):
+        if post.of(query).raw != first.raw:
+            kinds = ("raw", "normalised") if first.raw else ("normalised", "raw")
+            raise InputError(
+                f"features of model 1 are compared {kinds[0]}, those of model {number} {kinds[1]}, so their distances "
+                "have different scales; add the step norm=unit, or extract them alike."
+            )
+    return first
+
+
 def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = ALIKE) -> Distances:
     """The distances of one model or several that see the same images, each post-processed by itself, then joined.
 
@@ -380,6 +453,7 @@ def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = 
     for number, (query, gallery) in enumerate(members[1:], start=2):
         check_same_images(members[0][0].records, query.records, f"query of model {number}")
         check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
+    post = common_norm(members, post)
     biases: dict[Hashable, Searched] = {}
     distances = [Searched(*sides, biases, again=False).through(post) for sides in members]
     return ensemble(distances, fusion.weights or None, fusion.how)

@@ -16,6 +16,7 @@ from vreid.retrieval.bias import Bias
 from vreid.retrieval.cameras import CameraMean, CameraWhitening
 from vreid.retrieval.elsewhere import OwnTracklet
 from vreid.retrieval.expansion import Expansion
+from vreid.retrieval.features import Norm
 from vreid.retrieval.rerank import ReRanking
 from vreid.retrieval.scenes import SceneGroups
 from vreid.retrieval.tracklets import Tracklets
@@ -41,6 +42,7 @@ class Step:
 
 _STATISTICS = "camera statistics are fitted on the gallery's test images"
 STEPS: Mapping[str, Step] = {
+    "norm": Step("norm", Norm, 1),
     "camera-mean": Step("camera_mean", CameraMean, 0, _STATISTICS),
     "camera-whitening": Step("camera_whitening", CameraWhitening, 1, _STATISTICS),
     "tracklets": Step("tracklets", Tracklets, 1),

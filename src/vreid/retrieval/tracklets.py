@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.distances import SquaredEuclidean, Tiles
-from vreid.retrieval.features import unit_rows
+from vreid.retrieval.features import NormKind, unit_rows
 
 TrackletFeature = Literal["mean", "weighted", "per-query"]
-Norm = Literal["unit", "raw"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,12 @@ class Tracklets:
     """
 
     feature: TrackletFeature = "mean"
-    norm: Norm = "unit"
+    norm: NormKind = "unit"
     threshold: float = 0.6
     epsilon: float = 0.01
 
     def __post_init__(self) -> None:
-        for name, allowed in (("feature", TrackletFeature), ("norm", Norm)):
+        for name, allowed in (("feature", TrackletFeature), ("norm", NormKind)):
             if getattr(self, name) not in get_args(allowed):
                 raise InputError(
                     f"tracklets: {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."

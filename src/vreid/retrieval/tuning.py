@@ -19,7 +19,7 @@ from vreid.retrieval.ablation import difference
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.postprocess import PostProcessing, Searched, Sides
+from vreid.retrieval.postprocess import PostProcessing, Searched, Sides, common_norm
 from vreid.retrieval.protocols import Protocol
 
 GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
@@ -89,14 +89,16 @@ def tune(
         >>> tuned.best.post.describe()                                                         # doctest: +SKIP
         'rerank=7:4:0.5'
     """
+    if not validation:
+        raise InputError("tune: there is nothing to choose on; give validation features.")
+    post = common_norm([sides for sides, _ in validation], post)
     parameters = [
         (step, name, values)
         for step, grid in grids.items()
         if getattr(post, step) is not None
         for name, values in grid.items()
+        if not (post.raw and name == "norm")  # what norm=raw leaves no choice of
     ]
-    if not validation:
-        raise InputError("tune: there is nothing to choose on; give validation features.")
     if not parameters:
         raise InputError(f"tune: {post.describe()} has no parameter to choose; give steps such as rerank.")
     protocols = [protocol for _, protocol in validation]
@@ -134,7 +136,7 @@ def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, f
 
 
 def _judged(post: PostProcessing, searched: Searched, protocol: Protocol) -> float:
-    metrics = evaluate_distances(searched.through(post.under(protocol)), protocol)
+    metrics = evaluate_distances(searched.through(post.under(protocol, searched.query)), protocol)
     return metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
 
 

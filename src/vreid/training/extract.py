@@ -132,7 +132,7 @@ def extract(
         views: names in `vreid.training.views.VIEWS`.
         crops: crops of all records (matched by `image_key`), for views that show them: see `vreid.training.crop`.
         unit_views: give the feature of each view length 1 before they are added up, so that none outweighs another.
-        normalise: False leaves the sums as they are.
+        normalise: False leaves the sums as they are; such features are compared unnormalised (`FeatureSet.raw`).
         precision: number type of convolutions; see `vreid.training.precision.choose_precision` for "auto".
         out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
             killed at any moment goes on where it was.
@@ -196,7 +196,7 @@ def extract(
         raise
     finally:
         progress.finish()
-    found = FeatureSet(features, records, views=named, model=hashed)
+    found = FeatureSet(features, records, views=named, model=hashed, raw=not normalise)
     found = found.normalise() if normalise else found
     if out is not None and shards is not None:
         found.save(out)
@@ -295,7 +295,7 @@ def _finished(out: Path, records: Records, model: str, views: tuple[str, ...], n
     for what, there, asked in (
         ("a model", found.model[:12], model[:12]),
         ("views", "+".join(found.views), "+".join(views)),
-        ("normalised =", str(found.normalised), str(normalised)),
+        ("norm", "unit" if found.normalised else "raw", "unit" if normalised else "raw"),
     ):
         if there != asked:
             raise InputError(f"{out}: holds features of {what} {there}, not {asked}; remove the file or name another.")

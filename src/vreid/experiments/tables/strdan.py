@@ -1,8 +1,9 @@
 """The tables of StRDAN: eight cases of labels, and the row that the paper lacks, on two data sets.
 
 Source: Lee et al., "StRDAN: Synthetic-to-Real Domain Adaptation Network for Vehicle Re-Identification", CVPRW 2020,
-Tables 1 to 3. Its figures are after re-ranking; each case stands here without and with it. Case 2 did not converge on
-CityFlow in the paper, so nothing is expected of it there.
+Tables 1 to 3. Its figures are after re-ranking; each case stands here without and with it. Features are compared
+unnormalised, by squared Euclidean distance, as in the authors' code. Case 2 did not converge on CityFlow in the paper,
+so nothing is expected of it there.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def _cases(scale: Scale, layout: str, protocol: Protocol, figures: Mapping[int, 
         strdan.case(1, scale.strdan),
         parts=TYPE_1,
         views=("original",),
+        normalise=False,
         protocol=protocol,
     )
     domain = replace(first, name="identity + domain", training=strdan.domain_only(scale.strdan), parts=TYPE_2)
