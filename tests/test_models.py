@@ -343,8 +343,8 @@ def test_files_that_are_no_weights_are_told_in_one_sentence(tmp_path: Path) -> N
         ("cut.safetensors", "not a whole safetensors file"),
         ("absent.safetensors", "cannot be read"),
         ("absent.pth", "cannot be read"),
-        ("cut.pth", "not a file of weights"),
-        ("list.pth", "no state dict"),
+        ("cut.pth", "is a text file, not a file of weights"),
+        ("list.pth", "holds a list of 2 values, no weights"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             build(TINY, 2, tmp_path / name)

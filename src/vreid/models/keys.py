@@ -8,24 +8,29 @@ weights fit the trunks but for the rules that a trunk brings along as `published
 from __future__ import annotations
 
 import re
-import warnings
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
-from vreid.files import reading
+from vreid.formats.kinds import described_type, kind_of, not_wanted
+from vreid.formats.numpy_files import read_npz
+from vreid.formats.torch_files import Inert, load_torch
 from vreid.models.published import located
-from vreid.models.weights import load_strict, load_weights
+from vreid.models.weights import load_strict, load_weights, misfit
 
 Rule = tuple[str, str | None]
 State = Mapping[str, Tensor]
 
 _TOP: tuple[Rule, ...] = ((r"(fc|classifier)\.(weight|bias)$", None),)
 """The classifier of a published trunk. Not `se.fc.`, and not torchreid's `fc.0.`, which is an embedding."""
+_FIX = "give what torch.save(model.state_dict(), FILE) has written"
 _OWN_HEADS = r"(classifier|local_classifiers\.\d+|heads\.\w+)\.(weight|bias)$"
 
 
@@ -83,8 +88,9 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -
 
     Args:
         model: keeps its own classifiers; from a file that holds only a trunk also its own neck and pooling.
-        weights: a file (.pth, .pth.tar, .safetensors), the name of a published one that `vreid weights get` fetched,
-            "simulated" for the weights that are shipped for `backbone`, or "imagenet" (see `vreid.models.published`).
+        weights: a file (.pth, .pth.tar, .ckpt, .safetensors, .npz; see `read_state`), the name of a published one that
+            `vreid weights get` fetched, "simulated" for the weights that are shipped for `backbone`, or "imagenet" (see
+            `vreid.models.published`).
         backbone: its name, needed for "simulated" and "imagenet" alone.
 
     Raises:
@@ -97,37 +103,172 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -
 def load_state(model: nn.Module, state: State, source: Path | str) -> None:
     """Load a state of any known family strictly; see `load_pretrained`.
 
+    The network's keys may stand under any common prefix (a wrapper's, `DataParallel`'s, `torch.compile`'s); what stands
+    beside it there (a criterion, an optimiser's moments, a classifier) is left out. Of several networks that fit, the
+    one that is no moving average is taken.
+
     Raises:
-        InputError: it does not fit.
+        InputError: it does not fit, it fits under several prefixes, or it holds values that are no finite numbers.
     """
     trunk: Any = model.get_submodule("backbone")
+    tried: list[_Match] = []
+    for prefix in _prefixes(state, len(trunk.state_dict())):
+        if not any(one.whole and prefix.startswith(one.prefix) for one in tried):
+            tried.append(_match(model, trunk, state, prefix, source))
+    fitting = [one for one in tried if not one.problems]
+    plain = [one for one in fitting if not _AVERAGED.search(one.prefix)] or fitting
+    if not plain:
+        best = min(tried, key=lambda one: one.problems)
+        if best.error is not None:
+            raise best.error
+        load_strict(best.module, best.state, best.label)
+    if any(not _same(one.state, plain[0].state) for one in plain[1:]):
+        names = ", ".join(one.prefix.rstrip(".") or "the top" for one in plain)
+        raise InputError(f"{source}: holds several sets of weights that fit ({names}); save the one that is meant.")
+    _refuse_values(plain[0].state, plain[0].module.state_dict(), source)
+    load_strict(plain[0].module, plain[0].state, plain[0].label)
+
+
+_AVERAGED = re.compile(r"(^|[._])(\w*ema|teacher|momentum|averaged|swa|target|shadow)\w*\.", re.IGNORECASE)
+"""Prefixes of moving averages of a network."""
+_INNER = re.compile(r"(^|\.)(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+"""Names that PyTorch's wrappers put into keys, also in their middle."""
+_BESIDE = re.compile(
+    r"(\w*criterion|\w*loss|optimi[sz]er|\w*scheduler|scaler|\w*metric|\w*accuracy|n_averaged|epoch|\w*step|\w*iter|best)"
+    r"\w*(\.|$)",
+    re.IGNORECASE,
+)
+"""What stands beside a network in a checkpoint without being part of it."""
+
+
+class _Match(NamedTuple):
+    """How the keys under a prefix fit a model.
+
+    Attributes:
+        module: the whole model or its trunk.
+        state: the keys under their names there.
+        label: what the file is, for messages.
+        problems: how many keys are missing, unexpected or of another shape.
+        whole: the keys are those of a whole model of a known family, so that no part of them is tried alone.
+        error: keys that cannot be renamed.
+    """
+
+    prefix: str
+    module: nn.Module
+    state: State
+    label: str
+    problems: int
+    whole: bool
+    error: InputError | None = None
+
+
+def _prefixes(state: State, needed: int) -> list[str]:
+    """Prefixes under which there are enough keys for a network of `needed` tensors, "" always, shortest first."""
+    counts: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")[:-1]
+        counts.update(".".join(parts[: end + 1]) + "." for end in range(len(parts)))
+    return ["", *sorted((prefix for prefix, count in counts.items() if 2 * count >= needed), key=len)]
+
+
+def _match(model: nn.Module, trunk: Any, state: State, prefix: str, source: Path | str) -> _Match:
+    inner = {_INNER.sub(r"\1", key[len(prefix) :]): value for key, value in state.items() if key.startswith(prefix)}
     own_rules = tuple(getattr(trunk, "published_keys", ()))
-    family = next((one for one in FAMILIES if any(re.match(one.sign, key) for key in state)), None)
-    if family is None:
-        adapt = getattr(trunk, "adapt_state", dict)
-        load_strict(trunk, adapt(_renamed(state, (*own_rules, *_TOP), source)), source)
-        return
-    whole = _renamed(state, family.rules(state), source)
-    if family is not FAMILIES[-1]:
-        inner = {key.removeprefix("backbone."): value for key, value in whole.items() if key.startswith("backbone.")}
-        outer = {key: value for key, value in whole.items() if not key.startswith("backbone.")}
-        whole = outer | {f"backbone.{key}": value for key, value in _renamed(inner, own_rules, source).items()}
-    heads = {key: value for key, value in model.state_dict().items() if re.match(_OWN_HEADS, key)}
-    load_strict(model, {**whole, **heads}, f"{source} ({family.name})")
+    family = next((one for one in FAMILIES if any(re.match(one.sign, key) for key in inner)), None)
+    whole = family is not None and (family is not FAMILIES[-1] or any(key.startswith("neck.") for key in inner))
+    module: nn.Module = model
+    label = str(source)
+    try:
+        if family is None:
+            module = trunk
+            renamed = getattr(trunk, "adapt_state", dict)(_renamed(inner, (*own_rules, *_TOP), source))
+        else:
+            label = f"{source} ({family.name})"
+            renamed = _renamed(inner, family.rules(inner), source)
+            if family is not FAMILIES[-1]:
+                of_trunk = {
+                    key.removeprefix("backbone."): v for key, v in renamed.items() if key.startswith("backbone.")
+                }
+                outer = {key: value for key, value in renamed.items() if not key.startswith("backbone.")}
+                of_trunk = _renamed(of_trunk, own_rules, source)
+                renamed = outer | {f"backbone.{key}": value for key, value in of_trunk.items()}
+            heads = {key: value for key, value in model.state_dict().items() if re.match(_OWN_HEADS, key)}
+            renamed = {**renamed, **heads}
+    except InputError as error:
+        return _Match(prefix, module, {}, label, sys.maxsize, whole, error)
+    own = module.state_dict()
+    renamed = {key: value for key, value in renamed.items() if key in own or not _BESIDE.match(key)}
+    return _Match(prefix, module, renamed, label, misfit(own, renamed).total, whole)
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _refuse_values(state: State, own: State, source: Path | str) -> None:
+    """Refuse values that would be copied into a network as something else than they are, or are no numbers."""
+    for key, value in state.items():
+        what = ""
+        if value.is_quantized or value.layout != torch.strided:
+            what = "quantised or sparse"
+        elif value.is_meta and not own[key].is_meta:
+            what = "without values (on the meta device)"
+        elif own[key].is_floating_point() and not value.is_floating_point():
+            what = f"of type {str(value.dtype).removeprefix('torch.')}"
+        elif value.is_floating_point() and not value.is_meta and not bool(torch.isfinite(value.float()).all()):
+            what = "not finite (NaN or infinity)"
+        if what:
+            raise InputError(
+                f"{source}: {key} is {what}; save the trained weights as plain float32 or float16 numbers."
+            )
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a pickled state dict, bare or under `state_dict` or `model`.
+    """Return all tensors of a file of weights by name, whatever its name ends in.
 
-    A prefix `module.` that all keys have is taken off. Pickles are read without running code that they bring along.
+    Reads safetensors, PyTorch files and .npz. Nested dictionaries and lists are flattened
+    ("state_dict.model.conv1.weight"); `load_state` finds the network among them. Nothing that a file names is imported
+    or run.
 
     Raises:
-        InputError: absent, damaged, or something else than weights.
+        InputError: absent, damaged, or something else than weights; the sentence names what it is.
     """
-    state = load_weights(path)[0] if Path(path).suffix == ".safetensors" else _read_pickle(path)
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
+    kind = kind_of(path)
+    if kind == "safetensors" or (kind == "unknown" and Path(path).suffix == ".safetensors"):
+        return load_weights(path)[0]
+    if kind not in ("torch", "torch-old", "npz"):
+        raise not_wanted(path, kind, "a file of weights", _FIX)
+    loaded = read_npz(path) if kind == "npz" else load_torch(path, kind)
+    state: dict[str, Tensor] = {}
+    objects: list[Inert] = []
+    _flatten(loaded, "", state, objects)
+    modules = [one.name for one in objects if "_modules" in one.attributes]
+    if modules and not any("." in name for name in state):
+        raise InputError(
+            f"{path}: holds a pickled module ({modules[0]}), which needs its code to be read; where that is, save "
+            "torch.save(model.state_dict(), FILE) and give that file."
+        )
+    if not state:
+        held = f"an object of class {objects[0].name}" if objects else described_type(loaded)
+        raise InputError(
+            f"{path}: holds {held}, no weights; give what torch.save(model.state_dict(), FILE) has written."
+        )
     return state
+
+
+def _flatten(value: Any, name: str, state: dict[str, Tensor], objects: list[Inert]) -> None:
+    if isinstance(value, Inert):
+        objects.append(value)
+    elif isinstance(value, Tensor):
+        state[name or "tensor"] = value
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        state[name or "array"] = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(item, f"{name}.{key}" if name else str(key), state, objects)
+    elif isinstance(value, (list, tuple)) and not all(isinstance(item, (int, float, str)) for item in value):
+        for index, item in enumerate(value):
+            _flatten(item, f"{name}.{index}" if name else str(index), state, objects)
 
 
 def _renamed(state: State, rules: tuple[Rule, ...], source: Path | str) -> dict[str, Tensor]:
@@ -142,20 +283,3 @@ def _renamed(state: State, rules: tuple[Rule, ...], source: Path | str) -> dict[
             raise InputError(f"{source}: holds {new} twice, once as {key}; give the file as it was published.")
         renamed[new] = value
     return renamed
-
-
-def _read_pickle(path: Path | str) -> dict[str, Tensor]:
-    try:
-        with reading(path), warnings.catch_warnings(action="ignore"):  # about old pickles
-            loaded = torch.load(path, map_location="cpu", weights_only=True)  # never runs code that a file brings along
-    except InputError:
-        raise
-    except Exception as error:  # the unpickler raises nearly everything on damaged files
-        reason = (str(error) or "it ends too early").splitlines()[0]
-        raise InputError(f"{path}: is not a file of weights ({reason}); get it again.") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise InputError(f"{path}: holds no state dict of tensors; give the published file of weights.")
-    return loaded

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,37 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+class Misfit(NamedTuple):
+    """Keys of a state that do not fit a module; batch counters (`num_batches_tracked`) may be missing.
+
+    Attributes:
+        missing, unexpected: keys that the state lacks, and that the module has not.
+        shapes: keys of another shape, with both shapes.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(map(len, self))
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Misfit:
+    """Compare a state with a module's own."""
+    return Misfit(
+        [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
+        [key for key in state if key not in own],
+        [
+            f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
+            for key, value in state.items()
+            if key in own and value.shape != own[key].shape
+        ],
+    )
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | str) -> None:
     """Load `state` into `module`; nothing missing, nothing left over, every shape equal.
 
@@ -125,14 +156,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | s
         InputError: counts the keys that are missing, unexpected or of another shape and names the first dozen of each;
             its note (`error.__notes__`) lists every one.
     """
-    own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    shapes = [
-        f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
-        for key, value in state.items()
-        if key in own and value.shape != own[key].shape
-    ]
+    missing, unexpected, shapes = misfit(module.state_dict(), state)
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:_SHOWN_KEYS])}{', ...' if len(keys) > _SHOWN_KEYS else ''})"
         for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))

@@ -1,0 +1,75 @@
+"""NumPy's .npy and .npz files, read without pickles and without taking more memory than a file can hold."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from vreid.errors import InputError
+from vreid.files import reading
+from vreid.formats.kinds import check_size
+
+_FIX = "save plain arrays of numbers and text"
+
+
+def read_npy(path: Path | str) -> NDArray[Any]:
+    """The array of a .npy file.
+
+    Raises:
+        InputError: damaged, of Python objects, or of another size than its header declares.
+    """
+    with reading(path), open(path, "rb") as file:
+        return _array(file, Path(path).stat().st_size, f"{path}")
+
+
+def read_npz(path: Path | str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, NDArray[Any] | None]:
+    """The arrays of a .npz file by name, None for those that are not `wanted`, which stay closed.
+
+    Raises:
+        InputError: damaged, an implausible size, or a wanted array of Python objects.
+    """
+    with reading(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+                check_size(path, sum(entry.file_size for name, entry in entries.items() if wanted(name)))
+                out: dict[str, NDArray[Any] | None] = {}
+                for name, entry in entries.items():
+                    out[name] = None
+                    if wanted(name):
+                        with archive.open(entry) as file:
+                            out[name] = _array(file, entry.file_size, f"{path}, {name}")
+                return out
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise InputError(f"{path}: is a damaged or encrypted .npz file; save it again.") from error
+
+
+def _array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:
+    """The array in `file` of `size` bytes, whose header must declare just the bytes that follow it."""
+    try:
+        version = npy.read_magic(file)
+        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if header is None:  # 3.0 differs in the names of fields, which arrays of numbers and text do not have
+            raise ValueError
+        shape, by_columns, dtype = header(file)
+        if dtype.hasobject:
+            raise InputError(f"{where}: holds Python objects; {_FIX}.")
+        count = math.prod(shape)
+        if file.tell() + count * dtype.itemsize != size or (count and not dtype.itemsize):
+            raise InputError(f"{where}: is cut short or damaged (its header declares shape {shape}); save it again.")
+        data = bytearray(file.read())
+        if len(data) != count * dtype.itemsize:
+            raise ValueError
+        values = np.frombuffer(data, dtype=dtype)
+        return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+    except InputError:
+        raise
+    except Exception as error:  # the header is a Python literal, and damage to it raises nearly everything
+        raise InputError(f"{where}: is no NumPy array of numbers or text, or damaged; {_FIX}.") from error
