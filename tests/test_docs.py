@@ -103,3 +103,19 @@ def test_broken_links_of_a_site_are_found(tmp_path: Path) -> None:
         "index.html: a/c.html",
         "index.html: no.png",
     ]
+
+
+def test_docstrings_are_brought_to_the_style_that_the_reference_reads() -> None:
+    from docstrings import google_style
+
+    arguments = "        low, high: the interval,\n            in metres.\n        rest: other.\n"
+    text = f"Do it.\n\n    Args:\n{arguments}\n    Example:\n        >>> 1\n"
+    assert google_style(text).splitlines()[3:] == [
+        "        low: the interval,",
+        "            in metres.",
+        "        high: see `low`.",
+        "        rest: other.",
+        "",
+        "    Examples:",
+        "        >>> 1",
+    ]
