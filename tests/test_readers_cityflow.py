@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import Run
 from vreid.data.dataset import join, open_dataset
+from vreid.data.findings import Finding
 from vreid.data.readers.cityflow import read_cityflow
 from vreid.data.readers.table import read_records
 from vreid.data.records import JUNK, UNKNOWN
 from vreid.errors import InputError
 from vreid.retrieval.protocols import AI_CITY
+from wrong import told
 
 TRAIN_XML = """<?xml version="1.0" encoding="gb2312"?>
 <TrainingImages Version="1.0">
@@ -206,6 +209,64 @@ def test_labels_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert read_cityflow(folder, labels=tmp_path / "mine.csv").query.identity.distinct == 2
     with pytest.raises(InputError, match=r"none.csv: cannot be read \(No such file"):
         read_cityflow(folder, labels=tmp_path / "none.csv")
+
+
+NAMES = {
+    "key": "image_key,path,identity\n{split}/{number},nowhere.jpg,{vehicle}\n",
+    "key with extension": "image_key,path,identity\n{split}/{number}.jpg,nowhere.jpg,{vehicle}\n",
+    "folder": "path,identity\nimage_{split}/{number}.jpg,{vehicle}\n",
+    "folders": "path,identity\n/data/AIC21/image_{split}/{number}.jpg,{vehicle}\n",
+    "backslashes": "path,identity\nD:\\AIC21\\image_{split}\\{number}.jpg,{vehicle}\n",
+    "split": "path,identity\n{split}/{number}.jpg,{vehicle}\n",
+    "column": "path,split,identity\n{number}.jpg,{split},{vehicle}\n",
+    "column without extension": "path,split,identity\n{number},{split},{vehicle}\n",
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_rows_are_found_by_split_and_file_name(folder: Path, tmp_path: Path, names: str) -> None:
+    header, _, row = NAMES[names].partition("\n")
+    rows = [("query", "000001", "7"), ("query", "000002", "8"), ("test", "000001", "8"), ("test", "000002", "7")]
+    lines = [row.format(split=split, number=number, vehicle=vehicle) for split, number, vehicle in rows]
+    (tmp_path / "t.csv").write_text(f"{header}\n{''.join(lines)}")
+    dataset = open_dataset(folder, labels=tmp_path / "t.csv")
+    assert dataset.query.identity.values.tolist() == ["7", "8"]
+    assert dataset.gallery.identity.values.tolist()[:2] == ["8", "7"]
+    assert not any("train" in note and "t.csv" in note for note in dataset.notes)  # it need not hold training images
+
+
+def test_rows_that_are_no_image_are_named(folder: Path, tmp_path: Path, run: Run) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,identity\nfoo/1.jpg,7\nfoo/2.jpg,8\n")
+    findings: list[Finding] = []
+    assert open_dataset(folder, labels=table, tell=findings.append).query.identity.distinct == 0
+    assert [str(finding) for finding in findings] == [
+        f"{table}, line 2: foo/1.jpg is no image of the data set, whose images are called like test/000001 "
+        "(image_test/000001.jpg), and no other row is one either; name them so in the column image_key or path, or "
+        "leave the table out (--labels none)."
+    ]
+    told(run(f"extract nothing {folder} --labels {table} --out {tmp_path}/out"), f"{table}, line 2: foo/1.jpg")
+    table.write_text("path,identity\nquery/000001.jpg,7\nquery/000009.jpg,8\n")
+    note = "rows of t.csv that are no image of the data set: 1, first query/000009.jpg in line 3."
+    assert note in open_dataset(folder, labels=table).notes
+
+
+def test_labels_that_are_not_there_or_not_wanted_are_refused(folder: Path, tmp_path: Path, run: Run) -> None:
+    told(run(f"check {folder} --labels {tmp_path}/none.csv"), "none.csv: the table of labels does not exist")
+    (tmp_path / "t.csv").write_text(f"path,identity\n{folder}/image_query/000001.jpg,7\n")
+    told(run(f"check {tmp_path}/t.csv --labels {tmp_path}/t.csv"), "t.csv: brings its own labels; leave out --labels.")
+
+
+@pytest.mark.parametrize(("absent", "there"), [(["train"], ["query", "gallery"]), (["query", "gallery"], ["train"])])
+def test_images_of_training_or_test_may_be_absent(folder: Path, absent: list[str], there: list[str]) -> None:
+    for split in absent:
+        for path in (folder / f"image_{split.replace('gallery', 'test')}").iterdir():
+            path.unlink()
+    dataset = open_dataset(folder)
+    assert not any(len(getattr(dataset, split)) for split in absent)
+    assert all(len(getattr(dataset, split)) for split in there)
+    left = "training" if absent == ["train"] else "the test"
+    assert any(note.startswith(f"{left} is left out: ") for note in dataset.notes)
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,23 @@ def test_lists_whose_pictures_are_not_there_are_refused(request: pytest.FixtureR
         picture.unlink()
     with pytest.raises(
         InputError,
-        match=r"(its pictures are not there, first .*jpg|has none of the 3 images in .*)"
+        match=r"(its images are not there, first .*jpg|has none of the 3 images in .*)"
         "; unpack the images",
     ):
         open_dataset(folder)
+
+
+@pytest.mark.parametrize("family", ["vehicleid", "wild", "vric"])
+@pytest.mark.parametrize("absent", ["train", "test"])
+def test_images_of_training_or_test_may_be_absent(request: pytest.FixtureRequest, family: str, absent: str) -> None:
+    folder: Path = request.getfixturevalue(family)
+    whole = open_dataset(folder)
+    for split in ("train",) if absent == "train" else ("query", "gallery"):
+        for path in getattr(whole, split).path:
+            Path(path).unlink(missing_ok=True)
+    dataset = open_dataset(folder)
+    sizes = [len(getattr(dataset, split)) for split in ("train", "query", "gallery")]
+    expected = [len(getattr(whole, split)) for split in ("train", "query", "gallery")]
+    assert sizes == ([0, *expected[1:]] if absent == "train" else [expected[0], 0, 0])
+    left = "training" if absent == "train" else "the test"
+    assert any(note.startswith(f"{left} is left out: ") for note in dataset.notes)

@@ -30,6 +30,7 @@ from vreid.data.readers.common import (
     quoted,
     read_items,
     read_lines,
+    read_splits,
     source_of,
 )
 from vreid.data.readers.labels import with_labels
@@ -81,13 +82,15 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     """
     folder = Path(folder)
     notes: list[str] = []
-    splits: dict[str, Records] = {}
-    origins: dict[str, Origin] = {}
-    for split, name in _KEYS.items():
-        splits[split] = Records.of(path=[])
-        listing = _listing(folder, name, tell)
-        if listing is not None:
-            splits[split], origins[split] = _read_split(listing, split, notes)
+    nothing: tuple[Records, Origin | None] = (Records.of(path=[]), None)
+
+    def read(split: str) -> tuple[Records, Origin | None]:
+        listing = _listing(folder, _KEYS[split], tell)
+        return nothing if listing is None else _read_split(listing, split, notes)
+
+    found = read_splits(read, _KEYS, nothing, lambda part: len(part[0]), notes)
+    splits = {split: records for split, (records, _) in found.items()}
+    origins = {split: origin for split, (_, origin) in found.items() if origin is not None}
     if not any(len(records) for records in splits.values()):
         raise InputError(f"{folder}: is no CityFlow-ReID; looked for image_train with train_label.xml, and the like.")
     splits = with_labels(splits, folder, labels, notes, tell)

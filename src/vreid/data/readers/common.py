@@ -6,9 +6,10 @@ import codecs
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -229,6 +230,43 @@ def companion(folder: Path, name: str) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
+class ImagesAbsent(InputError):
+    """Not one image of a list is there."""
+
+
+Part = TypeVar("Part")
+
+
+def read_splits(
+    read: Callable[[str], Part], splits: Iterable[str], empty: Part, count: Callable[[Part], int], notes: list[str]
+) -> dict[str, Part]:
+    """Read each split; the training images alone, or the test alone, need not be there.
+
+    Args:
+        read: reads a split, "train", "query" or "gallery"; raises `ImagesAbsent` where none of its images is there.
+        splits: their names.
+        empty: what stands for one that is left out.
+        count: images of one that was read.
+        notes: told here: what is left out.
+
+    Raises:
+        ImagesAbsent: nothing is there, or a part of the test.
+    """
+    out: dict[str, Part] = {}
+    absent: dict[str, ImagesAbsent] = {}
+    for split in splits:
+        try:
+            out[split] = read(split)
+        except ImagesAbsent as error:
+            out[split], absent[split] = empty, error
+    there = {split for split, part in out.items() if count(part)}
+    if absent and not (there and (absent.keys() == {"train"} or there == {"train"})):
+        raise next(iter(absent.values()))
+    left = "training" if "train" in absent else "the test"
+    notes += [f"{left} is left out: {error}" for error in list(absent.values())[:1]]
+    return out
+
+
 def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tuple[list[str], list[str]]:
     """Compare names in a label file with the pictures in their folder.
 
@@ -236,13 +274,15 @@ def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tu
         pictures that are in the folder but not listed, and notes about both kinds of difference.
 
     Raises:
-        InputError: not one listed picture is there.
+        ImagesAbsent: no image is there.
+        InputError: there are some, but not one of those listed.
     """
     there = set(_pictures_in(folder)) if folder.is_dir() else set()
     missing = sorted(set(listed) - there)
     unlisted = sorted(there - set(listed), key=natural)
     if listed and len(missing) == len(set(listed)):
-        raise InputError(f"{folder}: has none of the {len(missing):,} images in {labels.name}; unpack the images.")
+        kind = InputError if there else ImagesAbsent
+        raise kind(f"{folder}: has none of the {len(missing):,} images in {labels.name}; unpack the images.")
     notes = []
     if missing:
         counted = f"{len(missing):,} of {len(set(listed)):,}"

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vreid.data.dataset import LabelSource
 from vreid.data.findings import Origin, Tell
 from vreid.data.readers.common import Listing, companion, shown
-from vreid.data.readers.table import read_rows
+from vreid.data.readers.lists import key_of
+from vreid.data.readers.table import SPLITS, read_rows
 from vreid.data.records import LABEL_COLUMNS, UNKNOWN, Records
 
 GROUND_TRUTH = "ground_truth.csv"
@@ -31,7 +33,11 @@ def with_labels(
         labels: None (nothing is known), a table as `Records.write_csv` writes it, or "auto": ground_truth.csv in
             `folder` or beside it, if there is one.
         notes: told here: where the labels come from, and images without a row.
-        tell: told here: rows that contradict the data set; they are not used.
+        tell: told here: rows that contradict the data set (they are not used), and a table none of whose rows is an
+            image of it.
+
+    An image is found by its key or by split and file name, with or without extension: "query/000001" and
+    "image_query/000001.jpg" are one.
 
     Raises:
         InputError: the table cannot be read.
@@ -39,8 +45,28 @@ def with_labels(
     table = _place(folder, labels)
     if table is None:
         return dict(splits)
-    truth, _, origin = read_rows(table, tell)
-    filled = {split: _filled(records, truth, origin, notes, Listing(table, tell)) for split, records in splits.items()}
+    truth, _, origin = read_rows(table, tell, within_split=True)
+    listing, row_of = Listing(table, tell), _rows_by_name(truth)
+    rows = {split: _rows_of(records, row_of) for split, records in splits.items()}
+    used = np.concatenate([found[found >= 0] for found in rows.values()])
+    images = [records for records in splits.values() if len(records)]
+    if not len(used) and len(truth) and images:
+        image = images[-1]
+        listing.wrong(
+            int(origin.rows[0]),
+            f"{shown(truth.image_key[0])} is no image of the data set, whose images are called like "
+            f"{image.image_key[0]} ({Path(image.path[0]).parent.name}/{Path(image.path[0]).name}), and no other row "
+            "is one either",
+            "name them so in the column image_key or path, or leave the table out (--labels none)",
+        )
+        return dict(splits)
+    unused = np.setdiff1d(np.arange(len(truth)), used)
+    if len(unused):
+        first = f"{shown(truth.image_key[unused[0]])} in line {origin.rows[unused[0]]}"
+        notes.append(f"rows of {table.name} that are no image of the data set: {len(unused):,}, first {first}.")
+    filled = {
+        split: _filled(records, rows[split], truth, origin, notes, listing, split) for split, records in splits.items()
+    }
     notes.append(f"labels of the test images come from {table.name}; they are not part of the data set.")
     return filled
 
@@ -51,11 +77,39 @@ def _place(folder: Path, labels: LabelSource) -> Path | None:
     return companion(folder, GROUND_TRUTH)
 
 
-def _filled(records: Records, truth: Records, origin: Origin, notes: list[str], table: Listing) -> Records:
-    row_of = {key: row for row, key in enumerate(truth.image_key)}
-    rows = np.array([row_of.get(key, -1) for key in records.image_key], dtype=np.intp)
+def _rows_by_name(truth: Records) -> dict[str, int]:
+    """Row of each image by every name that it may have: the key, and split and file name of key and path."""
+    out: dict[str, int] = {}
+    for names in (truth.image_key, map(_name, truth.image_key), map(_name, truth.path)):
+        for row, name in enumerate(names):
+            out.setdefault(name, row)
+    return out
+
+
+def _rows_of(records: Records, row_of: Mapping[str, int]) -> NDArray[np.intp]:
+    """Row of each image, -1 where there is none."""
+    keys = records.image_key.tolist()
+    return np.array([row_of.get(key, row_of.get(_name(key), -1)) for key in keys], dtype=np.intp)
+
+
+def _name(path: str) -> str:
+    """Split and file name, without extension: "image_query/000001.jpg" is "query/000001", "test/..." "gallery/..."."""
+    folder, _, file = key_of(path.replace("\\", "/")).rpartition("/")
+    folder = folder.rpartition("/")[2].lower().removeprefix("image_")
+    return f"{SPLITS.get(folder, folder)}/{file}"
+
+
+def _filled(
+    records: Records,
+    rows: NDArray[np.intp],
+    truth: Records,
+    origin: Origin,
+    notes: list[str],
+    table: Listing,
+    split: str,
+) -> Records:
     known = rows >= 0
-    if not known.all():
+    if not known.all() and (split != "train" or known.any()):  # a table of the test need not hold training images
         first = records.image_key[int(np.argmin(known))]
         notes.append(
             f"{table.path.name} has no row for {int((~known).sum()):,} of {len(rows):,} images, first {first}."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vreid.data.findings import Origin
-from vreid.data.readers.common import LONGEST_NAME, PICTURES, Listing, files_in, quoted, read_lines, shown
+from vreid.data.readers.common import LONGEST_NAME, PICTURES, ImagesAbsent, Listing, files_in, quoted, read_lines, shown
 from vreid.errors import InputError
 
 
@@ -46,13 +46,13 @@ def key_of(name: str) -> str:
 
 
 def refuse_if_nothing_is_there(paths: Sequence[str], listed: Path) -> None:
-    """Look for the first hundred pictures of a list; to look for 400,000 in 40,000 folders may take minutes.
+    """Look for the first hundred images of a list; to look for 400,000 in 40,000 folders may take minutes.
 
     Raises:
-        InputError: none of them exists.
+        ImagesAbsent: none of them exists.
     """
     if len(paths) and not any(os.path.exists(path) for path in paths[:100]):
-        raise InputError(f"{listed}: its pictures are not there, first {shown(paths[0], 2000)}; unpack the images.")
+        raise ImagesAbsent(f"{listed}: its images are not there, first {shown(paths[0], 2000)}; unpack the images.")
 
 
 def list_sizes(folder: Path, pattern: str, aliases: Mapping[str, str]) -> dict[str, str]:

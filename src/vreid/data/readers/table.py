@@ -170,8 +170,13 @@ def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
     return read_rows(path)[:2]
 
 
-def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str, ...], Origin]:
-    """The same, and the line of each row; rows that `tell` hears of are left out."""
+def read_rows(
+    path: Path | str, tell: Tell = refuse, *, within_split: bool = False
+) -> tuple[Records, tuple[str, ...], Origin]:
+    """The same, and the line of each row; rows that `tell` hears of are left out.
+
+    With `within_split` a file name without a folder is a key within its split: "000001.jpg" is "query/000001.jpg".
+    """
     path = Path(path)
     listing = Listing(path, tell)
     rows, lines, columns, notes = _rows(listing)
@@ -192,6 +197,10 @@ def read_rows(path: Path | str, tell: Tell = refuse) -> tuple[Records, tuple[str
         name if out["box"] is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
         for name, box in zip(out["path"], out["box"] or [()] * len(rows), strict=True)
     ]
+    if within_split and "split" in out:
+        splits = [SPLITS.get(split.lower(), split) for split in out["split"]]
+        keys = zip(splits, out["image_key"], strict=True)
+        out["image_key"] = [key if re.search(r"[/\\]", key) else f"{split}/{key}" for split, key in keys]
     cells.refuse_repeated(out["image_key"], out["variant"])
     out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
     if out["box"] is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.readers import lists
-from vreid.data.readers.common import Listing, source_of
+from vreid.data.readers.common import Listing, read_splits, source_of
 from vreid.data.records import Records
 from vreid.retrieval.protocols import VEHICLE_ID
 
@@ -53,13 +53,20 @@ def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Te
         tell: told here: rows that are wrong.
 
     Raises:
-        InputError: no such list, or none of its pictures is there.
+        InputError: no such list, or neither the images to train on nor those of the test are there.
     """
     folder = Path(folder)
     notes: list[str] = []
     size = lists.chosen_list(list_sizes(folder), test_list, folder, notes)
-    train, train_origin = _read(folder, _TRAIN, "train", tell)
-    test, test_origin = _read(folder, f"test_list_{size}.txt", "gallery", tell)
+    names = {"train": _TRAIN, "gallery": f"test_list_{size}.txt"}
+    read = read_splits(
+        lambda split: _read(folder, names[split], split, tell),
+        names,
+        (Records.of(path=[]), Listing(folder).origin([])),
+        lambda part: len(part[0]),
+        notes,
+    )
+    (train, train_origin), (test, test_origin) = read.values()
     return Dataset(
         "VehicleID",
         train,

@@ -33,6 +33,7 @@ from vreid.data.readers.common import (
     quoted,
     read_items,
     read_lines,
+    read_splits,
     shown,
     source_of,
 )
@@ -90,7 +91,13 @@ def read_veri(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         name: _classes(Listing(folder / f"list_{name}.txt", tell), names)
         for name, names in (("color", COLORS[:10]), ("type", VEHICLE_TYPES[:9]))
     }
-    lists = {split: _read_split(folder, split, classes, notes, tell) for split in _KEYS}
+    lists = read_splits(
+        lambda split: _read_split(folder, split, classes, notes, tell),
+        _KEYS,
+        _List(Records.of(path=[]), None, []),
+        lambda part: len(part.records),
+        notes,
+    )
     train, query, gallery = (lists[split].records for split in _KEYS)
     junk = _junk(folder, lists["query"], lists["gallery"], notes, tell)
     return Dataset(

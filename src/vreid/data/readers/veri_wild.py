@@ -21,7 +21,7 @@ from typing import NamedTuple
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.readers import lists
-from vreid.data.readers.common import Listing, camera_name, quoted, read_lines, shown, source_of
+from vreid.data.readers.common import Listing, camera_name, quoted, read_lines, read_splits, shown, source_of
 from vreid.data.readers.table import seconds
 from vreid.data.records import Records
 from vreid.retrieval.protocols import VERI_WILD
@@ -72,7 +72,7 @@ def read_veri_wild(folder: Path | str, *, test_list: str | None = None, tell: Te
         tell: told here: rows that are wrong.
 
     Raises:
-        InputError: no such list, or none of its pictures is there.
+        InputError: no such list, or neither the images to train on nor those of the test are there.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -83,24 +83,24 @@ def read_veri_wild(folder: Path | str, *, test_list: str | None = None, tell: Te
     info = _read_info(
         Listing(folder / _LISTS / _INFO, tell), {key for keys, _ in listed.values() for key in keys}, notes
     )
-    parts = []
-    for split, (keys, _) in listed.items():
+
+    def read(split: str) -> Records:
+        keys = listed[split][0]
         paths = [f"{folder}/images/{key}.jpg" for key in keys]
         lists.refuse_if_nothing_is_there(paths, listings[split].path)
         rows = [info.get(key, _Info()) for key in keys]
-        parts.append(
-            Records.of(
-                path=paths,
-                image_key=keys,
-                identity=[key.partition("/")[0] for key in keys],
-                camera=[row.camera for row in rows],
-                time=[row.time for row in rows],
-                vehicle_type=[row.vehicle_type for row in rows],
-                color=[row.color for row in rows],
-                split=[split] * len(keys),
-            )
+        return Records.of(
+            path=paths,
+            image_key=keys,
+            identity=[key.partition("/")[0] for key in keys],
+            camera=[row.camera for row in rows],
+            time=[row.time for row in rows],
+            vehicle_type=[row.vehicle_type for row in rows],
+            color=[row.color for row in rows],
+            split=[split] * len(keys),
         )
-    train, query, gallery = parts
+
+    train, query, gallery = read_splits(read, listed, Records.of(path=[]), len, notes).values()
     return Dataset(
         "VERI-Wild",
         train,

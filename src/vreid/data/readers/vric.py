@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers.common import Listing, camera_name, compare_with_folder, source_of
+from vreid.data.readers.common import Listing, camera_name, compare_with_folder, read_splits, source_of
 from vreid.data.readers.lists import key_of, picture_name, read_list
 from vreid.data.records import Records
 from vreid.retrieval.protocols import VRIC
@@ -46,7 +46,13 @@ def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     """
     folder = Path(folder)
     notes: list[str] = []
-    read = {split: _read(folder, split, notes, tell) for split in _KEYS}
+    read = read_splits(
+        lambda split: _read(folder, split, notes, tell),
+        _KEYS,
+        (Records.of(path=[]), Listing(folder).origin([])),
+        lambda part: len(part[0]),
+        notes,
+    )
     train, query, gallery = (records for records, _ in read.values())
     return Dataset(
         "VRIC",
