@@ -10,6 +10,8 @@ The site is written to site/; it loads nothing from elsewhere and needs no serve
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
 import io
 import os
 import re
@@ -17,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def stage() -> None:
             target.write_text(relinked(executed(source, target), source, target, places), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
-    (STAGE / "reference" / "cli.md").write_text(command_line(), encoding="utf-8")
+    for name, text in (("cli", command_line()), ("names", names())):
+        (STAGE / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def relinked(text: str, source: Path, target: Path, places: Mapping[Path, Path]) -> str:
@@ -123,8 +126,57 @@ def command_line() -> str:
         if rows:
             arguments = [p.metavar or p.name.upper() for p in command.params if not p.opts[0].startswith("-")]
             out += [f"    {' '.join([name, '[OPTIONS]', *arguments])}"]
-            out += ["\n".join(["| option | meaning | default |", "|---|---|---|", *rows])]
+            out += [table("option", "meaning", "default", rows=rows)]
     return "\n\n".join(out) + "\n"
+
+
+def names() -> str:
+    """The names that commands take (steps, published settings, protocols, recipes) as Markdown, from the program."""
+    from vreid.recipes import RECIPES
+    from vreid.retrieval.postprocess import PostProcessing
+    from vreid.retrieval.protocols import PROTOCOLS
+    from vreid.retrieval.steps import PRESETS, STEPS
+
+    def first_line(thing: Any) -> str:
+        """The summary of a docstring."""
+        return escaped(" ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()))
+
+    steps = []
+    for name, step in STEPS.items():
+        values = [f"{f.name}={f.default}" for f in dataclasses.fields(step.config)] if step.config else []
+        entry = re.search(rf"^    {step.field}: (.*(?:\n     .*)*)", inspect.getdoc(PostProcessing) or "", re.MULTILINE)
+        meaning = escaped(" ".join(entry[1].split())) if entry else first_line(step.config)
+        steps.append((f"`{name}`", ", ".join(f"`{value}`" for value in values), meaning))
+    settings = [(f"`{name}`", f"`{steps}`") for name, steps in PRESETS.items() if steps]
+    protocols = [
+        (f"`{name}`", escaped(protocol.description.partition(": ")[2])) for name, protocol in PROTOCOLS.items()
+    ]
+    recipes = [(f"`{name}`", first_line(getattr(maker, "func", maker))) for name, maker in RECIPES.items()]
+    return "\n\n".join(
+        [
+            "# Names",
+            "What commands and functions take by name.",
+            "## Post-processing steps",
+            "For `--post` and `PostProcessing.parse`, in the order in which they run.",
+            table("step", "values and defaults", "meaning", rows=steps),
+            "## Published settings",
+            "Names that stand for several steps.",
+            table("name", "steps", rows=settings),
+            "## Protocols",
+            "For `--protocol`: what a [protocol](glossary.md#protocol) removes, counts and divides by.",
+            table("protocol", "rules", rows=protocols),
+            "## Recipes",
+            "For `vreid train` and `recipe`.",
+            table("recipe", "what it trains", rows=recipes),
+            "",
+        ]
+    )
+
+
+def table(*head: str, rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -136,20 +188,20 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
             yield f"{name} {word}", child
 
 
-def parameter(param: Any) -> str:
-    """A row of a table: the option with its metavariable, its help, and its default."""
+def parameter(param: Any) -> tuple[str, str, str]:
+    """The option with its metavariable, its help, and its default."""
     option = param.opts[0].startswith("-")
     flag = option and param.is_flag
     names = ", ".join([*param.opts, *param.secondary_opts]) if option else param.metavar or param.name.upper()
     names += "" if flag or not option else f" {param.metavar or param.name.upper()}"
     default = "required" if param.required else "" if flag or param.default in (None, "", ()) else f"`{param.default}`"
     help_text = " ".join((param.help or "").split())
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{names}`", escaped(help_text), default)) + " |"
+    return f"`{names}`", escaped(help_text), default
 
 
 def escaped(text: str) -> str:
-    """Text in which nothing is markup."""
-    return re.sub(r"([\\*_<>\[\]#])", r"\\\1", text)
+    """Text in which nothing is markup but code between backquotes."""
+    return re.sub(r"(`[^`]*`)|([\\*_<>\[\]#])", lambda found: found[1] or "\\" + found[2], text)
 
 
 class Page(HTMLParser):

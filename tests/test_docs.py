@@ -49,7 +49,7 @@ def test_every_page_has_a_place_in_the_navigation() -> None:
 
     found = places(tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"])
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    generated = {"reference/cli.md", build_site.TUTORIAL.replace(".py", ".md")}
+    generated = {"reference/cli.md", "reference/names.md", build_site.TUTORIAL.replace(".py", ".md")}
     assert sorted(found) == sorted(pages | generated | set(build_site.PAGES.values()))
 
 
@@ -88,6 +88,17 @@ def test_the_command_line_reference_has_every_command_and_option() -> None:
     assert evaluate.count("| required |") == 1
     for row in re.findall(r"^\|.*$", reference, re.MULTILINE):
         assert len(re.findall(r"(?<!\\)\|", row)) == 4, row
+
+
+def test_the_page_of_names_has_them_all() -> None:
+    from vreid.recipes import RECIPES
+    from vreid.retrieval.protocols import PROTOCOLS
+    from vreid.retrieval.steps import STEPS
+
+    page = build_site.names()
+    assert re.findall(r"^\| `([\w-]+)` \|", page.partition("## Published")[0], re.MULTILINE) == list(STEPS)
+    assert {*PROTOCOLS, *RECIPES} <= set(re.findall(r"^\| `([\w-]+)` \| [^|\s]", page, re.MULTILINE))
+    assert "`k1=20`, `k2=6`, `lambda_=0.3`" in page
 
 
 def test_broken_links_of_a_site_are_found(tmp_path: Path) -> None:
