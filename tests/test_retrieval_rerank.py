@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from oracles.reranking import rerank as published
 from oracles.reranking_dense import rerank as textbook
+from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval import ReRanking, rerank
+from vreid.retrieval import FeatureSet, PostProcessing, ReRanking, rerank
+from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.rerank import rerank_top
 
-CONVENTIONS = ("zhong", "openunreid")
+CONVENTIONS = ("zhong", "openunreid", "dmt-2020")
 
 
 def clustered(identities=9, each=8, dimensions=16, noise=0.5, seed=0):
@@ -47,8 +49,9 @@ def test_equals_the_textbook_for_more_points():
 
 def test_the_conventions_differ():
     query, gallery = clustered()
-    zhong, openunreid = (rerank(query, gallery, k1=7, k2=2, lambda_=0, neighbours=name) for name in CONVENTIONS)
-    assert np.abs(zhong - openunreid).max() > 0.05
+    zhong, *others = (rerank(query, gallery, k1=7, k2=2, lambda_=0, neighbours=name) for name in CONVENTIONS)
+    for other in others:
+        assert np.abs(zhong - other).max() > 0.05
 
 
 @pytest.mark.parametrize("neighbours", CONVENTIONS)
@@ -123,6 +126,41 @@ def test_a_neighbourhood_worked_by_hand():
     assert rerank(*line, k1=2, k2=1, neighbours="openunreid") == pytest.approx(np.array([expected]), rel=1e-6)
 
 
+def test_dividing_twice_by_hand():
+    # The same line. Squared distances q g0 g1: 0 1 100 | 1 0 81 | 100 81 0; column maxima 100, 81, 100; rows divided by
+    # these column by column: 0 1/81 1 | .01 0 .81 | 1 1 0; row maxima 1, .81, 1. So from q 1/81 and 1, and the list of
+    # g1 has q and g0 at the same distance, of which q, the first, is taken.
+    weight_q = np.array([1, np.exp(-1 / 81)]) / (1 + np.exp(-1 / 81))
+    weight_g = np.array([np.exp(-0.01 / 0.81), 1]) / (1 + np.exp(-0.01 / 0.81))
+    shared = np.minimum(weight_q, weight_g).sum()
+    expected = [[0.7 * (1 - shared / (2 - shared)) + 0.3 / 81, 0.7 + 0.3]]
+    found = rerank([[1.0]], [[2.0], [11.0]], k1=1, k2=1, neighbours="dmt-2020")
+    assert found == pytest.approx(np.array(expected), abs=1e-6)
+    post = PostProcessing.parse("rerank=1:1:0.3:dmt-2020")
+    sides = (FeatureSet(side, Records.of(path=list("ab")[: len(side)]), raw=True) for side in ([[1]], [[2], [11]]))
+    assert post.apply(*sides).matrix() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("neighbours", CONVENTIONS)
+@pytest.mark.parametrize("offset", [0, 30, 1000, 30000])
+def test_features_far_from_the_origin_keep_their_distances(neighbours, offset):
+    generator = np.random.default_rng(5)
+    points = np.float32(generator.normal(size=(80, 12)) + offset * generator.normal(size=12))
+    query, gallery = points[:10], points[10:]
+    options = {"k1": 6, "k2": 3, "neighbours": neighbours}
+    whole = rerank(query, gallery, **options)
+    distances, indices = rerank_top(query, gallery, 70, **options)
+    at = np.take_along_axis(whole, indices.astype(int), axis=1)
+    assert at == pytest.approx(distances, rel=2e-6, abs=2e-6)
+    if neighbours != "openunreid":  # whose weights exp(2xy) leave float64, too
+        assert whole == pytest.approx(np.array(published(query, gallery, 6, 3, neighbours=neighbours)), abs=2e-6)
+    squared = ((query[:, None].astype(np.float64) - gallery) ** 2).sum(axis=2)
+    plain = SquaredEuclidean(query, gallery)
+    assert np.concatenate([tile for _, tile in plain.tiles()]) == pytest.approx(squared, rel=1e-5)
+    (itself,) = SquaredEuclidean(points[:7], points[:7]).tiles()
+    assert itself[1].diagonal() == pytest.approx(np.zeros(7), abs=1e-4)
+
+
 @pytest.mark.parametrize("neighbours", CONVENTIONS)
 def test_all_points_equal_is_no_division_by_zero(neighbours):
     assert rerank(np.ones((2, 3)), np.ones((24, 3)), neighbours=neighbours).max() <= 1
@@ -160,7 +198,7 @@ def test_the_top_of_the_matrix_without_the_matrix(top_k, neighbours):
         ([[1, 2]], [[1, 2]], {"k1": 3, "k2": 1, "neighbours": "openunreid"}, "k1 is 3 .* only 2 points"),
         ([[1, 2]], [[1, 2]], {"k1": 1, "k2": 3}, "k2 is 3, but there are only 2 points"),
         ([[1, 2]], [[1, 2]], {"lambda_": 1.5}, "lambda_ is 1.5"),
-        ([[1, 2]], [[1, 2]], {"neighbours": "faiss"}, "choose one of zhong, openunreid"),
+        ([[1, 2]], [[1, 2]], {"neighbours": "faiss"}, "choose one of zhong, openunreid, dmt-2020"),
     ],
 )
 def test_wrong_input(query, gallery, options, message):

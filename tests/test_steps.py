@@ -27,6 +27,7 @@ from vreid.retrieval import (
     Tracklets,
     TransitTimes,
 )
+from vreid.retrieval.jaccard import CONVENTIONS
 from vreid.retrieval.steps import PRESETS, STEPS
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -44,7 +45,7 @@ CONFIGS = {
     "own_tracklet": st.builds(OwnTracklet, st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True)),
     "gallery_expansion": st.builds(Expansion, few, st.floats(0, 9), st.sampled_from(["any", "other"])),
     "query_expansion": st.builds(Expansion, few, st.floats(0, 9), st.sampled_from(["any", "other"])),
-    "reranking": st.builds(ReRanking, few, few, st.floats(0, 1)),
+    "reranking": st.builds(ReRanking, few, few, st.floats(0, 1), st.sampled_from(sorted(CONVENTIONS))),
     "camera_bias": st.builds(Bias, positive, st.sampled_from(["after", "before"]), names),
     "orientation_bias": st.builds(
         Bias, positive, st.sampled_from(["after", "before"]), st.just("C:folder/of features")
@@ -92,7 +93,7 @@ def test_parse_reads_what_describe_writes_in_any_order(post, random):
         (
             "dmt-2020, other-cameras",
             PostProcessing(
-                tracklets=Tracklets("mean", "raw"), reranking=ReRanking(7, 2, 0.6), exclude_same_camera=True
+                tracklets=Tracklets("mean", "raw"), reranking=ReRanking(7, 2, 0.6, "dmt-2020"), exclude_same_camera=True
             ),
         ),
     ],
@@ -119,7 +120,7 @@ def test_steps_are_written_in_the_order_in_which_they_run():
         ("dmt, other-cameras", "step other-cameras: is written twice"),
         ("camera-mean, camera-whitening", "takes the camera mean off too"),
         ("rerank=7:two", "k2 is 'two'; write rerank=K1:K2:LAMBDA"),
-        ("rerank=7:2:0.6:1", "lambda_ is '0.6:1'"),
+        ("rerank=7:2:0.6:1", "neighbours is '1'; choose one of zhong, openunreid, dmt-2020"),
         ("rerank=", "has no value; write rerank=K1:K2:LAMBDA"),
         ("rerank=0", "step rerank=0: re-ranking: k1 is 0"),
         ("other-cameras=yes", "takes no values"),

@@ -1,7 +1,8 @@
 """k-reciprocal re-ranking and Jaccard distance as published, in plain loops and float64.
 
-"zhong": the code beside Zhong et al., CVPR 2017. "openunreid": `compute_jaccard_distance` of OpenUnReID. Only the order
-of equal distances is settled here: the point itself first, then the smaller index.
+"zhong": the code beside Zhong et al., CVPR 2017. "dmt-2020": `re_ranking_numpy` of AICITY2020_DMT_VehicleReID.
+"openunreid": the Jaccard distance of DMT's adaptation, which OpenUnReID's equals for L2-normalised features. Only the
+order of equal distances is settled here: the point itself first, then the smaller index.
 """
 
 import math
@@ -15,11 +16,28 @@ def ranking(squared):
     return [sorted(range(len(row)), key=lambda j, i=i, row=row: (j != i, row[j], j)) for i, row in enumerate(squared)]
 
 
+def divided(matrix):
+    """The matrix over the maxima of its columns, transposed."""
+    largest = [max(column) or 1.0 for column in zip(*matrix, strict=True)]
+    over = [[value / by for value, by in zip(row, largest, strict=True)] for row in matrix]
+    return [list(column) for column in zip(*over, strict=True)]
+
+
+def original_distances(points, neighbours):
+    """N lists of N original distances, divided as the convention says."""
+    squared = squared_distances(points)
+    times = {"openunreid": 0, "zhong": 1, "dmt-2020": 2}[neighbours]
+    for _ in range(times):
+        squared = divided(squared)
+    return squared
+
+
 def encode(points, k1, k2, neighbours="zhong"):
     """N lists of N weights."""
     count = len(points)
-    squared = squared_distances(points)
-    initial_rank = ranking(squared)
+    original = original_distances(points, neighbours)
+    # dividing rows changes no order but by rounding
+    initial_rank = ranking(original if neighbours == "dmt-2020" else squared_distances(points))
     if neighbours == "openunreid":
         initial_rank = [row[:k1] for row in initial_rank]  # the index is asked for k1, so [:k1 + 1] below cuts nothing
 
@@ -27,8 +45,8 @@ def encode(points, k1, k2, neighbours="zhong"):
         return [j for j in initial_rank[i][:length] if i in initial_rank[j][:length]]
 
     def similarity(i, j):
-        if neighbours == "zhong":
-            return math.exp(-squared[i][j] / (max(squared[i]) or 1.0))
+        if neighbours != "openunreid":
+            return math.exp(-original[i][j])
         return math.exp(-(2 - 2 * sum(float(a) * float(b) for a, b in zip(points[i], points[j], strict=True))))
 
     half = round(k1 / 2) + 1  # Python rounds half to even, as np.around does
@@ -44,7 +62,8 @@ def encode(points, k1, k2, neighbours="zhong"):
         total = sum(raw.values())
         weights.append([raw.get(j, 0.0) / total for j in range(count)])
     if k2 > 1:
-        initial_rank = ranking(squared)
+        if neighbours == "openunreid":
+            initial_rank = ranking(squared_distances(points))
         averaged = []
         for i in range(count):
             rows = [weights[j] for j in initial_rank[i][:k2]]
@@ -89,11 +108,8 @@ def rerank(query_features, gallery_features, k1=20, k2=6, lambda_=0.3, neighbour
     points = [*query_features, *gallery_features]
     queries = len(query_features)
     shared = jaccard(points, k1, k2, neighbours)
-    squared = squared_distances(points)
-    out = []
-    for i in range(queries):
-        scale = (max(squared[i]) or 1.0) if neighbours == "zhong" else 1.0
-        out.append(
-            [(1 - lambda_) * shared[i][g] + lambda_ * squared[i][g] / scale for g in range(queries, len(points))]
-        )
-    return out
+    original = original_distances(points, neighbours)
+    return [
+        [(1 - lambda_) * shared[i][g] + lambda_ * original[i][g] for g in range(queries, len(points))]
+        for i in range(queries)
+    ]

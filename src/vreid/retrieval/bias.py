@@ -22,8 +22,7 @@ from vreid.errors import InputError
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.ensemble import Weighted
 from vreid.retrieval.features import FeatureSet, as_features, load_sides
-from vreid.retrieval.jaccard import Encoding, by_row_maximum, convention_of
-from vreid.retrieval.neighbours import Lists, smallest
+from vreid.retrieval.jaccard import Encoding, convention_of
 from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.rerank import ReRanked, ReRanking
 
@@ -89,8 +88,9 @@ def rerank_with_biases(
 ) -> Source:
     """(Q, U) re-ranked distances, where all pairs of N points are at squared distance d - sum of weight * d_bias.
 
-    Otherwise as `rerank` (convention "zhong"). Such differences are no distances of any features (they can be below 0),
-    so neighbours come from full rows of float32 distances. Memory: a copy of the features, tiles of rows, O(N k).
+    Otherwise as `rerank`, by a convention that divides by the row's maximum. Such differences are no distances of any
+    features (they can be below 0), so neighbours come from full rows of float32 distances. Memory: a copy of the
+    features, tiles of rows, O(N k).
 
     Args:
         features: (Q, D) and (U, D).
@@ -98,7 +98,7 @@ def rerank_with_biases(
         config: constants of the re-ranking.
 
     Raises:
-        InputError: unequal numbers of rows, or as `rerank`.
+        InputError: unequal numbers of rows, another convention, or as `rerank`.
     """
     given = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
     parts = [(factor, (as_features(q), as_features(u))) for factor, (q, u) in given]
@@ -107,27 +107,20 @@ def rerank_with_biases(
     if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):
         raise InputError("re-ranking: features of a bias are of other images; give one for each query and unit.")
     count = queries + len(features[1])
-    convention = convention_of("re-ranking", "zhong", count, config.k1, config.k2)
+    convention = convention_of("re-ranking", config.neighbours, count, config.k1, config.k2)
+    if not convention.row_maximum:
+        raise InputError(
+            f"re-ranking: with a bias before it, neighbours {config.neighbours} are not defined; take zhong, or a bias "
+            "after re-ranking."
+        )
     factors = tuple(factor for factor, _ in parts)
     stacked = [np.concatenate(sides) for _, sides in parts]
     everything = Weighted(tuple(SquaredEuclidean(s, s) for s in stacked), factors)
     original = Weighted(tuple(SquaredEuclidean(*sides) for _, sides in parts), factors)
-    length = max(config.k1 + convention.extra, config.k2)
-    shape = count, length
-    lists = Lists(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(count, np.float32))
-    for start, tile in everything.tiles():
-        rows = np.arange(start, start + len(tile))
-        tile[rows - start, rows] = 0
-        lists.farthest[rows] = tile.max(axis=1)
-        tile[rows - start, rows] = -np.inf  # itself first, even where others are below 0
-        lists.squared[rows], lists.index[rows] = smallest(tile, length)
 
-    def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
-        squared = sum(
-            factor * of.unit**2 * exact_distances(of, row, of, column).astype(np.float64) for factor, of in points
-        )
-        return by_row_maximum(np.asarray(squared, dtype=np.float32), lists.farthest[row])
+    def squared_distances(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+        each = (factor * of.unit**2 * exact_distances(of, row, of, column).astype(np.float64) for factor, of in points)
+        return np.asarray(sum(each), dtype=np.float32)
 
-    encoding = Encoding.from_lists(lists, exponent, config.k1, config.k2, convention)
-    largest = lists.farthest[:queries].astype(np.float64)
-    return ReRanked(original, encoding, 1 / np.where(largest > 0, largest, 1), config.lambda_)
+    encoding = Encoding.from_rows(everything, squared_distances, config.k1, config.k2, convention)
+    return ReRanked.from_encoding(original, encoding, config, convention)

@@ -33,6 +33,8 @@ ensemble has many sources waiting.
 
 _TILE_NUMBERS = 1 << 24  # 64 MiB of float32 in one tile; tiles of 512 rows reach the speed of one large product
 _STRIP_NUMBERS = 1 << 16
+_SAMPLE = 1024  # about so many units tell where they are
+_FAR = 16  # so many times the spread of features is their squared distance to the origin at most
 _INSIDE_TRACKLET = np.float32(1e-6)
 _LARGEST_SQUARE = float(np.finfo(np.float32).max) / 8
 
@@ -74,6 +76,7 @@ class Matrix:
 class SquaredEuclidean:
     """|a|^2 + |b|^2 - 2ab, clamped at 0, computed when asked for.
 
+    Features far from the origin, whose squares would drown their differences in float32, are moved to it first.
     The grid of row tiles depends on the number of units alone: the last bits of a matrix product depend on the shape
     of the call, so a grid that followed the caller's block size would make results depend on it.
 
@@ -81,7 +84,7 @@ class SquaredEuclidean:
         query_QD: (Q, D) float32.
         unit_UD: (U, D) float32.
         squares: (Q,) and (U,) float64 squared norms, if somebody has them already.
-        products_QU: (Q, U) float32, the same.
+        products_QU: (Q, U) float32, the same; not used where features are far from the origin.
     """
 
     query_QD: NDArray[np.float32]
@@ -113,16 +116,22 @@ class SquaredEuclidean:
     def tiles(self) -> Tiles:
         """Row tiles of at most 512 rows and about 64 MiB; each is made for the caller, who may write to it."""
         rows, columns = self.shape
-        query_squares, unit_squares = (squares.astype(np.float32) for squares in self._squares)
+        query_QD, unit_UD, products_QU, squares = self.query_QD, self.unit_UD, self.products_QU, self._squares
+        centre_D = _far_centre(unit_UD)
+        if centre_D is not None:
+            query_QD, products_QU = _moved(query_QD, centre_D), None
+            unit_UD = query_QD if self.unit_UD is self.query_QD else _moved(unit_UD, centre_D)
+            squares = norms(query_QD) ** 2, norms(unit_UD) ** 2
+        query_squares, unit_squares = (each.astype(np.float32) for each in squares)
         height = tile_rows(columns)
 
         def made(start: int) -> tuple[int, NDArray[np.float32]]:
             block = slice(start, start + height)
             tile: NDArray[np.float32]
-            if self.products_QU is None:
-                tile = np.matmul(self.query_QD[block] * np.float32(-2), self.unit_UD.T)
+            if products_QU is None:
+                tile = np.matmul(query_QD[block] * np.float32(-2), unit_UD.T)
             else:
-                tile = np.multiply(self.products_QU[block], -2, dtype=np.float32)
+                tile = np.multiply(products_QU[block], -2, dtype=np.float32)
             for strip in strips(tile):
                 part = tile[strip]
                 part += unit_squares
@@ -131,6 +140,22 @@ class SquaredEuclidean:
             return start, tile
 
         return map(made, range(0, rows, height))
+
+
+def _far_centre(features_UD: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """(D,) the mean of some of the features where they are far from the origin for their spread, else None."""
+    some = features_UD[:: max(1, len(features_UD) // _SAMPLE)].astype(np.float64)
+    centre_D = some.mean(axis=0)
+    spread = np.square(some - centre_D).sum() / len(some)
+    return centre_D if centre_D @ centre_D > _FAR * spread else None
+
+
+def _moved(features_ND: NDArray[np.float32], centre_D: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(N, D) features minus `centre_D`, rounded once."""
+    out = np.empty_like(features_ND)
+    for rows in strips(features_ND):
+        out[rows] = features_ND[rows] - centre_D
+    return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError, are_counts
 from vreid.retrieval import core
+from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.features import unit_rows
-from vreid.retrieval.neighbours import Lists, neighbour_lists
+from vreid.retrieval.neighbours import Lists, lists_of_rows, neighbour_lists
 from vreid.retrieval.points import Points, exact_distances
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 _ROWS = 4096  # rows of a sparse product made together: its intermediate is k / 2 times larger than its result
 _CELLS = 1 << 21  # cells of a dense piece of Jaccard distances (16 MiB)
 
-Exponent = Callable[[NDArray[np.intp], NDArray[np.integer]], NDArray[np.float32]]
-"""Of pairs (row, column): what the weight of a point in another's set is the exponential of."""
+OfPairs = Callable[[NDArray[np.intp], NDArray[np.integer]], NDArray[np.float32]]
+"""Of pairs (row, column) a number: what the weight of a point in another's set is the exponential of, say."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,29 @@ class Convention:
     Attributes:
         extra: entries of the list besides k1. The paper's code takes k1 + 1, the point itself being one of them;
             OpenUnReID asks its index for k1, the point included, and then cuts at k1 + 1 in vain.
-        row_maximum: whether a row of squared distances is divided by its maximum over all points. OpenUnReID takes
-            exp(-(2 - 2xy)) instead, which for features that are not L2-normalised is no distance.
+        row_maximum: whether a row of squared distances is divided by its maximum over all points. If not, weights are
+            exp(-(2 - 2xy)), which is the squared distance of L2-normalised features only.
+        column_maximum: whether, before that, each column is divided by its maximum, so that lists change as well.
     """
 
     extra: int
     row_maximum: bool
+    column_maximum: bool = False
 
 
-CONVENTIONS = {"zhong": Convention(extra=1, row_maximum=True), "openunreid": Convention(extra=0, row_maximum=False)}
-"""By the name that `neighbours` takes: "zhong" is also torchreid's and fast-reid's re-ranking; "openunreid" is the
-Jaccard distance of OpenUnReID, fast-reid and DMT's adaptation."""
+CONVENTIONS = {
+    "zhong": Convention(extra=1, row_maximum=True),
+    "openunreid": Convention(extra=0, row_maximum=False),
+    "dmt-2020": Convention(extra=1, row_maximum=True, column_maximum=True),
+}
+"""By the name that `neighbours` takes.
+
+zhong: the paper's code, torchreid and fast-reid. openunreid: the Jaccard distance of fast-reid and of DMT's adaptation,
+exp(-(2 - 2xy)). OpenUnReID itself takes exp(-d^2) with true squared distances: the same for L2-normalised features,
+another number for others. dmt-2020: `re_ranking_numpy` of AICITY2020_DMT_VehicleReID, which divides the matrix by its
+maxima and transposes it twice: d_ij / (c_j m_i), c_j the maximum of column j, m_i that of row i after the first
+division.
+"""
 
 
 def convention_of(step: str, neighbours: str, points: int, k1: int, k2: int) -> Convention:
@@ -81,10 +94,12 @@ class Encoding:
     Attributes:
         weights: (N, N) float32, each row sums to 1, columns ascending.
         lists: the neighbour lists that it was made from.
+        columns_by: (N,) float32, what each column of the squared distances was divided by; None: by nothing.
     """
 
     weights: csr_array[Any]
     lists: Lists
+    columns_by: NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -102,6 +117,13 @@ class Encoding:
         `products` asks for `lists.products`.
         """
         length = max(k1 + convention.extra, k2)
+        if convention.column_maximum:
+            features_ND = np.concatenate(points.parts)
+
+            def squared_distances(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+                return exact_distances(points, row, points, column, np.float32)
+
+            return cls.from_rows(SquaredEuclidean(features_ND, features_ND), squared_distances, k1, k2, convention)
         lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum, products=products)
 
         def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -114,7 +136,29 @@ class Encoding:
         return cls.from_lists(lists, exponent, k1, k2, convention)
 
     @classmethod
-    def from_lists(cls, lists: Lists, exponent: Exponent, k1: int, k2: int, convention: Convention) -> Encoding:
+    def from_rows(cls, rows: Source, squared: OfPairs, k1: int, k2: int, convention: Convention) -> Encoding:
+        """The encoding of points that are known by whole rows of their distances: any convention of `row_maximum`.
+
+        Args:
+            rows: (N, N) symmetric, its tiles made for this call, which writes to them. They may be below 0.
+            squared: (row, column) -> the same distances of single pairs.
+            k1: see `ReRanking`.
+            k2: see `ReRanking`.
+            convention: how they are divided.
+        """
+        columns_by = _column_maxima(rows) if convention.column_maximum else None
+        lists = lists_of_rows(rows, max(k1 + convention.extra, k2), columns_by)
+
+        def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+            distance = squared(row, column)
+            divided = distance if columns_by is None else distance / columns_by[column]
+            return by_row_maximum(divided, lists.farthest[row])
+
+        encoding = cls.from_lists(lists, exponent, k1, k2, convention)
+        return cls(encoding.weights, lists, columns_by)
+
+    @classmethod
+    def from_lists(cls, lists: Lists, exponent: OfPairs, k1: int, k2: int, convention: Convention) -> Encoding:
         """The encoding of points that are known by their neighbours and by a function of pairs alone.
 
         Args:
@@ -128,6 +172,8 @@ class Encoding:
         weights = _weighted(sets, exponent)
         if k2 > 1:
             weights = _averaged(weights, lists.index, k2)
+        if not weights.data.all():  # too far to have a weight at all, so not shared either
+            weights.eliminate_zeros()
         return cls(weights, lists)
 
     def jaccard(
@@ -190,7 +236,7 @@ def jaccard_graph(
         k1: list length, as `neighbours` counts it.
         k2: how many neighbours are averaged.
         max_distance: largest distance kept; below 1 - w.
-        neighbours: "openunreid" (what adaptation methods publish) or "zhong"; see `Convention`.
+        neighbours: "openunreid" (what adaptation methods publish) or another of `CONVENTIONS`.
         cosine_weight: w, from 0 to below 1.
 
     Raises:
@@ -215,7 +261,7 @@ def jaccard_graph(
         )
     encoding = Encoding.of(points, k1, k2, convention, farthest=cosine_weight > 0)
     below = np.nextafter(np.float32(max_distance / (1 - cosine_weight)), np.float32(1))
-    cosine = _Cosine.of(points, encoding.lists) if cosine_weight else None
+    cosine = _Cosine.of(points, encoding) if cosine_weight else None
     rows, columns, values = [], [], []
     for _, row, column, distance in encoding.jaccard(len(points), below=float(below)):
         distance[row == column] = 0
@@ -238,15 +284,21 @@ class _Cosine:
     largest: NDArray[np.float32]
 
     @classmethod
-    def of(cls, points: Points, lists: Lists) -> _Cosine:
-        if np.abs(points.squares - 1).max() < 1e-5:
-            return cls(points, lists.farthest)  # 2 - 2 cos is the squared distance
+    def of(cls, points: Points, encoding: Encoding) -> _Cosine:
+        if encoding.columns_by is None and np.abs(points.squares - 1).max() < 1e-5:
+            return cls(points, encoding.lists.farthest)  # 2 - 2 cos is the squared distance
         points = Points.of("Jaccard graph", features=unit_rows(points.parts[0]))
         return cls(points, neighbour_lists(points, 1, farthest=True).farthest)
 
     def of_pairs(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
         largest = self.largest[row].astype(np.float64)
         return exact_distances(self.points, row, self.points, column) / np.where(largest > 0, largest, 1)
+
+
+def _column_maxima(rows: Source) -> NDArray[np.float32]:
+    """(N,) the largest number of each row, which of a symmetric matrix is that of the column; 1 where that is 0."""
+    largest = np.concatenate([tile.max(axis=1) for _, tile in rows.tiles()])
+    return np.where(largest > 0, largest, 1).astype(np.float32)
 
 
 def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_array[Any]:
@@ -299,7 +351,7 @@ def by_row_maximum(squared: NDArray[np.float32], farthest: NDArray[np.float32]) 
     return np.asarray(-squared / np.where(farthest > 0, farthest, 1), dtype=np.float32)  # all equal: 0, not 0 / 0
 
 
-def _weighted(sets: csr_array[Any], exponent: Exponent) -> csr_array[Any]:
+def _weighted(sets: csr_array[Any], exponent: OfPairs) -> csr_array[Any]:
     """`sets` with weights exp(exponent) that sum to 1 in every row."""
     from scipy import sparse
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.errors import InputError, are_counts
 from vreid.retrieval import core
 from vreid.retrieval.candidates import Candidates, window
-from vreid.retrieval.distances import strips
+from vreid.retrieval.distances import Source, strips
 from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
@@ -83,6 +83,28 @@ def neighbour_lists(points: Points, length: int, *, farthest: bool = False, prod
     return Lists(
         index, np.hstack([np.zeros(own.shape, dtype=np.float32), found.squared]), found.farthest, found.products
     )
+
+
+def lists_of_rows(rows: Source, length: int, columns_by: NDArray[np.float32] | None = None) -> Lists:
+    """The `length` smallest of each row of an (N, N) matrix, the diagonal first, and the largest of each row.
+
+    Args:
+        rows: its tiles are made for this call, which writes to them.
+        length: K.
+        columns_by: (N,) what each column is divided by first.
+    """
+    count = rows.shape[0]
+    shape = count, length
+    lists = Lists(np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(count, np.float32))
+    for start, tile in rows.tiles():
+        if columns_by is not None:
+            tile /= columns_by
+        own = np.arange(start, start + len(tile))
+        tile[own - start, own] = 0
+        lists.farthest[own] = tile.max(axis=1)
+        tile[own - start, own] = -np.inf  # itself first, even where others are below 0
+        lists.squared[own], lists.index[own] = smallest(tile, length)
+    return lists
 
 
 def search(points: Points, others: Points, count: int, *, farthest: bool = False, products: bool = False) -> Lists:

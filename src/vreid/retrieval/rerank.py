@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError, are_counts
 from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
-from vreid.retrieval.jaccard import Encoding, convention_of
-from vreid.retrieval.neighbours import search
+from vreid.retrieval.jaccard import CONVENTIONS, Convention, Encoding, convention_of
+from vreid.retrieval.neighbours import search, smallest
 from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
@@ -28,11 +28,16 @@ class ReRanking:
         k1: length of the neighbour lists besides the point itself.
         k2: how many neighbours are averaged (the point itself is the first).
         lambda_: weight of the original distance, 0 to 1. Image level: 20, 6, 0.3; tracklet level (DMT): 7, 2, 0.6.
+        neighbours: the convention, a name in `vreid.retrieval.jaccard.CONVENTIONS`; see `rerank`.
+
+    Raises:
+        InputError: a number out of range, or an unknown convention.
     """
 
     k1: int = 20
     k2: int = 6
     lambda_: float = 0.3
+    neighbours: str = "zhong"
 
     def __post_init__(self) -> None:
         if not are_counts(self.k1, self.k2):
@@ -41,6 +46,8 @@ class ReRanking:
             )
         if not 0 <= self.lambda_ <= 1:
             raise InputError(f"re-ranking: lambda_ is {self.lambda_}; it must lie between 0 and 1.")
+        if self.neighbours not in CONVENTIONS:
+            raise InputError(f"re-ranking: neighbours is {self.neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
 
 
 def rerank(
@@ -56,9 +63,10 @@ def rerank(
 
     By the convention "zhong" (the paper's code, torchreid, fast-reid) lists hold the point itself and its k1 nearest
     among all N points, ties by the smaller index (queries first); original distances are squared and divided by each
-    row's maximum over all N points. By "openunreid" lists hold k1 entries, the point itself being one, and original
-    distances are squared and not divided. See `vreid.retrieval.jaccard` for the encoding. Of torch tensors neighbours
-    are searched on their device, and the result is a tensor on it.
+    row's maximum over all N points. By "dmt-2020" they are divided by each column's maximum before that, and lists are
+    those of the divided distances. By "openunreid" lists hold k1 entries, the point itself being one, and original
+    distances are squared and not divided. See `vreid.retrieval.jaccard` for the encoding and for who uses which. Of
+    torch tensors neighbours are searched on their device, and the result is a tensor on it.
 
     Args:
         query_features: (Q, D), normally L2-normalised.
@@ -66,7 +74,7 @@ def rerank(
         k1: see `ReRanking`.
         k2: see `ReRanking`.
         lambda_: see `ReRanking`.
-        neighbours: "zhong" or "openunreid".
+        neighbours: "zhong", "dmt-2020" or "openunreid".
 
     Raises:
         InputError: constants out of range, fewer points than neighbours, an empty side, NaN, a feature of norm zero,
@@ -76,7 +84,8 @@ def rerank(
         >>> rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist()
         [[1.0, 0.0]]
     """
-    reranked = ReRanked.of(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours, products=True)
+    config = ReRanking(k1, k2, lambda_, neighbours)
+    reranked = ReRanked.of(query_features, gallery_features, config, products=True)
     products_QG = reranked.encoding.lists.products
     # every tile of the products is read before it is written over
     out_QG = np.empty(reranked.shape, dtype=np.float32) if products_QG is None else products_QG
@@ -84,6 +93,34 @@ def rerank(
         np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
     result: NDArray[np.float32] = like(query_features, out_QG)
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class DividedColumns:
+    """Another source with each column divided by a number.
+
+    Attributes:
+        source: (Q, U), whose tiles are made for this source alone: it writes to them.
+        by_U: (U,) float32.
+    """
+
+    source: Source
+    by_U: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.source.shape
+
+    def tiles(self) -> Tiles:
+        """The tiles of `source`, divided in place."""
+
+        def divided(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            start, tile = of_source
+            tile /= self.by_U
+            return start, tile
+
+        return map(divided, self.source.tiles())
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +145,6 @@ class ReRanked:
         query_features: ArrayLike,
         gallery_features: ArrayLike,
         config: ReRanking,
-        neighbours: str = "zhong",
         *,
         products: bool = False,
     ) -> ReRanked:
@@ -117,11 +153,23 @@ class ReRanked:
         Raises:
             InputError: as `rerank`.
         """
-        points, encoding, scale_Q = _encode(query_features, gallery_features, config, neighbours, products=products)
+        points, encoding, convention = _encode(query_features, gallery_features, config, products=products)
         queries, gallery = points.split()
         squares = queries.squares, gallery.squares
         original = SquaredEuclidean(queries.parts[0], gallery.parts[0], squares, encoding.lists.products)
-        return cls(original, encoding, scale_Q, config.lambda_)
+        return cls.from_encoding(original, encoding, config, convention, points.unit)
+
+    @classmethod
+    def from_encoding(
+        cls, original: Source, encoding: Encoding, config: ReRanking, convention: Convention, unit: float = 1.0
+    ) -> ReRanked:
+        """The mixture of `original` (Q, G) and the Jaccard distances of `encoding`, whose first Q points are queries.
+
+        Original distances are divided as `convention` says, or else multiplied with `unit` squared.
+        """
+        if encoding.columns_by is not None:
+            original = DividedColumns(original, encoding.columns_by[original.shape[0] :])
+        return cls(original, encoding, _scale(encoding, original.shape[0], convention, unit), config.lambda_)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,9 +230,18 @@ def rerank_top(
     """
     if not are_counts(top_k):
         raise InputError(f"re-ranking: top_k is {top_k}; it must be a whole number of at least 1.")
-    points, encoding, scale_Q = _encode(query_features, gallery_features, ReRanking(k1, k2, lambda_), neighbours)
+    config = ReRanking(k1, k2, lambda_, neighbours)
+    points, encoding, convention = _encode(query_features, gallery_features, config)
     queries, gallery = points.split()
     top_k = min(top_k, len(gallery))
+    if convention.column_maximum:  # the nearest by features are not those of the smallest divided distance
+        source = ReRanked.from_encoding(
+            SquaredEuclidean(queries.parts[0], gallery.parts[0]), encoding, config, convention
+        )
+        best = [smallest(np.maximum(tile, 0), top_k) for _, tile in source.tiles()]
+        distances, indices = (np.concatenate(each) for each in zip(*best, strict=True))
+        return like(query_features, distances), like(query_features, indices)
+    scale_Q = _scale(encoding, len(queries), convention, points.unit)
     near = search(queries, gallery, top_k)
     distances = np.empty((len(queries), top_k), dtype=np.float32)
     indices = np.empty(distances.shape, dtype=np.int32)
@@ -207,17 +264,19 @@ def _encode(
     query_features: ArrayLike,
     gallery_features: ArrayLike,
     config: ReRanking,
-    neighbours: str,
     *,
     products: bool = False,
-) -> tuple[Points, Encoding, NDArray[np.float64]]:
-    """The points, their encoding, and (Q,) what a query's squared distances are multiplied with."""
+) -> tuple[Points, Encoding, Convention]:
+    """The points, their encoding, and the convention of both."""
     points = Points.of("re-ranking", query_features=query_features, gallery_features=gallery_features)
     points.need_direction("re-ranking")
-    convention = convention_of("re-ranking", neighbours, len(points), config.k1, config.k2)
-    encoding = Encoding.of(points, config.k1, config.k2, convention, products=products)
-    queries = len(points.parts[0])
+    convention = convention_of("re-ranking", config.neighbours, len(points), config.k1, config.k2)
+    return points, Encoding.of(points, config.k1, config.k2, convention, products=products), convention
+
+
+def _scale(encoding: Encoding, queries: int, convention: Convention, unit: float) -> NDArray[np.float64]:
+    """(Q,) what the squared distances of each query are multiplied with, those of `Points.unit` included."""
     if not convention.row_maximum:
-        return points, encoding, np.full(queries, points.unit**2)
+        return np.full(queries, unit**2)
     largest = encoding.lists.farthest[:queries].astype(np.float64)
-    return points, encoding, 1 / np.where(largest > 0, largest, 1)
+    return 1 / np.where(largest > 0, largest, 1)

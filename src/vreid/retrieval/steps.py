@@ -66,7 +66,7 @@ PRESETS: Mapping[str, str] = {
     "plain": "",
     "dmt": "camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6, other-cameras",
     "dmt-images": "camera-whitening=0.18:0.5, rerank=50:15:0.3, other-cameras",
-    "dmt-2020": "tracklets=mean:raw, rerank=7:2:0.6",
+    "dmt-2020": "tracklets=mean:raw, rerank=7:2:0.6:dmt-2020",
     "voc": "rerank=50:15:0.5",
     "vreid": "camera-whitening=0.18:0.5, tracklets=weighted:raw, own-tracklet=0.5:1, gallery-expansion=2:1:other, "
     "rerank=7:2:0.6, other-cameras",
@@ -77,9 +77,11 @@ PRESETS: Mapping[str, str] = {
 
 dmt: the code of the AI City 2021 winner with its constants, without its camera and orientation bias, which need those
 models' features: add "camera-bias=0.1:after:FOLDER, orientation-bias=0.05:after:FOLDER". dmt-images: the same where
-there are no tracklets. dmt-2020: its predecessor's tracklets. voc: VOC-ReID of 2020, to which belong
-"camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid: dmt and what was found to add to it without
-times, vreid-timed: and with them (`experiments/beyond_dmt.py`; docs/postprocessing.md has the gains).
+there are no tracklets. dmt-2020: its predecessor's tracklets and re-ranking, which divides distances by their maxima
+twice. (That code also re-ranks a zero vector as one more tracklet, by mistake; this is not repeated.) voc: VOC-ReID of
+2020, to which belong "camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid: dmt and what was found
+to add to it without times, vreid-timed: and with them (`experiments/beyond_dmt.py`;
+docs/postprocessing.md has the gains).
 """
 
 

@@ -87,6 +87,7 @@ def _initialised(
         strdan.case(1, full),
         parts=TYPE_1,
         views=("original",),
+        normalise=False,
         protocol=protocol,
     )
     half = replace(real.training, iterations=(full.iterations or 2) // 2)
