@@ -59,6 +59,8 @@ class Notes:
 
     def advance(self, steps: int, text: str = "") -> None: ...
 
+    def log(self, text: str) -> None: ...
+
     def note(self, text: str) -> None:
         self.said.append(text)
 

@@ -6,35 +6,38 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
+
+
+class _State(TextColumn):
+    """What a job says of itself, else how much of it is done."""
+
+    def render(self, task: Task) -> Text:
+        total = f"/{task.total:,.0f}" if task.total is not None else ""
+        return Text(task.fields["text"] or f"{task.completed:,.0f}{total}")
 
 
 class Bars:
     """A context in which long jobs draw their progress; it is also the listener that training and extraction take.
 
-    With `quiet` (or where standard error is no terminal) nothing moves; notes are printed all the same unless quiet.
+    Where standard error is no terminal, each finished part of a job (an epoch) is a line instead. With `quiet` nothing
+    is printed.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            _State("", table_column=Column(no_wrap=True)),
         )
-        self._progress = Progress(*columns, console=self._console, disable=quiet or not self._console.is_terminal)
+        self._draws = not quiet and self._console.is_terminal
+        self._progress = Progress(*columns, console=self._console, disable=not self._draws, expand=True)
         self._tasks: list[TaskID] = []
 
     def __enter__(self) -> Bars:
@@ -63,6 +66,11 @@ class Bars:
         """`steps` more of the newest job are done."""
         if self._tasks:
             self._progress.update(self._tasks[-1], advance=steps, text=text)
+
+    def log(self, text: str) -> None:
+        """One line for a part of a job that is done; where a bar is drawn, that says it already."""
+        if not self._draws:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """One sentence worth reading."""

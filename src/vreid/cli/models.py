@@ -17,6 +17,7 @@ from vreid.cli.options import (
     open_source,
     open_sources,
     print_json,
+    print_validation,
     resolve,
     settings,
 )
@@ -29,28 +30,72 @@ def train_command(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")] = False,
+    validate: Annotated[
+        Path | None,
+        typer.Option(metavar="SOURCE", help="Evaluate on the labelled query and gallery of this data set meanwhile."),
+    ] = None,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="EPOCHS",
+            help="Epochs between two evaluations, default 1; without --validate on the first --data's labelled test.",
+        ),
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Keep the epoch with the highest validation mAP, not the last.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a model by a recipe into a run folder; killed at any moment, it goes on with --resume.
+    """Train a model by a recipe into a run folder; --resume continues an interrupted run to bit-identical weights.
 
     On several GPUs: torchrun --nproc-per-node 8 -m vreid train ...
     """
     overrides = settings(set_)
     dataset = open_sources(data, "none")  # what can be wrong without torch, before torch is imported
+    tested = None
+    if validate or validate_every or keep_best:
+        tested = open_source(validate or data[0], "auto")
     from vreid.console import Bars
     from vreid.recipes import recipe
     from vreid.training.distributed import World, processes
     from vreid.training.supervised import train
+    from vreid.training.validation import Validation
 
     config = recipe(recipe_name, overrides)
+    validation = None if tested is None else Validation.of(tested, every=validate_every or 1, keep_best=keep_best)
     with processes(device) as place, Bars(quiet=as_json) as bars:
         model = train(
-            config, dataset.train, out=out, device=resolve(place), resume=resume, tensorboard=tensorboard, progress=bars
+            config,
+            dataset.train,
+            out=out,
+            device=resolve(place),
+            resume=resume,
+            tensorboard=tensorboard,
+            progress=bars,
+            validation=validation,
         )
         first = World.current().first
     if first:
-        print_json({"model": str(model)}) if as_json else print(f"The model: {model}")
+        _print_run(model, as_json)
+
+
+def _print_run(model: Path, as_json: bool) -> None:
+    """Print where the model is, and one line an epoch that was evaluated."""
+    from vreid.models.weights import load_weights
+    from vreid.pipeline import read_metrics
+
+    lines = read_metrics(model.parent / "metrics.jsonl") if (model.parent / "metrics.jsonl").exists() else []
+    losses = {line["epoch"]: line.get("loss") for line in lines if line.get("event") == "epoch"}
+    rows = [{**line, "loss": losses.get(line["epoch"])} for line in lines if line.get("event") == "validation"]
+    kept = load_weights(model)[1].get("validation", {}).get("epoch") if rows else None
+    if as_json:
+        print_json({"model": str(model), **({"validation": rows, "kept_epoch": kept} if rows else {})})
+        return
+    if rows:
+        print_validation(rows, kept)
+    print(f"The model: {model}" + (f" (epoch {kept}, the best on {rows[0]['data']})" if kept else ""))
 
 
 def extract_command(

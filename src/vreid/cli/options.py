@@ -268,6 +268,24 @@ def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:
         print(f"* fewer than {FEW} queries")
 
 
+def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
+    """Print the evaluations of a training run, one line an epoch; `kept` marks the epoch of the model."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    metric = next(name for name in rows[0] if name.startswith("mAP"))
+    columns = ["epoch", "loss", metric, "rank-1", "rank-5", "mINP"]
+    table = Table(*columns, "", box=box.SIMPLE_HEAD, title=f"{rows[0]['data']}, protocol {rows[0]['protocol']}")
+    for column in table.columns[:-1]:
+        column.justify, column.no_wrap = "right", True
+    for row in rows:
+        numbers = (f"{100 * row[name]:.1f}" for name in (metric, "rank1", "rank5", "mINP"))
+        loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
+        table.add_row(str(row["epoch"]), loss, *numbers, "kept" if row["epoch"] == kept else "")
+    Console(highlight=False, width=None if sys.stdout.isatty() else 80).print(table)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -25,6 +25,7 @@ class LoopState:
         total_steps: batches done since the start.
         metrics_bytes: length of metrics.jsonl.
         sums: running sums of this epoch's loss terms.
+        best: epoch (from 1) of the highest validation mAP so far, and that mAP; {} without validation.
     """
 
     epoch: int = 0
@@ -32,6 +33,7 @@ class LoopState:
     total_steps: int = 0
     metrics_bytes: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: LoopState) -> None:
@@ -58,8 +60,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         raise InputError(f"{path}: is not a checkpoint; remove it.")
     with understanding(path):
         state = LoopState(**facts["loop"])
-        if not all(isinstance(value, int) and value >= 0 for key, value in asdict(state).items() if key != "sums"):
+        counts = (state.epoch, state.step, state.total_steps, state.metrics_bytes)
+        if not all(isinstance(value, int) and value >= 0 for value in counts):
             raise ValueError("its loop state is not one of counts")
+        numbers = (*state.sums.values(), *state.best.values())
+        if set(state.best) not in (set(), {"epoch", "mAP"}) or not all(isinstance(n, int | float) for n in numbers):
+            raise ValueError("its sums or its best epoch are no numbers")
         generator = tensors["random.cpu"]
         if generator.dtype != torch.uint8 or generator.shape != torch.get_rng_state().shape:
             raise ValueError("its random-number state is of another size")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,13 @@ class Loop(ABC):
         """Whether all that was learned is in weights and state, so that a checkpoint may follow this batch."""
         return True
 
-    def epoch_ends(self, epoch: int) -> None:  # noqa: B027 (a hook)
-        """Called when `epoch` (from 0) is over, before its checkpoint; may be called again after a resume."""
+    def epoch_ends(self, epoch: int) -> str:
+        """Called when `epoch` (from 0) is over, before its checkpoint; may be called again after a resume.
+
+        Returns:
+            What to add to the epoch's line of progress; "" for nothing.
+        """
+        return ""
 
     def restore(self) -> None:
         """Go back to the newest checkpoint that can be read, if there is one; others are set aside."""
@@ -105,7 +111,8 @@ class Loop(ABC):
         state, epochs = self.state, self.epochs
         loader.set_epoch(state.epoch)
         self.progress.start(self.title, epochs * len(loader), state.total_steps)
-        saved = state.total_steps
+        saved = first = state.total_steps
+        begun = perf_counter()
         for epoch in range(state.epoch, epochs):
             loader.set_epoch(epoch)
             count = len(loader)  # differs a little from epoch to epoch
@@ -130,7 +137,11 @@ class Loop(ABC):
                     state.sums, saved = meter.sums(), state.total_steps
                     self._checkpoint()
             self._report("epoch", meter, time)
-            self.epoch_ends(epoch)
+            words = [self._summary(meter), self.epoch_ends(epoch)]
+            took = perf_counter() - begun
+            remaining = took / max(state.total_steps - first, 1) * (epochs - epoch - 1) * count
+            words.append(f"{duration(remaining)} left" if epoch + 1 < epochs else f"took {duration(took)}")
+            self.progress.log(f"epoch {epoch + 1}/{epochs}: {', '.join(filter(None, words))}")
             state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
             self._checkpoint()
 
@@ -163,10 +174,15 @@ class Loop(ABC):
         epoch, rate = self.state.epoch + 1, self.rate(time)
         self.run.log({"event": event, "epoch": epoch, "step": self.state.total_steps, "learning_rate": rate, **line})
         if event == "step":
-            pace = f"{line['images_per_second']:.0f} images/s"
-            loss = f"loss {line['loss']:.3f}, " if "loss" in line else ""
-            memory = memory_at_most(self.device)
-            self.progress.advance(meter.batches, f"epoch {epoch}/{self.epochs}, {loss}{pace}, {memory}")
+            loss = f", loss {line['loss']:.3g}" if "loss" in line else ""
+            text = f"epoch {epoch}/{self.epochs}{loss}, {line['images_per_second']:.0f} img/s"
+            self.progress.advance(meter.batches, text)
+
+    def _summary(self, meter: Meter) -> str:
+        """Mean loss, images a second and memory of an epoch, in words."""
+        line = meter.line()
+        loss = [f"loss {line['loss']:.3f}"] if "loss" in line else []
+        return ", ".join([*loss, f"{line['images_per_second']:.0f} images/s", memory_at_most(self.device)])
 
     def _checkpoint(self) -> None:
         if broken := self._broken_weights():  # by the last step, whose loss was finite before it

@@ -11,6 +11,8 @@ from torch import nn
 Precision = Literal["auto", "float32", "bfloat16"]
 NumberType = Literal["float32", "bfloat16"]
 
+AS_SET = "as set"
+"""The reason for a number type that the user has chosen."""
 MOST_DEPTHWISE = 0.2
 """Share of depth-wise channels above which training on a CPU is slower in bfloat16: 0.3 to 0.4 in networks of inverted
 residuals (MobileNet, EfficientNet), whose training takes 1.2 to 1.6 times longer; 0.16 in ConvNeXt, which gains."""
@@ -41,7 +43,7 @@ def choose_precision(
         training: whether gradients are computed.
     """
     if precision != "auto":
-        return PrecisionChoice(precision, "as set")
+        return PrecisionChoice(precision, AS_SET)
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return PrecisionChoice("bfloat16", "this GPU computes in bfloat16")

@@ -12,13 +12,16 @@ from vreid.files import read_json, write_json
 
 
 class Progress(Protocol):
-    """A listener: one `start`, any number of `advance` and `note`, one `finish`."""
+    """A listener: one `start`, any number of `advance`, `log` and `note`, one `finish`."""
 
     def start(self, title: str, total: int, done: int = 0) -> None:
         """The job `title` begins: `total` steps, of which `done` were done earlier (a resumed job)."""
 
     def advance(self, steps: int, text: str = "") -> None:
         """`steps` more are done; `text` says in short how it goes."""
+
+    def log(self, text: str) -> None:
+        """Report a part of the job that is done (an epoch) in one line; listeners that draw bars may leave it out."""
 
     def note(self, text: str) -> None:
         """One sentence worth reading (a cost estimate, a warning)."""
@@ -34,6 +37,9 @@ class Silence:
         """Nothing."""
 
     def advance(self, steps: int, text: str = "") -> None:
+        """Nothing."""
+
+    def log(self, text: str) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:

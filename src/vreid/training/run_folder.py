@@ -6,6 +6,7 @@ RUN/environment.json     versions, revision, device, threads, number type
 RUN/metrics.jsonl        one line every few steps and one an epoch
 RUN/tensorboard/         the same lines for TensorBoard, if asked for
 RUN/checkpoints/         the last two, named by their step
+RUN/best.safetensors     until the run is complete: weights of the best epoch, if these are to be kept
 RUN/model.safetensors    the trained model; its presence says that the run is complete
 """
 
@@ -26,7 +27,7 @@ import torch
 import vreid
 from vreid.errors import InputError
 from vreid.files import read_json, write_json, writing
-from vreid.training.precision import PrecisionChoice
+from vreid.training.precision import AS_SET, PrecisionChoice
 from vreid.training.progress import Progress
 
 KEPT_CHECKPOINTS = 2
@@ -57,6 +58,7 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self.model = self.path / "model.safetensors"
+        self.best = self.path / "best.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         started = (self.path / "config.json").exists()
@@ -64,7 +66,7 @@ class RunFolder:
             raise InputError(f"{self.path}: is a file; name a folder for the run.")
         if not resume and self.path.exists() and any(self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty; name another folder, or resume the run that lies there.")
-        for file in (self.model, self.metrics):  # a pipe in its place would be waited for without end
+        for file in (self.model, self.best, self.metrics):  # a pipe in its place would be waited for without end
             if file.exists() and not file.is_file():
                 raise InputError(f"{file}: is no file, but a folder, a pipe or a device; move it away.")
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
@@ -90,7 +92,7 @@ class RunFolder:
         self.close()
         if self._new is None or self.checkpoint_paths():
             return
-        for name in (*self._new, "environment.json", "metrics.jsonl"):
+        for name in (*self._new, "environment.json", self.metrics.name, self.best.name):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for folder in (self.checkpoints, self.path):
@@ -116,7 +118,8 @@ class RunFolder:
         file = self.path / "environment.json"
         if not file.exists():
             write_json(file, current)
-            progress.note(f"Precision {current['precision']}: {current['precision_reason']}.")
+            if current["precision_reason"] != AS_SET:
+                progress.note(f"Precision {current['precision']}: {current['precision_reason']}.")
             return current
         stored: dict[str, Any] = read_json(file)
         if not isinstance(stored, dict) or stored.get("precision") not in ("float32", "bfloat16"):
@@ -126,7 +129,8 @@ class RunFolder:
             for key, value in current.items()
             if not key.startswith("precision") and stored.get(key) != value
         ]
-        progress.note(f"Precision {stored['precision']}: as at the start of the run.")
+        if stored["precision"] != current["precision"]:
+            progress.note(f"Precision {stored['precision']}: as at the start of the run.")
         if changed:
             progress.note(f"Resumed elsewhere ({', '.join(changed)}): the weights will not be equal to the last bit.")
         return stored
@@ -145,7 +149,7 @@ class RunFolder:
         if self._board is None:  # a resumed run takes back what was shown after its checkpoint
             self._board = board_of(str(self.path / "tensorboard"), purge_step=line["step"])
         for name, value in line.items():
-            if name not in ("event", "step"):
+            if name != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(f"{line['event']}/{name}", value, line["step"])
 
     def metrics_size(self) -> int:

@@ -15,7 +15,8 @@ from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,13 @@ from vreid.data.sampling import Counted, DomainSampler, ImageSampler, PKSampler,
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel, build_from
-from vreid.models.weights import load_strict, save_weights, weights_hash
+from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
 from vreid.training.config import TrainConfig
 from vreid.training.distributed import World
 from vreid.training.loop import Loop
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
-from vreid.training.precision import autocast, choose_precision
+from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
@@ -47,6 +48,10 @@ from vreid.training.targets import (
     side_cameras,
     side_information,
 )
+from vreid.training.validation import Validation
+
+SHOWN = ("rank1", "rank5", "mINP", "num_queries")
+"""What a validation writes besides its mean average precision."""
 
 
 def train(
@@ -62,6 +67,7 @@ def train(
     tensorboard: bool = False,
     progress: Progress | None = None,
     start: Mapping[str, Tensor] | None = None,
+    validation: Validation | None = None,
 ) -> Path:
     """Train the model of `config` on the labelled images of `records`; return the path of the trained model.
 
@@ -80,6 +86,8 @@ def train(
         progress: listener for cost estimate, steps and time.
         start: weights of the whole model, classifier included, to start from instead of those that `config` names; rows
             of the classifier are the identities that occur, in the order of their codes.
+        validation: evaluates the model every few epochs; the numbers go into metrics.jsonl and to `progress`. The
+            trained weights are the same with and without it, but for `validation.keep_best`.
 
     Raises:
         InputError: `out` is in use or holds another run, the data do not suffice, `start` does not fit, or the
@@ -110,6 +118,8 @@ def train(
         initialisation = f"given weights (hash {hashed[:16]})"
     elif config.model.weights:
         data["initialisation"] = initialisation
+    if validation is not None and validation.keep_best:
+        data["kept"] = {"epoch": "best", **validation.as_dict()}
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume, tensorboard=tensorboard)
     if run.model.exists():
         progress.note(f"{run.path} is complete; nothing is left to train.")
@@ -118,6 +128,7 @@ def train(
     seed_everything(config.seed)
     heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
     model = build_from(config.model, targets[config.target].outputs, heads)
+    model.cameras = tuple(cameras)
     if start is not None:
         load_strict(model, start, "The weights to start from")
     sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
@@ -125,7 +136,9 @@ def train(
     world.wait()  # for the looks of all at the folder, before the first writes
     try:
         started = world.agree(lambda: _begin(run, config, model, place, world, progress))
-        trainer = Trainer(config, model, objective, run, place, started["precision"], progress)
+        trainer = Trainer(config, model, objective, run, place, started["precision"], progress, validation, workers)
+        if validation is not None:
+            _announce(validation, chosen, progress)
         trainer.restore()
         trainer.fit(loader, targets, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
     except InputError:
@@ -151,9 +164,28 @@ def train(
         "revision": started["revision"],
     }
     if world.first:
-        save_weights(run.model, trainer.trained.state_dict(), facts)
+        weights = trainer.trained.state_dict()
+        if trainer.keeps_best:
+            weights, kept = load_weights(run.best)
+            facts["validation"] = kept["validation"]
+        save_weights(run.model, weights, facts)
+        run.best.unlink(missing_ok=True)
     world.wait()
     return run.model
+
+
+def _announce(validation: Validation, trained: Records, progress: Progress) -> None:
+    """Say what a training is evaluated on, and what must not be."""
+    when = "every epoch" if validation.every == 1 else f"every {validation.every} epochs"
+    progress.note(f"Validation {when} on {validation}.")
+    shared = len(set(trained.path) & {*validation.query.path, *validation.gallery.path})
+    if shared:
+        progress.note(f"{shared:,} image files of {validation.name} are trained on too: its numbers are too high.")
+    if validation.keep_best:
+        progress.note(
+            f"The epoch with the highest mAP on {validation.name} is kept: final numbers on these images are "
+            "optimistic; evaluate on others."
+        )
 
 
 def _begin(
@@ -225,8 +257,12 @@ class Trainer(Loop):
         device: torch.device,
         precision: str,
         progress: Progress,
+        validation: Validation | None = None,
+        workers: int | None = None,
     ) -> None:
         self.config = config
+        self.validation = validation
+        self.workers = workers
         world = World.current()
         if config.sync_batchnorm:
             world.synchronise_batchnorm(model, device)
@@ -256,6 +292,41 @@ class Trainer(Loop):
         """Train until the last epoch is over; `targets` are those of the loader's N images."""
         self._targets = targets
         self.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are kept in place of the last."""
+        return self.validation is not None and self.validation.keep_best
+
+    def epoch_ends(self, epoch: int) -> str:
+        """Evaluate the model where validation is due, keep it if it is the best, and return the numbers in words."""
+        check, number = self.validation, epoch + 1
+        if check is None or (number % check.every and number != self.epochs):
+            return ""
+        words = ""
+        if self.world.first:
+            begun = perf_counter()
+            metrics = check.evaluate(
+                cast(ReidModel, self.trained),
+                self.config.transform.test(),
+                device=str(self.device),
+                workers=self.workers,
+                precision=cast(Precision, self.precision),
+            )
+            found = {name: value for name, value in metrics.as_dict().items() if name in SHOWN}
+            found = {metrics.protocol.full_metric: metrics.mAP, **found}
+            line = {"event": "validation", "epoch": number, "step": self.state.total_steps, **found}
+            protocol = {"data": check.name, "protocol": check.protocol.name}
+            self.run.log({**line, **protocol, "seconds": round(perf_counter() - begun, 3)})
+            best = not self.state.best or metrics.mAP > self.state.best["mAP"]
+            if best:
+                self.state.best = {"epoch": number, "mAP": metrics.mAP}
+                if check.keep_best:
+                    kept = {**check.as_dict(), **self.state.best}
+                    save_weights(self.run.best, self.trained.state_dict(), {"kind": "best", "validation": kept})
+            words = f"{metrics.protocol.full_metric} {100 * metrics.mAP:.1f}{' (best so far)' if best else ''}"
+        self.world.wait()
+        return words
 
     def settled(self, *, last: bool) -> bool:
         """Whether the weights move in this step, so that no gradient waits for the next."""

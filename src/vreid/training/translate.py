@@ -353,7 +353,7 @@ class Translation(Loop):
         pairs = zip(images, corners, strict=True)
         return torch.stack([image[:, top : top + size, left : left + size] for image, (top, left) in pairs])
 
-    def epoch_ends(self, epoch: int) -> None:
+    def epoch_ends(self, epoch: int) -> str:
         """Write the grid of samples of this epoch."""
         sides = []
         for images, there, back in zip(
@@ -368,6 +368,7 @@ class Translation(Loop):
         path = self.run.path / "samples" / f"epoch_{epoch + 1:03d}.jpg"
         with replacing(path) as temporary:
             picture(grid).save(temporary, "JPEG", quality=90)
+        return ""
 
 
 def picture(image: Tensor) -> Image.Image:
