@@ -24,7 +24,7 @@ from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.postprocess import PostProcessing, Searched
 
-DMT = "dmt"
+DMT = "dmt-paper"
 CANDIDATES = {
     "own tracklet": [f"own-tracklet={share}:{ratio}" for share in (0.3, 0.5) for ratio in (0.7, 1)],
     "gallery expansion, any camera": [f"gallery-expansion={k}:1" for k in (1, 2, 3)],

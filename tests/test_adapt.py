@@ -284,7 +284,9 @@ def test_scene_groups_are_inferred_from_labelled_source_images(made, target, tmp
     )
     adapt(made / "run", bare, config, out=tmp_path / "run", source=source)
     groups = json.loads((tmp_path / "run" / "config.json").read_text())["pseudo"]["scene_groups"]
-    assert groups == [sorted(cameras[:2]), sorted({cameras[2], cameras[-1]})]
+    assert groups == [sorted(cameras[:2]), sorted({cameras[2], cameras[-1]}), ["*"]]
+    reasons = json.loads((tmp_path / "run" / "pseudo.json").read_text())["reasons"]
+    assert [reason for reason in reasons if reason.startswith("scene-groups: ")]
 
 
 def test_one_camera_or_none(made, target, tmp_path):

@@ -115,7 +115,14 @@ def test_scene_groups_are_looked_up_in_labels(run: Run, made: Path, tmp_path: Pa
     table.write_text("\n".join(["path,identity,camera,split", *rows]))
     shown = answer(run(f"evaluate {made}/features --post scene-groups=labels:{table} --json"))
     groups = "/".join("+".join(cameras[first::2]) for first in (0, 1))
-    assert shown[0]["name"] == f"scene-groups={groups}"
+    assert shown[0]["name"] == f"scene-groups={groups}/*"
+    (note,) = shown[0]["parts"]["all cameras"]["notes"]
+    assert " pairs of images are removed, between the groups " in note
+    printed = run(f"evaluate {made}/features --post 'rerank=4:2:0.5, scene-groups=labels:{table}' --ablate").out
+    assert printed.count(note) == 1 and "+ scene-groups=" in printed and "all but scene-groups=" in printed
+    assert note in run(f"rank {made}/features --post scene-groups=labels:{table} --out {tmp_path}/r.csv").out
+    twice = run(f"evaluate {made}/features --post 'dmt, scene-groups=labels:{table}'")
+    assert twice.code == 2 and "scene-groups: is written twice" in twice.err
 
 
 def test_report(run: Run, made: Path, tmp_path: Path) -> None:

@@ -284,4 +284,4 @@ def test_the_page_about_steps_tells_their_values_defaults_and_presets():
         if not name.startswith("plain"):
             assert f"`{name}`" in page
             assert PostProcessing.parse(name) == PostProcessing.parse(text)
-    assert PRESETS["dmt"] in page
+    assert PRESETS["dmt"] in page and PRESETS["dmt-paper"] in page

@@ -150,7 +150,8 @@ def test_tables_share_what_they_have_in_common() -> None:
         ("dmt.5", "baseline, Type 2"),
     ):
         assert named(name, begins).hash == second.hash
-    assert named("dmt.5", "+ post").hash == named("dmt.4", "+ biases").hash
+    assert named("dmt.5", "+ post").hash == named("dmt.4", "+ scene groups").hash
+    assert named("dmt.4", "+ biases").hash == named("dmt.4", "all but scene groups").hash
     assert named("dmt.5", "+ adaptation").hash == named("dmt.3", "stage 2 (v1)").hash
     crops = {
         stage.hash
@@ -264,7 +265,9 @@ def test_all_kinds_of_rows_run_end_to_end_and_the_ensemble_ends_in_a_submission(
     assert adapted.metrics["transductive"] and adapted.facts["adapted"] and not adapted.metrics["reranked"]
     assert not lines["baseline, Type 2"].metrics["transductive"]
     assert both.metrics["reranked"] and "bias" in " ".join(both.metrics["steps"])
-    assert set(both.seconds) == {"model", "crops", "adapted", "features", "metrics"}
+    assert set(both.seconds) == {"model", "crops", "adapted", "scenes", "features", "metrics"}
+    (note,) = both.notes  # the simulated test has a column scene
+    assert " pairs of images are removed, between the groups " in note and not adapted.notes
     assert str(tmp_path) not in (tmp_path / "results.jsonl").read_text()
 
     eight = lines["ensemble of all 8"]

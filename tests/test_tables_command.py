@@ -90,7 +90,7 @@ def test_published_rows_need_no_run(run: Run, tmp_path: Path) -> None:
 
 def test_parts_of_tables_hold_what_they_are_compared_with() -> None:
     names = [row.name for row in rows_of(["dmt.4"], TINY, seeds=1, only="camera verification")]
-    assert names == ["+ weighted tracklets", "+ camera verification", "+ biases", "all but camera verification"]
+    assert names == ["+ weighted tracklets", "+ camera verification", "+ scene groups", "all but camera verification"]
     assert [row.seeds["world"] for row in rows_of(["dmt.3"], TINY, only="v2")] == [1, 2, 1, 2]
     with pytest.raises(InputError, match="has 'nothing' in its name"):
         rows_of(["dmt.4"], TINY, only="nothing")

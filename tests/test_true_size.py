@@ -15,9 +15,12 @@ import pytest
 
 import fabricated
 from conftest import Run
-from vreid.data.dataset import Dataset
+from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.split import hold_out, write_split
 from vreid.experiments.estimates import schedule, training_memory
+from vreid.experiments.making import scene_groups
 from vreid.experiments.rehearsal import rehearse
+from vreid.experiments.rows import AnyRow
 from vreid.experiments.stages import Folders
 from vreid.experiments.tables import scales
 from vreid.experiments.tables.running import rows_of
@@ -26,7 +29,9 @@ from vreid.models.published import FOLDER, PUBLISHED
 from vreid.models.reid_model import ModelConfig, build
 from vreid.recipes import recipe
 from vreid.recipes.spgan import translation
+from vreid.retrieval.postprocess import PostProcessing
 from vreid.training.config import TrainConfig
+from vreid.training.progress import Silence
 
 TRUE_SIZE = bool(os.environ.get("VREID_TRUE_SIZE"))
 SIZE = fabricated.TRUE if TRUE_SIZE else fabricated.SMALL
@@ -42,6 +47,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 @pytest.fixture(scope="module")
 def dataset(folders: Folders) -> Dataset:
     return folders.open()
+
+
+class Notes(Silence):
+    """Remembers the notes."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
 
 
 def narrow(config: TrainConfig, side: int = 32) -> TrainConfig:
@@ -134,6 +149,63 @@ def test_the_dry_run_counts_the_whole_and_steps_through_every_stage(folders: Fol
     assert sentence("All of it on this machine").endswith(".")
     if TRUE_SIZE:
         assert all(number in " ".join(told) for number in ("244,867", "52,717 images", "32,341", "297,584"))
+
+
+def narrow_rows(folders: Folders, only: str = "") -> list[AnyRow]:
+    """Table 3, and Table 6 (small folders: one of its models)."""
+    scale = narrow_paper(folders)
+    return [*rows_of(["dmt.3"], scale, only=only), *rows_of(["dmt.6"], scale, only="" if TRUE_SIZE else "DenseNet169")]
+
+
+def test_old_and_new_cameras_are_kept_apart_by_their_numbers(folders: Folders, dataset: Dataset) -> None:
+    """Nothing but training labels tells the scenes of the real folders; in the whole, and in every row on a cut."""
+    assert not dataset.query.scene.known.any()
+    (old, new) = SIZE.test
+    apart = old.queries * new.images + new.queries * old.images
+    pairs = (old.queries + new.queries) * (old.images + new.images)
+    preset = PostProcessing.parse("dmt").scene_groups
+    assert preset and f" {apart:,} of {pairs:,} pairs" in preset.describe(dataset.query, dataset.gallery)
+
+    notes = Notes()
+    told = list(rehearse(narrow_rows(folders, "" if TRUE_SIZE else "stage 2 (v2)"), progress=notes))
+    assert not [sentence for sentence in told if "FAILED" in sentence or "not tried" in sentence]
+    (sentence,) = (one for one in told if one.startswith("scene-groups: "))
+    assert f" {apart:,} of {pairs:,} pairs of images are removed" in sentence and "not named: c041" in sentence
+    searched = [note for note in notes.said if re.match(r"Row \d+ of .*, post: ", note)]
+    adapted = [note for note in notes.said if "stage 2 (v2): " in note]
+    assert searched and adapted
+    for note in (*searched, *adapted):
+        assert re.search(r"scene-groups: [1-9][\d,]* of [\d,]+ pairs", note)
+
+
+SPLITS = {"identities of one scene": (1, 0), "one of two": (2, 1), "one of three": (3, 1), "two of three": (3, 2)}
+
+
+@pytest.mark.parametrize("held", SPLITS)
+def test_a_split_test_of_few_scenes_is_one_group(held: str, tmp_path: Path) -> None:
+    """Vehicles connect the training cameras that are left, or training does not know those that are held out."""
+    count, out = SPLITS[held]
+    scenes = [fabricated.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(count)]
+    real = open_dataset(fabricated.cityflow(tmp_path, fabricated.SMALL._replace(train=scenes)))
+    names = [scene.cameras[0] for scene in scenes[:out]]
+    write_split(hold_out(real, "scene", names) if out else hold_out(real, "identities", count=5), tmp_path / "split")
+    dataset = open_dataset(tmp_path / "split")
+    told = scene_groups(dataset).describe(dataset.query, dataset.gallery)
+    assert told.startswith("scene-groups: all images are of one group (") and ("not named" in told) == bool(out)
+    if held == "one of two":
+        folders = Folders.of(tmp_path / "split", fabricated.vehiclex(tmp_path, fabricated.SMALL))
+        notes = Notes()
+        lines = list(rehearse(rows_of(["dmt.3"], narrow_paper(folders), only="stage 2 (v2)"), progress=notes))
+        assert told in lines and not [line for line in lines if "FAILED" in line]
+        assert [note for note in notes.said if "stage 2 (v2): " in note and "of one group" in note]
+
+
+def test_a_split_test_of_identities_of_three_scenes_is_kept_apart(tmp_path: Path) -> None:
+    scenes = [fabricated.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(3)]
+    real = open_dataset(fabricated.cityflow(tmp_path, fabricated.SMALL._replace(train=scenes)))
+    dataset = hold_out(real, "identities", count=12)
+    told = scene_groups(dataset).describe(dataset.query, dataset.gallery)
+    assert " pairs of images are removed, between the groups c0" in told and "show one vehicle" not in told
 
 
 def test_absent_weights_are_told_all_at_once(

@@ -20,7 +20,7 @@ from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.readers.table import read_divided
 from vreid.data.records import Labels, Records
 from vreid.data.spellings import check_spellings
-from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
+from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
 from vreid.report.contents import LadderRow, Report
@@ -153,7 +153,11 @@ class Search:
 
     def ladder(self, rows: Ladder) -> list[LadderRow]:
         """One judged row for each post-processing."""
-        return [LadderRow(name, description, self.judge(post)) for name, description, post in rows]
+        made = []
+        for name, description, post in rows:
+            parts = self.judge(post)
+            made.append(LadderRow(name, " ".join([description, *parts[ALL].notes]), parts))
+        return made
 
     def rank(self, post: PostProcessing, top_k: int | None = None) -> Ranking:
         """The ordered gallery images of each query under the protocol's exclusions; nothing is drawn."""
@@ -322,12 +326,13 @@ def features_report(search: Search, post: PostProcessing, run: Path | None) -> R
         rows.append(("+ chosen steps", f"{without.describe()}.", without))
     if post != without:
         rows.append(("+ re-ranking", f"{post.describe()}.", post))
+    ranking = search.rank(post, top_k=len(search.gallery))
     return Report(
         title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}",
         notice=SIMULATED if "simulator_version" in search.facts else "",
-        facts=[(name, str(value)) for name, value in search.facts.items()],
+        facts=[(name, str(value)) for name, value in search.facts.items()] + [("note", told) for told in ranking.notes],
         rows=search.ladder(rows) if search.labelled else [],
-        ranking=search.rank(post, top_k=len(search.gallery)),
+        ranking=ranking,
         ranking_name=rows[-1][0],
         training=None if run is None else read_metrics(run / "metrics.jsonl"),
     )

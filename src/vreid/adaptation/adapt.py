@@ -96,7 +96,7 @@ def adapt(
     old, identity, target = load_model(model), target.identity, without_answers(target)
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
-    config = _with_scene_groups(config, target, source)
+    config = with_scene_groups(config, target, source)
     data = {
         "fingerprint": fingerprint(target),
         "images": len(target),
@@ -372,12 +372,12 @@ def _augmentation(trained: TrainedModel) -> TrainTransform:
     return TrainTransform(**asdict(shape), pad=min(10, max(1, round(min(shape.height, shape.width) / 25))))
 
 
-def _with_scene_groups(config: AdaptConfig, target: Records, source: Records | None) -> AdaptConfig:
-    """Scene groups as given, else by the column `scene`, else inferred from labelled source images."""
+def with_scene_groups(config: AdaptConfig, target: Records, source: Records | None) -> AdaptConfig:
+    """Scene groups as given, else by the column `scene`, else by the labels of source images, if they are used."""
     pseudo = config.pseudo
-    if not pseudo.scenes or pseudo.scene_groups or target.scene.known.any() or source is None:
+    if not pseudo.scenes or pseudo.scene_groups:
         return config
-    return replace(config, pseudo=replace(pseudo, scene_groups=SceneGroups.from_labels(source).cameras))
+    return replace(config, pseudo=replace(pseudo, scene_groups=SceneGroups.for_images(target, source).cameras))
 
 
 def _plain(config: AdaptConfig) -> dict[str, Any]:

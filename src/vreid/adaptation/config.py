@@ -34,7 +34,8 @@ class PseudoConfig:
         eps: largest distance of neighbours in DBSCAN.
         min_samples: how many neighbours, itself included, make the core of a cluster.
         scenes: images of two scene groups are never neighbours.
-        scene_groups: cameras of each scene group; () takes the column `scene`.
+        scene_groups: cameras of each scene group (see `SceneGroups`); () takes the column `scene`, or, where it is not
+            known, the labels of source images.
         cannot_link: no cluster holds two tracklets of one camera that overlap in "time", or two of one "camera" at all
             (no vehicle passes it twice); a cluster that does is divided at its weakest links.
         tight: a cluster that falls apart under an eps so much smaller is replaced by its parts; 0 asks nothing.

@@ -99,7 +99,11 @@ def pseudo_labels(
     prepared_ND = prepare(features, config)
     unit, first = _points(records, config)
     points_UD = prepared_ND if len(first) == len(records) else mean_features(prepared_ND, unit, len(first))
-    scene = _scenes(records, config)
+    scene = None
+    if config.scenes:
+        groups = SceneGroups(config.scene_groups)
+        scene, _ = groups.of(records, records)
+        reasons += (groups.describe(records, records),)
     passage = None if config.k1 and config.eps and config.min_samples else passages(points_UD, records)
     found = []
     for k1, k2, several_eps, min_samples in candidates(len(first), passage, config):
@@ -165,10 +169,6 @@ def _points(records: Records, config: PseudoConfig) -> tuple[NDArray[np.int32], 
         return units_of_codes(records.tracklet.codes)
     everyone = np.arange(len(records))
     return everyone.astype(np.int32), everyone
-
-
-def _scenes(records: Records, config: PseudoConfig) -> NDArray[np.int32] | None:
-    return SceneGroups(config.scene_groups).of(records, records)[0] if config.scenes else None
 
 
 def _graph(points_UD: NDArray[np.float32], k1: int, k2: int, eps: float, cosine_weight: float) -> csr_array[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vreid.cli.options import print_json
+from vreid.cli.options import print_json, print_notes
 
 if TYPE_CHECKING:
     from vreid.pipeline import Search
@@ -61,6 +61,7 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
             row.name, f"{100 * row.value:.1f}", f"{low:.1f}-{high:.1f}", f"{100 * row.metrics.rank1:.1f}", *worth
         )
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    print_notes(row.metrics for row in rows)
     print(
         "Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "
         "all steps have more than all but this one, by the same vehicles on both sides."

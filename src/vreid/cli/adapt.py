@@ -24,7 +24,10 @@ def adapt_command(
     recluster: Annotated[int | None, typer.Option(help="Label anew after so many epochs; 0: once.")] = None,
     source: Annotated[
         list[Path] | None,
-        typer.Option(help="Labelled data that the model was trained on: half of each batch, with --set replay=true."),
+        typer.Option(
+            help="Labelled data that the model was trained on: their labels tell scene groups apart (v2; default: the "
+            "training images of the target), and they are half of each batch with --set replay=true."
+        ),
     ] = None,
     before: Annotated[
         float | None,
@@ -45,7 +48,7 @@ def adapt_command(
 
     model_file(model)
     dataset = open_source(target, labels)  # what can be wrong without torch, before torch is imported
-    from vreid.adaptation.adapt import FACTS, adapt, target_images
+    from vreid.adaptation.adapt import FACTS, adapt, target_images, with_scene_groups
     from vreid.adaptation.periods import earlier
     from vreid.console import Bars
     from vreid.files import read_json
@@ -53,18 +56,18 @@ def adapt_command(
 
     asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
-    records = target_images(dataset)
+    records, trained = target_images(dataset), open_sources(source, "none").train if source else None
     known = None if before is None else earlier(records, before)
     with Bars(quiet=as_json) as bars:
         made = adapt(
             model,
             records if known is None else records[known],
-            config,
+            with_scene_groups(config, records, dataset.train if trained is None else trained),
             out=out,
             device=resolve(device),
             resume=resume,
             progress=bars,
-            source=open_sources(source, "none").train if source else None,
+            source=trained,
         )
     if known is not None:
         records[~known].write_csv(out / LATER)

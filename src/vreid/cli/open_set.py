@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vreid.cli.options import both, print_json
+from vreid.cli.options import both, print_json, print_notes
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
         return
     print(f"{search.protocol.description}\n{found}.")
     _print_table(told["rows"])
+    print_notes(of_row for _, of_row in rows)
     if wanted.calibrate:
         print(f"{wanted.calibrate}: {threshold}.")
     elif threshold:

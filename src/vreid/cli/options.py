@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +13,17 @@ import typer
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vreid.data.dataset import Dataset
     from vreid.data.findings import Tell
     from vreid.pipeline import Search
     from vreid.retrieval.ensemble import Fusion
     from vreid.retrieval.metrics import Metrics
+    from vreid.retrieval.open_set import OpenSet
     from vreid.retrieval.postprocess import PostProcessing
     from vreid.retrieval.protocols import Protocol
+    from vreid.retrieval.ranking import Ranking
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
@@ -91,7 +96,7 @@ STEP_NAMES = (
     "other-cameras",
     "scene-groups",
 )
-PRESET_NAMES = ("dmt", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
+PRESET_NAMES = ("dmt", "dmt-paper", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
 """The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
 Post = Annotated[
     str,
@@ -100,8 +105,9 @@ Post = Annotated[
         metavar="STEPS",
         help="Post-processing, for example "
         "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
-        f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, or "
-        "=labels:SOURCE, a data set whose training labels tell); published settings: "
+        f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, #41 the "
+        "camera of that number, * all that are not named; or =labels:SOURCE, a data set whose training labels are "
+        "used); published settings: "
         f"{', '.join(PRESET_NAMES)}.",
     ),
 ]
@@ -213,25 +219,25 @@ def _fusion(weights: str, how: str, count: int) -> Fusion:
     return Fusion(values, how)  # type: ignore[arg-type]
 
 
+_LABELS = r"scene-groups *= *labels:([^,]*)"
+
+
 def post_processing(steps: str) -> PostProcessing:
-    """The steps of `--post`; the cameras of `scene-groups=labels:SOURCE` are looked up in that data set."""
+    """The steps of `--post`; the groups of `scene-groups=labels:SOURCE` are looked up in that data set."""
+    from dataclasses import replace
+
     from vreid.retrieval.postprocess import PostProcessing
-
-    try:
-        return PostProcessing.parse(",".join(map(_with_groups, steps.split(","))))
-    except InputError as error:
-        raise InputError(f"--post: {error}") from None
-
-
-def _with_groups(step: str) -> str:
-    """A step with groups of cameras in place of a source whose labelled training images say which are connected."""
-    name, found, source = step.partition("=labels:")
-    if not found or name.strip() != "scene-groups":
-        return step
     from vreid.retrieval.scenes import SceneGroups
 
-    groups = SceneGroups.from_labels(open_source(Path(source.strip()), "auto").train).cameras
-    return f"{name}={'/'.join('+'.join(group) for group in groups)}"
+    looked_up = re.findall(_LABELS, steps)
+    try:
+        post = PostProcessing.parse(re.sub(_LABELS, "scene-groups", steps))
+        if looked_up:
+            groups = SceneGroups.from_labels(open_source(Path(looked_up[0].strip()), "auto").train)
+            post = replace(post, scene_groups=groups)
+        return post
+    except InputError as error:
+        raise InputError(f"--post: {error}") from None
 
 
 def with_and_without(search: Search, post: PostProcessing, by: str = "") -> list[tuple[str, dict[str, Metrics]]]:
@@ -255,6 +261,7 @@ def print_rows(rows: Any) -> None:
     # Where output goes to a file or a pipe there is no width to fit into.
     width = None if sys.stdout.isatty() else 200
     Console(highlight=False, width=width).print(metrics_table(rows))
+    print_notes(m for _, parts in rows for m in parts.values())
 
 
 def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:
@@ -284,6 +291,12 @@ def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
         loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
         table.add_row(str(row["epoch"]), loss, *numbers, "kept" if row["epoch"] == kept else "")
     Console(highlight=False, width=None if sys.stdout.isatty() else 80).print(table)
+
+
+def print_notes(made: Iterable[Metrics | Ranking | OpenSet]) -> None:
+    """Print what steps did on these images that their names do not say, each sentence once."""
+    for note in dict.fromkeys(note for one in made for note in one.notes):
+        print(note)
 
 
 def print_json(value: Any) -> None:

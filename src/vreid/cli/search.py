@@ -32,6 +32,7 @@ from vreid.cli.options import (
     load_search,
     post_processing,
     print_json,
+    print_notes,
     print_rows,
     print_slices,
     with_and_without,
@@ -63,12 +64,13 @@ def rank_command(
     decisions = decide(ranking, decider) if decider else None
     write_ranking(ranking, out, decisions)
     obeyed = replace(search.protocol, repeats=0).description  # a ranking draws no galleries
-    facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": obeyed}
+    facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": obeyed, "notes": ranking.notes}
     facts |= {"decisions": decisions.as_dict()} if decisions else {}
     if as_json:
         print_json(facts)
     else:
         print(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
+        print_notes([ranking])
 
 
 def evaluate_command(

@@ -20,6 +20,7 @@ from vreid.cli.options import (
     open_sources,
     post_processing,
     print_json,
+    print_notes,
     protocol_named,
 )
 
@@ -49,8 +50,11 @@ def write(
     search = replace(load_search(features, records, "", weights, fusion), protocol=SUBMISSION)
     ranking = search.rank(post)
     write_submission(ranking, out)
-    facts = {"out": str(out), "ranking": repr(ranking)}
-    print_json(facts) if as_json else print(f"{out}: {ranking}")
+    if as_json:
+        print_json({"out": str(out), "ranking": repr(ranking), "notes": ranking.notes})
+    else:
+        print(f"{out}: {ranking}")
+        print_notes([ranking])
 
 
 @app.command()

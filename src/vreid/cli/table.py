@@ -95,6 +95,9 @@ def table_command(
         for one in made:
             console.print(f"\n{one.table.title}, scale {scale}: {', '.join(map(str, one.files))}")
             console.print(terminal_table(one.entries))
+            for entry in one.entries:
+                if entry.facts.get("notes"):
+                    console.print(f"{entry.name}: {entry.facts['notes']}", soft_wrap=True, markup=False)
     raise typer.Exit(1 if any(entry.errors for one in made for entry in one.entries) else 0)
 
 

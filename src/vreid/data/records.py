@@ -115,6 +115,24 @@ def joint_codes(*columns: Labels) -> tuple[NDArray[np.int32], ...]:
     return tuple(out)
 
 
+def connected_cameras(records: Records) -> list[tuple[str, ...]]:
+    """Groups of cameras that vehicles connect, in the order of their names: two that saw a vehicle are of one group.
+
+    Images without a known camera or identity say nothing; without any that have both there are no groups.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    both = records[records.identity.known & records.camera.known]
+    identity, camera = both.identity.compact(), both.camera.compact()
+    size = (len(identity.names) + len(camera.names),) * 2
+    if not len(both):
+        return []
+    seen = coo_array((np.ones(len(both)), (identity.codes, len(identity.names) + camera.codes)), shape=size)
+    groups = connected_components(seen, directed=False)[1][len(identity.names) :]
+    return sorted(tuple(sorted(map(str, camera.names[groups == group]))) for group in np.unique(groups))
+
+
 LABEL_COLUMNS = ("identity", "camera", "tracklet", "scene", "domain", "variant", "color", "vehicle_type", "split")
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 CSV_COLUMNS = (

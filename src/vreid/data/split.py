@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin, Tell, refuse
 from vreid.data.readers.common import natural
-from vreid.data.records import Records
+from vreid.data.records import Records, connected_cameras
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
@@ -139,20 +139,10 @@ def _scenes(records: Records, notes: list[str]) -> NDArray[np.object_]:
     """The scene of each image: as the Records say, else the group of cameras that share vehicles."""
     if records.scene.known.all():
         return records.scene.values
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    identity, camera = records.identity.compact(), records.camera.compact()
-    size = (len(identity.names) + len(camera.names),) * 2
-    seen = coo_array((np.ones(len(records)), (identity.codes, len(identity.names) + camera.codes)), shape=size)
-    groups = connected_components(seen, directed=False)[1][len(identity.names) :]
-    first: dict[int, str] = {}
-    for group, name in sorted(zip(groups.tolist(), camera.names, strict=True), key=lambda pair: natural(pair[1])):
-        first.setdefault(group, name)
-    notes.append(f"scenes are groups of cameras that share vehicles ({len(first):,}), as the data set names none.")
-    names = np.empty(len(groups), dtype=object)
-    names[:] = [first[group] for group in groups.tolist()]
-    return names[camera.codes]
+    groups = connected_cameras(records)
+    notes.append(f"scenes are groups of cameras that share vehicles ({len(groups):,}), as the data set names none.")
+    scene = {camera: min(group, key=natural) for group in groups for camera in group}
+    return np.array([scene[camera] for camera in records.camera.values], dtype=object)
 
 
 def _known_names(kind: str, names: Sequence[str], there: NDArray[np.object_]) -> list[str]:

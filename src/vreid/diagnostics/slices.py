@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +99,7 @@ def mate_slices(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
         query, precision, precision_at_k, penalty, first_hit, relevant = rows.T
         identity = distances.query.identity.codes[query.astype(np.intp)]
         metrics = summary(protocol, precision, precision_at_k, penalty, first_hit, relevant.astype(np.int64), identity)
-        made[name] = replace(
-            metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive
-        )
+        made[name] = metrics.described_as(distances)
     return made
 
 

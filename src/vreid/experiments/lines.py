@@ -62,6 +62,11 @@ class Line:
         """The metrics that are means over queries, 0 to 1: mAP, rank1, ..."""
         return {name: value for name, value in self.metrics.items() if isinstance(value, float)}
 
+    @property
+    def notes(self) -> list[str]:
+        """What steps did on these images that their names do not say."""
+        return list(self.metrics.get("notes", []))
+
     @classmethod
     def parse(cls, text: str | bytes) -> Line:
         """The line that was written as `text`.

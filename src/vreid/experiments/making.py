@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from vreid.data.dataset import Dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.experiments.stages import Adapted, Crops, Data, Features, Model, Part, Stage, Translations, World
-from vreid.files import understanding
+from vreid.experiments.stages import Adapted, Crops, Data, Features, Model, Part, Scenes, Stage, Translations, World
+from vreid.files import read_json, understanding, write_json
 from vreid.pipeline import extract_dataset
+from vreid.retrieval.scenes import SceneGroups
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.simulator.write import simulate
 from vreid.training.progress import Progress
@@ -80,6 +81,13 @@ class Workshop:
             records = records.with_(path=[str(Path(path).relative_to(folder)) for path in records.path])
         write_arrays(folder / f"{split}.safetensors", "images", pack_records("images", records))
 
+    def scene_groups(self, stage: Scenes) -> SceneGroups:
+        """The groups of a made stage."""
+        file = self.folder(stage) / stage.complete
+        stored = read_json(file)
+        with understanding(file):
+            return SceneGroups(tuple(map(tuple, stored["cameras"])))
+
     def make(self, stage: Stage) -> None:
         """Make `stage` of what lies in the folders of the stages that it needs; a killed attempt is gone on with."""
         MAKERS[type(stage)](self, stage)
@@ -93,6 +101,11 @@ def of_part(records: Records, part: Part) -> Records:
     """The originals of a part: real images (all that are not known to be synthetic), or synthetic ones."""
     synthetic = records.domain.values == "synthetic"
     return records[synthetic if part in ("synthetic", "translated") else ~synthetic]
+
+
+def scene_groups(dataset: Dataset) -> SceneGroups:
+    """The scene groups of a test: its column `scene`, else by the labels of real training images."""
+    return SceneGroups.for_images(Records.concat([dataset.query, dataset.gallery]), dataset.train)
 
 
 def _world(shop: Workshop, stage: World) -> None:
@@ -133,10 +146,18 @@ def _translations(shop: Workshop, stage: Translations) -> None:
 def _adapted(shop: Workshop, stage: Adapted) -> None:
     from vreid.adaptation.adapt import adapt
 
-    dataset = shop.dataset(stage.model.data)
-    target = Records.concat([dataset.query, dataset.gallery])
-    seen = of_part(dataset.train, "real")  # cameras that were trained on are a scene group
-    adapt(shop.folder(stage.model), target, stage.config, out=shop.folder(stage), source=seen, resume=True, **shop._how)
+    dataset, config = shop.dataset(stage.model.data), stage.config
+    target, seen = Records.concat([dataset.query, dataset.gallery]), of_part(dataset.train, "real")
+    if stage.scenes:
+        config = replace(config, pseudo=replace(config.pseudo, scene_groups=shop.scene_groups(stage.scenes).cameras))
+    adapt(shop.folder(stage.model), target, config, out=shop.folder(stage), source=seen, resume=True, **shop._how)
+
+
+def _scenes(shop: Workshop, stage: Scenes) -> None:
+    dataset = shop.dataset(stage.data)
+    groups = scene_groups(dataset)
+    shop.progress.note(groups.describe(dataset.query, dataset.gallery))
+    write_json(shop.folder(stage) / stage.complete, {"cameras": groups.cameras})
 
 
 def _features(shop: Workshop, stage: Features) -> None:
@@ -154,6 +175,7 @@ MAKERS: Mapping[type[Stage], Callable[[Workshop, Any], None]] = {
     Model: _model,
     Crops: _crops,
     Translations: _translations,
+    Scenes: _scenes,
     Adapted: _adapted,
     Features: _features,
 }

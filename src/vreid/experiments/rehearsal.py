@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from vreid.adaptation.config import AdaptConfig
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset
 from vreid.data.records import Records
+from vreid.errors import InputError
 from vreid.experiments.estimates import training_memory, work
-from vreid.experiments.making import of_part
+from vreid.experiments.making import of_part, scene_groups
 from vreid.experiments.rows import AnyRow, Cropping, Ensemble, Row, SideModel, stages
 from vreid.experiments.runner import run_rows, seconds_taken
-from vreid.experiments.stages import Adapted, Crops, Data, Features, Folders, Model, Stage, Translations, World
+from vreid.experiments.stages import Adapted, Crops, Data, Features, Folders, Model, Scenes, Stage, Translations, World
+from vreid.retrieval.scenes import SceneGroups
 from vreid.simulator.presets import PRESETS
 from vreid.training.config import TrainConfig
 from vreid.training.meter import memory_at_most
@@ -60,6 +63,11 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
                 "The test names no vehicles: rows can be made, but not judged. Take some training vehicles for a "
                 "test (vreid data split) and give that as the first --data."
             )
+    for data in [stage.data for stage in stages(chosen) if isinstance(stage, Scenes) and stage.data in wholes]:
+        with suppress(InputError):  # the row will fail and tell
+            groups = scene_groups(wholes[data])
+            yield groups.describe(wholes[data].query, wholes[data].gallery)
+            wholes[data] = _with_scenes(wholes[data], groups)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         datas: dict[Data, Data] = {}
@@ -75,6 +83,16 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
             took = [value for name, value in seconds.items() if name.startswith(f"{kind}/")]
             yield f"{kind}: {len(took)} tried on the cut, {duration(sum(took))}."
     yield f"Memory of the dry run: {memory_at_most(torch.device(device))} at most."
+
+
+def _with_scenes(dataset: Dataset, groups: SceneGroups) -> Dataset:
+    """The test with its scene groups as column `scene`: a cut does not hold the labels that tell them."""
+    codes = groups.of(dataset.query, dataset.gallery)
+    query, gallery = (
+        side.with_(scene=["" if code < 0 else f"group {code}" for code in group.tolist()])
+        for side, group in zip((dataset.query, dataset.gallery), codes, strict=True)
+    )
+    return replace(dataset, query=query, gallery=gallery)
 
 
 def _on_the_whole(

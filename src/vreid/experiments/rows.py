@@ -18,6 +18,7 @@ from vreid.experiments.stages import (
     Judged,
     Model,
     Part,
+    Scenes,
     Searched,
     Stage,
     Translations,
@@ -94,6 +95,8 @@ class Row:
         views, normalise: as in `extract`.
         post: steps between features and ranking. Of a bias, what is in its folder of features counts.
         camera_bias, orientation_bias: models that are trained for a bias, and take the place of those in `post`.
+        scene_groups: scene groups by the labels of the training images (or the test's column `scene`) take the place
+            of those in `post`.
         protocol: how the ranking is judged; None: as the data set prescribes.
         paper: the paper's figures beside it, by metric ("mAP", "mAP@100", "rank1"), in percent; the first metric is
             that of `against`. They decide nothing.
@@ -119,6 +122,7 @@ class Row:
     post: PostProcessing = field(default_factory=PostProcessing)
     camera_bias: SideModel | None = None
     orientation_bias: SideModel | None = None
+    scene_groups: bool = False
     protocol: Protocol | None = None
     paper: Mapping[str, float] = field(default_factory=dict, hash=False)
     against: str = ""
@@ -146,6 +150,7 @@ class Row:
                 for name, side in (("camera_bias", self.camera_bias), ("orientation_bias", self.orientation_bias))
                 if side
             ),
+            Scenes(self.data) if self.scene_groups else None,
         )
 
     @cached_property

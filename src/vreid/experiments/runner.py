@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.records import Records
 from vreid.diagnostics.slices import ALL
 from vreid.errors import InputError
 from vreid.experiments.lines import Line, merge, write_lines
@@ -42,6 +43,7 @@ from vreid.retrieval.distances import Distances
 from vreid.retrieval.ensemble import ensemble
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.metrics import Metrics, interval
+from vreid.retrieval.postprocess import PostProcessing
 from vreid.retrieval.ranking import rank
 from vreid.retrieval.submission import LENGTH, SUBMISSION, write_submission
 from vreid.training.extract import export_half
@@ -188,7 +190,7 @@ def run_rows(
         with _alone(cache, "results", wait=True):
             write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
-        progress.note(f"Row {number} of {len(rows)}, {row.name}: {line.error or numbers}")
+        progress.note(f"Row {number} of {len(rows)}, {row.name}: {' '.join([line.error or numbers, *line.notes])}")
     return [lines[row.hash] for row in rows]
 
 
@@ -257,6 +259,7 @@ class _Runner:
         adapted = any(isinstance(stage, Adapted) for stage in judged.all)
         metrics = _unplaced(metrics, self._shop.cache)
         metrics["transductive"] = metrics["transductive"] or adapted  # on the very images that are searched
+        metrics["notes"] = [*self._of_adaptation(judged, search), *metrics["notes"]]
         facts |= {name: value for name, value in search.facts.items() if name != "model"}  # where it lies, here
         facts |= {"protocol": search.protocol.description, "adapted": adapted}
         environment = self._shop.folder(judged.members[0].features.first_model) / "environment.json"
@@ -318,13 +321,23 @@ class _Runner:
             told[stage.name] = name
         return told
 
+    def _of_adaptation(self, judged: Judged, search: Search) -> list[str]:
+        """What telling scene groups apart meant in stage 2."""
+        stages = dict.fromkeys(stage.scenes for stage in judged.all if isinstance(stage, Adapted) and stage.scenes)
+        images = Records.concat([search.query.records, search.gallery.records])
+        return [f"stage 2, {self._shop.scene_groups(stage).describe(images, images)}" for stage in stages]
+
     def _search(self, judged: Judged, member: Searched) -> Search:
         search = Search.load(self._shop.folder(member.features))
         return search.under(judged.protocol) if judged.protocol else search
 
-    def _post(self, member: Searched) -> Any:
-        biases = {name: Bias(weight, features=self._shop.folder(of)) for name, weight, of in member.biases}
-        return replace(member.post, **biases) if biases else member.post  # type: ignore[arg-type]
+    def _post(self, member: Searched) -> PostProcessing:
+        made: dict[str, Any] = {
+            name: Bias(weight, features=self._shop.folder(of)) for name, weight, of in member.biases
+        }
+        if member.scenes:
+            made["scene_groups"] = self._shop.scene_groups(member.scenes)
+        return replace(member.post, **made)
 
     def _submission(self, row: AnyRow, distances: Distances) -> str:
         """The name of the track2.txt below the cache, or why there is none."""

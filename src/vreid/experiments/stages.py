@@ -2,7 +2,8 @@
 
     world | folders ─┬─> crop model (a model) ─> crops ─┐
                      ├─> translations ──────────────────┤
-                     └──────────────────────────────────┴─> model ─> adapted ─> features ─> metrics
+                     ├──────────────────────────────────┴─> model ─> adapted ─> features ─> metrics
+                     └─> scene groups of the test (of `adapted` and `metrics`)
 
 Its hash covers its own settings and the hashes of what it is made from, and nothing else: so rows that differ in
 post-processing share features, rows that differ in recipe share a world, and a changed field makes anew exactly what
@@ -251,6 +252,26 @@ class Translations(Stage):
 
 
 @dataclass(frozen=True)
+class Scenes(Stage):
+    """Scene groups of the test: its column `scene`, else by the labels of real training images (see `SceneGroups`)."""
+
+    kind: ClassVar[str] = "scenes"
+    complete: ClassVar[str] = "scenes.json"
+
+    data: Data
+
+    @property
+    def made_from(self) -> tuple[Stage, ...]:
+        """The data."""
+        return (self.data,)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Nothing but the data."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Adapted(Stage):
     """A model adapted to the query and gallery images, whose vehicles it is not told (see `vreid.adaptation`)."""
 
@@ -262,8 +283,14 @@ class Adapted(Stage):
 
     @property
     def made_from(self) -> tuple[Stage, ...]:
-        """The model, and with it the data."""
-        return self.model, self.model.data
+        """The model, and with it the data; the scene groups, if images of two are never neighbours."""
+        return self.model, self.model.data, *((self.scenes,) if self.scenes else ())
+
+    @property
+    def scenes(self) -> Scenes | None:
+        """The scene groups, if they are used and not named."""
+        pseudo = self.config.pseudo
+        return Scenes(self.model.data) if pseudo.scenes and not pseudo.scene_groups else None
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -313,22 +340,26 @@ class Searched:
 
     Attributes:
         biases: field of `post`, weight and features of each bias whose model is a stage too.
+        scenes: the scene groups that take the place of those of `post`.
     """
 
     features: Features
     post: PostProcessing = field(default_factory=PostProcessing)
     biases: tuple[tuple[str, float, Features], ...] = ()
+    scenes: Scenes | None = None
 
     @property
     def made_from(self) -> tuple[Stage, ...]:
-        """Features of the model and of those of its biases."""
-        return self.features, *(features for _, _, features in self.biases)
+        """Features of the model and of those of its biases, and the scene groups."""
+        biases = (features for _, _, features in self.biases)
+        return self.features, *biases, *((self.scenes,) if self.scenes else ())
 
     @property
     def decides(self) -> dict[str, Any]:
         """The steps, and the weights of the biases."""
         steps = {step.name: _plain(getattr(self.post, step.name)) for step in fields(self.post)}
-        return {"post": steps, "biases": [(name, weight) for name, weight, _ in self.biases]}
+        scenes = {"scenes": True} if self.scenes else {}
+        return {"post": steps, "biases": [(name, weight) for name, weight, _ in self.biases], **scenes}
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def _entry(name: str, groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[s
         facts = {"protocol": str(metrics.get("protocol", "")), **told}
         facts |= {name: str(about.get(key, "")) for name, key in FACTS.items()}
         facts["steps"] = str(metrics.get("steps", ""))
+        facts["notes"] = " ".join(dict.fromkeys(note for line in done for note in line.notes))
         facts["drawn by"] = "; ".join(_seeds(line) for line in done)
     return Entry(
         name=name,

@@ -172,6 +172,7 @@ class Distances:
         reranked: whether re-ranking was one of them.
         transductive: whether other queries or the test images themselves were used.
         features: the model and the views that made the features; "" when unknown.
+        notes: what steps did on these images that their names do not say, one sentence each.
 
     Raises:
         InputError: an empty side, shapes that do not fit, or a camera or identity in two spellings.
@@ -192,6 +193,7 @@ class Distances:
     reranked: bool = False
     transductive: bool = False
     features: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.query) or not len(self.gallery):
@@ -285,7 +287,7 @@ class Distances:
         if self.frames is not None:
             arrays["frames"] = np.concatenate([tile for _, tile in self.frames.tiles()])
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        facts = {name: getattr(self, name) for name in ("steps", "reranked", "transductive", "features")}
+        facts = {name: getattr(self, name) for name in ("steps", "reranked", "transductive", "features", "notes")}
         write_arrays(path, "distances", arrays, **facts)
 
     @classmethod
@@ -306,6 +308,7 @@ class Distances:
             reranked=facts["reranked"],
             transductive=facts["transductive"],
             features=facts.get("features", ""),
+            notes=tuple(facts.get("notes", ())),
         )
 
 

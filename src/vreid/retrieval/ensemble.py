@@ -147,6 +147,7 @@ def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = Non
         steps=(*steps, f"ensemble of {len(members)} by {by}"),
         reranked=any(member.reranked for member in members),
         transductive=any(member.transductive for member in members),
+        notes=tuple(dict.fromkeys(note for member in members for note in member.notes)),
         features=" + ".join(member.features for member in members) if all(m.features for m in members) else "",
     )
 

@@ -39,7 +39,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
             mate, or a protocol that needs more than distances (`vreid.retrieval.judge` has the features).
     """
     metrics = evaluate_rows(judged_rows(distances, protocol), distances.query.identity.codes, protocol)
-    return replace(metrics, steps=distances.steps, reranked=distances.reranked, transductive=distances.transductive)
+    return metrics.described_as(distances)
 
 
 def judged_rows(distances: Distances, protocol: Protocol) -> Rows:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.errors import InputError
 from vreid.retrieval.protocols import Protocol
+
+if TYPE_CHECKING:
+    from vreid.retrieval.distances import Distances
 
 CMC_LENGTH = 50
 
@@ -33,7 +36,7 @@ class Metrics:
         first_hit: (Q,) rank of the first hit from 1; 0 where there is none.
         relevant: (Q,) relevant units; 0 where skipped, -1 where the image was drawn into the gallery.
         identity: (Q,) code of each query's vehicle, for intervals; None where nobody said.
-        steps, reranked, transductive: how the distances were made (see `Distances`); None where nobody said.
+        steps, reranked, transductive, notes: how the distances were made (see `Distances`); None where nobody said.
         draws: the metrics of each drawn gallery, their values per query on the same Q images; () without draws.
     """
 
@@ -53,6 +56,7 @@ class Metrics:
     steps: tuple[str, ...] = ()
     reranked: bool | None = None
     transductive: bool | None = None
+    notes: tuple[str, ...] = ()
     draws: tuple[Metrics, ...] = ()
 
     @property
@@ -94,7 +98,11 @@ class Metrics:
             self.relevant[queries],
             None if self.identity is None else self.identity[queries],
         )
-        return replace(part, steps=self.steps, reranked=self.reranked, transductive=self.transductive)
+        return part.described_as(self)
+
+    def described_as(self, made: Metrics | Distances) -> Metrics:
+        """The same numbers with how the distances were made taken from there."""
+        return replace(self, steps=made.steps, reranked=made.reranked, transductive=made.transductive, notes=made.notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts for JSON; a metric cut at K, or summed by trapezoids, says so in its name."""
@@ -115,6 +123,7 @@ class Metrics:
             "steps": list(self.steps),
             "reranked": self.reranked,
             "transductive": self.transductive,
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:

@@ -68,7 +68,7 @@ class OpenSet:
         gallery_images: how many images were searched, removed ones included.
         left_out: how many vehicles were taken out of the gallery so that their queries have no mate (`leave_out`).
         protocol: name of the protocol.
-        steps, reranked, transductive, features: as in `Distances`.
+        steps, reranked, transductive, features, notes: as in `Distances`.
     """
 
     query: NDArray[np.intp]
@@ -84,6 +84,7 @@ class OpenSet:
     reranked: bool = False
     transductive: bool = False
     features: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.query)
@@ -276,6 +277,7 @@ class OpenSet:
             "steps": list(self.steps),
             "reranked": self.reranked,
             "transductive": self.transductive,
+            "notes": list(self.notes),
         }
 
 
@@ -318,6 +320,7 @@ def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> 
         reranked=distances.reranked,
         transductive=distances.transductive,
         features=distances.features,
+        notes=distances.notes,
     ).of(query >= 0)
     if not found.num_mateless:
         raise InputError(

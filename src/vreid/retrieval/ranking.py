@@ -26,7 +26,7 @@ class Ranking:
         indices: (Q, K) int32 gallery indices; -1 behind the last candidate.
         distances: (Q, K) float32, +inf behind the last candidate.
         protocol: name of the protocol whose exclusions were obeyed.
-        steps, reranked, transductive, features: as in `Distances`.
+        steps, reranked, transductive, features, notes: as in `Distances`.
     """
 
     query: Records
@@ -38,6 +38,7 @@ class Ranking:
     reranked: bool = False
     transductive: bool = False
     features: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.indices.shape != self.distances.shape or len(self.indices) != len(self.query):
@@ -75,7 +76,8 @@ class Ranking:
         """Write one .safetensors file, whole or not at all."""
         arrays = {"indices": self.indices, "distances": self.distances}
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        facts = {name: getattr(self, name) for name in ("protocol", "steps", "reranked", "transductive", "features")}
+        told = ("protocol", "steps", "reranked", "transductive", "features", "notes")
+        facts = {name: getattr(self, name) for name in told}
         write_arrays(path, "ranking", arrays, **facts)
 
     @classmethod
@@ -97,6 +99,7 @@ class Ranking:
                 reranked=facts["reranked"],
                 transductive=facts["transductive"],
                 features=facts.get("features", ""),
+                notes=tuple(facts.get("notes", ())),
             )
 
 
@@ -135,6 +138,7 @@ def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> 
         reranked=distances.reranked,
         transductive=distances.transductive,
         features=distances.features,
+        notes=distances.notes,
     )
 
 

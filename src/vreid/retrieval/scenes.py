@@ -1,21 +1,31 @@
 """Scene groups: cameras between which vehicles travel; candidates of another group are removed.
 
-A constraint of the place, not of the model (DMT's code: cameras numbered 40 and above against all others). Groups are
-given, by the column `scene` or camera by camera, or come from labelled training images of the same cameras; test images
+A constraint of the place, not of the model (DMT's code: cameras 41 to 46 of CityFlow against all others). Groups are
+the column `scene`, are written camera by camera, or come from labelled training images: training cameras that share a
+vehicle are of one group, and cameras that do not occur in training are together a group of their own. Test images
 without labels do not tell which cameras are connected, so nothing is guessed from them.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.data.records import Records, joint_codes
+from vreid.data.records import Labels, Records, connected_cameras, joint_codes
 from vreid.errors import InputError
-from vreid.retrieval.cameras import Masked
+from vreid.retrieval.cameras import Masked, joint_cameras
 from vreid.retrieval.distances import Distances
+
+OTHERS = "*"
+"""In a group: all cameras that no group names."""
+_NUMBER = re.compile(r"#(\d+)")
+_LAST_NUMBER = re.compile(r"(\d+)\Z")
+_SHOWN = 4
+"""So many cameras of a group are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +33,18 @@ class SceneGroups:
     """Which cameras belong together.
 
     Attributes:
-        cameras: groups of camera names, none in two; () takes the column `scene`. A camera (or scene) that is not
-            named is of no group: it is compared with all, and no candidate of it is removed.
+        cameras: groups of camera names, none in two; () takes the column `scene`. `#41` is the camera whose name ends
+            in the number 41 (c041, 41, 0041), `*` all cameras that are not named. Without `*` a camera (or scene) that
+            is not named is of no group: it is compared with all, and no candidate of it is removed.
 
     Raises:
         InputError: a camera in two groups, or an empty group.
 
     Example:
-        >>> SceneGroups((("c041", "c042"), ("c006", "c007"))).cameras[1]
-        ('c006', 'c007')
+        >>> groups = SceneGroups((("#41", "#42"), ("*",)))
+        >>> images = Records.of(path=["a", "b", "c"], camera=["c041", "42", "c007"])
+        >>> groups.of(images, images)[0].tolist()
+        [0, 0, 1]
     """
 
     cameras: tuple[tuple[str, ...], ...] = ()
@@ -46,60 +59,157 @@ class SceneGroups:
             raise InputError("scene groups: a group or a camera has no name; name at least one camera a group.")
 
     @classmethod
-    def from_labels(cls, records: Records) -> SceneGroups:
-        """Groups of cameras that labelled images of the same place connect: two that share a vehicle are of one group.
+    def from_labels(cls, training: Records) -> SceneGroups:
+        """Groups of training cameras that share vehicles, and one group of all cameras not seen in training.
+
+        Synthetic images say nothing about the place and are left out. One group of training cameras is a valid answer.
 
         Raises:
-            InputError: no image has both a camera and an identity, or all cameras are connected.
+            InputError: no real image has both a camera and an identity.
         """
-        both = (records.camera.codes >= 0) & (records.identity.codes >= 0)
-        if not both.any():
+        groups = connected_cameras(_real(training))
+        if not groups:
             raise InputError(
-                "scene groups: no image has both a camera and an identity; give the groups themselves, or a column "
-                "`scene`: images without labels do not say which cameras vehicles travel between."
+                "scene groups: no real training image has both a camera and an identity; name the groups, or give the "
+                "column `scene`: images without labels do not say which cameras vehicles travel between."
             )
-        camera, identity = records.camera.codes[both], records.identity.codes[both]
-        group = np.arange(camera.max() + 1)
-        for vehicle in np.unique(identity):
-            seen = np.unique(group[camera[identity == vehicle]])
-            group[np.isin(group, seen)] = seen[0]
-        names, codes = records.camera.names, np.unique(camera)
-        groups = [
-            tuple(sorted(str(names[code]) for code in codes[group[codes] == one])) for one in np.unique(group[codes])
-        ]
-        if len(groups) < 2:
-            raise InputError("scene groups: vehicles connect all cameras, so there is one group; leave the step out.")
-        return cls(tuple(sorted(groups)))
+        return cls((*groups, (OTHERS,)))
+
+    @classmethod
+    def for_images(cls, images: Records, training: Records | None) -> SceneGroups:
+        """The column `scene` of `images` where all of them have it, else groups by the labels of `training` images."""
+        if training is None or images.scene.known.all():
+            return cls()
+        return cls.from_labels(training) if connected_cameras(_real(training)) else cls()
 
     def of(self, query: Records, gallery: Records) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Group of each query (Q,) and gallery image (G,), negative where there is none.
 
         Raises:
-            InputError: no image of a side has a group.
+            InputError: no image of a side has a group (or, with `*`, a camera), or a camera of the images is another
+                spelling of a named one.
         """
-        if self.cameras:
-            number = {name: code for code, group in enumerate(self.cameras) for name in group}
-            sides = [
-                np.array([number.get(name, -1) for name in side.camera.values], dtype=np.int32)
-                for side in (query, gallery)
-            ]
-            mend = "name the cameras as the data does, or switch scene groups off"
+        if not self.cameras:
+            sides = joint_codes(query.scene, gallery.scene)
+            fix = (
+                "give the column `scene`, name the cameras of each group, or give labelled training images of the same "
+                "place (scene-groups=labels:SOURCE, vreid adapt --source SOURCE)"
+            )
         else:
-            sides = list(joint_codes(query.scene, gallery.scene))
-            mend = "give the column `scene`, or name the cameras of each group (`from_labels` finds labelled ones)"
+            if any(OTHERS in group for group in self.cameras):
+                joint_cameras(query, gallery)
+            sides = self._codes(query.camera), self._codes(gallery.camera)
+            fix = "name the cameras as the data does, or switch scene groups off"
         for name, codes in zip(("query", "gallery"), sides, strict=True):
             if not (codes >= 0).any():
-                raise InputError(f"no {name} image has a scene group; {mend}.")
+                raise InputError(f"no {name} image has a scene group; {fix}.")
         return sides[0], sides[1]
+
+    def describe(self, query: Records, gallery: Records) -> str:
+        """One sentence: the groups of these images, and how many pairs of images are of two groups.
+
+        Raises:
+            InputError: as `of`.
+        """
+        return self._described(query, gallery, *self.of(query, gallery))
+
+    def _described(
+        self, query: Records, gallery: Records, of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]
+    ) -> str:
+        every = range(int(max(of_query.max(initial=-1), of_gallery.max(initial=-1))) + 1)
+        column = "camera" if self.cameras else "scene"
+        labels = [(codes, getattr(side, column)) for codes, side in ((of_query, query), (of_gallery, gallery))]
+        listed = [self._listed(group, labels) for group in every]
+        shown = " | ".join(filter(None, listed))
+        removed = _pairs_apart(of_query, of_gallery)
+        if not removed:
+            return f"scene-groups: all images are of one group ({shown}), so nothing is removed."
+        pairs = len(query) * len(gallery)
+        told = f"scene-groups: {removed:,} of {pairs:,} pairs of images are removed, between the groups {shown}."
+        wrong = _pairs_of_one_vehicle(query, gallery, of_query, of_gallery)
+        if wrong:
+            told += f" {wrong:,} of them show one vehicle, so vehicles do travel between these groups."
+        return told
+
+    def _listed(self, group: int, sides: Sequence[tuple[NDArray[np.int32], Labels]]) -> str:
+        """The cameras (or scenes) of a group that occur, in words."""
+        names = sorted({str(name) for codes, labels in sides for name in set(labels.values[codes == group])})
+        many = f"{names[0]} to {names[-1]} ({len(names)})" if len(names) > _SHOWN else ", ".join(names)
+        return f"not named: {many}" if names and self.cameras and OTHERS in self.cameras[group] else many
+
+    def _codes(self, camera: Labels) -> NDArray[np.int32]:
+        """Group of each image by its camera, -1 where there is none."""
+        named = {name: group for group, names in enumerate(self.cameras) for name in names}
+        numbers = {int(found[1]): group for name, group in named.items() if (found := _NUMBER.fullmatch(name))}
+        spelled = {_spelling(name): name for name in named}
+        camera, of_name = camera.compact(), []
+        for name in map(str, camera.names):
+            digits = _LAST_NUMBER.search(name)
+            number = int(digits[1]) if digits else -1
+            if name not in named and number not in numbers and _spelling(name) in spelled:
+                raise InputError(
+                    f"scene groups: camera {name} of the images looks like {spelled[_spelling(name)]} of the groups; "
+                    "spell cameras alike."
+                )
+            of_name.append(named.get(name, numbers.get(number, named.get(OTHERS, -1))))
+        table = np.array([*of_name, -1, -1], dtype=np.int32)  # junk, unknown
+        codes: NDArray[np.int32] = table[camera.codes]
+        return codes
+
+
+def _real(records: Records) -> Records:
+    return records[records.domain.values != "synthetic"]
+
+
+def _spelling(name: str) -> str:
+    """What spellings of one camera have in common: c001, C1, cam_01 and 1."""
+    found = re.fullmatch(r"(?:c|cam|camera)?[ _-]*0*(\d+)(?:\.0+)?", name.strip().casefold())
+    return found[1] if found else name.strip().casefold()
+
+
+def _pairs_apart(of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]) -> int:
+    """How many pairs of a query and a gallery image are of two groups."""
+    size = int(max(of_query.max(initial=-1), of_gallery.max(initial=-1))) + 1
+    queries, images = (np.bincount(codes[codes >= 0], minlength=size) for codes in (of_query, of_gallery))
+    return int(queries.sum() * images.sum() - queries @ images)
+
+
+def _pairs_of_one_vehicle(
+    query: Records, gallery: Records, of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]
+) -> int:
+    """How many of them show the same known vehicle."""
+    vehicles = joint_codes(query.identity, gallery.identity)
+    sides = [
+        np.where((vehicle >= 0) & (group >= 0), vehicle, -1)
+        for vehicle, group in zip(vehicles, (of_query, of_gallery), strict=True)
+    ]
+    every = _pairs_alike(*sides)
+    width = int(max(of_query.max(initial=0), of_gallery.max(initial=0))) + 1
+    both = [
+        np.where(vehicle >= 0, vehicle.astype(np.int64) * width + group, -1)
+        for vehicle, group in zip(sides, (of_query, of_gallery), strict=True)
+    ]
+    return every - _pairs_alike(*both)
+
+
+def _pairs_alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> int:
+    """How many pairs have the same code, which is not negative."""
+    codes, counts = np.unique(one[one >= 0], return_counts=True)
+    others, those = np.unique(other[other >= 0], return_counts=True)
+    _, left, right = np.intersect1d(codes, others, return_indices=True)
+    return int(counts[left] @ those[right])
 
 
 def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None) -> Distances:
     """Units of another scene group than the query's are no candidates any more (removed, not pushed back).
 
+    Where all images are of one group nothing is removed; `notes` of the result says what was done.
+
     Raises:
         InputError: no groups, or a tracklet with images of two.
     """
-    query, gallery = (groups or SceneGroups()).of(distances.query, distances.gallery)
+    groups = groups or SceneGroups()
+    query, gallery = groups.of(distances.query, distances.gallery)
     _, first = np.unique(distances.unit_of_image, return_index=True)
     mixed = gallery != gallery[first][distances.unit_of_image]
     if mixed.any():
@@ -107,5 +217,8 @@ def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None
         raise InputError(
             f"{distances.gallery.path[row]} (image {row + 1}): its tracklet holds images of two scenes; correct one."
         )
-    source = Masked(distances.source, query, gallery[first], same=False)
-    return replace(distances, source=source, steps=(*distances.steps, "scene-groups"))
+    source = distances.source
+    if _pairs_apart(query, gallery):
+        source = Masked(source, query, gallery[first], same=False)
+    notes = (*distances.notes, groups._described(distances.query, distances.gallery, query, gallery))
+    return replace(distances, source=source, steps=(*distances.steps, "scene-groups"), notes=notes)
