@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Labels, Records, connected_cameras, joint_codes
+from vreid.data.spellings import spelling
 from vreid.errors import InputError
 from vreid.retrieval.cameras import Masked, joint_cameras
 from vreid.retrieval.distances import Distances
@@ -141,15 +142,15 @@ class SceneGroups:
         """Group of each image by its camera, -1 where there is none."""
         named = {name: group for group, names in enumerate(self.cameras) for name in names}
         numbers = {int(found[1]): group for name, group in named.items() if (found := _NUMBER.fullmatch(name))}
-        spelled = {_spelling(name): name for name in named}
+        spelled = {spelling(name, "camera"): name for name in named}
         camera, of_name = camera.compact(), []
         for name in map(str, camera.names):
             digits = _LAST_NUMBER.search(name)
             number = int(digits[1]) if digits else -1
-            if name not in named and number not in numbers and _spelling(name) in spelled:
+            alike = spelled.get(spelling(name, "camera"))
+            if name not in named and number not in numbers and alike:
                 raise InputError(
-                    f"scene groups: camera {name} of the images looks like {spelled[_spelling(name)]} of the groups; "
-                    "spell cameras alike."
+                    f"scene groups: camera {name} of the images looks like {alike} of the groups; spell cameras alike."
                 )
             of_name.append(named.get(name, numbers.get(number, named.get(OTHERS, -1))))
         table = np.array([*of_name, -1, -1], dtype=np.int32)  # junk, unknown
@@ -159,12 +160,6 @@ class SceneGroups:
 
 def _real(records: Records) -> Records:
     return records[records.domain.values != "synthetic"]
-
-
-def _spelling(name: str) -> str:
-    """What spellings of one camera have in common: c001, C1, cam_01 and 1."""
-    found = re.fullmatch(r"(?:c|cam|camera)?[ _-]*0*(\d+)(?:\.0+)?", name.strip().casefold())
-    return found[1] if found else name.strip().casefold()
 
 
 def _pairs_apart(of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]) -> int:
