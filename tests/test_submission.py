@@ -317,16 +317,20 @@ def test_write_check_score_on_a_simulated_world(steps, run: Run, features: Path,
     file, steps = tmp_path / "track2.txt", steps.format(again=features)
     assert run(f"submission write {features} --out {file} {steps}").code == 0
     assert run(f"submission check {file} --data {tiny_world}").out == "Nothing is wrong.\n"
-    for protocol in ("ai-city", "camera-less"):
+    for protocol in ("ai-city", "ai-city-min", "camera-less"):
         scored = json.loads(run(f"submission score {file} --data {tiny_world} --protocol {protocol} --json").out)
         evaluated = json.loads(run(f"evaluate {features} {steps} --protocol {protocol} --json").out)
-        numbers = evaluated[-1]["parts"]["all cameras"]
-        if protocol == "ai-city" or not steps:  # images of the own camera fill the end of a line
-            assert scored["mAP@100"] == numbers["mAP@100"]
-            assert scored["cmc"] == numbers["cmc"]
-        assert scored["num_queries"] == numbers["num_queries"] > 10
+        assert list(scored[0]) == list(evaluated[-1]) and scored[0]["protocol"] == evaluated[-1]["protocol"]
+        numbers, found = (row["parts"]["all cameras"] for row in (evaluated[-1], scored[0]))
+        assert list(found) == list(numbers) and found["mAP"] is None and found["mINP"] is None
+        if protocol != "camera-less" or not steps:  # images of the own camera fill the end of a line
+            assert found["mAP@100"] == numbers["mAP@100"]
+            assert found["cmc"] == numbers["cmc"]
+        assert found["num_queries"] == numbers["num_queries"] > 10
+        assert found["normaliser"] == ("min" if protocol == "ai-city-min" else "total")
     truth = tiny_world / "ground_truth.csv"
-    assert json.loads(run(f"submission score {file} --data {truth} --protocol camera-less --json").out) == scored
+    again = json.loads(run(f"submission score {file} --data {truth} --protocol camera-less --json").out)
+    assert again[0]["parts"]["all cameras"] == scored[0]["parts"]["all cameras"]
 
 
 def test_labels_do_not_decide_what_is_written(run: Run, features: Path, tmp_path: Path):
@@ -357,8 +361,23 @@ def test_files_of_features_and_tables_without_pictures(run: Run, tmp_path: Path)
     scored = run(f"submission score {tmp_path}/track2.txt --data {tmp_path}/t.csv")
     # query 1 (a, camera 1; its own pass is image 1) has image 3 second of 2 3 4, query 2 has its mates first and last
     assert "mAP@100 62.50 (95 % 50.0-75.0), divided by min(relevant, 100) 62.50, rank-1 50.00" in scored.out
-    assert "1 without a mate skipped" in scored.out
+    assert "1 without a match skipped" in scored.out
     assert AI_CITY.description in scored.out
+
+
+def test_score_obeys_the_normaliser_of_the_protocol(run: Run, tmp_path: Path):
+    # 102 images of the one vehicle at another camera, 100 of them listed: AP 100/102 of all relevant, 1 of min(R, 100)
+    names = [f"image_test/{number:06d}.jpg,a,c2,gallery" for number in range(1, 103)]
+    table = "\n".join(["path,identity,camera,split", "image_query/000001.jpg,a,c1,query", *names])
+    (tmp_path / "t.csv").write_text(table)
+    (tmp_path / "track2.txt").write_text(" ".join(map(str, range(100, 0, -1))) + "\n")
+    for protocol, value, other in (("ai-city", 100 / 102, 1), ("ai-city-min", 1, 100 / 102), ("market", 100 / 102, 1)):
+        line = f"submission score {tmp_path}/track2.txt --data {tmp_path}/t.csv --protocol {protocol}"
+        first, second = (row["parts"]["all cameras"]["mAP@100"] for row in json.loads(run(f"{line} --json").out))
+        assert (first, second) == pytest.approx((value, other))
+        shown = run(line).out
+        assert f"mAP@100 {100 * value:.2f} (" in shown
+        assert f"divided by {'min(relevant, 100)' if value < 1 else 'all relevant'} {100 * other:.2f}, " in shown
 
 
 def test_check_tells_findings_and_exits_with_1(run: Run, tiny_world: Path, tmp_path: Path):

@@ -147,9 +147,7 @@ class Search:
 
     def under(self, protocol: Protocol) -> Search:
         """The same search judged by `protocol`; where it removes what the data set's own does, with its junk lists."""
-        if protocol.exclude == self.protocol.exclude:  # the lists say the same, image by image
-            protocol = replace(protocol, junk=self.protocol.junk)
-        return replace(self, protocol=protocol)
+        return replace(self, protocol=protocol.with_junk_of(self.protocol))
 
     def ladder(self, rows: Ladder) -> list[LadderRow]:
         """One judged row for each post-processing."""

@@ -13,7 +13,7 @@ import typer
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from vreid.data.dataset import Dataset
     from vreid.data.findings import Tell
@@ -262,6 +262,19 @@ def print_rows(rows: Any) -> None:
     width = None if sys.stdout.isatty() else 200
     Console(highlight=False, width=width).print(metrics_table(rows))
     print_notes(m for _, parts in rows for m in parts.values())
+
+
+def json_row(name: str, parts: Mapping[str, Metrics], protocol: Protocol) -> dict[str, Any]:
+    """One evaluated row as JSON: its name, the metrics of each part of the queries, what the protocol does.
+
+    A metric that is not known (the full-list mAP of a submission, which is cut at 100) is null.
+    """
+
+    def known(numbers: dict[str, Any]) -> dict[str, Any]:
+        return {key: None if value != value else value for key, value in numbers.items()}
+
+    evaluated = {part: {**known(m.as_dict()), "cmc": m.cmc.tolist()} for part, m in parts.items()}
+    return {"name": name, "parts": evaluated, "protocol": protocol.description}
 
 
 def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:

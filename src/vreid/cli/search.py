@@ -29,6 +29,7 @@ from vreid.cli.options import (
     RecordTable,
     Seed,
     Weights,
+    json_row,
     load_search,
     post_processing,
     print_json,
@@ -118,16 +119,7 @@ def evaluate_command(
         return
     rows = with_and_without(search, post, by)
     if as_json:
-        print_json(
-            [
-                {
-                    "name": name,
-                    "parts": {part: {**m.as_dict(), "cmc": m.cmc.tolist()} for part, m in parts.items()},
-                    "protocol": search.protocol.description,
-                }
-                for name, parts in rows
-            ]
-        )
+        print_json([json_row(name, parts, search.protocol) for name, parts in rows])
     else:
         print(search.protocol.description)
         print_slices(rows) if by else print_rows(rows)

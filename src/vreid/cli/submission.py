@@ -16,6 +16,7 @@ from vreid.cli.options import (
     Post,
     RecordTable,
     Weights,
+    json_row,
     load_search,
     open_sources,
     post_processing,
@@ -26,6 +27,8 @@ from vreid.cli.options import (
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
+    from vreid.retrieval.metrics import Metrics
+    from vreid.retrieval.protocols import Protocol
 
 app = typer.Typer(help="Submissions to the AI City Challenge (track2.txt).", no_args_is_help=True)
 
@@ -78,44 +81,44 @@ def score(
     labels: LabelTable = "auto",
     protocol: Annotated[
         str,
-        typer.Option(metavar="NAME", help="How it is judged: ai-city, camera-less or any other that judges images."),
+        typer.Option(metavar="NAME", help="ai-city, ai-city-min, camera-less or any other protocol that ranks images."),
     ] = "ai-city",
     as_json: Json = False,
 ) -> None:
-    """Judge a submission where the vehicles of the test images are known: mAP@100 in both readings, and CMC."""
+    """Evaluate a submission where the vehicles of the test images are known: mAP@100 and CMC by the protocol.
+
+    mAP@100 by the other reading, divided by min(relevant, 100) or by all relevant images, stands beside it.
+    """
+    from vreid.diagnostics.slices import camera_parts
     from vreid.retrieval.metrics import interval
     from vreid.retrieval.submission import LENGTH, score_submission
 
     chosen = protocol_named(protocol)
-    chosen = replace(chosen, top_k=chosen.top_k or LENGTH)
     dataset = _opened(data, labels)
-    total, least = (
-        score_submission(file, dataset.query, dataset.gallery, replace(chosen, normaliser=normaliser))
-        for normaliser in ("total", "min")
-    )
-    metric, first = chosen.metric, total.cmc[[0, 4, 9]].tolist()
-    low, high = interval(total, metric)
+    chosen = replace(chosen, top_k=chosen.top_k or LENGTH).with_junk_of(dataset.protocol)
+    swapped = replace(chosen, normaliser="total" if chosen.normaliser == "min" else "min")
+    divisors = {"total": "all relevant", "min": f"min(relevant, {chosen.top_k})"}
+    masks = camera_parts(dataset.train, dataset.query)
+
+    def scored(by: Protocol) -> dict[str, Metrics]:
+        metrics = score_submission(file, dataset.query, dataset.gallery, by)
+        return {part: metrics.of(mask) for part, mask in masks.items() if (metrics.relevant[mask] > 0).any()}
+
+    parts, other = scored(chosen), scored(swapped)
+    divided = f"divided by {divisors[swapped.normaliser]}"
     if as_json:
-        print_json(
-            {
-                "file": str(file),
-                "protocol": protocol,
-                metric: total.mAP_at_k,
-                f"{metric} interval": [low, high],
-                f"{metric} divided by min(relevant, {chosen.top_k})": least.mAP_at_k,
-                "cmc": total.cmc.tolist(),
-                "num_queries": total.num_queries,
-                "num_skipped": total.num_skipped,
-            }
-        )
+        print_json([json_row("as submitted", parts, chosen), json_row(f"as submitted, {divided}", other, swapped)])
         return
-    print(total.protocol.description)
-    print(
-        f"{metric} {100 * (total.mAP_at_k or 0):.2f} (95 % {100 * low:.1f}-{100 * high:.1f}), divided by "
-        f"min(relevant, {chosen.top_k}) {100 * (least.mAP_at_k or 0):.2f}, "
-        f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "
-        f"({total.num_queries:,} queries, {total.num_skipped:,} without a mate skipped)"
-    )
+    print(chosen.description)
+    for part, metrics in parts.items():
+        low, high = interval(metrics, chosen.metric)
+        first = metrics.cmc[[0, 4, 9]].tolist()
+        print(
+            f"{f'{part}: ' if len(parts) > 1 else ''}{chosen.metric} {100 * (metrics.mAP_at_k or 0):.2f} "
+            f"(95 % {100 * low:.1f}-{100 * high:.1f}), {divided} {100 * (other[part].mAP_at_k or 0):.2f}, "
+            f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "
+            f"({metrics.num_queries:,} queries, {metrics.num_skipped:,} without a match skipped)"
+        )
 
 
 def _opened(source: Path, labels: str) -> Dataset:

@@ -107,6 +107,10 @@ class Protocol:
             self._refuse("junk must map the key of a query to a list of keys of gallery images")
         object.__setattr__(self, "junk", {key: tuple(keys) for key, keys in self.junk.items()})
 
+    def with_junk_of(self, own: Protocol) -> Protocol:
+        """This protocol with the junk lists of the data set's `own`, where both remove the same images otherwise."""
+        return replace(self, junk=own.junk) if self.exclude == own.exclude else self
+
     def _refuse(self, what: str) -> None:
         raise InputError(f"Protocol {self.name!r}: {what}.")
 
