@@ -272,7 +272,7 @@ def test_lengths_that_do_not_match_name_both_counts(tmp_path):
         ({"query": QUERY, "gallery": GALLERY[:, :2]}, "query has 3 dimensions, gallery 2"),
         ({"weights": BOTH, "bias": BOTH}, r"no array called features.*\(but weights, bias\)"),
         ({}, r"\(but nothing\)"),
-        ({"features": np.array([[1], [{}]], dtype=object)}, "cannot be read as .npz .*plain arrays"),
+        ({"features": np.array([[1], [{}]], dtype=object)}, "features: holds Python objects; .*plain arrays"),
     ],
 )
 def test_wrong_arrays(arrays, match, tmp_path):
@@ -298,7 +298,7 @@ def test_wrong_labels(tmp_path):
 def test_rows_of_unequal_length_in_a_torch_file(tmp_path):
     torch = pytest.importorskip("torch")
     sides = {"qf": torch.from_numpy(QUERY), "gf": torch.from_numpy(GALLERY)}
-    for name, match in (("q_label", "q_label holds neither"), ("feats", "feats holds no rows")):
+    for name, match in (("q_label", "q_label holds neither"), ("feats", "feats holds .*no rows")):
         torch.save(sides | {name: [[1], [1, 2]]}, tmp_path / "f.pt")
         with pytest.raises(InputError, match=match):
             load_features(tmp_path / "f.pt")
@@ -311,16 +311,19 @@ class Malicious:
 
 @pytest.mark.parametrize("name", ["f.npy", "f.npz", "f.safetensors", "f.pt", "f.pth"])
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"PK\x03\x04 half a zip", b"a,b\n1,2\n", "pickle"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 100, b"PK\x03\x04 half a zip", b"a,b\n1,2\n", "pickle"],
+    ids=["empty", "zeros", "half a zip", "text", "pickle"],
+)
 def test_damaged_files_and_pickles_are_refused_and_never_run(name, content, tmp_path, monkeypatch):
     if name.startswith("f.p"):
         pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(pickle.dumps(Malicious()) if content == "pickle" else content)
-    with pytest.raises(
-        InputError, match=rf"^{name}: cannot be read as \.\w+ \([^\n]*plain arrays of numbers and text\.$"
-    ):
+    with pytest.raises(InputError, match=rf"^{name}(, .*)?: (is|has|holds) .*; .*\.$") as caught:
         load_features(name, TABLE)
+    assert str(caught.value).isprintable()
     assert not (tmp_path / "executed.txt").exists()
 
 
@@ -347,7 +350,8 @@ WRONG = {
     "evaluate {f}/features.npy --records {f}/none.csv": "none.csv: cannot be read",
     "evaluate {f}/features.npy --records {f}/short.csv": "features.npy: features has 5 rows for 2 image records",
     "evaluate {f}/features.npy --records {f}/split.csv": "split.csv, line 3: split is 'val'",
-    "rank {f}/features.mat --records {f}/images.csv --out {f}/out.csv": "extract` has written",
+    "rank {f}/features.mat --records {f}/images.csv --out {f}/out.csv": "features.mat: cannot be read",
+    "rank {f}/images.csv --records {f}/images.csv --out {f}/out.csv": "has no columns of features (but 'img_path'",
     "rank {f} --records {f}/images.csv --out {f}/out.csv": "give no table",
     "rank {f}/none --out {f}/out.csv": "or a file of features (.npy",
 }

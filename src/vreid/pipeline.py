@@ -104,7 +104,7 @@ class Search:
             InputError: the folder is no folder of features, or is incomplete; the file or the table cannot be used.
         """
         folder = Path(features)
-        if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
+        if folder.is_file() or (folder.suffix.lower() in SUFFIXES and not folder.is_dir()):
             return cls._load_file(folder, None if records is None else Path(records))
         if records is not None:
             raise InputError(f"{folder}: features that `vreid extract` has written know their records; give no table.")

@@ -54,7 +54,10 @@ Identities = Annotated[
         "(global in CityFlow's layout and AI City's files).",
     ),
 ]
-_FEATURES = "A folder that `vreid extract` has written, or anybody's .npy, .npz, .safetensors or .pt file."
+_FEATURES = (
+    "A folder that `vreid extract` has written, or a .npy, .npz, .safetensors, .pt, .mat, .csv or .parquet file of any "
+    "program."
+)
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
 AllFeatures = Annotated[
     list[Path],
