@@ -316,7 +316,7 @@ def test_ambiguous_folders_are_refused(tmp_path: Path, names: tuple[str, ...], s
 
 
 def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no pictures \(.jpg, .png, ...\); name the folder that does"):
+    with pytest.raises(InputError, match=r"holds no images \(.jpg, .png, ...\); name the folder that does"):
         read_folder(tmp_path)
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match="holds no pictures in train, query or gallery; put them there"):

@@ -167,7 +167,8 @@ def open_dataset(
 
     Recognised by what is in them, in the order of `vreid.data.readers.families.FAMILIES`: a table (.csv, .tsv, .txt
     file, or a folder with exactly one CSV); folders of VeRi-776, CityFlowV2-ReID, CityFlow-ReID, VehicleX, VehicleID,
-    VERI-Wild, VRIC, or folders above them; tracker output beside its frames; folders of pictures.
+    VERI-Wild, VRIC, or folders above them; tracker output beside its frames; images with a text file each; folders of
+    pictures.
 
     Args:
         source: file or folder; `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is
@@ -190,7 +191,7 @@ def open_dataset(
         >>> open_dataset("data/AIC21_Track2_ReID@original,crop")   # doctest: +SKIP
         Dataset CityFlowV2-ReID: train 105,434 images, 440 identities, 40 cameras, ...
     """
-    from vreid.data.readers.families import FAMILIES  # readers need this module
+    from vreid.data.readers.families import FAMILIES, recognise  # readers need this module
     from vreid.data.readers.variants import VARIANTS, in_variants
 
     path, selectors = _parsed(source)
@@ -202,11 +203,11 @@ def open_dataset(
             "or more, and one test list at most."
         )
     try:
-        found = ((family, place) for family in FAMILIES if (place := family.find(path)) is not None)
-        family, place = next(found, (None, path))
-        if family is None:
+        found = recognise(path)
+        if found is None:
             signs = "; ".join(family.signs for family in FAMILIES)
             raise InputError(f"{path}: is not recognised; looked for {signs}.")
+        family, place = found
         copies = family.copies(place) if family.copies else {"original": {}}
         sizes = family.list_sizes(place) if family.list_sizes else {}
         for word in (

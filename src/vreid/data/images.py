@@ -37,7 +37,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
                 file.load()
-                image = _upright_rgb(file)
+                image = _upright_rgb(file, path)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -45,13 +45,35 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     except FileNotFoundError as error:
         raise InputError(f"{path}: the picture is missing; put it there or take its row out of the labels.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: is not a picture that can be read; use JPEG or PNG.") from error
+        raise InputError(f"{path}: {_kind(path)}.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
             raise refused(path, "read", error) from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: the picture cannot be decoded ({reason}); copy it again.") from error
     return image if box is None else cut(image, box, path)
+
+
+_MAGIC = {
+    b"ftyphei": "is a HEIC image; convert it to JPEG",
+    b"ftyphev": "is a HEIC image; convert it to JPEG",
+    b"ftypmif1": "is a HEIF image; convert it to JPEG",
+    b"ftypavi": "is an AVIF image; convert it to JPEG",
+    b"version https://git-lfs": "is a Git LFS pointer, not the image; run git lfs pull",
+    b"<!DOCTYPE html": "is an HTML page, not an image; download it again",
+    b"<html": "is an HTML page, not an image; download it again",
+}
+"""What files that are no image begin with (or have after four bytes)."""
+
+
+def _kind(path: Path | str) -> str:
+    """What a file that is no readable image is, and what to do."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        return "is empty (0 bytes); copy it again"
+    known = (text for magic, text in _MAGIC.items() if start.lstrip()[4:].startswith(magic) or start.startswith(magic))
+    return next(known, "is not an image that can be read; use JPEG or PNG")
 
 
 def _too_large(path: Path | str, size: str) -> InputError:
@@ -61,14 +83,14 @@ def _too_large(path: Path | str, size: str) -> InputError:
     )
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, path: Path | str) -> Image.Image:
     # Only rotate where there is something to rotate: exif_transpose copies the picture otherwise.
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         if image.mode == "F":
-            raise ValueError("it holds floating-point values")
+            raise InputError(f"{path}: holds floating-point values; save it with 8 or 16 bits a channel.")
         # 16-bit grey: convert("RGB") would clip everything above 255 to white.
         image = Image.fromarray((np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8))
     return image.convert("RGB") if image.mode != "RGB" else image

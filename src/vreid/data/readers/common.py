@@ -20,7 +20,17 @@ from vreid.files import read_json, reading, refused
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Folders that hold nothing but a data set's own folders."""
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+OTHERS = frozenset(
+    {
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".eps", ".pdf", ".ppm", ".pgm", ".tga"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".ico", ".pcx"),
+        *(".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".zip", ".tar", ".gz", ".7z", ".rar"),
+    }
+)
+"""Files that may hold images, in a form that is not read."""
+NO_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+"""Folders that systems leave behind."""
 
 LONGEST_NAME = 1000
 """Characters of a file name in a list, with its folders; beyond that a quotation mark or a line end is missing."""
@@ -182,8 +192,23 @@ def first_picture(folder: Path) -> str | None:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the sub-folders in natural order, without hidden ones."""
-    return sorted((entry.name for entry in _entries(folder) if entry.is_dir()), key=natural)
+    """Names of the sub-folders in natural order, without hidden ones and `NO_FOLDERS`."""
+    names = (entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted((name for name in names if name.lower() not in NO_FOLDERS), key=natural)
+
+
+def passed_over(*folders: Path) -> list[str]:
+    """Say of the files in `folders` that may hold images, and are in no form that is read, how many there are."""
+    found = [folder / name for folder in folders for name in files_in(folder) if _suffix(name) in OTHERS]
+    if not found:
+        return []
+    kinds = ", ".join(sorted({_suffix(path.name) for path in found}))
+    files = "1 file is no image" if len(found) == 1 else f"{len(found):,} files are no images"
+    return [f"{files} that can be read ({kinds}), first {shown(str(found[0]), 2000)}; convert to JPEG or PNG."]
+
+
+def _suffix(name: str) -> str:
+    return "".join(name.lower().rpartition(".")[1:])
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

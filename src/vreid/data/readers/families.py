@@ -18,8 +18,11 @@ from vreid.data.readers import (
     veri,
     veri_wild,
     vric,
+    yolo,
 )
+from vreid.data.readers.common import first_picture, folders_in
 from vreid.data.readers.variants import Copies
+from vreid.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,51 @@ FAMILIES = (
         tracker.read_tracker,
         ("identities",),
     ),
+    Family("labels with a text file an image beside images (Ultralytics)", yolo.find, yolo.read_yolo),
     Family(
         "pictures, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
     ),
 )
+
+_MOST_INSIDE, _DEEPEST = 50, 3
+
+
+def recognise(path: Path) -> tuple[Family, Path] | None:
+    """Return the family of a source and its own place: `path`, or the data set in a folder below it.
+
+    Raises:
+        InputError: the folder holds several data sets, or a file is of a known kind that is no data set.
+    """
+    place = path
+    for _ in range(_DEEPEST):
+        at = _at(place)
+        plain = at is None or (at[0] is FAMILIES[-1] and not folder.has_splits(place))
+        if not plain or not place.is_dir() or first_picture(place):
+            return at
+        inner = [place / name for name in folders_in(place)[: _MOST_INSIDE + 1]]
+        inside = [
+            (family, own)
+            for one in (inner if len(inner) <= _MOST_INSIDE else [])
+            if (found := _at(one)) is not None and _is_data_set(*found, alone=len(inner) == 1)
+            for family, own in [found]
+        ]
+        if len(inside) > 1:
+            names = ", ".join(own.relative_to(place).as_posix() for _, own in inside)
+            raise InputError(f"{place}: holds several data sets ({names}); name one of them.")
+        if inside:
+            return inside[0]
+        if at is not None or len(inner) != 1:
+            return at
+        place = inner[0]
+    return None
+
+
+def _at(path: Path) -> tuple[Family, Path] | None:
+    return next(((family, place) for family in FAMILIES if (place := family.find(path)) is not None), None)
+
+
+def _is_data_set(family: Family, place: Path, *, alone: bool) -> bool:
+    """Whether what lies in a folder is a data set by itself; a table or plain pictures are part of what is above."""
+    if family is FAMILIES[-1]:
+        return folder.has_splits(place)
+    return alone or family.read not in (table.read_table, yolo.read_yolo, tracker.read_tracker)

@@ -14,10 +14,19 @@ from pathlib import Path
 
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Tell, refuse
-from vreid.data.readers.common import first_picture, folders_in, pictures_in, source_of
+from vreid.data.readers.common import (
+    files_in,
+    first_picture,
+    folders_in,
+    passed_over,
+    pictures_in,
+    shown,
+    source_of,
+)
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
+from vreid.wording import plural
 
 SPLIT_FOLDERS = {
     "train": ("train", "image_train", "bounding_box_train"),
@@ -37,6 +46,12 @@ def find(folder: Path) -> Path | None:
             return folder
         places = [place / inner for place in places for inner in folders_in(place)]
     return None
+
+
+def has_splits(folder: Path) -> bool:
+    """Whether `folder` has sub-folders named as splits."""
+    names = {name for names in SPLIT_FOLDERS.values() for name in names}
+    return folder.is_dir() and any(name.lower() in names for name in folders_in(folder))
 
 
 def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
@@ -80,7 +95,7 @@ def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         )
     records = _read(folder, folder, "gallery", notes)
     if not len(records):
-        raise InputError(f"{folder}: holds no pictures (.jpg, .png, ...); name the folder that does.")
+        raise InputError(f"{folder}: holds no images (.jpg, .png, ...); name the folder that does.")
     if not records.camera.known.any():
         notes.append("no image has a camera, so nothing can be searched across cameras.")
     return Dataset(folder.absolute().name, records[:0], records, records, CROSS_CAMERA, source_of(folder), tuple(notes))
@@ -88,11 +103,18 @@ def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
 
 def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
     """Read a folder of pictures, or of one sub-folder a vehicle."""
-    names, vehicles = pictures_in(folder), [name for name in folders_in(folder) if pictures_in(folder / name)]
+    inner = folders_in(folder)
+    names, vehicles = pictures_in(folder), [name for name in inner if pictures_in(folder / name)]
     if names and vehicles:
         raise InputError(
             f"{folder}: has pictures ({names[0]}, ...) beside folders ({vehicles[0]}, ...) of pictures; move one."
         )
+    notes += passed_over(folder, *(folder / name for name in inner))
+    for name in inner:
+        held = [] if name in vehicles else files_in(folder / name)
+        if held and not passed_over(folder / name):
+            counted = f"{plural(len(held), 'file')}, first {shown(held[0])}"
+            notes.append(f"folder {shown(name)} holds no images ({counted}) and is not read.")
     if len(vehicles) == 1 and not names:  # one folder is where the pictures lie, not one vehicle
         folder, names, vehicles = folder / vehicles[0], pictures_in(folder / vehicles[0]), []
     paths = [folder / name for name in names] + [

@@ -1,0 +1,235 @@
+"""Images with a text file each, as Ultralytics reads and writes them: boxes in shares of the image.
+
+    images/cam1_1.jpg   labels/cam1_1.txt        class cx cy w h [confidence] [id], a box a line
+    images/val/...      labels/val/...           the same in sub-folders
+    cam1/images/...     cam1/labels/...          or a folder a camera
+    predict/cam1_1.jpg  predict/labels/...       or the images beside `labels`
+
+A camera is its folder, or what stands before the number of the frame in the image's name: cam1_1.jpg is frame 1 of
+camera cam1. A tracklet is named by camera and id, "cam1/17"; vehicles are unknown, and all classes are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vreid.data.dataset import Dataset
+from vreid.data.findings import Finding, Origin, Tell, refuse
+from vreid.data.readers.common import (
+    Listing,
+    files_in,
+    first_picture,
+    folders_in,
+    passed_over,
+    pictures_in,
+    quoted,
+    read_lines,
+    shown,
+    source_of,
+)
+from vreid.data.records import Records
+from vreid.data.spellings import whole_number
+from vreid.errors import InputError
+from vreid.retrieval.protocols import CROSS_CAMERA
+
+LABELS, IMAGES = "labels", "images"
+NO_CAMERAS = frozenset({"", "frame", "frames", "img", "image", "im", "pic", "photo", "f"})
+"""What stands before the number in names of frames and is no camera."""
+SPLITS = frozenset({"train", "val", "valid", "test"})
+"""Sub-folders of `images` that are no cameras."""
+
+_SLACK = 0.01  # shares may reach that much over the border
+_MEANING = "class cx cy w h [confidence] [id], the box in shares of the image"
+
+
+class _Place(NamedTuple):
+    images: Path
+    labels: Path
+    camera: str  # "": in the names
+
+
+class _Box(NamedTuple):
+    line: int
+    kind: int
+    shares: tuple[float, float, float, float]
+    more: tuple[str, ...]  # confidence, id
+
+
+def find(folder: Path) -> Path | None:
+    """Return `folder` if it holds images and `labels` with a text file an image, or folders a camera that do."""
+    return folder if folder.is_dir() and _places(folder) else None
+
+
+def _places(folder: Path) -> list[_Place]:
+    own = _place(folder, "")
+    if own:
+        return own
+    return [place for name in folders_in(folder)[:1000] for place in _place(folder / name, name)]
+
+
+def _place(folder: Path, camera: str) -> list[_Place]:
+    labels = folder / LABELS
+    if not labels.is_dir():
+        return []
+    images = folder / IMAGES if (folder / IMAGES).is_dir() else folder
+    out = [_Place(images, labels, camera)] if first_picture(images) and _texts(labels) else []
+    for name in folders_in(labels):
+        if (images / name).is_dir() and first_picture(images / name) and _texts(labels / name):
+            out.append(_Place(images / name, labels / name, camera or ("" if name.lower() in SPLITS else name)))
+    return out
+
+
+def _texts(folder: Path) -> list[str]:
+    return [name for name in files_in(folder) if name.lower().endswith(".txt") and name != "classes.txt"]
+
+
+def read_yolo(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+    """Read the boxes of all images in the order of their names.
+
+    Image keys are "cam1_1/17", where there is no id "cam1_1#cx,cy,w,h". Query and gallery are all boxes, each a query
+    against all other cameras (cross-camera).
+
+    Args:
+        folder: the one with `labels` in it, or with folders of cameras.
+        tell: told here: lines that are wrong, and text files without an image.
+
+    Raises:
+        InputError: no boxes.
+    """
+    from vreid.data.images import picture_size
+
+    folder = Path(folder)
+    notes: list[str] = []
+    columns: dict[str, list[object]] = {
+        name: [] for name in ("path", "image_key", "camera", "tracklet", "frame", "box")
+    }
+    files: list[str] = []
+    lines: list[int] = []
+    classes: Counter[int] = Counter()
+    told = without = named = 0
+
+    def counted(finding: Finding) -> None:
+        nonlocal told
+        told += 1
+        tell(finding)
+
+    for place in _places(folder):
+        pictures = pictures_in(place.images)
+        image_of = {name.rpartition(".")[0]: name for name in pictures}
+        notes += passed_over(place.images)
+        boxes = {name: _boxes(Listing(place.labels / name, counted)) for name in _texts(place.labels)}
+        sixth = _sixth([box for listed in boxes.values() for box in listed])
+        without += len(image_of.keys() - {name.rpartition(".")[0] for name in boxes})
+        base = "" if place.labels == folder / LABELS else place.images.relative_to(folder).as_posix() + "/"
+        for name, listed in boxes.items():
+            listing, stem = Listing(place.labels / name, counted), name.rpartition(".")[0]
+            size = picture_size(place.images / image_of[stem]) if stem in image_of else None
+            if size is None:
+                what = "cannot be read" if stem in image_of else f"is not in {place.images.name}"
+                if listed:
+                    finding = f"its image {shown(image_of.get(stem, stem))} {what}, so its boxes are not used"
+                    counted(Finding("label without image", str(listing.path), finding, "put the image there"))
+                continue
+            camera, frame = _named(stem)
+            named += bool(camera) and not place.camera
+            camera = place.camera or camera
+            seen: dict[str, int] = {}
+            for box in listed:
+                track = _track(box, sixth, listing)
+                if track is None:
+                    continue
+                key = f"/{track}" if track >= 0 else "#" + ",".join(f"{share:g}" for share in box.shares)
+                if seen.setdefault(key, box.line) != box.line:
+                    listing.wrong(
+                        box.line, f"this id or box is already in line {seen[key]}", "remove one", "listed twice"
+                    )
+                    continue
+                classes[box.kind] += 1
+                cx, cy, w, h = (share * side for share, side in zip(box.shares, size * 2, strict=True))
+                columns["path"].append(place.images / image_of[stem])
+                columns["image_key"].append(f"{base}{stem}{key}")
+                columns["camera"].append(camera)
+                columns["tracklet"].append((f"{camera}/{track}" if camera else str(track)) if track >= 0 else "")
+                columns["frame"].append(frame)
+                columns["box"].append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
+                files.append(str(listing.path))
+                lines.append(box.line)
+    if not files and not told:
+        raise InputError(f"{folder}: {LABELS} holds no boxes; write a line for each: {_MEANING}.")
+    records = Records.of(**{**columns, "box": columns["box"] or None}, split=["gallery"] * len(files))  # type: ignore[arg-type]
+    counts = ", ".join(f"{kind} ({count:,} boxes)" for kind, count in sorted(classes.items()))
+    notes += [f"boxes of all classes are read: {counts}."] if len(classes) > 1 else []
+    notes += [f"images without a file in {LABELS}, which hold no boxes: {without:,}."] if without else []
+    notes += (
+        ["cameras and frames are those in the names of the images: cam1_2.jpg is frame 2 of cam1."] if named else []
+    )
+    if not records.camera.known.any():
+        notes.append("no image has a camera, so nothing can be searched across cameras.")
+    elif records.camera.distinct == 1:
+        notes.append("there is one camera only, so nothing can be searched across cameras.")
+    origin = Origin(np.array(files, dtype=object), np.array(lines, dtype=np.int64))
+    return Dataset(
+        folder.absolute().name,
+        records[:0],
+        records,
+        records,
+        CROSS_CAMERA,
+        source_of(folder),
+        tuple(notes),
+        {"query": origin, "gallery": origin},
+    )
+
+
+def _named(stem: str) -> tuple[str, int]:
+    """Camera and frame in the name of an image; "" and -1 where there are none."""
+    match = re.fullmatch(r"(.*?)[\s_.-]*([0-9]{1,18})", stem)
+    if match is None:
+        return "", -1
+    return ("" if match[1].lower() in NO_CAMERAS else match[1]), int(match[2])
+
+
+def _boxes(listing: Listing) -> list[_Box]:
+    """The boxes of an image; wrong lines are told."""
+    out = []
+    for line, text in read_lines(listing.path):
+        words = re.split(r"[,\s]+", text)
+        try:
+            kind, shares = whole_number(words[0]), tuple(float(word) for word in words[1:5])
+            numbers = [float(word) for word in words]
+        except ValueError:
+            listing.wrong(line, f"is {quoted(text)}", f"write {_MEANING}")
+            continue
+        if len(words) > 7:
+            listing.wrong(line, f"holds {len(words)} numbers: a polygon or a turned box", f"export boxes: {_MEANING}")
+        elif len(words) < 5 or not np.isfinite(numbers).all() or kind < 0:
+            listing.wrong(line, f"is {quoted(text)}", f"write {_MEANING}")
+        elif not all(-_SLACK <= share <= 1 + _SLACK for share in shares):
+            listing.wrong(line, f"is {quoted(text)}, whose box is not in shares of the image", f"write {_MEANING}")
+        elif not (shares[2] > 0 and shares[3] > 0):
+            listing.wrong(line, f"makes a box of {shares[2]:g} x {shares[3]:g}", "correct it")
+        else:
+            out.append(_Box(line, kind, shares, tuple(words[5:])))  # type: ignore[arg-type]
+    return out
+
+
+def _sixth(boxes: list[_Box]) -> str:
+    """What the sixth number of lines with six is: ids are whole, confidences are shares."""
+    sixth = [float(box.more[0]) for box in boxes if len(box.more) == 1]
+    return "id" if all(value == int(value) for value in sixth) else "confidence"
+
+
+def _track(box: _Box, sixth: str, listing: Listing) -> int | None:
+    """Id of a box, -1: none; None, told, where it is wrong."""
+    if not box.more or (len(box.more) == 1 and sixth == "confidence" and 0 <= float(box.more[0]) <= 1):
+        return -1
+    text = box.more[-1]
+    try:
+        return max(whole_number(text), -1)
+    except ValueError as error:
+        listing.wrong(box.line, f"id {text} {error}", "write the number of the id with all its digits")
+        return None
