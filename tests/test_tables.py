@@ -274,8 +274,9 @@ def test_all_kinds_of_rows_run_end_to_end_and_the_ensemble_ends_in_a_submission(
     assert eight.metrics["steps"][-1] == "ensemble of 4 by mean"
     (world,) = (tmp_path / "world").iterdir()
     dataset = read_cityflow(world / "AIC21_Track2_ReID")
+    for line in lines.values():  # of single models too
+        assert not check_submission(tmp_path / line.facts["submission"], dataset.query, dataset.gallery)
     submission = tmp_path / eight.facts["submission"]
-    assert not check_submission(submission, dataset.query, dataset.gallery)
     assert submission.read_bytes() != (tmp_path / lines["ensemble of all 8, by rank"].facts["submission"]).read_bytes()
 
 

@@ -77,6 +77,29 @@ def test_a_failed_row_is_told_and_the_exit_code_is_1(
     assert run(f"table dmt.3 --no-make --seeds 1 --out {tmp_path}").code == 1  # nothing is run, the line is there
 
 
+def test_on_a_test_without_labels_every_row_ends_in_its_track2_txt(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tiny_world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_world, tmp_path / "world")
+    (tmp_path / "world/ground_truth.csv").unlink()
+    sources = [tmp_path / "world/AIC21_Track2_ReID", tmp_path / "world/AIC21_Track2_ReID_Simulation"]
+    monkeypatch.setattr(scales, "smoke", lambda: replace(TINY, name="smoke", data=lambda layout: Folders.of(*sources)))
+    table = f"table dmt.3 --only 'stage 2 (v2)' --seeds 1 --out {tmp_path}/runs --device cpu"
+    made = run(table)
+    assert made.code == 0, made.err + made.out
+    assert made.out.count("no labels") >= 2 and "failed" not in made.out
+    with open(tmp_path / "runs/dmt_3_smoke.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seeds done"] == "1"]
+    assert [row["row"] for row in rows] == ["stage 1", "stage 2 (v2)"] and not any(row["error"] for row in rows)
+    for row in rows:
+        assert row["notes"].startswith("the test has no labels, so nothing is evaluated.") and not row["mAP"]
+        checked = run(f"submission check {tmp_path}/runs/{row['submission']} --data {sources[0]}")
+        assert (checked.code, checked.out) == (0, "Nothing is wrong.\n")
+    assert "scene-groups: " in rows[1]["notes"]
+    again = run(f"{table} --merge {tmp_path}/runs/results.jsonl")
+    assert again.code == 0 and "2 rows, 2 of them done" in again.err + again.out
+
+
 def test_published_rows_need_no_run(run: Run, tmp_path: Path) -> None:
     made = run(f"table dmt.7 strdan.3 --out {tmp_path}")
     assert made.code == 0 and "NewGeneration" in made.out and "71.51" in made.out and "PROVID" in made.out

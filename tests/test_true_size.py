@@ -118,7 +118,7 @@ def test_the_dry_run_counts_the_whole_and_steps_through_every_stage(folders: Fol
     told = list(rehearse(rows))
     assert told[0] == repr(dataset)
     assert not [sentence for sentence in told if "FAILED" in sentence or "not tried" in sentence]
-    assert any("names no vehicles: rows can be made, but not judged" in sentence for sentence in told)
+    assert any("names no vehicles: rows end in their track2.txt and are not evaluated" in sentence for sentence in told)
 
     def sentence(begins: str) -> str:
         (found,) = (one for one in told if one.startswith(begins))

@@ -43,7 +43,8 @@ class Line:
             ("intervals"), those of seen and new cameras ("parts"); {} if the row failed.
         queries: "identity" of each query, and its value of each metric that is a mean over queries (None where it was
             skipped), so that rows can be compared query by query.
-        facts: initialisation, protocol in words, seeds, and what it was trained and judged on.
+        facts: initialisation, protocol in words, seeds, what it was trained and judged on, the name of its track2.txt
+            below the cache ("submission"), and "labels" where the test has none, so that there are no numbers.
         seconds: of the stages of each kind, whenever they were made.
         error: why it failed; "" if it did not.
     """
@@ -83,7 +84,7 @@ class Line:
         line = cls(str(found["hash"]), str(found["name"]), links, **columns, error=str(found["error"]))
         if [line.hash] != chain(links)[-1:]:
             raise ValueError("its hash is not that of its links")
-        if bool(line.error) == bool(line.numbers):
+        if bool(line.error) + bool(line.numbers) + ("labels" in line.facts and not line.error) != 1:
             raise ValueError("it has neither metrics nor an error, or both")
         if not all(0 <= number <= 1 for number in line.numbers.values()):  # NaN is not either
             raise ValueError("a metric is not between 0 and 1")

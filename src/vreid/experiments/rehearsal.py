@@ -60,8 +60,8 @@ def rehearse(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | N
         yield from dataset.notes
         if not dataset.query.identity.known.any():
             yield (
-                "The test names no vehicles: rows can be made, but not judged. Take some training vehicles for a "
-                "test (vreid data split) and give that as the first --data."
+                "The test names no vehicles: rows end in their track2.txt and are not evaluated. For numbers take "
+                "some training vehicles for a test (vreid data split) and give that as the first --data."
             )
     for data in [stage.data for stage in stages(chosen) if isinstance(stage, Scenes) and stage.data in wholes]:
         with suppress(InputError):  # the row will fail and tell

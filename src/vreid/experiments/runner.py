@@ -1,7 +1,7 @@
 """The row runner: each stage of each row in a folder named by its hash, nothing made twice, one line a row.
 
 CACHE/KIND/HASH        a stage: a world, a training run, crops, translations, an adaptation, query and gallery features
-CACHE/submission/HASH  the track2.txt of an ensemble
+CACHE/submission/HASH  the track2.txt of a row
 CACHE/weights/HASH     the model of a row in half precision, to be carried elsewhere, where that takes at most 16 MB
 CACHE/seconds/         what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
@@ -56,6 +56,8 @@ LOCKS = "locks"
 PAUSE = 1.0
 """Seconds until a process looks again, where others make all that it could make."""
 SUBMISSIONS, WEIGHTS = "submission", "weights"
+NO_LABELS = "the test has no labels, so nothing is evaluated"
+_NONE = "none: "
 CARRIED = 16_000_000
 """Bytes of a row's weights at most."""
 
@@ -190,7 +192,8 @@ def run_rows(
         with _alone(cache, "results", wait=True):
             write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
-        progress.note(f"Row {number} of {len(rows)}, {row.name}: {' '.join([line.error or numbers, *line.notes])}")
+        became = line.error or numbers or f"{line.facts['labels']}; {line.facts['submission']}."
+        progress.note(f"Row {number} of {len(rows)}, {row.name}: {' '.join([became, *line.notes])}")
     return [lines[row.hash] for row in rows]
 
 
@@ -245,11 +248,16 @@ class _Runner:
                 self._make(stage)
             with self._timed(judged):
                 facts["weights"] = self._carried(judged)
-                search, distances = self._joined(judged)
-                # Before it is judged, which a real test, whose vehicles have no names, cannot be.
-                if distances is not None:
-                    facts["submission"] = self._submission(row, distances)
-                metrics, queries = _numbers(search, self._parts(judged, search, distances))
+                search = self._search(judged, judged.members[0])
+                distances = self._distances(judged)
+                facts["submission"] = self._submission(row, distances)
+                if search.query.records.identity.known.any():
+                    metrics, queries = _numbers(search, self._parts(judged, search, distances))
+                elif facts["submission"].startswith(_NONE):
+                    raise InputError(f"the test has no labels to evaluate by, and no track2.txt: {facts['submission']}")
+                else:
+                    facts["labels"] = NO_LABELS
+                    metrics, queries = _unlabelled(distances, search), {}
         except _Busy:
             raise
         except Exception as error:  # one row's mistake, or ours, must not lose the others
@@ -289,16 +297,13 @@ class _Runner:
             folder.mkdir(parents=True, exist_ok=True)
         return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json").stage(stage.name)
 
-    def _joined(self, judged: Judged) -> tuple[Search, Distances | None]:
-        """The first member's search under the protocol, and the distances where several are joined."""
-        search = self._search(judged, judged.members[0])
-        if len(judged.members) == 1:
-            return search, None
+    def _distances(self, judged: Judged) -> Distances:
+        """The distances of the member, or of all members joined."""
         members = [self._search(judged, member).distances(self._post(member)) for member in judged.members]
-        return search, ensemble(members, judged.weights, judged.how)
+        return ensemble(members, judged.weights, judged.how)
 
-    def _parts(self, judged: Judged, search: Search, distances: Distances | None) -> Mapping[str, Metrics]:
-        if distances is None:
+    def _parts(self, judged: Judged, search: Search, distances: Distances) -> Mapping[str, Metrics]:
+        if search.protocol.repeats and len(judged.members) == 1:  # each drawn gallery is post-processed by itself
             return search.judge(self._post(judged.members[0]))
         return search.apart(evaluate_distances(distances, search.protocol))
 
@@ -345,8 +350,14 @@ class _Runner:
         try:
             write_submission(rank(distances, SUBMISSION, top_k=LENGTH), self._shop.cache / name)
         except InputError as error:
-            return f"none: {error}"
+            return f"{_NONE}{error}"
         return name
+
+
+def _unlabelled(distances: Distances, search: Search) -> dict[str, Any]:
+    """What is known of a row whose test has no labels."""
+    about = {name: getattr(distances, name) for name in ("steps", "reranked", "transductive", "notes")}
+    return {"protocol": search.protocol.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in about.items()}}
 
 
 def _told(error: Exception) -> str:

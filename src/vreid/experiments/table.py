@@ -87,8 +87,10 @@ def _entry(name: str, groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[s
         facts = {"protocol": str(metrics.get("protocol", "")), **told}
         facts |= {name: str(about.get(key, "")) for name, key in FACTS.items()}
         facts["steps"] = str(metrics.get("steps", ""))
-        facts["notes"] = " ".join(dict.fromkeys(note for line in done for note in line.notes))
+        unlabelled = [f"{line.facts['labels']}." for line in done if "labels" in line.facts]
+        facts["notes"] = " ".join(dict.fromkeys([*unlabelled, *(note for line in done for note in line.notes)]))
         facts["drawn by"] = "; ".join(_seeds(line) for line in done)
+        facts["submission"] = "; ".join(str(line.facts.get("submission", "")) for line in done)
     return Entry(
         name=name,
         seeds=len(hashes),
@@ -119,7 +121,7 @@ def _effect(
     there = groups[against][0].paper
     metric = next(iter(rows[0].paper or there), "mAP")
     change = rows[0].paper[metric] - there[metric] if metric in rows[0].paper and metric in there else None
-    done = [(one, other) for one, other in pairs if one and other and not one.error and not other.error]
+    done = [(one, other) for one, other in pairs if one and other and one.numbers and other.numbers]
     return effect(against, metric, done, change)
 
 
@@ -184,6 +186,7 @@ def terminal_table(entries: Sequence[Entry], metrics: Sequence[str] = ()) -> ric
         cells = [cell for metric in chosen for cell in (_shown(entry, metric), f"{entry.paper.get(metric, '')}")]
         facts = [entry.facts.get(name, "") for name in ("re-ranked", "transductive", "initialisation")]
         seeds = f"{len(entry.lines)} of {entry.seeds}" + (f", {len(entry.errors)} failed" if entry.errors else "")
+        seeds += ", no labels" if entry.lines and not entry.mean else ""
         table.add_row(entry.name, *cells, *_told(entry.effect), seeds, *facts)
     return table
 
