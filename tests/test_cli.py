@@ -78,9 +78,9 @@ def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_pat
         rows = list(csv.DictReader(file))
     assert len(rows) == ranking.lengths.sum()
     expected = [ranking.gallery.path[i] for i in ranking.indices[0, : ranking.lengths[0]]]
-    assert [row["path"] for row in rows if row["query"] == ranking.query.path[0]] == expected
-    cameras = dict(zip(ranking.query.path, ranking.query.camera.values, strict=True))
-    assert all(row["camera"] != cameras[row["query"]] for row in rows)
+    assert [row["path"] for row in rows if row["query"] == ranking.query.image_key[0]] == expected
+    cameras = dict(zip(ranking.query.image_key, ranking.query.camera.values, strict=True))
+    assert all(row["camera"] != cameras[row["query"]] == row["query_camera"] for row in rows)
     assert all(float(row["time"]) > 0 for row in rows)
 
 

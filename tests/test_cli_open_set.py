@@ -94,7 +94,7 @@ def test_calibrate_then_try_then_decide(run: Run, features: Path, held_out: Path
         distance = float(row["distance"])
         expected = "MATCH" if distance <= stored["match"] else "UNCERTAIN"
         assert row["decision"] == (expected if distance <= stored["no_match"] else "NO MATCH")
-    matches = [row["query"] for row in rows if row["rank"] == "1" and row["decision"] == "MATCH"]
+    matches = [row["query_path"] for row in rows if row["rank"] == "1" and row["decision"] == "MATCH"]
     assert f"{len(matches)} MATCH, " in ranked.out
     unknown = {f"query/{i}.jpg" for i in range(KNOWN * EACH, (KNOWN + UNKNOWN) * EACH)}
     assert len(unknown & set(matches)) == round(rate * UNKNOWN * EACH)

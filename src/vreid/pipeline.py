@@ -18,7 +18,7 @@ from rich.table import Table
 
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.readers.table import read_divided
-from vreid.data.records import Labels, Records
+from vreid.data.records import BOX_COLUMNS, Labels, Records
 from vreid.data.spellings import check_spellings
 from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
@@ -157,9 +157,9 @@ class Search:
             made.append(LadderRow(name, " ".join([description, *parts[ALL].notes]), parts))
         return made
 
-    def rank(self, post: PostProcessing, top_k: int | None = None) -> Ranking:
-        """The ordered gallery images of each query under the protocol's exclusions; nothing is drawn."""
-        return rank(self.distances(post), self.protocol, top_k=top_k)
+    def rank(self, post: PostProcessing, top_k: int | None = None, *, per_tracklet: bool = False) -> Ranking:
+        """The ordered gallery images of each query (or query tracklet) under the protocol's exclusions; none drawn."""
+        return rank(self.distances(post), self.protocol, top_k=top_k, per_tracklet=per_tracklet)
 
     def distances(self, post: PostProcessing) -> Distances:
         """The distances after the steps of `post`, with what the protocol prescribes."""
@@ -275,7 +275,10 @@ def extract_dataset(
 
 
 def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None = None) -> None:
-    """Write ranked lists as a .csv table (one line a sighting; with `decisions` its verdict too) or as .safetensors.
+    """Write ranked lists as a .csv table (one row a result; with `decisions` its verdict too) or as .safetensors.
+
+    A row names the query and the result by image key, path, tracklet, camera, time (UTC seconds) and box (pixels, empty
+    where the whole image is meant); the columns of the query begin with "query".
 
     Raises:
         InputError: another file ending, or decisions for a .safetensors file.
@@ -294,24 +297,26 @@ def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None
         open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.writer(file)
-        verdict = ["decision"] if decisions else []
-        writer.writerow(["query", "rank", "path", "distance", "camera", "time", "tracklet", *verdict])
-        for row, path in enumerate(query.path):
-            for place, index in enumerate(ranking.indices[row, : ranking.lengths[row]], start=1):
-                time = gallery.time[index]
+        asked = ["query", *(f"query_{name}" for name in _NAMED[1:])]
+        writer.writerow([*asked, "rank", "distance", *_NAMED, *(["decision"] if decisions else [])])
+        lengths = ranking.lengths
+        for row in range(len(query)):
+            name = _named(query, row)
+            for place, index in enumerate(ranking.indices[row, : lengths[row]], start=1):
+                distance = f"{ranking.distances[row, place - 1]:.6f}"
                 verdict = [VERDICTS[decisions.verdict[row, place - 1]]] if decisions else []
-                writer.writerow(
-                    [
-                        path,
-                        place,
-                        gallery.path[index],
-                        f"{ranking.distances[row, place - 1]:.6f}",
-                        gallery.camera.values[index],
-                        "" if np.isnan(time) else time,
-                        gallery.tracklet.values[index],
-                        *verdict,
-                    ]
-                )
+                writer.writerow([*name, place, distance, *_named(gallery, index), *verdict])
+
+
+_NAMED = ("image_key", "path", "tracklet", "camera", "time", *BOX_COLUMNS)
+"""Columns that name an image in ranked lists."""
+
+
+def _named(records: Records, row: int) -> list[str]:
+    """One image in the columns `_NAMED`; "" where a number or a label is unknown."""
+    numbers = (records.time[row], *records.box[row])
+    labels = records.tracklet.values[row], records.camera.values[row]
+    return [records.image_key[row], records.path[row], *labels, *("" if np.isnan(n) else str(n) for n in numbers)]
 
 
 def features_report(search: Search, post: PostProcessing, run: Path | None) -> Report:

@@ -47,6 +47,12 @@ def rank_command(
     out: Annotated[Path, typer.Option(help="Ranked lists: a .csv table, or .safetensors.")],
     top_k: Annotated[int, typer.Option(help="Length of each list.")] = 100,
     steps: Post = "",
+    per_tracklet: Annotated[
+        bool,
+        typer.Option(
+            "--per-tracklet", help="Write one list for each query tracklet, by the mean distance of its images."
+        ),
+    ] = False,
     protocol: ProtocolName = "",
     records: RecordTable = None,
     threshold: ThresholdFile = None,
@@ -54,14 +60,18 @@ def rank_command(
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Write, for each query, where else its vehicle was seen: the nearest gallery pictures with camera and time."""
+    """Write the nearest gallery images of each query, with image key, tracklet, camera, time and box of both."""
     from vreid.pipeline import write_ranking
     from vreid.retrieval.decisions import Threshold, decide
 
     decider = Threshold.load(threshold) if threshold else None
+    if decider and per_tracklet:
+        raise InputError(
+            f"--threshold {threshold}: is calibrated on the distances of single images; leave --per-tracklet out."
+        )
     post = post_processing(steps)
     search = load_search(features, records, protocol, weights, fusion)
-    ranking = search.rank(post, top_k)
+    ranking = search.rank(post, top_k, per_tracklet=per_tracklet)
     decisions = decide(ranking, decider) if decider else None
     write_ranking(ranking, out, decisions)
     obeyed = replace(search.protocol, repeats=0).description  # a ranking draws no galleries

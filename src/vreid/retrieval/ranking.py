@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vreid.files import understanding
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.protocols import Exclusion, Protocol
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.tracklets import tracklet_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,43 +105,80 @@ class Ranking:
             )
 
 
-def rank(distances: Distances, protocol: Protocol, top_k: int | None = None) -> Ranking:
+PER_TRACKLET = "query tracklets by mean distance"
+"""The step of a ranking that has one list for each tracklet of the queries."""
+
+
+def rank(distances: Distances, protocol: Protocol, top_k: int | None = None, *, per_tracklet: bool = False) -> Ranking:
     """Order the gallery for each query: what `protocol` removes is not there, ties stand in gallery order.
 
     Args:
         distances: from search or post-processing.
         protocol: says which images are removed; its `top_k` holds unless `top_k` is given.
         top_k: K; None takes the protocol's, and the whole gallery where that is None too.
+        per_tracklet: one list for each tracklet of the queries, under its first image, by the mean distance of its
+            images (of squared distances that is the order of their mean feature). What is removed for one of them is
+            removed for all. A query without a tracklet keeps its own list.
 
     Raises:
-        InputError: top_k below 1, or NaN among the distances.
+        InputError: top_k below 1, NaN among the distances, or no tracklets of queries where they are asked for.
     """
     wanted = top_k if top_k is not None else protocol.top_k
     if wanted is not None and wanted < 1:
         raise InputError(f"rank: top_k is {wanted}; it must be at least 1.")
     count = len(distances.gallery) if wanted is None else min(wanted, len(distances.gallery))
     exclusion = Exclusion(distances.query, distances.gallery, protocol)
-    indices = np.full((len(distances.query), count), -1, dtype=np.int32)
-    values = np.full((len(distances.query), count), np.inf, dtype=np.float32)
-    for start, block in distances.image_blocks():
-        for query, shared in enumerate(block, start=start):
-            row = shared.copy()
-            row[exclusion.removed(query)] = np.inf
-            order = nearest_of_row(row, count)
-            indices[query, : len(order)] = order
-            values[query, : len(order)] = row[order]
+    first = np.arange(len(distances.query))
+    lists = first.astype(np.int32)
+    if per_tracklet:
+        lists, _ = tracklet_units(distances.query, "query")
+        first = np.unique(lists, return_index=True)[1]
+    indices = np.full((len(first), count), -1, dtype=np.int32)
+    values = np.full((len(first), count), np.inf, dtype=np.float32)
+    for number, row in _means(_rows(distances, exclusion), lists):
+        order = nearest_of_row(row, count)
+        indices[number, : len(order)] = order
+        values[number, : len(order)] = row[order]
     return Ranking(
-        distances.query,
+        distances.query[first],
         distances.gallery,
         indices,
         values,
         protocol=protocol.name,
-        steps=distances.steps,
+        steps=(*distances.steps, PER_TRACKLET) if per_tracklet else distances.steps,
         reranked=distances.reranked,
         transductive=distances.transductive,
         features=distances.features,
         notes=distances.notes,
     )
+
+
+def _rows(distances: Distances, exclusion: Exclusion) -> Iterator[NDArray[np.float32]]:
+    """(G,) distances of each query, +inf where the protocol removes an image."""
+    for start, block in distances.image_blocks():
+        for query, shared in enumerate(block, start=start):
+            row = shared.copy()
+            row[exclusion.removed(query)] = np.inf
+            yield row
+
+
+def _means(
+    rows: Iterator[NDArray[np.float32]], lists: NDArray[np.integer]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(list, mean of its rows) as soon as the last of them has come; memory is that of the lists begun meanwhile."""
+    left = np.bincount(lists)
+    begun: dict[int, tuple[int, NDArray[np.float64]]] = {}
+    for number, row in zip(lists.tolist(), rows, strict=True):
+        left[number] -= 1
+        count, total = begun.pop(number, (0, None))
+        if count == 0 and left[number] == 0:
+            yield number, row
+            continue
+        total = row.astype(np.float64) if total is None else total + row
+        if left[number]:
+            begun[number] = count + 1, total
+        else:
+            yield number, (total / (count + 1)).astype(np.float32)
 
 
 def nearest_of_row(row: NDArray[np.float32], count: int) -> NDArray[np.intp]:

@@ -51,8 +51,8 @@ class Tracklets:
             )
 
 
-def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
-    """Unit of each gallery image (G,) and the number of units U, in order of first appearance.
+def tracklet_units(records: Records, side: str = "gallery") -> tuple[NDArray[np.int32], int]:
+    """Unit of each image of a side (G,) and the number of units U, in order of first appearance.
 
     Images of one tracklet share a unit; an image without a tracklet is a unit by itself.
 
@@ -64,15 +64,15 @@ def tracklet_units(gallery: Records) -> tuple[NDArray[np.int32], int]:
         >>> tracklet_units(records)[0].tolist()
         [0, 1, 0]
     """
-    if len(gallery) and not gallery.tracklet.known.any():
-        raise InputError("no gallery image has a tracklet; give the column `tracklet`, or switch tracklets off.")
-    units, first = units_of_codes(gallery.tracklet.codes)
-    camera = gallery.camera.codes
+    if len(records) and not records.tracklet.known.any():
+        raise InputError(f"no {side} image has a tracklet; give the column `tracklet`, or switch tracklets off.")
+    units, first = units_of_codes(records.tracklet.codes)
+    camera = records.camera.codes
     mixed = camera != camera[first][units]
     if mixed.any():
         row = int(np.argmax(mixed))
         raise InputError(
-            f"{gallery.path[row]} (image {row + 1}): tracklet {gallery.tracklet.values[row]} holds images of more "
+            f"{records.path[row]} (image {row + 1}): tracklet {records.tracklet.values[row]} holds images of more "
             "than one camera; give each camera's part a name of its own."
         )
     return units, len(first)
