@@ -26,6 +26,7 @@ from vreid.experiments.lines import Line, merge, read_lines, write_lines
 from vreid.experiments.making import of_part
 from vreid.experiments.rows import TYPE_1, Folders, Row, World, with_seeds
 from vreid.experiments.runner import RESULTS, plan, run_rows
+from vreid.locks import locked
 from vreid.models.reid_model import ModelConfig
 from vreid.pipeline import Search
 from vreid.retrieval.bias import Bias
@@ -274,7 +275,7 @@ def test_what_another_process_makes_is_waited_for_last_and_its_lines_are_kept(
     seeded, third = replace(with_training(seed=7), name="seeded"), replace(with_training(seed=8), name="third")
     cache = tmp_path / "cache"
     with ExitStack() as held:
-        held.enter_context(runner._alone(cache, seeded.model.name, wait=False))
+        held.enter_context(locked(cache / "locks" / seeded.model.name.replace("/", "-")))
 
         def sleep(seconds: float) -> None:
             if (cache / RESULTS).exists():  # else it is somebody else's sleep, before a row is done

@@ -142,7 +142,9 @@ def test_a_finished_file_is_taken_or_refused(model: ReidModel, records: Records,
     out = tmp_path / "f.safetensors"
     first = run(model, records, out=out)
     before = out.stat().st_mtime_ns
+    (tmp_path / "f.safetensors.parts").mkdir()  # a process was killed right after it had finished
     again = run(model, records, out=out)
+    assert not (tmp_path / "f.safetensors.parts").exists()
     assert again.features.tobytes() == first.features.tobytes() and out.stat().st_mtime_ns == before
     with pytest.raises(InputError, match="features of a model"):
         run(build("resnet10_ibn_a_tiny", 5), records, out=out)

@@ -20,6 +20,7 @@ from vreid.data.findings import Finding
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import read_json, write_json
+from vreid.locks import locking
 from vreid.models.weights import load_weights
 from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
@@ -46,6 +47,7 @@ class DemoResult:
     seconds: dict[str, float]
 
 
+@locking("out")
 def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: Bars) -> DemoResult:
     """Run every stage of `config` into the folder `out`; write `report.html` and `summary.json` there.
 

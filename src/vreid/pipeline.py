@@ -23,6 +23,7 @@ from vreid.data.spellings import check_spellings
 from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
 from vreid.files import read_json, reading, replacing, understanding, write_json
+from vreid.locks import locking
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
 from vreid.retrieval.distances import Distances, check_comparable
@@ -197,6 +198,7 @@ class Search:
         return bool(np.all(self.query.records.identity.codes != -1))
 
 
+@locking("out")
 def extract_dataset(
     model: Path | str,
     dataset: Dataset,

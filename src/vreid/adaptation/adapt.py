@@ -104,19 +104,22 @@ def adapt(
         "source": fingerprint(source) if config.replay and source is not None else "",
     }
     run = RunFolder(out, config=_plain(config), data=data, resume=resume)
-    if run.model.exists():
-        progress.note(f"{run.path} is complete; nothing is left to adapt.")
-        return run.model
     job = _Job(config, target, identity, source if config.replay else None, run.path, device, workers, progress)
     try:
-        first = job.label(old, 0)  # what can be wrong from the start is found before anything is written
-        run.begin()
-        new, pseudo = job.rounds(old, first)
-    except InputError:
-        job.forget()
-        run.abandon()
-        raise
-    job.finish(old, new, pseudo, run.model)
+        if run.model.exists():
+            progress.note(f"{run.path} is complete; nothing is left to adapt.")
+            return run.model
+        try:
+            first = job.label(old, 0)  # what can be wrong from the start is found before anything is written
+            run.begin()
+            new, pseudo = job.rounds(old, first)
+        except InputError:
+            job.forget()
+            run.abandon()
+            raise
+        job.finish(old, new, pseudo, run.model)
+    finally:
+        run.close()
     return run.model
 
 

@@ -30,6 +30,7 @@ from vreid.data.records import Records, connected_cameras
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
+from vreid.locks import LOCK, locking
 from vreid.retrieval.protocols import AI_CITY, PROTOCOLS
 
 By = Literal["scene", "cameras", "identities"]
@@ -247,6 +248,7 @@ def _draw_queries(records: Records, test: NDArray[np.intp], seed: int) -> NDArra
 # ------------------------------------------------------------------------------------------------ on disk
 
 
+@locking("out")
 def write_split(dataset: Dataset, out: Path | str) -> None:
     """Write what `hold_out` made into the folder `out`, so that `open_dataset(out)` gives it back.
 
@@ -267,7 +269,7 @@ def write_split(dataset: Dataset, out: Path | str) -> None:
         "notes": list(dataset.notes),
         "counts": counts(dataset),
     }
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {TABLE, STORY}):
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {TABLE, STORY, LOCK}):
         raise InputError(f"{out}: holds something else; choose a new folder.")
     if (out / STORY).exists() and read_json(out / STORY) != story:
         raise InputError(f"{out}: holds another split; choose another folder or remove this one.")

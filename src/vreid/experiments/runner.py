@@ -5,7 +5,7 @@ CACHE/submission/HASH  the track2.txt of a row
 CACHE/weights/HASH     the model of a row in half precision, to be carried elsewhere, where that takes at most 16 MB
 CACHE/seconds/         what each of them took
 CACHE/results.jsonl    the lines, replaced as a whole after each row
-CACHE/locks/           which process makes what
+CACHE/locks/           which process makes what, while it does
 
 A stage resumes what a killed process has left of it. Several processes of one machine may work in a cache: each makes
 what no other is making. Several machines have a cache each, and their lines are merged:
@@ -15,13 +15,12 @@ before it, so worlds and runs may be removed once the features are made.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from vreid.experiments.making import Workshop
 from vreid.experiments.rows import AnyRow
 from vreid.experiments.stages import Adapted, Judged, Model, Searched, Stage
 from vreid.files import read_json, writing
+from vreid.locks import InUse, locked
 from vreid.pipeline import Search, environment_facts
 from vreid.retrieval.bias import Bias
 from vreid.retrieval.distances import Distances
@@ -181,7 +181,7 @@ def run_rows(
             continue
         try:
             line = lines[row.hash] = runner.line(row)
-        except _Busy:
+        except InUse:
             waiting.append((number, row))
             passed_over += 1
             if passed_over >= len(waiting):
@@ -189,7 +189,7 @@ def run_rows(
                 passed_over = 0
             continue
         passed_over = 0
-        with _alone(cache, "results", wait=True):
+        with locked(lock_place(cache, "results"), wait=True):
             write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
         numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
         became = line.error or numbers or f"{line.facts['labels']}; {line.facts['submission']}."
@@ -197,28 +197,9 @@ def run_rows(
     return [lines[row.hash] for row in rows]
 
 
-class _Busy(Exception):
-    """Another process makes this."""
-
-
-@contextmanager
-def _alone(cache: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Nobody else is inside under the same name; a process that ends, however it does, is no longer.
-
-    Raises:
-        _Busy: somebody is, and we do not wait.
-        InputError: the cache cannot be written.
-    """
-    file = cache / LOCKS / name.replace("/", "-")
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(file, "a")  # noqa: SIM115 (open while we are inside)
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise _Busy(name) from None
-        yield
+def lock_place(cache: Path, name: str) -> Path:
+    """The folder whose lock a process holds while it makes the stage `name`, or writes the lines."""
+    return cache / LOCKS / name.replace("/", "-")
 
 
 def _stored(cache: Path) -> dict[str, Line]:
@@ -258,7 +239,7 @@ class _Runner:
                 else:
                     facts["labels"] = NO_LABELS
                     metrics, queries = _unlabelled(distances, search), {}
-        except _Busy:
+        except InUse:
             raise
         except Exception as error:  # one row's mistake, or ours, must not lose the others
             if not isinstance(error, InputError):
@@ -282,10 +263,10 @@ class _Runner:
         if stage.name in self._failed:
             raise InputError(self._failed[stage.name])
         try:
-            with _alone(self._shop.cache, stage.name, wait=False), self._timed(stage):
+            with locked(lock_place(self._shop.cache, stage.name)), self._timed(stage):
                 if not (self._shop.folder(stage) / stage.complete).is_file():  # somebody else was quicker
                     self._shop.make(stage)
-        except _Busy:
+        except InUse:
             raise
         except Exception as error:
             self._failed[stage.name] = _told(error)  # not itself: its traceback would keep the model in memory

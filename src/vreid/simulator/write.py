@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json, write_text, writing
+from vreid.locks import LOCK, locked
 from vreid.simulator.city import World
 from vreid.simulator.labels import FOLDERS, GROUND_TRUTH_COLUMNS, KEY_PREFIXES, SYNTHETIC_COLUMNS, city_files, table
 from vreid.simulator.layouts import CITYFLOW, Layout, Rows, layout_named
@@ -143,13 +144,14 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
     with writing(out):
         if absolute.is_symlink():
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if folder.exists():
-            if not mark.exists() and any(folder.iterdir()):
-                raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
-            shutil.rmtree(folder)
+    with locked(folder), writing(out):
+        left = [entry for entry in folder.iterdir() if entry.name != LOCK]
+        if left and not mark.exists():
+            raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
+        for entry in left:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         if absolute.exists():
             absolute.rmdir()
-        folder.mkdir(parents=True)
         try:
             mark.touch()
             for name in layout.image_folders().values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures, 
 from vreid.data.dataset import Dataset, open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
+from vreid.locks import locked
 from vreid.training.crop import CROP_CONFIGS, CropConfig, find_boxes
 from vreid.training.extract import load_model, model_hash
 from vreid.training.progress import Progress
@@ -58,19 +60,22 @@ def crop_dataset(
     if set(originals.variant.values) != {"original"}:
         raise InputError(f"{dataset.name}: holds more than originals; crops are made of originals (FOLDER@original).")
     trained = load_model(model)
-    job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
-    _refuse_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
-    if not table.exists():
-        for place in (out / folder for folder in folders.values()):
-            if place.exists():
-                raise InputError(f"{place}: holds crops that something else has made; remove it or name another place.")
-        found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
-        write_json(table.with_suffix(".json"), {**job, **asdict(config)})
-        write_crop_table(found, table)
-    crops = all_images(open_dataset(table))
-    train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
-    made = replace(dataset, train=train, query=query, gallery=gallery)
-    write_crop_pictures(made, out, folders)
+    with nullcontext() if table == out else locked(out):
+        job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
+        _refuse_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
+        if not table.exists():
+            for place in (out / folder for folder in folders.values()):
+                if place.exists():
+                    raise InputError(
+                        f"{place}: holds crops that something else has made; remove it or name another place."
+                    )
+            found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
+            write_json(table.with_suffix(".json"), {**job, **asdict(config)})
+            write_crop_table(found, table)
+        crops = all_images(open_dataset(table))
+        train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
+        made = replace(dataset, train=train, query=query, gallery=gallery)
+        write_crop_pictures(made, out, folders)
     return made
 
 

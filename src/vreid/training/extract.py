@@ -153,7 +153,9 @@ def extract(
     hashed = model_hash(model, transform)
     named = tuple(f"unit {view}" if unit_views else view for view in views)
     if out is not None and Path(out).exists() and resume:
-        return _finished(Path(out), records, hashed, named, normalise)
+        found = _finished(Path(out), records, hashed, named, normalise)
+        shutil.rmtree(_parts(Path(out)), ignore_errors=True)  # of a process killed right after it had finished
+        return found
     job = {"model": hashed, "views": list(named), "images": fingerprint(records)}
     if True in kinds:
         job["crops"] = fingerprint(pictures[True])
@@ -220,7 +222,7 @@ class _Shards:
     """
 
     def __init__(self, out: Path, job: dict[str, Any], resume: bool) -> None:
-        self.folder = out.with_name(out.name + ".parts")
+        self.folder = _parts(out)
         self._alone = not out.parent.exists()  # the folder is made for these parts
         self._job = job
         self._starts: list[int] = []
@@ -288,6 +290,10 @@ class _Shards:
 
     def _path(self, start: int) -> Path:
         return self.folder / f"rows-{start:08d}.safetensors"
+
+
+def _parts(out: Path) -> Path:
+    return out.with_name(out.name + ".parts")
 
 
 def _finished(out: Path, records: Records, model: str, views: tuple[str, ...], normalised: bool) -> FeatureSet:

@@ -20,6 +20,7 @@ from vreid.data.readers.vehiclex import LABELS, TRANSLATED
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, replacing, understanding, write_json, writing
+from vreid.locks import locking
 from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.training.precision import autocast, choose_precision
@@ -55,6 +56,7 @@ def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
     return model.eval(), config
 
 
+@locking("out")
 def translate(
     model: Path | str,
     records: Records,

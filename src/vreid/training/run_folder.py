@@ -18,7 +18,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ import torch
 import vreid
 from vreid.errors import InputError
 from vreid.files import read_json, write_json, writing
+from vreid.locks import LOCK, locked
 from vreid.training.precision import AS_SET, PrecisionChoice
 from vreid.training.progress import Progress
 
@@ -41,8 +42,10 @@ class RunFolder:
         config, data: plain values of config.json and data.json; a resumed run must have equal ones.
         resume: continue what lies there (or start, if nothing does); without it the folder must be empty.
         tensorboard: write the lines of metrics.jsonl for TensorBoard too.
+        writes: hold the folder's lock until `close`, unless the run is complete; False for a process that only reads.
 
     Raises:
+        InUse: another process writes into the folder.
         InputError: the folder holds something and `resume` is off, or it holds another run than the one asked for, or
             TensorBoard is not installed.
     """
@@ -55,16 +58,32 @@ class RunFolder:
         data: dict[str, Any],
         resume: bool,
         tensorboard: bool = False,
+        writes: bool = True,
     ) -> None:
         self.path = Path(path)
         self.model = self.path / "model.safetensors"
         self.best = self.path / "best.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        started = (self.path / "config.json").exists()
+        self._metrics: IO[bytes] | None = None
+        self._board: Any = None
+        self._held = ExitStack()
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; name a folder for the run.")
-        if not resume and self.path.exists() and any(self.path.iterdir()):
+        if writes and not self.model.is_file():  # else there is nothing to write
+            self._held.enter_context(locked(self.path))
+        try:
+            self._new = self._checked(config, data, resume)
+            self._board_of = _summary_writer() if tensorboard else None
+        except BaseException:
+            self.close()
+            raise
+
+    def _checked(self, config: dict[str, Any], data: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+        """The files that say what a new run is; None if the run asked for lies here already."""
+        started = (self.path / "config.json").exists()
+        there = {entry.name for entry in self.path.iterdir()} - {LOCK} if self.path.exists() else set[str]()
+        if not resume and there:
             raise InputError(f"{self.path}: is not empty; name another folder, or resume the run that lies there.")
         for file in (self.model, self.best, self.metrics):  # a pipe in its place would be waited for without end
             if file.exists() and not file.is_file():
@@ -74,13 +93,10 @@ class RunFolder:
         if started:
             self._require_equal("config.json", config)
             self._require_equal("data.json", data)
-        elif self.path.exists() and {entry.name for entry in self.path.glob("[!.]*")} - {"data.json"}:
+        elif {name for name in there if not name.startswith(".")} - {"data.json"}:
             # A run killed right at its start has data.json only (or a hidden, half-written file).
             raise InputError(f"{self.path}: holds no run (no config.json); name the folder of a run.")
-        self._new = None if started else {"data.json": data, "config.json": config}
-        self._metrics: IO[bytes] | None = None
-        self._board_of = _summary_writer() if tensorboard else None
-        self._board: Any = None
+        return None if started else {"data.json": data, "config.json": config}
 
     def begin(self) -> None:
         """Write down what a new run is, once all that can be wrong with it from the start has been found."""
@@ -89,8 +105,8 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Remove what a new run has written if it never got to a checkpoint, so that it can be started again."""
-        self.close()
         if self._new is None or self.checkpoint_paths():
+            self.close()
             return
         for name in (*self._new, "environment.json", self.metrics.name, self.best.name):
             (self.path / name).unlink(missing_ok=True)
@@ -98,6 +114,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.path):
             with suppress(OSError):  # absent, or holds what is not ours
                 folder.rmdir()
+            self.close()  # the lock lies in the second
 
     def _require_equal(self, name: str, asked: dict[str, Any]) -> None:
         stored = read_json(self.path / name)
@@ -171,7 +188,7 @@ class RunFolder:
         return there >= size
 
     def close(self) -> None:
-        """Close metrics.jsonl, and what TensorBoard reads."""
+        """Close metrics.jsonl and what TensorBoard reads, and release the folder."""
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -179,6 +196,7 @@ class RunFolder:
             with suppress(OSError):  # each line was flushed and told of, if it could not be
                 self._metrics.close()
             self._metrics = None
+        self._held.close()
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after `step` steps lies."""

@@ -120,27 +120,50 @@ def train(
         data["initialisation"] = initialisation
     if validation is not None and validation.keep_best:
         data["kept"] = {"epoch": "best", **validation.as_dict()}
-    run = RunFolder(out, config=config.as_dict(), data=data, resume=resume, tensorboard=tensorboard)
-    if run.model.exists():
-        progress.note(f"{run.path} is complete; nothing is left to train.")
-        return run.model
-    place = torch.device(device)
-    seed_everything(config.seed)
-    heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
-    model = build_from(config.model, targets[config.target].outputs, heads)
-    model.cameras = tuple(cameras)
-    if start is not None:
-        load_strict(model, start, "The weights to start from")
-    sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
-    objective = Objective(config.losses, config.target, **sizes)
-    world.wait()  # for the looks of all at the folder, before the first writes
+    asked: dict[str, Any] = {"config": config.as_dict(), "data": data, "resume": resume, "tensorboard": tensorboard}
+    run = RunFolder(out, **asked, writes=world.first)
     try:
+        if run.model.exists():
+            progress.note(f"{run.path} is complete; nothing is left to train.")
+            return run.model
+        place = torch.device(device)
+        seed_everything(config.seed)
+        heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
+        model = build_from(config.model, targets[config.target].outputs, heads)
+        model.cameras = tuple(cameras)
+        if start is not None:
+            load_strict(model, start, "The weights to start from")
+        sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
+        objective = Objective(config.losses, config.target, **sizes)
+        world.wait()  # for the looks of all at the folder, before the first writes
         started = world.agree(lambda: _begin(run, config, model, place, world, progress))
         trainer = Trainer(config, model, objective, run, place, started["precision"], progress, validation, workers)
         if validation is not None:
             _announce(validation, chosen, progress)
         trainer.restore()
         trainer.fit(loader, targets, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+        facts = {
+            "kind": "model",
+            "model": config.as_dict()["model"],
+            "transform": asdict(config.transform.test()),
+            "target": config.target,
+            "num_identities": model.num_identities,
+            "heads": heads,
+            "cameras": cameras,
+            "initialisation": initialisation,
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "fingerprint": data["fingerprint"],
+            "vreid": started["vreid"],
+            "revision": started["revision"],
+        }
+        if world.first:
+            weights = trainer.trained.state_dict()
+            if trainer.keeps_best:
+                weights, kept = load_weights(run.best)
+                facts["validation"] = kept["validation"]
+            save_weights(run.model, weights, facts)
+            run.best.unlink(missing_ok=True)
     except InputError:
         if world.first:
             run.abandon()
@@ -148,28 +171,6 @@ def train(
     finally:
         run.close()
         progress.finish()
-    facts = {
-        "kind": "model",
-        "model": config.as_dict()["model"],
-        "transform": asdict(config.transform.test()),
-        "target": config.target,
-        "num_identities": model.num_identities,
-        "heads": heads,
-        "cameras": cameras,
-        "initialisation": initialisation,
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "fingerprint": data["fingerprint"],
-        "vreid": started["vreid"],
-        "revision": started["revision"],
-    }
-    if world.first:
-        weights = trainer.trained.state_dict()
-        if trainer.keeps_best:
-            weights, kept = load_weights(run.best)
-            facts["validation"] = kept["validation"]
-        save_weights(run.model, weights, facts)
-        run.best.unlink(missing_ok=True)
     world.wait()
     return run.model
 

@@ -195,12 +195,12 @@ def train_translation(
     sides = {"synthetic": synthetic, "real": real}
     data = {name: {"fingerprint": fingerprint(side), "images": len(side)} for name, side in sides.items()}
     run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
-    if run.model.exists():
-        progress.note(f"{run.path} is complete; nothing is left to train.")
-        return run.model
-    place = torch.device(device)
-    seed_everything(config.seed)
     try:
+        if run.model.exists():
+            progress.note(f"{run.path} is complete; nothing is left to train.")
+            return run.model
+        place = torch.device(device)
+        seed_everything(config.seed)
         run.begin()
         with torch.device("meta"):  # only its layers are looked at; no random number is drawn
             network = config.generator()
@@ -210,20 +210,20 @@ def train_translation(
         loop = Translation(config, len(synthetic), samples, run, place, started["precision"], progress)
         loop.restore()
         loop.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+        facts = {
+            "kind": "translation",
+            "config": config.as_dict(),
+            "data": data,
+            "vreid": started["vreid"],
+            "revision": started["revision"],
+        }
+        save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
     except InputError:
         run.abandon()
         raise
     finally:
         run.close()
         progress.finish()
-    facts = {
-        "kind": "translation",
-        "config": config.as_dict(),
-        "data": data,
-        "vreid": started["vreid"],
-        "revision": started["revision"],
-    }
-    save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
     return run.model
 
 

@@ -10,11 +10,12 @@ from vreid.errors import InputError, named
 from vreid.experiments.figure import draw_table
 from vreid.experiments.lines import merge, write_lines
 from vreid.experiments.rows import AnyRow, stages
-from vreid.experiments.runner import RESULTS, run_rows
+from vreid.experiments.runner import RESULTS, lock_place, run_rows
 from vreid.experiments.stages import Model
 from vreid.experiments.table import Entry, write_csv
 from vreid.experiments.tables import TABLES, Table
 from vreid.experiments.tables.scales import Scale
+from vreid.locks import locked
 from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, PUBLISHED, imagenet_file, weights_folder
 from vreid.pipeline import SIMULATED
 from vreid.training.progress import Progress
@@ -89,7 +90,8 @@ def merge_into(cache: Path, files: Sequence[Path]) -> None:
         InputError: a file cannot be read, or contradicts another.
     """
     own = cache / RESULTS
-    write_lines(own, merge([*([own] if own.exists() else []), *files]))
+    with locked(lock_place(cache, "results"), wait=True):
+        write_lines(own, merge([*([own] if own.exists() else []), *files]))
 
 
 def make_tables(
