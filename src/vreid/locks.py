@@ -1,8 +1,9 @@
 """Locks on folders: one process at a time writes into a folder, and the next one is told which.
 
 A lock is an advisory one of the kernel (POSIX record lock) on FOLDER/.vreid.lock, which also says who holds it. The
-kernel releases it when its process ends, however that ends; the file is removed on release. What a killed process left
-is taken over, and the files that it had half written are removed. Processes that a holder forks do not hold it. A file system without locks is not protected.
+kernel releases it when its process ends, however that ends; the file is removed on release. The lock file of a killed
+process is taken over, and the files that it had half written are removed. Processes that a holder forks do not hold the
+lock. A file system without locks is not protected.
 """
 
 from __future__ import annotations
