@@ -198,3 +198,29 @@ def test_files_called_images_are_named_as_what_they_are(
     (tmp_path / "0001_c002_1.jpg").write_bytes(content)
     (finding,) = (f for f in check(run, tmp_path)["findings"] if f["check"] == "unreadable picture")
     assert finding["where"] == str(tmp_path / "0001_c002_1.jpg") and finding["message"].startswith(sentence)
+
+
+def test_every_line_wrong_is_reported_line_by_line(tmp_path: Path, run: Run) -> None:
+    items = "<Item imageName='a.png' vehicleID='1' cameraID='c1'/><Item vehicleID='1'/>"
+    image(tmp_path / "cityflow/image_train/000001.jpg")
+    (tmp_path / "cityflow/train_label.xml").write_text(f"<TrainingImages><Items>{items}</Items></TrainingImages>")
+    image(tmp_path / "vehicleid/image/1.jpg")
+    image(tmp_path / "vric/train_images/1.jpg")
+    image(tmp_path / "tracker/c001/img1/000001.jpg")
+    for name in ("vehicleid/train_test_split/train_list.txt", "vric/vric_train.txt", "tracker/c001/c001.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one\ntwo\n")
+    (tmp_path / "table.csv").write_text("path,x,y,w,h\na.jpg,1,1,0,0\nb.jpg,1,1,-3,4\n")
+    for source in ("cityflow", "vehicleid", "vric", "tracker", "table.csv"):
+        found = check(run, tmp_path / source)
+        assert len(found["findings"]) == 2, source
+        assert [finding["where"].rpartition(" ")[2] for finding in found["findings"]] in (["1", "2"], ["2", "3"])
+        told(run(f"extract nothing {tmp_path / source} --out {tmp_path / 'out'}"), str(tmp_path / source))
+
+
+def test_what_was_found_before_reading_stopped_is_shown(tmp_path: Path, run: Run) -> None:
+    image(tmp_path / "image_train/000001.jpg")
+    (tmp_path / "train_label.xml").write_text("<T><Item imageName='x' vehicleID='1' cameraID='1'/></T>")
+    (tmp_path / "test_label.xml").write_text("<T><Item")
+    outcome = run(f"check {tmp_path}")
+    assert "Item 1" in outcome.out and "broken XML" in told(outcome)

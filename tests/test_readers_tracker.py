@@ -125,7 +125,7 @@ def test_no_frames_and_no_boxes_are_refused(folder: Path) -> None:
     (folder / "c001/gt/gt.txt").write_text(GT)
     for frame in (folder / "c001/img1").iterdir():
         frame.unlink()
-    with pytest.raises(InputError, match=r"img1: holds no pictures; put the frames there, as 000001.jpg and so on"):
+    with pytest.raises(InputError, match=r"img1: holds no images; put the frames there, as 000001.jpg and so on"):
         open_dataset(folder)
 
 

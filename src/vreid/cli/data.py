@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
+from vreid.errors import InputError
 from vreid.wording import plural
 
 if TYPE_CHECKING:
@@ -81,7 +82,12 @@ def check(
     from vreid.report.findings import write_findings
 
     findings: list[Finding] = []
-    dataset = open_source(source, labels, findings.append, identities)
+    try:
+        dataset = open_source(source, labels, findings.append, identities)
+    except InputError:
+        if findings and not as_json:  # what was found before reading stopped
+            _print_findings(findings)
+        raise
     with Bars(quiet=as_json) as bars:
         findings += examine(dataset, progress=bars.counter("read pictures"))
     if page is not None:

@@ -91,7 +91,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     found = read_splits(read, _KEYS, nothing, lambda part: len(part[0]), notes)
     splits = {split: records for split, (records, _) in found.items()}
     origins = {split: origin for split, (_, origin) in found.items() if origin is not None}
-    if not any(len(records) for records in splits.values()):
+    if not origins:
         raise InputError(f"{folder}: is no CityFlow-ReID; looked for image_train with train_label.xml, and the like.")
     splits = with_labels(splits, folder, labels, notes, tell)
     # 2020 is told by its lists of names, and where both were put there, by the labels that it does not have.

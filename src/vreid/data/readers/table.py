@@ -204,7 +204,9 @@ def read_rows(
     cells.refuse_repeated(out["image_key"], out["variant"])
     out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
     if out["box"] is not None:
-        cells.wrong |= boxes_outside(out["path"], out["box"], listing, lines)
+        nowhere = [math.nan] * 4  # what was told already is not told again
+        boxes = [nowhere if row in cells.wrong else box for row, box in enumerate(out["box"])]
+        cells.wrong |= boxes_outside(out["path"], boxes, listing, lines)
     if cells.wrong:
         kept = [row for row in range(len(rows)) if row not in cells.wrong]
         out = {name: values if values is None else [values[row] for row in kept] for name, values in out.items()}

@@ -233,17 +233,14 @@ def _read_one_file(
 
 
 def _has_frames(camera: _Camera, tell: Tell) -> bool:
-    """Whether a camera has frames; told where it has a video alone.
-
-    Raises:
-        InputError: it has neither.
-    """
+    """Whether a camera has frames; told where it has none, or a video alone."""
     frames = camera.place / FRAMES
     if frames.is_dir() and pictures_in(frames):
         return True
     video = _video(camera.place)
     if video is None:
-        raise InputError(f"{frames}: holds no pictures; put the frames there, as 000001.jpg and so on.")
+        tell(Finding("no frames", str(frames), "holds no images", "put the frames there, as 000001.jpg and so on"))
+        return False
     command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
     tell(
         Finding(
