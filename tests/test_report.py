@@ -83,7 +83,7 @@ def test_nothing_but_a_title_is_a_page_too():
     [
         ({"rows": (), "baselines": ()}, {"results", "ladder"}),
         ({"ranking": None}, {"lists", "pairs"}),
-        ({"ranking": None, "sites": (), "roads": ()}, {"lists", "pairs", "trip"}),
+        ({"ranking": None, "sites": (), "roads": ()}, {"lists", "pairs", "cameras"}),
         ({"training": None}, {"training"}),
         ({"commands": ()}, {"commands"}),
         ({"facts": (), "stages": None}, {"made"}),
@@ -91,7 +91,7 @@ def test_nothing_but_a_title_is_a_page_too():
 )
 def test_a_missing_part_leaves_its_sections_out(report, page, without, gone):
     whole = {section.attributes["id"] for section in page.all("section")}
-    assert whole == {"results", "ladder", "trip", "lists", "pairs", "training", "commands", "made"}
+    assert whole == {"results", "ladder", "cameras", "lists", "pairs", "training", "commands", "made"}
     smaller = parse(replace(report, **without))
     assert {section.attributes["id"] for section in smaller.all("section")} == whole - gone
     links = {link.attributes["href"].removeprefix("#") for link in smaller.one("nav").all("a")}

@@ -1,4 +1,4 @@
-"""The report: rank lists with their marks, camera pairs, trips, maps and loss curves are true."""
+"""The report: rank lists with their marks, camera pairs, candidates by camera, maps and loss curves are true."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from PIL import Image
 from pages import CUT, Element, Page, judge, made_report, parse, town
 from vreid.data.records import Records
 from vreid.report import Report, Road, Site, write_report
+from vreid.report.camera_candidates import candidates_of, clearest_candidates
 from vreid.report.lists import JudgedRanking
 from vreid.report.maps import camera_maps
 from vreid.report.page import loss_curves, render
-from vreid.report.trips import best_trip, find_trip
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS, MARKET
@@ -206,7 +206,7 @@ def test_an_empty_ranking_is_left_out():
     assert not parse(Report("x", ranking=empty)).all("section")
 
 
-# camera pairs, trips, losses
+# camera pairs, candidates by camera, losses
 
 
 def test_camera_pairs_look_at_the_nearest_candidate_of_each_camera():
@@ -232,7 +232,7 @@ def test_heat_map_shows_the_pairs(report, page):
             assert cell.attributes.get("title", "") in ("", f"{pairs.found[r, c]} of {pairs.judged[r, c]}")
 
 
-def trip_ranking() -> JudgedRanking:
+def camera_ranking() -> JudgedRanking:
     query = Records.of(path=["q"], identity=["a"], camera=["c0"], time=[100.0])
     gallery = Records.of(
         path=list("uvwxyz"),
@@ -244,56 +244,77 @@ def trip_ranking() -> JudgedRanking:
     return JudgedRanking(Ranking(query, gallery, table, distances, protocol="ai-city"), CAMERA_LESS)
 
 
-def test_a_trip_is_one_sighting_a_camera_in_order_of_time():
-    trip = find_trip(trip_ranking(), 0, [Road("c0", "j", 20), Road("j", "c2", 25), Road("c0", "c2", 90)])
-    seen = [(s.image, s.camera, s.time, s.correct) for s in trip.sightings]
+def test_candidates_are_one_a_camera_in_order_of_time():
+    found = candidates_of(camera_ranking(), 0, [Road("c0", "j", 20), Road("j", "c2", 25), Road("c0", "c2", 90)])
+    seen = [(s.image, s.camera, s.time, s.correct) for s in found.candidates]
     assert seen == [(2, "c2", 40.0, True), (None, "c0", 100.0, None), (1, "c1", 130.0, False)]
-    assert [s.since for s in trip.sightings] == [None, 60.0, None]
-    assert [s.by_road for s in trip.sightings] == [None, 45.0, None]
-    assert trip.legs == (("c2", "j", "c0"),), "by the quickest roads, and not to the wrong sighting"
-    assert best_trip(trip_ranking()).legs == (("c2", "c0"),), "straight where there are no roads"
+    assert [s.since for s in found.candidates] == [None, 60.0, None]
+    assert [s.by_road for s in found.candidates] == [None, 45.0, None]
+    assert found.legs == (("c2", "j", "c0"),), "by the quickest roads, and not to the wrong candidate"
+    assert clearest_candidates(camera_ranking()).legs == (("c2", "c0"),), "straight where there are no roads"
 
 
 @pytest.mark.parametrize("missing", [{"time": [np.nan]}, {"camera": [""]}])
-def test_no_trip_without_times_or_cameras(report, missing):
-    judged = trip_ranking()
+def test_no_candidates_by_camera_without_times_or_cameras(report, missing):
+    judged = camera_ranking()
     query = judged.ranking.query.with_(**missing)
     ranking = replace(judged.ranking, query=query)
-    assert best_trip(JudgedRanking(ranking, CAMERA_LESS)) is None
-    section = parse(replace(report, ranking=ranking)).one("section", id="trip")
-    assert "No trip is drawn" in section.text and not section.all("table") and section.all("svg")
+    assert clearest_candidates(JudgedRanking(ranking, CAMERA_LESS)) is None
+    section = parse(replace(report, ranking=ranking)).one("section", id="cameras")
+    assert "No candidates by camera" in section.text and not section.all("table") and section.all("svg")
 
 
-def test_the_trip_table_is_the_trip(report, page):
-    trip = best_trip(JudgedRanking(report.ranking, CUT), report.roads)
-    rows = page.one("table", class_="trip").one("tbody").all("tr")
-    assert len(rows) == len(trip.sightings) > 2
-    for row, sighting in zip(rows, trip.sightings, strict=True):
+def test_the_table_shows_the_candidates(report, page):
+    found = clearest_candidates(JudgedRanking(report.ranking, CUT), report.roads)
+    rows = page.one("table", class_="candidates").one("tbody").all("tr")
+    assert len(rows) == len(found.candidates) > 2
+    for row, candidate in zip(rows, found.candidates, strict=True):
         cells = [cell.text for cell in row.all("td")]
-        assert cells[2:4] == [sighting.camera, clock(sighting.time)]
-        assert cells[4] == ("query" if sighting.distance is None else f"{sighting.distance:.3f}")
-        assert cells[5].endswith({True: "yes", False: "no", None: ""}[sighting.correct])
-        assert cells[6] == ("" if sighting.since is None else duration(sighting.since))
+        assert cells[2:4] == [candidate.camera, clock(candidate.time)]
+        assert cells[4] == ("query" if candidate.distance is None else f"{candidate.distance:.3f}")
+        assert cells[5].endswith({True: "yes", False: "no", None: ""}[candidate.correct])
+        assert cells[6] == ("" if candidate.since is None else duration(candidate.since))
 
 
 def texts(svg: str) -> list[str]:
     return [element.text for element in Page(svg).root.all("text")]
 
 
+def test_nearest_neighbours_are_no_trip(report):
+    """Without labels nothing joins candidates: no way on the map, no seconds between them, and no word of a trip."""
+    judged = camera_ranking()
+    gallery, roads = judged.ranking.gallery.with_(identity=[""] * 6), [Road("c0", "c2", 20)]
+    unknown = JudgedRanking(replace(judged.ranking, gallery=gallery), CAMERA_LESS)
+    found = clearest_candidates(unknown, roads)
+    assert [(c.camera, c.correct, c.since, c.by_road) for c in found.candidates] == [
+        ("c2", None, None, None),
+        ("c0", None, None, None),
+        ("c1", None, None, None),
+    ]
+    assert found.legs == ()
+    shown = replace(report, ranking=unknown.ranking, rows=[], roads=roads)
+    section = parse(shown).one("section", id="cameras")
+    assert "Without labels nobody knows whether they show the same vehicle" in section.text
+    heads = [cell.text for cell in section.one("table", class_="candidates").one("thead").all("th")]
+    assert heads[-1] == "distance"
+    for page in (parse(shown), parse(report)):
+        assert "trip" not in re.sub("round trip|triplet", "", page.text.lower())
+
+
 def test_a_map_shows_every_camera_road_and_sighting_with_its_verdict():
     sites = [Site("c0", 0, 0, "seen"), Site("c1", 400, 0, "new"), Site("c2", 0, 400, "new")]
     sites += [Site("j", 200, 300, has_camera=False)]
     roads = [Road("c0", "j", 20), Road("j", "c2", 25), Road("c0", "c1", 90)]
-    trip = find_trip(trip_ranking(), 0, roads)
-    (drawn,) = camera_maps(sites, roads, ["seen", "new"], trip)
+    found = candidates_of(camera_ranking(), 0, roads)
+    (drawn,) = camera_maps(sites, roads, ["seen", "new"], found)
     marks = ["1 \N{CHECK MARK}", "2", "3 \N{MULTIPLICATION X}"]
     assert sorted(texts(drawn)) == sorted(["c0", "c1", "c2", "20 s", "25 s", "90 s", *marks, "seen", "new"])
     assert not set(marks) & set(texts(camera_maps(sites, roads, ["seen", "new"], None)[0]))
 
 
-def test_a_trip_in_a_corner_of_the_map_is_enlarged():
+def test_candidates_in_a_corner_of_the_map_is_enlarged():
     sites = [Site("c0", 0, 0), Site("c2", 100, 0), Site("c1", 5000, 3000), Site("c9", 4000, 0)]
-    whole, enlarged = camera_maps(sites, [], [], find_trip(trip_ranking(), 0))
+    whole, enlarged = camera_maps(sites, [], [], candidates_of(camera_ranking(), 0))
     assert sorted(texts(whole)) == ["3 \N{MULTIPLICATION X}", "c1", "c9"], "what the other map shows is framed only"
     assert sorted(texts(enlarged)) == ["1 \N{CHECK MARK}", "2", "c0", "c2"]
 

@@ -1,4 +1,4 @@
-"""Pictures with captions: what the page shows of a query, of a candidate, of a sighting."""
+"""Pictures with captions: what the page shows of a query, of a candidate, of a candidate."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vreid.data.records import JUNK, Records
+from vreid.report.camera_candidates import CameraCandidate, CameraCandidates
 from vreid.report.lists import TOP, JudgedRanking
 from vreid.report.pictures import thumbnail
-from vreid.report.trips import Sighting, Trip
 from vreid.wording import clock
 
 VERDICTS = {1: "right", 0: "wrong", -1: "unjudged", None: "unjudged"}  # True and False are 1 and 0
@@ -131,10 +131,10 @@ class CardMaker:
             mate=mate,
         )
 
-    def sightings(self, trip: Trip) -> list[tuple[Sighting, Card]]:
-        """Each sighting of the trip with its picture."""
+    def candidates(self, found: CameraCandidates) -> list[tuple[CameraCandidate, Card]]:
+        """Each candidate, and the query among them, with its image."""
         gallery = self._judged.ranking.gallery
         return [
-            (s, self.query(trip.query) if s.image is None else self._card(gallery, s.image, VERDICTS[s.correct]))
-            for s in trip.sightings
+            (s, self.query(found.query) if s.image is None else self._card(gallery, s.image, VERDICTS[s.correct]))
+            for s in found.candidates
         ]

@@ -1,4 +1,4 @@
-"""The map of a report: cameras, roads with travel times, and one trip, enlarged where it is a small part of the map."""
+"""The map of a report: cameras, roads with travel times, and the candidates of one query, enlarged where near."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from vreid.report.camera_candidates import CameraCandidate, CameraCandidates
 from vreid.report.contents import Road, Site
 from vreid.report.figures import GRID, INK, LOOKS, MUTED, PAPER, RIGHT, WRONG, drawing, legend, looks, to_svg
-from vreid.report.trips import Sighting, Trip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,9 @@ LARGE = 24
 LABELLED_ROADS = 60
 """Travel times are written beside the roads of a map that has no more of them."""
 ENLARGE_BELOW = 0.6
-"""A trip that fills less than this share of the map's longer side is drawn a second time, enlarged."""
+"""Right candidates that fill less than this share of the map's longer side are drawn a second time, enlarged."""
 MARGIN = 0.2
-"""Room left around an enlarged trip, in its own longer side."""
+"""Room left around an enlarged part, in its own longer side."""
 
 
 class Window(NamedTuple):
@@ -50,18 +50,20 @@ class Window(NamedTuple):
         return self.left <= x <= self.right and self.bottom <= y <= self.top
 
 
-def camera_maps(sites: Sequence[Site], roads: Sequence[Road], parts: Sequence[str], trip: Trip | None) -> list[str]:
-    """The whole map and, where the way of the trip is a small part of it, that part enlarged."""
+def camera_maps(
+    sites: Sequence[Site], roads: Sequence[Road], parts: Sequence[str], found: CameraCandidates | None
+) -> list[str]:
+    """The whole map and, where the way between right candidates is a small part of it, that part enlarged."""
     whole = Window.around(sites, 0.08)
-    on_way = {name for leg in trip.legs for name in leg} if trip else set()
+    on_way = {name for leg in found.legs for name in leg} if found else set()
     stops = [site for site in sites if site.name in on_way]
     window = Window.around(stops, MARGIN) if stops else whole
     title = "Map of the cameras and roads"
     if max(window.size) > ENLARGE_BELOW * max(whole.size):
-        return [_map("map", title, sites, roads, parts, trip, whole, None)]
+        return [_map("map", title, sites, roads, parts, found, whole, None)]
     return [
-        _map("map", title, sites, roads, parts, trip, whole, window),
-        _map("zoom", "One found trip on the map", sites, roads, parts, trip, window, None),
+        _map("map", title, sites, roads, parts, found, whole, window),
+        _map("zoom", "The right candidates on the map", sites, roads, parts, found, window, None),
     ]
 
 
@@ -71,7 +73,7 @@ def _map(
     sites: Sequence[Site],
     roads: Sequence[Road],
     parts: Sequence[str],
-    trip: Trip | None,
+    found: CameraCandidates | None,
     window: Window,
     enlarged: Window | None,
 ) -> str:
@@ -126,8 +128,8 @@ def _map(
                     gid="halo",
                     zorder=5,
                 )
-        if trip is not None:
-            _draw_trip(axes, trip, place, window, enlarged)
+        if found is not None:
+            _draw_candidates(axes, found, place, window, enlarged)
         if enlarged is not None:
             left, bottom, right, top = enlarged
             axes.plot(
@@ -144,19 +146,21 @@ def _map(
         return to_svg(figure, name, title)
 
 
-def _draw_trip(axes: Axes, trip: Trip, place: dict[str, Site], window: Window, enlarged: Window | None) -> None:
-    for leg in trip.legs if enlarged is None else ():
+def _draw_candidates(
+    axes: Axes, found: CameraCandidates, place: dict[str, Site], window: Window, enlarged: Window | None
+) -> None:
+    for leg in found.legs if enlarged is None else ():
         points = [(place[name].x, place[name].y) for name in leg if name in place]
         for start, end in pairwise(points):
             last = end is points[-1]
             arrow = {"arrowstyle": "-|>" if last else "-", "color": INK, "linewidth": 2.4, "mutation_scale": 15}
             shrink = {"shrinkA": 8 if start is points[0] else 0, "shrinkB": 9 if last else 0}
             axes.annotate("", end, start, zorder=3, arrowprops=arrow | shrink)
-    for number, sighting in enumerate(trip.sightings, start=1):
-        site = place.get(sighting.camera)
+    for number, candidate in enumerate(found.candidates, start=1):
+        site = place.get(candidate.camera)
         if site is None or not window.holds(site.x, site.y):
             continue
-        color, mark = _verdict(sighting)
+        color, mark = _verdict(candidate)
         axes.plot(
             [site.x],
             [site.y],
@@ -183,8 +187,8 @@ def _draw_trip(axes: Axes, trip: Trip, place: dict[str, Site], window: Window, e
             )
 
 
-def _verdict(sighting: Sighting) -> tuple[str, str]:
+def _verdict(candidate: CameraCandidate) -> tuple[str, str]:
     """Colour and mark, so that neither alone tells."""
-    if sighting.correct is None:
+    if candidate.correct is None:
         return INK, ""
-    return (RIGHT, " \N{CHECK MARK}") if sighting.correct else (WRONG, " \N{MULTIPLICATION X}")
+    return (RIGHT, " \N{CHECK MARK}") if candidate.correct else (WRONG, " \N{MULTIPLICATION X}")

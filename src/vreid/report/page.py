@@ -11,6 +11,7 @@ import numpy as np
 
 from vreid.diagnostics.diagnosis import Diagnosis, Looks
 from vreid.files import write_text
+from vreid.report.camera_candidates import clearest_candidates
 from vreid.report.cards import CardMaker
 from vreid.report.charts import chart
 from vreid.report.contents import LadderRow, Report
@@ -19,7 +20,6 @@ from vreid.report.lists import JudgedRanking
 from vreid.report.maps import LARGE, camera_maps
 from vreid.report.pictures import thumbnail
 from vreid.report.template import fill
-from vreid.report.trips import best_trip
 from vreid.retrieval.metrics import Metrics, interval
 from vreid.retrieval.protocols import PROTOCOLS, Protocol
 
@@ -121,8 +121,8 @@ def _ranked(report: Report) -> dict[str, Any]:
     """What the template shows of the ranking, and the maps (which can do without one)."""
     from markupsafe import Markup
 
-    ranked: dict[str, Any] = {"lists": {}, "trip": [], "pairs": None, "maps": []}
-    trip = None
+    ranked: dict[str, Any] = {"lists": {}, "found": [], "pairs": None, "maps": []}
+    found = None
     if report.ranking is not None and len(report.ranking):
         judged = JudgedRanking(report.ranking, _protocol(report))
         cards = CardMaker(judged)
@@ -133,11 +133,11 @@ def _ranked(report: Report) -> dict[str, Any]:
             count = min(GOOD + BAD, len(report.ranking))
             queries = {"some": np.linspace(0, len(report.ranking) - 1, count).astype(int).tolist()}
         ranked["lists"] = {name: [cards.rank_list(query) for query in chosen] for name, chosen in queries.items()}
-        trip = best_trip(judged, report.roads)
-        ranked["trip"] = [] if trip is None else cards.sightings(trip)
+        found = clearest_candidates(judged, report.roads)
+        ranked["found"] = [] if found is None else cards.candidates(found)
     if any(site.has_camera for site in report.sites):
         parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))
-        ranked["maps"] = [Markup(svg) for svg in camera_maps(report.sites, report.roads, parts, trip)]
+        ranked["maps"] = [Markup(svg) for svg in camera_maps(report.sites, report.roads, parts, found)]
     return ranked
 
 

@@ -1,4 +1,7 @@
-"""A trip: where else, and when, one vehicle was seen, as the ranking says it, beside what is true."""
+"""The nearest candidate of each other camera for one query, in order of time, beside what is true.
+
+They are candidates: four nearest neighbours of unknown identity are no trip of one vehicle, so no way joins them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from vreid.report.contents import Road
 from vreid.report.lists import JudgedRanking
 
 MOST = 4
-"""Most cameras that a trip names besides the query's own."""
+"""Most cameras besides the query's own."""
 DEPTH = 100
 """How far down the list candidates are looked at."""
 
 
 @dataclass(frozen=True)
-class Sighting:
+class CameraCandidate:
     """The nearest candidate of one camera, or the query itself.
 
     Attributes:
@@ -26,7 +29,8 @@ class Sighting:
         camera: where. time: when, in seconds (UTC where the records say so).
         distance: to the query; None for the query itself.
         correct: whether it is the query's vehicle; None where nobody knows.
-        since: seconds since the sighting before that is not known to be wrong; None for the first and for wrong ones.
+        since: seconds since the right candidate (or the query) before it; None for the first, and where it is not known
+            to be right.
         by_road: seconds that the quickest way over the road graph takes on average; None where there is none.
     """
 
@@ -40,23 +44,23 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Trip:
-    """Sightings of one query in time order, the query among them, and the ways between them as lists of sites."""
+class CameraCandidates:
+    """Candidates of one query in time order, the query among them, and the ways between right ones (lists of sites)."""
 
     query: int
-    sightings: tuple[Sighting, ...]
+    candidates: tuple[CameraCandidate, ...]
     legs: tuple[tuple[str, ...], ...]
 
 
-def find_trip(judged: JudgedRanking, query: int, roads: Sequence[Road] = ()) -> Trip | None:
+def candidates_of(judged: JudgedRanking, query: int, roads: Sequence[Road] = ()) -> CameraCandidates | None:
     """Fold the list of one query to the nearest candidate of each other camera, keep the nearest, order them by time.
 
-    Sightings known to be wrong stay in the table but not on the way. None where the query's camera or time is unknown,
-    or no candidate at another camera has both.
+    Only those known to be right are on the way, with the query. None where the query's camera or time is unknown, or no
+    candidate at another camera has both.
     """
     ranking = judged.ranking
     own, records = ranking.query, ranking.gallery
-    start = Sighting(None, str(own.camera.values[query]), float(own.time[query]))
+    start = CameraCandidate(None, str(own.camera.values[query]), float(own.time[query]))
     listed = ranking.indices[query, :DEPTH]
     listed = listed[listed >= 0]
     usable = records.camera.known[listed] & ~np.isnan(records.time[listed])
@@ -70,30 +74,32 @@ def find_trip(judged: JudgedRanking, query: int, roads: Sequence[Road] = ()) -> 
     for place in places[np.sort(nearest)[:MOST]]:
         image = int(listed[place])
         distance, correct = float(ranking.distances[query, place]), truth[int(judged.hits[query, place])]
-        seen.append(Sighting(image, str(records.camera.values[image]), float(records.time[image]), distance, correct))
-    seen.sort(key=lambda sighting: sighting.time)
+        seen.append(
+            CameraCandidate(image, str(records.camera.values[image]), float(records.time[image]), distance, correct)
+        )
+    seen.sort(key=lambda candidate: candidate.time)
     return _with_legs(query, seen, roads)
 
 
-def _with_legs(query: int, ordered: Sequence[Sighting], roads: Sequence[Road]) -> Trip:
+def _with_legs(query: int, ordered: Sequence[CameraCandidate], roads: Sequence[Road]) -> CameraCandidates:
     neighbours: dict[str, list[tuple[str, float]]] = {}
     for road in roads:
         neighbours.setdefault(road.a, []).append((road.b, road.seconds))
         neighbours.setdefault(road.b, []).append((road.a, road.seconds))
-    sightings: list[Sighting] = []
+    candidates: list[CameraCandidate] = []
     legs: list[tuple[str, ...]] = []
-    before: Sighting | None = None
-    for sighting in ordered:
-        if sighting.correct is False:
-            sightings.append(sighting)
+    before: CameraCandidate | None = None
+    for candidate in ordered:
+        if not candidate.correct and candidate.image is not None:
+            candidates.append(candidate)
             continue
         if before is not None:
-            by_road, leg = _quickest(neighbours, before.camera, sighting.camera)
+            by_road, leg = _quickest(neighbours, before.camera, candidate.camera)
             legs.append(leg)
-            sighting = replace(sighting, since=sighting.time - before.time, by_road=by_road)
-        sightings.append(sighting)
-        before = sighting
-    return Trip(query, tuple(sightings), tuple(legs))
+            candidate = replace(candidate, since=candidate.time - before.time, by_road=by_road)
+        candidates.append(candidate)
+        before = candidate
+    return CameraCandidates(query, tuple(candidates), tuple(legs))
 
 
 def _quickest(
@@ -113,18 +119,18 @@ def _quickest(
     return None, (start, end)
 
 
-def best_trip(judged: JudgedRanking, roads: Sequence[Road] = ()) -> Trip | None:
-    """The trip with the most cameras rightly found and, among those, the fewest wrong ones, then the nearest.
+def clearest_candidates(judged: JudgedRanking, roads: Sequence[Road] = ()) -> CameraCandidates | None:
+    """The candidates of the query with the most cameras right and, among those, the fewest wrong, then the nearest.
 
-    Ties go to the first query. Without ground truth it is the trip whose sightings are nearest on average.
+    Ties go to the first query. Without ground truth it is the query whose candidates are nearest on average.
     """
-    best: tuple[tuple[float, ...], Trip] | None = None
+    best: tuple[tuple[float, ...], CameraCandidates] | None = None
     for query in range(len(judged.ranking)):
-        trip = find_trip(judged, query)
-        if trip is not None:
-            verdicts = [sighting.correct for sighting in trip.sightings]
-            distances = [sighting.distance for sighting in trip.sightings if sighting.distance is not None]
+        found = candidates_of(judged, query)
+        if found is not None:
+            verdicts = [candidate.correct for candidate in found.candidates]
+            distances = [candidate.distance for candidate in found.candidates if candidate.distance is not None]
             score = (verdicts.count(True), -verdicts.count(False), -float(np.mean(distances)))
             if best is None or score > best[0]:
-                best = score, trip
-    return None if best is None else find_trip(judged, best[1].query, roads)
+                best = score, found
+    return None if best is None else candidates_of(judged, best[1].query, roads)
