@@ -216,7 +216,7 @@ def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
     texts = ["" if value is None else str(value).strip() for value in array.tolist()]
     labels, wrong = plain_labels(texts, what.rpartition("_")[2])
     for row, fault in wrong:
-        raise InputError(f"{what}: {texts[row]} of image {row + 1} {fault}; give whole numbers or names.")
+        raise InputError(f"{what}: {texts[row][:60]!r} of image {row + 1} {fault}; give whole numbers or names.")
     return np.array(labels, dtype=str)
 
 

@@ -282,7 +282,7 @@ def _labels(path: Path, name: str, field: str, values: Any, count: int) -> list[
     if array.dtype.kind == "f" and not wrong:  # a column of fractions alone would pass for names
         wrong = [(row, "is not a whole number") for row, value in enumerate(array.tolist()) if value != int(value)]
     for row, fault in wrong:
-        raise InputError(f"{path}: {name}, row {row + 1}: {texts[row]} {fault}; save whole numbers or text.")
+        raise InputError(f"{path}: {name}, row {row + 1}: {texts[row][:60]} {fault}; save whole numbers or text.")
     return labels
 
 

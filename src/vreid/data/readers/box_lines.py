@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vreid.data.readers.common import Listing, quoted, read_lines
+from vreid.data.readers.common import Listing, quoted, read_lines, shown
 from vreid.data.spellings import whole_number
 from vreid.errors import InputError
 from vreid.files import reading
@@ -126,7 +126,7 @@ def _whole(text: str, what: str) -> int:
     try:
         return whole_number(text)
     except ValueError as error:
-        raise _Fault(f"{what} {text} {error}", f"write the number of the {what} with all its digits") from error
+        raise _Fault(f"{what} {shown(text)} {error}", f"write the number of the {what} with all its digits") from error
 
 
 def _box(line: int, words: Sequence[str], form: Format) -> tuple[Box, float]:
@@ -138,6 +138,8 @@ def _box(line: int, words: Sequence[str], form: Format) -> tuple[Box, float]:
         flag = 1.0
     else:
         numbers = list(map(float, words))  # all of them are numbers
+        if len(words) < (7 if form == "ai-city" else 6):
+            raise ValueError
         if form == "ai-city":
             camera, words, numbers = _whole(words[0], "camera"), [words[2], words[1], *words[3:]], numbers[1:]
         frame, track = words[:2]

@@ -231,5 +231,5 @@ def _track(box: _Box, sixth: str, listing: Listing) -> int | None:
     try:
         return max(whole_number(text), -1)
     except ValueError as error:
-        listing.wrong(box.line, f"id {text} {error}", "write the number of the id with all its digits")
+        listing.wrong(box.line, f"id {shown(text)} {error}", "write the number of the id with all its digits")
         return None
