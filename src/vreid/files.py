@@ -39,6 +39,8 @@ _HASHED = re.compile(rb'\{\\".{6}\\": \\"(.{64})\\"', re.DOTALL)  # any key: a f
 """The hash where it stands in a file's header: JSON within JSON."""
 _LONGEST_HEADER = 100_000_000  # bytes; that of the safetensors library
 _CHUNK = 1 << 20
+LONGEST_LINE = 1 << 24
+"""Bytes of a line of text: 16 MiB, more than any label file written as one line."""
 
 
 def refused(path: Path | str, doing: str, error: OSError) -> InputError:
@@ -160,14 +162,34 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_lines_bounded(path: Path | str) -> bytes:
+    """Return the contents of a text file, unless one of its lines is longer than `LONGEST_LINE` bytes.
+
+    Raises:
+        InputError: the file cannot be read, or has such a line; it is named.
+    """
+    pieces, begun, number = [], 0, 1
+    with reading(path), open(path, "rb") as file:
+        while piece := file.read(_CHUNK):
+            pieces.append(piece)
+            last = max(piece.rfind(b"\n"), piece.rfind(b"\r"))
+            begun = begun + len(piece) if last < 0 else len(piece) - last - 1
+            if begun > LONGEST_LINE:
+                number += sum(one.count(b"\n") for one in pieces)
+                raise InputError(
+                    f"{path}, line {number}: is longer than {LONGEST_LINE:,} bytes; give a text file with one entry "
+                    "a line."
+                )
+    return b"".join(pieces)
+
+
 def read_json(path: Path | str) -> Any:
     """Return what the JSON file `path` holds.
 
     Raises:
         InputError: the file is absent, unreadable or not JSON.
     """
-    with reading(path) as file:
-        content = file.read_bytes()
+    content = read_lines_bounded(path)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -249,10 +271,15 @@ def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[
             facts = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             if isinstance(facts, dict):
                 facts.pop(_HASH, None)
-                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+                names = list(file.keys())
+                types = {name: file.get_slice(name).get_dtype() for name in names}
+                small = [name for name in names if types[name].startswith(("F8_", "F6_", "F4"))]
+                if small and library == "numpy":
+                    raise InputError(f"{path}: {small[0]} is of type {types[small[0]]}; save it as F16 or F32.")
+                return {name: file.get_tensor(name) for name in names}, facts
             reason = "its header is not ours"
     except InputError:
         raise
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = str(error)
     raise InputError(f"{path}: is not a whole safetensors file ({reason}); make it again.")

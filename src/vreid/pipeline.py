@@ -22,7 +22,8 @@ from vreid.data.records import BOX_COLUMNS, Labels, Records
 from vreid.data.spellings import check_spellings
 from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
-from vreid.files import read_json, reading, replacing, understanding, write_json
+from vreid.files import read_json, read_lines_bounded, replacing, understanding, write_json
+from vreid.formats.facts import fact, typed
 from vreid.locks import locking
 from vreid.report.contents import LadderRow, Report
 from vreid.retrieval.decisions import VERDICTS, Decisions
@@ -116,8 +117,9 @@ class Search:
             )
         stored = read_json(folder / FACTS)
         with understanding(folder / FACTS):
-            protocol, facts = Protocol(**stored["protocol"]), dict(stored["facts"])
-            trained_cameras = tuple(map(str, stored["trained_cameras"]))
+            stored = typed(dict[str, Any], stored, FACTS)
+            protocol, facts = fact(stored, "protocol", Protocol), fact(stored, "facts", dict[str, Any])
+            trained_cameras = fact(stored, "trained_cameras", tuple[str, ...])
         query, gallery = load_sides(folder)
         with understanding(folder):
             check_comparable(query, gallery)
@@ -349,8 +351,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: absent or damaged.
     """
-    with reading(path):
-        lines = path.read_bytes().splitlines()
+    lines = read_lines_bounded(path).splitlines()
     found = []
     for number, line in enumerate(lines, start=1):
         with understanding(f"{path}, line {number}"):

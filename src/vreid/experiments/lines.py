@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vreid.data.findings import Finding, Tell, refuse
-from vreid.files import reading, write_text
+from vreid.files import read_lines_bounded, write_text
 
 Link = tuple[str, dict[str, Any], tuple[int, ...]]
 """Kind of a stage, what decides it in plain values, and which of the links before it are what it is made from."""
@@ -143,8 +143,7 @@ def _different(one: Line, other: Line) -> list[tuple[str, float, float]]:
 
 
 def _numbered(path: Path, tell: Tell) -> list[tuple[str, Line]]:
-    with reading(path):
-        texts = path.read_bytes().splitlines()
+    texts = read_lines_bounded(path).splitlines()
     found = []
     for number, text in enumerate(texts, start=1):
         where = f"{path}, line {number}"

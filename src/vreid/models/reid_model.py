@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
+from vreid.formats.facts import typed
 from vreid.models.backbones import build_trunk
 from vreid.models.heads import Heads, plain_linear
 from vreid.models.keys import load_pretrained
@@ -52,11 +53,9 @@ class ModelConfig:
 
         Raises:
             KeyError: it names no backbone.
+            InputError: a field of another type, or one that is not known.
         """
-        options = dict(plain.get("transreid", {}))
-        if "image_size" in options:
-            options["image_size"] = tuple(options["image_size"])
-        return cls(**{**plain, "backbone": plain["backbone"], "transreid": TransReIDOptions(**options)})
+        return typed(cls, {**plain, "backbone": plain["backbone"]}, "model")
 
     @property
     def start(self) -> Path | None:

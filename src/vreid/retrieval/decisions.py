@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
+from vreid.formats.facts import typed
 from vreid.retrieval.open_set import OpenSet
 from vreid.retrieval.ranking import Ranking
 from vreid.retrieval.shares import check_share, rate_interval, whole
@@ -47,7 +48,11 @@ class Rate:
     num_identities: int
 
     def __post_init__(self) -> None:
-        if not (0 < self.target < 1 and 0 <= self.low <= self.value <= self.high <= 1 and self.num_queries >= 1):
+        if not (
+            0 < self.target < 1
+            and 0 <= self.low <= self.value <= self.high <= 1
+            and self.num_queries >= self.num_identities >= 1
+        ):
             raise InputError(f"Rate: {asdict(self)} is no rate with its interval; calibrate again.")
 
     def __str__(self) -> str:
@@ -88,6 +93,11 @@ class Threshold:
             raise InputError(
                 f"Threshold: match is {self.match} and no_match {self.no_match}; both must be distances, and match not "
                 "the larger one."
+            )
+        if not (0 < self.confidence < 1 and self.left_out >= 0):
+            raise InputError(
+                f"Threshold: confidence is {self.confidence} and left_out {self.left_out}; the first must lie between "
+                "0 and 1, the second at 0 or above."
             )
         if self.gallery_images < 1:
             raise InputError(f"Threshold: gallery_images is {self.gallery_images}; it must be at least 1.")
@@ -169,8 +179,7 @@ class Threshold:
         if not isinstance(stored, dict) or stored.pop("kind", None) != "threshold":
             raise InputError(f"{path}: holds no threshold; give a file that `vreid evaluate --calibrate` has written.")
         with understanding(path):
-            rates: dict[str, Any] = {name: Rate(**stored.pop(name)) for name in ("false_match", "miss")}
-            return cls(**rates, steps=tuple(stored.pop("steps")), **stored)
+            return typed(cls, stored, "threshold")
 
 
 def calibrate(

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, understanding
+from vreid.formats.facts import fact
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tensors import on_host
 
@@ -226,9 +227,9 @@ class FeatureSet:
             return cls(
                 arrays["features"],
                 unpack_records("records", arrays),
-                normalised=facts["normalised"],
-                views=tuple(facts["views"]),
-                model=facts["model"],
+                normalised=fact(facts, "normalised", bool),
+                views=fact(facts, "views", tuple[str, ...]),
+                model=fact(facts, "model", str),
                 # files of before the fact: the features of a model that are not normalised come from `extract --raw`
                 raw=facts.get("raw", bool(facts["model"]) and not facts["normalised"]),
             )

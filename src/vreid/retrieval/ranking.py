@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
 from vreid.errors import InputError
 from vreid.files import understanding
+from vreid.formats.facts import fact
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.protocols import Exclusion, Protocol
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
@@ -96,12 +97,12 @@ class Ranking:
                 gallery=unpack_records("gallery", arrays),
                 indices=arrays["indices"],
                 distances=arrays["distances"],
-                protocol=facts["protocol"],
-                steps=tuple(facts["steps"]),
-                reranked=facts["reranked"],
-                transductive=facts["transductive"],
-                features=facts.get("features", ""),
-                notes=tuple(facts.get("notes", ())),
+                protocol=fact(facts, "protocol", str),
+                steps=fact(facts, "steps", tuple[str, ...]),
+                reranked=fact(facts, "reranked", bool),
+                transductive=fact(facts, "transductive", bool),
+                features=fact(facts, "features", str, ""),
+                notes=fact(facts, "notes", tuple[str, ...], ()),
             )
 
 

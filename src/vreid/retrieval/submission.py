@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vreid.data.findings import Finding, Tell, refuse
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import reading, write_text
+from vreid.files import read_lines_bounded, write_text
 from vreid.retrieval.distances import Distances, Tiles
 from vreid.retrieval.evaluation import evaluate_distances
 from vreid.retrieval.metrics import Metrics
@@ -103,8 +103,7 @@ def read_submission(path: Path | str, tell: Tell = refuse) -> list[NDArray[np.in
 
 
 def _lines(path: Path | str, tell: Tell) -> Iterator[NDArray[np.int64]]:
-    with reading(path) as file:
-        data = file.read_bytes()
+    data = read_lines_bounded(path)
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     lines = re.split(r"\r\n|\n|\r", data.decode(encoding, "replace").rstrip())
     if lines == [""]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vreid.errors import InputError
 from vreid.files import understanding
+from vreid.formats.facts import fact
 from vreid.models.weights import load_strict, load_weights, save_weights
 
 
@@ -59,13 +60,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     if facts.get("kind") != "checkpoint":
         raise InputError(f"{path}: is not a checkpoint; remove it.")
     with understanding(path):
-        state = LoopState(**facts["loop"])
+        state = fact(facts, "loop", LoopState)
         counts = (state.epoch, state.step, state.total_steps, state.metrics_bytes)
-        if not all(isinstance(value, int) and value >= 0 for value in counts):
+        if min(counts) < 0:
             raise ValueError("its loop state is not one of counts")
-        numbers = (*state.sums.values(), *state.best.values())
-        if set(state.best) not in (set(), {"epoch", "mAP"}) or not all(isinstance(n, int | float) for n in numbers):
-            raise ValueError("its sums or its best epoch are no numbers")
+        if set(state.best) not in (set(), {"epoch", "mAP"}):
+            raise ValueError("its best epoch is incomplete")
         generator = tensors["random.cpu"]
         if generator.dtype != torch.uint8 or generator.shape != torch.get_rng_state().shape:
             raise ValueError("its random-number state is of another size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, understanding, write_json
+from vreid.formats.facts import fact
 from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
@@ -66,13 +67,35 @@ def load_model(source: Path | str) -> TrainedModel:
     """
     path, state, facts = _read_model(Path(source))
     with understanding(path):
-        model = build_from(
-            replace(ModelConfig.of(facts["model"]), weights=""), facts["num_identities"], facts.get("heads", {})
-        )
-        transform = TestTransform(**{key: _tupled(value) for key, value in facts["transform"].items()})
+        config = replace(ModelConfig.of(fact(facts, "model", dict[str, Any])), weights="")
+        identities = fact(facts, "num_identities", int | None)  # type: ignore[arg-type]
+        heads = fact(facts, "heads", dict[str, int], {})
+        transform = fact(facts, "transform", TestTransform)
+        cameras = fact(facts, "cameras", tuple[str, ...], ())
+        _check_sizes(config, identities, heads, state, path)
+        model = build_from(config, identities, heads)
     load_strict(model, state, path)
-    model.cameras = tuple(facts.get("cameras", ()))
+    model.cameras = cameras
     return TrainedModel(model.eval(), transform, model_hash(model, transform), path)
+
+
+def _check_sizes(
+    config: ModelConfig, identities: int | None, heads: Mapping[str, int], state: Mapping[str, Tensor], path: Path
+) -> None:
+    """Compare the model that the facts describe with its weights before memory is taken for it.
+
+    Raises:
+        InputError: they do not fit, or no such model can be built.
+    """
+    wrong = InputError(f"{path}: is damaged (its facts describe no model that can be built); make it again.")
+    if any(count < 1 for count in (1 if identities is None else identities, *heads.values())):
+        raise wrong
+    try:
+        with torch.device("meta"):
+            described = build_from(config, identities, heads)
+    except (RuntimeError, OverflowError) as error:
+        raise wrong from error
+    load_strict(described, {name: value.to("meta") for name, value in state.items()}, path)
 
 
 def _read_model(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
@@ -308,7 +331,3 @@ def _finished(out: Path, records: Records, model: str, views: tuple[str, ...], n
     if found.records != records:
         raise InputError(f"{out}: holds features of other images; remove the file or name another.")
     return found
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

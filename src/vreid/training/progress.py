@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from vreid.files import read_json, write_json
+from vreid.files import read_json, understanding, write_json
+from vreid.formats.facts import typed
 
 
 class Progress(Protocol):
@@ -56,7 +57,10 @@ class Stopwatch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+        self.seconds: dict[str, float] = {}
+        if path.exists():
+            with understanding(path):
+                self.seconds = typed(dict[str, float], read_json(path), "seconds")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

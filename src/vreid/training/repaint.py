@@ -20,6 +20,7 @@ from vreid.data.readers.vehiclex import LABELS, TRANSLATED
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json, replacing, understanding, write_json, writing
+from vreid.formats.facts import fact
 from vreid.locks import locking
 from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
@@ -50,7 +51,7 @@ def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
     if facts.get("kind") != "translation":
         raise InputError(f"{path}: holds no translation; give the run of `vreid data translate train`.")
     with understanding(path):
-        config = TranslateConfig(**facts["config"])
+        config = fact(facts, "config", TranslateConfig)
     model = config.generator()
     load_strict(model, state, path)
     return model.eval(), config

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.findings import Finding, Origin, Tell, refuse
 from vreid.errors import InputError
-from vreid.files import read_json, reading, refused
+from vreid.files import read_json, read_lines_bounded, refused
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Folders that hold nothing but a data set's own folders."""
@@ -77,8 +77,7 @@ def decode(path: Path, *fallbacks: str) -> str:
     Raises:
         InputError: the file cannot be read or decoded; the sentence names the line.
     """
-    with reading(path):
-        data = path.read_bytes()
+    data = read_lines_bounded(path)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         fallbacks = ("utf-16",)
     else:
