@@ -13,9 +13,11 @@ import pytest
 from tiny_scale import TINY
 from vreid.data.readers.cityflow import read_cityflow
 from vreid.errors import InputError
-from vreid.experiments.rows import TYPE_4, AnyRow, Ensemble, Row
+from vreid.experiments.lines import Line
+from vreid.experiments.rows import BEST_MEMBER, TYPE_4, AnyRow, Ensemble, Row, compared_with
 from vreid.experiments.runner import plan, run_rows
 from vreid.experiments.stages import Folders, Model, World
+from vreid.experiments.table import tabulate
 from vreid.experiments.tables import TABLES, dmt, strdan
 from vreid.experiments.tables.running import rows_of
 from vreid.experiments.tables.scales import Initialisation, gpu, paper, scale_named, smoke
@@ -126,7 +128,7 @@ def test_published_lists(name: str) -> None:
 def test_rows_have_names_of_their_own_and_are_compared_with_rows_that_are_there(name: str) -> None:
     rows = list(TABLES[name].rows(TINY))
     names = [row.name for row in rows]
-    assert len(set(names)) == len(names) and all(row.against in names for row in rows if row.against)
+    assert len(set(names)) == len(names) and all(name in names for row in rows for name in compared_with(row, rows))
     assert all(
         row.against
         for row in rows
@@ -320,8 +322,47 @@ def test_a_case_from_random_weights_runs(sketch: SimpleNamespace, tmp_path: Path
 
 def test_on_the_papers_own_data_strdan_3_has_our_rows(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = Folders.of(tiny_world / "AIC21_Track2_ReID")
-    rows = list(strdan.table_3(replace(TINY, data=lambda layout: folders)))
+    scale = replace(TINY, data=lambda layout: folders)
+    assert not TABLES["strdan.3"].seeded(scale, 1)  # CityFlow's
+    told = TABLES["strdan.3"].other_data(scale)
+    assert "the paper's figures are of VeRi-776, but the data are CityFlowV2-ReID (" in told
+    veri = replace(folders, searched="VeRi-776", test=(1678, 11579, 200))
+    for other in (replace(veri, test=(1678, 11579, 199)), replace(veri, searched="a folder of pictures")):
+        scale = replace(TINY, data=lambda layout, data=other: data)
+        assert not list(strdan.table_3(scale))
+        assert not any(row.paper for row in TABLES["strdan.2"].seeded(scale, 1))
+    scale = replace(TINY, data=lambda layout: veri)
+    assert not TABLES["strdan.3"].other_data(scale) and TABLES["dmt.1"].other_data(scale)
+    rows = TABLES["strdan.3"].seeded(scale, 1)
     assert [row.name for row in rows] == ["ours, case 1: real alone, re-ranked", "ours, case 2: orientation, re-ranked"]
     real = paper([tiny_world / "AIC21_Track2_ReID"])
     assert real.training("resnet101_ibn_a").transform.height == 384
     assert real.strdan.model.weights.startswith("resnet50-") and real.data("veri") == folders
+
+
+def test_strdan_1_knows_whether_its_test_names_cameras(tiny_world: Path) -> None:
+    def rows(data: Folders | World) -> list[AnyRow]:
+        return TABLES["strdan.1"].seeded(replace(TINY, data=lambda layout: data), 1)
+
+    folders = Folders.of(tiny_world / "AIC21_Track2_ReID")
+    assert folders.cameras and {row.protocol.name for row in rows(folders)} == {"ai-city"}
+    assert not any(row.paper for row in rows(folders))  # not the data of the paper
+    unnamed = replace(folders, searched="CityFlow-ReID", cameras=False)
+    for data in (unnamed, World("tiny", 1, "cityflow2020")):
+        assert {row.protocol.name for row in rows(data)} == {"camera-less"} and any(row.paper for row in rows(data))
+
+
+def test_an_ensemble_is_compared_with_the_best_of_its_members_here() -> None:
+    rows = TABLES["dmt.6"].seeded(TINY, 1)
+    seven = next(row for row in rows if row.name == "ensemble of the 7 CNNs")
+    members = compared_with(seven, rows)
+    assert seven.against == BEST_MEMBER and len(members) == 7 and all(name.endswith(", post") for name in members)
+
+    def line(row: AnyRow, value: float) -> Line:
+        return Line(row.hash, row.name, (), {"mAP": value}, {"identity": ["1", "2"], "mAP": [value, value]})
+
+    single = [row for row in rows if row.name in members]
+    lines = [line(seven, 0.75), *(line(row, 0.6 - 0.01 * place) for place, row in enumerate(single))]
+    (entry,) = (entry for entry in tabulate(rows, lines) if entry.name == seven.name)
+    assert entry.effect and entry.effect.against == single[0].name == "ResNet101-IBN-a, post"
+    assert entry.effect.change == pytest.approx(75 - 60) and entry.effect.paper == pytest.approx(84.3 - 82.7)

@@ -70,7 +70,7 @@ def table_command(
     from vreid.experiments.rehearsal import rehearse
     from vreid.experiments.runner import plan
     from vreid.experiments.table import terminal_table
-    from vreid.experiments.tables.running import make_tables, merge_into, rows_of
+    from vreid.experiments.tables.running import make_tables, merge_into, other_data, rows_of
     from vreid.experiments.tables.scales import scale_named
 
     chosen = scale_named(scale, data or [])
@@ -79,7 +79,11 @@ def table_command(
     with Bars(quiet=as_json) as bars:
         if dry_run:
             rows = rows_of(names, chosen, seeds=seeds, only=only)
-            told = [plan(rows, out, chosen.usual).describe(), *rehearse(rows, resolve(device), bars)]
+            told = [
+                plan(rows, out, chosen.usual).describe(),
+                *other_data(names, chosen),
+                *rehearse(rows, resolve(device), bars),
+            ]
             print_json(told) if as_json else print(*told, sep="\n")
             return
         made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)

@@ -180,12 +180,16 @@ class Row:
         return replace(self, data=data, training=replace(self.training, seed=seed))
 
 
+BEST_MEMBER = "the best of its members"
+"""What an ensemble is compared with: the member that has the best number in the table, in the paper the paper's."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """A row whose distances are those of several rows joined: of the same data, each with its own post-processing.
 
     Attributes:
-        name, paper, against: as those of a `Row`.
+        name, paper, against: as those of a `Row`; `BEST_MEMBER` compares it with the best of its members here.
         members: the rows; the first says what is searched and how it is judged.
         weights, how: as in `vreid.retrieval.ensemble.ensemble`.
 
@@ -236,6 +240,14 @@ class Ensemble:
 
 
 AnyRow = Row | Ensemble
+
+
+def compared_with(row: AnyRow, rows: Iterable[AnyRow]) -> list[str]:
+    """Names of those of `rows` that `row` is compared with: one, or all members of which the best will be."""
+    if row.against == BEST_MEMBER and isinstance(row, Ensemble):
+        members = {member.hash for member in row.members}
+        return list(dict.fromkeys(other.name for other in rows if other.hash in members))
+    return [row.against] if row.against else []
 
 
 def with_seeds(rows: Iterable[AnyRow], seeds: Sequence[int]) -> Iterator[AnyRow]:

@@ -132,7 +132,8 @@ class Folders(Stage):
     """Data sets on disk: the first is searched, the training images of all are joined.
 
     What counts is the `fingerprint`, not where the folders lie, so that rows of several machines merge; `Folders.of`
-    takes it from the data.
+    takes it from the data, and with it what is searched: the data set's name, its queries, gallery images and gallery
+    vehicles, and whether its test names cameras.
     """
 
     kind: ClassVar[str] = "folders"
@@ -140,6 +141,9 @@ class Folders(Stage):
     sources: tuple[str, ...]
     fingerprint: str
     labels: str = "auto"
+    searched: str = ""
+    test: tuple[int, int, int] = (0, 0, 0)
+    cameras: bool = False
 
     @classmethod
     def of(cls, *sources: Path | str, labels: str = "auto") -> Folders:
@@ -149,7 +153,14 @@ class Folders(Stage):
             InputError: one cannot be read.
         """
         unread = cls(tuple(map(str, sources)), "", labels)
-        return replace(unread, fingerprint=unread._read().fingerprint())
+        found = unread._read()
+        return replace(
+            unread,
+            fingerprint=found.fingerprint(),
+            searched=found.name.partition(" + ")[0],
+            test=(len(found.query), len(found.gallery), found.gallery.identity.distinct),
+            cameras=bool(found.query.camera.known.any() and found.gallery.camera.known.any()),
+        )
 
     @property
     def decides(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vreid.errors import InputError
 from vreid.experiments.effects import Effect, effect
 from vreid.experiments.lines import Line
-from vreid.experiments.rows import AnyRow
+from vreid.experiments.rows import AnyRow, compared_with
 from vreid.files import replacing
 
 if TYPE_CHECKING:
@@ -111,18 +111,25 @@ def _seeds(line: Line) -> str:
 def _effect(
     rows: Sequence[AnyRow], groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[str, Line]
 ) -> Effect | None:
-    against = rows[0].against
-    if not against:
+    candidates = compared_with(rows[0], [row for group in groups.values() for row in group])
+    if not candidates:
         return None
-    if against not in groups:
-        raise InputError(f"Row {rows[0].name!r} is compared with {against!r}, which is no row of the table.")
+    if absent := [name for name in candidates if name not in groups]:
+        raise InputError(f"Row {rows[0].name!r} is compared with {absent[0]!r}, which is no row of the table.")
+    metric = next(iter(rows[0].paper or groups[candidates[0]][0].paper), "mAP")
+    against = max(candidates, key=lambda name: _mean(groups[name], by_hash, metric))
     others = {tuple(row.seeds.items()): by_hash.get(row.hash) for row in groups[against]}
     pairs = [(by_hash.get(row.hash), others.get(tuple(row.seeds.items()))) for row in rows]
-    there = groups[against][0].paper
-    metric = next(iter(rows[0].paper or there), "mAP")
-    change = rows[0].paper[metric] - there[metric] if metric in rows[0].paper and metric in there else None
+    there = [groups[name][0].paper[metric] for name in candidates if metric in groups[name][0].paper]
+    change = rows[0].paper[metric] - max(there) if metric in rows[0].paper and there else None
     done = [(one, other) for one, other in pairs if one and other and one.numbers and other.numbers]
     return effect(against, metric, done, change)
+
+
+def _mean(rows: Sequence[AnyRow], by_hash: Mapping[str, Line], metric: str) -> float:
+    """Mean of a metric over the rows that have it; below all others where none has."""
+    found = [by_hash[row.hash].numbers.get(metric, -1.0) for row in rows if row.hash in by_hash]
+    return fmean(found) if found else -1.0
 
 
 def write_csv(entries: Sequence[Entry], out: Path | str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from vreid.errors import InputError, named
 from vreid.experiments.figure import draw_table
 from vreid.experiments.lines import merge, write_lines
-from vreid.experiments.rows import AnyRow, stages
+from vreid.experiments.rows import AnyRow, compared_with, stages
 from vreid.experiments.runner import RESULTS, lock_place, run_rows
 from vreid.experiments.stages import Model
 from vreid.experiments.table import Entry, write_csv
@@ -18,7 +18,7 @@ from vreid.experiments.tables.scales import Scale
 from vreid.locks import locked
 from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, PUBLISHED, imagenet_file, weights_folder
 from vreid.pipeline import SIMULATED
-from vreid.training.progress import Progress
+from vreid.training.progress import Progress, Silence
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, onl
     for name in names:
         rows = table_named(name).seeded(scale, seeds)
         chosen = {row.name for row in rows if only in row.name}
-        chosen |= {row.against for row in rows if row.name in chosen}
+        chosen |= {name for row in rows if row.name in chosen for name in compared_with(row, rows)}
         found += [row for row in rows if row.name in chosen]
     if only and not found:
         raise InputError(f"No row of {', '.join(names)} has {only!r} in its name.")
@@ -81,6 +81,11 @@ def _need_weights(rows: Sequence[AnyRow]) -> None:
             f"The rows start from weights that are not here: {', '.join(absent)}; "
             f"{', '.join(absent.values())} fetches them into {weights_folder()}."
         )
+
+
+def other_data(names: Sequence[str], scale: Scale) -> list[str]:
+    """One sentence for each table whose paper's figures are of other data than those at hand."""
+    return list(filter(None, (table_named(name).other_data(scale) for name in names)))
 
 
 def merge_into(cache: Path, files: Sequence[Path]) -> None:
@@ -122,6 +127,8 @@ def make_tables(
     """
     if make:
         rows = rows_of(names, scale, seeds=seeds, only=only)
+        for sentence in other_data(names, scale):
+            (progress or Silence()).note(sentence)
         run_rows(rows, out, device=device, workers=workers, progress=progress, usual=scale.usual)
     own = out / RESULTS
     lines = merge([own]) if own.exists() else []
