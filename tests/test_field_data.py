@@ -224,3 +224,21 @@ def test_what_was_found_before_reading_stopped_is_shown(tmp_path: Path, run: Run
     (tmp_path / "test_label.xml").write_text("<T><Item")
     outcome = run(f"check {tmp_path}")
     assert "Item 1" in outcome.out and "broken XML" in told(outcome)
+
+
+def test_images_that_lie_too_deep_are_named(tmp_path: Path, run: Run) -> None:
+    image(tmp_path / "image_02/0000/000000.png")  # KITTI tracking as distributed
+    (tmp_path / "label_02").mkdir()
+    (tmp_path / "label_02/0000.txt").write_text("0 7 Car 0 0 -1.5 1 1 40 30 1 1 1 1 1 1 1\n")
+    told(run(f"check {tmp_path}"), "its images lie two folders down (in image_02/...)")
+
+
+def test_a_table_in_two_spellings_is_shown_by_check(tmp_path: Path, run: Run) -> None:
+    lines = ["path,identity,camera,split"]
+    for number in range(8):
+        image(tmp_path / f"{number}.jpg")
+        camera = f"c{number % 2 + 1:03d}" if number < 4 else number % 2 + 1
+        lines.append(f"{number}.jpg,{number // 2 % 2}.0,{camera},{'query' if number < 4 else 'gallery'}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    (finding,) = (f for f in check(run, tmp_path / "t.csv")["findings"] if f["check"] == "two spellings")
+    assert finding["where"].endswith("t.csv, line 2") and "'c001' is probably '1'" in finding["message"]

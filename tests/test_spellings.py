@@ -230,6 +230,8 @@ def test_large_identities_in_arrays() -> None:
     assert metrics.relevant.tolist() == [1] and metrics.mAP == 0.5
     with pytest.raises(InputError, match="have lost digits"):
         evaluate(DISTANCES, query_identity=ids[:1].astype(float), gallery_identity=ids, **cameras)
+    with pytest.raises(InputError, match="above 16,777,216 as float32"):
+        evaluate(DISTANCES, query_identity=np.float32([2**24 + 2]), gallery_identity=ids, **cameras)
 
 
 def test_labels_in_a_file_of_features(run: Run, tmp_path: Path) -> None:
@@ -246,3 +248,5 @@ def test_labels_in_a_file_of_features(run: Run, tmp_path: Path) -> None:
     told(run(f"evaluate {tmp_path}/d.npz"), "d.npz", "'c001'", "'1'", "spell cameras one way")
     np.savez(tmp_path / "e.npz", **{**arrays, "g_pids": np.full(12, 4.873372822379954e18)}, g_camids=g_cams)
     told(run(f"evaluate {tmp_path}/e.npz"), "e.npz: g_pids, row 1", "may have lost digits")
+    np.savez(tmp_path / "f.npz", **{**arrays, "g_pids": np.full(12, 2**24 + 2, np.float32)}, g_camids=g_cams)
+    told(run(f"evaluate {tmp_path}/f.npz"), "f.npz: g_pids, row 1", "float32", "may have lost digits")

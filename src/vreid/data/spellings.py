@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vreid.data.records import JUNK_NAME, Labels, Records
 from vreid.errors import InputError
@@ -55,6 +56,11 @@ def whole_number(text: str) -> int:
     if abs(number) > _EXACT or (isinstance(exponent, int) and exponent > 0 and number):
         raise ValueError("is rounded and may have lost digits")
     return int(number)
+
+
+def largest_exact(array: NDArray[np.floating]) -> int:
+    """Largest whole number up to which an array of floats holds all: 2^53 in float64, 2^24 in float32."""
+    return int(2 ** (np.finfo(array.dtype).nmant + 1))
 
 
 def plain_labels(values: Sequence[str], column: str) -> tuple[list[str], list[tuple[int, str]]]:

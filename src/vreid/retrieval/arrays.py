@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import JUNK, JUNK_NAME, UNKNOWN
-from vreid.data.spellings import plain_labels, spelling
+from vreid.data.spellings import largest_exact, plain_labels, spelling
 from vreid.errors import InputError
 from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
 from vreid.retrieval.evaluation import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
@@ -209,8 +209,11 @@ def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
         raise InputError(f"{what}: shape {array.shape} for {count:,} distances; give one per image.")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.trunc(array))):
         raise InputError(f"{what}: must be whole numbers or names; NaN and fractions are neither.")
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() > 2**53:
-        raise InputError(f"{what}: holds numbers above 2^53 as floats, which have lost digits; give whole numbers.")
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() > largest_exact(array):
+        raise InputError(
+            f"{what}: holds numbers above {largest_exact(array):,} as {array.dtype}, which have lost digits; "
+            "give whole numbers."
+        )
     if array.dtype.kind in "ifb" or (array.dtype.kind == "u" and (array <= np.iinfo(np.int64).max).all()):
         return array.astype(np.int64)
     texts = ["" if value is None else str(value).strip() for value in array.tolist()]

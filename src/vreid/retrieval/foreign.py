@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
-from vreid.data.spellings import plain_labels
+from vreid.data.spellings import largest_exact, plain_labels
 from vreid.errors import InputError
 from vreid.formats.kinds import check_size
 from vreid.retrieval.external_files import SUFFIXES as SUFFIXES
@@ -281,6 +281,9 @@ def _labels(path: Path, name: str, field: str, values: Any, count: int) -> list[
     labels, wrong = plain_labels(texts, field)
     if array.dtype.kind == "f" and not wrong:  # a column of fractions alone would pass for names
         wrong = [(row, "is not a whole number") for row, value in enumerate(array.tolist()) if value != int(value)]
+    if array.dtype.kind == "f" and not wrong:
+        large = np.flatnonzero(np.abs(array) > largest_exact(array))
+        wrong = [(int(row), f"is rounded ({array.dtype}) and may have lost digits") for row in large[:1]]
     for row, fault in wrong:
         raise InputError(f"{path}: {name}, row {row + 1}: {texts[row][:60]} {fault}; save whole numbers or text.")
     return labels

@@ -95,6 +95,16 @@ def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
         )
     records = _read(folder, folder, "gallery", notes)
     if not len(records):
+        deeper = [
+            name
+            for name in folders_in(folder)
+            if any(first_picture(folder / name / n) for n in folders_in(folder / name))
+        ]
+        if deeper:
+            raise InputError(
+                f"{folder}: its images lie two folders down (in {deeper[0]}/...), where a folder may be a camera, a "
+                "scene or a vehicle; name the folder above the images, or write a table of them."
+            )
         raise InputError(f"{folder}: holds no images (.jpg, .png, ...); name the folder that does.")
     if not records.camera.known.any():
         notes.append("no image has a camera, so nothing can be searched across cameras.")
