@@ -161,6 +161,18 @@ def test_features_far_from_the_origin_keep_their_distances(neighbours, offset):
     assert itself[1].diagonal() == pytest.approx(np.zeros(7), abs=1e-4)
 
 
+@pytest.mark.parametrize("apart", [100, 3000])
+def test_two_groups_far_apart_are_ranked_by_true_distances(apart):
+    generator = np.random.default_rng(5)
+    side = np.where(np.arange(300)[:, None] % 2, apart, -apart)
+    points = np.float32(generator.normal(size=(300, 12)) + side)
+    query, gallery = points[:40], points[40:]
+    squared = ((query[:, None].astype(np.float64) - gallery) ** 2).sum(axis=2)
+    found = np.concatenate([tile for _, tile in SquaredEuclidean(query, gallery).tiles()])
+    assert found == pytest.approx(squared, rel=1e-4)
+    assert np.argsort(found, axis=1)[:, :100].tolist() == np.argsort(squared, axis=1)[:, :100].tolist()
+
+
 @pytest.mark.parametrize("neighbours", CONVENTIONS)
 def test_all_points_equal_is_no_division_by_zero(neighbours):
     assert rerank(np.ones((2, 3)), np.ones((24, 3)), neighbours=neighbours).max() <= 1

@@ -81,7 +81,7 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
         "what is the same for a whole camera",
         needs="cameras; identities for all but the camera's share",
         limits="Cameras see different vehicles and sides of them, so a part of their share is the vehicles'. All of it "
-        "is about the features as they are, before any post-processing.",
+        "is about L2-normalised features, before any post-processing, also where features are compared raw.",
         chart=Bars(groups, "percent, with 95 % interval"),
     )
 

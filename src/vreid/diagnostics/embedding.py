@@ -60,8 +60,8 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
             "same camera beyond chance": more,
         },
         needs="identities, cameras",
-        limits="In the map near points are alike; the size of gaps and clusters means nothing, and another seed draws "
-        "another map.",
+        limits="Features are L2-normalised for this, also where they are compared raw. In the map near points are "
+        "alike; the size of gaps and clusters means nothing, and another seed draws another map.",
         chart=Points(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
     )
 

@@ -22,6 +22,7 @@ from vreid.data.records import Records
 from vreid.data.spellings import check_spellings
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet, as_numbers, norms
+from vreid.retrieval.points import Points, exact_distances
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
 Tiles = Iterator[tuple[int, NDArray[np.float32]]]
@@ -34,6 +35,8 @@ ensemble has many sources waiting.
 _TILE_NUMBERS = 1 << 24  # 64 MiB of float32 in one tile; tiles of 512 rows reach the speed of one large product
 _STRIP_NUMBERS = 1 << 16
 _SAMPLE = 1024  # about so many units tell where they are
+_LONG = 1.01  # squared norm up to which features count as normalised, whose distances err by 1e-7
+_NEAR = np.float32(2.0**-8)  # squared distances below this share of the squared norms are computed in float64
 _FAR = 16  # so many times the spread of features is their squared distance to the origin at most
 _INSIDE_TRACKLET = np.float32(1e-6)
 _LARGEST_SQUARE = float(np.finfo(np.float32).max) / 8
@@ -76,7 +79,8 @@ class Matrix:
 class SquaredEuclidean:
     """|a|^2 + |b|^2 - 2ab, clamped at 0, computed when asked for.
 
-    Features far from the origin, whose squares would drown their differences in float32, are moved to it first.
+    Features far from the origin, whose squares would drown their differences in float32, are moved to it first; of
+    features longer than 1, pairs that are much nearer to each other than to the origin are computed in float64.
     The grid of row tiles depends on the number of units alone: the last bits of a matrix product depend on the shape
     of the call, so a grid that followed the caller's block size would make results depend on it.
 
@@ -123,6 +127,9 @@ class SquaredEuclidean:
             unit_UD = query_QD if self.unit_UD is self.query_QD else _moved(unit_UD, centre_D)
             squares = norms(query_QD) ** 2, norms(unit_UD) ** 2
         query_squares, unit_squares = (each.astype(np.float32) for each in squares)
+        exact = None
+        if max(each.max(initial=0) for each in squares) > _LONG:
+            exact = Points((query_QD,), squares[0]), Points((unit_UD,), squares[1])
         height = tile_rows(columns)
 
         def made(start: int) -> tuple[int, NDArray[np.float32]]:
@@ -137,6 +144,10 @@ class SquaredEuclidean:
                 part += unit_squares
                 part += query_squares[block][strip, None]
                 np.maximum(part, 0, out=part)
+                if exact is not None:
+                    sums = unit_squares + query_squares[block][strip, None]
+                    row, column = np.nonzero(part < _NEAR * sums)
+                    part[row, column] = exact_distances(exact[0], row + start + strip.start, exact[1], column)
             return start, tile
 
         return map(made, range(0, rows, height))
