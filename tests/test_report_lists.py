@@ -330,9 +330,10 @@ def test_loss_curves_take_steps_before_epochs_and_leave_bookkeeping_out():
         {"event": "step", "epoch": 1, "step": 5, "loss": 3.0, "triplet": 1.0, "seconds": 2.0, "learning_rate": 0.1},
         {"event": "step", "epoch": 1, "step": 10, "loss": float("nan"), "triplet": 0.5},
         {"event": "epoch", "epoch": 1, "step": 10, "loss": 2.5},
+        {"event": "epoch", "epoch": 2, "step": 20, "loss": 2.0},
     ]
-    assert loss_curves(lines) == ({"loss": ([5.0], [3.0]), "triplet": ([5.0, 10.0], [1.0, 0.5])}, "step")
-    assert loss_curves(lines[2:]) == ({"loss": ([1.0], [2.5])}, "epoch")
+    assert loss_curves(lines) == ({"triplet": ([5.0, 10.0], [1.0, 0.5])}, "step")  # a curve has two points
+    assert loss_curves(lines[2:]) == ({"loss": ([1.0, 2.0], [2.5, 2.0])}, "epoch")
     assert loss_curves([]) == ({}, "epoch")
 
 

@@ -334,8 +334,9 @@ def features_report(search: Search, post: PostProcessing, run: Path | None) -> R
     if post != without:
         rows.append(("+ re-ranking", f"{post.describe()}.", post))
     ranking = search.rank(post, top_k=len(search.gallery))
+    simulated = ", simulated" if "simulator_version" in search.facts else ""
     return Report(
-        title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}",
+        title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}{simulated}",
         notice=SIMULATED if "simulator_version" in search.facts else "",
         facts=[(name, str(value)) for name, value in search.facts.items()] + [("note", told) for told in ranking.notes],
         rows=search.ladder(rows) if search.labelled else [],

@@ -18,6 +18,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 
 def chart(part: Part, number: int) -> str:
     """The figure of one part as SVG, "" where it has none that is drawn; `number` makes its ids unique on the page."""
+    if _points_of(part.chart) < 2:
+        return ""
     title = f"{part.name}: {part.sentence}"
     name = f"diagnosis-{number}"
     match part.chart:
@@ -31,6 +33,19 @@ def chart(part: Part, number: int) -> str:
             return _grids(part.chart, name, title)
         case _:
             return ""
+
+
+def _points_of(shown: object) -> int:
+    """How many points a chart has; grids count as many."""
+    match shown:
+        case Bars():
+            return sum(map(len, shown.groups.values()))
+        case Curves():
+            return max((len(curve.x) for curve in shown.curves), default=0)
+        case Points():
+            return len(shown.place)
+        case _:
+            return 2
 
 
 def _bars(bars: Bars, name: str, title: str) -> str:

@@ -89,7 +89,8 @@ def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
 def _charts(report: Report, bounds: Callable[[Metrics], tuple[float, float]]) -> dict[str, str]:
     out = {"ladder": "", "cmc": "", "losses": ""}
     if report.rows and report.parts:
-        out["ladder"] = ladder(report.rows, report.baselines, report.parts, bounds)
+        if sum(len(row.metrics) for row in report.rows) > 1:  # one point is no chart
+            out["ladder"] = ladder(report.rows, report.baselines, report.parts, bounds)
         out["cmc"] = cmc(report.rows, report.baselines, report.parts)
     curves, unit = loss_curves(report.training or ())
     if curves:
@@ -105,12 +106,13 @@ def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[lis
     steps = [line for line in lines if line.get("event", "step") == "step" and "step" in line]
     unit = "step" if steps else "epoch"
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for line in steps or [line for line in lines if "epoch" in line]:
+    for line in steps or [line for line in lines if line.get("event", "epoch") == "epoch" and "epoch" in line]:
         for key, value in line.items():
             if key not in BOOKKEEPING and isinstance(value, (int, float)) and np.isfinite(value):
                 x, y = curves.setdefault(key, ([], []))
                 x.append(float(line[unit]))
                 y.append(float(value))
+    curves = {name: (x, y) for name, (x, y) in curves.items() if len(x) > 1}  # one point is no curve
     for name, (x, y) in curves.items():
         every = -(-len(x) // LONGEST_CURVE)
         curves[name] = x[::every], y[::every]
@@ -121,7 +123,7 @@ def _ranked(report: Report) -> dict[str, Any]:
     """What the template shows of the ranking, and the maps (which can do without one)."""
     from markupsafe import Markup
 
-    ranked: dict[str, Any] = {"lists": {}, "found": [], "pairs": None, "maps": []}
+    ranked: dict[str, Any] = {"lists": {}, "found": [], "pairs": None, "maps": [], "known": frozenset()}
     found = None
     if report.ranking is not None and len(report.ranking):
         judged = JudgedRanking(report.ranking, _protocol(report))
@@ -133,6 +135,9 @@ def _ranked(report: Report) -> dict[str, Any]:
             count = min(GOOD + BAD, len(report.ranking))
             queries = {"some": np.linspace(0, len(report.ranking) - 1, count).astype(int).tolist()}
         ranked["lists"] = {name: [cards.rank_list(query) for query in chosen] for name, chosen in queries.items()}
+        shown = [card for made in ranked["lists"].values() for one in made for card in (one.query, *one.candidates)]
+        names = ("camera", "time", "folded", "look_alike")
+        ranked["known"] = {name for name in names if any(getattr(card, name) for card in shown)}
         found = clearest_candidates(judged, report.roads)
         ranked["found"] = [] if found is None else cards.candidates(found)
     if any(site.has_camera for site in report.sites):

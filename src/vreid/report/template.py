@@ -6,6 +6,12 @@ from typing import Any
 
 from vreid.wording import clock, duration, percent, plural
 
+SECURITY = (
+    '<meta http-equiv="Content-Security-Policy" content="'
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+)
+"""Content security policy of every page: no script, no network; images and styles from the page alone."""
+
 
 def fill(template: str, **values: Any) -> str:
     """The template called so, filled with `values`; `style` is the style sheet that all pages share."""
@@ -17,6 +23,7 @@ def fill(template: str, **values: Any) -> str:
     folder = files("vreid.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, duration=duration, clock=clock)
-    environment.globals.update(plural=plural, style=Markup((folder / "page.css").read_text(encoding="utf-8")))
+    style = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    environment.globals.update(plural=plural, security=Markup(SECURITY), style=style)
     page = environment.from_string((folder / template).read_text(encoding="utf-8")).render(**values)
     return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
