@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import SMALLEST, Run
 from vreid.data.augment import TestTransform
-from vreid.data.crops import all_images, crops_of, write_crop_table
+from vreid.data.crops import all_images, crops_of
 from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.data.images import read_image
 from vreid.data.readers.cityflow import CROPS
@@ -260,5 +260,5 @@ def test_the_command_line_from_boxes_to_training_and_four_views(
 def test_a_table_can_be_written_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
-    write_crop_table(Records.of(path=["a.png"], box=[[0, 0, 4, 4]], variant=["crop"]), "deep/er/crops.csv")
+    Records.of(path=["a.png"], box=[[0, 0, 4, 4]], variant=["crop"]).write_table("deep/er/crops.csv")
     assert Path(open_dataset("deep/er/crops.csv").gallery.path[0]).samefile("a.png")

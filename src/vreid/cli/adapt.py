@@ -70,7 +70,7 @@ def adapt_command(
             source=trained,
         )
     if known is not None:
-        records[~known].write_csv(out / LATER)
+        records[~known].write_table(out / LATER)
     facts = {"model": str(made), **read_json(out / FACTS)}
     verdict = facts.get("verdict", {}).get("decision", "not judged")
     words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {verdict}"

@@ -49,17 +49,6 @@ def all_images(dataset: Dataset) -> Records:
     )
 
 
-def write_crop_table(crops: Records, path: Path | str) -> None:
-    """Write images with their boxes as a table that `open_dataset` reads; its paths start at the folder it lies in.
-
-    Raises:
-        InputError: the table cannot be written.
-    """
-    start = os.path.realpath(Path(path).parent)
-    paths = [os.path.relpath(os.path.abspath(picture), start) for picture in crops.path]
-    crops.with_(path=paths).write_csv(path)
-
-
 def write_crop_pictures(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
     """Cut the boxes of `dataset` out: a picture of the same name for each, in the folder `folders[split]` below `out`.
 

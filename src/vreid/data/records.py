@@ -8,6 +8,7 @@ must not count (a vehicle nobody could name). Numbers nobody gave are NaN, a fra
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -363,6 +364,12 @@ class Records:
         except KeyError as error:
             raise InputError(f"Records: column {error.args[0]} is missing; make the file again.") from error
         return cls(**columns)
+
+    def write_table(self, path: Path | str) -> None:
+        """Write a table that `open_dataset` reads, from any working directory: its paths start at its own folder."""
+        start = os.path.realpath(Path(path).parent)
+        places = [os.path.relpath(os.path.abspath(picture), start) for picture in self.path]
+        self.with_(path=places).write_csv(path)
 
     def write_csv(self, path: Path | str) -> None:
         """Write a table with the columns `CSV_COLUMNS` (unknown values empty), whole or not at all."""

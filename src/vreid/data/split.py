@@ -14,7 +14,6 @@ camera's images of other vehicles stay.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -274,8 +273,7 @@ def write_split(dataset: Dataset, out: Path | str) -> None:
     if (out / STORY).exists() and read_json(out / STORY) != story:
         raise InputError(f"{out}: holds another split; choose another folder or remove this one.")
     records = Records.concat(sides)
-    start = os.path.realpath(out)
-    records.with_(path=[os.path.relpath(os.path.abspath(path), start) for path in records.path]).write_csv(out / TABLE)
+    records.write_table(out / TABLE)
     write_json(out / STORY, story)
 
 

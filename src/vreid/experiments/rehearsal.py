@@ -198,7 +198,7 @@ def _cut(dataset: Dataset, folder: Path) -> Folders:
     kept = [_few(real, real.identity.codes), _few(synthetic, synthetic.identity.codes), query, gallery]
     table = folder / f"cut-{len(list(folder.iterdir()))}.csv"
     splits = zip(kept, ("train", "train", "query", "gallery"), strict=True)
-    Records.concat([records.with_(split=[split] * len(records)) for records, split in splits]).write_csv(table)
+    Records.concat([records.with_(split=[split] * len(records)) for records, split in splits]).write_table(table)
     return Folders.of(table)
 
 

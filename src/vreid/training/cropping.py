@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures, write_crop_table
+from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures
 from vreid.data.dataset import Dataset, open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
@@ -71,7 +71,7 @@ def crop_dataset(
                     )
             found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
             write_json(table.with_suffix(".json"), {**job, **asdict(config)})
-            write_crop_table(found, table)
+            found.write_table(table)
         crops = all_images(open_dataset(table))
         train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
         made = replace(dataset, train=train, query=query, gallery=gallery)
