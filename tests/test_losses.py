@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 import sys
-from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
+from oracles import circle as oracle_circle
 from oracles import classification as slow_classification
 from oracles import triplet as oracle
 from vreid.errors import InputError
-from vreid.losses import batch_hard_pairs, circular_loss, classification_loss, metric_loss, triplet_loss
+from vreid.losses import (
+    batch_hard_pairs,
+    circle_loss,
+    circular_loss,
+    classification_loss,
+    metric_loss,
+    triplet_loss,
+)
 from vreid.models import TrainOutputs
+from vreid.recipes import RECIPES, recipe
 from vreid.training.config import LossConfig
 from vreid.training.objective import Objective
 from vreid.training.targets import MATES
@@ -102,6 +110,81 @@ def test_triplet_needs_two_identities_and_a_known_form() -> None:
         triplet_loss(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
     with pytest.raises(InputError, match="choose soft or hinge"):
         triplet_loss(torch.randn(2, 3), torch.tensor([0, 1]), form="hard")  # type: ignore[arg-type]
+
+
+def test_circle_by_hand() -> None:
+    """Two equal images and one at a right angle: s_p = 1, s_n = 0, each anchor of the pair has one of either."""
+    features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 0.5]])
+    pull, push = -64 * 0.35 * 0.35, 64 * 0.35 * -0.35
+    expected = math.log1p(math.exp(pull + push))  # the third image has no positive and is left out
+    assert float(circle_loss(features, torch.tensor([0, 0, 1]))) == pytest.approx(expected, rel=1e-4)
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    counts=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    margin=st.sampled_from([0.0, 0.25, 0.35, 0.4]),
+    scale=st.sampled_from([1.0, 16.0, 64.0]),
+)
+def test_circle_equals_the_oracle_for_unequal_counts(seed: int, counts: list[int], margin: float, scale: float) -> None:
+    features, identities = batch(seed, counts)
+    ours = circle_loss(features, identities, margin=margin, scale=scale)
+    slow = oracle_circle.circle_loss(features.tolist(), identities.tolist(), margin=margin, scale=scale)
+    assert float(ours) == pytest.approx(slow, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(0.35, 64.0), (0.4, 80.0), (0.25, 128.0)])
+@pytest.mark.parametrize("counts", [[4, 4, 4], [2, 5, 3], [16, 16, 16, 16], [1, 1, 6], [1, 3, 1, 2]])
+def test_our_circle_loss_and_its_gradient_are_the_librarys(counts: list[int], margin: float, scale: float) -> None:
+    """Cosine similarity of normalised features, all pairs but an image with itself, images without either left out."""
+    from pytorch_metric_learning.losses import CircleLoss
+
+    for seed in range(3):
+        given_features, identities = batch(seed, counts, dimensions=32)
+        gradients, values = [], []
+        for loss in (lambda *of: circle_loss(*of, margin=margin, scale=scale), CircleLoss(m=margin, gamma=scale)):
+            features = given_features.clone().requires_grad_()
+            value = loss(features, identities)
+            value.backward()
+            assert features.grad is not None
+            gradients.append(features.grad)
+            values.append(value.detach())
+        torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_circle_of_equal_or_lone_features_has_a_finite_gradient() -> None:
+    for identities in (torch.tensor([0, 0, 1, 1]), torch.arange(4), torch.zeros(4, dtype=torch.long)):
+        for value in (0.0, 1.0):
+            features = torch.full((4, 8), value, requires_grad=True)
+            loss = circle_loss(features, identities)
+            loss.backward()
+            assert bool(torch.isfinite(loss)) and features.grad is not None
+            assert bool(torch.isfinite(features.grad).all())
+            assert (float(loss.detach()) == 0) == (len(identities.unique()) != 2)
+
+
+def test_circle_is_float32_under_autocast() -> None:
+    features, identities = batch(1, [4, 4], dimensions=512)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = circle_loss(features, identities)
+    assert inside.dtype == torch.float32 and float(inside) == float(circle_loss(features, identities))
+    halves = circle_loss(features.bfloat16(), identities)
+    assert halves.dtype == torch.float32 and float(halves) == pytest.approx(float(inside), rel=0.05)
+
+
+def test_the_circle_term_is_its_weight_times_the_loss_also_of_local_features() -> None:
+    features, identities = batch(2, [3, 3])
+    config = LossConfig(identity=0.0, triplet=0.0, circle=0.5, circle_margin=0.25, circle_scale=16.0)
+    whole, *parts = (
+        float(circle_loss(of, identities, margin=0.25, scale=16.0)) for of in (features, features + 1, features - 1)
+    )
+    logits = torch.zeros(6, 2)
+    terms = Objective(config)(TrainOutputs(logits, features), labels(identities))
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx({"circle": 0.5 * whole})
+    outputs = TrainOutputs(logits, features, (logits, logits), (features + 1, features - 1))
+    terms = Objective(config)(outputs, labels(identities))
+    assert float(terms["circle"]) == pytest.approx(0.5 * (0.5 * whole + 0.5 * sum(parts) / 2))
 
 
 def test_classification_loss_by_hand_with_and_without_smoothing() -> None:
@@ -210,53 +293,25 @@ def test_a_loss_of_an_absent_library_is_refused_in_words(monkeypatch: pytest.Mon
         metric_loss("CircleLoss", num_classes=3, num_features=4)
 
 
-class _Pairs(nn.Module):
-    """Stands in for the library's base class."""
-
-    def __init__(self, **kwargs: object) -> None:
-        if kwargs:
-            raise TypeError(f"unexpected {kwargs}")
-        super().__init__()
-
-    def forward(self, features: Tensor, identities: Tensor) -> Tensor:
-        return features.square().mean()
+def test_no_recipe_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    for name in RECIPES:
+        Objective(recipe(name).losses)
+    crop = recipe("crop_model").losses
+    assert (crop.circle, crop.circle_margin, crop.circle_scale, crop.triplet) == (1.0, 0.35, 64.0, 1.0)
 
 
-class _Proxies(_Pairs):
-    """Stands in for the library's losses that learn something for each class."""
-
-    def __init__(self, num_classes: int, embedding_size: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.W = nn.Parameter(torch.ones(embedding_size, num_classes))
-
-    def forward(self, features: Tensor, identities: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(features @ self.W, identities)
-
-
-class _Scaled(_Proxies):
-    """Hands what it does not know itself to its base, as the library's ArcFaceLoss does."""
-
-    def __init__(self, scale: float = 64, **kwargs: object) -> None:
-        super().__init__(**kwargs)  # type: ignore[arg-type]
+def test_losses_of_pairs_need_pairs() -> None:
+    with pytest.raises(InputError, match=r"circle loss needs several images .* needs losses\.circle=0"):
+        recipe("small", {"batches": "images", "losses.triplet": "0", "losses.circle": "1"})
+    with pytest.raises(InputError, match="num_instances is 1; the circle loss needs 2 or more"):
+        recipe("small", {"num_instances": "1", "losses.triplet": "0", "losses.circle": "1"})
+    alone = {"losses.identity": "0", "losses.triplet": "0"}
+    assert recipe("small", {**alone, "losses.circle": "1"}).losses.circle == 1
+    with pytest.raises(InputError, match="all 0; nothing would be learned"):
+        recipe("small", alone)
 
 
-class _Demanding(_Pairs):
-    """Needs what nobody here can give it."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-
-
-@pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    package, losses = ModuleType("pytorch_metric_learning"), ModuleType("pytorch_metric_learning.losses")
-    vars(losses).update(CircleLoss=_Pairs, CosFaceLoss=_Proxies, ArcFaceLoss=_Scaled, CrossBatchLoss=_Demanding)
-    package.losses = losses  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, package.__name__, package)
-    monkeypatch.setitem(sys.modules, losses.__name__, losses)
-
-
-@pytest.mark.usefixtures("library")
 def test_losses_that_learn_are_told_the_sizes_and_unknown_ones_are_refused() -> None:
     assert list(metric_loss("CircleLoss", num_classes=3, num_features=4).parameters()) == []
     for name in ("CosFaceLoss", "ArcFaceLoss"):
@@ -264,23 +319,23 @@ def test_losses_that_learn_are_told_the_sizes_and_unknown_ones_are_refused() -> 
         assert [tuple(parameter.shape) for parameter in made.parameters()] == [(4, 3)]
     with pytest.raises(InputError, match="has no loss 'Arcface'; did you mean 'ArcFaceLoss'"):
         metric_loss("Arcface", num_classes=3, num_features=4)
-    with pytest.raises(InputError, match="CrossBatchLoss: cannot be made from"):
-        metric_loss("CrossBatchLoss", num_classes=3, num_features=4)
+    with pytest.raises(InputError, match="SelfSupervisedLoss: cannot be made from"):
+        metric_loss("SelfSupervisedLoss", num_classes=3, num_features=4)
 
 
-@pytest.mark.usefixtures("library")
 def test_a_named_loss_is_a_term_and_what_it_learns_a_parameter() -> None:
     features, identities = batch(0, [2, 2], dimensions=4)
     config = LossConfig(identity=0.0, triplet=0.0, metric="CosFaceLoss", metric_weight=2.0)
     objective = Objective(config, num_classes=2, num_features=4)
     terms = objective(TrainOutputs(torch.zeros(4, 2), features), labels(identities))
-    assert {name: float(value.detach()) for name, value in terms.items()} == pytest.approx({"metric": 2 * math.log(2)})
+    assert objective.metric is not None
+    expected = 2 * float(objective.metric(features, identities).detach())
+    assert {name: float(value.detach()) for name, value in terms.items()} == pytest.approx({"metric": expected})
     assert [name for name, _ in objective.named_parameters()] == ["metric.W"]
 
 
 @pytest.mark.parametrize("name", ["CircleLoss", "ArcFaceLoss", "CosFaceLoss", "ProxyAnchorLoss", "TripletMarginLoss"])
 def test_the_library_itself_teaches_features_and_proxies(name: str) -> None:
-    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
     features, identities = batch(0, [4, 4, 4])
     features.requires_grad_()
     made = metric_loss(name, num_classes=3, num_features=5)
@@ -297,11 +352,8 @@ def test_our_triplet_is_the_librarys_with_its_hard_miner(
     counts: list[int], form: str, margin: float, squared: bool
 ) -> None:
     """Every image has a mate here: the library's miner leaves those without out, ours does not."""
-    reason = "pytorch-metric-learning is not installed"
-    losses = pytest.importorskip("pytorch_metric_learning.losses", reason=reason)
-    miners = pytest.importorskip("pytorch_metric_learning.miners", reason=reason)
-    distances = pytest.importorskip("pytorch_metric_learning.distances", reason=reason)
-    reducers = pytest.importorskip("pytorch_metric_learning.reducers", reason=reason)
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
     distance = distances.LpDistance(normalize_embeddings=False, power=2 if squared else 1)
     features, identities = batch(3, counts)
     theirs = losses.TripletMarginLoss(

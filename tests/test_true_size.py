@@ -63,8 +63,7 @@ def narrow(config: TrainConfig, side: int = 32) -> TrainConfig:
     """The same settings for a network of 0.1 million parameters, and pictures of few pixels."""
     model = replace(config.model, backbone="resnet10_ibn_a_tiny", weights="")
     transform = replace(config.transform, height=side, width=side)
-    losses = config.losses if config.losses.metric == "" else replace(config.losses, metric="", identity=1.0)
-    return replace(config, model=model, transform=transform, losses=losses, precision="float32")
+    return replace(config, model=model, transform=transform, precision="float32")
 
 
 def narrow_paper(folders: Folders) -> Scale:

@@ -1,7 +1,16 @@
 """Losses: what training pulls on. Each takes plain tensors and returns one float32 number."""
 
+from vreid.losses.circle import circle_loss
 from vreid.losses.classification import NO_LABEL, circular_loss, classification_loss
 from vreid.losses.metric import metric_loss
 from vreid.losses.triplet import batch_hard_pairs, triplet_loss
 
-__all__ = ["NO_LABEL", "batch_hard_pairs", "circular_loss", "classification_loss", "metric_loss", "triplet_loss"]
+__all__ = [
+    "NO_LABEL",
+    "batch_hard_pairs",
+    "circle_loss",
+    "circular_loss",
+    "classification_loss",
+    "metric_loss",
+    "triplet_loss",
+]

@@ -1,4 +1,4 @@
-"""Losses of pytorch-metric-learning by name (Circle, ArcFace, CosFace, ...); an optional extra, no copies of ours."""
+"""Further losses by name (ArcFace, CosFace, ...) from pytorch-metric-learning (optional: no recipe needs it)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
         InputError: the library is not installed, has no such loss, or the loss needs more than that.
 
     Example:
-        >>> metric_loss("CircleLoss", num_classes=576, num_features=2048)                         # doctest: +SKIP
+        >>> metric_loss("ArcFaceLoss", num_classes=576, num_features=2048)                        # doctest: +SKIP
     """
     try:
         from pytorch_metric_learning import losses

@@ -1,4 +1,4 @@
-"""The initial model of weakly supervised cropping: what it looks at is where the vehicle is.
+"""The initial model of weakly supervised cropping, from whose activation maps boxes are read.
 
 Source: Zhu et al., "VOC-ReID: Vehicle Re-identification based on Vehicle-Orientation-Camera", CVPRW 2020, and its code.
 Train it on the originals of the real domain alone; `vreid data crop` reads boxes from its last map, so the stride is 16
@@ -20,9 +20,8 @@ from vreid.training.schedules import CosineSchedule
 def crop_model() -> TrainConfig:
     """ResNet50-IBN-a at 256 x 256 (a map of 16 x 16) with GeM pooling, circle and triplet loss.
 
-    Circle loss is the pairs' form of pytorch-metric-learning (`pip install 'vehicle-reid[losses]'`) with its own m and
-    gamma, in place of the authors' form on class weights (m 0.35, s 64); without the package: `--set losses.metric=
-    --set losses.identity=1`. A warm-up of two epochs stands for the two in which the authors freeze the trunk.
+    Circle loss has the authors' m 0.35 and s 64, but on pairs of images where theirs is on class weights. A warm-up of
+    two epochs stands for the two in which the authors freeze the backbone.
 
     Figure: none by itself.
     Cost: 12 epochs of the real originals; a GPU's job.
@@ -34,7 +33,7 @@ def crop_model() -> TrainConfig:
         num_identities=4,
         num_instances=16,
         epochs=12,
-        losses=LossConfig(identity=0.0, metric="CircleLoss"),
+        losses=LossConfig(identity=0.0, circle=1.0),
         optimiser=OptimiserConfig(kind="adam", learning_rate=3.5e-4),
         schedule=CosineSchedule(warmup_epochs=2.0, warmup_factor=0.01),
     )

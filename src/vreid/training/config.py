@@ -41,6 +41,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "losses.label_smoothing": (0, 1),
     "losses.triplet": (0, 1_000_000),
     "losses.triplet_margin": (0, 1_000_000),
+    "losses.circle": (0, 1_000_000),
+    "losses.circle_margin": (0, 1),
+    "losses.circle_scale": (1e-6, 1_000_000),
     "losses.metric_weight": (0, 1_000_000),
     "losses.domain": (0, 1_000_000),
     "losses.attributes": (0, 1_000_000),
@@ -132,15 +135,20 @@ class TrainConfig:
             if list(attrgetter(name)(self)) != sorted(attrgetter(name)(self)):
                 raise InputError(f"{name} is {attrgetter(name)(self)}; give the smaller number first.")
         losses = self.losses
-        if losses.triplet and self.batches == "images":
-            raise InputError(
-                "The triplet loss needs several images of an identity, so batches=images needs losses.triplet=0."
-            )
-        for name in ("num_identities", "num_instances"):
-            if losses.triplet and getattr(self, name) < 2:
-                raise InputError(f"{name} is {getattr(self, name)}; the triplet loss needs 2 or more in a batch.")
-        if not losses.identity and not losses.triplet and not (losses.metric and losses.metric_weight):
-            raise InputError("losses.identity and losses.triplet are both 0; nothing would be learned.")
+        for of_pairs in ("triplet", "circle"):
+            if not getattr(losses, of_pairs):
+                continue
+            if self.batches == "images":
+                raise InputError(
+                    f"The {of_pairs} loss needs several images of an identity, "
+                    f"so batches=images needs losses.{of_pairs}=0."
+                )
+            for name in ("num_identities", "num_instances"):
+                if getattr(self, name) < 2:
+                    few = getattr(self, name)
+                    raise InputError(f"{name} is {few}; the {of_pairs} loss needs 2 or more in a batch.")
+        if not (losses.identity or losses.triplet or losses.circle or (losses.metric and losses.metric_weight)):
+            raise InputError("losses.identity, losses.triplet and losses.circle are all 0; nothing would be learned.")
         if len(set(self.heads)) < len(self.heads):
             raise InputError(f"heads {', '.join(self.heads)}: one is named twice; name each once.")
         if self.target in self.heads:

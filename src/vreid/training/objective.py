@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vreid.losses import circular_loss, classification_loss, metric_loss, triplet_loss
+from vreid.losses import circle_loss, circular_loss, classification_loss, metric_loss, triplet_loss
 from vreid.models.reid_model import TrainOutputs
 from vreid.training.targets import MATES
 
@@ -23,7 +23,9 @@ class LossConfig:
         label_smoothing: of that cross-entropy.
         triplet: weight of the batch-hard triplet loss on f_t; 0 leaves it out.
         triplet_form, triplet_squared, triplet_margin: see `vreid.losses.triplet_loss`.
-        metric: name of a loss of pytorch-metric-learning on f_t, "" for none; see `vreid.losses.metric_loss`.
+        circle: weight of the circle loss on f_t; 0 leaves it out.
+        circle_margin, circle_scale: m and gamma of `vreid.losses.circle_loss`.
+        metric: name of a further loss of pytorch-metric-learning on f_t, "" for none; see `vreid.losses.metric_loss`.
         metric_weight: its weight.
         domain: weight of the domain head's loss; how strongly its gradient is reversed is not its matter.
         attributes: weight of the losses of the color, vehicle_type and orientation heads: w of StRDAN's equation 1.
@@ -35,6 +37,9 @@ class LossConfig:
     triplet_form: Literal["soft", "hinge"] = "soft"
     triplet_squared: bool = False
     triplet_margin: float = 0.0
+    circle: float = 0.0
+    circle_margin: float = 0.35
+    circle_scale: float = 64.0
     metric: str = ""
     metric_weight: float = 1.0
     domain: float = 1.0
@@ -44,9 +49,10 @@ class LossConfig:
 class Objective(nn.Module):
     """(outputs, labels (B,) by name) -> weighted loss terms by name; their sum is minimised.
 
-    Identity cross-entropy and triplet of DMT and StRDAN (StRDAN: equations 1 to 5), one cross-entropy for each head.
-    Where a model gives local features besides the global one (TransReID's JPM), both losses are half that of the
-    global and half the mean of the local ones (He et al., "TransReID", ICCV 2021, equation 3).
+    Identity cross-entropy and triplet of DMT and StRDAN (StRDAN: equations 1 to 5), circle loss (VOC-ReID), one
+    cross-entropy for each head.
+    Where a model gives local features besides the global one (TransReID's JPM), each of these losses is half that of
+    the global and half the mean of the local ones (He et al., "TransReID", ICCV 2021, equation 3).
 
     Args:
         config: the weights.
@@ -82,6 +88,12 @@ class Objective(nn.Module):
                 for features in (outputs.pooled, *outputs.local_pooled)
             ]
             terms["triplet"] = config.triplet * _with_locals(losses)
+        if config.circle:
+            losses = [
+                circle_loss(features, mates, margin=config.circle_margin, scale=config.circle_scale)
+                for features in (outputs.pooled, *outputs.local_pooled)
+            ]
+            terms["circle"] = config.circle * _with_locals(losses)
         if self.metric is not None:
             with torch.autocast(outputs.pooled.device.type, enabled=False):
                 terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), mates)

@@ -1,0 +1,43 @@
+"""Circle loss on pairs of images: each similarity is weighted by how far it is from its optimum.
+
+Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, equations 4 to 8.
+Shape legend: B images in the batch, D feature length, A images that have both a positive and a negative in the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def circle_loss(features: Tensor, identities: Tensor, *, margin: float = 0.35, scale: float = 64.0) -> Tensor:
+    """Mean over images of softplus(logsumexp_n scale a_n (s_n - m) + logsumexp_p scale a_p (1 - m - s_p)).
+
+    s are cosine similarities of the image with all others of its identity (p) and of other identities (n); the
+    weights a_p = max(0, 1 + m - s_p) and a_n = max(0, s_n + m) have no gradient; m is `margin`. Images without a
+    positive or a negative in the batch are left out; a batch without any gives 0. In float32 also under autocast.
+
+    Args:
+        features: (B, D); they need not have unit length.
+        identities: (B,).
+        margin: relaxation m, from 0 to 1. The defaults are VOC-ReID's.
+        scale: gamma of the paper.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> round(float(circle_loss(features, torch.tensor([0, 0, 1]), margin=0.5, scale=4.0)), 4)
+        0.1269
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        unit_BD = functional.normalize(features.float(), dim=1)
+        same_BB = identities[:, None] == identities[None, :]
+        positive_BB = same_BB & ~torch.eye(len(identities), dtype=torch.bool, device=features.device)
+        usable = positive_BB.any(dim=1) & ~same_BB.all(dim=1)
+        similar_AB, same_AB, positive_AB = (unit_BD @ unit_BD.T)[usable], same_BB[usable], positive_BB[usable]
+        fixed_AB = similar_AB.detach()
+        pull_AB = scale * functional.relu(1 + margin - fixed_AB) * (1 - margin - similar_AB)
+        push_AB = scale * functional.relu(fixed_AB + margin) * (similar_AB - margin)
+        total_A = torch.logsumexp(pull_AB.masked_fill(~positive_AB, -torch.inf), dim=1)
+        total_A = total_A + torch.logsumexp(push_AB.masked_fill(same_AB, -torch.inf), dim=1)
+        return functional.softplus(total_A).sum() / usable.sum().clamp(min=1)
