@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vreid.adaptation.adapt import adapt, with_new_cameras
+from vreid.adaptation.config import PRESETS
 from vreid.data.augment import TrainTransform
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
@@ -18,10 +20,22 @@ from vreid.models import ModelConfig, TransReID, TransReIDOptions, load_weights
 from vreid.training.config import TrainConfig
 from vreid.training.extract import extract, load_model, model_hash
 from vreid.training.optimiser import OptimiserConfig
+from vreid.training.progress import Silence
 from vreid.training.supervised import train
 from vreid.training.targets import side_cameras, side_information
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Notes(Silence):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
 
 OPTIONS = TransReIDOptions(image_size=(32, 32), sie_cameras=3, sie_views=4)
 
@@ -134,6 +148,118 @@ def test_features_depend_on_the_camera_that_the_records_name(
     before = model_hash(loaded.model, loaded.transform)
     loaded.model.cameras = ("c1", "c0", "c2")
     assert model_hash(loaded.model, loaded.transform) != before
+
+
+# ---------------------------------------------------------------- other cameras than those of training
+
+ADAPTATION = replace(
+    PRESETS["auto"],
+    pseudo=replace(PRESETS["auto"].pseudo, eps=0.89, k1=2, k2=1, level="image", min_samples=1, camera="none"),
+    epochs=1,
+    iterations=1,
+    num_identities=2,
+    num_instances=2,
+    learning_rate=1e-3,
+    gate=False,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(records: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = TrainConfig(
+        recipe="tiny",
+        model=ModelConfig(backbone="transreid_small", transreid=OPTIONS),
+        num_identities=4,
+        num_instances=3,
+        epochs=1,
+        transform=TrainTransform(height=32, width=32, pad=0),
+        optimiser=OptimiserConfig(kind="adamw", learning_rate=1e-3),
+        precision="float32",
+    )
+    return train(config, records, out=tmp_path_factory.mktemp("sie") / "run")
+
+
+@pytest.mark.parametrize(
+    ("names", "codes"),
+    [
+        (("x0", "x1", "x2"), {-1}),  # as many cameras, but others
+        (("x0", "c2"), {-1, 2}),
+        (("c2", "c0", "c1", "x"), {2, 0, 1, -1}),
+        (("",), {-1}),
+    ],
+    ids=str,
+)
+def test_adaptation_matches_cameras_by_name_and_unknown_ones_take_the_mean(
+    records: Records,
+    trained: Path,
+    names: tuple[str, ...],
+    codes: set[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Views are not known of the new images either: they take the mean in training as in extraction."""
+    target = records.with_(
+        camera=[names[number % len(names)] or None for number in range(12)], orientation=[np.nan] * 12
+    )
+    seen: set[int] = set()
+    forward = TransReID.forward
+
+    def watched(self: TransReID, images: torch.Tensor, **told: torch.Tensor) -> torch.Tensor:
+        seen.update(told["camera"].tolist())
+        assert set(told["view"].tolist()) == {-1}
+        return forward(self, images, **told)
+
+    monkeypatch.setattr(TransReID, "forward", watched)
+    notes = Notes()
+    adapted = load_model(adapt(trained, target, ADAPTATION, out=tmp_path / "adapted", progress=notes))
+    assert seen == codes
+    assert adapted.model.cameras == ("c0", "c1", "c2") and adapted.model.backbone.sie_embed.shape == (12, 1, 192)
+    known = len([name for name in names if name.startswith("c")])
+    assert f"matched by name for {known} of {len([name for name in names if name])} cameras" in " ".join(notes.said)
+    assert (tmp_path / "adapted/round-0").exists()
+
+
+def test_new_cameras_get_embeddings_only_if_asked(records: Records, trained: Path, tmp_path: Path) -> None:
+    target = records.with_(camera=[f"c{2 + number % 3}" for number in range(12)])
+    asked = replace(ADAPTATION, new_cameras=True)
+    adapted = load_model(adapt(trained, target, asked, out=tmp_path / "adapted"))
+    assert adapted.model.cameras == ("c0", "c1", "c2", "c3", "c4")
+    assert adapted.model.backbone.sie_embed.shape == (20, 1, 192)
+    old = load_model(trained).model.state_dict()
+    start, cameras = with_new_cameras(old, ("c0", "c1", "c2"), target)
+    table, before = start["backbone.sie_embed"].view(5, 4, -1), old["backbone.sie_embed"].view(3, 4, -1)
+    assert cameras == adapted.model.cameras and torch.equal(table[:3], before)
+    for row in table[3:]:
+        torch.testing.assert_close(row, before.mean(dim=0))
+
+
+def test_new_cameras_of_a_model_without_embeddings_are_an_error(
+    records: Records, config: TrainConfig, tmp_path: Path
+) -> None:
+    plain = replace(config, model=ModelConfig(backbone="resnet10_ibn_a_tiny"), epochs=1)
+    path = train(plain, records, out=tmp_path / "run")
+    with pytest.raises(InputError, match="has no camera embeddings"):
+        adapt(path, records, replace(ADAPTATION, new_cameras=True), out=tmp_path / "adapted")
+
+
+def test_training_from_a_model_of_other_cameras_matches_them_by_name(
+    records: Records, config: TrainConfig, trained: Path, tmp_path: Path
+) -> None:
+    """Four cameras after three, two of them the same; a rate of nearly 0 leaves the initial embeddings."""
+    target = records.with_(camera=[("c2", "d", "c0", "e")[number % 4] for number in range(12)])
+    config = replace(
+        config,
+        epochs=1,
+        model=replace(config.model, weights=str(trained), transreid=replace(OPTIONS, sie_cameras=4)),
+        optimiser=replace(config.optimiser, learning_rate=1e-12, weight_decay=0.0),
+    )
+    notes = Notes()
+    made = load_model(train(config, target, out=tmp_path / "run", progress=notes)).model
+    assert made.cameras == ("c0", "c2", "d", "e")
+    before = load_model(trained).model.backbone.sie_embed.detach().view(3, 4, -1)
+    expected = torch.stack([before[0], before[2], before.mean(dim=0), before.mean(dim=0)])
+    torch.testing.assert_close(made.backbone.sie_embed.detach().view(4, 4, -1), expected, rtol=0, atol=1e-6)
+    assert any("matched by name for 2 of 4 cameras (c0, c2); d, e take the mean" in note for note in notes.said)
 
 
 def test_embeddings_that_the_training_images_cannot_fill_are_refused(

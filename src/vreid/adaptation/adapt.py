@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,9 @@ from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.files import read_json, replacing, write_json
+from vreid.models.keys import EMBEDDINGS
 from vreid.models.reid_model import ModelConfig, ReidModel
+from vreid.models.transreid import match_cameras, matched_cameras
 from vreid.models.weights import load_weights
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.scenes import SceneGroups
@@ -94,6 +96,10 @@ def adapt(
     """
     progress, config = progress or Silence(), config or PRESETS["auto"]
     old, identity, target = load_model(model), target.identity, without_answers(target)
+    if old.model.cameras:
+        progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
+    elif config.new_cameras:
+        raise InputError(f"{old.source}: has no camera embeddings (SIE), so new_cameras has no meaning; leave it off.")
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = with_scene_groups(config, target, source)
@@ -204,6 +210,11 @@ class _Job:
         if self.source is not None:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
+        start, cameras = start_weights(trained.model, centres_CD), trained.model.cameras
+        if self.config.new_cameras:
+            start, cameras = with_new_cameras(start, cameras, records)
+            options = replace(config.model.transreid, sie_cameras=len(cameras))
+            config = replace(config, model=replace(config.model, transreid=options))
         self.write_labels(pseudo, config)
         self.progress.note(
             f"{config.epochs} x {config.iterations} batches of {config.num_identities} x "
@@ -220,7 +231,8 @@ class _Job:
             workers=self.workers,
             resume=True,
             progress=self.progress,
-            start=start_weights(trained.model, centres_CD),
+            start=start,
+            cameras=cameras,
         )
         return load_model(path)
 
@@ -362,6 +374,14 @@ def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[
         if "neck.weight" not in state:  # without a neck the classifier has a bias
             state[f"{name}.bias"] = torch.zeros(len(part))
     return state
+
+
+def with_new_cameras(
+    start: Mapping[str, Tensor], cameras: Sequence[str], records: Records
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return `start` with an embedding for each further camera of `records`, the mean of the others, and all names."""
+    extended = (*cameras, *(name for name in map(str, records.camera.compact().names) if name not in cameras))
+    return {**start, EMBEDDINGS: match_cameras(start[EMBEDDINGS], cameras, extended)}, extended
 
 
 def second_view(trained: TrainedModel) -> TrainTransform:

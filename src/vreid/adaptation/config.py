@@ -97,6 +97,8 @@ class AdaptConfig:
             DMT's 0.0004 for its 900.
         classifier: rows of the new classifier are means of the "clustered" features of each cluster (DMT), or of the
             model's own ("plain").
+        new_cameras: cameras without an embedding (SIE) get one of their own, which starts as the mean of the trained
+            ones; off: they take that mean in training, too.
         replay: half of each batch are labelled source images, where a source is given.
         ema: the model is the running mean of the weights with this decay; 0: the last weights.
         held_out: share of the tracklets (an image without one is one) that no batch shows: evidence for the gate.
@@ -114,6 +116,7 @@ class AdaptConfig:
     num_instances: int | None = 8
     learning_rate: float | None = 4e-4
     classifier: Literal["clustered", "plain"] = "clustered"
+    new_cameras: bool = False
     replay: bool = False
     ema: float = 0.0
     held_out: float = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from vreid.formats.kinds import described_type, kind_of, not_wanted
 from vreid.formats.numpy_files import read_npz
 from vreid.formats.torch_files import Inert, load_torch
 from vreid.models.published import located
+from vreid.models.transreid import match_cameras, matched_cameras
 from vreid.models.weights import load_strict, load_weights, misfit
 
 Rule = tuple[str, str | None]
@@ -31,6 +32,8 @@ State = Mapping[str, Tensor]
 _TOP: tuple[Rule, ...] = ((r"(fc|classifier)\.(weight|bias)$", None),)
 """The classifier of a published trunk. Not `se.fc.`, and not torchreid's `fc.0.`, which is an embedding."""
 _FIX = "give what torch.save(model.state_dict(), FILE) has written"
+EMBEDDINGS = "backbone.sie_embed"
+"""Side information of a TransReID, in a model of vreid."""
 _OWN_HEADS = r"(classifier|local_classifiers\.\d+|heads\.\w+)\.(weight|bias)$"
 
 
@@ -83,7 +86,7 @@ FAMILIES = (
 """Whole models; what shows no sign of these is a trunk: published ImageNet weights, or a torchreid checkpoint."""
 
 
-def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -> None:
+def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "", cameras: Sequence[str] = ()) -> str:
     """Start `model` (a `ReidModel`) from a file: one of our models, somebody else's, or published ImageNet weights.
 
     Args:
@@ -92,12 +95,28 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "") -
             `vreid weights get` fetched, "simulated" for the weights that are shipped for `backbone`, or "imagenet" (see
             `vreid.models.published`).
         backbone: its name, needed for "simulated" and "imagenet" alone.
+        cameras: names of the cameras of the model's embeddings (SIE). Where the file names its own, embeddings are
+            matched by name, and a camera that it does not know starts from their mean.
+
+    Returns:
+        A sentence about the camera embeddings, "" where file or model has none.
 
     Raises:
-        InputError: the file is not there, cannot be read or does not fit (every missing and unexpected key is told).
+        InputError: the file is not there, cannot be read or does not fit (every missing and unexpected key is
+            reported).
     """
     path = located(weights, backbone)
-    load_state(model, read_state(path), path)
+    state, sentence = read_state(path), ""
+    if cameras and any(key.endswith("sie_embed") for key in state):
+        named = load_weights(path)[1].get("cameras", ()) if path.suffix == ".safetensors" else ()
+        sentence = (
+            f"{path}: does not name the cameras of its embeddings; they are taken in the order of {cameras[0]}, ..."
+        )
+        if named and EMBEDDINGS in state:
+            state[EMBEDDINGS] = match_cameras(state[EMBEDDINGS], named, cameras)
+            sentence = matched_cameras(named, cameras)
+    load_state(model, state, path)
+    return sentence
 
 
 def load_state(model: nn.Module, state: State, source: Path | str) -> None:

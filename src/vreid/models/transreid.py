@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -34,9 +34,10 @@ class TransReIDOptions:
         image_size: height and width of the pictures for which positions are learned; for others they are resized.
         jpm: four local features from shifted and shuffled patches beside the global one.
         jpm_shift: by how much patches are shifted, in the official count (patch 1 goes to place 1 - shift); 8 for VeRi.
-        sie_cameras: number of training cameras, each with a learned embedding; 0 or 1 for none.
+        sie_cameras: number of training cameras, each with a learned embedding; 0 or 1 for none. Cameras are matched by
+            name in extraction and adaptation; a camera without an embedding takes the mean of all.
         sie_views: likewise of viewpoints, equal parts of the circle around 0 degrees, ...: VeRi's views are 8. With
-            both, each pair has its embedding; a camera that is none of them, or an unknown view, has their mean.
+            both, each pair has its embedding; an unknown view takes the mean of all.
         sie_weight: the embedding is added times this (lambda).
     """
 
@@ -204,6 +205,44 @@ class TransReID(nn.Module):
         for parameter in (self.cls_token, self.pos_embed, self.sie_embed):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
+
+
+def match_cameras(table_R1D: Tensor, old: Sequence[str], new: Sequence[str]) -> Tensor:
+    """Return a table of side information for the cameras `new`, from a table for the cameras `old`.
+
+    Rows are taken over by camera name, for all views; a camera that is not in `old` gets their mean.
+
+    Args:
+        table_R1D: the old table, R = cameras * views.
+        old, new: names of the cameras, in the order of their rows.
+
+    Raises:
+        InputError: the table has no equal number of rows for each of the old cameras.
+    """
+    if not old or len(table_R1D) % len(old):
+        raise InputError(f"{len(table_R1D)} embeddings do not belong to {len(old)} cameras; the model file is damaged.")
+    cameras = table_R1D.view(len(old), -1, *table_R1D.shape[1:])
+    rows = {name: row for name, row in zip(old, cameras, strict=True)}
+    mean = cameras.mean(dim=0)
+    return torch.cat([rows.get(name, mean) for name in new])
+
+
+def matched_cameras(old: Sequence[str], new: Sequence[str]) -> str:
+    """Say in a sentence which of the cameras `new` have an embedding of their own among those of `old`.
+
+    Example:
+        >>> matched_cameras(("c1", "c2"), ("c2", "c3", "c4"))
+        'Camera embeddings: matched by name for 1 of 3 cameras (c2); c3, c4 take the mean of all.'
+    """
+    known = [name for name in new if name in old]
+    others = [name for name in new if name not in old]
+
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    found = f" ({listed(known)})" if known else ""
+    rest = f"; {listed(others)} take{'s' if len(others) == 1 else ''} the mean of all" if others else ""
+    return f"Camera embeddings: matched by name for {len(known)} of {len(new)} cameras{found}{rest}."
 
 
 def resize_positions(positions_1TD: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

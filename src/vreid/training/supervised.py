@@ -9,10 +9,10 @@ the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,7 @@ from vreid.data.records import Records
 from vreid.data.sampling import Counted, DomainSampler, ImageSampler, PKSampler, Share
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
+from vreid.models.keys import load_pretrained
 from vreid.models.reid_model import ReidModel, build_from
 from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
 from vreid.training.config import TrainConfig
@@ -67,6 +68,7 @@ def train(
     tensorboard: bool = False,
     progress: Progress | None = None,
     start: Mapping[str, Tensor] | None = None,
+    cameras: Sequence[str] = (),
     validation: Validation | None = None,
 ) -> Path:
     """Train the model of `config` on the labelled images of `records`; return the path of the trained model.
@@ -86,6 +88,7 @@ def train(
         progress: listener for cost estimate, steps and time.
         start: weights of the whole model, classifier included, to start from instead of those that `config` names; rows
             of the classifier are the identities that occur, in the order of their codes.
+        cameras: names of the cameras of the embeddings (SIE) in `start`; images of other cameras take the mean of all.
         validation: evaluates the model every few epochs; the numbers go into metrics.jsonl and to `progress`. The
             trained weights are the same with and without it, but for `validation.keep_best`.
 
@@ -103,8 +106,14 @@ def train(
     chosen = labelled(records, config.target)
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)
-    cameras = side_cameras(config.model.transreid, chosen)
-    told = side_information(config.model.transreid, cameras, chosen)
+    options = config.model.transreid
+    cameras = side_cameras(options, chosen) if start is None else tuple(cameras)
+    if len(cameras) != options.sie_cameras and options.sie_cameras > 1:
+        raise InputError(
+            f"The weights to start from have {options.sie_cameras} camera embeddings, but name {len(cameras)} cameras; "
+            "give the model file that training wrote."
+        )
+    told = side_information(options, cameras, chosen)
     targets = {**targets, **{f"{SIDE}{name}": side for name, side in told.items()}}
     sampler = make_sampler(config, chosen, targets)
     share = make_share(config, world)
@@ -129,10 +138,14 @@ def train(
         place = torch.device(device)
         seed_everything(config.seed)
         heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
-        model = build_from(config.model, targets[config.target].outputs, heads)
+        model = build_from(replace(config.model, weights=""), targets[config.target].outputs, heads)
         model.cameras = tuple(cameras)
         if start is not None:
             load_strict(model, start, "The weights to start from")
+        elif config.model.weights:
+            sentence = load_pretrained(model, config.model.weights, config.model.backbone, cameras)
+            if sentence:
+                progress.note(sentence)
         sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
         objective = Objective(config.losses, config.target, **sizes)
         world.wait()  # for the looks of all at the folder, before the first writes
