@@ -1,14 +1,19 @@
-"""Progress on a terminal: bars with time left, on standard error, so that standard output stays clean for results."""
+"""Text, tables and progress on a terminal; control characters in names are shown as escapes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Any, TextIO
 
-from rich.console import Console
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
+
+from vreid.wording import printable
 
 
 class _State(TextColumn):
@@ -17,6 +22,25 @@ class _State(TextColumn):
     def render(self, task: Task) -> Text:
         total = f"/{task.total:,.0f}" if task.total is not None else ""
         return Text(task.fields["text"] or f"{task.completed:,.0f}{total}")
+
+
+def say(*values: object, sep: str = " ", file: TextIO | None = None) -> None:
+    """Print like `print`, with control characters as escapes (see `printable`)."""
+    print(printable(sep.join(map(str, values))), file=file)
+
+
+class Console(rich.console.Console):
+    """Rich's console for text of any origin: markup is not understood, control characters are shown as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text of a cell, before its width is measured."""
+        return super().render_str(printable(text), **{**options, "markup": False})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Segments of anything, those of ready-made `Text` included."""
+        for segment in super().render(renderable, options):
+            clean = segment.control or printable(segment.text) == segment.text
+            yield segment if clean else segment._replace(text=printable(segment.text))
 
 
 class Bars:

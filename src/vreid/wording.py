@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 _NO_DATE_BEFORE = 1e8
@@ -46,3 +47,41 @@ def clock(seconds: float, *, date: bool = False) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Count and noun: (1, "query", "queries") -> "1 query"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written as escapes, so that no name can steer a terminal or reorder a line.
+
+    Line ends and tabs stay; so do the joiners that some scripts need (U+200C, U+200D).
+
+    Example:
+        >>> print(printable("a\\x1b[2J.jpg"))
+        a\\x1b[2J.jpg
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(character) if _steers(character) else character for character in text)
+
+
+def printable_json(text: str) -> str:
+    """JSON text with the same characters in its strings written as JSON escapes; what it means stays the same."""
+    if text.isascii():  # json.dumps has escaped what needs it, but for DEL
+        return text.replace("\x7f", "\\u007f")
+    return "".join("".join(map(_unit, _units(one))) if _steers(one) else one for one in text)
+
+
+def _unit(code: bytes) -> str:
+    return f"\\u{int.from_bytes(code, 'big'):04x}"
+
+
+def _units(character: str) -> list[bytes]:
+    encoded = character.encode("utf-16-be", "surrogatepass")
+    return [encoded[start : start + 2] for start in range(0, len(encoded), 2)]
+
+
+def _steers(character: str) -> bool:
+    return character not in "\n\t\u200c\u200d" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -12,6 +12,7 @@ import typer
 
 from vreid import __version__
 from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, table, translate, weights
+from vreid.console import say
 from vreid.errors import InputError
 from vreid.files import refused
 from vreid.threads import wait_passively
@@ -27,7 +28,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"vreid {__version__}")
+        say(f"vreid {__version__}")
         raise typer.Exit
 
 
@@ -136,7 +137,7 @@ def _usage(error: Any) -> str:
 
 def _say(sentence: str) -> None:
     """One line on standard error, whatever line ends a file name or a system's message may hold."""
-    print("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
+    say("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
 
 
 def _forget_output() -> None:

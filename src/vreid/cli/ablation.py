@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import print_json, print_notes
+from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.pipeline import Search
@@ -22,9 +23,9 @@ Ablate = Annotated[
 def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> None:
     """Print the cumulative and the leave-one-out ladder."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from vreid.console import Console
     from vreid.retrieval.ablation import ablation
 
     rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others, fusion=search.fusion)
@@ -45,7 +46,7 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
             ]
         )
         return
-    print(search.protocol.description)
+    say(search.protocol.description)
     table = Table("", search.protocol.metric, "95 %", "rank-1", "step is worth", "95 %", box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -62,7 +63,7 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
         )
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
     print_notes(row.metrics for row in rows)
-    print(
+    say(
         "Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "
         "all steps have more than all but this one, by the same vehicles on both sides."
     )

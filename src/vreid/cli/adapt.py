@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Device, Json, LabelTable, Source, open_source, open_sources, print_json, resolve, settings
+from vreid.console import say
 
 LATER = "later.csv"
 """The table of the images that adaptation has not seen, in the run folder."""
@@ -74,4 +75,4 @@ def adapt_command(
     facts = {"model": str(made), **read_json(out / FACTS)}
     verdict = facts.get("verdict", {}).get("decision", "not judged")
     words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {verdict}"
-    print_json(facts) if as_json else print(f"The model: {made} ({words})")
+    print_json(facts) if as_json else say(f"The model: {made} ({words})")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
+from vreid.console import say
 
 
 def crop_command(
@@ -45,4 +46,4 @@ def crop_command(
     if as_json:
         print_json({"path": str(out), "counts": counts})
     else:
-        print(f"{out}: crops of", ", ".join(f"{count:,} {split}" for split, count in counts.items()), "images")
+        say(f"{out}: crops of", ", ".join(f"{count:,} {split}" for split, count in counts.items()), "images")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
+from vreid.console import say
 from vreid.errors import InputError
 from vreid.wording import plural
 
@@ -52,7 +53,7 @@ def simulate_command(
         print_json(facts)
     else:
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in made.counts.items())
-        print(f"{out}: {'was there already' if made.reused else 'made'}: {counts} (content {made.content_hash})")
+        say(f"{out}: {'was there already' if made.reused else 'made'}: {counts} (content {made.content_hash})")
 
 
 def sheet(
@@ -64,7 +65,7 @@ def sheet(
     from vreid.simulator.sheet import contact_sheet
 
     contact_sheet(out, seed=seed, kind=kind)
-    print(out)
+    say(out)
 
 
 def check(
@@ -95,7 +96,7 @@ def check(
     if as_json:
         print_json({"dataset": repr(dataset), "notes": dataset.notes, "findings": [asdict(f) for f in findings]})
     else:
-        print(dataset, *(f"note: {note}" for note in dataset.notes), sep="\n")
+        say(dataset, *(f"note: {note}" for note in dataset.notes), sep="\n")
         _print_findings(findings)
     raise typer.Exit(1 if findings else 0)
 
@@ -104,12 +105,13 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     """Print what is wrong as a table, those of one check together, and their number."""
     from itertools import groupby
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from vreid.console import Console
+
     if not findings:
-        print("Nothing is wrong.")
+        say("Nothing is wrong.")
         return
     table = Table("check", "where", "what is wrong", "what to do", expand=True)
     for column, ratio in zip(table.columns, (2, 4, 6, 5), strict=True):
@@ -124,4 +126,4 @@ def _print_findings(findings: Sequence[Finding]) -> None:
             table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")
     # Where output goes to a file or a pipe there is no width to fit into.
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
-    print(f"{plural(len(findings), 'finding')}.")
+    say(f"{plural(len(findings), 'finding')}.")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
+from vreid.console import say
 
 
 class Start(StrEnum):
@@ -44,8 +45,8 @@ def demo(
         return
     print_rows([(row.name, row.metrics) for row in (*result.baselines, *result.rows)])
     for finding in result.findings:
-        print(f"found: {finding}")
-    print(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
+        say(f"found: {finding}")
+    say(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
 
 
 def info(
@@ -58,4 +59,4 @@ def info(
     from vreid.pipeline import environment_facts
 
     facts = environment_facts(full=full)
-    print_json(facts) if as_json else print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")
+    print_json(facts) if as_json else say(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")

@@ -21,6 +21,7 @@ from vreid.cli.options import (
     resolve,
     settings,
 )
+from vreid.console import say
 
 
 def train_command(
@@ -95,7 +96,7 @@ def _print_run(model: Path, as_json: bool) -> None:
         return
     if rows:
         print_validation(rows, kept)
-    print(f"The model: {model}" + (f" (epoch {kept}, the best on {rows[0]['data']})" if kept else ""))
+    say(f"The model: {model}" + (f" (epoch {kept}, the best on {rows[0]['data']})" if kept else ""))
 
 
 def extract_command(
@@ -146,4 +147,4 @@ def extract_command(
             progress=bars,
         )
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
-    print_json(facts) if as_json else print(*facts.values(), sep="\n")
+    print_json(facts) if as_json else say(*facts.values(), sep="\n")

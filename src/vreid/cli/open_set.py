@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vreid.cli.options import both, print_json, print_notes
+from vreid.console import say
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,22 +97,23 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
     if as_json:
         print_json({**told, "protocol": search.protocol.description})
         return
-    print(f"{search.protocol.description}\n{found}.")
+    say(f"{search.protocol.description}\n{found}.")
     _print_table(told["rows"])
     print_notes(of_row for _, of_row in rows)
     if wanted.calibrate:
-        print(f"{wanted.calibrate}: {threshold}.")
+        say(f"{wanted.calibrate}: {threshold}.")
     elif threshold:
         _print_trial(threshold, told["threshold"])
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from vreid.console import Console
+
     if not rows[0]["fnir_at_fpir"]:
-        print("No FPIR of 10 % or less can be told from 0 with so few queries without a mate.")
+        say("No FPIR of 10 % or less can be told from 0 with so few queries without a mate.")
         return
     table = Table("", "FPIR", "FNIR", "95 %", "FNIR, any rank", "95 %", box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
@@ -121,7 +123,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             first = row["name"] if at is row["fnir_at_fpir"][0] else ""
             table.add_row(first, f"{100 * at['fpir']:g} %", *_cells(at, "fnir"), *_cells(at, "fnir_any_rank"))
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"{_WORDS} Intervals: bootstrap over vehicles.")
+    say(f"{_WORDS} Intervals: bootstrap over vehicles.")
 
 
 def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
@@ -131,14 +133,14 @@ def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
         value, interval = _cells(of, name)
         return f"{value} % ({interval.replace('-', ' to ')} %)"
 
-    print(f"{threshold}.")
-    print(
+    say(f"{threshold}.")
+    say(
         f"Here: false-match rate {told(match, 'fpir')}, miss rate {told(no_match, 'fnir_any_rank')}. Where all but a "
         f"MATCH is refused: FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
         f"{told(match, 'refusal_f1')}."
     )
     for note in tried["notes"]:
-        print(note)
+        say(note)
 
 
 def _cells(numbers: dict[str, Any], name: str) -> tuple[str, str]:

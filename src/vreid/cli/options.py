@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vreid.console import say
 from vreid.errors import InputError
+from vreid.wording import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -257,8 +259,7 @@ def both(post: PostProcessing) -> list[PostProcessing]:
 
 def print_rows(rows: Any) -> None:
     """Print a table of metrics."""
-    from rich.console import Console
-
+    from vreid.console import Console
     from vreid.pipeline import metrics_table
 
     # Where output goes to a file or a pipe there is no width to fit into.
@@ -288,14 +289,15 @@ def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:
         [(name, {f"{part} *" if m.num_queries < FEW else part: m for part, m in parts.items()}) for name, parts in rows]
     )
     if any(m.num_queries < FEW for _, parts in rows for m in parts.values()):
-        print(f"* fewer than {FEW} queries")
+        say(f"* fewer than {FEW} queries")
 
 
 def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
     """Print the evaluations of a training run, one line an epoch; `kept` marks the epoch of the model."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from vreid.console import Console
 
     metric = next(name for name in rows[0] if name.startswith("mAP"))
     columns = ["epoch", "loss", metric, "rank-1", "rank-5", "mINP"]
@@ -312,9 +314,9 @@ def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
 def print_notes(made: Iterable[Metrics | Ranking | OpenSet]) -> None:
     """Print what steps did on these images that their names do not say, each sentence once."""
     for note in dict.fromkeys(note for one in made for note in one.notes):
-        print(note)
+        say(note)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))

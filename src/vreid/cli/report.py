@@ -23,6 +23,7 @@ from vreid.cli.options import (
     print_json,
     resolve,
 )
+from vreid.console import say
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def report_command(
         print_json({"out": str(out), "diagnosis": found and found.as_dict()})
         return
     for part in found.parts if found else ():
-        print(f"{'LOOK AT THIS: ' if part.warning else ''}{part.name}: {part.sentence}")
-    print(f"The page: {out}")
+        say(f"{'LOOK AT THIS: ' if part.warning else ''}{part.name}: {part.sentence}")
+    say(f"The page: {out}")
 
 
 def _diagnosed(

@@ -39,6 +39,7 @@ from vreid.cli.options import (
     with_and_without,
 )
 from vreid.cli.tuning import Tune, print_gain, tuned
+from vreid.console import say
 from vreid.errors import InputError
 
 
@@ -80,7 +81,7 @@ def rank_command(
     if as_json:
         print_json(facts)
     else:
-        print(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
+        say(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
         print_notes([ranking])
 
 
@@ -114,7 +115,7 @@ def evaluate_command(
         tuning = tuned(search, given, tune, protocol, as_json)
         post = tuning.best.post
         if not as_json:
-            print(f"{tuning}.")
+            say(f"{tuning}.")
             print_gain(search, given, post)
     if ablate:
         if by or open_set or leave_out or calibrate or threshold:
@@ -131,5 +132,5 @@ def evaluate_command(
     if as_json:
         print_json([json_row(name, parts, search.protocol) for name, parts in rows])
     else:
-        print(search.protocol.description)
+        say(search.protocol.description)
         print_slices(rows) if by else print_rows(rows)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Json, LabelTable, Seed, Source, open_sources, print_json
+from vreid.console import say
 
 group = typer.Typer(help="Make one data set of another.", no_args_is_help=True)
 
@@ -40,7 +41,7 @@ def split_command(
         facts = {"path": str(out), "name": made.name, "protocol": made.protocol.name, **made.source}
         print_json({**facts, "counts": sides, "notes": made.notes})
         return
-    print(f"{out}: {made.name}, protocol {made.protocol.name}")
+    say(f"{out}: {made.name}, protocol {made.protocol.name}")
     for name, side in sides.items():
-        print(f"{name:8}{', '.join(f'{number:,} {what}' for what, number in side.items())}")
-    print(*(f"note: {note}" for note in made.notes), "No test vehicle is in training.", sep="\n")
+        say(f"{name:8}{', '.join(f'{number:,} {what}' for what, number in side.items())}")
+    say(*(f"note: {note}" for note in made.notes), "No test vehicle is in training.", sep="\n")

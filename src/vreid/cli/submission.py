@@ -24,6 +24,7 @@ from vreid.cli.options import (
     print_notes,
     protocol_named,
 )
+from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
@@ -56,7 +57,7 @@ def write(
     if as_json:
         print_json({"out": str(out), "ranking": repr(ranking), "notes": ranking.notes})
     else:
-        print(f"{out}: {ranking}")
+        say(f"{out}: {ranking}")
         print_notes([ranking])
 
 
@@ -70,7 +71,7 @@ def check(file: File, data: Data, as_json: Json = False) -> None:
     if as_json:
         print_json({"file": str(file), "findings": [asdict(finding) for finding in findings]})
     else:
-        print(*findings, f"{len(findings)} findings." if findings else "Nothing is wrong.", sep="\n")
+        say(*findings, f"{len(findings)} findings." if findings else "Nothing is wrong.", sep="\n")
     raise typer.Exit(1 if findings else 0)
 
 
@@ -109,11 +110,11 @@ def score(
     if as_json:
         print_json([json_row("as submitted", parts, chosen), json_row(f"as submitted, {divided}", other, swapped)])
         return
-    print(chosen.description)
+    say(chosen.description)
     for part, metrics in parts.items():
         low, high = interval(metrics, chosen.metric)
         first = metrics.cmc[[0, 4, 9]].tolist()
-        print(
+        say(
             f"{f'{part}: ' if len(parts) > 1 else ''}{chosen.metric} {100 * (metrics.mAP_at_k or 0):.2f} "
             f"(95 % {100 * low:.1f}-{100 * high:.1f}), {divided} {100 * (other[part].mAP_at_k or 0):.2f}, "
             f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "

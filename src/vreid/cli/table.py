@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vreid.cli.options import Device, Json, print_json, resolve
+from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.experiments.table import Entry
@@ -64,9 +65,7 @@ def table_command(
 
     The plan and its cost are told first. Exit code 1 if a row failed.
     """
-    from rich.console import Console
-
-    from vreid.console import Bars
+    from vreid.console import Bars, Console
     from vreid.experiments.rehearsal import rehearse
     from vreid.experiments.runner import plan
     from vreid.experiments.table import terminal_table
@@ -84,7 +83,7 @@ def table_command(
                 *other_data(names, chosen),
                 *rehearse(rows, resolve(device), bars),
             ]
-            print_json(told) if as_json else print(*told, sep="\n")
+            print_json(told) if as_json else say(*told, sep="\n")
             return
         made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)
     if as_json:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Device, Json, open_sources, print_json, resolve, settings
+from vreid.console import say
 
 group = typer.Typer(help="Repaint synthetic images in the look of real ones (SPGAN).", no_args_is_help=True)
 Synthetic = Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="Data set with the images to be translated.")]
@@ -35,7 +36,7 @@ def train_command(
     sides = [open_sources([source], "none").train for source in (synthetic, real)]
     with Bars(quiet=as_json) as bars:
         model = train_translation(config, *sides, out=out, device=resolve(device), resume=resume, progress=bars)
-    print_json({"model": str(model)}) if as_json else print(f"The translation: {model}")
+    print_json({"model": str(model)}) if as_json else say(f"The translation: {model}")
 
 
 @group.command("apply")
@@ -56,4 +57,4 @@ def apply_command(
     with Bars(quiet=as_json) as bars:
         made = translate(run, records, out, device=resolve(device), progress=bars)
     facts = {"path": str(out), "images": len(made)}
-    print_json(facts) if as_json else print(f"{out}: {len(made):,} translated images; read them as {out}@translated")
+    print_json(facts) if as_json else say(f"{out}: {len(made):,} translated images; read them as {out}@translated")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.options import load_search
+from vreid.console import say
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def print_gain(search: Search, given: PostProcessing, best: PostProcessing) -> N
 
     before, after = (judge(search.query, search.gallery, post, search.protocol) for post in (given, best))
     value, low, high = (100 * number for number in gain(before, after))
-    print(
+    say(
         f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
         "(paired, bootstrap over vehicles)."
     )

