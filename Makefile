@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo docs test test-all lint bench core clean
+.PHONY: demo docs test test-all lint bench soak core clean
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
@@ -25,6 +25,10 @@ lint: $(READY)
 
 bench: $(READY)  ## every benchmark, each printing its ratios
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+MINUTES ?= 10
+soak: $(READY)  ## kills, full disks, damaged files and fuzzed input for MINUTES=10; counts and problems are printed
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES)
 
 core: $(READY)  ## build the optional compiled core in place
 	$(BIN)/python setup.py build_ext --inplace

@@ -41,6 +41,8 @@ _LONGEST_HEADER = 100_000_000  # bytes; that of the safetensors library
 _CHUNK = 1 << 20
 LONGEST_LINE = 1 << 24
 """Bytes of a line of text: 16 MiB, more than any label file written as one line."""
+_REASON = 300
+"""Characters of a parser's words at most: they may quote a file at length."""
 
 
 def refused(path: Path | str, doing: str, error: OSError) -> InputError:
@@ -97,7 +99,9 @@ def understanding(path: Path | str) -> Iterator[None]:
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]} is missing; make it again with this version of vreid.") from error
     except (IndexError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is damaged or of another version ({error}); make it again.") from error
+        reason = str(error)
+        reason = reason if len(reason) <= _REASON else f"{reason[:_REASON]}..."
+        raise InputError(f"{path}: is damaged or of another version ({reason}); make it again.") from error
 
 
 @contextmanager
