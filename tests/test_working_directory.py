@@ -65,4 +65,5 @@ def test_every_command_with_relative_and_with_absolute_paths(
         assert len({(folder / file).read_bytes() for folder in made}) == 1, file
     for folder in made:  # what was made with relative paths is read from anywhere
         assert all(Path(path).is_file() for path in open_dataset(folder / "adapted/later.csv").gallery.path)
-        assert run(f"evaluate {folder}/features --json").code == 0
+        assert run(f"report {folder}/features --out {tmp_path}/page.html").code == 0
+        assert "data:image/jpeg" in (tmp_path / "page.html").read_text(encoding="utf-8")

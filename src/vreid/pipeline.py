@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def extract_dataset(
     sets = [
         extract(
             loaded.model,
-            getattr(dataset, side),
+            _anywhere(getattr(dataset, side)),
             transform=loaded.transform,
             views=views,
             batch_size=batch_size,
@@ -276,6 +277,11 @@ def extract_dataset(
     search = Search(sets[0], sets[1], dataset.protocol, trained, facts)
     search.save_facts(out)
     return search
+
+
+def _anywhere(records: Records) -> Records:
+    """The same images by absolute paths, as who reads the features may stand elsewhere."""
+    return records.with_(path=[os.path.abspath(path) for path in records.path])
 
 
 def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None = None) -> None:
