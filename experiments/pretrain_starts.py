@@ -20,9 +20,9 @@ import torch
 from vreid.console import Bars
 from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.models import load_weights
-from vreid.models.published import STARTS
+from vreid.models.published import STARTS, simulated_starts
 from vreid.models.weights import save_compact
-from vreid.recipes.pretrain import EPOCHS, WORLD, pretrain
+from vreid.recipes.pretrain import WORLD, pretrain
 from vreid.retrieval import PostProcessing, judge
 from vreid.simulator import simulate
 from vreid.simulator.presets import PRETRAINING_SEED, SIMULATOR_VERSION
@@ -38,9 +38,13 @@ def start(backbone: str, data: Dataset, out: Path, into: Path, bars: Bars) -> Pa
     state, facts = load_weights(run)
     trunk = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
     kept = {key: facts[key] for key in ("model", "transform", "recipe", "seed", "fingerprint", "vreid", "revision")}
+    lines = [json.loads(line) for line in (out / backbone / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["event"] == "epoch"][-1]
+    names = ("identity", "triplet", "head color", "head vehicle_type", "head orientation")
+    budget = {"epochs": last["epoch"], "losses of the last epoch": {name: round(last[name], 4) for name in names}}
     path = into / f"{backbone}.safetensors"
     world = {"preset": WORLD.name, "world seed": PRETRAINING_SEED, "simulator version": SIMULATOR_VERSION}
-    save_compact(path, trunk, {"kind": "start", "backbone": backbone, **kept, **world})
+    save_compact(path, trunk, {"kind": "start", "backbone": backbone, **kept, **world, **budget})
     return path
 
 
@@ -66,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--into", type=Path, default=STARTS)
-    parser.add_argument("--trunks", nargs="+", default=list(EPOCHS), metavar="NAME")
+    parser.add_argument("--trunks", nargs="+", default=list(simulated_starts()), metavar="NAME")
     parser.add_argument("--check", metavar="DATA", help="a labelled data set to measure the harm of int8 on")
     options = parser.parse_args()
     torch.set_num_threads(1)

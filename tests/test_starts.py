@@ -76,7 +76,7 @@ def test_scales_that_do_not_fit_are_told(tmp_path: Path) -> None:
 
 
 def test_every_narrow_trunk_has_a_start_and_together_they_are_small() -> None:
-    assert set(STARTS) == set(EPOCHS) == {name for name in TRUNKS if name.endswith(("_small", "_tiny"))}
+    assert set(STARTS) == {name for name in TRUNKS if name.endswith(("_small", "_tiny"))}
     assert sum(path.stat().st_size for path in STARTS.values()) <= 12_000_000
 
 
@@ -89,6 +89,7 @@ def test_a_shipped_trunk_fits_its_backbone_and_says_where_it_comes_from(backbone
         assert torch.equal(model.backbone.state_dict()[weight], state[weight])
     assert (facts["kind"], facts["backbone"], facts["recipe"]) == ("start", backbone, "pretrain")
     assert facts["world seed"] == PRETRAINING_SEED and facts["preset"] == WORLD.name
+    assert facts.get("epochs", EPOCHS) == EPOCHS  # the same budget for all; two files are older than the entry
     assert facts["model"] == json.loads(json.dumps(pretrain(backbone).as_dict()["model"]))
     features = model.eval()(torch.randn(2, 3, 64, 64))
     assert bool(torch.isfinite(features).all()) and not torch.allclose(features[0], features[1])

@@ -24,7 +24,7 @@ FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
 SIMULATED = "simulated"
 """The word that, in place of a file of weights, means the shipped trunk of the backbone."""
-START_VERSION = 1
+START_VERSION = 2
 """Raised by one whenever the shipped files are made anew."""
 STARTS = Path(__file__).parent / "starts"
 """Folder of the shipped trunks, one file a backbone."""
