@@ -16,7 +16,7 @@ def extensions() -> list:
         return []
     options = ["/O2"] if sys.platform == "win32" else ["-O3", "-pthread", "-Wall", "-Wextra"]
     extension = Pybind11Extension(
-        "vreid.retrieval._core",
+        "vreid.retrieval.nearest._core",
         [str(FOLDER / "_core.cpp")],
         depends=[str(header) for header in sorted(FOLDER.glob("_core_*.h"))],
         cxx_std=17,

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from vreid.adaptation.config import PRESETS
+from vreid.adaptation.adapt_config import PRESETS
 from vreid.adaptation.pseudo import pseudo_labels
 from vreid.data.records import Labels, Records
 from vreid.retrieval.features import FeatureSet

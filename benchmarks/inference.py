@@ -35,9 +35,9 @@ from scipy.linalg import cho_factor, cho_solve
 from retrieval import peak_memory, peer
 from vreid.data.records import Records
 from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank, rerank
-from vreid.retrieval.bias import Bias
-from vreid.retrieval.postprocess import Sides, search_all
-from vreid.retrieval.tracklets import mean_features, tracklet_units
+from vreid.retrieval.postprocessing.bias import Bias
+from vreid.retrieval.postprocessing.pipeline import Sides, search_all
+from vreid.retrieval.postprocessing.tracklet_features import mean_features, tracklet_units
 
 QUERIES, IMAGES, TRACKLETS, CAMERAS, VEHICLES = 1103, 31238, 991, 12, 333
 
@@ -127,11 +127,11 @@ def beside_peer(sides: Sides) -> None:
 def extraction(count: int = 4) -> None:
     """Print images a CPU second of each network of the ensemble, and what all of it comes to."""
     import torch
+    from small_variants import rate
 
-    from twins import rate
-    from vreid.experiments.tables.dmt import MODELS
     from vreid.models.reid_model import build_from
     from vreid.recipes import recipe
+    from vreid.reproduce.tables.dmt import MODELS
     from vreid.training.precision import autocast, choose_precision
 
     torch.set_num_threads(1)

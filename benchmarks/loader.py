@@ -22,7 +22,7 @@ from PIL import Image
 from vreid.data.augment import TrainTransform
 from vreid.data.images import read_image
 from vreid.data.loading import train_loader
-from vreid.data.readers.table import read_records
+from vreid.data.readers.image_table import read_records
 from vreid.data.records import Labels, Records
 from vreid.data.sampling import PKSampler
 from vreid.data.seeds import generator

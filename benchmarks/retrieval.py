@@ -78,18 +78,18 @@ def triangle(query: Features, gallery: Features) -> None:
 def rerank(query: Features, gallery: Features) -> Any:
     import vreid.retrieval
 
-    return vreid.retrieval.rerank(query, gallery)
+    return vreid.retrieval.postprocessing.reranking(query, gallery)
 
 
 def rerank_float32(query: Features, gallery: Features) -> Any:
-    from vreid.retrieval import neighbours
+    from vreid.retrieval.nearest import neighbours
 
     neighbours._FEW = sys.maxsize
     return rerank(query, gallery)
 
 
 def rerank_numpy(query: Features, gallery: Features) -> Any:
-    from vreid.retrieval import core
+    from vreid.retrieval.nearest import core
 
     core.load = lambda: None  # type: ignore[assignment]
     return rerank(query, gallery)
@@ -112,7 +112,7 @@ def clusters(query: Features, gallery: Features) -> Any:
     import vreid.retrieval
 
     graph = vreid.retrieval.jaccard_graph(gallery, max_distance=0.6)
-    return vreid.retrieval.cluster(graph, 0.6, 4)
+    return vreid.retrieval.clustering(graph, 0.6, 4)
 
 
 def textbook_rerank(query: Features, gallery: Features) -> Any:
@@ -239,8 +239,8 @@ def on_device(points: int, dimensions: int, device: str) -> None:
     """Print what neighbours of random points cost on a device, beside the bare product of all pairs there."""
     import torch
 
-    from vreid.retrieval.neighbours import neighbour_lists
-    from vreid.retrieval.points import Points
+    from vreid.retrieval.nearest.neighbours import neighbour_lists
+    from vreid.retrieval.nearest.points import Points
 
     is_gpu = torch.device(device).type == "cuda"
     generator = torch.Generator(device).manual_seed(0)

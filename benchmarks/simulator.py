@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vreid.simulator import PRESETS, Preset, simulate
-from vreid.simulator.city import plan_world
+from vreid.simulator.city.plan import plan_world
 
 
 def cut_down(preset: Preset, images: int) -> Preset:

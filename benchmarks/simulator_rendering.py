@@ -17,10 +17,10 @@ import time
 
 import numpy as np
 
-from vreid.simulator.camera import SCENARIOS, sample_camera
-from vreid.simulator.scene import Placed, View
-from vreid.simulator.synthetic import shoot_synthetic
-from vreid.simulator.vehicles import COLORS, TYPES, Vehicle, VehicleSpec, build_vehicle
+from vreid.simulator.render.camera import SCENARIOS, sample_camera
+from vreid.simulator.render.scene import CameraView, Placed
+from vreid.simulator.render.synthetic import shoot_synthetic
+from vreid.simulator.vehicle.vehicles import COLORS, TYPES, Vehicle, VehicleSpec, build_vehicle
 
 PICTURES_A_VEHICLE = 8
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256])
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    views = [View(sample_camera(rng, scenario)) for scenario in SCENARIOS for _ in range(2)]
+    views = [CameraView(sample_camera(rng, scenario)) for scenario in SCENARIOS for _ in range(2)]
     specs = [
         VehicleSpec(TYPES[k % len(TYPES)], COLORS[k % len(COLORS)], int(rng.integers(5)), k)
         for k in range(options.vehicles)
@@ -56,7 +56,7 @@ def main() -> None:
         print(f"         synthetic: {len(vehicles) / (time.process_time() - start):.1f} pictures a CPU second")
 
 
-def film(views: list[View], vehicles: list[Vehicle], size: int, seed: int) -> tuple[int, int]:
+def film(views: list[CameraView], vehicles: list[Vehicle], size: int, seed: int) -> tuple[int, int]:
     """Shoot every vehicle on eight cameras, a third of them with another vehicle near; pictures and pixels."""
     rng = np.random.default_rng(seed)
     count = pixels = 0

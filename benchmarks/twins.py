@@ -16,13 +16,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vreid.models import TRUNKS, build
+from vreid.models import BACKBONES, build
 from vreid.recipes import recipe
-from vreid.training.config import TrainConfig
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
 from vreid.training.precision import autocast, choose_precision
 from vreid.training.targets import MATES
+from vreid.training.train_config import TrainConfig
 
 IMAGES = {"camera_small": 1718, "orientation_small": 1200}
 """Training images of a world of preset smoke that a recipe takes: the real ones, the synthetic ones, else both."""
@@ -30,10 +30,10 @@ BOTH = 2918
 DEVICE = torch.device("cpu")
 
 
-def twins() -> dict[str, TrainConfig]:
+def small_variants() -> dict[str, TrainConfig]:
     """The recipes by name, `small` once for each narrow backbone."""
     small = recipe("small")
-    trunks = [name for name in TRUNKS if name.endswith("_small")]
+    trunks = [name for name in BACKBONES if name.endswith("_small")]
     found = {f"small, {name}": replace(small, model=replace(small.model, backbone=name)) for name in trunks}
     return found | {name: recipe(name) for name in ("camera_small", "orientation_small", "strdan_small")}
 
@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("images a CPU second (one thread); minutes of a whole stage-1 run on a world of preset smoke")
-    for name, config in twins().items():
+    for name, config in small_variants().items():
         if options.side:
             config = replace(config, transform=replace(config.transform, height=options.side, width=options.side))
         trained, extracted = steps(config, options.rounds)

@@ -132,10 +132,11 @@ def command_line() -> str:
 
 def names() -> str:
     """The names that commands take (steps, published settings, protocols, recipes) as Markdown, from the program."""
-    from vreid.recipes import RECIPES
     from vreid.retrieval.postprocess import PostProcessing
     from vreid.retrieval.protocols import PROTOCOLS
     from vreid.retrieval.steps import PRESETS, STEPS
+
+    from vreid.recipes import RECIPES
 
     def first_line(thing: Any) -> str:
         """The summary of a docstring."""

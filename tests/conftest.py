@@ -6,26 +6,14 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-
-class Outcome(NamedTuple):
-    """How a `vreid` line ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[[str], Outcome]
-
-SMALLEST = "--set epochs=1 --set num_identities=4 --set transform.height=32 --set transform.width=32"
+from command_line import SMALLEST, Outcome, Run
 
 
 @pytest.fixture
@@ -81,9 +69,9 @@ def made(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand-ins for the renderer that draw noise: `refuse` tells which shots they refuse, `shots` counts them."""
-    from vreid.simulator import filming
-    from vreid.simulator.scene import Shot
-    from vreid.simulator.synthetic import SyntheticShot
+    from vreid.simulator.render import filming
+    from vreid.simulator.render.scene import Shot
+    from vreid.simulator.render.synthetic import SyntheticShot
 
     state = SimpleNamespace(shots=0, cuts=[], refuse=lambda camera, target, others, rng: False)
 
@@ -105,7 +93,7 @@ def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return SyntheticShot(image, 359.97, 1.5, 90.0, 5.0, 12.0, (8, 8, 56, 40))
 
     vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
-    monkeypatch.setattr(filming, "View", View)
+    monkeypatch.setattr(filming, "CameraView", View)
     monkeypatch.setattr(filming, "shoot_synthetic", shoot_synthetic)
     monkeypatch.setattr(filming, "build_vehicle", lambda spec, *, plate: vehicle)
     return state

@@ -166,7 +166,7 @@ def weights(folder: Path) -> None:
     import torch
 
     from oracles.published import BACKBONES, published_state
-    from vreid.models.backbones import build_trunk
+    from vreid.models.backbones import build_backbone
     from vreid.models.published import PUBLISHED
 
     folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def weights(folder: Path) -> None:
             ("resnet50", "resnet101_ibn_a", "resnext", "se_", "densenet169", "resnest", "transreid")
         ):
             torch.save(published_state(listed), folder / PUBLISHED[backbone].file)
-    torch.save(build_trunk("resnet50").state_dict(), folder / PUBLISHED["resnet50"].file)
+    torch.save(build_backbone("resnet50").state_dict(), folder / PUBLISHED["resnet50"].file)
 
 
 if __name__ == "__main__":  # python tests/fabricated.py FOLDER: all of true size, for a dry run by hand

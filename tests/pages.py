@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vreid.data.protocols import AI_CITY, MARKET
 from vreid.data.records import Records
-from vreid.report import LadderRow, Report, Road, Site
+from vreid.report import LadderRow, MapRoad, Report, Site
 from vreid.report.page import render
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.evaluation import evaluate_distances
-from vreid.retrieval.protocols import AI_CITY, MARKET
+from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.ranking import Ranking, rank
 
 PARTS = ("all cameras", "seen cameras", "new cameras")
@@ -134,7 +134,7 @@ def made_report(folder: Path) -> Report:
     chance, _ = judge(query, gallery, 3, 0.0, CUT)
     sites = [Site("c0", 0, 0, PARTS[1]), Site("c1", 400, 0, PARTS[1]), Site("c2", 400, 300, PARTS[2])]
     sites += [Site("c3", 0, 300, PARTS[2]), Site("corner", 800, 150, has_camera=False)]
-    roads = [Road("c0", "c1", 40), Road("c1", "corner", 30), Road("corner", "c2", 30), Road("c2", "c3", 45)]
+    roads = [MapRoad("c0", "c1", 40), MapRoad("c1", "corner", 30), MapRoad("corner", "c2", 30), MapRoad("c2", "c3", 45)]
     training = [{"event": "step", "step": s, "epoch": 1, "identity": 5 / s, "loss": 6 / s} for s in range(1, 9)]
     rows = [LadderRow("plain", "nothing else", plain), LadderRow("+ mean", "means", better)]
     return Report(

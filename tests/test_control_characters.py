@@ -11,9 +11,9 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from conftest import Run
+from command_line import Run
 from vreid.console import Console, say
-from vreid.wording import printable, printable_json
+from vreid.formatting import printable, printable_json
 
 TITLE = "\x1b]0;owned\x07"
 NASTY = f"a{TITLE}\x1b[2J\x9b31m\u202e\u2066\u200f\u2028\x7f\r\x08[bold]b"
@@ -47,8 +47,10 @@ def test_tables_and_texts_of_the_console(terminal: bool) -> None:
     table.add_row(Text(NASTY))
     console.print(table)
     console.print(NASTY, soft_wrap=True)
-    told = file.getvalue().replace("\x1b[0m", "").replace("\x1b[1m", "").replace("\x1b[3m", "").replace("\x1b[2;3m", "")
-    assert clean(told) and told.count("owned") >= 5 and told.count("[bold]b") >= 5
+    reported = (
+        file.getvalue().replace("\x1b[0m", "").replace("\x1b[1m", "").replace("\x1b[3m", "").replace("\x1b[2;3m", "")
+    )
+    assert clean(reported) and reported.count("owned") >= 5 and reported.count("[bold]b") >= 5
 
 
 def test_say_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:

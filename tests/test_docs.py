@@ -91,9 +91,9 @@ def test_the_command_line_reference_has_every_command_and_option() -> None:
 
 
 def test_the_page_of_names_has_them_all() -> None:
+    from vreid.data.protocols import PROTOCOLS
     from vreid.recipes import RECIPES
-    from vreid.retrieval.protocols import PROTOCOLS
-    from vreid.retrieval.steps import STEPS
+    from vreid.retrieval.postprocessing.steps import STEPS
 
     page = build_site.names()
     assert re.findall(r"^\| `([\w-]+)` \|", page.partition("## Published")[0], re.MULTILINE) == list(STEPS)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SMALLEST, Run
+from command_line import SMALLEST, Run
 from vreid.errors import InputError
 from vreid.locks import InUse, locked
-from wrong import state, told
+from wrong import reported, state
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
@@ -187,7 +187,7 @@ def test_every_command_that_writes_a_folder_is_refused_while_another_does(
     out = tmp_path / "out"
     with held_elsewhere(tmp_path / COMMANDS[line]) as child:
         before = state(tmp_path)
-        told(run(line.format(out=out, made=made, world=tiny_world)), f"is in use by process {child.pid} on ")
+        reported(run(line.format(out=out, made=made, world=tiny_world)), f"is in use by process {child.pid} on ")
         assert state(tmp_path) == before
 
 

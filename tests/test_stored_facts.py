@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import pytest
 
-from conftest import Run
+from command_line import Run
 from vreid.errors import InputError
 from vreid.files import LONGEST_LINE, read_json, read_tensors, write_json, write_tensors
 from vreid.formats.facts import fact, typed
-from wrong import told
+from wrong import reported
 
 NASTY = [None, True, -1, 0, 10**12, 10**400, 1.5, 1e308, float("nan"), "x", "\x1b[2J", [], [1], [[["x"]]], {}, {"a": 1}]
 """What may stand in the place of any value."""
@@ -117,7 +117,7 @@ THRESHOLD = {
 
 
 def test_every_field_of_a_threshold(tmp_path: Path) -> None:
-    from vreid.retrieval.decisions import Threshold
+    from vreid.retrieval.evaluation.calibration import Threshold
 
     path = tmp_path / "threshold.json"
     write_json(path, THRESHOLD)
@@ -173,7 +173,7 @@ def test_every_fact_of_features(made: Path, tmp_path: Path) -> None:
 def test_a_wrong_threshold_on_the_command_line(made: Path, run: Run, tmp_path: Path) -> None:
     write_json(tmp_path / "t.json", THRESHOLD | {"match": "near"})
     line = f"rank {made}/features --out {tmp_path}/r.csv --threshold {tmp_path}/t.json"
-    told(run(line), "t.json: threshold.match is 'near'; it must be a finite number")
+    reported(run(line), "t.json: threshold.match is 'near'; it must be a finite number")
 
 
 def test_types_that_numpy_lacks_are_named(tmp_path: Path) -> None:
@@ -195,6 +195,6 @@ def test_an_endless_line_is_refused(tmp_path: Path, run: Run) -> None:
         with open(tmp_path / name, "wb") as file:
             file.write(b"path,camera\n")
             file.truncate(LONGEST_LINE + (2 << 20))
-    told(run(f"check {tmp_path}/t.csv"), "t.csv, line 2: is longer than 16,777,216 bytes")
+    reported(run(f"check {tmp_path}/t.csv"), "t.csv, line 2: is longer than 16,777,216 bytes")
     with pytest.raises(InputError, match=r"d\.json, line 2: is longer"):
         read_json(tmp_path / "d.json")

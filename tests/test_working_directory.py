@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SMALLEST, Run
+from command_line import SMALLEST, Run
 from tiny_scale import TINY
 from vreid.data.dataset import open_dataset
-from vreid.experiments.stages import Folders
-from vreid.experiments.tables import scales
+from vreid.reproduce.stages import Folders
+from vreid.reproduce.tables import scales
 
 REAL, SYNTHETIC = "world/AIC21_Track2_ReID", "world/AIC21_Track2_ReID_Simulation"
 COMMANDS = (

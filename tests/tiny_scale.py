@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vreid.adaptation.config import AdaptConfig
+from vreid.adaptation.adapt_config import AdaptConfig
 from vreid.data.augment import TrainTransform
-from vreid.experiments.rows import Cropping, SideModel
-from vreid.experiments.stages import World
-from vreid.experiments.tables.scales import Scale, ungated
 from vreid.models.reid_model import ModelConfig
 from vreid.recipes import recipe, strdan
 from vreid.recipes.spgan import translation
-from vreid.retrieval.rerank import ReRanking
-from vreid.training.config import TrainConfig
+from vreid.reproduce.rows import Cropping, SideModel
+from vreid.reproduce.stages import SimulatedWorld
+from vreid.reproduce.tables.scales import Scale, ungated
+from vreid.retrieval.postprocessing.reranking import ReRanking
 from vreid.training.crop import CropConfig
+from vreid.training.train_config import TrainConfig
 
 TRAINING = TrainConfig(
     recipe="tiny",
@@ -61,7 +61,7 @@ def _strdan() -> TrainConfig:
 
 TINY = Scale(
     name="tiny",
-    data=lambda layout: World("tiny", 1, layout),
+    data=lambda layout: SimulatedWorld("tiny", 1, layout),
     training=lambda name: replace(TRAINING, recipe=f"tiny {name}"),
     strdan=_strdan(),
     cropping=Cropping(replace(TRAINING, transform=TrainTransform(height=128, width=128, pad=2)), CropConfig()),

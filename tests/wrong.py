@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from conftest import Outcome
+from command_line import Outcome
 
 
-def told(outcome: Outcome, *parts: str) -> str:
+def reported(outcome: Outcome, *parts: str) -> str:
     """Assert that the line was refused as it should be: exit code 2, one sentence that holds all `parts`; return it."""
     assert outcome.code == 2, outcome
     assert outcome.err.startswith("vreid: "), outcome

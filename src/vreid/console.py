@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-from vreid.wording import printable
+from vreid.formatting import printable
 
 
 class _State(TextColumn):
@@ -43,7 +43,7 @@ class Console(rich.console.Console):
             yield segment if clean else segment._replace(text=printable(segment.text))
 
 
-class Bars:
+class ProgressBars:
     """A context in which long jobs draw their progress; it is also the listener that training and extraction take.
 
     Where standard error is no terminal, each finished part of a job (an epoch) is a line instead. With `quiet` nothing
@@ -64,7 +64,7 @@ class Bars:
         self._progress = Progress(*columns, console=self._console, disable=not self._draws, expand=True)
         self._tasks: list[TaskID] = []
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         self._progress.start()
         return self
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vreid.adaptation.adapt import FACTS as ADAPTED
 from vreid.adaptation.adapt import adapt, target_images
-from vreid.console import Bars
+from vreid.console import ProgressBars
 from vreid.data.dataset import Dataset, join, open_dataset
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
@@ -25,12 +25,12 @@ from vreid.models.weights import load_weights
 from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
-from vreid.report.contents import LadderRow, Report, Road, Site
+from vreid.report.contents import LadderRow, MapRoad, Report, Site
 from vreid.report.page import write_report
-from vreid.retrieval.postprocess import PostProcessing
-from vreid.simulator.layouts import CITYFLOW
-from vreid.simulator.presets import SIMULATOR_VERSION, preset_named
-from vreid.simulator.write import simulate
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.simulator.city.presets import SIMULATOR_VERSION, preset_named
+from vreid.simulator.formats.layouts import CITYFLOW
+from vreid.simulator.formats.write import simulate
 from vreid.training.progress import Stopwatch
 from vreid.training.supervised import train
 
@@ -48,7 +48,7 @@ class DemoResult:
 
 
 @locking("out")
-def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: Bars) -> DemoResult:
+def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: ProgressBars) -> DemoResult:
     """Run every stage of `config` into the folder `out`; write `report.html` and `summary.json` there.
 
     Raises:
@@ -104,7 +104,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     return DemoResult(out / "report.html", summary, rows, baselines, findings, seconds)
 
 
-def _baselines(search: Search, config: DemoConfig, bars: Bars) -> list[LadderRow]:
+def _baselines(search: Search, config: DemoConfig, bars: ProgressBars) -> list[LadderRow]:
     """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
     chance = search.with_features(random_vectors)
     histogram = search.with_features(lambda records: hsv_histogram(records, bars.counter("histogram")))
@@ -118,11 +118,11 @@ def _baselines(search: Search, config: DemoConfig, bars: Bars) -> list[LadderRow
 
 def _adaptation(facts: dict[str, Any]) -> str:
     """What adaptation did, in a sentence."""
-    verdict = facts.get("verdict", {})
+    decision = facts.get("verdict", {})
     clusters = f"Adapted to the test's own pictures without labels, from {facts['clusters']:,} clusters"
-    if verdict.get("decision") == "ACCEPT":
+    if decision.get("decision") == "ACCEPT":
         return f"{clusters}."
-    return f"{clusters}; refused, so this is the model before ({verdict.get('reason', 'too few clusters')})."
+    return f"{clusters}; refused, so this is the model before ({decision.get('reason', 'too few clusters')})."
 
 
 def _summary(
@@ -168,7 +168,7 @@ def _facts(dataset: Dataset, search: Search, content_hash: str, about: Mapping[s
     ]
 
 
-def city_map(world: Path) -> tuple[list[Site], list[Road]]:
+def city_map(world: Path) -> tuple[list[Site], list[MapRoad]]:
     """The camera network that the simulator wrote, as the report draws it."""
     parts = {"seen": SEEN, "new": NEW}
     with open(world / "cameras.csv", encoding="utf-8", newline="") as file:
@@ -180,7 +180,7 @@ def city_map(world: Path) -> tuple[list[Site], list[Road]]:
         for end in ("start", "end"):
             name = road[end]
             sites.setdefault(name, Site(name, float(road[f"{end}_x"]), float(road[f"{end}_y"]), has_camera=False))
-    return list(sites.values()), [Road(r["start"], r["end"], float(r["mean_time"])) for r in roads]
+    return list(sites.values()), [MapRoad(r["start"], r["end"], float(r["mean_time"])) for r in roads]
 
 
 COMMANDS = (

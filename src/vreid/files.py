@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 
 from vreid.errors import InputError
 
-MENDS = {
+FIXES = {
     errno.ENOENT: "check the name",
     errno.ENOTDIR: "a file stands where a folder should; check the name",
     errno.EEXIST: "a file stands where a folder should; check the name",
@@ -53,8 +53,8 @@ def refused(path: Path | str, doing: str, error: OSError) -> InputError:
         a.csv: cannot be written (No space left on device); make room and do it again.
     """
     otherwise = "choose a place that is writable" if doing == "written" else "check the name"
-    mend = MENDS.get(error.errno or 0, otherwise)
-    return InputError(f"{path}: cannot be {doing} ({error.strerror or error}); {mend}.")
+    fix = FIXES.get(error.errno or 0, otherwise)
+    return InputError(f"{path}: cannot be {doing} ({error.strerror or error}); {fix}.")
 
 
 @contextmanager
@@ -62,17 +62,17 @@ def reading(path: Path | str) -> Iterator[Path]:
     """Yield `path`, a regular file, to be read.
 
     Raises:
-        InputError: it is absent, cannot be read, or is no file (see `refuse_endless`).
+        InputError: it is absent, cannot be read, or is no file (see `reject_endless`).
     """
     path = Path(path)
     try:
-        refuse_endless(path)
+        reject_endless(path)
         yield path
     except OSError as error:
         raise refused(path, "read", error) from error
 
 
-def refuse_endless(path: Path | str) -> None:
+def reject_endless(path: Path | str) -> None:
     """Refuse what can be opened but may never end, or never begin.
 
     Raises:
@@ -85,7 +85,7 @@ def refuse_endless(path: Path | str) -> None:
 
 
 @contextmanager
-def understanding(path: Path | str) -> Iterator[None]:
+def parse_errors(path: Path | str) -> Iterator[None]:
     """Let what is wrong with the contents of `path`, read but not yet understood, be told with its name.
 
     Raises:
@@ -94,8 +94,8 @@ def understanding(path: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        told = str(error)
-        raise InputError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+        reported = str(error)
+        raise InputError(reported if reported.startswith(str(path)) else f"{path}: {reported}") from error
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]} is missing; make it again with this version of vreid.") from error
     except (IndexError, TypeError, ValueError, AttributeError) as error:
@@ -118,14 +118,14 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one rename, on any error it is removed.
 
     A link stays one: the file that it leads to is replaced. The file gets the permissions that the umask leaves,
     whatever wrote the temporary one (safetensors gives its files to their owner alone).
 
     Example:
-        >>> with replacing("scores.csv") as temporary:   # doctest: +SKIP
+        >>> with atomic_write("scores.csv") as temporary:   # doctest: +SKIP
         ...     temporary.write_text("query,rank\\n")
 
     Raises:
@@ -157,7 +157,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all; bytes of file names that are no text become `\\udc80`."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
@@ -214,14 +214,14 @@ def write_tensors(
 
     save = import_module(f"safetensors.{library}").save_file
     text = json.dumps({_HASH: "0" * 64} | json.loads(json.dumps(facts, sort_keys=True)))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save(dict(tensors), str(temporary), {_HEADER: text})
         except SafetensorError as error:  # its writer tells the system's errors in words only
-            told = re.search(r"\(os error (\d+)\)", str(error))
-            if told is None:
+            reported = re.search(r"\(os error (\d+)\)", str(error))
+            if reported is None:
                 raise
-            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+            raise OSError(int(reported[1]), os.strerror(int(reported[1]))) from error
         with open(temporary, "r+b") as file:
             place, _, found = _hash_of(file) or (0, "", "")
             file.seek(place)

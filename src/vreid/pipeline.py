@@ -18,24 +18,24 @@ from rich import box
 from rich.table import Table
 
 from vreid.data.dataset import Dataset, fingerprint
-from vreid.data.readers.table import read_divided
+from vreid.data.protocols import CROSS_CAMERA, MARKET, Protocol
+from vreid.data.readers.image_table import read_divided
 from vreid.data.records import BOX_COLUMNS, Labels, Records
 from vreid.data.spellings import check_spellings
 from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
 from vreid.errors import InputError
-from vreid.files import read_json, read_lines_bounded, replacing, understanding, write_json
+from vreid.files import atomic_write, parse_errors, read_json, read_lines_bounded, write_json
 from vreid.formats.facts import fact, typed
 from vreid.locks import locking
 from vreid.report.contents import LadderRow, Report
-from vreid.retrieval.decisions import VERDICTS, Decisions
 from vreid.retrieval.distances import Distances, check_comparable
-from vreid.retrieval.ensemble import ALIKE, Fusion, check_same_images
+from vreid.retrieval.evaluation.calibration import DECISIONS, Decisions
+from vreid.retrieval.evaluation.metrics import Metrics, interval
+from vreid.retrieval.evaluation.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, load_sides
-from vreid.retrieval.foreign import SUFFIXES, load_features
-from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.open_set import OpenSet, leave_out, open_set
-from vreid.retrieval.postprocess import PostProcessing, Sides, judge, search_all
-from vreid.retrieval.protocols import CROSS_CAMERA, MARKET, Protocol
+from vreid.retrieval.io.external import SUFFIXES, load_features
+from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, check_same_images
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, judge, search_all
 from vreid.retrieval.ranking import Ranking, rank
 from vreid.threads import describe_threads
 
@@ -99,7 +99,7 @@ class Search:
 
         Args:
             features: the folder or the file.
-            records: a table that describes the rows of a file (see `vreid.data.readers.table`); its pictures need not
+            records: a table that describes the rows of a file (`vreid.data.readers.image_table`); its images need not
                 exist. With a split column it is judged as Market-1501, without one every image is a query against all
                 other cameras.
 
@@ -117,12 +117,12 @@ class Search:
                 f"({', '.join(SUFFIXES)})."
             )
         stored = read_json(folder / FACTS)
-        with understanding(folder / FACTS):
+        with parse_errors(folder / FACTS):
             stored = typed(dict[str, Any], stored, FACTS)
             protocol, facts = fact(stored, "protocol", Protocol), fact(stored, "facts", dict[str, Any])
             trained_cameras = fact(stored, "trained_cameras", tuple[str, ...])
         query, gallery = load_sides(folder)
-        with understanding(folder):
+        with parse_errors(folder):
             check_comparable(query, gallery)
         return cls(query, gallery, protocol, trained_cameras, facts)
 
@@ -130,7 +130,7 @@ class Search:
     def _load_file(cls, features: Path, table: Path | None) -> Search:
         records = None if table is None else read_divided(table)[0]
         query, gallery = load_features(features, records)
-        with understanding(table or features):  # to say which file it is
+        with parse_errors(table or features):  # to say which file it is
             check_spellings(query.records, gallery.records)
         trained: tuple[str, ...] = ()
         facts = {"data set": features.stem if table is None else table.stem, "features": str(features)}
@@ -177,8 +177,8 @@ class Search:
             return mate_slices(self.distances(post), self.protocol, by)
         if by not in QUERY_BINS:
             raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATE_BINS, *QUERY_BINS])}.")
-        judged = judge(self.query, self.gallery, post, self.protocol, self.others, self.fusion)
-        return slices(judged, self.query.records, by)
+        evaluated = judge(self.query, self.gallery, post, self.protocol, self.others, self.fusion)
+        return slices(evaluated, self.query.records, by)
 
     def open_set(self, post: PostProcessing, *, share_left_out: float = 0, seed: int = 0) -> OpenSet:
         """What each query finds when the vehicles of some are not in the gallery, or a share of them is taken out."""
@@ -237,7 +237,7 @@ def extract_dataset(
             raise InputError(f"{dataset.name}: has no {side} images; give a data set with query and gallery.")
     shown = {"crops": "+".join(fingerprint(crops[side]) for side in SIDES)} if crops else {}
     if (out / FACTS).is_file():
-        with understanding(out / FACTS):
+        with parse_errors(out / FACTS):
             if read_json(out / FACTS)["facts"].get("crops") != shown.get("crops"):
                 raise InputError(f"{out}: holds features of other crops, or of none; name another folder.")
     from vreid.training.extract import extract, load_model
@@ -303,7 +303,7 @@ def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None
         raise InputError(f"{out}: give a name that ends in .csv or .safetensors.")
     query, gallery = ranking.query, ranking.gallery
     with (
-        replacing(out) as temporary,
+        atomic_write(out) as temporary,
         open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.writer(file)
@@ -314,8 +314,8 @@ def write_ranking(ranking: Ranking, out: Path | str, decisions: Decisions | None
             name = _named(query, row)
             for place, index in enumerate(ranking.indices[row, : lengths[row]], start=1):
                 distance = f"{ranking.distances[row, place - 1]:.6f}"
-                verdict = [VERDICTS[decisions.verdict[row, place - 1]]] if decisions else []
-                writer.writerow([*name, place, distance, *_named(gallery, index), *verdict])
+                decision = [DECISIONS[decisions.decision[row, place - 1]]] if decisions else []
+                writer.writerow([*name, place, distance, *_named(gallery, index), *decision])
 
 
 _NAMED = ("image_key", "path", "tracklet", "camera", "time", *BOX_COLUMNS)
@@ -344,7 +344,8 @@ def features_report(search: Search, post: PostProcessing, run: Path | None) -> R
     return Report(
         title=f"Vehicle re-identification: {search.facts.get('data set', 'features')}{simulated}",
         notice=SIMULATED if "simulator_version" in search.facts else "",
-        facts=[(name, str(value)) for name, value in search.facts.items()] + [("note", told) for told in ranking.notes],
+        facts=[(name, str(value)) for name, value in search.facts.items()]
+        + [("note", reported) for reported in ranking.notes],
         rows=search.ladder(rows) if search.labelled else [],
         ranking=ranking,
         ranking_name=rows[-1][0],
@@ -361,7 +362,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = read_lines_bounded(path).splitlines()
     found = []
     for number, line in enumerate(lines, start=1):
-        with understanding(f"{path}, line {number}"):
+        with parse_errors(f"{path}, line {number}"):
             found.append(dict(json.loads(line)))
     return found
 
@@ -429,8 +430,8 @@ def environment_facts(*, full: bool = True) -> dict[str, Any]:
     from importlib import metadata
 
     from vreid import __version__
-    from vreid.retrieval.core import core_info
-    from vreid.simulator.presets import SIMULATOR_VERSION
+    from vreid.retrieval.nearest.core import core_info
+    from vreid.simulator.city.presets import SIMULATOR_VERSION
 
     facts: dict[str, Any] = {
         "vreid": __version__,

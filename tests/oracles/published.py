@@ -1,6 +1,6 @@
 """Published networks as their authors' sources define them: keys, shapes, and what they answer.
 
-The lists in tests/data/published were written by running the sources named in their first lines: a line is a key and a
+The lists in tests/fixtures/published were written by running the sources named in their first lines: a key and a
 shape, `layer3.[1-22].conv1.weight` stands for 22 keys. outputs.json holds what these networks, with stride 1 in layer4
 as the papers use them, answer when `filled` decides their weights and `picture` is shown: the pooled feature's
 length and norm, and eight evenly spaced values of it.
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FOLDER = Path(__file__).parents[1] / "data" / "published"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "published"
 BACKBONES = {
     path.stem: {"vit_base_p16_224": "transreid", "vit_small_p16_224": "transreid_vit_s"}.get(path.stem, path.stem)
     for path in sorted(FOLDER.glob("*.txt"))

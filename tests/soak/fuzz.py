@@ -54,9 +54,9 @@ def targets(place: Place) -> list[Target]:
     from vreid.models.weights import load_weights
     from vreid.pipeline import FACTS, Search
     from vreid.retrieval import FeatureSet
-    from vreid.retrieval.decisions import Threshold
-    from vreid.retrieval.foreign import load_features
-    from vreid.retrieval.submission import read_submission
+    from vreid.retrieval.evaluation.calibration import Threshold
+    from vreid.retrieval.io.external import load_features
+    from vreid.retrieval.io.submission import read_submission
     from vreid.training.extract import load_model
 
     table = Records.of(path=["a", "b", "c"], split=["query", "gallery", "gallery"])
@@ -148,7 +148,7 @@ def _features() -> dict[str, bytes]:
 def _threshold() -> bytes:
     import json
 
-    from vreid.retrieval.decisions import Rate, Threshold
+    from vreid.retrieval.evaluation.calibration import Rate, Threshold
 
     rate = Rate(target=0.01, value=0.01, low=0.0, high=0.05, num_queries=100, num_identities=40)
     made = Threshold(0.4, 0.9, rate, rate, 0.95, "abc", ("camera-mean",), "ai-city", 500)
@@ -237,13 +237,13 @@ def round_of(number: int, rng: Random, place: Place, counts: Counts, *, timed: b
         folder = Path(name)
         if target.world:
             write_world(target.world, folder)
-        told = folder.with_suffix(".told")
+        reported = folder.with_suffix(".told")
         pid = os.fork()
         if not pid:
-            _batch(target, folder, told, rng)
+            _batch(target, folder, reported, rng)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        lines = told.read_text().splitlines() if told.exists() else []
-        told.unlink(missing_ok=True)
+        lines = reported.read_text().splitlines() if reported.exists() else []
+        reported.unlink(missing_ok=True)
         counts.add("inputs", BATCH)
         for line in dict.fromkeys(lines):
             counts.problem(number, f"{target.name}, {target.file}: {line}")
@@ -256,14 +256,14 @@ def _valid(target: Target, folder: Path) -> Path:
     return folder / target.file
 
 
-def _batch(target: Target, folder: Path, told: Path, rng: Random) -> None:
+def _batch(target: Target, folder: Path, reported: Path, rng: Random) -> None:
     code = 99
     try:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         for output in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-        with open(told, "w") as file:
+        with open(reported, "w") as file:
             try:
                 target.read(folder if target.world else _valid(target, folder))
             except InputError as error:

@@ -27,30 +27,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vreid.adaptation.config import PRESETS, AdaptConfig
-from vreid.adaptation.features import two_views, without_answers
-from vreid.adaptation.gate import judge_adaptation
-from vreid.adaptation.periods import hold_out
+from vreid.adaptation.adapt_config import PRESETS, AdaptConfig
+from vreid.adaptation.clustering_features import two_views, without_answers
+from vreid.adaptation.gate import gate_adaptation
+from vreid.adaptation.holdout import hold_out
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
-from vreid.adaptation.report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
+from vreid.adaptation.pseudo_label_report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
-from vreid.files import read_json, replacing, write_json
+from vreid.files import atomic_write, read_json, write_json
 from vreid.models.keys import EMBEDDINGS
 from vreid.models.reid_model import ModelConfig, ReidModel
 from vreid.models.transreid import match_cameras, matched_cameras
 from vreid.models.weights import load_weights
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.scenes import SceneGroups
-from vreid.training.config import TrainConfig
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.training.extract import TrainedModel, extract, load_model
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
 from vreid.training.supervised import train
+from vreid.training.train_config import TrainConfig
 
 LABELS, PAGE, FACTS, REJECTED = "pseudo_labels.csv", "pseudo_labels.html", "pseudo.json", "rejected.safetensors"
 BATCH = 96
@@ -261,7 +261,7 @@ class _Job:
     def write_labels(self, pseudo: PseudoLabels, tuned: TrainConfig | None = None) -> None:
         """Write pseudo_labels.csv and pseudo.json."""
         with (
-            replacing(self.path / LABELS) as temporary,
+            atomic_write(self.path / LABELS) as temporary,
             open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
         ):
             writer = csv.writer(file)
@@ -302,12 +302,12 @@ class _Job:
         kept = new
         if self.config.gate:
             views = [(self.view(one, "original"), self.view(one, "flip")) for one in (old, new)]
-            verdict = judge_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
-            facts = {"decision": verdict.decision, "reason": verdict.reason, "evidence": verdict.evidence}
+            decision = gate_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
+            facts = {"decision": decision.decision, "reason": decision.reason, "evidence": decision.evidence}
             write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": facts})
-            for line in (*verdict.told, f"{verdict.decision}: {verdict.reason}"):
+            for line in (*decision.reported, f"{decision.decision}: {decision.reason}"):
                 self.progress.note(line)
-            if not verdict.accepted:
+            if not decision.accepted:
                 _copy(new.source, self.path / REJECTED)
                 kept = old
         _copy(kept.source, model)
@@ -410,5 +410,5 @@ def _plain(config: AdaptConfig) -> dict[str, Any]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)

@@ -16,13 +16,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.protocols import MARKET, Groups
 from vreid.data.records import Records
 from vreid.data.seeds import generator
 from vreid.retrieval.distances import SquaredEuclidean
-from vreid.retrieval.evaluation import ranks_of, rows_of, scores
-from vreid.retrieval.neighbours import nearest
-from vreid.retrieval.protocols import MARKET, Groups
-from vreid.retrieval.tracklets import mean_features
+from vreid.retrieval.evaluation.evaluate import ranks_of, rows_of, scores
+from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.postprocessing.tracklet_features import mean_features
 
 Features = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -72,7 +72,7 @@ class Change:
         return cls(float(before[both].mean()), float(after[both].mean()), float(low), float(high), count)
 
 
-class Target:
+class UnlabelledSet:
     """The known pairs among N images: what the numbers of both models are taken of.
 
     Args:
@@ -225,7 +225,7 @@ def views_as_tracklets(records: Records) -> Records:
 class _Units:
     """The U tracklets of two images or more in a known camera: code, camera, and whether it is searched for."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: UnlabelledSet) -> None:
         known = (target.tracklet >= 0) & (target.camera >= 0)
         self._later = target.later
         size = np.bincount(target.tracklet[known], minlength=int(target.tracklet.max(initial=0)) + 1)

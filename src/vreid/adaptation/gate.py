@@ -13,22 +13,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.adaptation.config import PseudoConfig
+from vreid.adaptation.adapt_config import PseudoConfig
+from vreid.adaptation.auto_settings import passages
+from vreid.adaptation.clustering_features import prepare
 from vreid.adaptation.evidence import (
     Change,
-    Target,
+    UnlabelledSet,
     Values,
     dimensions,
     num_pairs,
     pair_agreement,
     views_as_tracklets,
 )
-from vreid.adaptation.features import prepare
 from vreid.adaptation.pseudo import PseudoLabels, pseudo_labels
-from vreid.adaptation.settings import passages
 from vreid.data.records import Records
-from vreid.retrieval.ensemble import check_same_images
 from vreid.retrieval.features import FeatureSet, unit_rows
+from vreid.retrieval.postprocessing.ensemble import check_same_images
 
 Decision = Literal["ACCEPT", "REJECT", "NOT ENOUGH EVIDENCE"]
 ACCEPT: Decision = "ACCEPT"
@@ -84,7 +84,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateDecision:
     """ACCEPT, REJECT or NOT ENOUGH EVIDENCE, and why; on anything but ACCEPT the old model stays.
 
     Attributes:
@@ -111,16 +111,16 @@ class Verdict:
         return {**{name: asdict(change) for name, change in self.changes.items()}, **self.facts}
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def reported(self) -> tuple[str, ...]:
         """The evidence in sentences, what decides first."""
         names = sorted(self.changes, key=lambda name: (*DECISIVE, HELD_OUT, *MEANINGS).index(name))
-        lines = [f"{name}: {told(name, self.changes[name])}." for name in names]
+        lines = [f"{name}: {reported(name, self.changes[name])}." for name in names]
         if AGREEMENT in self.facts:
             lines.append(f"{AGREEMENT}: {100 * self.facts[AGREEMENT]:.0f} % of the pairs of images in two cameras.")
         return tuple(lines)
 
 
-def judge_adaptation(
+def gate_adaptation(
     before: FeatureSet,
     after: FeatureSet,
     pseudo: PseudoLabels,
@@ -128,7 +128,7 @@ def judge_adaptation(
     flipped: tuple[FeatureSet, FeatureSet] | None = None,
     limits: Limits | None = None,
     seed: int = 0,
-) -> Verdict:
+) -> GateDecision:
     """Whether the model of `after` is better than that of `before` on the target's pictures, without their labels.
 
     Args:
@@ -149,9 +149,9 @@ def judge_adaptation(
     old, new = (unit_rows(np.sum([view.features for view in model], axis=0)) for model in models)
     views = [[unit_rows(view.features) for view in model] for model in models] if flipped else []
     labels, camera = reference_labels(old, records), records.camera.codes
-    target, pictures = Target(records, seed=seed), 0
+    target, pictures = UnlabelledSet(records, seed=seed), 0
     if views and lone_pictures(old, records):
-        target, pictures = Target(views_as_tracklets(records), seed=seed), len(records)
+        target, pictures = UnlabelledSet(views_as_tracklets(records), seed=seed), len(records)
         values = _of_pictures(target, views, np.tile(labels, 2))
     else:
         values = _of_tracklets(target, old, new, labels, pseudo)
@@ -176,7 +176,7 @@ def judge_adaptation(
 
 
 def _of_tracklets(
-    target: Target,
+    target: UnlabelledSet,
     old: NDArray[np.float32],
     new: NDArray[np.float32],
     labels: NDArray[np.int32],
@@ -196,7 +196,7 @@ def _of_tracklets(
 
 
 def _of_pictures(
-    target: Target, views: list[list[NDArray[np.float32]]], labels: NDArray[np.int32]
+    target: UnlabelledSet, views: list[list[NDArray[np.float32]]], labels: NDArray[np.int32]
 ) -> dict[str, tuple[Values, Values]]:
     """By name a value per image for both models, two views of each; `labels` (2N,) are the gate's clusters."""
     old, new = (np.concatenate(model) for model in views)
@@ -223,33 +223,33 @@ def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDAr
     return pseudo_labels(FeatureSet(features_ND, records), config).labels
 
 
-def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> Verdict:
+def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> GateDecision:
     """The rule: can the evidence be believed, what speaks against the new model, what is missing, what is for it."""
 
-    def verdict(decision: Decision, reason: str) -> Verdict:
+    def decision(decision: Decision, reason: str) -> GateDecision:
         if pictures:
             reason = f"{reason[:-1]}; no tracklets are known, so two views of each picture stood for one."
-        return Verdict(decision, reason, changes, facts)
+        return GateDecision(decision, reason, changes, facts)
 
     pictures = facts.get("pictures", 0)
     decisive = tuple(name for name in DECISIVE if name != "own camera" or not pictures)
     if facts["clusters"] < 2:
-        return verdict(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
+        return decision(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
     known = {name: change for name, change in changes.items() if change.tracklets >= limits.tracklets}
     if facts["mixed"] > limits.mixed:
-        return verdict(
+        return decision(
             UNKNOWN,
             f"{100 * facts['mixed']:.0f} % of the tracklets hold images of several cameras: the columns tracklet and "
             "camera cannot both be right.",
         )
     if "own camera" in known and known["own camera"].before < limits.sense:
-        return verdict(
+        return decision(
             UNKNOWN,
             "The images of a tracklet are hardly more alike than others of its camera, so the column tracklet cannot "
-            f"be relied on: {told('own camera', known['own camera'])}.",
+            f"be relied on: {reported('own camera', known['own camera'])}.",
         )
     if facts["dimensions"] < limits.dimensions:
-        return verdict(
+        return decision(
             REJECT,
             f"The features have collapsed: they use {100 * facts['dimensions']:.0f} % of the directions that the old "
             "ones use.",
@@ -257,20 +257,20 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
     for name in (*decisive, HELD_OUT):
         change = known.get(name)
         if change and change.high < 0 and change.change < -limits.loss:
-            return verdict(REJECT, f"Vehicles are found less well: {told(name, change)}.")
+            return decision(REJECT, f"Vehicles are found less well: {reported(name, change)}.")
     if facts["cameras"] < 2:
-        return verdict(UNKNOWN, "There is one camera only: nothing says whether vehicles are found again at another.")
+        return decision(UNKNOWN, "There is one camera only: nothing says whether vehicles are found again at another.")
     if max(facts["tracklets"], pictures) < limits.tracklets:
-        return verdict(
+        return decision(
             UNKNOWN,
             f"There are {facts['tracklets']:.0f} tracklets of two images or more, and {limits.tracklets} are needed: "
             "too few pairs of images are known to show the same vehicle.",
         )
     for name in decisive:
         if name not in known:
-            return verdict(UNKNOWN, f"Fewer than {limits.tracklets} tracklets say whether {MEANINGS[name]}.")
+            return decision(UNKNOWN, f"Fewer than {limits.tracklets} tracklets say whether {MEANINGS[name]}.")
     if facts.get(AGREEMENT, 1.0) < limits.agreement:
-        return verdict(
+        return decision(
             UNKNOWN,
             "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
             f"put together and those of clusters made anew agree to {100 * facts[AGREEMENT]:.0f} % only.",
@@ -279,15 +279,15 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
         change = known[name]
         least = limits.gain if name == GAIN else -limits.loss
         if change.low <= least:
-            return verdict(
+            return decision(
                 UNKNOWN,
-                f"The change is within what chance gives, or too small: {told(name, change)}, and its lower end must "
+                f"The change is within chance, or too small: {reported(name, change)}, and its lower end must "
                 f"be above {100 * least:+.1f}.",
             )
-    return verdict(ACCEPT, f"Vehicles are found better: {told(GAIN, known[GAIN])}.")
+    return decision(ACCEPT, f"Vehicles are found better: {reported(GAIN, known[GAIN])}.")
 
 
-def told(name: str, change: Change) -> str:
+def reported(name: str, change: Change) -> str:
     """One number of a verdict in words, in percent."""
     before, after, low, high = (100 * value for value in (change.before, change.after, change.low, change.high))
     return f"{MEANINGS[name]} with {after:.1f} %, before {before:.1f} % (change {low:+.1f} to {high:+.1f})"

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.adaptation.config import PseudoConfig
-from vreid.adaptation.features import prepare, without_answers
-from vreid.adaptation.links import divide
-from vreid.adaptation.settings import Candidate, candidates, choose, passages, structure
+from vreid.adaptation.adapt_config import PseudoConfig
+from vreid.adaptation.auto_settings import Candidate, candidates, choose, passages, structure
+from vreid.adaptation.cannot_link import divide
+from vreid.adaptation.clustering_features import prepare, without_answers
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.cluster import cluster
+from vreid.retrieval.clustering import cluster
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.jaccard import jaccard_graph
-from vreid.retrieval.scenes import SceneGroups
-from vreid.retrieval.tracklets import mean_features, units_of_codes
+from vreid.retrieval.postprocessing.jaccard import jaccard_graph
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups
+from vreid.retrieval.postprocessing.tracklet_features import mean_features, units_of_codes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -83,13 +83,13 @@ def pseudo_labels(
     Args:
         features: N images, usually of two views, not normalised (see `two_views`).
         config: the steps; what is None there follows from the data.
-        held_out: (N,) images that help to find clusters, but are of none (see `vreid.adaptation.periods.hold_out`).
+        held_out: (N,) images that help to find clusters, but are of none (see `vreid.adaptation.holdout.hold_out`).
 
     Raises:
         InputError: too few images, a camera step without cameras, or scene groups that the data do not have.
 
     Example:
-        >>> from vreid.adaptation.config import PRESETS
+        >>> from vreid.adaptation.adapt_config import PRESETS
         >>> found = pseudo_labels(features, PRESETS["auto"].pseudo)                            # doctest: +SKIP
         >>> found.clusters, found.reasons                                                      # doctest: +SKIP
     """
@@ -125,8 +125,10 @@ def pseudo_labels(
         tight = cluster(_up_to(graph, eps), eps, best.min_samples) if eps > 0 else np.full_like(point_labels, -1)
         point_labels = consensus(point_labels, tight)
     if config.cannot_link != "off":
-        point_labels, told = divide(point_labels, graph, records[first], config.cannot_link, best.min_samples, records)
-        reasons += told
+        point_labels, reported = divide(
+            point_labels, graph, records[first], config.cannot_link, best.min_samples, records
+        )
+        reasons += reported
     image_labels = point_labels[unit]
     labels = _renumbered(image_labels if held_out is None else np.where(held_out, -1, image_labels))
     return PseudoLabels(

@@ -85,7 +85,7 @@ def main() -> None:
     except SystemExit:  # typer's answer to a broken pipe; commands end with typer.Exit
         code = BROKEN_PIPE
     except Exception as error:
-        code = _told(error)
+        code = _report_error(error)
     if code == INTERRUPTED:
         _say("stopped; the same command goes on where it was (train: with --resume).")
     raise SystemExit(code or 0)
@@ -99,7 +99,7 @@ def _unbreakable_output() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _told(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     """Say what `error` means to whoever typed the command; return the exit code."""
     if isinstance(error, InputError):
         _say(str(error))

@@ -12,7 +12,7 @@ from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.pipeline import Search
-    from vreid.retrieval.postprocess import PostProcessing
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 Ablate = Annotated[
     bool,
@@ -26,7 +26,7 @@ def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> No
     from rich.table import Table
 
     from vreid.console import Console
-    from vreid.retrieval.ablation import ablation
+    from vreid.retrieval.evaluation.ablation import ablation
 
     rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others, fusion=search.fusion)
     if as_json:

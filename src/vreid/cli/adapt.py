@@ -44,22 +44,22 @@ def adapt_command(
     as_json: Json = False,
 ) -> None:
     """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
-    from vreid.adaptation.config import preset_named
+    from vreid.adaptation.adapt_config import preset_named
     from vreid.training.model_file import model_file
 
     model_file(model)
     dataset = open_source(target, labels)  # what can be wrong without torch, before torch is imported
     from vreid.adaptation.adapt import FACTS, adapt, target_images, with_scene_groups
-    from vreid.adaptation.periods import earlier
-    from vreid.console import Bars
+    from vreid.adaptation.holdout import earlier
+    from vreid.configuration import with_overrides
+    from vreid.console import ProgressBars
     from vreid.files import read_json
-    from vreid.recipes.overrides import with_overrides
 
     asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
     records, trained = target_images(dataset), open_sources(source, "none").train if source else None
     known = None if before is None else earlier(records, before)
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         made = adapt(
             model,
             records if known is None else records[known],
@@ -73,6 +73,6 @@ def adapt_command(
     if known is not None:
         records[~known].write_table(out / LATER)
     facts = {"model": str(made), **read_json(out / FACTS)}
-    verdict = facts.get("verdict", {}).get("decision", "not judged")
-    words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {verdict}"
+    decision = facts.get("verdict", {}).get("decision", "not judged")
+    words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
     print_json(facts) if as_json else say(f"The model: {made} ({words})")

@@ -31,16 +31,16 @@ def crop_command(
     as_json: Json = False,
 ) -> None:
     """Find the vehicle in each picture where a trained model looks, and write the crops; no box is labelled."""
-    from vreid.console import Bars
+    from vreid.configuration import with_overrides
+    from vreid.console import ProgressBars
     from vreid.data.readers import cityflow
-    from vreid.recipes.overrides import with_overrides
     from vreid.training.crop import crop_config
     from vreid.training.cropping import crop_dataset
 
     config = with_overrides(crop_config(how), settings(set_))
     dataset = open_sources([source], labels)
     folders = cityflow.CROPS if dataset.name in cityflow.NAMES else None
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         made = crop_dataset(model, dataset, out, config, folders=folders, device=resolve(device), progress=bars)
     counts = {split: len(getattr(made, split)) for split in ("train", "query", "gallery")}
     if as_json:

@@ -12,7 +12,7 @@ import typer
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
 from vreid.console import say
 from vreid.errors import InputError
-from vreid.wording import plural
+from vreid.formatting import plural
 
 if TYPE_CHECKING:
     from vreid.data.findings import Finding
@@ -32,10 +32,10 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Make a simulated city: the folder of a published data set, a VehicleX folder, and the truth about both."""
-    from vreid.console import Bars
-    from vreid.simulator.write import simulate
+    from vreid.console import ProgressBars
+    from vreid.simulator.formats.write import simulate
 
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         made = simulate(
             out, preset=preset, layout=layout, seed=seed, workers=workers, progress=bars.counter("simulate")
         )
@@ -62,7 +62,7 @@ def sheet(
     seed: Seed = 0,
 ) -> None:
     """Draw a contact sheet of what the simulator shows."""
-    from vreid.simulator.sheet import contact_sheet
+    from vreid.simulator.render.sheet import contact_sheet
 
     contact_sheet(out, seed=seed, kind=kind)
     say(out)
@@ -78,9 +78,9 @@ def check(
     """List problems of a data set with file, row and suggested fix. Exits 1 if any are found."""
     from dataclasses import asdict
 
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.data.doctor import examine
-    from vreid.report.findings import write_findings
+    from vreid.report.doctor_page import write_findings
 
     findings: list[Finding] = []
     try:
@@ -89,7 +89,7 @@ def check(
         if findings and not as_json:  # what was found before reading stopped
             _print_findings(findings)
         raise
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         findings += examine(dataset, progress=bars.counter("read pictures"))
     if page is not None:
         write_findings(dataset, findings, page)
@@ -120,7 +120,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
         table.add_section()
         listed = list(group)
         for place, finding in enumerate(listed[:MOST_ROWS]):
-            row = (check_name if place == 0 else "", finding.where, finding.message, finding.mend)
+            row = (check_name if place == 0 else "", finding.where, finding.message, finding.fix)
             table.add_row(*(Text(cell) for cell in row))  # not markup: names may hold brackets
         if len(listed) > MOST_ROWS:
             table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")

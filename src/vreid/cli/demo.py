@@ -32,13 +32,13 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Simulate a city, train on it, find vehicles again at cameras never seen, and write a page that shows it all."""
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.demo import run_demo
     from vreid.recipes.demo import DemoConfig
 
     recipe = {Start.simulated: "small", Start.random: "small_random"}[start]
     config = DemoConfig(preset=preset, seed=seed, recipe=recipe, overrides=settings(set_))
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         result = run_demo(config, out, device=resolve(device), bars=bars)
     if as_json:
         print_json(json.loads(result.summary.read_text(encoding="utf-8")))

@@ -58,15 +58,15 @@ def train_command(
     tested = None
     if validate or validate_every or keep_best:
         tested = open_source(validate or data[0], "auto")
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.recipes import recipe
-    from vreid.training.distributed import World, processes
+    from vreid.training.distributed import ProcessGroup, processes
     from vreid.training.supervised import train
     from vreid.training.validation import Validation
 
     config = recipe(recipe_name, overrides)
     validation = None if tested is None else Validation.of(tested, every=validate_every or 1, keep_best=keep_best)
-    with processes(device) as place, Bars(quiet=as_json) as bars:
+    with processes(device) as place, ProgressBars(quiet=as_json) as bars:
         model = train(
             config,
             dataset.train,
@@ -77,7 +77,7 @@ def train_command(
             progress=bars,
             validation=validation,
         )
-        first = World.current().first
+        first = ProcessGroup.current().first
     if first:
         _print_run(model, as_json)
 
@@ -124,14 +124,14 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Turn the query and gallery pictures of a data set into features."""
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.data.crops import all_images, crops_of
     from vreid.pipeline import SIDES, extract_dataset
 
     dataset = open_source(source, labels, identities=identities)
     cut = None if crops is None else all_images(open_sources([crops], "none"))
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         chosen = tuple(view for view in views.split(",") if view)
         search = extract_dataset(
             model,

@@ -15,8 +15,8 @@ from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.pipeline import Search
-    from vreid.retrieval.decisions import Threshold
-    from vreid.retrieval.postprocess import PostProcessing
+    from vreid.retrieval.evaluation.calibration import Threshold
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 OpenSetOption = Annotated[
     bool,
@@ -71,7 +71,7 @@ class Wanted:
 
 def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_json: bool) -> None:
     """Print the open-set numbers with and without re-ranking, calibrate on the last, or try a threshold on it."""
-    from vreid.retrieval.decisions import Threshold, calibrate
+    from vreid.retrieval.evaluation.calibration import Threshold, calibrate
 
     if wanted.calibrate and wanted.threshold:
         raise InputError("--calibrate and --threshold: give one; a threshold is tried on other data than its own.")
@@ -80,30 +80,30 @@ def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_j
         (row.describe(), search.open_set(row, share_left_out=wanted.leave_out, seed=wanted.seed)) for row in both(post)
     ]
     found = rows[-1][1]
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     if wanted.calibrate:
         threshold = calibrate(found, fpir=wanted.fpir, miss_rate=wanted.miss_rate)
         threshold.save(wanted.calibrate)
-        told["calibrated"] = threshold.as_dict()
+        reported["calibrated"] = threshold.as_dict()
     elif threshold:
         threshold.check(features=found.features, steps=found.steps)
-        told["threshold"] = {
+        reported["threshold"] = {
             **threshold.as_dict(),
             "errors": found.at(threshold.match),
             "errors_of_no_match": found.at(threshold.no_match),
             "notes": threshold.notes(found.gallery_images, found.protocol),
         }
-    told["rows"] = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
+    reported["rows"] = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
     if as_json:
-        print_json({**told, "protocol": search.protocol.description})
+        print_json({**reported, "protocol": search.protocol.description})
         return
     say(f"{search.protocol.description}\n{found}.")
-    _print_table(told["rows"])
+    _print_table(reported["rows"])
     print_notes(of_row for _, of_row in rows)
     if wanted.calibrate:
         say(f"{wanted.calibrate}: {threshold}.")
     elif threshold:
-        _print_trial(threshold, told["threshold"])
+        _print_trial(threshold, reported["threshold"])
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -129,15 +129,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
     match, no_match = tried["errors"], tried["errors_of_no_match"]
 
-    def told(of: dict[str, Any], name: str) -> str:
+    def reported(of: dict[str, Any], name: str) -> str:
         value, interval = _cells(of, name)
         return f"{value} % ({interval.replace('-', ' to ')} %)"
 
     say(f"{threshold}.")
     say(
-        f"Here: false-match rate {told(match, 'fpir')}, miss rate {told(no_match, 'fnir_any_rank')}. Where all but a "
-        f"MATCH is refused: FNIR {told(match, 'fnir')}, TNR {told(match, 'tnr')}, refusal F1 "
-        f"{told(match, 'refusal_f1')}."
+        f"Here: false-match rate {reported(match, 'fpir')}, miss rate {reported(no_match, 'fnir_any_rank')}. Where "
+        f"all but a MATCH is refused: FNIR {reported(match, 'fnir')}, TNR {reported(match, 'tnr')}, refusal F1 "
+        f"{reported(match, 'refusal_f1')}."
     )
     for note in tried["notes"]:
         say(note)

@@ -12,19 +12,19 @@ import typer
 
 from vreid.console import say
 from vreid.errors import InputError
-from vreid.wording import printable_json
+from vreid.formatting import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from vreid.data.dataset import Dataset
-    from vreid.data.findings import Tell
+    from vreid.data.findings import OnFinding
+    from vreid.data.protocols import Protocol
     from vreid.pipeline import Search
-    from vreid.retrieval.ensemble import Fusion
-    from vreid.retrieval.metrics import Metrics
-    from vreid.retrieval.open_set import OpenSet
-    from vreid.retrieval.postprocess import PostProcessing
-    from vreid.retrieval.protocols import Protocol
+    from vreid.retrieval.evaluation.metrics import Metrics
+    from vreid.retrieval.evaluation.open_set import OpenSet
+    from vreid.retrieval.postprocessing.ensemble import Fusion
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval.ranking import Ranking
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
@@ -102,7 +102,7 @@ STEP_NAMES = (
     "scene-groups",
 )
 PRESET_NAMES = ("dmt", "dmt-paper", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
-"""The keys of `STEPS` and `PRESETS` in `vreid.retrieval.steps`."""
+"""The keys of `STEPS` and `PRESETS` in `vreid.retrieval.postprocessing.steps`."""
 Post = Annotated[
     str,
     typer.Option(
@@ -168,13 +168,13 @@ def resolve(name: str) -> str:
     return resolve_device(name)
 
 
-def open_source(source: Path, labels: str, tell: Tell | None = None, identities: str = "auto") -> Dataset:
+def open_source(source: Path, labels: str, on_finding: OnFinding | None = None, identities: str = "auto") -> Dataset:
     """One data set; what is wrong with its labels is told, or refused."""
     from vreid.data.dataset import open_dataset
-    from vreid.data.findings import refuse
+    from vreid.data.findings import raise_finding
 
     table = {"auto": "auto", "none": None}.get(labels, Path(labels))
-    return open_dataset(source, labels=table, identities=identities, tell=tell or refuse)  # type: ignore[arg-type]
+    return open_dataset(source, labels=table, identities=identities, on_finding=on_finding or raise_finding)  # type: ignore[arg-type]
 
 
 def open_sources(sources: list[Path], labels: str) -> Dataset:
@@ -186,7 +186,7 @@ def open_sources(sources: list[Path], labels: str) -> Dataset:
 
 def protocol_named(name: str) -> Protocol:
     """The protocol of that name."""
-    from vreid.retrieval.protocols import PROTOCOLS
+    from vreid.data.protocols import PROTOCOLS
 
     if name not in PROTOCOLS:
         raise InputError(f"--protocol {name}: is unknown; use one of {', '.join(PROTOCOLS)}.")
@@ -209,7 +209,7 @@ def load_search(
 
 def _fusion(weights: str, how: str, count: int) -> Fusion:
     """How `count` models are joined, from `--weights` and `--fusion`."""
-    from vreid.retrieval.ensemble import Fusion
+    from vreid.retrieval.postprocessing.ensemble import Fusion
 
     if how not in ("mean", "rank"):
         raise InputError(f"--fusion {how}: is unknown; use mean or rank.")
@@ -231,8 +231,8 @@ def post_processing(steps: str) -> PostProcessing:
     """The steps of `--post`; the groups of `scene-groups=labels:SOURCE` are looked up in that data set."""
     from dataclasses import replace
 
-    from vreid.retrieval.postprocess import PostProcessing
-    from vreid.retrieval.scenes import SceneGroups
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
+    from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 
     looked_up = re.findall(_LABELS, steps)
     try:

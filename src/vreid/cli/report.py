@@ -29,7 +29,7 @@ from vreid.errors import InputError
 if TYPE_CHECKING:
     from vreid.diagnostics.diagnosis import Diagnosis
     from vreid.pipeline import Search
-    from vreid.retrieval.postprocess import PostProcessing, Sides
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
 
 _OF = "With --diagnose: "
 
@@ -96,8 +96,8 @@ def _diagnosed(
     device: str,
     quiet: bool,
 ) -> Diagnosis:
-    from vreid.console import Bars
-    from vreid.diagnostics.examination import diagnose
+    from vreid.console import ProgressBars
+    from vreid.diagnostics.diagnose import diagnose
 
     def sides(folder: Path) -> Sides:
         other = load_search(folder, None, "")
@@ -108,7 +108,7 @@ def _diagnosed(
         from vreid.training.extract import load_model
 
         trained = load_model(model)
-    with Bars(quiet=quiet) as bars:
+    with ProgressBars(quiet=quiet) as bars:
         return diagnose(
             (search.query, search.gallery),
             search.protocol,

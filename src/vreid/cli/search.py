@@ -63,7 +63,7 @@ def rank_command(
 ) -> None:
     """Write the nearest gallery images of each query, with image key, tracklet, camera, time and box of both."""
     from vreid.pipeline import write_ranking
-    from vreid.retrieval.decisions import Threshold, decide
+    from vreid.retrieval.evaluation.calibration import Threshold, decide
 
     decider = Threshold.load(threshold) if threshold else None
     if decider and per_tracklet:

@@ -28,8 +28,8 @@ from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
-    from vreid.retrieval.metrics import Metrics
-    from vreid.retrieval.protocols import Protocol
+    from vreid.data.protocols import Protocol
+    from vreid.retrieval.evaluation.metrics import Metrics
 
 app = typer.Typer(help="Submissions to the AI City Challenge (track2.txt).", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def write(
     as_json: Json = False,
 ) -> None:
     """Write for each query the numbers of the 100 nearest gallery images; labels of test images are not looked at."""
-    from vreid.retrieval.submission import SUBMISSION, write_submission
+    from vreid.retrieval.io.submission import SUBMISSION, write_submission
 
     post = post_processing(steps)
     search = replace(load_search(features, records, "", weights, fusion), protocol=SUBMISSION)
@@ -64,7 +64,7 @@ def write(
 @app.command()
 def check(file: File, data: Data, as_json: Json = False) -> None:
     """Tell what is wrong with a submission, with the line and the mend. Exit code 1 if anything is."""
-    from vreid.retrieval.submission import check_submission
+    from vreid.retrieval.io.submission import check_submission
 
     dataset = _opened(data, "none")
     findings = check_submission(file, dataset.query, dataset.gallery)
@@ -91,8 +91,8 @@ def score(
     mAP@100 by the other reading, divided by min(relevant, 100) or by all relevant images, stands beside it.
     """
     from vreid.diagnostics.slices import camera_parts
-    from vreid.retrieval.metrics import interval
-    from vreid.retrieval.submission import LENGTH, score_submission
+    from vreid.retrieval.evaluation.metrics import interval
+    from vreid.retrieval.io.submission import LENGTH, score_submission
 
     chosen = protocol_named(protocol)
     dataset = _opened(data, labels)
@@ -124,7 +124,7 @@ def score(
 
 def _opened(source: Path, labels: str) -> Dataset:
     """The data set; the pictures of a table need not be there."""
-    from vreid.data.readers.table import SUFFIXES, read_table
+    from vreid.data.readers.image_table import SUFFIXES, read_table
 
     if source.is_file() and source.suffix.lower() in SUFFIXES:
         return read_table(source, pictures=False)

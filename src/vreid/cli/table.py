@@ -13,7 +13,7 @@ from vreid.cli.options import Device, Json, print_json, resolve
 from vreid.console import say
 
 if TYPE_CHECKING:
-    from vreid.experiments.table import Entry
+    from vreid.reproduce.table import Entry
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="dmt.1 to dmt.7, strdan.1 to strdan.3.")]
 ScaleName = Annotated[
@@ -65,25 +65,25 @@ def table_command(
 
     The plan and its cost are told first. Exit code 1 if a row failed.
     """
-    from vreid.console import Bars, Console
-    from vreid.experiments.rehearsal import rehearse
-    from vreid.experiments.runner import plan
-    from vreid.experiments.table import terminal_table
-    from vreid.experiments.tables.running import make_tables, merge_into, other_data, rows_of
-    from vreid.experiments.tables.scales import scale_named
+    from vreid.console import Console, ProgressBars
+    from vreid.reproduce.dry_run import dry_run_stages
+    from vreid.reproduce.runner import plan
+    from vreid.reproduce.table import terminal_table
+    from vreid.reproduce.tables.running import make_tables, merge_into, other_data, rows_of
+    from vreid.reproduce.tables.scales import scale_named
 
     chosen = scale_named(scale, data or [])
     if merge:
         merge_into(out, merge)
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         if dry_run:
             rows = rows_of(names, chosen, seeds=seeds, only=only)
-            told = [
+            reported = [
                 plan(rows, out, chosen.usual).describe(),
                 *other_data(names, chosen),
-                *rehearse(rows, resolve(device), bars),
+                *dry_run_stages(rows, resolve(device), bars),
             ]
-            print_json(told) if as_json else say(*told, sep="\n")
+            print_json(reported) if as_json else say(*reported, sep="\n")
             return
         made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)
     if as_json:

@@ -28,13 +28,13 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Learn, from training images without pairs or labels, to repaint one domain as the other."""
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.recipes.spgan import translation
     from vreid.training.translate import train_translation
 
     config = translation(recipe, settings(set_))
     sides = [open_sources([source], "none").train for source in (synthetic, real)]
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         model = train_translation(config, *sides, out=out, device=resolve(device), resume=resume, progress=bars)
     print_json({"model": str(model)}) if as_json else say(f"The translation: {model}")
 
@@ -50,11 +50,11 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Translate all training images, with their names and sizes; a stopped translation goes on."""
-    from vreid.console import Bars
-    from vreid.training.repaint import translate
+    from vreid.console import ProgressBars
+    from vreid.training.translate_images import translate
 
     records = open_sources([synthetic], "none").train
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         made = translate(run, records, out, device=resolve(device), progress=bars)
     facts = {"path": str(out), "images": len(made)}
     print_json(facts) if as_json else say(f"{out}: {len(made):,} translated images; read them as {out}@translated")

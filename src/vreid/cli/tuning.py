@@ -13,8 +13,8 @@ from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.pipeline import Search
-    from vreid.retrieval.postprocess import PostProcessing
-    from vreid.retrieval.tuning import Tuning
+    from vreid.retrieval.evaluation.tuning import Tuning
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 Tune = Annotated[
     list[Path] | None,
@@ -30,8 +30,8 @@ Tune = Annotated[
 
 def tuned(search: Search, post: PostProcessing, folders: list[Path], protocol: str, quiet: bool) -> Tuning:
     """The best parameters on the features in `folders`."""
-    from vreid.console import Bars
-    from vreid.retrieval.tuning import check_apart, tune
+    from vreid.console import ProgressBars
+    from vreid.retrieval.evaluation.tuning import check_apart, tune
 
     if search.others:
         raise InputError("--tune: takes the features of one model; tune each member by itself.")
@@ -47,7 +47,7 @@ def tuned(search: Search, post: PostProcessing, folders: list[Path], protocol: s
         except InputError as error:
             raise InputError(f"--tune {folder}: {error}") from None
         found.append(((other.query, other.gallery), other.protocol))
-    with Bars(quiet=quiet) as bars:
+    with ProgressBars(quiet=quiet) as bars:
         return tune(post, found, progress=bars.counter("tune"))
 
 
@@ -58,8 +58,8 @@ def _source(search: Search) -> tuple[str | int | None, ...]:
 
 def print_gain(search: Search, given: PostProcessing, best: PostProcessing) -> None:
     """One line: what tuning is worth on the test."""
-    from vreid.retrieval.postprocess import judge
-    from vreid.retrieval.tuning import gain
+    from vreid.retrieval.evaluation.tuning import gain
+    from vreid.retrieval.postprocessing.pipeline import judge
 
     before, after = (judge(search.query, search.gallery, post, search.protocol) for post in (given, best))
     value, low, high = (100 * number for number in gain(before, after))

@@ -91,11 +91,11 @@ def get(
     as_json: Json = False,
 ) -> None:
     """Fetch a published file, going on where a broken download stopped, and check it against its name."""
-    from vreid.console import Bars
+    from vreid.console import ProgressBars
     from vreid.models.published import get_weights, published_as
 
     published = published_as(name)
-    with Bars(quiet=as_json) as bars:
+    with ProgressBars(quiet=as_json) as bars:
         path = get_weights(published, folder=folder, source=source, progress=bars.counter(published.file))
     print_json({"name": published.backbone, "file": str(path)}) if as_json else say(path)
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import Protocol
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.files import refused
-from vreid.retrieval.protocols import Protocol
 
 LabelSource = Literal["auto"] | Path | None
 """Where the labels of the test images are: nowhere (None), in a given table, or "auto": beside the data, if at all."""
@@ -161,7 +161,7 @@ def open_dataset(
     variants: Sequence[str] = ("original",),
     test_list: str | None = None,
     identities: Literal["auto", "global", "local"] = "auto",
-    tell: Tell = refuse,
+    on_finding: OnFinding = raise_finding,
 ) -> Dataset:
     """Recognise what `source` is and read it.
 
@@ -181,7 +181,7 @@ def open_dataset(
             None: the smallest.
         identities: what the ids of tracker output name: vehicles over all cameras ("global"), tracks of one camera
             ("local"), or "auto": vehicles in CityFlow's layout and AI City's files, tracks elsewhere.
-        tell: told here: rows that are wrong. By default the first one is raised; with the `append` of a list they are
+        on_finding: called with each row that is wrong. By default the first is raised; with `append` of a list they are
             collected, and such a row is left out, such a value unknown.
 
     Raises:
@@ -223,12 +223,12 @@ def open_dataset(
         for name, given in (("labels", isinstance(labels, Path)), ("identities", identities != "auto")):
             if given and name not in family.takes:
                 raise InputError(f"{place}: brings its own {name}; leave out --{name}.")
-        dataset = family.read(place, tell=tell, **{name: options[name] for name in family.takes})
+        dataset = family.read(place, on_finding=on_finding, **{name: options[name] for name in family.takes})
         if family.copies:
             dataset = in_variants(dataset, variants, copies, place)
     except OSError as error:
         raise refused(error.filename or path, "read", error) from error
-    if tell is refuse and not any(len(split) for split in (dataset.train, dataset.query, dataset.gallery)):
+    if on_finding is raise_finding and not any(len(split) for split in (dataset.train, dataset.query, dataset.gallery)):
         raise InputError(f"{place}: lists no images; unpack the data set again.")
     return dataset
 

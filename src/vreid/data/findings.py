@@ -1,6 +1,6 @@
 """Findings: what is wrong with a data set, in words, with the file, the row and the mend; and where images are listed.
 
-A reader that meets a wrong row *tells* it. Who reads to work passes `refuse`, which raises at once; who reads to check
+A reader reports each wrong row. Who reads to work passes `raise_finding`, which raises at once; who reads to check
 passes the `append` of a list, and the reader goes on without that row or value.
 """
 
@@ -23,7 +23,7 @@ class Finding:
         check: name of the check that found it, for example "tiny crop".
         where: file and row, for example "train_label.xml, Item 17", or the picture itself.
         message: what is wrong, a clause without its full stop.
-        mend: what to do about it, the same.
+        fix: what to do about it, the same.
         split: "train", "query", "gallery", or "" where it concerns none alone.
         paths: pictures it concerns, the most telling first.
         boxes: for each of `paths` the part that it is about, x1, y1, x2, y2, or () for the whole; or nothing at all.
@@ -37,21 +37,21 @@ class Finding:
     check: str
     where: str
     message: str
-    mend: str
+    fix: str
     split: str = ""
     paths: tuple[str, ...] = ()
     boxes: tuple[tuple[float, ...], ...] = ()
     paired: bool = False
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}; {self.mend}."
+        return f"{self.where}: {self.message}; {self.fix}."
 
 
-Tell = Callable[[Finding], None]
-"""What a reader does with a finding: `refuse`, or the `append` of a list."""
+OnFinding = Callable[[Finding], None]
+"""What a reader does with a finding: `raise_finding`, or the `append` of a list."""
 
 
-def refuse(finding: Finding) -> None:
+def raise_finding(finding: Finding) -> None:
     """Raise `finding` as wrong input.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vreid.errors import InputError
-from vreid.files import refuse_endless, refused
+from vreid.files import refused, reject_endless
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 """What is read, whatever a file is called. Pillow knows more; for some of it other programs would be started."""
@@ -32,7 +32,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures (our limit is stricter) and of odd EXIF data
-            refuse_endless(path)
+            reject_endless(path)
             with Image.open(path, formats=FORMATS) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
@@ -111,7 +111,7 @@ def picture_size(path: Path | str) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            refuse_endless(path)
+            reject_endless(path)
             with Image.open(path, formats=FORMATS) as file:
                 return (file.height, file.width) if _orientation(file) in (5, 6, 7, 8) else (file.width, file.height)
     except Exception:  # as `read_image`, which tells what is wrong

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
-from vreid.files import replacing
-from vreid.wording import plural
+from vreid.files import atomic_write
+from vreid.formatting import plural
 
 UNKNOWN = -1
 """Code of a label that nobody gave."""
@@ -206,23 +206,23 @@ class Records:
         if self.box.shape != (count, 4):
             raise InputError(f"Records: box has shape {self.box.shape}; it must be ({count}, 4): x1, y1, x2, y2.")
         with np.errstate(invalid="ignore"):
-            self._refuse(
+            self._reject(
                 (self.box[:, 2] <= self.box[:, 0]) | (self.box[:, 3] <= self.box[:, 1]),
                 "box",
                 "is empty; x2 must be greater than x1 and y2 greater than y1",
             )
-            self._refuse(
+            self._reject(
                 (self.orientation < 0) | (self.orientation >= 360),
                 "orientation",
                 "lies outside [0, 360) degrees; take it modulo 360",
             )
-        self._refuse(np.isinf(self.time), "time", "is infinite; give UTC seconds or leave it empty")
+        self._reject(np.isinf(self.time), "time", "is infinite; give UTC seconds or leave it empty")
 
-    def _refuse(self, wrong: NDArray[np.bool_], column: str, mend: str) -> None:
+    def _reject(self, wrong: NDArray[np.bool_], column: str, fix: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
             value = getattr(self, column)[row]
-            raise InputError(f"{self.path[row]} (image {row + 1}): {column} {value} {mend}.")
+            raise InputError(f"{self.path[row]} (image {row + 1}): {column} {value} {fix}.")
 
     @classmethod
     def of(cls, *, path: Sequence[str | Path], **columns: Any) -> Records:
@@ -375,7 +375,7 @@ class Records:
         """Write a table with the columns `CSV_COLUMNS` (unknown values empty), whole or not at all."""
         text = {name: getattr(self, name).values for name in LABEL_COLUMNS}
         with (
-            replacing(path) as temporary,
+            atomic_write(path) as temporary,
             # file names that are no UTF-8 keep their bytes
             open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):

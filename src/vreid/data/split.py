@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import AI_CITY, PROTOCOLS
 from vreid.data.readers.common import natural
 from vreid.data.records import Records, connected_cameras
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
 from vreid.locks import LOCK, locking
-from vreid.retrieval.protocols import AI_CITY, PROTOCOLS
 
 By = Literal["scene", "cameras", "identities"]
 
@@ -291,13 +291,13 @@ def find(folder: Path) -> Path | None:
     return folder if (folder / STORY).is_file() and (folder / TABLE).is_file() else None
 
 
-def read_split(folder: Path, *, tell: Tell = refuse) -> Dataset:
+def read_split(folder: Path, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read what `write_split` has written.
 
     Raises:
         InputError: a file that is broken, or pictures that are no longer where they were.
     """
-    from vreid.data.readers.table import read_table
+    from vreid.data.readers.image_table import read_table
 
     story = read_json(folder / STORY)
     kinds: Mapping[str, type] = {"name": str, "protocol": str, "source": dict, "notes": list}
@@ -305,6 +305,10 @@ def read_split(folder: Path, *, tell: Tell = refuse) -> Dataset:
         raise InputError(f"{folder / STORY}: does not tell {', '.join(kinds)}; make the split again.")
     if story["protocol"] not in PROTOCOLS:
         raise InputError(f"{folder / STORY}: protocol {story['protocol']!r} is unknown; make the split again.")
-    read = read_table(folder / TABLE, tell=tell)
-    told: dict[str, Any] = {"name": story["name"], "protocol": PROTOCOLS[story["protocol"]], "source": story["source"]}
-    return replace(read, **told, notes=(*story["notes"], *read.notes))
+    read = read_table(folder / TABLE, on_finding=on_finding)
+    reported: dict[str, Any] = {
+        "name": story["name"],
+        "protocol": PROTOCOLS[story["protocol"]],
+        "source": story["source"],
+    }
+    return replace(read, **reported, notes=(*story["notes"], *read.notes))

@@ -13,7 +13,7 @@ from vreid.diagnostics.estimates import Estimate
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarChart:
     """Groups of named numbers to compare, for example one group a slicing; `line` is what all are held against."""
 
     groups: Mapping[str, Mapping[str, Estimate]]
@@ -42,7 +42,7 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class ScatterChart:
     """A map of P points (P, 2) with the identity and camera of each."""
 
     place: NDArray[np.float32]
@@ -75,7 +75,7 @@ class Looks:
     rows: Sequence[Sequence[Looked]]
 
 
-Chart = Bars | Curves | Points | Grids | Looks
+Chart = BarChart | Curves | ScatterChart | Grids | Looks
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Part:
         name: what it is about, for example "camera gap".
         sentence: what was found, in plain words.
         numbers: what it rests on, by name; shares and their differences are 0 to 1.
-        warning: somebody has to look at this before the other numbers are believed; then `mend` says what to do.
+        warning: somebody has to look at this before the other numbers are believed; then `fix` says what to do.
         needs: what was used besides the features ("identities", "pictures", "a model"); it says who can have it.
         limits: what it does not say.
         chart: the figure.
@@ -96,14 +96,14 @@ class Part:
     sentence: str
     numbers: Mapping[str, Estimate] = field(default_factory=dict)
     warning: bool = False
-    mend: str = ""
+    fix: str = ""
     needs: str = ""
     limits: str = ""
     chart: Chart | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts for JSON; the chart stays out."""
-        texts = {name: getattr(self, name) for name in ("name", "sentence", "warning", "mend", "needs", "limits")}
+        texts = {name: getattr(self, name) for name in ("name", "sentence", "warning", "fix", "needs", "limits")}
         return texts | {"numbers": {name: asdict(number) for name, number in self.numbers.items()}}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import joint_codes
-from vreid.diagnostics.diagnosis import Part, Points
+from vreid.diagnostics.diagnosis import Part, ScatterChart
 from vreid.diagnostics.estimates import means
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet
@@ -40,11 +40,11 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
     features, identity, camera = features[usable], identity[usable], camera[usable]
     names, places = names[usable], places[usable]
     neighbours = _neighbours(features, identity, camera)
-    judged = ~np.isnan(neighbours[:, 0])
-    if not judged.any():
+    evaluated = ~np.isnan(neighbours[:, 0])
+    if not evaluated.any():
         raise InputError("neighbours: no vehicle was seen at two cameras among others.")
     same_vehicle, same_camera, chance, more = means(
-        np.column_stack([neighbours, neighbours[:, 1] - neighbours[:, 2]])[judged], identity[judged], seed=seed
+        np.column_stack([neighbours, neighbours[:, 1] - neighbours[:, 2]])[evaluated], identity[evaluated], seed=seed
     )
     shown = _shown(identity, camera, rng)
     if len(np.unique(identity[shown])) < 3:
@@ -62,7 +62,7 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
         needs="identities, cameras",
         limits="Features are L2-normalised for this, also where they are compared raw. In the map near points are "
         "alike; the size of gaps and clusters means nothing, and another seed draws another map.",
-        chart=Points(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
+        chart=ScatterChart(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
     )
 
 

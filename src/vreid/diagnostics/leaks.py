@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import Case
 from vreid.data.doctor.duplicates import QUERY_IN_GALLERY, TRAIN_AND_TEST, same_pictures
-from vreid.data.doctor.labels import train_and_test
+from vreid.data.doctor.label_checks import train_and_test
 from vreid.diagnostics.diagnosis import Part
 from vreid.errors import InputError
 
@@ -28,7 +28,7 @@ def leaks(dataset: Dataset, progress: Callable[[int, int], None] = lambda done, 
         sentence=" ".join(f"{finding.where}: {finding.message}." for finding in found)
         or f"No vehicle and no picture of the test is among the {len(dataset.train):,} training pictures.",
         warning=bool(found),
-        mend="; ".join(dict.fromkeys(finding.mend for finding in found)),
+        fix="; ".join(dict.fromkeys(finding.fix for finding in found)),
         needs="the data set with its training pictures, identities",
         limits="A vehicle trained on under another name shows only where a picture of it is the same.",
     )

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vreid.diagnostics.diagnosis import Bars, Part
+from vreid.data.protocols import Protocol
+from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocess import PostProcessing, Sides, judge
-from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, judge
 
 ORIGINAL = "as it is"
 
@@ -43,23 +43,23 @@ def compare_renderings(
     for name, sides in others.items():
         for mine, theirs in zip(original, sides, strict=True):
             _check_same(name, mine, theirs)
-    judged = {name: judge(*sides, post, protocol) for name, sides in {ORIGINAL: original, **others}.items()}
-    of_query = np.stack([metrics.average_precision for metrics in judged.values()], axis=1)
+    evaluated = {name: judge(*sides, post, protocol) for name, sides in {ORIGINAL: original, **others}.items()}
+    of_query = np.stack([metrics.average_precision for metrics in evaluated.values()], axis=1)
     change = of_query[:, 1:] - of_query[:, :1]
     found = means(np.concatenate([of_query, change], axis=1), original[0].records.identity.codes, seed=seed)
-    values: dict[str, Estimate] = dict(zip(judged, found, strict=False))
-    changes = {f"change {name}": number for name, number in zip(others, found[len(judged) :], strict=True)}
-    told = ", ".join(
+    values: dict[str, Estimate] = dict(zip(evaluated, found, strict=False))
+    changes = {f"change {name}": number for name, number in zip(others, found[len(evaluated) :], strict=True)}
+    reported = ", ".join(
         f"{name} it changes by {number} points" for name, number in zip(others, changes.values(), strict=True)
     )
     return Part(
         name="what the pictures hold",
-        sentence=f"mAP is {values[ORIGINAL]} % with the pictures as they are; {told}.",
+        sentence=f"mAP is {values[ORIGINAL]} % with the pictures as they are; {reported}.",
         numbers={**values, **changes},
         needs="identities, renderings of one simulated world, one model",
         limits="A model meets pictures without background for the first time here: what it loses is at most what it "
         "reads from the background, since being surprised costs something too; what it gains was noise to it.",
-        chart=Bars({"pictures": values}, "mAP in percent, with 95 % interval"),
+        chart=BarChart({"pictures": values}, "mAP in percent, with 95 % interval"),
     )
 
 

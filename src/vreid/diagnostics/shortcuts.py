@@ -118,7 +118,7 @@ def _hits(
     """(P, 64) whether the nearest of the passes that a pass `may` (P, P) be compared with is one of its vehicle, cell
     by cell; NaN for passes without such."""
     mates = may & (vehicle[:, None] == vehicle)
-    judged = mates.any(axis=1) & (may & ~mates).any(axis=1)
+    evaluated = mates.any(axis=1) & (may & ~mates).any(axis=1)
     out = np.full((len(query), query.shape[1]), np.nan)
     for cell in range(query.shape[1]):
         a, b = query[:, cell], gallery[:, cell]
@@ -126,14 +126,14 @@ def _hits(
         distance = distance.round(5)  # equal cells are equally far, whatever the order of sums
         nearest_mate = np.where(mates, distance, np.inf).min(axis=1)
         nearest_stranger = np.where(may & ~mates, distance, np.inf).min(axis=1)
-        out[judged, cell] = (nearest_mate < nearest_stranger)[judged]
+        out[evaluated, cell] = (nearest_mate < nearest_stranger)[evaluated]
     return out
 
 
 def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.integer], seed: int) -> Part:
     """The best border cell against the best cell inside: chosen on half of the vehicles, compared on the others."""
-    judged = ~np.isnan(hits[:, 0])
-    hits, vehicle = hits[judged], vehicle[judged]
+    evaluated = ~np.isnan(hits[:, 0])
+    hits, vehicle = hits[evaluated], vehicle[evaluated]
     names = np.unique(vehicle)
     if len(names) < 2 * FEWEST:
         raise InputError(f"shortcuts {name}: {len(names)} vehicles can be judged; {2 * FEWEST} are the least.")
@@ -149,17 +149,17 @@ def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.
     )
     warning = more.low > MARGIN
     row, column = divmod(border, CELLS)
-    told = (
+    reported = (
         f"The most telling cell at the border of the pictures (row {row + 1}, column {column + 1} of {CELLS}) finds "
         f"the vehicle {name} in {at_border} % of cases, the most telling one inside in {at_inside} %"
     )
-    verdict = "something beside the vehicle says which one it is" if warning else "no shortcut"
+    decision = "something beside the vehicle says which one it is" if warning else "no shortcut"
     return Part(
         name=f"shortcut {name}, {where}",
-        sentence=f"{told}: {verdict}.",
+        sentence=f"{reported}: {decision}.",
         numbers={"best border cell": at_border, "best inner cell": at_inside, "border more than inside": more},
         warning=warning,
-        mend="look at that corner of the pictures of a few vehicles; cut the mark off, or mask what is around the "
+        fix="look at that corner of the pictures of a few vehicles; cut the mark off, or mask what is around the "
         "vehicles, before training and testing",
         needs="identities, cameras, pictures",
         limits="A shortcut inside the picture, or one that few vehicles have, is not seen. Vehicles that stand still "

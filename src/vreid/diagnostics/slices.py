@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vreid.data.images import read_image
+from vreid.data.protocols import Protocol
 from vreid.data.records import Labels, Records, joint_codes
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.evaluation import judged_rows, ranks_of, scores
-from vreid.retrieval.metrics import Metrics, summary
-from vreid.retrieval.protocols import Protocol
-from vreid.retrieval.tracklets import tracklet_units
+from vreid.retrieval.evaluation.evaluate import evaluated_rows, ranks_of, scores
+from vreid.retrieval.evaluation.metrics import Metrics, summary
+from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 ALL, SEEN, NEW = "all cameras", "seen cameras", "new cameras"
 
@@ -119,7 +119,7 @@ def mate_scores(distances: Distances, protocol: Protocol, by: str) -> dict[str, 
         gallery = gallery[np.unique(tracklet_units(gallery)[0], return_index=True)[1]]
     names, codes_of = MATE_BINS[by](distances.query, gallery)
     found: dict[int, list[tuple[float, ...]]] = defaultdict(list)
-    for query, row, mates in judged_rows(distances, protocol):
+    for query, row, mates in evaluated_rows(distances, protocol):
         ranks = ranks_of(row, mates)
         codes = codes_of(query, mates[np.argsort(row[mates], kind="stable")])  # in the order of ranks
         for code in np.unique(codes[codes >= 0]).tolist():

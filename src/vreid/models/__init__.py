@@ -1,6 +1,6 @@
 """Networks: trunks, instance-batch normalisation, the re-identification model and its weight files."""
 
-from vreid.models.backbones import TRUNKS, build_trunk
+from vreid.models.backbones import BACKBONES, build_backbone
 from vreid.models.ibn import IBN
 from vreid.models.keys import load_pretrained, load_state, read_state
 from vreid.models.published import PUBLISHED, get_weights
@@ -9,9 +9,9 @@ from vreid.models.transreid import TransReID, TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
 
 __all__ = [
+    "BACKBONES",
     "IBN",
     "PUBLISHED",
-    "TRUNKS",
     "GeM",
     "ModelConfig",
     "ReidModel",
@@ -19,8 +19,8 @@ __all__ = [
     "TransReID",
     "TransReIDOptions",
     "build",
+    "build_backbone",
     "build_from",
-    "build_trunk",
     "get_weights",
     "load_pretrained",
     "load_state",

@@ -1,6 +1,6 @@
 """Trunks by name: those of the two papers, narrow twins of them for CPUs, and any network of timm.
 
-`TRUNKS` is the one table of names. A trunk maps (B, 3, H, W) images to a (B, D, h, w) feature map or, where its
+`BACKBONES` is the one table of names. A trunk maps (B, 3, H, W) images to a (B, D, h, w) feature map or, where its
 attribute `pools` is true, to features (B, D); it knows D as `num_features`.
 """
 
@@ -23,7 +23,7 @@ from vreid.models.transreid import TransReID, TransReIDOptions
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Backbone:
     """One line of the table.
 
     Attributes:
@@ -43,44 +43,44 @@ _NARROW: dict[str, Any] = {"stem_type": "deep", "stem_width": 16, "channels": (2
 _SHALLOW_50 = {**_NARROW, "layers": (2, 2, 2, 2)}
 _SHALLOW_101 = {**_NARROW, "layers": (2, 2, 5, 2)}
 
-TRUNKS: Mapping[str, Trunk] = {
-    "resnet18": Trunk(partial(resnet, "resnet18"), 11.2, 4.0),
-    "resnet34": Trunk(partial(resnet, "resnet34"), 21.3, 7.3),
-    "resnet50": Trunk(partial(resnet, "resnet50"), 23.5, 8.1),
-    "resnet101": Trunk(partial(resnet, "resnet101"), 42.5, 13.0),
-    "resnet18_ibn_a": Trunk(partial(resnet, "resnet18", ibn="a"), 11.2, 4.0),
-    "resnet34_ibn_a": Trunk(partial(resnet, "resnet34", ibn="a"), 21.3, 7.3),
-    "resnet50_ibn_a": Trunk(partial(resnet, "resnet50", ibn="a"), 23.5, 8.1),
-    "resnet101_ibn_a": Trunk(partial(resnet, "resnet101", ibn="a"), 42.5, 13.0),
-    "resnet18_ibn_b": Trunk(partial(resnet, "resnet18", ibn="b"), 11.2, 4.0),
-    "resnet34_ibn_b": Trunk(partial(resnet, "resnet34", ibn="b"), 21.3, 7.3),
-    "resnet50_ibn_b": Trunk(partial(resnet, "resnet50", ibn="b"), 23.5, 8.1),
-    "resnet101_ibn_b": Trunk(partial(resnet, "resnet101", ibn="b"), 42.5, 13.0),
-    "resnet50_stride32": Trunk(partial(resnet, "resnet50", last_stride=2), 23.5, 5.3),
-    "resnext101_ibn_a": Trunk(partial(resnet, "resnext101_32x4d", ibn="a"), 42.1, 13.0),
-    "se_resnet101_ibn_a": Trunk(partial(resnet, "resnet101", ibn="a", squeeze=True), 47.2, 13.0),
-    "densenet121_ibn_a": Trunk(partial(densenet, "densenet121"), 7.0, 3.7),
-    "densenet169_ibn_a": Trunk(partial(densenet, "densenet169"), 12.5, 4.4),
-    "resnest101": Trunk(partial(resnest, "resnest101e"), 46.2, 15.6),
-    "transreid": Trunk(TransReID, 85.9, 29.7),
-    "transreid_vit_s": Trunk(
+BACKBONES: Mapping[str, Backbone] = {
+    "resnet18": Backbone(partial(resnet, "resnet18"), 11.2, 4.0),
+    "resnet34": Backbone(partial(resnet, "resnet34"), 21.3, 7.3),
+    "resnet50": Backbone(partial(resnet, "resnet50"), 23.5, 8.1),
+    "resnet101": Backbone(partial(resnet, "resnet101"), 42.5, 13.0),
+    "resnet18_ibn_a": Backbone(partial(resnet, "resnet18", ibn="a"), 11.2, 4.0),
+    "resnet34_ibn_a": Backbone(partial(resnet, "resnet34", ibn="a"), 21.3, 7.3),
+    "resnet50_ibn_a": Backbone(partial(resnet, "resnet50", ibn="a"), 23.5, 8.1),
+    "resnet101_ibn_a": Backbone(partial(resnet, "resnet101", ibn="a"), 42.5, 13.0),
+    "resnet18_ibn_b": Backbone(partial(resnet, "resnet18", ibn="b"), 11.2, 4.0),
+    "resnet34_ibn_b": Backbone(partial(resnet, "resnet34", ibn="b"), 21.3, 7.3),
+    "resnet50_ibn_b": Backbone(partial(resnet, "resnet50", ibn="b"), 23.5, 8.1),
+    "resnet101_ibn_b": Backbone(partial(resnet, "resnet101", ibn="b"), 42.5, 13.0),
+    "resnet50_stride32": Backbone(partial(resnet, "resnet50", last_stride=2), 23.5, 5.3),
+    "resnext101_ibn_a": Backbone(partial(resnet, "resnext101_32x4d", ibn="a"), 42.1, 13.0),
+    "se_resnet101_ibn_a": Backbone(partial(resnet, "resnet101", ibn="a", squeeze=True), 47.2, 13.0),
+    "densenet121_ibn_a": Backbone(partial(densenet, "densenet121"), 7.0, 3.7),
+    "densenet169_ibn_a": Backbone(partial(densenet, "densenet169"), 12.5, 4.4),
+    "resnest101": Backbone(partial(resnest, "resnest101e"), 46.2, 15.6),
+    "transreid": Backbone(TransReID, 85.9, 29.7),
+    "transreid_vit_s": Backbone(
         partial(TransReID, depth=8, heads=8, mlp_ratio=3.0, qkv_bias=False, qk_scale=768**-0.5), 48.1, 16.8
     ),
     # For CPUs: the same blocks, narrow and shallow.
-    "resnet18_ibn_a_small": Trunk(partial(resnet, "resnet18", ibn="a", **_SMALL_18), 2.8, 1.1),
-    "resnet10_ibn_a_tiny": Trunk(partial(resnet, "resnet18", ibn="a", **_TINY_10), 0.1, 0.1),
-    "resnet50_ibn_a_small": Trunk(partial(resnet, "resnet50", ibn="a", **_SHALLOW_50), 0.8, 0.5),
-    "resnet50_stride32_small": Trunk(partial(resnet, "resnet50", last_stride=2, **_SHALLOW_50), 0.8, 0.4),
-    "resnet101_ibn_a_small": Trunk(partial(resnet, "resnet101", ibn="a", **_SHALLOW_101), 1.0, 0.6),
-    "resnext101_ibn_a_small": Trunk(
+    "resnet18_ibn_a_small": Backbone(partial(resnet, "resnet18", ibn="a", **_SMALL_18), 2.8, 1.1),
+    "resnet10_ibn_a_tiny": Backbone(partial(resnet, "resnet18", ibn="a", **_TINY_10), 0.1, 0.1),
+    "resnet50_ibn_a_small": Backbone(partial(resnet, "resnet50", ibn="a", **_SHALLOW_50), 0.8, 0.5),
+    "resnet50_stride32_small": Backbone(partial(resnet, "resnet50", last_stride=2, **_SHALLOW_50), 0.8, 0.4),
+    "resnet101_ibn_a_small": Backbone(partial(resnet, "resnet101", ibn="a", **_SHALLOW_101), 1.0, 0.6),
+    "resnext101_ibn_a_small": Backbone(
         partial(resnet, "resnext101_32x4d", ibn="a", **_SHALLOW_101, cardinality=8, base_width=8), 0.6, 0.4
     ),
-    "se_resnet101_ibn_a_small": Trunk(partial(resnet, "resnet101", ibn="a", squeeze=True, **_SHALLOW_101), 1.1, 0.6),
-    "densenet169_ibn_a_small": Trunk(
+    "se_resnet101_ibn_a_small": Backbone(partial(resnet, "resnet101", ibn="a", squeeze=True, **_SHALLOW_101), 1.1, 0.6),
+    "densenet169_ibn_a_small": Backbone(
         partial(densenet, "densenet169", growth_rate=16, block_config=(3, 6, 12, 12)), 0.7, 0.4
     ),
-    "resnest101_small": Trunk(partial(resnest, "resnest101e", **_SHALLOW_101), 1.1, 0.7),
-    "transreid_small": Trunk(partial(TransReID, patch=12, stride=10, dim=192, depth=4, heads=3), 2.0, 1.8),
+    "resnest101_small": Backbone(partial(resnest, "resnest101e", **_SHALLOW_101), 1.1, 0.7),
+    "transreid_small": Backbone(partial(TransReID, patch=12, stride=10, dim=192, depth=4, heads=3), 2.0, 1.8),
 }
 """Name -> trunk. Names without _small or _tiny are the papers' networks, and the files of the same names fit them."""
 
@@ -88,24 +88,24 @@ TIMM = "timm/"
 """Prefix that asks for timm's network, also where the table has one of the same name."""
 
 
-def build_trunk(name: str, transreid: TransReIDOptions | None = None) -> nn.Module:
-    """Build the trunk `name` of `TRUNKS`, or timm's network of that name, with random weights.
+def build_backbone(name: str, transreid: TransReIDOptions | None = None) -> nn.Module:
+    """Build the trunk `name` of `BACKBONES`, or timm's network of that name, with random weights.
 
     Networks of timm pool themselves, as their authors do, and take pictures of any size where timm can have it so
     (sides that are no multiple of a patch are padded).
 
     Args:
-        name: a key of `TRUNKS`, a name in timm, or "timm/" and one.
+        name: a key of `BACKBONES`, a name in timm, or "timm/" and one.
         transreid: options of a TransReID.
 
     Raises:
         InputError: unknown name (the nearest known one is suggested), or options for another network.
     """
-    make = TRUNKS[name].make if name in TRUNKS else None
+    make = BACKBONES[name].make if name in BACKBONES else None
     if make is not None and _function(make) is TransReID:
         return make(transreid)
     if transreid not in (None, TransReIDOptions()):
-        known = ", ".join(key for key, line in TRUNKS.items() if _function(line.make) is TransReID)
+        known = ", ".join(key for key, line in BACKBONES.items() if _function(line.make) is TransReID)
         raise InputError(f"transreid options are set, but the backbone is {name}; leave them or choose among {known}.")
     return make() if make is not None else _timm(name)
 
@@ -120,24 +120,24 @@ def _timm(name: str) -> nn.Module:
 
     plain = name.removeprefix(TIMM)
     if not timm.is_model(plain):
-        begun = [known for known in TRUNKS if known.startswith(plain)]
-        known = begun or [*TRUNKS, *timm.list_models()]
+        begun = [known for known in BACKBONES if known.startswith(plain)]
+        known = begun or [*BACKBONES, *timm.list_models()]
         near = max(known, key=lambda other: difflib.SequenceMatcher(None, other, plain).ratio())  # the first of equals
-        papers = ", ".join(TRUNKS)
+        papers = ", ".join(BACKBONES)
         raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and timm's.")
     any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}
     choices: tuple[dict[str, Any], ...] = (any_size, {"strict_img_size": False}, {})
     for options in choices:
         try:
-            trunk: Any = timm.create_model(plain, pretrained=False, num_classes=0, **options)
+            backbone: Any = timm.create_model(plain, pretrained=False, num_classes=0, **options)
             break
         except TypeError:  # a network that knows no such option
             if not options:
                 raise
-    heads = trunk.pretrained_cfg.get("classifier") or ()
+    heads = backbone.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else heads
     own = EFFICIENTNET_LITE0_KEYS if plain == IMAGENET_BACKBONE else ()
-    trunk.published_keys = (*own, *((rf"{re.escape(head)}\.(weight|bias)$", None) for head in heads))
-    trunk.num_features = trunk.head_hidden_size
-    trunk.pools = True
-    return trunk  # type: ignore[no-any-return]
+    backbone.published_keys = (*own, *((rf"{re.escape(head)}\.(weight|bias)$", None) for head in heads))
+    backbone.num_features = backbone.head_hidden_size
+    backbone.pools = True
+    return backbone  # type: ignore[no-any-return]

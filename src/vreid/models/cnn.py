@@ -51,29 +51,29 @@ def resnet(
         last_stride: of layer4; 2, as in the original network, makes a stride of 32.
         options: further arguments of the timm network (widths, stem).
     """
-    trunk = _timm(name, options)
-    stages = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
+    backbone = _timm(name, options)
+    stages = (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4)
     if ibn == "a":
         for stage in stages[:3]:
             for block in stage:
                 block.bn1 = IBN(block.bn1.num_features)
     if ibn == "b":
-        trunk.bn1 = nn.InstanceNorm2d(trunk.bn1.num_features, affine=True)
-        bottleneck = hasattr(trunk.layer1[0], "conv3")
+        backbone.bn1 = nn.InstanceNorm2d(backbone.bn1.num_features, affine=True)
+        bottleneck = hasattr(backbone.layer1[0], "conv3")
         last_act, last_norm = ("act3", "bn3") if bottleneck else ("act2", "bn2")
         for stage in stages[:2]:
             norm = nn.InstanceNorm2d(getattr(stage[-1], last_norm).num_features, affine=True)
             setattr(stage[-1], last_act, nn.Sequential(OrderedDict(IN=norm, relu=nn.ReLU())))
-        trunk.published_keys = ((r"(layer[12]\.\d+)\.IN\.", rf"\1.{last_act}.IN."),)
+        backbone.published_keys = ((r"(layer[12]\.\d+)\.IN\.", rf"\1.{last_act}.IN."),)
     if squeeze:
         for stage in stages:
             for block in stage:
                 block.se = SqueezeExcite(block.bn3.num_features)
     # Not timm's output_stride=16: that would also dilate the blocks that follow, which the papers' networks do not.
-    for module in trunk.layer4[0].modules():
+    for module in backbone.layer4[0].modules():
         if isinstance(module, nn.Conv2d) and last_stride == 1:
             module.stride = (1, 1)
-    return trunk  # type: ignore[no-any-return]
+    return backbone  # type: ignore[no-any-return]
 
 
 def densenet(name: str, **options: Any) -> nn.Module:
@@ -81,12 +81,12 @@ def densenet(name: str, **options: Any) -> nn.Module:
 
     The map is cut at 0 behind the last norm. `options` are further arguments of the timm network.
     """
-    trunk = _timm(name, options)
+    backbone = _timm(name, options)
     for number in (1, 2, 3):
-        layers = list(getattr(trunk.features, f"denseblock{number}").values())
+        layers = list(getattr(backbone.features, f"denseblock{number}").values())
         for layer in layers[::3]:
             layer.norm1 = IBN(layer.norm1.num_features, ratio=0.4, batch_first=True, relu=True)
-    return trunk  # type: ignore[no-any-return]
+    return backbone  # type: ignore[no-any-return]
 
 
 def resnest(name: str, **options: Any) -> nn.Module:
@@ -95,13 +95,13 @@ def resnest(name: str, **options: Any) -> nn.Module:
     Source: Zhang et al., "ResNeSt: Split-Attention Networks", CVPRW 2022, as DMT uses it. The first block of layer2 to
     layer4 averages 3 x 3 behind conv2 (with the stride of the layer, so layer4 keeps the average at stride 1).
     """
-    trunk = _timm(name, options)
-    first, *others = trunk.layer4
+    backbone = _timm(name, options)
+    first, *others = backbone.layer4
     first.avd_last.stride = 1
     first.downsample[0] = nn.Identity()  # the published network averages 1 x 1 here
     for block in others:
         block.conv2.conv.dilation = block.conv2.conv.padding = (2, 2)
-    return trunk  # type: ignore[no-any-return]
+    return backbone  # type: ignore[no-any-return]
 
 
 def _timm(name: str, options: dict[str, Any]) -> Any:

@@ -37,7 +37,7 @@ EMBEDDINGS = "backbone.sie_embed"
 _OWN_HEADS = r"(classifier|local_classifiers\.\d+|heads\.\w+)\.(weight|bias)$"
 
 
-class Family(NamedTuple):
+class KeyFamily(NamedTuple):
     """A way of naming the tensors of a whole model.
 
     Attributes:
@@ -79,9 +79,9 @@ def _transreid(state: State) -> tuple[Rule, ...]:
 
 
 FAMILIES = (
-    Family("a fast-reid checkpoint", r"heads\.(bottleneck\.|pool_layer\.|weight$)", _fastreid),
-    Family("a TransReID or DMT checkpoint", r"base\.", _transreid),
-    Family("a model of vreid", r"backbone\.", lambda state: ((_OWN_HEADS, None),)),
+    KeyFamily("a fast-reid checkpoint", r"heads\.(bottleneck\.|pool_layer\.|weight$)", _fastreid),
+    KeyFamily("a TransReID or DMT checkpoint", r"base\.", _transreid),
+    KeyFamily("a model of vreid", r"backbone\.", lambda state: ((_OWN_HEADS, None),)),
 )
 """Whole models; what shows no sign of these is a trunk: published ImageNet weights, or a torchreid checkpoint."""
 
@@ -129,11 +129,11 @@ def load_state(model: nn.Module, state: State, source: Path | str) -> None:
     Raises:
         InputError: it does not fit, it fits under several prefixes, or it holds values that are no finite numbers.
     """
-    trunk: Any = model.get_submodule("backbone")
+    backbone: Any = model.get_submodule("backbone")
     tried: list[_Match] = []
-    for prefix in _prefixes(state, len(trunk.state_dict())):
+    for prefix in _prefixes(state, len(backbone.state_dict())):
         if not any(one.whole and prefix.startswith(one.prefix) for one in tried):
-            tried.append(_match(model, trunk, state, prefix, source))
+            tried.append(_match(model, backbone, state, prefix, source))
     fitting = [one for one in tried if not one.problems]
     plain = [one for one in fitting if not _AVERAGED.search(one.prefix)] or fitting
     if not plain:
@@ -190,17 +190,17 @@ def _prefixes(state: State, needed: int) -> list[str]:
     return ["", *sorted((prefix for prefix, count in counts.items() if 2 * count >= needed), key=len)]
 
 
-def _match(model: nn.Module, trunk: Any, state: State, prefix: str, source: Path | str) -> _Match:
+def _match(model: nn.Module, backbone: Any, state: State, prefix: str, source: Path | str) -> _Match:
     inner = {_INNER.sub(r"\1", key[len(prefix) :]): value for key, value in state.items() if key.startswith(prefix)}
-    own_rules = tuple(getattr(trunk, "published_keys", ()))
+    own_rules = tuple(getattr(backbone, "published_keys", ()))
     family = next((one for one in FAMILIES if any(re.match(one.sign, key) for key in inner)), None)
     whole = family is not None and (family is not FAMILIES[-1] or any(key.startswith("neck.") for key in inner))
     module: nn.Module = model
     label = str(source)
     try:
         if family is None:
-            module = trunk
-            renamed = getattr(trunk, "adapt_state", dict)(_renamed(inner, (*own_rules, *_TOP), source))
+            module = backbone
+            renamed = getattr(backbone, "adapt_state", dict)(_renamed(inner, (*own_rules, *_TOP), source))
         else:
             label = f"{source} ({family.name})"
             renamed = _renamed(inner, family.rules(inner), source)

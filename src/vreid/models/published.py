@@ -1,6 +1,6 @@
 """Initial weights: published ImageNet weights (address, local file), those of a Python package, and the shipped ones.
 
-The shipped ones were trained on a simulated world by `experiments/pretrain_starts.py`; see `vreid.recipes.pretrain`.
+The shipped ones were trained on a simulated world by `studies/pretrain_starts.py`; see `vreid.recipes.pretrain`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vreid.errors import InputError, nearest_name
-from vreid.files import reading, refused, replacing, writing
+from vreid.files import atomic_write, reading, refused, writing
 
 FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
@@ -202,10 +202,10 @@ def located(weights: Path | str, backbone: str = "") -> Path:
     if str(weights) == SIMULATED:
         starts = simulated_starts()
         if backbone not in starts:
-            from vreid.models.backbones import build_trunk
+            from vreid.models.backbones import build_backbone
 
             if backbone:
-                build_trunk(backbone)  # a name that is none at all is told as such
+                build_backbone(backbone)  # a name that is none at all is told as such
             raise InputError(
                 f"{backbone or 'This model'} has no simulated start; set model.weights to a file of weights, or to "
                 "nothing for a random start (recipe small_random has the schedule for that). "
@@ -241,25 +241,25 @@ def get_weights(
     """
     target = (folder or weights_folder()) / published.file
     if source is not None:
-        _refuse_other(source, published, "it is damaged or another file")
-        with reading(source), replacing(target) as temporary:
+        _reject_other(source, published, "it is damaged or another file")
+        with reading(source), atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
         return target
     if not target.exists():
         part = target.with_name(target.name + ".partial")
         _download(published, part, progress or (lambda done, total: None))
         try:
-            _refuse_other(part, published, "the part so far was damaged and is removed; do it again")
+            _reject_other(part, published, "the part so far was damaged and is removed; do it again")
         except InputError:
             part.unlink()
             raise
         with writing(target):
             os.replace(part, target)
-    _refuse_other(target, published, "it is damaged; remove it and do it again")
+    _reject_other(target, published, "it is damaged; remove it and do it again")
     return target
 
 
-def _refuse_other(path: Path, published: Published, mend: str) -> None:
+def _reject_other(path: Path, published: Published, fix: str) -> None:
     digest = hashlib.sha256()
     with reading(path), open(path, "rb") as file:
         while piece := file.read(_CHUNK):
@@ -267,7 +267,7 @@ def _refuse_other(path: Path, published: Published, mend: str) -> None:
     if not digest.hexdigest().startswith(published.digits):
         found = digest.hexdigest()[: len(published.digits)]
         raise InputError(
-            f"{path}: its sha256 begins with {found}, not {published.digits} as {published.file} does; {mend}."
+            f"{path}: its sha256 begins with {found}, not {published.digits} as {published.file} does; {fix}."
         )
 
 

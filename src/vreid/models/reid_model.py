@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vreid.errors import InputError
 from vreid.formats.facts import typed
-from vreid.models.backbones import build_trunk
+from vreid.models.backbones import build_backbone
 from vreid.models.heads import Heads, plain_linear
 from vreid.models.keys import load_pretrained
 from vreid.models.published import described, located
@@ -33,7 +33,7 @@ class ModelConfig:
     """Which model: everything but the number of identities, which the data decide.
 
     Attributes:
-        backbone: a name in `TRUNKS` or in timm.
+        backbone: a name in `BACKBONES` or in timm.
         pooling: "average", or "gem" (generalised mean, p = 3 at the start, learned).
         neck: batch normalisation between the triplet's feature and the classifier's.
         weights: file with initial weights, "simulated" for those that are shipped, "imagenet" for ImageNet weights of
@@ -237,7 +237,7 @@ def build(
         InputError: unknown name, options that do not go together, or weights that do not fit (every missing and
             unexpected key is reported).
     """
-    model = ReidModel(build_trunk(name, transreid), num_identities, pooling, neck, heads)
+    model = ReidModel(build_backbone(name, transreid), num_identities, pooling, neck, heads)
     if weights:
         load_pretrained(model, weights, name)
     return model

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
-from vreid.files import read_tensors, understanding, write_tensors
+from vreid.files import parse_errors, read_tensors, write_tensors
 
 _SHOWN_KEYS = 12
 _COMPACT = "compact"
@@ -44,7 +44,7 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     state, facts = read_tensors(path, "torch")
     if facts.get(_COMPACT):
-        with understanding(path):
+        with parse_errors(path):
             state = _expanded(state)
     return state, facts
 

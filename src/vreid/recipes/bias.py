@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from vreid.data.augment import TrainTransform
 from vreid.recipes import dmt
-from vreid.training.config import LabelConfig, LossConfig, TargetName, TrainConfig
+from vreid.training.train_config import LabelConfig, LossConfig, TargetName, TrainConfig
 
 
 def camera_model() -> TrainConfig:
@@ -27,7 +27,7 @@ def camera_model() -> TrainConfig:
         transform=TrainTransform(height=320, width=320),
         optimiser=replace(base.optimiser, classifier_factor=1.0),
     )
-    return _telling_apart("camera", alone, "camera_model")
+    return _distinguishing("camera", alone, "camera_model")
 
 
 def orientation_model() -> TrainConfig:
@@ -40,7 +40,7 @@ def orientation_model() -> TrainConfig:
     Cost: as camera_model.
     Command: vreid train orientation_model --data VEHICLEX --out RUN --set model.weights=resnet101_ibn_a-59ea0ac6.pth
     """
-    return replace(_telling_apart("orientation", camera_model(), "orientation_model"), labels=LabelConfig(bins=36))
+    return replace(_distinguishing("orientation", camera_model(), "orientation_model"), labels=LabelConfig(bins=36))
 
 
 def camera_small() -> TrainConfig:
@@ -52,7 +52,7 @@ def camera_small() -> TrainConfig:
     """
     small = dmt.small()
     narrow = replace(small, model=replace(small.model, backbone="resnet101_ibn_a_small"))
-    return _telling_apart("camera", narrow, "camera_small")
+    return _distinguishing("camera", narrow, "camera_small")
 
 
 def orientation_small() -> TrainConfig:
@@ -62,10 +62,10 @@ def orientation_small() -> TrainConfig:
     Cost: as camera_small, 166 images a CPU second, 1.2 minutes.
     Command: vreid train orientation_small --data SYNTHETIC --out RUN
     """
-    return replace(_telling_apart("orientation", camera_small(), "orientation_small"), labels=LabelConfig(bins=12))
+    return replace(_distinguishing("orientation", camera_small(), "orientation_small"), labels=LabelConfig(bins=12))
 
 
-def _telling_apart(target: TargetName, base: TrainConfig, recipe: str) -> TrainConfig:
+def _distinguishing(target: TargetName, base: TrainConfig, recipe: str) -> TrainConfig:
     return replace(
         base,
         recipe=recipe,

@@ -12,9 +12,9 @@ from dataclasses import replace
 from vreid.data.augment import TrainTransform
 from vreid.models.reid_model import ModelConfig
 from vreid.recipes import dmt
-from vreid.training.config import LossConfig, TrainConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import CosineSchedule
+from vreid.training.train_config import LossConfig, TrainConfig
 
 
 def crop_model() -> TrainConfig:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from vreid.retrieval.cameras import CameraMean
-from vreid.retrieval.postprocess import PostProcessing
-from vreid.retrieval.rerank import ReRanking
-from vreid.retrieval.tracklets import Tracklets
+from vreid.retrieval.postprocessing.camera_statistics import CameraMean
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.retrieval.postprocessing.reranking import ReRanking
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets
 
 
 def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
     """The demo's rows, each one step on top of the row before it: (name, what it adds, post-processing).
 
-    The steps and their constants are DMT's (see `vreid.retrieval.postprocess`), re-ranking at tracklet level.
+    The steps and their constants are DMT's (`vreid.retrieval.postprocessing`), re-ranking at tracklet level.
     """
     plain = PostProcessing()
     camera = replace(plain, camera_mean=CameraMean())

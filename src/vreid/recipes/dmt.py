@@ -12,9 +12,9 @@ from dataclasses import replace
 from vreid.data.augment import TrainTransform
 from vreid.models.published import SIMULATED
 from vreid.models.reid_model import ModelConfig
-from vreid.training.config import TrainConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import CosineSchedule, EpochCosineSchedule
+from vreid.training.train_config import TrainConfig
 
 
 def resnet50_ibn_a() -> TrainConfig:

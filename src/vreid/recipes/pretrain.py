@@ -3,7 +3,7 @@
 Every number of both papers starts from ImageNet. The narrow trunks for CPUs start from this world instead, of which no
 test shows a vehicle or a camera: its seed is refused everywhere else (`PRETRAINING_SEED`). All cameras film by day, so
 that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, all types,
-the car models that all worlds share, real-like and synthetic pictures. `experiments/pretrain_starts.py` makes the files
+the car models that all worlds share, real-like and synthetic pictures. `studies/pretrain_starts.py` makes the files
 that the package ships.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import replace
 from vreid.models.reid_model import ModelConfig
 from vreid.models.transreid import TransReIDOptions
 from vreid.recipes import dmt
-from vreid.simulator.presets import PRETRAINING, Preset, Scene
-from vreid.training.config import LabelConfig, TrainConfig
+from vreid.simulator.city.presets import PRETRAINING, Preset, Scene
+from vreid.training.train_config import LabelConfig, TrainConfig
 
 SIDE = 64
 """Pixels of the square pictures that the starts are trained on."""
@@ -47,7 +47,7 @@ def pretrain(backbone: str = "resnet18_ibn_a_small") -> TrainConfig:
 
     Figure: none; docs/results.md has what a start is worth.
     Cost: 7 epochs of 8,300 pictures, four minutes of one core.
-    Command: python experiments/pretrain_starts.py (all trunks, world included)
+    Command: python studies/pretrain_starts.py (all trunks, world included)
     """
     base, attention = dmt.small_random(), backbone.startswith("transreid")
     options = TransReIDOptions(image_size=(SIDE, SIDE)) if attention else TransReIDOptions()

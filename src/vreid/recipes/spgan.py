@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from vreid.configuration import with_overrides
 from vreid.errors import named
-from vreid.recipes.overrides import with_overrides
 from vreid.training.translate import TranslateConfig
 
 

@@ -21,9 +21,9 @@ from dataclasses import replace
 from vreid.data.augment import TrainTransform
 from vreid.models.published import IMAGENET, IMAGENET_BACKBONE, SIMULATED
 from vreid.models.reid_model import ModelConfig
-from vreid.training.config import HeadName, LossConfig, TrainConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import StepSchedule
+from vreid.training.train_config import HeadName, LossConfig, TrainConfig
 
 CASES: dict[int, tuple[HeadName, ...]] = {
     1: (),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vreid.report.contents import Road
-from vreid.report.lists import JudgedRanking
+from vreid.report.contents import MapRoad
+from vreid.report.rank_lists import EvaluatedRanking
 
 MOST = 4
 """Most cameras besides the query's own."""
@@ -52,13 +52,13 @@ class CameraCandidates:
     legs: tuple[tuple[str, ...], ...]
 
 
-def candidates_of(judged: JudgedRanking, query: int, roads: Sequence[Road] = ()) -> CameraCandidates | None:
+def candidates_of(evaluated: EvaluatedRanking, query: int, roads: Sequence[MapRoad] = ()) -> CameraCandidates | None:
     """Fold the list of one query to the nearest candidate of each other camera, keep the nearest, order them by time.
 
     Only those known to be right are on the way, with the query. None where the query's camera or time is unknown, or no
     candidate at another camera has both.
     """
-    ranking = judged.ranking
+    ranking = evaluated.ranking
     own, records = ranking.query, ranking.gallery
     start = CameraCandidate(None, str(own.camera.values[query]), float(own.time[query]))
     listed = ranking.indices[query, :DEPTH]
@@ -73,7 +73,7 @@ def candidates_of(judged: JudgedRanking, query: int, roads: Sequence[Road] = ())
     seen = [start]
     for place in places[np.sort(nearest)[:MOST]]:
         image = int(listed[place])
-        distance, correct = float(ranking.distances[query, place]), truth[int(judged.hits[query, place])]
+        distance, correct = float(ranking.distances[query, place]), truth[int(evaluated.hits[query, place])]
         seen.append(
             CameraCandidate(image, str(records.camera.values[image]), float(records.time[image]), distance, correct)
         )
@@ -81,7 +81,7 @@ def candidates_of(judged: JudgedRanking, query: int, roads: Sequence[Road] = ())
     return _with_legs(query, seen, roads)
 
 
-def _with_legs(query: int, ordered: Sequence[CameraCandidate], roads: Sequence[Road]) -> CameraCandidates:
+def _with_legs(query: int, ordered: Sequence[CameraCandidate], roads: Sequence[MapRoad]) -> CameraCandidates:
     neighbours: dict[str, list[tuple[str, float]]] = {}
     for road in roads:
         neighbours.setdefault(road.a, []).append((road.b, road.seconds))
@@ -119,18 +119,18 @@ def _quickest(
     return None, (start, end)
 
 
-def clearest_candidates(judged: JudgedRanking, roads: Sequence[Road] = ()) -> CameraCandidates | None:
+def clearest_candidates(evaluated: EvaluatedRanking, roads: Sequence[MapRoad] = ()) -> CameraCandidates | None:
     """The candidates of the query with the most cameras right and, among those, the fewest wrong, then the nearest.
 
     Ties go to the first query. Without ground truth it is the query whose candidates are nearest on average.
     """
     best: tuple[tuple[float, ...], CameraCandidates] | None = None
-    for query in range(len(judged.ranking)):
-        found = candidates_of(judged, query)
+    for query in range(len(evaluated.ranking)):
+        found = candidates_of(evaluated, query)
         if found is not None:
             verdicts = [candidate.correct for candidate in found.candidates]
             distances = [candidate.distance for candidate in found.candidates if candidate.distance is not None]
             score = (verdicts.count(True), -verdicts.count(False), -float(np.mean(distances)))
             if best is None or score > best[0]:
                 best = score, found
-    return None if best is None else candidates_of(judged, best[1].query, roads)
+    return None if best is None else candidates_of(evaluated, best[1].query, roads)

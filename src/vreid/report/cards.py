@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from vreid.data.records import JUNK, Records
+from vreid.formatting import clock
 from vreid.report.camera_candidates import CameraCandidate, CameraCandidates
-from vreid.report.lists import TOP, JudgedRanking
-from vreid.report.pictures import thumbnail
-from vreid.wording import clock
+from vreid.report.rank_lists import TOP, EvaluatedRanking
+from vreid.report.thumbnails import thumbnail
 
-VERDICTS = {1: "right", 0: "wrong", -1: "unjudged", None: "unjudged"}  # True and False are 1 and 0
+DECISIONS = {1: "right", 0: "wrong", -1: "unjudged", None: "unjudged"}  # True and False are 1 and 0
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Card:
     """One picture with its caption; empty texts are unknown.
 
     Attributes:
-        verdict: "query", "right", "wrong" or "unjudged".
+        decision: "query", "right", "wrong" or "unjudged".
         picture: data URI, None where the picture cannot be read.
         rank: in the list, from 1; None for a query, a junk picture and a picture that is not listed.
         folded: further listed pictures of the same tracklet.
@@ -32,7 +32,7 @@ class Card:
         look_alike: wrong, but of the query's colour and type.
     """
 
-    verdict: str
+    decision: str
     picture: str | None
     key: str
     camera: str
@@ -68,18 +68,18 @@ class RankList:
 class CardMaker:
     """Makes the cards of one ranking; each picture is read once."""
 
-    def __init__(self, judged: JudgedRanking) -> None:
-        self._judged = judged
+    def __init__(self, evaluated: EvaluatedRanking) -> None:
+        self._judged = evaluated
         self._picture: Callable[[str, tuple[float, ...] | None], str | None] = functools.cache(thumbnail)
-        times = np.concatenate([judged.ranking.query.time, judged.ranking.gallery.time])
+        times = np.concatenate([evaluated.ranking.query.time, evaluated.ranking.gallery.time])
         times = times[~np.isnan(times)]
         self._several_days = bool(len(times)) and float(np.ptp(times)) > 86400
 
-    def _card(self, records: Records, index: int, verdict: str, **more: Any) -> Card:
+    def _card(self, records: Records, index: int, decision: str, **more: Any) -> Card:
         box = records.box[index]
         words = (str(records.color.values[index]), str(records.vehicle_type.values[index]))
         return Card(
-            verdict=verdict,
+            decision=decision,
             picture=self._picture(str(records.path[index]), None if np.isnan(box).any() else tuple(box.tolist())),
             key=str(records.image_key[index]),
             camera=str(records.camera.values[index]),
@@ -95,38 +95,38 @@ class CardMaker:
 
     def candidate(self, query: int, place: int, folded: int = 0) -> Card:
         """The candidate at `place` (from 0) of the query's list."""
-        judged, own, gallery = self._judged, self._judged.ranking.query, self._judged.ranking.gallery
-        image = int(judged.ranking.indices[query, place])
-        verdict = VERDICTS[int(judged.hits[query, place])]
+        evaluated, own, gallery = self._judged, self._judged.ranking.query, self._judged.ranking.gallery
+        image = int(evaluated.ranking.indices[query, place])
+        decision = DECISIONS[int(evaluated.hits[query, place])]
         looks = own.color.values[query], own.vehicle_type.values[query]
         same_looks = all(looks) and looks == (gallery.color.values[image], gallery.vehicle_type.values[image])
         return self._card(
             gallery,
             image,
-            verdict,
-            rank=None if gallery.identity.codes[image] == JUNK else int(judged.ranks[query, place]),
-            distance=float(judged.ranking.distances[query, place]),
-            look_alike=same_looks and verdict == "wrong",
+            decision,
+            rank=None if gallery.identity.codes[image] == JUNK else int(evaluated.ranks[query, place]),
+            distance=float(evaluated.ranking.distances[query, place]),
+            look_alike=same_looks and decision == "wrong",
             folded=folded,
         )
 
     def rank_list(self, query: int) -> RankList:
         """The query, its first ten candidates by tracklet and, if all of them are wrong, the nearest right one."""
-        judged = self._judged
-        first_hit, mates = int(judged.first_hit[query]), judged.mates[query]
-        candidates = tuple(self.candidate(query, place, folded) for place, folded in judged.folded(query)[:TOP])
+        evaluated = self._judged
+        first_hit, mates = int(evaluated.first_hit[query]), evaluated.mates[query]
+        candidates = tuple(self.candidate(query, place, folded) for place, folded in evaluated.folded(query)[:TOP])
         mate = None
-        if not any(card.verdict == "right" for card in candidates):
+        if not any(card.decision == "right" for card in candidates):
             if first_hit:
-                mate = self.candidate(query, int((judged.hits[query] == 1).argmax()))
+                mate = self.candidate(query, int((evaluated.hits[query] == 1).argmax()))
             elif len(mates):
-                mate = self._card(judged.ranking.gallery, int(mates[0]), "right")
+                mate = self._card(evaluated.ranking.gallery, int(mates[0]), "right")
         return RankList(
             query=self.query(query),
             candidates=candidates,
             first_hit=first_hit,
-            listed=int(judged.ranking.lengths[query]),
-            hits=int((judged.hits[query, :TOP] == 1).sum()),
+            listed=int(evaluated.ranking.lengths[query]),
+            hits=int((evaluated.hits[query, :TOP] == 1).sum()),
             mates=len(mates),
             mate=mate,
         )
@@ -135,6 +135,6 @@ class CardMaker:
         """Each candidate, and the query among them, with its image."""
         gallery = self._judged.ranking.gallery
         return [
-            (s, self.query(found.query) if s.image is None else self._card(gallery, s.image, VERDICTS[s.correct]))
+            (s, self.query(found.query) if s.image is None else self._card(gallery, s.image, DECISIONS[s.correct]))
             for s in found.candidates
         ]

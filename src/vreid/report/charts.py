@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vreid.diagnostics.diagnosis import Bars, Curves, Grids, Part, Points
+from vreid.diagnostics.diagnosis import BarChart, Curves, Grids, Part, ScatterChart
 from vreid.report.figures import GRID, INK, LOOKS, MUTED, WRONG, drawing, to_svg
 
 ROW = 0.27
@@ -23,11 +23,11 @@ def chart(part: Part, number: int) -> str:
     title = f"{part.name}: {part.sentence}"
     name = f"diagnosis-{number}"
     match part.chart:
-        case Bars():
+        case BarChart():
             return _bars(part.chart, name, title)
         case Curves():
             return _curves(part.chart, name, title)
-        case Points():
+        case ScatterChart():
             return _points(part.chart, name, title)
         case Grids():
             return _grids(part.chart, name, title)
@@ -38,17 +38,17 @@ def chart(part: Part, number: int) -> str:
 def _points_of(shown: object) -> int:
     """How many points a chart has; grids count as many."""
     match shown:
-        case Bars():
+        case BarChart():
             return sum(map(len, shown.groups.values()))
         case Curves():
             return max((len(curve.x) for curve in shown.curves), default=0)
-        case Points():
+        case ScatterChart():
             return len(shown.place)
         case _:
             return 2
 
 
-def _bars(bars: Bars, name: str, title: str) -> str:
+def _bars(bars: BarChart, name: str, title: str) -> str:
     labels: list[tuple[float, str, bool]] = []
     with drawing(width=5.6, height=0.8 + ROW * sum(1.2 + len(group) for group in bars.groups.values())) as (
         figure,
@@ -119,7 +119,7 @@ def _curves(curves: Curves, name: str, title: str) -> str:
         return to_svg(figure, name, title)
 
 
-def _points(points: Points, name: str, title: str) -> str:
+def _points(points: ScatterChart, name: str, title: str) -> str:
     from matplotlib.lines import Line2D
 
     color = dict(zip(dict.fromkeys(sorted(points.identity)), COLORS * len(points.identity), strict=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 from vreid.diagnostics.diagnosis import Diagnosis
 from vreid.errors import InputError
-from vreid.retrieval.metrics import Metrics
+from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.ranking import Ranking
 
 
@@ -39,7 +39,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Road:
+class MapRoad:
     """A road between two sites by name, open both ways, with its mean travel time in seconds."""
 
     a: str
@@ -80,7 +80,7 @@ class Report:
     ranking_name: str = ""
     training: Sequence[Mapping[str, Any]] | None = None
     sites: Sequence[Site] = ()
-    roads: Sequence[Road] = ()
+    roads: Sequence[MapRoad] = ()
     stages: Mapping[str, float] | None = None
     commands: Sequence[tuple[str, Sequence[str]]] = ()
     diagnosis: Diagnosis | None = None

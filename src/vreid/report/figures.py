@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vreid.report.contents import LadderRow
-from vreid.retrieval.metrics import Metrics
+from vreid.retrieval.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from vreid.report.camera_candidates import CameraCandidate, CameraCandidates
-from vreid.report.contents import Road, Site
+from vreid.report.contents import MapRoad, Site
 from vreid.report.figures import GRID, INK, LOOKS, MUTED, PAPER, RIGHT, WRONG, drawing, legend, looks, to_svg
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MARGIN = 0.2
 """Room left around an enlarged part, in its own longer side."""
 
 
-class Window(NamedTuple):
+class MapWindow(NamedTuple):
     """A rectangle of the map in metres."""
 
     left: float
@@ -32,7 +32,7 @@ class Window(NamedTuple):
     top: float
 
     @classmethod
-    def around(cls, sites: Sequence[Site], margin: float) -> Window:
+    def around(cls, sites: Sequence[Site], margin: float) -> MapWindow:
         """The sites with `margin` times the longer side around them; the shorter side is at least 0.4 of the longer."""
         xs, ys = [site.x for site in sites], [site.y for site in sites]
         longer = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
@@ -51,13 +51,13 @@ class Window(NamedTuple):
 
 
 def camera_maps(
-    sites: Sequence[Site], roads: Sequence[Road], parts: Sequence[str], found: CameraCandidates | None
+    sites: Sequence[Site], roads: Sequence[MapRoad], parts: Sequence[str], found: CameraCandidates | None
 ) -> list[str]:
     """The whole map and, where the way between right candidates is a small part of it, that part enlarged."""
-    whole = Window.around(sites, 0.08)
+    whole = MapWindow.around(sites, 0.08)
     on_way = {name for leg in found.legs for name in leg} if found else set()
     stops = [site for site in sites if site.name in on_way]
-    window = Window.around(stops, MARGIN) if stops else whole
+    window = MapWindow.around(stops, MARGIN) if stops else whole
     title = "Map of the cameras and roads"
     if max(window.size) > ENLARGE_BELOW * max(whole.size):
         return [_map("map", title, sites, roads, parts, found, whole, None)]
@@ -71,11 +71,11 @@ def _map(
     name: str,
     title: str,
     sites: Sequence[Site],
-    roads: Sequence[Road],
+    roads: Sequence[MapRoad],
     parts: Sequence[str],
     found: CameraCandidates | None,
-    window: Window,
-    enlarged: Window | None,
+    window: MapWindow,
+    enlarged: MapWindow | None,
 ) -> str:
     """One map of `window`; what lies in `enlarged` is framed only, as another map shows it."""
     place = {site.name: site for site in sites}
@@ -147,7 +147,7 @@ def _map(
 
 
 def _draw_candidates(
-    axes: Axes, found: CameraCandidates, place: dict[str, Site], window: Window, enlarged: Window | None
+    axes: Axes, found: CameraCandidates, place: dict[str, Site], window: MapWindow, enlarged: MapWindow | None
 ) -> None:
     for leg in found.legs if enlarged is None else ():
         points = [(place[name].x, place[name].y) for name in leg if name in place]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vreid.data.protocols import PROTOCOLS, Protocol
 from vreid.diagnostics.diagnosis import Diagnosis, Looks
 from vreid.files import write_text
 from vreid.report.camera_candidates import clearest_candidates
@@ -16,12 +17,11 @@ from vreid.report.cards import CardMaker
 from vreid.report.charts import chart
 from vreid.report.contents import LadderRow, Report
 from vreid.report.figures import cmc, ladder, losses
-from vreid.report.lists import JudgedRanking
 from vreid.report.maps import LARGE, camera_maps
-from vreid.report.pictures import thumbnail
+from vreid.report.rank_lists import EvaluatedRanking
 from vreid.report.template import fill
-from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.protocols import PROTOCOLS, Protocol
+from vreid.report.thumbnails import thumbnail
+from vreid.retrieval.evaluation.metrics import Metrics, interval
 
 GOOD, BAD = 4, 8
 """How many good lists and how many of the worst errors are shown; without ground truth, how many lists in all."""
@@ -126,11 +126,11 @@ def _ranked(report: Report) -> dict[str, Any]:
     ranked: dict[str, Any] = {"lists": {}, "found": [], "pairs": None, "maps": [], "known": frozenset()}
     found = None
     if report.ranking is not None and len(report.ranking):
-        judged = JudgedRanking(report.ranking, _protocol(report))
-        cards = CardMaker(judged)
-        if (judged.hits >= 0).any():
-            queries = {"good": judged.good(GOOD), "bad": judged.worst(BAD)}
-            ranked["pairs"] = judged.camera_pairs()
+        evaluated = EvaluatedRanking(report.ranking, _protocol(report))
+        cards = CardMaker(evaluated)
+        if (evaluated.hits >= 0).any():
+            queries = {"good": evaluated.good(GOOD), "bad": evaluated.worst(BAD)}
+            ranked["pairs"] = evaluated.camera_pairs()
         else:
             count = min(GOOD + BAD, len(report.ranking))
             queries = {"some": np.linspace(0, len(report.ranking) - 1, count).astype(int).tolist()}
@@ -138,7 +138,7 @@ def _ranked(report: Report) -> dict[str, Any]:
         shown = [card for made in ranked["lists"].values() for one in made for card in (one.query, *one.candidates)]
         names = ("camera", "time", "folded", "look_alike")
         ranked["known"] = {name for name in names if any(getattr(card, name) for card in shown)}
-        found = clearest_candidates(judged, report.roads)
+        found = clearest_candidates(evaluated, report.roads)
         ranked["found"] = [] if found is None else cards.candidates(found)
     if any(site.has_camera for site in report.sites):
         parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))

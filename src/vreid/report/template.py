@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vreid.wording import clock, duration, percent, plural
+from vreid.formatting import clock, duration, percent, plural
 
 SECURITY = (
     '<meta http-equiv="Content-Security-Policy" content="'

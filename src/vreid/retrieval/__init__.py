@@ -1,31 +1,6 @@
 """Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
 
-from vreid.retrieval.ablation import AblationRow, ablation
-from vreid.retrieval.arrays import evaluate, evaluate_features, evaluate_repeated, evaluate_tracks
-from vreid.retrieval.bias import Bias
-from vreid.retrieval.cameras import (
-    CameraMean,
-    CameraWhitening,
-    exclude_same_camera,
-    subtract_camera_mean,
-    whiten_cameras,
-)
-from vreid.retrieval.cluster import cluster
-from vreid.retrieval.core import core_info
-from vreid.retrieval.decisions import Decisions, Threshold, calibrate, decide
-from vreid.retrieval.distances import Distances
-from vreid.retrieval.elsewhere import OwnTracklet, join_own_tracklet, nearest_elsewhere
-from vreid.retrieval.ensemble import ensemble
-from vreid.retrieval.evaluation import evaluate_distances
-from vreid.retrieval.expansion import Expansion, augment_gallery, expand_queries
-from vreid.retrieval.features import FeatureSet, Norm
-from vreid.retrieval.foreign import load_features
-from vreid.retrieval.jaccard import jaccard_graph
-from vreid.retrieval.metrics import Metrics, interval
-from vreid.retrieval.neighbours import nearest
-from vreid.retrieval.open_set import OpenSet, leave_out, open_set
-from vreid.retrieval.postprocess import PostProcessing, judge
-from vreid.retrieval.protocols import (
+from vreid.data.protocols import (
     AI_CITY,
     AI_CITY_MIN,
     CAMERA_LESS,
@@ -42,18 +17,43 @@ from vreid.retrieval.protocols import (
     VRIC,
     Protocol,
 )
-from vreid.retrieval.ranking import Ranking, rank
-from vreid.retrieval.rerank import ReRanking, rerank, rerank_top
-from vreid.retrieval.scenes import SceneGroups, exclude_other_scenes
-from vreid.retrieval.submission import (
+from vreid.retrieval.clustering import cluster
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.evaluation.ablation import AblationRow, ablation
+from vreid.retrieval.evaluation.calibration import Decisions, Threshold, calibrate, decide
+from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.metrics import Metrics, interval
+from vreid.retrieval.evaluation.open_set import OpenSet, leave_out, open_set
+from vreid.retrieval.evaluation.plain_arrays import evaluate, evaluate_features, evaluate_repeated, evaluate_tracks
+from vreid.retrieval.features import FeatureSet, Norm
+from vreid.retrieval.io.external import load_features
+from vreid.retrieval.io.submission import (
     SUBMISSION,
     check_submission,
     read_submission,
     score_submission,
     write_submission,
 )
-from vreid.retrieval.tracklets import Tracklets, mean_features, tracklet_units, weighted_features
-from vreid.retrieval.transit import TransitPrior, TransitTimes, learn_transit_times
+from vreid.retrieval.nearest.core import core_info
+from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.postprocessing.bias import Bias
+from vreid.retrieval.postprocessing.camera_statistics import (
+    CameraMean,
+    CameraWhitening,
+    exclude_same_camera,
+    subtract_camera_mean,
+    whiten_cameras,
+)
+from vreid.retrieval.postprocessing.ensemble import ensemble
+from vreid.retrieval.postprocessing.expansion import Expansion, augment_gallery, expand_queries
+from vreid.retrieval.postprocessing.jaccard import jaccard_graph
+from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet, join_own_tracklet, nearest_elsewhere
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.reranking import ReRanking, rerank, rerank_top
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups, exclude_other_scenes
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets, mean_features, tracklet_units, weighted_features
+from vreid.retrieval.postprocessing.transit_times import TransitPrior, TransitTimes, learn_transit_times
+from vreid.retrieval.ranking import Ranking, rank
 
 __all__ = [
     "AI_CITY",

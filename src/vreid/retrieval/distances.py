@@ -22,8 +22,8 @@ from vreid.data.records import Records
 from vreid.data.spellings import check_spellings
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet, as_numbers, norms
-from vreid.retrieval.points import Points, exact_distances
-from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.nearest.points import Points, exact_distances
 
 Tiles = Iterator[tuple[int, NDArray[np.float32]]]
 """Consecutive (first row, (rows, columns) float32) pieces of a matrix, top to bottom; maybe views, so do not write.

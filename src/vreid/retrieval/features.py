@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import read_json, understanding
+from vreid.files import parse_errors, read_json
 from vreid.formats.facts import fact
-from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tensors import on_host
 
 FACTS = "features.json"
@@ -142,13 +142,13 @@ class FeatureSet:
         for start in range(0, len(features), _ROWS):
             wrong = ~np.isfinite(features[start : start + _ROWS]).all(axis=1)
             if wrong.any():
-                self._refuse(start + int(np.argmax(wrong)), "holds NaN or infinity; extract it again or leave it out")
+                self._reject(start + int(np.argmax(wrong)), "holds NaN or infinity; extract it again or leave it out")
         if self.normalised:
             off = np.abs(norms(features) - 1) > _UNIT_TOLERANCE
             if off.any():
-                self._refuse(int(np.argmax(off)), "is said to be normalised but its norm is not 1; call normalise()")
+                self._reject(int(np.argmax(off)), "is said to be normalised but its norm is not 1; call normalise()")
 
-    def _refuse(self, row: int, what: str) -> None:
+    def _reject(self, row: int, what: str) -> None:
         raise InputError(f"{self.records.path[row]} (row {row + 1}): the feature {what}.")
 
     def __len__(self) -> int:
@@ -223,7 +223,7 @@ class FeatureSet:
             InputError: absent, damaged, or not a file of features.
         """
         arrays, facts = read_arrays(path, "features")
-        with understanding(path):
+        with parse_errors(path):
             return cls(
                 arrays["features"],
                 unpack_records("records", arrays),
@@ -246,7 +246,7 @@ def load_sides(folder: Path | str) -> tuple[FeatureSet, FeatureSet]:
     folder, once = Path(folder), False
     if (folder / FACTS).is_file():
         facts = read_json(folder / FACTS)
-        with understanding(folder / FACTS):
+        with parse_errors(folder / FACTS):
             once = facts.get(GALLERY_OF_QUERY) is True
     query = FeatureSet.load(folder / "query.safetensors")
     return query, query if once else FeatureSet.load(folder / "gallery.safetensors")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.protocols import Exclusion, Protocol
 from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
 from vreid.errors import InputError
-from vreid.files import understanding
+from vreid.files import parse_errors
 from vreid.formats.facts import fact
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.protocols import Exclusion, Protocol
-from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
-from vreid.retrieval.tracklets import tracklet_units
+from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class Ranking:
         """Write one .safetensors file, whole or not at all."""
         arrays = {"indices": self.indices, "distances": self.distances}
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        told = ("protocol", "steps", "reranked", "transductive", "features", "notes")
-        facts = {name: getattr(self, name) for name in told}
+        reported = ("protocol", "steps", "reranked", "transductive", "features", "notes")
+        facts = {name: getattr(self, name) for name in reported}
         write_arrays(path, "ranking", arrays, **facts)
 
     @classmethod
@@ -91,7 +91,7 @@ class Ranking:
             InputError: absent, damaged, or not a file of a ranking.
         """
         arrays, facts = read_arrays(path, "ranking")
-        with understanding(path):
+        with parse_errors(path):
             return cls(
                 query=unpack_records("query", arrays),
                 gallery=unpack_records("gallery", arrays),

@@ -10,8 +10,8 @@ From the plan to the folder: `presets` (sizes) -> `identities`, `roads`, `city` 
 `layouts`, `labels`, `write` (the files).
 """
 
-from vreid.simulator.layouts import LAYOUTS, Layout
-from vreid.simulator.presets import PRESETS, SIMULATOR_VERSION, Preset
-from vreid.simulator.write import Simulation, simulate
+from vreid.simulator.city.presets import PRESETS, SIMULATOR_VERSION, Preset
+from vreid.simulator.formats.layouts import LAYOUTS, Layout
+from vreid.simulator.formats.write import Simulation, simulate
 
 __all__ = ["LAYOUTS", "PRESETS", "SIMULATOR_VERSION", "Layout", "Preset", "Simulation", "simulate"]

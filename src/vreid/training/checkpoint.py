@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vreid.errors import InputError
-from vreid.files import understanding
+from vreid.files import parse_errors
 from vreid.formats.facts import fact
 from vreid.models.weights import load_strict, load_weights, save_weights
 
@@ -59,7 +59,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     tensors, facts = load_weights(path)
     if facts.get("kind") != "checkpoint":
         raise InputError(f"{path}: is not a checkpoint; remove it.")
-    with understanding(path):
+    with parse_errors(path):
         state = fact(facts, "loop", LoopState)
         counts = (state.epoch, state.step, state.total_steps, state.metrics_bytes)
         if min(counts) < 0:

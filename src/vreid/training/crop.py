@@ -229,7 +229,7 @@ def find_boxes(
     """
     progress = progress or Silence()
     trained = load_model(model)
-    refuse_coarse(trained)
+    reject_coarse(trained)
     place = torch.device(device)
     trained.model.to(place).to(memory_format=torch.channels_last)
     dtype = choose_precision(precision, place, trained.model, training=False).dtype
@@ -270,25 +270,25 @@ def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
     return (0, 0, *size) if np.isnan(box[0]) else region(box.tolist(), *size, path)
 
 
-def refuse_coarse(trained: TrainedModel) -> None:
+def reject_coarse(trained: TrainedModel) -> None:
     """Refuse a model whose map is too coarse to tell where a vehicle is; that of a 48 x 48 picture has 3 x 3 cells.
 
     Raises:
         InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, pictures below `SMALLEST`.
     """
     height, width = trained.transform.height, trained.transform.width
-    mend = (
+    fix = (
         f"boxes need pictures of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
         "train one by recipe crop_model, or crop_model_small."
     )
     if min(height, width) < SMALLEST:
-        raise InputError(f"{trained.source}: looks at pictures of {height} x {width}; {mend}")
+        raise InputError(f"{trained.source}: looks at pictures of {height} x {width}; {fix}")
     with torch.inference_mode():
         maps = trained.model.backbone(torch.zeros(1, 3, height, width))
     if maps.ndim != 4:
-        raise InputError(f"{trained.source}: its backbone gives no map; {mend}")
+        raise InputError(f"{trained.source}: its backbone gives no map; {fix}")
     down, across = maps.shape[2:]
     if min(down, across) < FEWEST_CELLS or down * COARSEST < height or across * COARSEST < width:
         raise InputError(
-            f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; {mend}"
+            f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; {fix}"
         )

@@ -62,7 +62,7 @@ def crop_dataset(
     trained = load_model(model)
     with nullcontext() if table == out else locked(out):
         job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
-        _refuse_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
+        _reject_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
         if not table.exists():
             for place in (out / folder for folder in folders.values()):
                 if place.exists():
@@ -79,14 +79,14 @@ def crop_dataset(
     return made
 
 
-def _refuse_other(table: Path, job: Mapping[str, Any]) -> None:
+def _reject_other(table: Path, job: Mapping[str, Any]) -> None:
     """Refuse a table that something else has made than `job`, as the story beside it tells."""
     story = table.with_suffix(".json")
     if table.exists() and not story.exists():
         raise InputError(f"{table}: is there already, without a {story.name} that says what made it; name another.")
-    told = read_json(story) if story.exists() else job
+    reported = read_json(story) if story.exists() else job
     for key, value in job.items():
-        there = told.get(key) if isinstance(told, dict) else None
+        there = reported.get(key) if isinstance(reported, dict) else None
         if there != value:
             raise InputError(
                 f"{story}: holds crops of other {key} ({there}, now {value}); remove it and {table.name}, or name "

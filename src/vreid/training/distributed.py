@@ -65,14 +65,14 @@ def processes(device: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes that train together: this one is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> World:
+    def current(cls) -> ProcessGroup:
         """Those of torch's process group; alone where there is none."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()

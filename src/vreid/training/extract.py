@@ -23,13 +23,13 @@ from vreid.data.dataset import fingerprint
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import read_json, understanding, write_json
+from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact
 from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.storage import read_arrays, write_arrays
+from vreid.retrieval.io.storage import read_arrays, write_arrays
 from vreid.training.model_file import model_file
 from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
@@ -66,7 +66,7 @@ def load_model(source: Path | str) -> TrainedModel:
         FeatureSet: 1,103 x 256, normalised, views original+flip, ...
     """
     path, state, facts = _read_model(Path(source))
-    with understanding(path):
+    with parse_errors(path):
         config = replace(ModelConfig.of(fact(facts, "model", dict[str, Any])), weights="")
         identities = fact(facts, "num_identities", int | None)  # type: ignore[arg-type]
         heads = fact(facts, "heads", dict[str, int], {})
@@ -208,8 +208,8 @@ def extract(
                 parts = []
                 for cropped, flipped in (VIEWS[view] for view in views):
                     image = images[cropped].flip(-1) if flipped else images[cropped]
-                    told = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
-                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **told).float())
+                    reported = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
+                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **reported).float())
             made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
             features[missing[rows]] = made.cpu().numpy()
             if shards is not None:
@@ -255,7 +255,7 @@ class _Shards:
         file = self.folder / "job.json"
         if file.exists():
             stored = read_json(file)
-            with understanding(file):
+            with parse_errors(file):
                 self.precision = stored.pop("precision", None)
             for key, value in job.items():
                 if stored.get(key) != value:
@@ -283,7 +283,7 @@ class _Shards:
         return np.flatnonzero(missing)
 
     def _read(self, start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        with understanding(self._path(start)):
+        with parse_errors(self._path(start)):
             found: NDArray[np.float32] = read_arrays(self._path(start), "shard")[0]["features"]
             if found.shape != shape:
                 raise ValueError(f"{found.shape} instead of {shape}")
@@ -308,8 +308,8 @@ class _Shards:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _other(self, what: str, there: object, asked: object) -> InputError:
-        mend = "remove it or name another output file"
-        return InputError(f"{self.folder}: was begun with other {what} ({there}, now {asked}); {mend}.")
+        fix = "remove it or name another output file"
+        return InputError(f"{self.folder}: was begun with other {what} ({there}, now {asked}); {fix}.")
 
     def _path(self, start: int) -> Path:
         return self.folder / f"rows-{start:08d}.safetensors"

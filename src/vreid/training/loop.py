@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from vreid.data.loading import Batch, Loader
 from vreid.errors import InputError
+from vreid.formatting import duration
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
-from vreid.training.distributed import World
+from vreid.training.distributed import ProcessGroup
 from vreid.training.meter import Meter, Pace, memory_at_most
 from vreid.training.progress import Progress
 from vreid.training.run_folder import RunFolder
-from vreid.wording import duration
 
 
 class Loop(ABC):
@@ -48,7 +48,7 @@ class Loop(ABC):
         device: torch.device,
         progress: Progress,
     ) -> None:
-        self.world = World.current()
+        self.world = ProcessGroup.current()
         self.title = title
         self.epochs = epochs
         self.learned = learned
@@ -60,14 +60,14 @@ class Loop(ABC):
         self._pace = Pace()
 
     @abstractmethod
-    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
         """Learn from one batch when `time` epochs are over, the `last` of its epoch or not; return its loss terms."""
 
     @abstractmethod
     def rate(self, time: float) -> float:
         """Learning rate after `time` epochs."""
 
-    def settled(self, *, last: bool) -> bool:
+    def can_checkpoint(self, *, last: bool) -> bool:
         """Whether all that was learned is in weights and state, so that a checkpoint may follow this batch."""
         return True
 
@@ -97,7 +97,7 @@ class Loop(ABC):
         if self.world.first and not self.run.cut_metrics(self.state.metrics_bytes):
             self.progress.note(f"{self.run.metrics}: lines from before the checkpoint are missing.")
 
-    def go(self, loader: Loader, *, checkpoint_steps: int | None = None, log_steps: int = 10) -> None:
+    def run_epochs(self, loader: Loader, *, checkpoint_steps: int | None = None, log_steps: int = 10) -> None:
         """Learn until the last epoch is over.
 
         Args:
@@ -120,8 +120,8 @@ class Loop(ABC):
             meter, window = Meter(state.sums), Meter()
             for batch in loader:
                 time, last = epoch + state.step / count, state.step + 1 == count
-                settled = self.settled(last=last)
-                terms = self.learn(batch, time, last=last)
+                can_checkpoint = self.can_checkpoint(last=last)
+                terms = self.train_step(batch, time, last=last)
                 state.step += 1
                 state.total_steps += 1
                 together = len(batch.images) * self.world.size
@@ -133,7 +133,7 @@ class Loop(ABC):
                 if state.step % log_steps == 0 or last:
                     self._report("step", window, time)
                     window = Meter()
-                if checkpoint_steps and settled and state.total_steps - saved >= checkpoint_steps and not last:
+                if checkpoint_steps and can_checkpoint and state.total_steps - saved >= checkpoint_steps and not last:
                     state.sums, saved = meter.sums(), state.total_steps
                     self._checkpoint()
             self._report("epoch", meter, time)
@@ -145,7 +145,7 @@ class Loop(ABC):
             state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
             self._checkpoint()
 
-    def refuse_divergence(self, terms: Mapping[str, float], time: float) -> None:
+    def raise_if_diverged(self, terms: Mapping[str, float], time: float) -> None:
         """Stop before a checkpoint is poisoned.
 
         Raises:
@@ -168,7 +168,7 @@ class Loop(ABC):
 
     def _report(self, event: str, meter: Meter, time: float) -> None:
         line = meter.line()
-        self.refuse_divergence(line, time)
+        self.raise_if_diverged(line, time)
         if not self.world.first:
             return
         epoch, rate = self.state.epoch + 1, self.rate(time)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from vreid.files import read_json, understanding, write_json
+from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import typed
 
 
@@ -59,7 +59,7 @@ class Stopwatch:
         self._path = path
         self.seconds: dict[str, float] = {}
         if path.exists():
-            with understanding(path):
+            with parse_errors(path):
                 self.seconds = typed(dict[str, float], read_json(path), "seconds")
 
     @contextmanager

@@ -30,8 +30,7 @@ from vreid.errors import InputError
 from vreid.models.keys import load_pretrained
 from vreid.models.reid_model import ReidModel, build_from
 from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
-from vreid.training.config import TrainConfig
-from vreid.training.distributed import World
+from vreid.training.distributed import ProcessGroup
 from vreid.training.loop import Loop
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
@@ -49,6 +48,7 @@ from vreid.training.targets import (
     side_cameras,
     side_information,
 )
+from vreid.training.train_config import TrainConfig
 from vreid.training.validation import Validation
 
 SHOWN = ("rank1", "rank5", "mINP", "num_queries")
@@ -101,7 +101,7 @@ def train(
         >>> train(RECIPES["small"](), dataset.train, out="runs/first", resume=True)    # doctest: +SKIP
         PosixPath('runs/first/model.safetensors')
     """
-    world = World.current()
+    world = ProcessGroup.current()
     progress = progress if progress and world.first else Silence()
     chosen = labelled(records, config.target)
     flips = config.transform.flip > 0
@@ -113,8 +113,8 @@ def train(
             f"The weights to start from have {options.sie_cameras} camera embeddings, but name {len(cameras)} cameras; "
             "give the model file that training wrote."
         )
-    told = side_information(options, cameras, chosen)
-    targets = {**targets, **{f"{SIDE}{name}": side for name, side in told.items()}}
+    reported = side_information(options, cameras, chosen)
+    targets = {**targets, **{f"{SIDE}{name}": side for name, side in reported.items()}}
     sampler = make_sampler(config, chosen, targets)
     share = make_share(config, world)
     loader = train_loader(
@@ -203,7 +203,7 @@ def _announce(validation: Validation, trained: Records, progress: Progress) -> N
 
 
 def _begin(
-    run: RunFolder, config: TrainConfig, model: ReidModel, device: torch.device, world: World, progress: Progress
+    run: RunFolder, config: TrainConfig, model: ReidModel, device: torch.device, world: ProcessGroup, progress: Progress
 ) -> dict[str, Any]:
     """Write the start of a run; return the environment that it was started in."""
     precision = choose_precision(config.precision, device, model, training=True)
@@ -228,7 +228,7 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
     return sampler if config.iterations is None else Counted(sampler, config.iterations)
 
 
-def make_share(config: TrainConfig, world: World) -> Share:
+def make_share(config: TrainConfig, world: ProcessGroup) -> Share:
     """What of each batch falls to this process: as much as to the others, of either domain, and at least two images.
 
     Raises:
@@ -246,13 +246,13 @@ def make_share(config: TrainConfig, world: World) -> Share:
 class _Losses(nn.Module):
     """A share of a batch in, the loss terms of the whole batch out; what the processes run and wait for together."""
 
-    def __init__(self, model: nn.Module, objective: nn.Module, world: World) -> None:
+    def __init__(self, model: nn.Module, objective: nn.Module, world: ProcessGroup) -> None:
         super().__init__()
         self.model, self.objective, self.world = model, objective, world
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
-        told = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
-        outputs = self.model(images, reversal=reversal, **told)
+        reported = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
+        outputs = self.model(images, reversal=reversal, **reported)
         terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels))
         return terms
 
@@ -277,7 +277,7 @@ class Trainer(Loop):
         self.config = config
         self.validation = validation
         self.workers = workers
-        world = World.current()
+        world = ProcessGroup.current()
         if config.sync_batchnorm:
             world.synchronise_batchnorm(model, device)
         # Convolutions are fastest in this layout wherever bfloat16 is, and no slower elsewhere.
@@ -305,7 +305,7 @@ class Trainer(Loop):
     ) -> None:
         """Train until the last epoch is over; `targets` are those of the loader's N images."""
         self._targets = targets
-        self.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+        self.run_epochs(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
 
     @property
     def keeps_best(self) -> bool:
@@ -342,17 +342,17 @@ class Trainer(Loop):
         self.world.wait()
         return words
 
-    def settled(self, *, last: bool) -> bool:
+    def can_checkpoint(self, *, last: bool) -> bool:
         """Whether the weights move in this step, so that no gradient waits for the next."""
         return last or (self.state.step + 1) % self.config.accumulation == 0
 
-    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
         """One step on a batch of the loader, with its targets."""
         assert self._targets is not None, "fit sets them"
         if self.config.fresh_optimiser and self.state.step == 0:
             self.optimiser.state.clear()
         labels = batch_labels(self._targets, batch.rows, batch.flipped, self.device)
-        return self.step(batch.images, labels, time, moves=self.settled(last=last))
+        return self.step(batch.images, labels, time, moves=self.can_checkpoint(last=last))
 
     def rate(self, time: float, peak: float | None = None) -> float:
         """Learning rate after `time` epochs of parameters whose peak is `peak` (None: those without a factor)."""
@@ -383,7 +383,7 @@ class Trainer(Loop):
                 )
             terms["loss"] = torch.stack(list(terms.values())).sum()
             if self.device.type == "cpu":
-                self.refuse_divergence({name: float(value.detach()) for name, value in terms.items()}, time)
+                self.raise_if_diverged({name: float(value.detach()) for name, value in terms.items()}, time)
             (terms["loss"] / self.config.accumulation).backward()  # type: ignore[no-untyped-call]
         if moves:
             if self.config.clip_norm is not None:

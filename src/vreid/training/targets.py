@@ -52,7 +52,7 @@ class LabelConfig:
     bin_edges: Literal["left", "right"] = "left"
 
 
-class Target(NamedTuple):
+class TrainingTarget(NamedTuple):
     """What one output is to say: `values` (N,) of the images and `mirrored` (N,) of their mirror images.
 
     Both are int64 classes below `outputs`, or float32 degrees where two `outputs` are their sine and cosine.
@@ -63,7 +63,7 @@ class Target(NamedTuple):
     outputs: int
 
 
-Targets = Mapping[str, Target]
+Targets = Mapping[str, TrainingTarget]
 
 
 def orientation_bins(degrees: ArrayLike, bins: int, edges: Literal["left", "right"] = "left") -> NDArray[np.int64]:
@@ -95,8 +95,8 @@ def labelled(records: Records, target: TargetName) -> Records:
     """
     known = ~np.isnan(records.orientation) if target == "orientation" else _column(records, target).known
     if not known.any():
-        mend = "training needs labels" if target == "identity" else f"add {target} labels, or set target=identity"
-        raise InputError(f"There is no training image with a known {target}; {mend}.")
+        fix = "training needs labels" if target == "identity" else f"add {target} labels, or set target=identity"
+        raise InputError(f"There is no training image with a known {target}; {fix}.")
     return records[known]
 
 
@@ -155,19 +155,19 @@ def side_information(options: TransReIDOptions, cameras: Sequence[str], records:
         cameras: names of the training cameras; others, and unknown ones, are -1.
         records: N images of training or test.
     """
-    told = {}
+    reported = {}
     if options.sie_cameras > 1:
         number_of = {name: number for number, name in enumerate(cameras)}
         codes = torch.tensor([number_of.get(name, NO_LABEL) for name in records.camera.values], dtype=torch.int64)
-        told["camera"] = Target(codes, codes, options.sie_cameras)
+        reported["camera"] = TrainingTarget(codes, codes, options.sie_cameras)
     if options.sie_views > 1:
         centred = np.float32(180 / options.sie_views)  # the first view is around 0, not from 0 on
         values, mirrored = (
             torch.from_numpy(orientation_bins(angles + centred, options.sie_views))
             for angles in (records.orientation, mirrored_orientation(records.orientation))
         )
-        told["view"] = Target(values, mirrored, options.sie_views)
-    return told
+        reported["view"] = TrainingTarget(values, mirrored, options.sie_views)
+    return reported
 
 
 def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]
     return cameras
 
 
-def _target(records: Records, name: str, counts: NDArray[np.bool_], config: LabelConfig, flips: bool) -> Target:
+def _target(records: Records, name: str, counts: NDArray[np.bool_], config: LabelConfig, flips: bool) -> TrainingTarget:
     """Classes without gaps; images for which `counts` is off have none."""
     if name == "orientation":
         degrees = np.where(counts, records.orientation, np.float32(np.nan))
@@ -205,13 +205,13 @@ def _target(records: Records, name: str, counts: NDArray[np.bool_], config: Labe
     present = np.unique(seen[seen >= 0])
     classes = [np.where(np.isin(codes, present), np.searchsorted(present, codes), NO_LABEL) for codes in both]
     values, mirrored = (torch.from_numpy(codes.astype(np.int64)) for codes in classes)
-    return Target(values, mirrored, len(present))
+    return TrainingTarget(values, mirrored, len(present))
 
 
-def _angles(records: Records, counts: NDArray[np.bool_]) -> Target:
+def _angles(records: Records, counts: NDArray[np.bool_]) -> TrainingTarget:
     degrees = np.where(counts, records.orientation, np.float32(np.nan)).astype(np.float32)
     found = int((~np.isnan(degrees)).sum())
-    return Target(torch.from_numpy(degrees), torch.from_numpy(mirrored_orientation(degrees)), 2 if found else 0)
+    return TrainingTarget(torch.from_numpy(degrees), torch.from_numpy(mirrored_orientation(degrees)), 2 if found else 0)
 
 
 def _column(records: Records, name: str) -> Labels:
@@ -219,7 +219,7 @@ def _column(records: Records, name: str) -> Labels:
     return column
 
 
-def _refuse_unteachable(name: str, target: Target, config: LabelConfig) -> None:
+def _refuse_unteachable(name: str, target: TrainingTarget, config: LabelConfig) -> None:
     if target.outputs >= 2:
         return
     if name == "domain":

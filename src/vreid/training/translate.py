@@ -26,7 +26,7 @@ from vreid.data.records import Records
 from vreid.data.sampling import PairedSampler
 from vreid.data.seeds import generator, seed_everything
 from vreid.errors import InputError
-from vreid.files import replacing
+from vreid.files import atomic_write
 from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, reconstruction_loss, siamese_loss
 from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
@@ -209,7 +209,7 @@ def train_translation(
         samples = tuple(_chosen(side, config, name) for name, side in sides.items())
         loop = Translation(config, len(synthetic), samples, run, place, started["precision"], progress)
         loop.restore()
-        loop.go(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
+        loop.run_epochs(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
         facts = {
             "kind": "translation",
             "config": config.as_dict(),
@@ -276,13 +276,13 @@ class Translation(Loop):
         """The learning rate, which is constant."""
         return self.config.learning_rate
 
-    def learn(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
         """One step on a batch of A synthetic and B real images, which lie one after the other."""
         images = self._cropped(batch.images)
         split = int((batch.rows < self.first).sum())
         terms = self.step(images[:split], images[split:], int(time))
         if self.device.type == "cpu":  # on a GPU each report looks: looking waits for the device
-            self.refuse_divergence({name: float(value) for name, value in terms.items()}, time)
+            self.raise_if_diverged({name: float(value) for name, value in terms.items()}, time)
         return terms
 
     def step(self, a: Tensor, b: Tensor, epoch: int) -> dict[str, Tensor]:
@@ -366,7 +366,7 @@ class Translation(Loop):
         columns = [torch.cat([side, torch.ones(rows - len(side), *side.shape[1:])]) for side in sides]
         grid = torch.cat([torch.cat(list(column), dim=1) for column in columns], dim=2)
         path = self.run.path / "samples" / f"epoch_{epoch + 1:03d}.jpg"
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             picture(grid).save(temporary, "JPEG", quality=90)
         return ""
 

@@ -10,13 +10,13 @@ import torch
 
 from vreid.data.augment import TestTransform
 from vreid.data.dataset import Dataset, fingerprint
+from vreid.data.protocols import Protocol
 from vreid.data.records import UNKNOWN, Records
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel
+from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.metrics import Metrics
-from vreid.retrieval.postprocess import PostProcessing, judge
-from vreid.retrieval.protocols import Protocol
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
 from vreid.training.extract import extract
 from vreid.training.precision import Precision
 

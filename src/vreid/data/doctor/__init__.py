@@ -8,7 +8,7 @@ the gallery) is no finding.
 
 What a reader cannot read it tells itself; both together are
 
-    told: list[Finding] = []
+    reported: list[Finding] = []
     findings = told + examine(open_dataset(source, tell=told.append))
 """
 
@@ -18,34 +18,34 @@ import time
 from collections.abc import Callable, Iterable
 
 from vreid.data.dataset import Dataset
-from vreid.data.doctor import clocks, duplicates, labels, pictures, tracklets
+from vreid.data.doctor import clocks, duplicates, image_checks, label_checks, tracklet_checks
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.pictures import Progress
+from vreid.data.doctor.image_checks import Progress
 from vreid.data.findings import Finding
 
 CHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
-    pictures.unreadable,
-    labels.swapped,
-    labels.same_for_all,
-    labels.one_for_each,
-    labels.train_and_test,
+    image_checks.unreadable,
+    label_checks.swapped,
+    label_checks.same_for_all,
+    label_checks.one_for_each,
+    label_checks.train_and_test,
     duplicates.same_pictures,
-    labels.query_without_mate,
-    labels.two_spellings,
-    labels.left_out,
-    tracklets.over_two,
-    labels.two_looks,
+    label_checks.query_without_mate,
+    label_checks.two_spellings,
+    label_checks.left_out,
+    tracklet_checks.over_two,
+    label_checks.two_looks,
     clocks.impossible,
     clocks.clock_off,
     clocks.equal_times,
-    tracklets.frames_against_times,
-    tracklets.twice_in_a_frame,
-    tracklets.holes,
-    labels.one_camera_identities,
-    labels.one_image_cameras,
-    pictures.boxes,
-    pictures.tiny,
-    pictures.blank,
+    tracklet_checks.frames_against_times,
+    tracklet_checks.twice_in_a_frame,
+    tracklet_checks.holes,
+    label_checks.one_camera_identities,
+    label_checks.one_image_cameras,
+    image_checks.boxes,
+    image_checks.tiny,
+    image_checks.blank,
 )
 
 

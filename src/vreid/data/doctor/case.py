@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.dataset import Dataset
-from vreid.data.doctor.pictures import Pictures, Progress, look
+from vreid.data.doctor.image_checks import Pictures, Progress, look
 from vreid.data.findings import Finding
 from vreid.data.records import Records
 
@@ -63,7 +63,7 @@ class Case:
         return "" if self.where(image) == path else f" ({path})"
 
     def finding(
-        self, check: str, images: Sequence[int], message: str, mend: str, *, beside: Sequence[int] = ()
+        self, check: str, images: Sequence[int], message: str, fix: str, *, beside: Sequence[int] = ()
     ) -> Finding:
         """One finding about `images`: `message` describes the first, the others are counted and some of them named.
 
@@ -71,7 +71,7 @@ class Case:
             check: name of the check.
             images: numbers in `records`, at least one.
             message: what is wrong with the first, a clause.
-            mend: what to do, a clause.
+            fix: what to do, a clause.
             beside: for each of `images` the one it is to be looked at with, or nothing.
         """
         first, *others = (int(image) for image in images)
@@ -90,7 +90,7 @@ class Case:
             check,
             where,
             message,
-            mend,
+            fix,
             splits.pop() if len(splits) == 1 else "",
             tuple(str(path) for path in self.records.path[shown]),
             tuple(() if np.isnan(box).any() else tuple(box.tolist()) for box in boxes),

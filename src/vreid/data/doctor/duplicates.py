@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.pictures import SIDE
+from vreid.data.doctor.image_checks import SIDE
 from vreid.data.findings import Finding
 from vreid.data.images import read_image
+from vreid.data.protocols import Exclusion
 from vreid.errors import InputError
-from vreid.retrieval.protocols import Exclusion
 
 ALIKE = 0.98
 """Correlation of two thumbnails from which on two images are compared closely."""
@@ -45,7 +45,7 @@ TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = (
     "picture of two cameras",
 )
 QUERY_IN_GALLERY, TWICE = "query in gallery", "same picture twice"
-MENDS = {
+FIXES = {
     TRAIN_AND_TEST: "take it out of train; what was trained on measures nothing",
     TWO_IDENTITIES: "find out which vehicle it is and take the other image out",
     TWO_CAMERAS: "find out which camera took it and take the other image out",
@@ -65,7 +65,7 @@ def same_pictures(case: Case) -> Iterator[Finding]:
     for image, earlier in near_copies(case, {image for image, _ in pairs}):
         if check := _contradiction(case, image, earlier):
             found[check].append((image, earlier, False))
-    for check, mend in MENDS.items():
+    for check, fix in FIXES.items():
         rows = sorted(found[check])
         if rows:
             image, earlier, exact = rows[0]
@@ -74,7 +74,7 @@ def same_pictures(case: Case) -> Iterator[Finding]:
                 check,
                 [row[0] for row in rows],
                 f"the picture {likeness} that of {case.where(earlier)}",
-                mend,
+                fix,
                 beside=[row[1] for row in rows],
             )
 

@@ -107,7 +107,7 @@ def contradictions(matches: Sequence[re.Match[str]], images: Described, listing:
         match[0]
         for match, (_, item) in zip(matches, images, strict=True)
         if any(
-            (told := _digits(item.get(name, ""))) and told != _digits(match[group])
+            (reported := _digits(item.get(name, ""))) and reported != _digits(match[group])
             for name, group in (("vehicleID", 1), ("cameraID", 2))
         )
     ]

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vreid.data.dataset import Dataset, LabelSource
-from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import AI_CITY, CAMERA_LESS
 from vreid.data.readers.common import (
     Listing,
     attribute,
@@ -33,11 +34,10 @@ from vreid.data.readers.common import (
     read_splits,
     source_of,
 )
-from vreid.data.readers.labels import with_labels
+from vreid.data.readers.label_table import with_labels
 from vreid.data.readers.tracks import read_tracks, tracklets
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.protocols import AI_CITY, CAMERA_LESS
 
 PLACES = (".", "AIC21_Track2_ReID", "AIC21/AIC21_Track2_ReID", "AIC20_ReID", "AIC20_track2/AIC20_ReID")
 """Where the data set's own folder may be, seen from the one that the user names."""
@@ -68,14 +68,14 @@ def _is_split(folder: Path, name: str) -> bool:
     return listed and pictures.is_dir() and _NAME.fullmatch(first_picture(pictures) or "1.jpg") is not None
 
 
-def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell = refuse) -> Dataset:
+def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the data set in `folder`; a split that is not there is empty.
 
     Args:
         folder: the one with image_train in it.
         labels: what is known of the test images: None (nothing, as distributed), a table with `image_key` as
             `Records.write_csv` writes it, or "auto": ground_truth.csv in `folder` or beside it, if there is one.
-        tell: told here: rows that are wrong.
+        on_finding: told here: rows that are wrong.
 
     Raises:
         InputError: label files that are missing, broken or contradict each other; file, row and mend are named.
@@ -85,7 +85,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     nothing: tuple[Records, Origin | None] = (Records.of(path=[]), None)
 
     def read(split: str) -> tuple[Records, Origin | None]:
-        listing = _listing(folder, _KEYS[split], tell)
+        listing = _listing(folder, _KEYS[split], on_finding)
         return nothing if listing is None else _read_split(listing, split, notes)
 
     found = read_splits(read, _KEYS, nothing, lambda part: len(part[0]), notes)
@@ -93,7 +93,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, tell: Tell 
     origins = {split: origin for split, (_, origin) in found.items() if origin is not None}
     if not origins:
         raise InputError(f"{folder}: is no CityFlow-ReID; looked for image_train with train_label.xml, and the like.")
-    splits = with_labels(splits, folder, labels, notes, tell)
+    splits = with_labels(splits, folder, labels, notes, on_finding)
     # 2020 is told by its lists of names, and where both were put there, by the labels that it does not have.
     cameras = any((folder / f"{name}_label.xml").is_file() for name in ("query", "test"))
     of_2020 = not cameras and any((folder / f"name_{name}.txt").is_file() for name in _KEYS.values())
@@ -120,11 +120,11 @@ def copies(folder: Path) -> dict[str, dict[str, Path]]:
     return {**found, "crop": cropped} if cropped else found
 
 
-def _listing(folder: Path, name: str, tell: Tell) -> Listing | None:
+def _listing(folder: Path, name: str, on_finding: OnFinding) -> Listing | None:
     """What lists a split: labels, or in 2020 the names alone."""
     for path, unit in ((folder / f"{name}_label.xml", "Item"), (folder / f"name_{name}.txt", "line")):
         if path.is_file() and (unit == "Item" or name != "train"):
-            return Listing(path, tell, unit)
+            return Listing(path, on_finding, unit)
     if (folder / f"image_{name}").is_dir():
         names = f"{name}_label.xml" if name == "train" else f"{name}_label.xml (2021) or name_{name}.txt (2020)"
         raise InputError(f"{folder / f'image_{name}'}: has no {names} beside it; put it there.")
@@ -189,5 +189,5 @@ def _tracklets(listing: Listing, name: str, keys: list[str], notes: list[str]) -
         return f"{name}/{int(match[1]):06d}" if match else None
 
     paths = [listing.path.with_name(file) for file in (f"{name}_track_id.txt", f"{name}_track.txt")]
-    found = [read_tracks(path, key_of, listing.tell) for path in paths if path.is_file()]
+    found = [read_tracks(path, key_of, listing.on_finding) for path in paths if path.is_file()]
     return tracklets(found, keys, name, listing.path.name, notes)

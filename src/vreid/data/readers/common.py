@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.data.findings import Finding, Origin, Tell, refuse
+from vreid.data.findings import Finding, OnFinding, Origin, raise_finding
 from vreid.errors import InputError
 from vreid.files import read_json, read_lines_bounded, refused
 
@@ -45,16 +45,16 @@ class Listing:
     """A label file or list that is being read, what its rows are called, and whom to tell what is wrong in it."""
 
     path: Path
-    tell: Tell = refuse
+    on_finding: OnFinding = raise_finding
     unit: str = "line"
 
     def where(self, row: int) -> str:
         """File and row (1-based)."""
         return f"{self.path}, {self.unit} {row}"
 
-    def wrong(self, row: int, message: str, mend: str, check: str = "label") -> None:
+    def wrong(self, row: int, message: str, fix: str, check: str = "label") -> None:
         """Tell what is wrong with a row; who calls goes on without the row or the value."""
-        self.tell(Finding(check, self.where(row), message, mend))
+        self.on_finding(Finding(check, self.where(row), message, fix))
 
     def origin(self, rows: ArrayLike) -> Origin:
         """Where the images are listed, one row (1-based, 0: not listed) an image."""
@@ -237,12 +237,12 @@ def source_of(folder: Path) -> dict[str, str | int]:
     path = companion(folder, "simulator.json")
     if path is None:
         return {}
-    told = read_json(path)
-    if not isinstance(told, dict):
+    reported = read_json(path)
+    if not isinstance(reported, dict):
         raise InputError(f"{path}: should hold a JSON object; simulate the data again.")
-    found = {str(key): value for key, value in told.items() if isinstance(value, (str, int))}
-    if isinstance(told.get("preset"), dict) and isinstance(told["preset"].get("name"), str):
-        found["preset"] = told["preset"]["name"]
+    found = {str(key): value for key, value in reported.items() if isinstance(value, (str, int))}
+    if isinstance(reported.get("preset"), dict) and isinstance(reported["preset"].get("name"), str):
+        found["preset"] = reported["preset"]["name"]
     return found
 
 

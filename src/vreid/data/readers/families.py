@@ -11,7 +11,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.readers import (
     cityflow,
     folder,
-    table,
+    image_table,
     tracker,
     vehicleid,
     vehiclex,
@@ -26,13 +26,13 @@ from vreid.errors import InputError
 
 
 @dataclass(frozen=True)
-class Family:
+class DatasetFamily:
     """How a family is recognised and read.
 
     Attributes:
         signs: what it is known by, for the sentence about a source that is none.
         find: the data set's own place, given what the user names; None where it is not of the family.
-        read: from that place to a `Dataset`; takes `tell` and the words in `takes`.
+        read: from that place to a `Dataset`; takes `on_finding` and the words in `takes`.
         takes: which of "labels", "test_list" and "identities" `read` understands.
         copies: where the pictures of each variant are; None: there are originals only.
         list_sizes: test lists by the words that name them; None: there is one only.
@@ -47,44 +47,44 @@ class Family:
 
 
 FAMILIES = (
-    Family("split.csv with split.json (vreid data split)", split.find, split.read_split),
-    Family(
+    DatasetFamily("split.csv with split.json (vreid data split)", split.find, split.read_split),
+    DatasetFamily(
         "image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
         veri.find,
         veri.read_veri,
     ),
-    Family(
+    DatasetFamily(
         "image_train with train_label.xml (CityFlowV2-ReID, CityFlow-ReID)",
         cityflow.find,
         cityflow.read_cityflow,
         ("labels",),
         copies=cityflow.copies,
     ),
-    Family("sys_image_train (VehicleX)", vehiclex.find, vehiclex.read_vehiclex, copies=vehiclex.copies),
-    Family(
+    DatasetFamily("sys_image_train (VehicleX)", vehiclex.find, vehiclex.read_vehiclex, copies=vehiclex.copies),
+    DatasetFamily(
         "image with train_test_split (VehicleID)",
         vehicleid.find,
         vehicleid.read_vehicleid,
         ("test_list",),
         list_sizes=vehicleid.list_sizes,
     ),
-    Family(
+    DatasetFamily(
         "images with train_test_split (VERI-Wild)",
         veri_wild.find,
         veri_wild.read_veri_wild,
         ("test_list",),
         list_sizes=veri_wild.list_sizes,
     ),
-    Family("vric_train.txt (VRIC)", vric.find, vric.read_vric),
-    Family("a CSV table", table.find, table.read_table),
-    Family(
+    DatasetFamily("vric_train.txt (VRIC)", vric.find, vric.read_vric),
+    DatasetFamily("a CSV table", image_table.find, image_table.read_table),
+    DatasetFamily(
         "img1 with gt/gt.txt, <camera>.txt or det/det.txt in a folder a camera (tracker output, CityFlow)",
         tracker.find,
         tracker.read_tracker,
         ("identities",),
     ),
-    Family("labels with a text file an image beside images (Ultralytics)", yolo.find, yolo.read_yolo),
-    Family(
+    DatasetFamily("labels with a text file an image beside images (Ultralytics)", yolo.find, yolo.read_yolo),
+    DatasetFamily(
         "pictures, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
     ),
 )
@@ -92,7 +92,7 @@ FAMILIES = (
 _MOST_INSIDE, _DEEPEST = 50, 3
 
 
-def recognise(path: Path) -> tuple[Family, Path] | None:
+def recognise(path: Path) -> tuple[DatasetFamily, Path] | None:
     """Return the family of a source and its own place: `path`, or the data set in a folder below it.
 
     Raises:
@@ -122,12 +122,12 @@ def recognise(path: Path) -> tuple[Family, Path] | None:
     return None
 
 
-def _at(path: Path) -> tuple[Family, Path] | None:
+def _at(path: Path) -> tuple[DatasetFamily, Path] | None:
     return next(((family, place) for family in FAMILIES if (place := family.find(path)) is not None), None)
 
 
-def _is_data_set(family: Family, place: Path, *, alone: bool) -> bool:
+def _is_data_set(family: DatasetFamily, place: Path, *, alone: bool) -> bool:
     """Whether what lies in a folder is a data set by itself; a table or plain pictures are part of what is above."""
     if family is FAMILIES[-1]:
         return folder.has_splits(place)
-    return alone or family.read not in (table.read_table, yolo.read_yolo, tracker.read_tracker)
+    return alone or family.read not in (image_table.read_table, yolo.read_yolo, tracker.read_tracker)

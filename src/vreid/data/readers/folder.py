@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Tell, refuse
+from vreid.data.findings import OnFinding, raise_finding
+from vreid.data.protocols import CROSS_CAMERA, MARKET
 from vreid.data.readers.common import (
     files_in,
     first_picture,
@@ -25,8 +26,7 @@ from vreid.data.readers.common import (
 )
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.protocols import CROSS_CAMERA, MARKET
-from vreid.wording import plural
+from vreid.formatting import plural
 
 SPLIT_FOLDERS = {
     "train": ("train", "image_train", "bounding_box_train"),
@@ -54,7 +54,7 @@ def has_splits(folder: Path) -> bool:
     return folder.is_dir() and any(name.lower() in names for name in folders_in(folder))
 
 
-def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the pictures in `folder`; image keys are paths relative to it.
 
     Split folders are judged as Market-1501. Without them, query and gallery are all images, each a query against all
@@ -62,7 +62,7 @@ def read_folder(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
 
     Args:
         folder: of pictures, or of folders of them.
-        tell: as all readers; there are no rows here that could be wrong.
+        on_finding: as all readers; there are no rows here that could be wrong.
 
     Raises:
         InputError: no pictures, two folders for one split, or pictures beside split or vehicle folders.

@@ -23,13 +23,13 @@ from typing import Literal
 import numpy as np
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Finding, Origin, Tell, refuse
+from vreid.data.findings import Finding, OnFinding, Origin, raise_finding
+from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.readers.box_lines import Box, describe_text, read_boxes
 from vreid.data.readers.common import Listing, files_in, folders_in, natural, numbered, pictures_in, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.protocols import CROSS_CAMERA
 
 FRAMES = "img1"
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm")
@@ -67,7 +67,7 @@ class _Read:
     parts: list[Records] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    told: int = 0
+    reported: int = 0
 
 
 def find(source: Path) -> Path | None:
@@ -130,7 +130,9 @@ def _one_file(folder: Path) -> Path | None:
     return next((path for path in places if re.fullmatch(r"ground_truth.*\.txt", path.name)), None)
 
 
-def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: Tell = refuse) -> Dataset:
+def read_tracker(
+    source: Path | str, *, identities: Identities = "auto", on_finding: OnFinding = raise_finding
+) -> Dataset:
     """Read the boxes of all cameras in `source` in the order of camera, frame and line.
 
     Image keys are "c001/000001/17", where there is no id "c001/000001#left,top,right,bottom". Query and gallery are all
@@ -139,7 +141,7 @@ def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: T
     Args:
         source: the folder of the cameras, or of one; or a file of boxes of several cameras.
         identities: what ids name.
-        tell: told here: lines that are wrong, boxes outside of their frame, and cameras without frames.
+        on_finding: told here: lines that are wrong, boxes outside of their frame, and cameras without frames.
 
     Raises:
         InputError: no boxes, or no frames.
@@ -149,8 +151,8 @@ def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: T
     read = _Read()
 
     def counted(finding: Finding) -> None:
-        read.told += 1
-        tell(finding)
+        read.reported += 1
+        on_finding(finding)
 
     folder = source if source.is_dir() else source.parent
     one_file = source if source.is_file() else None
@@ -163,7 +165,7 @@ def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: T
         _read_one_file(Listing(one_file, counted), cameras, identities, read, notes)
     else:
         _read_cameras(cameras, identities, read, notes, counted)
-    if not read.files and not read.told:
+    if not read.files and not read.reported:
         raise InputError(f"{folder}: holds no boxes (gt/gt.txt, det/det.txt or <camera>.txt); run the tracker again.")
     records = Records.concat(read.parts)
     if records.camera.distinct == 1:
@@ -182,7 +184,7 @@ def read_tracker(source: Path | str, *, identities: Identities = "auto", tell: T
 
 
 def _read_cameras(
-    cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str], tell: Tell
+    cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str], on_finding: OnFinding
 ) -> None:
     by_layout = False
     for camera in cameras:
@@ -192,8 +194,8 @@ def _read_cameras(
         first = camera.files[0]
         layout = bool(camera.scene) and first.name == "gt.txt"
         by_layout |= layout and identities == "auto"
-        listing = Listing(first, tell)
-        if not _has_frames(camera, tell):
+        listing = Listing(first, on_finding)
+        if not _has_frames(camera, on_finding):
             continue
         vehicles = identities == "global" or (identities == "auto" and layout)
         _add(read, camera, list(read_boxes(listing, notes)), listing, vehicles, notes)
@@ -228,21 +230,23 @@ def _read_one_file(
                 f"camera {number} has no folder with frames (c{number:03d}/{FRAMES})",
                 "put its folder beside the file or remove its lines",
             )
-        elif _has_frames(camera, listing.tell):
+        elif _has_frames(camera, listing.on_finding):
             _add(read, camera, boxes[number], listing, identities != "local", notes)
 
 
-def _has_frames(camera: _Camera, tell: Tell) -> bool:
+def _has_frames(camera: _Camera, on_finding: OnFinding) -> bool:
     """Whether a camera has frames; told where it has none, or a video alone."""
     frames = camera.place / FRAMES
     if frames.is_dir() and pictures_in(frames):
         return True
     video = _video(camera.place)
     if video is None:
-        tell(Finding("no frames", str(frames), "holds no images", "put the frames there, as 000001.jpg and so on"))
+        on_finding(
+            Finding("no frames", str(frames), "holds no images", "put the frames there, as 000001.jpg and so on")
+        )
         return False
     command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
-    tell(
+    on_finding(
         Finding(
             "video without frames",
             str(video),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vreid.data.findings import Tell
+from vreid.data.findings import OnFinding
 from vreid.data.readers.common import Listing, quoted, read_lines
 
 
@@ -31,16 +31,18 @@ class TrackFile:
         return f"{len(self.line_of):,} images in {len(set(self.line_of.values())):,} tracklets{empty}"
 
 
-def read_tracks(path: Path, key_of: Callable[[str], str | None], tell: Tell, *, named: bool = False) -> TrackFile:
+def read_tracks(
+    path: Path, key_of: Callable[[str], str | None], on_finding: OnFinding, *, named: bool = False
+) -> TrackFile:
     """Read a track file.
 
     Args:
         path: the file.
         key_of: image key of a name; None where it is no such name.
-        tell: told here: names that are none, and images in two tracklets (the first counts).
+        on_finding: told here: names that are none, and images in two tracklets (the first counts).
         named: a line starts with the name of its tracklet; one that starts with an image has none.
     """
-    listing = Listing(path, tell)
+    listing = Listing(path, on_finding)
     line_of: dict[str, int] = {}
     names: dict[int, str] = {}
     lines = read_lines(path)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers import lists
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import VEHICLE_ID
+from vreid.data.readers import list_files
 from vreid.data.readers.common import Listing, read_splits, source_of
 from vreid.data.records import Records
-from vreid.retrieval.protocols import VEHICLE_ID
 
 PLACES = (".", "VehicleID_V1.0", "VehicleID")
 """Where the data set's own folder may be, seen from the one that the user names."""
@@ -39,28 +39,30 @@ def find(folder: Path) -> Path | None:
 
 def list_sizes(folder: Path) -> dict[str, str]:
     """Sizes of the test lists that are there, by the words that name them."""
-    return lists.list_sizes(
+    return list_files.list_sizes(
         folder / _LISTS, r"test_list_([0-9]+)\.txt", {"small": "800", "medium": "1600", "large": "2400"}
     )
 
 
-def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Tell = refuse) -> Dataset:
+def read_vehicleid(
+    folder: Path | str, *, test_list: str | None = None, on_finding: OnFinding = raise_finding
+) -> Dataset:
     """Read the data set in `folder`; image keys are the names without extension.
 
     Args:
         folder: the one with image in it.
         test_list: 800, 1600 or 2400, also small, medium, large; None: the smallest that is there.
-        tell: told here: rows that are wrong.
+        on_finding: told here: rows that are wrong.
 
     Raises:
         InputError: no such list, or neither the images to train on nor those of the test are there.
     """
     folder = Path(folder)
     notes: list[str] = []
-    size = lists.chosen_list(list_sizes(folder), test_list, folder, notes)
+    size = list_files.chosen_list(list_sizes(folder), test_list, folder, notes)
     names = {"train": _TRAIN, "gallery": f"test_list_{size}.txt"}
     read = read_splits(
-        lambda split: _read(folder, names[split], split, tell),
+        lambda split: _read(folder, names[split], split, on_finding),
         names,
         (Records.of(path=[]), Listing(folder).origin([])),
         lambda part: len(part[0]),
@@ -79,14 +81,17 @@ def read_vehicleid(folder: Path | str, *, test_list: str | None = None, tell: Te
     )
 
 
-def _read(folder: Path, name: str, split: str, tell: Tell) -> tuple[Records, Origin]:
-    listing = Listing(folder / _LISTS / name, tell)
+def _read(folder: Path, name: str, split: str, on_finding: OnFinding) -> tuple[Records, Origin]:
+    listing = Listing(folder / _LISTS / name, on_finding)
     if not listing.path.is_file():
         return Records.of(path=[]), listing.origin([])
-    (names, identities), origin = lists.read_list(listing, "image", "vehicle")
-    paths = [f"{folder}/image/{lists.picture_name(name)}" for name in names]
-    lists.refuse_if_nothing_is_there(paths, listing.path)
+    (names, identities), origin = list_files.read_list(listing, "image", "vehicle")
+    paths = [f"{folder}/image/{list_files.picture_name(name)}" for name in names]
+    list_files.raise_if_absent(paths, listing.path)
     records = Records.of(
-        path=paths, image_key=[lists.key_of(name) for name in names], identity=identities, split=[split] * len(names)
+        path=paths,
+        image_key=[list_files.key_of(name) for name in names],
+        identity=identities,
+        split=[split] * len(names),
     )
     return records, origin

@@ -15,7 +15,8 @@ import re
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Finding, Tell, refuse
+from vreid.data.findings import Finding, OnFinding, raise_finding
+from vreid.data.protocols import MARKET
 from vreid.data.readers.attributes import COLORS, VEHICLE_TYPES, color_and_type, contradictions, number_in
 from vreid.data.readers.common import (
     Listing,
@@ -30,7 +31,6 @@ from vreid.data.readers.common import (
 )
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.protocols import MARKET
 
 FOLDER = "AIC21_Track2_ReID_Simulation"
 ORIGINAL, TRANSLATED = "sys_image_train", "sys_image_train_tr"
@@ -53,7 +53,7 @@ def find(folder: Path) -> Path | None:
     return None
 
 
-def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the data set in `folder`: training images only, all of domain "synthetic".
 
     Whether colours and types count from 0 or from 1 is seen from the labels of all images together (both count alike);
@@ -62,7 +62,7 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
 
     Args:
         folder: the one with sys_image_train in it.
-        tell: told here: labels that are wrong.
+        on_finding: told here: labels that are wrong.
 
     Raises:
         InputError: no images, or broken labels.
@@ -70,7 +70,7 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     folder = Path(folder)
     variant, places = next(iter(copies(folder).items()))
     pictures = places["train"]
-    labels = Listing(folder / LABELS, tell, "Item")
+    labels = Listing(folder / LABELS, on_finding, "Item")
     items = read_items(labels.path) if labels.path.is_file() else []
     item_of: dict[str, int] = {}
     for number, item in enumerate(items, start=1):
@@ -91,7 +91,9 @@ def read_vehiclex(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
             raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
     for name in unlisted:
         if _NAME.fullmatch(name) is None:
-            tell(Finding("label", str(pictures / name), "is not named like 00001_c001_33.jpg", "rename or remove it"))
+            on_finding(
+                Finding("label", str(pictures / name), "is not named like 00001_c001_33.jpg", "rename or remove it")
+            )
     names = sorted([*item_of, *(name for name in unlisted if _NAME.fullmatch(name))], key=natural)
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
     numbers = [item_of.get(name, 0) for name in names]

@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import VERI
 from vreid.data.readers.attributes import COLORS, VEHICLE_TYPES, color_and_type, contradictions
 from vreid.data.readers.common import (
     Listing,
@@ -37,11 +38,10 @@ from vreid.data.readers.common import (
     shown,
     source_of,
 )
-from vreid.data.readers.lists import key_of, picture_name
+from vreid.data.readers.list_files import key_of, picture_name
 from vreid.data.readers.tracks import read_tracks, tracklets
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.protocols import VERI
 
 PLACES = (".", "VeRi", "VeRi_with_plate")
 """Where the data set's own folder may be, seen from the one that the user names."""
@@ -75,12 +75,12 @@ class _List:
     rows: Sequence[str | None]
 
 
-def read_veri(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_veri(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the data set in `folder`; a split that is not there is empty.
 
     Args:
         folder: the one with image_train in it.
-        tell: told here: rows that are wrong.
+        on_finding: told here: rows that are wrong.
 
     Raises:
         InputError: none of the pictures of a list is there, or a file cannot be read.
@@ -88,18 +88,18 @@ def read_veri(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     folder = Path(folder)
     notes: list[str] = []
     classes = {
-        name: _classes(Listing(folder / f"list_{name}.txt", tell), names)
+        name: _classes(Listing(folder / f"list_{name}.txt", on_finding), names)
         for name, names in (("color", COLORS[:10]), ("type", VEHICLE_TYPES[:9]))
     }
     lists = read_splits(
-        lambda split: _read_split(folder, split, classes, notes, tell),
+        lambda split: _read_split(folder, split, classes, notes, on_finding),
         _KEYS,
         _List(Records.of(path=[]), None, []),
         lambda part: len(part.records),
         notes,
     )
     train, query, gallery = (lists[split].records for split in _KEYS)
-    junk = _junk(folder, lists["query"], lists["gallery"], notes, tell)
+    junk = _junk(folder, lists["query"], lists["gallery"], notes, on_finding)
     return Dataset(
         "VeRi-776",
         train,
@@ -112,14 +112,14 @@ def read_veri(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     )
 
 
-def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
+def read_views(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> dict[str, int]:
     """Return the view (0 to 7) of the images that keypoint_train.txt and keypoint_test.txt list, by image key.
 
     The number names one of eight views, it is no angle; so orientations stay unknown and who needs views asks here.
 
     Args:
         folder: VeRi's.
-        tell: told here: lines without a view.
+        on_finding: told here: lines without a view.
 
     Raises:
         InputError: neither file is there.
@@ -138,7 +138,7 @@ def read_views(folder: Path | str, *, tell: Tell = refuse) -> dict[str, int]:
             image, view = words[0], words[-1]
             match = _NAME.fullmatch(re.split(r"[/\\]", image)[-1])
             if match is None or re.fullmatch("[0-7]", view) is None:
-                Listing(path, tell).wrong(
+                Listing(path, on_finding).wrong(
                     number,
                     f"{quoted(image)} ... {quoted(view)} is no image and its view",
                     "end the line with a number from 0 to 7",
@@ -161,19 +161,19 @@ def _classes(listing: Listing, names: Sequence[str]) -> dict[int, str]:
 
 
 def _read_split(
-    folder: Path, split: str, classes: Mapping[str, Mapping[int, str]], notes: list[str], tell: Tell
+    folder: Path, split: str, classes: Mapping[str, Mapping[int, str]], notes: list[str], on_finding: OnFinding
 ) -> _List:
     name = _KEYS[split]
     pictures = folder / f"image_{name}"
-    labels = Listing(folder / f"{name}_label.xml", tell, "Item")
+    labels = Listing(folder / f"{name}_label.xml", on_finding, "Item")
     items = dict(_items(labels)) if labels.path.is_file() else {}
-    names = Listing(folder / f"name_{name}.txt", tell)
+    names = Listing(folder / f"name_{name}.txt", on_finding)
     if names.path.is_file():
         listing, rows = names, read_lines(names.path)
     elif items:
         listing, rows = labels, [(number, item["imageName"]) for number, item in items.items()]
     elif pictures.is_dir():
-        listing, rows = Listing(pictures, tell), [(0, picture) for picture in pictures_in(pictures)]
+        listing, rows = Listing(pictures, on_finding), [(0, picture) for picture in pictures_in(pictures)]
         notes.append(f"there is no {names.path.name}, so all pictures in {pictures.name} are read.")
     else:
         return _List(Records.of(path=[]), None, [])
@@ -240,11 +240,13 @@ def _tracklets(folder: Path, name: str, keys: list[str], listing: Listing, notes
     def key(token: str) -> str | None:
         return key_of(token) if _NAME.fullmatch(token) else None
 
-    found = [read_tracks(path, key, listing.tell, named=True)] if path.is_file() else []
+    found = [read_tracks(path, key, listing.on_finding, named=True)] if path.is_file() else []
     return tracklets(found, keys, name, listing.path.name, notes)
 
 
-def _junk(folder: Path, query: _List, gallery: _List, notes: list[str], tell: Tell) -> dict[str, tuple[str, ...]]:
+def _junk(
+    folder: Path, query: _List, gallery: _List, notes: list[str], on_finding: OnFinding
+) -> dict[str, tuple[str, ...]]:
     """Gallery images to remove for each query, as the jk file says; and what speaks against it and the gt file."""
     junk: dict[str, tuple[str, ...]] = {}
     facts = {
@@ -262,7 +264,7 @@ def _junk(folder: Path, query: _List, gallery: _List, notes: list[str], tell: Te
         if path is None:
             continue
         left_out: list[str] = []
-        for key, found in _indexed(Listing(path, tell), query, gallery, facts, same_camera):
+        for key, found in _indexed(Listing(path, on_finding), query, gallery, facts, same_camera):
             if same_camera:
                 junk[key] = tuple(found)
             else:

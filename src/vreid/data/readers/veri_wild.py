@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
-from vreid.data.readers import lists
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import VERI_WILD
+from vreid.data.readers import list_files
 from vreid.data.readers.common import Listing, camera_name, quoted, read_lines, read_splits, shown, source_of
-from vreid.data.readers.table import seconds
+from vreid.data.readers.image_table import seconds
 from vreid.data.records import Records
-from vreid.retrieval.protocols import VERI_WILD
 
 PLACES = (".", "VERI-Wild", "VeRi-Wild")
 """Where the data set's own folder may be, seen from the one that the user names."""
@@ -49,7 +49,7 @@ def find(folder: Path) -> Path | None:
 
 def list_sizes(folder: Path) -> dict[str, str]:
     """Sizes of the test lists that are there, by the words that name them."""
-    return lists.list_sizes(
+    return list_files.list_sizes(
         folder / _LISTS, r"test_([0-9]+)\.txt", {"small": "3000", "medium": "5000", "large": "10000"}
     )
 
@@ -63,31 +63,33 @@ class _Info(NamedTuple):
     color: str = ""
 
 
-def read_veri_wild(folder: Path | str, *, test_list: str | None = None, tell: Tell = refuse) -> Dataset:
+def read_veri_wild(
+    folder: Path | str, *, test_list: str | None = None, on_finding: OnFinding = raise_finding
+) -> Dataset:
     """Read the data set in `folder`; image keys are "00001/000001".
 
     Args:
         folder: the one with images in it.
         test_list: 3000, 5000 or 10000, also small, medium, large; None: the smallest that is there.
-        tell: told here: rows that are wrong.
+        on_finding: told here: rows that are wrong.
 
     Raises:
         InputError: no such list, or neither the images to train on nor those of the test are there.
     """
     folder = Path(folder)
     notes: list[str] = []
-    size = lists.chosen_list(list_sizes(folder), test_list, folder, notes)
+    size = list_files.chosen_list(list_sizes(folder), test_list, folder, notes)
     names = {"train": "train_list.txt", "query": f"test_{size}_query.txt", "gallery": f"test_{size}.txt"}
-    listings = {split: Listing(folder / _LISTS / name, tell) for split, name in names.items()}
+    listings = {split: Listing(folder / _LISTS / name, on_finding) for split, name in names.items()}
     listed = {split: _listed(listing) for split, listing in listings.items()}
     info = _read_info(
-        Listing(folder / _LISTS / _INFO, tell), {key for keys, _ in listed.values() for key in keys}, notes
+        Listing(folder / _LISTS / _INFO, on_finding), {key for keys, _ in listed.values() for key in keys}, notes
     )
 
     def read(split: str) -> Records:
         keys = listed[split][0]
         paths = [f"{folder}/images/{key}.jpg" for key in keys]
-        lists.refuse_if_nothing_is_there(paths, listings[split].path)
+        list_files.raise_if_absent(paths, listings[split].path)
         rows = [info.get(key, _Info()) for key in keys]
         return Records.of(
             path=paths,
@@ -117,11 +119,11 @@ def _listed(listing: Listing) -> tuple[list[str], Origin]:
     """Keys of the images in a list."""
     if not listing.path.is_file():
         return [], listing.origin([])
-    (names,), origin = lists.read_list(listing, "vehicle/image")
+    (names,), origin = list_files.read_list(listing, "vehicle/image")
     keys, rows = [], []
     for name, row in zip(names, origin.rows.tolist(), strict=True):
         if _IMAGE.fullmatch(name):
-            keys.append(lists.key_of(name))
+            keys.append(list_files.key_of(name))
             rows.append(row)
         else:
             listing.wrong(row, f"{quoted(name)} is not like 00001/000001.jpg", "correct it")
@@ -143,7 +145,7 @@ def _read_info(listing: Listing, wanted: set[str], notes: list[str]) -> Mapping[
     odd_times: list[str] = []
     for number, text in lines:
         words = [word.strip() for word in text.split(";")]
-        key = lists.key_of(words[0])
+        key = list_files.key_of(words[0])
         if key not in wanted:
             continue
         cells = {name: words[place] if place < len(words) else "" for name, place in place_of.items()}

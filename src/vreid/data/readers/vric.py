@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Origin, Tell, refuse
+from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.protocols import VRIC
 from vreid.data.readers.common import Listing, camera_name, compare_with_folder, read_splits, source_of
-from vreid.data.readers.lists import key_of, picture_name, read_list
+from vreid.data.readers.list_files import key_of, picture_name, read_list
 from vreid.data.records import Records
-from vreid.retrieval.protocols import VRIC
 
 PLACES = (".", "VRIC")
 """Where the data set's own folder may be, seen from the one that the user names."""
@@ -34,12 +34,12 @@ def find(folder: Path) -> Path | None:
     )
 
 
-def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_vric(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the data set in `folder`; image keys are "train/...", "probe/..." and "gallery/..." without extension.
 
     Args:
         folder: the one with vric_train.txt in it.
-        tell: told here: rows that are wrong.
+        on_finding: told here: rows that are wrong.
 
     Raises:
         InputError: none of the pictures of a list is there.
@@ -47,7 +47,7 @@ def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     folder = Path(folder)
     notes: list[str] = []
     read = read_splits(
-        lambda split: _read(folder, split, notes, tell),
+        lambda split: _read(folder, split, notes, on_finding),
         _KEYS,
         (Records.of(path=[]), Listing(folder).origin([])),
         lambda part: len(part[0]),
@@ -66,9 +66,9 @@ def read_vric(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     )
 
 
-def _read(folder: Path, split: str, notes: list[str], tell: Tell) -> tuple[Records, Origin]:
+def _read(folder: Path, split: str, notes: list[str], on_finding: OnFinding) -> tuple[Records, Origin]:
     name = _KEYS[split]
-    listing, pictures = Listing(folder / f"vric_{name}.txt", tell), folder / f"{name}_images"
+    listing, pictures = Listing(folder / f"vric_{name}.txt", on_finding), folder / f"{name}_images"
     if not listing.path.is_file():
         return Records.of(path=[]), listing.origin([])
     (names, identities, cameras), origin = read_list(listing, "image", "vehicle", "camera")

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import Finding, Origin, Tell, refuse
+from vreid.data.findings import Finding, OnFinding, Origin, raise_finding
+from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.readers.common import (
     Listing,
     files_in,
@@ -35,7 +36,6 @@ from vreid.data.readers.common import (
 from vreid.data.records import Records
 from vreid.data.spellings import whole_number
 from vreid.errors import InputError
-from vreid.retrieval.protocols import CROSS_CAMERA
 
 LABELS, IMAGES = "labels", "images"
 NO_CAMERAS = frozenset({"", "frame", "frames", "img", "image", "im", "pic", "photo", "f"})
@@ -88,7 +88,7 @@ def _texts(folder: Path) -> list[str]:
     return [name for name in files_in(folder) if name.lower().endswith(".txt") and name != "classes.txt"]
 
 
-def read_yolo(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
+def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the boxes of all images in the order of their names.
 
     Image keys are "cam1_1/17", where there is no id "cam1_1#cx,cy,w,h". Query and gallery are all boxes, each a query
@@ -96,7 +96,7 @@ def read_yolo(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
 
     Args:
         folder: the one with `labels` in it, or with folders of cameras.
-        tell: told here: lines that are wrong, and text files without an image.
+        on_finding: told here: lines that are wrong, and text files without an image.
 
     Raises:
         InputError: no boxes.
@@ -111,12 +111,12 @@ def read_yolo(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
     files: list[str] = []
     lines: list[int] = []
     classes: Counter[int] = Counter()
-    told = without = named = 0
+    reported = without = named = 0
 
     def counted(finding: Finding) -> None:
-        nonlocal told
-        told += 1
-        tell(finding)
+        nonlocal reported
+        reported += 1
+        on_finding(finding)
 
     for place in _places(folder):
         pictures = pictures_in(place.images)
@@ -159,7 +159,7 @@ def read_yolo(folder: Path | str, *, tell: Tell = refuse) -> Dataset:
                 columns["box"].append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
                 files.append(str(listing.path))
                 lines.append(box.line)
-    if not files and not told:
+    if not files and not reported:
         raise InputError(f"{folder}: {LABELS} holds no boxes; write a line for each: {_MEANING}.")
     records = Records.of(**{**columns, "box": columns["box"] or None}, split=["gallery"] * len(files))  # type: ignore[arg-type]
     counts = ", ".join(f"{kind} ({count:,} boxes)" for kind, count in sorted(classes.items()))

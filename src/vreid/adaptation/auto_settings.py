@@ -1,0 +1,207 @@
+"""Settings that follow from the data, each with its reason: no label is looked at.
+
+The evidence: passages (tracklets) of one camera are of different vehicles, but for the rare one that returns. A
+clustering that puts a share v of all pairs of passages of one camera into one cluster puts about the same share of
+pairs of different vehicles of two cameras there too. So of X linked pairs of two cameras about v times all such pairs
+are wrong; eps and k1 are those that link most right pairs less `PRICE` times the wrong ones. Where no passages are
+known, eps lies in the valley between near and far neighbours.
+
+Shapes: N images, U points that are clustered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.adaptation.adapt_config import PseudoConfig
+from vreid.adaptation.clustering_features import RIDGE
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.nearest.neighbours import nearest
+
+EPS = tuple(round(0.3 + 0.05 * step, 2) for step in range(11))
+"""Looked at where eps follows from the data."""
+NEIGHBOURS = (5, 7, 10, 15)
+"""Passages in a k-reciprocal list, looked at where k1 follows from the data."""
+PRICE = 2.0
+"""Right pairs that are worth one wrong pair."""
+DEFAULT_K1 = 30
+"""DMT's, where nothing tells how many images a vehicle has."""
+_SAMPLE = 2000  # images whose nearest neighbour is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One clustering: its settings, (N,) labels of the images, and the graph of the points it was made from."""
+
+    k1: int
+    eps: float
+    min_samples: int
+    labels: NDArray[np.integer]
+    graph: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Pairs of images of two passages that share a cluster.
+
+    Attributes:
+        linked: of two cameras.
+        confused: share of all pairs of two passages of one camera that share a cluster.
+        wrong: how many of `linked` are of two vehicles, if two cameras confuse as many vehicles as one does.
+    """
+
+    linked: float
+    confused: float
+    wrong: float
+
+    @property
+    def gain(self) -> float:
+        """Right pairs less `PRICE` times the wrong ones."""
+        return self.linked - (1 + PRICE) * self.wrong
+
+
+def structure(features: FeatureSet, config: PseudoConfig) -> tuple[PseudoConfig, tuple[str, ...]]:
+    """`config` with the level decided, and why; what the data lack for the rest is told too."""
+    reasons, records, dimensions = [], features.records, features.features.shape[1]
+    if config.level is None:
+        gallery = records.split.values != "query"
+        share = float(records.tracklet.known[gallery].mean()) if gallery.any() else 0.0
+        by_tracklet = share >= 0.5
+        config = replace(config, level="tracklet" if by_tracklet else "image")
+        what = "a tracklet is one point" if by_tracklet else "images are clustered one by one"
+        reasons.append(f"level {config.level}: {share:.0%} of the images have a tracklet, so {what}.")
+    if config.ridge is None and config.camera == "whitening":
+        reasons.append(
+            f"ridge {RIDGE / dimensions:.2g}: {RIDGE:g} times the mean square of one of {dimensions} dimensions."
+        )
+    if records.camera.distinct == 1:
+        reasons.append("All images are of one camera: nothing can be learned about how vehicles look in another.")
+    return config, tuple(reasons)
+
+
+def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int32] | None:
+    """Passage of each image (N,), negative where unknown; None where the images do not tell.
+
+    A tracklet is a passage. Without tracklets each image is one, unless its nearest neighbour is of its own camera far
+    more often than chance has it: then cameras took several pictures of a passage, and nobody knows which.
+    """
+    if records.tracklet.known.any():
+        return records.tracklet.codes
+    camera = records.camera.codes
+    if records.camera.distinct < 2:
+        return None
+    sample = np.unique(np.linspace(0, len(points_UD) - 1, _SAMPLE).astype(np.intp))
+    _, index = nearest(points_UD[sample], points_UD, 2)
+    other = np.where(index[:, 0] == sample, index[:, 1], index[:, 0])
+    chance = float(((np.bincount(camera[camera >= 0]) / max((camera >= 0).sum(), 1)) ** 2).sum())
+    own = float((camera[sample] == camera[other])[camera[sample] >= 0].mean())
+    return np.arange(len(records), dtype=np.int32) if own < (1 + chance) / 2 else None
+
+
+def candidates(
+    count: int, passage: NDArray[np.int32] | None, config: PseudoConfig
+) -> list[tuple[int, int, tuple[float, ...], int]]:
+    """(k1, k2, several eps, min_samples) to look at, of `count` points; one if nothing is left to the data.
+
+    Raises:
+        InputError: too few points.
+    """
+    if count < 3:
+        raise InputError(f"There are {count} images or tracklets to cluster; adaptation needs at least 3.")
+    size = 1
+    if config.level == "image" and passage is not None:
+        sizes = np.bincount(passage[passage >= 0])
+        size = max(1, round(float(np.median(sizes[sizes > 0]))))
+    if config.k1:
+        several = [config.k1]
+    elif passage is None:
+        several = [min(DEFAULT_K1, max(3, count // 10))]
+    else:
+        several = sorted({min(k * size, count - 1) for k in NEIGHBOURS})
+    min_samples = config.min_samples or (4 if passage is None else 2 if size == 1 else min(max(size, 4), 10))
+    eps = (config.eps,) if config.eps else EPS
+    return [(k1, config.k2 or max(1, min(6, round(k1 / 5))), eps, min_samples) for k1 in several]
+
+
+def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: NDArray[np.integer]) -> Evidence | None:
+    """What the passages of one camera say of a clustering of N images; None where they can say nothing.
+
+    Example:
+        >>> labels, camera, passage = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.arange(4)
+        >>> evidence(labels, camera, passage)  # two pairs of two cameras are linked, none of one camera
+        Evidence(linked=2.0, confused=0.0, wrong=0.0)
+    """
+    use = (camera >= 0) & (passage >= 0)
+    label, camera, passage = labels[use], camera[use], passage[use]
+    same_camera = _pairs(camera) - _pairs(passage)
+    two_cameras = _pairs(np.zeros_like(camera)) - _pairs(camera)
+    if not same_camera or not two_cameras:
+        return None
+    inside = label >= 0
+    label, camera, passage = label[inside], camera[inside], passage[inside]
+    of_one = _pairs(label, camera)
+    confused = (of_one - _pairs(label, passage)) / same_camera
+    return Evidence(_pairs(label) - of_one, confused, confused * two_cameras)
+
+
+def choose(
+    found: list[Candidate], camera: NDArray[np.integer], passage: NDArray[np.integer] | None
+) -> tuple[Candidate, str]:
+    """The best of several candidates, and why it is that."""
+    seen = [None if passage is None else evidence(one.labels, camera, passage) for one in found]
+    gains = [one.gain for one in seen if one is not None]
+    if not gains:
+        eps = valley(found[0].graph, found[0].min_samples)
+        best = min(found, key=lambda one: abs(one.eps - eps))
+        return best, (
+            f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no "
+            "two passages of one camera are known, which would tell more."
+        )
+    number = int(np.argmax(gains))
+    best, reported = found[number], seen[number]
+    assert reported is not None  # all are, or none
+    if not gains[number] > 0:
+        return best, (
+            f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
+            "of one camera that it confuses."
+        )
+    return best, (
+        f"k1 {best.k1}, eps {best.eps:g}: links {reported.linked:,.0f} pairs of images of two cameras and "
+        f"confuses {reported.confused:.2%} of those of two passages of one camera."
+    )
+
+
+def valley(graph: Any, min_samples: int) -> float:
+    """Distance between near and far neighbours: Otsu's threshold of what makes each of U points a core.
+
+    Args:
+        graph: (U, U) sparse distances up to the largest eps.
+        min_samples: see `PseudoConfig`; the distance of that neighbour, itself included, is looked at.
+    """
+    starts, far = graph.indptr, float(graph.data.max(initial=EPS[0]))
+    reach = np.full(graph.shape[0], far)
+    for point, (start, stop) in enumerate(pairwise(starts)):
+        if stop - start >= min_samples:
+            reach[point] = np.partition(graph.data[start:stop], min_samples - 1)[min_samples - 1]
+    cuts = np.array(EPS)
+    low = reach[:, None] <= cuts
+    share = low.mean(axis=0)
+    near = (reach[:, None] * low).sum(axis=0) / np.maximum(low.sum(axis=0), 1)
+    beyond = (reach[:, None] * ~low).sum(axis=0) / np.maximum((~low).sum(axis=0), 1)
+    between = share * (1 - share) * (beyond - near) ** 2
+    return float(cuts[int(np.argmax(between))])
+
+
+def _pairs(*keys: NDArray[np.integer]) -> float:
+    """How many pairs agree in all keys."""
+    if not len(keys[0]):
+        return 0.0
+    counts = np.unique(np.stack(keys), axis=1, return_counts=True)[1].astype(np.float64)
+    return float((counts * (counts - 1) / 2).sum())

@@ -1,0 +1,84 @@
+"""Data sets that are listed in plain text: one image a line, its name and what else is known with blanks between."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vreid.data.findings import Origin
+from vreid.data.readers.common import LONGEST_NAME, PICTURES, ImagesAbsent, Listing, files_in, quoted, read_lines, shown
+from vreid.errors import InputError
+
+
+def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], Origin]:
+    """Return the words of the usable lines of a list, one column a kind, and which lines they are.
+
+    Args:
+        listing: the file.
+        columns: what the words of a line are, the name of the image first. Told are lines with another number of words,
+            and images that are listed already, with or without extension.
+    """
+    rows, numbers, line_of = [], [], dict[str, int]()
+    for number, text in read_lines(listing.path):
+        words = text.split()
+        if len(words) != len(columns) or len(words[0]) > LONGEST_NAME:
+            listing.wrong(number, f"is {quoted(text)}", f"write {', '.join(columns)} with blanks between")
+            continue
+        known = line_of.setdefault(key_of(words[0]), number)
+        if known != number:
+            listing.wrong(number, f"image {shown(words[0])} is already in line {known}", "remove one", "listed twice")
+        else:
+            rows.append(words)
+            numbers.append(number)
+    return tuple([row[place] for row in rows] for place in range(len(columns))), listing.origin(numbers)
+
+
+def picture_name(name: str) -> str:
+    """The file of an image that is listed with or without its extension."""
+    return name if name.lower().endswith(PICTURES) else f"{name}.jpg"
+
+
+def key_of(name: str) -> str:
+    """The name without its extension."""
+    return name.rpartition(".")[0] if name.lower().endswith(PICTURES) else name
+
+
+def raise_if_absent(paths: Sequence[str], listed: Path) -> None:
+    """Look for the first hundred images of a list; to look for 400,000 in 40,000 folders may take minutes.
+
+    Raises:
+        ImagesAbsent: none of them exists.
+    """
+    if len(paths) and not any(os.path.exists(path) for path in paths[:100]):
+        raise ImagesAbsent(f"{listed}: its images are not there, first {shown(paths[0], 2000)}; unpack the images.")
+
+
+def list_sizes(folder: Path, pattern: str, aliases: Mapping[str, str]) -> dict[str, str]:
+    """Sizes of the test lists in `folder` by every word that names one, the sizes themselves first, small to large.
+
+    Args:
+        folder: where the lists are.
+        pattern: of their names, with the size as its only group.
+        aliases: other words for sizes.
+    """
+    found = [match[1] for name in files_in(folder) if (match := re.fullmatch(pattern, name))]
+    sizes = {size: size for size in sorted(found, key=int)}
+    return sizes | {word: size for word, size in aliases.items() if size in sizes}
+
+
+def chosen_list(found: Mapping[str, str], wanted: str | None, place: Path, notes: list[str]) -> str | None:
+    """Return the size of the test list to read: the one `wanted` by any word, or the smallest, and a note says so.
+
+    Raises:
+        InputError: there is no such list.
+    """
+    sizes = list(dict.fromkeys(found.values()))
+    if wanted is not None:
+        if wanted not in found:
+            raise InputError(f"{place}: has no test list {wanted!r}; it has {', '.join(found) or 'none'}.")
+        return found[wanted]
+    if len(sizes) > 1:
+        notes.append(f"test list {sizes[0]} of {', '.join(sizes)} is read; choose another by FOLDER@{sizes[-1]}.")
+    return sizes[0] if sizes else None

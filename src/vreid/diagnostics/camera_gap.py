@@ -1,0 +1,167 @@
+"""The camera gap: how much of a distance is the camera, not the vehicle.
+
+P passes (one vehicle at one camera; a pass is the mean feature of its images), D feature dimensions, V vehicles,
+R resamples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.protocols import Protocol
+from vreid.data.records import UNKNOWN, Records, joint_codes
+from vreid.diagnostics.diagnosis import BarChart, Part
+from vreid.diagnostics.estimates import Estimate, draws, means, quantiles
+from vreid.errors import InputError
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.postprocessing.camera_statistics import CameraMean
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+
+CLEAR = 0.1
+"""How much more often strangers of the own camera may come before a mate than those of others, before it is told."""
+MOST_PASSES, MOST_QUERIES = 3000, 1000
+"""Passes and queries that are looked at, drawn by the seed; more change no digit that is shown."""
+SHARE_RESAMPLES = 200
+
+
+def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, seed: int = 0) -> Part:
+    """What the camera has to do with distances, in four ways.
+
+    * The share of the variance of passes between cameras, and between vehicles, both corrected for chance as
+      epsilon squared is (Kelley 1935): (SS_between - df_between MS_within) / SS_total. Without identities a vehicle
+      is a tracklet and only the camera's share is told.
+    * How often a stranger of the query's own camera, and one of another camera, is nearer to the query than its vehicle
+      at another camera (1/2: distances tell nothing). Their difference is the camera's.
+    * mAP without and with the camera's mean feature taken off, on the same queries.
+
+    Raises:
+        InputError: unknown cameras, or a single one; as `judge`.
+    """
+    query, gallery = query.normalise(), gallery.normalise()
+    everything = Records.concat([query.records, gallery.records])
+    if everything.camera.distinct < 2:
+        raise InputError("camera gap: all pictures are of one camera; two are the least.")
+    if not everything.camera.known.all():
+        raise InputError("camera gap: some pictures have no camera; give the column `camera`.")
+    labelled = not (query.records.identity.codes == UNKNOWN).any()
+    numbers = _variance_shares(np.concatenate([query.features, gallery.features]), everything, labelled, seed)
+    camera = numbers["variance between cameras"]
+    sentence = f"{camera} % of the variance of the features lies between cameras"
+    warning = False
+    if labelled:
+        overtaken = _overtaken(query, gallery, seed)
+        plain, centred = (
+            judge(query, gallery, PostProcessing(camera_mean=mean), protocol) for mean in (None, CameraMean())
+        )
+        precision = np.stack([plain.average_precision, centred.average_precision], axis=1)
+        of_query = means(
+            np.column_stack([precision, precision[:, 1] - precision[:, 0]]), query.records.identity.codes, seed=seed
+        )
+        numbers |= overtaken
+        numbers |= dict(zip(("mAP", "mAP, camera means taken off", "gain of taking them off"), of_query, strict=True))
+        more = overtaken["more often"]
+        warning = more.low > CLEAR
+        sentence += (
+            f", {numbers['variance between vehicles']} % between vehicles. A stranger of the query's own camera is "
+            f"nearer than the same vehicle at another camera in {overtaken['own camera']} % of cases, a stranger of "
+            f"another camera in {overtaken['other cameras']} %. Taking the camera means off changes mAP by "
+            f"{of_query[2]} points"
+        )
+    groups = {"variance": {name: number for name, number in numbers.items() if name.startswith("variance")}}
+    if labelled:
+        groups["strangers before the mate"] = {name: numbers[name] for name in ("own camera", "other cameras")}
+        groups["mAP"] = {name: numbers[name] for name in ("mAP", "mAP, camera means taken off")}
+    return Part(
+        name="camera gap",
+        sentence=f"{sentence}.",
+        numbers=numbers,
+        warning=warning,
+        fix="train on pictures of these cameras or adapt to them; camera-mean and camera-whitening (--post) take off "
+        "what is the same for a whole camera",
+        needs="cameras; identities for all but the camera's share",
+        limits="Cameras see different vehicles and sides of them, so a part of their share is the vehicles'. All of it "
+        "is about L2-normalised features, before any post-processing, also where features are compared raw.",
+        chart=BarChart(groups, "percent, with 95 % interval"),
+    )
+
+
+def _passes(
+    features: NDArray[np.float32], records: Records, labelled: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Mean features (P, D), vehicle and camera of each pass; where nothing is known an image is a pass."""
+    vehicle = (records.identity if labelled else records.tracklet).codes.astype(np.int64)
+    alone = vehicle < 0
+    vehicle[alone] = vehicle.max(initial=0) + 1 + np.arange(np.count_nonzero(alone))
+    camera = records.camera.codes.astype(np.int64)
+    _, first, unit, count = np.unique(
+        vehicle * (camera.max() + 1) + camera, return_index=True, return_inverse=True, return_counts=True
+    )
+    total = np.zeros((len(first), features.shape[1]))
+    np.add.at(total, unit, features)
+    return total / count[:, None], vehicle[first], camera[first]
+
+
+def _variance_shares(features: NDArray[np.float32], records: Records, labelled: bool, seed: int) -> dict[str, Estimate]:
+    mean_PD, owner, camera = _passes(features, records, labelled)
+    keep = np.sort(np.random.default_rng([seed, 3]).permutation(len(mean_PD))[:MOST_PASSES])
+    mean_PD, camera = mean_PD[keep] - mean_PD[keep].mean(axis=0), camera[keep]
+    names, vehicle = np.unique(owner[keep], return_inverse=True)
+    drawn_RV = np.concatenate([np.ones((1, len(names)), dtype=np.int64), draws(len(names), seed, SHARE_RESAMPLES)])
+    weight_RP = drawn_RV[:, vehicle].astype(np.float64)
+    total_R = weight_RP.sum(axis=1)
+    grand = np.square(weight_RP @ mean_PD).sum(axis=1) / total_R
+    all_squares = weight_RP @ np.square(mean_PD).sum(axis=1) - grand
+
+    def share(between: NDArray[np.float64], groups: NDArray[np.float64]) -> NDArray[np.float64]:
+        within = np.maximum(total_R - groups, 1)
+        spread = (all_squares - between) / within
+        return np.asarray(np.clip((between - (groups - 1) * spread) / all_squares, 0, 1))
+
+    between, cameras = np.zeros((2, len(drawn_RV)))
+    for code in np.unique(camera):
+        of_camera = camera == code
+        weight = weight_RP[:, of_camera].sum(axis=1)
+        sums = np.square(weight_RP[:, of_camera] @ mean_PD[of_camera]).sum(axis=1)
+        between += np.divide(sums, weight, out=np.zeros_like(sums), where=weight > 0)
+        cameras += weight > 0
+    shares = {"variance between cameras": share(between - grand, cameras)}
+    if labelled:
+        sums_VD = np.zeros((len(names), mean_PD.shape[1]))
+        np.add.at(sums_VD, vehicle, mean_PD)
+        of_vehicle = np.square(sums_VD).sum(axis=1) / np.bincount(vehicle)
+        # a vehicle drawn twice is two vehicles that look the same
+        shares["variance between vehicles"] = share(drawn_RV @ of_vehicle - grand, drawn_RV.sum(axis=1).astype(float))
+    found = {}
+    for name, values in shares.items():
+        # vehicles drawn twice make every group look tighter: the draws' own mean is put where the share is
+        low, high = np.clip(quantiles(values[1:] - values[1:].mean() + values[0]), 0, 1)
+        found[name] = Estimate(float(values[0]), float(low), float(high), len(mean_PD))
+    return found
+
+
+def _overtaken(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[str, Estimate]:
+    """Per query the share of pairs of a stranger and a mate at another camera in which the stranger is nearer."""
+    own, identity = joint_codes(query.records.identity, gallery.records.identity)
+    own_camera, camera = joint_codes(query.records.camera, gallery.records.camera)
+    rows = np.sort(np.random.default_rng([seed, 4]).permutation(len(query))[:MOST_QUERIES])
+    found = np.full((len(rows), 2), np.nan)
+    for place, row in enumerate(rows):
+        if own[row] < 0:
+            continue
+        near = gallery.features @ query.features[row]
+        same = camera == own_camera[row]
+        strangers = (identity != own[row]) & (identity != -2)
+        mates = np.sort(near[(identity == own[row]) & ~same])
+        for column, kind in enumerate((same, ~same)):
+            others = near[strangers & kind]
+            if len(others) and len(mates):
+                below = np.searchsorted(mates, others, side="left") + np.searchsorted(mates, others, side="right")
+                found[place, column] = below.mean() / (2 * len(mates))
+    evaluated = ~np.isnan(found).any(axis=1)
+    if not evaluated.any():
+        raise InputError("camera gap: no query has its vehicle at another camera and strangers at both kinds.")
+    values = np.column_stack([found[evaluated], found[evaluated, 0] - found[evaluated, 1]])
+    return dict(
+        zip(("own camera", "other cameras", "more often"), means(values, own[rows][evaluated], seed=seed), strict=True)
+    )

@@ -1,0 +1,188 @@
+"""How far a distance can be trusted: is the vehicle there at all, and is a nearer candidate more often right?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vreid.data.protocols import Protocol
+from vreid.diagnostics.diagnosis import Curve, Curves, Part
+from vreid.diagnostics.estimates import Estimate, means
+from vreid.errors import InputError
+from vreid.retrieval.evaluation.calibration import Threshold, calibrate
+from vreid.retrieval.evaluation.open_set import OpenSet, leave_out, open_set
+from vreid.retrieval.evaluation.proportions import rate_interval, whole
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
+
+LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+"""False positive identification rates of the curve."""
+TARGETS = (0.01, 0.05, 0.1)
+"""What a threshold may be calibrated for: the smallest that the queries can tell."""
+MISS_RATE = 0.1
+LEFT_OUT = 0.3
+"""Share of vehicles taken out of the gallery where all queries have a mate."""
+BINS = 8
+FEWEST = 10
+"""Queries in a bin of distances, at least."""
+CURVE_RESAMPLES = 300
+
+
+def found_by(sides: Sides, protocol: Protocol, post: PostProcessing, seed: int) -> OpenSet:
+    """What each query finds; where all have a mate, without `LEFT_OUT` of the vehicles.
+
+    Raises:
+        InputError: as `open_set` and `leave_out`.
+    """
+    query, gallery = sides
+    names = set(gallery.records.identity.values)
+    if all(name in names for name in query.records.identity.values):
+        stays = leave_out(query.records, gallery.records, LEFT_OUT, seed)
+        left = gallery.records[~stays].identity.distinct
+        return open_set(post.under(protocol, query).apply(query, gallery[stays]), protocol, left_out=left)
+    return open_set(post.under(protocol, query).apply(query, gallery), protocol)
+
+
+def unknown_vehicles(
+    sides: Sides,
+    protocol: Protocol,
+    post: PostProcessing | None = None,
+    *,
+    validation: Sides | None = None,
+    seed: int = 0,
+) -> Part:
+    """FNIR against FPIR with a threshold marked that was calibrated elsewhere: what it promised, what it keeps.
+
+    Args:
+        sides: query and gallery features.
+        protocol: how rankings are judged.
+        post: post-processing.
+        validation: features to calibrate on; None: one half of the vehicles here, the other half is judged.
+        seed: of the vehicles left out, the halves and the intervals.
+
+    Raises:
+        InputError: as `open_set`, or validation features of another model.
+    """
+    post = post or PostProcessing()
+    found = found_by(sides, protocol, post, seed)
+    if validation is None:
+        first = np.isin(found.identity, np.random.default_rng([seed, 6]).permutation(np.unique(found.identity))[::2])
+        calibration, held, where = found.of(first), found.of(~first), "one half of the vehicles, tried on the other"
+    else:
+        calibration, held, where = found_by(validation, protocol, post, seed), found, "the validation features"
+    threshold, why = _threshold(calibration)
+    if threshold and validation is not None:
+        threshold.check(features=found.features, steps=found.steps)
+    levels = [level for level in LEVELS if whole(level * held.num_mateless) >= 1]
+    if not levels or not held.num_mated:
+        raise InputError(
+            f"open set: {held.num_mateless} queries without a mate and {held.num_mated} with one are too "
+            "few to tell any rate."
+        )
+
+    def at_levels(some: OpenSet) -> list[float]:
+        return [some.fnir_at_fpir(level) for level in levels]
+
+    low, high = held.interval(at_levels, seed=seed, resamples=CURVE_RESAMPLES)
+    fnir = [
+        Estimate(*values, held.num_mated) for values in zip(at_levels(held), low.tolist(), high.tolist(), strict=True)
+    ]
+    numbers = {f"FNIR at FPIR {100 * level:g} %": value for level, value in zip(levels, fnir, strict=True)}
+    marks, kept = {}, why
+    warning = False
+    if threshold:
+        at = held.errors(threshold.match)
+        wrong = held.nearest[~held.mated] <= threshold.match
+        lost = (held.rank != 1) | (held.mate > threshold.match)
+        measured = Estimate(float(at.fpir), *rate_interval(wrong, held.identity[~held.mated]), held.num_mateless)
+        missed = Estimate(float(at.fnir), *rate_interval(lost[held.mated], held.identity[held.mated]), held.num_mated)
+        promised = threshold.false_match
+        numbers["FPIR of the calibrated threshold"] = measured
+        numbers["FNIR of the calibrated threshold"] = missed
+        marks = {f"threshold for FPIR {100 * promised.target:g} %": (100 * float(at.fpir), 100 * float(at.fnir))}
+        warning = measured.low > max(promised.high, promised.target)
+        kept = (
+            f"A threshold calibrated for an FPIR of {100 * promised.target:g} % on {where} has {measured} % here and "
+            f"misses {missed} % of the known vehicles"
+        )
+    left = f", {found.left_out} vehicles left out," if found.left_out else ""
+    first_level, first_fnir = levels[0], fnir[0]
+    return Part(
+        name="unknown vehicles",
+        sentence=f"When at most {100 * first_level:g} % of the vehicles that the gallery does not hold{left} may be "
+        f"taken for one that it holds, {first_fnir} % of the known ones are missed or not first. {kept}.",
+        numbers=numbers,
+        warning=warning,
+        fix="calibrate on data of these cameras and of a gallery of this size (vreid evaluate --calibrate)",
+        needs="identities",
+        limits="For a gallery of this size: more images bring more false matches.",
+        chart=Curves(
+            [Curve("FNIR", [100 * level for level in levels], fnir)],
+            "FPIR: unknown vehicles that get a match, percent",
+            "FNIR: known ones missed, percent",
+            log_x=True,
+            marks=marks,
+        ),
+    )
+
+
+def _threshold(calibration: OpenSet) -> tuple[Threshold | None, str]:
+    why = ""
+    for target in TARGETS:
+        try:
+            return calibrate(calibration, fpir=target, miss_rate=MISS_RATE), ""
+        except InputError as error:
+            why = f"No threshold could be calibrated ({str(error).rstrip('.')})"
+    return None, why
+
+
+def reliability(sides: Sides, protocol: Protocol, post: PostProcessing | None = None, *, seed: int = 0) -> Part:
+    """How often the first candidate is right, by its distance; and how well distance tells right from wrong.
+
+    The number is the area under the ROC curve: of a right and a wrong first candidate of two queries, how often the
+    right one is nearer (1/2: distance says nothing, 1: everything). The vehicles of `found_by` are left out, since a
+    camera network meets unknown vehicles too.
+
+    Raises:
+        InputError: as `open_set`; or all first candidates are right, or all wrong.
+    """
+    found = found_by(sides, protocol, post or PostProcessing(), seed)
+    found = found.of(np.isfinite(found.nearest))
+    right = found.rank == 1
+    if right.all() or not right.any():
+        raise InputError(f"reliability: the first candidates are all {'right' if right.any() else 'wrong'}.")
+
+    def area(some: OpenSet) -> float:
+        good, bad = np.sort(some.nearest[some.rank == 1]), some.nearest[some.rank != 1]
+        if not len(good) or not len(bad):
+            return float("nan")
+        below = np.searchsorted(good, bad, side="left") + np.searchsorted(good, bad, side="right")
+        return float(below.mean() / (2 * len(good)))
+
+    low, high = found.interval(area, seed=seed, resamples=CURVE_RESAMPLES)
+    auc = Estimate(area(found), float(low), float(high), len(found))
+    order = np.argsort(found.nearest, kind="stable")
+    parts = np.array_split(order, min(BINS, max(len(order) // FEWEST, 1)))
+    share = [means(right[part], found.identity[part], seed=seed)[0] for part in parts]
+    exact = [
+        Estimate(s.value, *rate_interval(right[part], found.identity[part]), s.count)
+        for s, part in zip(share, parts, strict=True)
+    ]
+    middle = [float(np.median(found.nearest[part])) for part in parts]
+    warning = auc.low <= 0.5
+    return Part(
+        name="reliability of distances",
+        sentence=f"Of a right and a wrong first candidate the right one is nearer in {auc} % of pairs. Among the "
+        f"nearest {len(parts[0])} first candidates {exact[0]} % are right, among the farthest {len(parts[-1])} "
+        f"{exact[-1]} %.",
+        numbers={
+            "right is nearer than wrong": auc,
+            "right among the nearest": exact[0],
+            "right among the farthest": exact[-1],
+        },
+        warning=warning,
+        fix="do not show distances to people as if they said how sure the answer is",
+        needs="identities",
+        limits="Distances of these steps only; each bin holds equally many queries.",
+        chart=Curves(
+            [Curve("first candidate is right", middle, exact)], "distance of the first candidate", "right, percent"
+        ),
+    )

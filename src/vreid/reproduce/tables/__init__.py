@@ -1,0 +1,85 @@
+"""The tables of both papers, each a generator of rows. `TABLES` is the list of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from vreid.reproduce.result_lines import Line
+from vreid.reproduce.rows import AnyRow, with_seeds
+from vreid.reproduce.stages import Folders
+from vreid.reproduce.table import Entry, published, tabulate
+from vreid.reproduce.tables import dmt, strdan
+from vreid.reproduce.tables.scales import Scale
+from vreid.reproduce.tables.strdan import is_veri_776
+from vreid.simulator.formats.layouts import CITYFLOW, CITYFLOW2020, VERI
+
+NAMES = {CITYFLOW.name: "CityFlowV2-ReID", CITYFLOW2020.name: "CityFlow-ReID", VERI.name: "VeRi-776"}
+"""Of the papers' data sets, by layout."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A paper's table.
+
+    Attributes:
+        title: what it is about.
+        metric: the paper's.
+        rows: makes its rows, of a single seed.
+        seeds: whether each row is repeated with `Scale.seeds` worlds and trainings; else there is one.
+        published: rows that only the paper has.
+        layout: the simulator's, of the data set that the paper's figures are of.
+    """
+
+    title: str
+    metric: str
+    rows: Callable[[Scale], Iterable[AnyRow]]
+    seeds: bool = True
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    layout: str = CITYFLOW.name
+
+    def other_data(self, scale: Scale) -> str:
+        """What tells folders from the data set of the paper's figures, in one sentence; "" where nothing does."""
+        data, name = scale.data(self.layout), NAMES[self.layout]
+        if not isinstance(data, Folders):
+            return ""
+        veri = self.layout == VERI.name
+        if is_veri_776(data) if veri else data.searched.removesuffix(" split") == name:
+            return ""
+        queries, images, vehicles = data.test
+        return (
+            f"{self.title}: the paper's figures are of {name}, but the data are {data.searched} ({queries:,} queries, "
+            f"{images:,} gallery images of {vehicles:,} known vehicles), so these figures do not stand beside ours."
+        )
+
+    def seeded(self, scale: Scale, seeds: int | None = None) -> list[AnyRow]:
+        """Its rows with seeds 1, 2, ...: `seeds` of them, or as many as the scale and the table say."""
+        count = seeds or (scale.seeds if self.seeds else 1)
+        rows: Iterable[AnyRow] = self.rows(scale)
+        if self.other_data(scale):
+            rows = (replace(row, paper={}) for row in rows)
+        return list(with_seeds(rows, range(1, count + 1)))
+
+    def entries(self, rows: Iterable[AnyRow], lines: Iterable[Line]) -> list[Entry]:
+        """What is published, then what became of the rows."""
+        return [*(published(*row) for row in self.published.items()), *tabulate(rows, lines)]
+
+
+def _none(scale: Scale) -> Iterator[AnyRow]:
+    yield from ()
+
+
+TABLES: Mapping[str, Table] = {
+    "dmt.1": Table("DMT, Table 1: training data", "mAP", dmt.table_1),
+    "dmt.2": Table("DMT, Table 2: backbones", "mAP", dmt.table_2, seeds=False),
+    "dmt.3": Table("DMT, Table 3: two stages", "mAP", dmt.table_3),
+    "dmt.4": Table("DMT, Table 4: post-processing", "mAP", dmt.table_4),
+    "dmt.5": Table("DMT, Table 5: adaptation and post-processing", "mAP", dmt.table_5),
+    "dmt.6": Table("DMT, Table 6: eight models and their ensemble", "mAP", dmt.table_6, seeds=False),
+    "dmt.7": Table("DMT, Table 7: the server's list", "mAP@100", _none, published=dmt.TABLE_7),
+    "strdan.1": Table("StRDAN, Table 1: CityFlow", "mAP@100", strdan.table_1, layout=CITYFLOW2020.name),
+    "strdan.2": Table("StRDAN, Table 2: VeRi-776", "mAP", strdan.table_2, layout=VERI.name),
+    "strdan.3": Table(
+        "StRDAN, Table 3: VeRi-776, published", "mAP", strdan.table_3, published=strdan.TABLE_3, layout=VERI.name
+    ),
+}

@@ -1,0 +1,270 @@
+"""The tables of DMT: each a generator of rows, every row `dataclasses.replace` of one above, with the paper's figures.
+
+Source: Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, Tables 1 to
+7, on Split-Test; mAP and rank-1 in percent. The paper's baseline looks at one view of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from vreid.data.protocols import AI_CITY
+from vreid.reproduce.rows import BEST_MEMBER, TYPE_1, TYPE_2, TYPE_3, TYPE_4, AnyRow, Ensemble, Row
+from vreid.reproduce.stages import Part
+from vreid.reproduce.tables.scales import Scale
+from vreid.retrieval.postprocessing.camera_statistics import CameraWhitening
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.retrieval.postprocessing.reranking import ReRanking
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets
+from vreid.simulator.formats.layouts import CITYFLOW
+from vreid.training.train_config import TrainConfig
+
+TTA = ("original", "flip", "crop", "crop-flip")
+CODE_TTA = ("original", "crop")
+STEPS = (
+    "TTA",
+    "re-ranking",
+    "weighted tracklets",
+    "camera verification",
+    "inter-camera fusion",
+    "biases",
+    "scene groups",
+)
+"""The steps of Table 4, in its order, and the one that only the released code has."""
+RIDGE = 0.18
+"""Of the inter-camera fusion, where the paper gives none for the model."""
+
+
+def figures(mean_ap: float, rank1: float) -> dict[str, float]:
+    """A row's figures as the paper prints them."""
+    return {"mAP": mean_ap, "rank1": rank1}
+
+
+def first_row(scale: Scale) -> Row:
+    """R50-IBN-a on real images alone: what all rows are replacements of."""
+    return Row(
+        name="Type 1: real",
+        data=scale.data(CITYFLOW.name),
+        training=scale.training("resnet50_ibn_a"),
+        parts=TYPE_1,
+        crops=scale.cropping,
+        translation=scale.translation,
+        views=("original",),
+        protocol=AI_CITY,
+        paper=figures(36.0, 51.7),
+    )
+
+
+def second_row(scale: Scale) -> Row:
+    """The same on real and synthetic images: the baseline of Tables 3 to 5."""
+    first = first_row(scale)
+    return replace(first, name="Type 2: + synthetic", parts=TYPE_2, against=first.name, paper=figures(46.2, 64.8))
+
+
+def with_steps(row: Row, scale: Scale, steps: Collection[str], ridge: float = RIDGE) -> Row:
+    """`row` with these of the `STEPS`; re-ranking has its own constants for single images and for tracklets."""
+    tracklets = "weighted tracklets" in steps
+    reranking = ReRanking(k1=7, k2=2, lambda_=0.6) if tracklets else scale.image_reranking
+    post = PostProcessing(
+        camera_whitening=CameraWhitening(ridge, share=0.5) if "inter-camera fusion" in steps else None,
+        tracklets=Tracklets(feature="weighted", norm="raw") if tracklets else None,
+        reranking=reranking if "re-ranking" in steps else None,
+        exclude_same_camera="camera verification" in steps,
+    )
+    return replace(
+        row,
+        views=TTA if "TTA" in steps else row.views,
+        post=post,
+        camera_bias=scale.camera if "biases" in steps else None,
+        orientation_bias=scale.orientation if "biases" in steps else None,
+        scene_groups="scene groups" in steps,
+    )
+
+
+def table_1(scale: Scale) -> Iterator[AnyRow]:
+    """Training data: real, + synthetic, + crops, synthetic in the look of the real."""
+    yield first_row(scale)
+    second = second_row(scale)
+    yield second
+    third = replace(second, name="Type 3: + crops", parts=TYPE_3, against=second.name, paper=figures(49.1, 65.9))
+    yield third
+    yield replace(third, name="Type 4: translated", parts=TYPE_4, against=third.name, paper=figures(49.9, 66.4))
+    paper = replace(
+        second.training, num_identities=second.training.num_instances, num_instances=second.training.num_identities
+    )
+    yield replace(
+        second,
+        name="Type 2, P and K as in the paper (8 x 12, not 12 x 8)",
+        training=paper,
+        against=second.name,
+        paper={},
+    )
+
+
+def table_2(scale: Scale) -> Iterator[AnyRow]:
+    """Backbones, without and with synthetic images, all at the size of the first."""
+    named: Mapping[str, tuple[tuple[Part, ...], dict[str, dict[str, float]]]] = {
+        "Type 1": (
+            TYPE_1,
+            {
+                "resnet50_ibn_a": figures(36.0, 51.7),
+                "resnet101_ibn_a": figures(38.8, 54.8),
+                "transreid": figures(42.1, 59.8),
+            },
+        ),
+        "Type 2": (
+            TYPE_2,
+            {
+                "resnet50_ibn_a": figures(46.2, 64.8),
+                "resnet101_ibn_a": figures(47.6, 68.2),
+                "transreid": figures(45.5, 61.0),
+            },
+        ),
+    }
+    first = first_row(scale)
+    for kind, (parts, backbones) in named.items():
+        for name, paper in backbones.items():
+            against = "" if name == "resnet50_ibn_a" else f"{kind}, resnet50_ibn_a"
+            training = _sized(scale.training(name), first.training)
+            yield replace(first, name=f"{kind}, {name}", parts=parts, training=training, against=against, paper=paper)
+
+
+def _sized(config: TrainConfig, like: TrainConfig) -> TrainConfig:
+    transform = replace(config.transform, height=like.transform.height, width=like.transform.width)
+    return replace(config, transform=transform)
+
+
+def table_3(scale: Scale) -> Iterator[AnyRow]:
+    """Stage 2: adaptation to the test images without their labels."""
+    first = replace(second_row(scale), name="stage 1", against="")
+    yield first
+    second = replace(
+        first, name="stage 2 (v1)", adaptation=scale.adaptation("v1"), against=first.name, paper=figures(66.0, 76.8)
+    )
+    yield second
+    yield replace(second, name="stage 2 (v2)", adaptation=scale.adaptation("v2"), paper={})
+    yield replace(second, name="stage 2 as printed (Eq. 2, 3)", adaptation=scale.adaptation("paper"), paper={})
+
+
+def table_4(scale: Scale) -> Iterator[AnyRow]:
+    """Post-processing, step by step as in the paper; then all steps but one."""
+    cumulative = {
+        "TTA": figures(47.0, 65.0),
+        "re-ranking": figures(58.8, 66.1),
+        "weighted tracklets": figures(66.8, 66.9),
+        "camera verification": figures(72.7, 73.3),
+        "inter-camera fusion": figures(74.7, 75.4),
+        "biases": figures(76.0, 75.9),
+        "scene groups": {},  # in the released code, not in the paper
+    }
+    row = baseline = replace(second_row(scale), name="baseline", against="")
+    yield row
+    for count, (step, paper) in enumerate(cumulative.items(), start=1):
+        row = replace(with_steps(baseline, scale, STEPS[:count]), name=f"+ {step}", against=row.name, paper=paper)
+        yield row
+    for step in STEPS:
+        others = [other for other in STEPS if other != step]
+        yield replace(with_steps(baseline, scale, others), name=f"all but {step}", against=row.name, paper={})
+    yield replace(row, name="all, TTA as in the code (original + crop)", views=CODE_TTA, against=row.name, paper={})
+
+
+def table_5(scale: Scale) -> Iterator[AnyRow]:
+    """Data, adaptation and post-processing together; the paper's row "Type3" is Type 2 by its Table 1."""
+    yield replace(first_row(scale), name="baseline, Type 1")
+    second = replace(second_row(scale), name="baseline, Type 2", against="baseline, Type 1")
+    yield second
+    adapted = replace(
+        second, name="+ adaptation", adaptation=scale.adaptation("v1"), against=second.name, paper=figures(66.0, 76.8)
+    )
+    yield adapted
+    searched = replace(
+        with_steps(second, scale, STEPS), name="+ post-processing", against=second.name, paper=figures(76.0, 75.9)
+    )
+    yield searched
+    yield replace(with_steps(adapted, scale, STEPS), name="+ both", against=searched.name, paper=figures(80.3, 80.9))
+
+
+MODELS: Mapping[str, tuple[str, tuple[Part, ...], float, tuple[dict[str, float], ...]]] = {
+    "ResNet101-IBN-a": (
+        "resnet101_ibn_a",
+        TYPE_3,
+        0.18,
+        (figures(54.0, 72.3), figures(71.2, 79.2), figures(81.6, 83.5)),
+    ),
+    "ResNet101-IBN-a (Type 4)": (
+        "resnet101_ibn_a",
+        TYPE_4,
+        0.22,
+        (figures(54.9, 72.7), figures(72.5, 80.2), figures(82.2, 83.5)),
+    ),
+    "ResNet101-IBN-a (resized crop)": (
+        "resnet101_ibn_a_crop",
+        TYPE_3,
+        0.22,
+        (figures(54.3, 71.5), figures(71.4, 79.0), figures(82.6, 84.6)),
+    ),
+    "ResNeXt101-IBN-a": (
+        "resnext101_ibn_a",
+        TYPE_3,
+        0.11,
+        (figures(50.6, 70.2), figures(74.0, 82.5), figures(82.5, 84.0)),
+    ),
+    "ResNeSt101": ("resnest101", TYPE_3, 0.09, (figures(51.2, 70.8), figures(72.4, 80.8), figures(82.5, 84.1))),
+    "SE-ResNet101-IBN-a": (
+        "se_resnet101_ibn_a",
+        TYPE_3,
+        0.18,
+        (figures(51.6, 69.9), figures(73.1, 81.6), figures(82.1, 84.3)),
+    ),
+    "DenseNet169-IBN-a": (
+        "densenet169_ibn_a",
+        TYPE_3,
+        0.23,
+        (figures(51.2, 69.2), figures(69.9, 79.6), figures(82.7, 85.9)),
+    ),
+    "TransReID": ("transreid", TYPE_3, 0.11, (figures(47.5, 65.2), figures(52.4, 70.3), figures(78.5, 81.3))),
+}
+"""Recipe, training data, ridge of the fusion, and figures after stage 1, stage 2 and post-processing (Table 6)."""
+TRANSFORMER = "TransReID"
+"""The model that is no CNN."""
+
+
+def table_6(scale: Scale) -> Iterator[AnyRow]:
+    """The eight models, and their ensembles: each model adapted by both sets of pseudo labels."""
+    finished: dict[str, tuple[Row, ...]] = {}
+    for name, (recipe, parts, ridge, (one, two, three)) in MODELS.items():
+        row = replace(first_row(scale), training=scale.training(recipe), parts=parts)
+        first = replace(row, name=f"{name}, stage 1", paper=one)
+        yield first
+        second = replace(
+            first, name=f"{name}, stage 2", adaptation=scale.adaptation("v1"), against=first.name, paper=two
+        )
+        yield second
+        third = replace(with_steps(second, scale, STEPS, ridge), name=f"{name}, post", against=second.name, paper=three)
+        yield third
+        finished[name] = third, replace(third, name=f"{name}, post (v2)", adaptation=scale.adaptation("v2"), paper={})
+    convolutional = tuple(row for name, rows in finished.items() if name != TRANSFORMER for row in rows)
+    seven = Ensemble("ensemble of the 7 CNNs", convolutional, paper=figures(84.3, 85.9), against=BEST_MEMBER)
+    yield seven
+    everything = (*convolutional, *finished[TRANSFORMER])
+    eight = Ensemble("ensemble of all 8", everything, paper=figures(84.8, 86.7), against=seven.name)
+    yield eight
+    yield replace(eight, name="ensemble of all 8, over its best member", against=BEST_MEMBER, paper={})
+    yield replace(eight, name="ensemble of all 8, by rank", how="rank", paper={}, against=eight.name)
+
+
+TABLE_7: Mapping[str, dict[str, float]] = {
+    "DMT": {"mAP@100": 74.45},
+    "NewGeneration": {"mAP@100": 71.51},
+    "CyberHu": {"mAP@100": 66.50},
+    "For Azeroth": {"mAP@100": 65.55},
+    "IDo": {"mAP@100": 63.73},
+    "KeepMoving": {"mAP@100": 63.64},
+    "MegVideo": {"mAP@100": 62.52},
+    "aiem2021": {"mAP@100": 62.16},
+    "CybercoreAI": {"mAP@100": 61.34},
+    "Janus Wars": {"mAP@100": 60.83},
+}
+"""The server's list of AI City 2021 track 2. Its labels are not public, so nothing of ours can stand beside it but what
+the server says of the track2.txt that Table 6 ends with."""

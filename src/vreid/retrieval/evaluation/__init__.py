@@ -1,0 +1,1 @@
+"""Evaluation: metrics, protocols, open-set identification, calibration, ablation, tuning."""

@@ -1,0 +1,264 @@
+"""Metrics: mAP, mAP@K, CMC and mINP of one evaluation, what they mean, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.protocols import Protocol
+from vreid.errors import InputError
+
+if TYPE_CHECKING:
+    from vreid.retrieval.distances import Distances
+
+CMC_LENGTH = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """The numbers of one evaluation, with what they mean and the queries they come from.
+
+    Where the protocol draws the gallery several times, every number is the mean over the draws, each value per query
+    the mean over the draws that judged it, and `draws` holds them one by one.
+
+    Attributes:
+        protocol: how it was judged; "units" below are what it ranks, images or tracklets.
+        mAP: mean over queries of the average precision over the full list, 0 to 1.
+        mAP_at_k: the same over the first `protocol.top_k` only; None where the protocol does not cut.
+        mINP: mean of relevant units / rank of the last one.
+        cmc: (50,) share of queries with a hit within the first 1, 2, ... units.
+        num_queries: queries judged; num_skipped: queries without a relevant unit in the gallery, in no mean.
+        average_precision, average_precision_at_k, inverse_negative_penalty: (Q,) per query, NaN where skipped.
+        first_hit: (Q,) rank of the first hit from 1; 0 where there is none.
+        relevant: (Q,) relevant units; 0 where skipped, -1 where the image was drawn into the gallery.
+        identity: (Q,) code of each query's vehicle, for intervals; None where nobody said.
+        steps, reranked, transductive, notes: how the distances were made (see `Distances`); None where nobody said.
+        draws: the metrics of each drawn gallery, their values per query on the same Q images; () without draws.
+    """
+
+    protocol: Protocol
+    mAP: float
+    mAP_at_k: float | None
+    mINP: float
+    cmc: NDArray[np.float64]
+    num_queries: int
+    num_skipped: int
+    average_precision: NDArray[np.float64]
+    average_precision_at_k: NDArray[np.float64]
+    inverse_negative_penalty: NDArray[np.float64]
+    first_hit: NDArray[np.float64]
+    relevant: NDArray[np.int64]
+    identity: NDArray[np.integer] | None = None
+    steps: tuple[str, ...] = ()
+    reranked: bool | None = None
+    transductive: bool | None = None
+    notes: tuple[str, ...] = ()
+    draws: tuple[Metrics, ...] = ()
+
+    @property
+    def rank1(self) -> float:
+        """Share of queries whose first unit is a hit."""
+        return float(self.cmc[0])
+
+    @property
+    def spread(self) -> dict[str, float]:
+        """Standard deviation over the draws of each mean, 0 for a single draw; {} without draws."""
+        if not self.draws:
+            return {}
+        numbers = [draw._means() for draw in self.draws]
+        degree = min(1, len(numbers) - 1)
+        return {name: float(np.std([of_draw[name] for of_draw in numbers], ddof=degree)) for name in numbers[0]}
+
+    def _means(self) -> dict[str, float]:
+        cut = {} if self.mAP_at_k is None else {self.protocol.metric: self.mAP_at_k}
+        ranks = {f"rank{rank}": float(self.cmc[rank - 1]) for rank in (1, 5, 10)}
+        return {self.protocol.full_metric: self.mAP, **cut, **ranks, "mINP": self.mINP}
+
+    def of(self, queries: NDArray[np.bool_]) -> Metrics:
+        """The same evaluation for some of the queries: `queries` (Q,) picks them, the gallery stays whole.
+
+        Of drawn galleries only those count that judge one of these queries.
+
+        Raises:
+            InputError: none of them has a mate.
+        """
+        if self.draws:
+            judging = [draw for draw in self.draws if (draw.relevant[queries] > 0).any()]
+            return mean_over_draws([draw.of(queries) for draw in judging or self.draws], self.protocol)
+        part = summary(
+            self.protocol,
+            self.average_precision[queries],
+            self.average_precision_at_k[queries],
+            self.inverse_negative_penalty[queries],
+            self.first_hit[queries],
+            self.relevant[queries],
+            None if self.identity is None else self.identity[queries],
+        )
+        return part.described_as(self)
+
+    def described_as(self, made: Metrics | Distances) -> Metrics:
+        """The same numbers with how the distances were made taken from there."""
+        return replace(self, steps=made.steps, reranked=made.reranked, transductive=made.transductive, notes=made.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts for JSON; a metric cut at K, or summed by trapezoids, says so in its name."""
+        protocol = self.protocol
+        draws = {"repeats": len(self.draws), "seed": protocol.seed, "spread": self.spread} if self.draws else {}
+        tracks = {"tracklet_distance": protocol.tracklet_distance} if protocol.unit == "tracklet" else {}
+        return {
+            **self._means(),
+            "num_queries": self.num_queries,
+            "num_skipped": self.num_skipped,
+            "protocol": protocol.name,
+            "exclude": protocol.exclude,
+            "normaliser": protocol.normaliser,
+            "average_precision": protocol.average_precision,
+            "unit": protocol.unit,
+            **tracks,
+            **draws,
+            "steps": list(self.steps),
+            "reranked": self.reranked,
+            "transductive": self.transductive,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        protocol = self.protocol
+        cut = "" if self.mAP_at_k is None else f", {protocol.metric} {100 * self.mAP_at_k:.1f}"
+        facts = [f"protocol {protocol.name}"]
+        if protocol.top_k is not None:
+            facts.append(f"normaliser {protocol.normaliser}")
+        if protocol.unit == "tracklet":
+            facts.append(f"tracklets by {protocol.tracklet_distance}")
+        if self.draws:
+            rank1 = 100 * self.spread["rank1"]
+            facts.append(f"mean of {len(self.draws)} drawn galleries, rank-1 \N{PLUS-MINUS SIGN} {rank1:.1f}")
+        if self.reranked is not None:
+            facts.append(f"{'with' if self.reranked else 'without'} re-ranking")
+        if self.transductive is not None:
+            facts.append(f"{'' if self.transductive else 'not '}transductive")
+        return (
+            f"{protocol.full_metric} {100 * self.mAP:.1f}{cut}, rank-1 {100 * self.rank1:.1f}, "
+            f"mINP {100 * self.mINP:.1f} ({self.num_queries:,} queries, {self.num_skipped:,} without a mate skipped; "
+            f"{'; '.join(facts)})"
+        )
+
+
+def summary(
+    protocol: Protocol,
+    precision: NDArray[np.float64],
+    precision_at_k: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+    first_hit: NDArray[np.float64],
+    relevant: NDArray[np.int64],
+    identity: NDArray[np.integer] | None = None,
+) -> Metrics:
+    """Metrics of Q queries from their values, in the order and with the marks of `Metrics`.
+
+    Raises:
+        InputError: no query has a mate.
+    """
+    evaluated = relevant > 0
+    if not evaluated.any():
+        raise InputError(
+            f"none of the {len(relevant):,} queries has an image of its vehicle left in the gallery under protocol "
+            f"{protocol.name}; check identities and cameras of both sides."
+        )
+    hits = first_hit[evaluated]
+    return Metrics(
+        protocol=protocol,
+        mAP=float(precision[evaluated].mean()),
+        mAP_at_k=None if protocol.top_k is None else float(precision_at_k[evaluated].mean()),
+        mINP=float(penalty[evaluated].mean()),
+        cmc=np.array([((hits > 0) & (hits <= k)).mean() for k in range(1, CMC_LENGTH + 1)]),
+        num_queries=int(evaluated.sum()),
+        num_skipped=int((relevant == 0).sum()),
+        average_precision=precision,
+        average_precision_at_k=precision_at_k,
+        inverse_negative_penalty=penalty,
+        first_hit=first_hit,
+        relevant=relevant,
+        identity=identity,
+    )
+
+
+def mean_over_draws(draws: Sequence[Metrics], protocol: Protocol) -> Metrics:
+    """One Metrics from those of each drawn gallery, all on the same Q images; counts are rounded means."""
+    evaluated = np.stack([draw.relevant > 0 for draw in draws])
+    count = evaluated.sum(axis=0)
+
+    def per_query(name: str) -> NDArray[np.float64]:
+        total = np.where(evaluated, [getattr(draw, name) for draw in draws], 0).sum(axis=0)
+        mean: NDArray[np.float64] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        return mean
+
+    return replace(
+        draws[0],
+        protocol=protocol,
+        mAP=float(np.mean([draw.mAP for draw in draws])),
+        mAP_at_k=None if protocol.top_k is None else float(np.mean([draw.mAP_at_k for draw in draws])),
+        mINP=float(np.mean([draw.mINP for draw in draws])),
+        cmc=np.mean([draw.cmc for draw in draws], axis=0),
+        num_queries=round(np.mean([draw.num_queries for draw in draws])),
+        num_skipped=round(np.mean([draw.num_skipped for draw in draws])),
+        average_precision=per_query("average_precision"),
+        average_precision_at_k=per_query("average_precision_at_k"),
+        inverse_negative_penalty=per_query("inverse_negative_penalty"),
+        first_hit=np.nan_to_num(per_query("first_hit")),
+        relevant=np.max([draw.relevant for draw in draws], axis=0),
+        draws=tuple(draws),
+    )
+
+
+def interval(
+    metrics: Metrics,
+    name: str,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Bootstrap interval of a mean over queries (percentile method): which values other vehicles would give.
+
+    Vehicles are drawn with all their queries, which resemble each other; where `metrics.identity` is None, single
+    queries are, which says too much where several are of one vehicle. An image that was a query of several drawn
+    galleries is drawn with all its values at once.
+
+    Args:
+        metrics: with its values per query.
+        name: "mAP", "mAP@K" (as in `metrics.protocol.metric`), "rank1" or "mINP".
+        seed: equal seeds give equal intervals.
+        resamples: how many times vehicles are drawn anew, with replacement.
+        confidence: share of the resampled means inside.
+
+    Raises:
+        InputError: an unknown name, or numbers out of range.
+    """
+    values: dict[str, Callable[[Metrics], NDArray[np.float64]]] = {
+        "mAP": lambda m: m.average_precision,
+        metrics.protocol.full_metric: lambda m: m.average_precision,
+        metrics.protocol.metric: lambda m: m.average_precision if m.mAP_at_k is None else m.average_precision_at_k,
+        "rank1": lambda m: (m.first_hit == 1).astype(np.float64),
+        "mINP": lambda m: m.inverse_negative_penalty,
+    }
+    if name not in values:
+        raise InputError(f"interval: there is no metric {name!r}; use one of {', '.join(values)}.")
+    if resamples < 1 or not 0 < confidence < 1:
+        raise InputError("interval: resamples must be at least 1 and confidence between 0 and 1.")
+    draws = metrics.draws or (metrics,)
+    total = np.sum([np.where(draw.relevant > 0, values[name](draw), 0) for draw in draws], axis=0)
+    count = np.sum([draw.relevant > 0 for draw in draws], axis=0)
+    evaluated = count > 0
+    total, count = total[evaluated], count[evaluated]
+    if metrics.identity is not None:
+        _, vehicle = np.unique(metrics.identity[evaluated], return_inverse=True)
+        total, count = np.bincount(vehicle, total), np.bincount(vehicle, count)
+    generator = np.random.default_rng(seed)
+    picks = (generator.integers(len(total), size=len(total)) for _ in range(resamples))
+    means = [total[pick].sum() / count[pick].sum() for pick in picks]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,183 @@
+"""Tuning: the parameters of a post-processing chosen on validation features alone, never on the test.
+
+One parameter after the other takes the best of its values, all others held, round after round until none changes. What
+was chosen on the data it is judged on is no result, so validation that shares vehicles or pictures with the test is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vreid.data.protocols import Protocol
+from vreid.data.records import JUNK_NAME
+from vreid.errors import InputError
+from vreid.retrieval.evaluation.ablation import difference
+from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.metrics import Metrics, interval
+from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched, Sides, common_norm
+
+GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "camera_mean": {"alpha": (0.5, 0.75, 1.0)},
+    "camera_whitening": {"ridge": (0.06, 0.12, 0.18, 0.3, 0.6, 1.2), "share": (0.25, 0.5, 0.75, 1.0)},
+    "tracklets": {"feature": ("mean", "weighted"), "norm": ("unit", "raw")},
+    "gallery_expansion": {"neighbours": (1, 2, 3, 5, 8), "alpha": (0.0, 1.0, 3.0, 6.0)},
+    "query_expansion": {"neighbours": (1, 2, 3, 5, 8), "alpha": (0.0, 1.0, 3.0, 6.0)},
+    "reranking": {"k1": (5, 7, 10, 15, 20, 30, 50), "k2": (1, 2, 4, 6, 10, 15), "lambda_": (0.1, 0.3, 0.5, 0.6, 0.8)},
+}
+"""Values tried, by field of `PostProcessing` and of its configuration; what a step was given is always tried too."""
+ROUNDS = 3
+"""Rounds over all parameters, at most."""
+
+Validation = tuple[Sides, Protocol]
+"""Query and gallery features of one model, and how they are judged."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting and its mean mAP (mAP@K where the protocol cuts) over the validation sets."""
+
+    post: PostProcessing
+    value: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was chosen.
+
+    Attributes:
+        given: the steps before tuning; best: after it.
+        trials: every setting that was tried, in order; the first is `given`.
+    """
+
+    given: Trial
+    best: Trial
+    trials: tuple[Trial, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"chosen on validation: {self.best.post.describe()}, {100 * self.best.value:.1f} there (as given: "
+            f"{100 * self.given.value:.1f}), the best of {len(self.trials):,} settings"
+        )
+
+
+def tune(
+    post: PostProcessing,
+    validation: Sequence[Validation],
+    *,
+    grids: Mapping[str, Mapping[str, tuple[Any, ...]]] = GRIDS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tuning:
+    """Choose the parameters of the steps of `post` that are on; ties go to the value given, then to the first.
+
+    Args:
+        post: which steps, and where to start.
+        validation: one set of features or several, whose metrics are averaged.
+        grids: values by step and parameter.
+        progress: called as progress(tried, at most).
+
+    Raises:
+        InputError: no validation, no step with a parameter to choose, or as `PostProcessing.apply`.
+
+    Example:
+        >>> tuned = tune(PostProcessing.parse("rerank"), [((query, gallery), protocol)])       # doctest: +SKIP
+        >>> tuned.best.post.describe()                                                         # doctest: +SKIP
+        'rerank=7:4:0.5'
+    """
+    if not validation:
+        raise InputError("tune: there is nothing to choose on; give validation features.")
+    post = common_norm([sides for sides, _ in validation], post)
+    parameters = [
+        (step, name, values)
+        for step, grid in grids.items()
+        if getattr(post, step) is not None
+        for name, values in grid.items()
+        if not (post.raw and name == "norm")  # what norm=raw leaves no choice of
+    ]
+    if not parameters:
+        raise InputError(f"tune: {post.describe()} has no parameter to choose; give steps such as rerank.")
+    protocols = [protocol for _, protocol in validation]
+    most = 1 + ROUNDS * sum(len(values) for _, _, values in parameters)
+    tried: dict[PostProcessing, float] = {}
+
+    def value(chosen: PostProcessing, searched: Sequence[Searched]) -> float:
+        if chosen not in tried:
+            each = (_judged(chosen, *pair) for pair in zip(searched, protocols, strict=True))
+            tried[chosen] = float(np.mean(list(each)))
+            progress(len(tried), most)
+        return tried[chosen]
+
+    best = post
+    for _ in range(ROUNDS):
+        before = best
+        for step, name, values in parameters:
+            searched = [Searched(*sides) for sides, _ in validation]  # anew, so that no setting stays in memory
+            highest = value(best, searched)
+            for choice in values:
+                other = replace(best, **{step: replace(getattr(best, step), **{name: choice})})
+                if value(other, searched) > highest:
+                    best, highest = other, value(other, searched)
+        if best == before:
+            break
+    trials = tuple(Trial(chosen, number) for chosen, number in tried.items())
+    return Tuning(Trial(post, tried[post]), Trial(best, tried[best]), trials)
+
+
+def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, float]:
+    """What `tuned` is worth over `given` on the test, with its paired 95 % interval: value, low, high."""
+    change = difference(tuned, given)
+    value = change.mAP if change.mAP_at_k is None else change.mAP_at_k
+    return value, *interval(change, change.protocol.metric, seed=seed)
+
+
+def _judged(post: PostProcessing, searched: Searched, protocol: Protocol) -> float:
+    metrics = evaluate_distances(searched.through(post.under(protocol, searched.query)), protocol)
+    return metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
+
+
+def check_apart(validation: Sides, test: Sides, *, same_source: bool) -> None:
+    """Refuse validation features that share a vehicle or a picture with the test.
+
+    Pictures are the same where their paths are, or their features to the last bit.
+
+    Args:
+        validation, test: query and gallery features of each.
+        same_source: both are of one data set, so that equal names of identities mean the same vehicle. (Every data set
+            counts from 1: between two of them equal names mean nothing.)
+
+    Raises:
+        InputError: they share something; the first such thing is named.
+    """
+    for side in validation:
+        for other in test:
+            shared = np.intersect1d(side.records.path, other.records.path)
+            if len(shared):
+                raise InputError(f"{shared[0]}: is in validation and test; choose on other pictures than you judge on.")
+            _reject_copies(side, other)
+            if same_source:
+                names = {*side.records.identity.values} & {*other.records.identity.values} - {"", JUNK_NAME}
+                if names:
+                    raise InputError(
+                        f"vehicle {min(names)}: is in validation and test; choose on other vehicles than "
+                        "you judge on (vreid data split)."
+                    )
+
+
+def _reject_copies(side: FeatureSet, other: FeatureSet) -> None:
+    if side.dimensions != other.dimensions:
+        raise InputError(
+            f"validation features have {side.dimensions} dimensions, those of the test {other.dimensions}; tune with "
+            "features of the same model."
+        )
+    seen = {row.tobytes(): number for number, row in enumerate(other.normalise().features)}
+    for number, row in enumerate(side.normalise().features):
+        if row.tobytes() in seen:
+            raise InputError(
+                f"{side.records.path[number]}: has the very features of {other.records.path[seen[row.tobytes()]]} in "
+                "the test, so it is the same picture; choose on other pictures than you judge on."
+            )

@@ -1,0 +1,1 @@
+"""Files of features, of other programs, and challenge submissions."""

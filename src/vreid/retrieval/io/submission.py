@@ -1,0 +1,229 @@
+"""AI City Challenge submissions (track2.txt): writing, reading, checking and scoring them.
+
+One line for each query in order of image number; on it the numbers of the 100 nearest gallery images, best first,
+blanks between them. An image's number is the one in its file name (000012.jpg is 12), from 1.
+
+Shapes: Q queries, G gallery images, K numbers on a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.data.findings import Finding, OnFinding, raise_finding
+from vreid.data.protocols import AI_CITY, Protocol
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import read_lines_bounded, write_text
+from vreid.retrieval.distances import Distances, Tiles
+from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.metrics import Metrics
+from vreid.retrieval.ranking import Ranking
+
+LENGTH = 100
+"""Numbers on a line."""
+
+SUBMISSION = Protocol("submission", exclude="nothing", top_k=LENGTH)
+"""What a submission is ranked under: nothing is removed, so no label of a test image can decide what is in it."""
+
+_NUMBER = re.compile(r"0*(\d{1,9})(\.jpe?g|\.png)?", re.IGNORECASE | re.ASCII)
+_USABLE = ("length", "order")  # what may be wrong with lines that can be scored
+_SORTED = 10  # that many numbers in ascending order are no ranking (chance 1 in 3.6 million)
+
+
+def image_numbers(records: Records) -> NDArray[np.int64]:
+    """(N,) number of each image, from its key or else its file name: "test/000012" and "image_test/12.jpg" are 12.
+
+    Raises:
+        InputError: an image whose name is no number, or two of one number.
+    """
+    numbers = np.empty(len(records), dtype=np.int64)
+    row_of: dict[int, int] = {}
+    for row, names in enumerate(zip(records.image_key, records.path, strict=True)):
+        found = next(filter(None, (_NUMBER.fullmatch(re.split(r"[/\\]", name)[-1]) for name in names)), None)
+        if found is None:
+            raise InputError(
+                f"{names[1]} (image {row + 1}): has no number, which a submission is made of; name it like 000001.jpg."
+            )
+        numbers[row] = int(found[1])
+        if row_of.setdefault(int(found[1]), row) != row:
+            first = records.path[row_of[int(found[1])]]
+            raise InputError(f"{names[1]} (image {row + 1}): has the number of {first}; leave one of them out.")
+    return numbers
+
+
+def write_submission(ranking: Ranking, path: Path | str) -> None:
+    """Write a ranking as track2.txt, whole or not at all.
+
+    Every line holds 100 numbers (or the whole gallery, where it is smaller): where steps took candidates out
+    (camera verification), those follow behind in order of number. Rank under `SUBMISSION`: protocols that remove images
+    by identity would let the labels of simulated test images decide what is written.
+
+    Raises:
+        InputError: images without numbers, lists cut shorter than that, or a file that cannot be written.
+    """
+    wanted = min(LENGTH, len(ranking.gallery))
+    if ranking.indices.shape[1] < wanted:
+        raise InputError(
+            f"{path}: needs {wanted} images for each query, but the ranking was cut at {ranking.indices.shape[1]}; "
+            f"rank with top_k={LENGTH}."
+        )
+    query, gallery = image_numbers(ranking.query), image_numbers(ranking.gallery)
+    lines = []
+    for row in np.argsort(query):
+        listed = ranking.indices[row, : ranking.lengths[row]]
+        numbers = gallery[listed[:wanted]]
+        if len(numbers) < wanted:
+            others = np.sort(np.delete(gallery, listed))
+            numbers = np.concatenate([numbers, others[: wanted - len(numbers)]])
+        lines.append(" ".join(map(str, numbers.tolist())))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_submission(path: Path | str, on_finding: OnFinding = raise_finding) -> list[NDArray[np.int64]]:
+    """The numbers on each line of a track2.txt, in any of the forms in circulation.
+
+    Numbers may have leading zeros and ".jpg" and stand between blanks, tabs or commas; line ends, a mark at the start,
+    UTF-16 and empty lines at the end do not matter. An empty line between others is a query without a list.
+
+    Args:
+        path: the file.
+        on_finding: told of each line that holds something else than image numbers; reading goes on without it.
+
+    Raises:
+        InputError: the file cannot be read, or is empty.
+    """
+    return list(_lines(path, on_finding))
+
+
+def _lines(path: Path | str, on_finding: OnFinding) -> Iterator[NDArray[np.int64]]:
+    data = read_lines_bounded(path)
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    lines = re.split(r"\r\n|\n|\r", data.decode(encoding, "replace").rstrip())
+    if lines == [""]:
+        raise InputError(f"{path}: is empty; give one line of image numbers for each query.")
+    for line, text in enumerate(lines, start=1):
+        tokens = [token for token in re.split(r"[\s,;]+", text) if token]
+        matches = [_NUMBER.fullmatch(token) for token in tokens]
+        if None in matches:
+            wrong = repr(tokens[matches.index(None)][:30])
+            on_finding(Finding("not a number", f"{path}, line {line}", f"{wrong} is no image number", "correct it"))
+        yield np.array([int(match[1]) for match in matches if match], dtype=np.int64)
+
+
+def check_submission(path: Path | str, query: Records, gallery: Records) -> list[Finding]:
+    """What is wrong with a submission for these queries and this gallery, line by line; nothing: it may be sent.
+
+    Found are: another number of lines than of queries, another number of images on a line than 100 (or than the
+    gallery holds), what is no image number, numbers that no gallery image has, numbers that stand twice on a line, and
+    lines that are sorted by number instead of by distance.
+
+    Raises:
+        InputError: the file cannot be read or is empty, or images of the data set without numbers.
+    """
+    findings: list[Finding] = []
+    _examined(path, query, gallery, findings.append)
+    return findings
+
+
+def score_submission(path: Path | str, query: Records, gallery: Records, protocol: Protocol = AI_CITY) -> Metrics:
+    """Judge a submission against labelled records, through the one evaluation loop: an image's distance is its place.
+
+    What a line does not list is a miss, so only `mAP_at_k` (cut at `protocol.top_k`, or at 100 where the protocol does
+    not cut) and `cmc` are known; `mAP` and `mINP`, which need full lists, are NaN. The protocol takes its images away
+    from the lines as submitted: where a line holds images of the query's own pass, fewer than 100 are left, and the
+    number can lie below that of the full ranking. Short, long and sorted lines are judged as they are.
+
+    Raises:
+        InputError: other defects that `check_submission` finds, records without labels, or a protocol that does not
+            judge images.
+    """
+    if protocol.unit != "image" or protocol.repeats:
+        raise InputError(
+            f"{path}: a submission ranks images, which protocol {protocol.name} does not judge; use ai-city."
+        )
+
+    def reject_unusable(finding: Finding) -> None:
+        if finding.check not in _USABLE:
+            raise_finding(finding)
+
+    lists = _examined(path, query, gallery, reject_unusable)
+    line_of_query = np.argsort(np.argsort(image_numbers(query)))
+    source = _Places(tuple(lists[line] for line in line_of_query), len(gallery))
+    distances = Distances(query, gallery, source, np.arange(len(gallery), dtype=np.int32), steps=("as submitted",))
+    metrics = evaluate_distances(distances, replace(protocol, top_k=protocol.top_k or LENGTH))
+    unknown = np.full(len(query), np.nan)
+    return replace(metrics, mAP=np.nan, mINP=np.nan, average_precision=unknown, inverse_negative_penalty=unknown)
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Distances that say the place on a line, from 1; +inf where an image is not listed.
+
+    Attributes:
+        lists: Q arrays of gallery indices, best first.
+        columns: G.
+    """
+
+    lists: tuple[NDArray[np.intp], ...]
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.lists), self.columns
+
+    def tiles(self) -> Tiles:
+        """A tile for every 64 lines."""
+        for start in range(0, len(self.lists), 64):
+            part = self.lists[start : start + 64]
+            tile = np.full((len(part), self.columns), np.inf, dtype=np.float32)
+            for row, listed in zip(tile, part, strict=True):
+                row[listed] = np.arange(1, len(listed) + 1)
+            yield start, tile
+
+
+def _examined(path: Path | str, query: Records, gallery: Records, on_finding: OnFinding) -> list[NDArray[np.intp]]:
+    """Gallery indices on each line, right where its numbers are; all that is wrong is told."""
+    if not len(query) or not len(gallery):
+        raise InputError(f"{path}: belongs to a data set with query and gallery images; this one lacks them.")
+    numbers = image_numbers(gallery)
+    order = np.argsort(numbers)
+    out = []
+    for line, listed in enumerate(_lines(path, on_finding), start=1):
+        for check, message, fix in _wrong(listed, numbers[order]):
+            on_finding(Finding(check, f"{path}, line {line}", message, fix))
+        place = np.searchsorted(numbers, listed, sorter=order)
+        out.append(order[np.minimum(place, len(order) - 1)])
+    if len(out) != len(query):
+        fix = "give one line for each query, in order of its number"
+        on_finding(Finding("lines", str(path), f"has {len(out):,} lines for {len(query):,} queries", fix))
+    return out
+
+
+def _wrong(listed: NDArray[np.int64], gallery: NDArray[np.int64]) -> Iterator[tuple[str, str, str]]:
+    """Check, message and mend for the numbers on one line; `gallery` has all that there are, ascending."""
+    wanted = min(LENGTH, len(gallery))
+    if len(listed) != wanted:
+        yield "length", f"holds {len(listed):,} numbers", f"give {wanted}"
+    strange = listed[~np.isin(listed, gallery)]
+    if len(strange):
+        span = f"numbers run from {gallery[0]} to {gallery[-1]}"
+        fix = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the pictures' names"
+        yield "range", f"{_some(strange)} no image of the gallery, whose {span}", fix
+    numbers, count = np.unique(listed, return_counts=True)
+    if len(numbers) < len(listed):
+        yield "twice", f"{_some(numbers[count > 1])} on it more than once", "list each image once"
+    if len(listed) >= _SORTED and (np.diff(listed) > 0).all():
+        yield "order", "is sorted by number", "list the nearest image first"
+
+
+def _some(numbers: NDArray[np.int64]) -> str:
+    more = f" (and {len(numbers) - 1:,} more)" if len(numbers) > 1 else ""
+    return f"number {numbers[0]}{more} is"

@@ -1,0 +1,115 @@
+"""Query expansion and database-side augmentation: a feature replaced by a mean of itself and its nearest.
+
+Chum et al., Total Recall (ICCV 2007): the average (alpha = 0). Radenovic et al., Fine-tuning CNN image retrieval (TPAMI
+2019), section 3.5: weights cos ** alpha, which makes far neighbours matter less. Arandjelovic & Zisserman, Three things
+everyone should know (CVPR 2012), section 5: the same done to the gallery, beforehand. Neighbours may be those of other
+cameras alone, which bring in another view of the vehicle instead of the same background
+(`vreid.retrieval.postprocessing.own_tracklet`).
+
+Shapes: N features, G gallery features, D feature dimensions, K neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.errors import InputError
+from vreid.retrieval.features import as_features, unit_rows
+from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.postprocessing.own_tracklet import Codes, nearest_elsewhere
+
+Cameras = Literal["any", "other"]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """How a feature is mixed with its nearest.
+
+    Attributes:
+        neighbours: how many of the nearest gallery features (K).
+        alpha: their weights are cos ** alpha, where the cosine is positive, and 0 elsewhere; 0 is the plain average
+            of the feature itself and all K.
+        cameras: whose: of "any" camera, or of "other" ones than the feature's own.
+    """
+
+    neighbours: int = 5
+    alpha: float = 3.0
+    cameras: Cameras = "any"
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1 or not 0 <= self.alpha < np.inf:
+            raise InputError(
+                f"expansion: neighbours is {self.neighbours} and alpha {self.alpha:g}; the one must be at least 1, the "
+                "other at least 0."
+            )
+        if self.cameras not in get_args(Cameras):
+            raise InputError(f"expansion: cameras is {self.cameras!r}; use any or other.")
+
+
+def expand_queries(
+    query_features: ArrayLike,
+    gallery_features: ArrayLike,
+    *,
+    neighbours: int = 5,
+    alpha: float = 3.0,
+    cameras: tuple[Codes, Codes] | None = None,
+) -> NDArray[np.float32]:
+    """(Q, D) queries, each the L2-normalised sum of itself and its nearest gallery features, weighted by cos ** alpha.
+
+    Args:
+        query_features: (Q, D), any norm; only directions matter.
+        gallery_features: (G, D), any norm.
+        neighbours: see `Expansion`.
+        alpha: see `Expansion`.
+        cameras: codes of both sides on one list, negative where unknown; then neighbours are of other cameras.
+
+    Raises:
+        InputError: numbers out of range, an empty side, NaN, a feature of norm zero, or unequal dimensions.
+
+    Example:
+        >>> print(expand_queries([[1.0, 0.0]], [[0.0, 1.0], [-1.0, 0.0]], neighbours=1, alpha=0).round(3))
+        [[0.707 0.707]]
+    """
+    query, gallery = (unit_rows(as_features(side)) for side in (query_features, gallery_features))
+    return _expanded(query, gallery, Expansion(neighbours, alpha), cameras, itself=True)
+
+
+def augment_gallery(
+    gallery_features: ArrayLike, *, neighbours: int = 5, alpha: float = 3.0, camera: Codes | None = None
+) -> NDArray[np.float32]:
+    """(G, D) gallery features, each the L2-normalised sum of itself and its nearest others (database augmentation).
+
+    Raises:
+        InputError: as `expand_queries`.
+    """
+    gallery = unit_rows(as_features(gallery_features))
+    cameras = None if camera is None else (camera, camera)
+    return _expanded(gallery, gallery, Expansion(neighbours, alpha), cameras, itself=False)
+
+
+def _expanded(
+    features_ND: NDArray[np.float32],
+    gallery_GD: NDArray[np.float32],
+    config: Expansion,
+    cameras: tuple[Codes, Codes] | None,
+    *,
+    itself: bool,
+) -> NDArray[np.float32]:
+    """Sums of `features_ND` and of their nearest in the gallery, where with `itself` off a feature is not its own."""
+    found = min(config.neighbours + (cameras is None and not itself), len(gallery_GD))
+    if cameras is None:
+        distances_NK, indices_NK = nearest(features_ND, gallery_GD, found)
+    else:
+        distances_NK, indices_NK = nearest_elsewhere(features_ND, gallery_GD, *cameras, found)
+    cosine_NK = np.clip(1 - distances_NK / 2, 0, 1)
+    weights_NK = np.where(indices_NK < 0, 0, cosine_NK**config.alpha)
+    if not itself:  # where it is not among the found, they all equal it, and one more changes nothing
+        weights_NK[indices_NK == np.arange(len(features_ND))[:, None]] = 0
+    out = features_ND.copy()
+    for column in range(found):
+        out += weights_NK[:, column, None].astype(np.float32) * gallery_GD[indices_NK[:, column]]
+    return unit_rows(out)

@@ -1,0 +1,282 @@
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) without a matrix of all points.
+
+Memory beside features and output: a few tiles and O(N k).
+
+Shapes: Q queries, G gallery units, N = Q + G points, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.errors import InputError, are_counts
+from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
+from vreid.retrieval.nearest.neighbours import search, smallest
+from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.postprocessing.jaccard import CONVENTIONS, Convention, Encoding, convention_of
+from vreid.retrieval.tensors import like
+
+
+@dataclass(frozen=True)
+class ReRanking:
+    """k-reciprocal re-ranking, distance = (1 - lambda_) * Jaccard + lambda_ * original.
+
+    Attributes:
+        k1: length of the neighbour lists besides the point itself.
+        k2: how many neighbours are averaged (the point itself is the first).
+        lambda_: weight of the original distance, 0 to 1. Image level: 20, 6, 0.3; tracklet level (DMT): 7, 2, 0.6.
+        neighbours: the convention, a name in `vreid.retrieval.postprocessing.jaccard.CONVENTIONS`; see `rerank`.
+
+    Raises:
+        InputError: a number out of range, or an unknown convention.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    lambda_: float = 0.3
+    neighbours: str = "zhong"
+
+    def __post_init__(self) -> None:
+        if not are_counts(self.k1, self.k2):
+            raise InputError(
+                f"re-ranking: k1 is {self.k1} and k2 is {self.k2}; both must be whole numbers of at least 1."
+            )
+        if not 0 <= self.lambda_ <= 1:
+            raise InputError(f"re-ranking: lambda_ is {self.lambda_}; it must lie between 0 and 1.")
+        if self.neighbours not in CONVENTIONS:
+            raise InputError(f"re-ranking: neighbours is {self.neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
+
+
+def rerank(
+    query_features: ArrayLike,
+    gallery_features: ArrayLike,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_: float = 0.3,
+    neighbours: str = "zhong",
+) -> NDArray[np.float32]:
+    """Re-ranked distances (Q, G) float32: (1 - lambda_) * Jaccard + lambda_ * original.
+
+    By the convention "zhong" (the paper's code, torchreid, fast-reid) lists hold the point itself and its k1 nearest
+    among all N points, ties by the smaller index (queries first); original distances are squared and divided by each
+    row's maximum over all N points. By "dmt-2020" they are divided by each column's maximum before that, and lists are
+    those of the divided distances. By "openunreid" lists hold k1 entries, the point itself being one, and original
+    distances are squared and not divided. The module `jaccard` has the encoding and who uses which. Of
+    torch tensors neighbours are searched on their device, and the result is a tensor on it.
+
+    Args:
+        query_features: (Q, D), normally L2-normalised.
+        gallery_features: (G, D).
+        k1: see `ReRanking`.
+        k2: see `ReRanking`.
+        lambda_: see `ReRanking`.
+        neighbours: "zhong", "dmt-2020" or "openunreid".
+
+    Raises:
+        InputError: constants out of range, fewer points than neighbours, an empty side, NaN, a feature of norm zero,
+            or unequal dimensions.
+
+    Example:
+        >>> rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist()
+        [[1.0, 0.0]]
+    """
+    config = ReRanking(k1, k2, lambda_, neighbours)
+    reranked = ReRanked.of(query_features, gallery_features, config, products=True)
+    products_QG = reranked.encoding.lists.products
+    # every tile of the products is read before it is written over
+    out_QG = np.empty(reranked.shape, dtype=np.float32) if products_QG is None else products_QG
+    for start, tile in reranked.tiles():
+        np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
+    result: NDArray[np.float32] = like(query_features, out_QG)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class DividedColumns:
+    """Another source with each column divided by a number.
+
+    Attributes:
+        source: (Q, U), whose tiles are made for this source alone: it writes to them.
+        by_U: (U,) float32.
+    """
+
+    source: Source
+    by_U: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.source.shape
+
+    def tiles(self) -> Tiles:
+        """The tiles of `source`, divided in place."""
+
+        def divided(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            start, tile = of_source
+            tile /= self.by_U
+            return start, tile
+
+        return map(divided, self.source.tiles())
+
+
+@dataclass(frozen=True, eq=False)
+class ReRanked:
+    """Re-ranked distances as a source of tiles: (1 - lambda_) * Jaccard + lambda_ * original, made when asked for.
+
+    Attributes:
+        original: (Q, G) squared distances, whose tiles are made for this source alone: it writes to them.
+        encoding: of all N points, queries first.
+        scale_Q: (Q,) what original distances are multiplied with.
+        lambda_: see `ReRanking`.
+    """
+
+    original: Source
+    encoding: Encoding
+    scale_Q: NDArray[np.float64]
+    lambda_: float
+
+    @classmethod
+    def of(
+        cls,
+        query_features: ArrayLike,
+        gallery_features: ArrayLike,
+        config: ReRanking,
+        *,
+        products: bool = False,
+    ) -> ReRanked:
+        """The distances of `rerank`, without the (Q, G) matrix; with `products` a search that makes them keeps them.
+
+        Raises:
+            InputError: as `rerank`.
+        """
+        points, encoding, convention = _encode(query_features, gallery_features, config, products=products)
+        queries, gallery = points.split()
+        squares = queries.squares, gallery.squares
+        original = SquaredEuclidean(queries.parts[0], gallery.parts[0], squares, encoding.lists.products)
+        return cls.from_encoding(original, encoding, config, convention, points.unit)
+
+    @classmethod
+    def from_encoding(
+        cls, original: Source, encoding: Encoding, config: ReRanking, convention: Convention, unit: float = 1.0
+    ) -> ReRanked:
+        """The mixture of `original` (Q, G) and the Jaccard distances of `encoding`, whose first Q points are queries.
+
+        Original distances are divided as `convention` says, or else multiplied with `unit` squared.
+        """
+        if encoding.columns_by is not None:
+            original = DividedColumns(original, encoding.columns_by[original.shape[0] :])
+        return cls(original, encoding, _scale(encoding, original.shape[0], convention, unit), config.lambda_)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Queries and gallery units."""
+        return self.original.shape
+
+    def tiles(self) -> Tiles:
+        """The tiles of `original`, re-ranked."""
+        queries, _ = self.shape
+        pieces = self.encoding.jaccard(queries, first_column=queries)
+        done = 0
+        held: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]] = []  # they come in other pieces
+
+        def reranked(original: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
+            nonlocal done
+            start, tile = original
+            stop = start + len(tile)
+            scale_Q = (self.lambda_ * self.scale_Q[start:stop]).astype(np.float32)
+            for strip in strips(tile):
+                tile[strip] *= scale_Q[strip, None]
+                tile[strip] += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
+            while done < stop:
+                rows, row, column, jaccard = next(pieces)
+                done = rows.stop
+                held.append((row, column, jaccard))
+            for row, column, jaccard in held:
+                here = slice(np.searchsorted(row, start), np.searchsorted(row, stop))
+                less = ((1 - self.lambda_) * (1 - jaccard[here].astype(np.float64))).astype(np.float32)
+                tile[row[here] - start, column[here]] -= less
+            del held[:-1]
+            return start, tile
+
+        return map(reranked, self.original.tiles())
+
+
+def rerank_top(
+    query_features: ArrayLike,
+    gallery_features: ArrayLike,
+    top_k: int,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_: float = 0.3,
+    neighbours: str = "zhong",
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The first `top_k` of every row of `rerank`, without the (Q, G) matrix: distances and indices, both (Q, top_k).
+
+    Ascending, ties by gallery index. All gallery points that share no neighbour with a query have Jaccard distance 1,
+    so the nearest of them come first: those that share one, and the `top_k` nearest by features, are enough.
+
+    Raises:
+        InputError: `top_k` below 1, or as `rerank`.
+
+    Example:
+        >>> distances, indices = rerank_top([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], 1, k1=1, k2=1)
+        >>> indices.tolist()
+        [[1]]
+    """
+    if not are_counts(top_k):
+        raise InputError(f"re-ranking: top_k is {top_k}; it must be a whole number of at least 1.")
+    config = ReRanking(k1, k2, lambda_, neighbours)
+    points, encoding, convention = _encode(query_features, gallery_features, config)
+    queries, gallery = points.split()
+    top_k = min(top_k, len(gallery))
+    if convention.column_maximum:  # the nearest by features are not those of the smallest divided distance
+        source = ReRanked.from_encoding(
+            SquaredEuclidean(queries.parts[0], gallery.parts[0]), encoding, config, convention
+        )
+        best = [smallest(np.maximum(tile, 0), top_k) for _, tile in source.tiles()]
+        distances, indices = (np.concatenate(each) for each in zip(*best, strict=True))
+        return like(query_features, distances), like(query_features, indices)
+    scale_Q = _scale(encoding, len(queries), convention, points.unit)
+    near = search(queries, gallery, top_k)
+    distances = np.empty((len(queries), top_k), dtype=np.float32)
+    indices = np.empty(distances.shape, dtype=np.int32)
+    for rows, row, column, jaccard in encoding.jaccard(len(queries), first_column=len(queries)):
+        block = slice(rows.start, rows.stop)
+        near_row = np.repeat(np.arange(rows.start, rows.stop), top_k)
+        near_column = near.index[block].ravel()
+        alone = ~np.isin(near_row * len(gallery) + near_column, row * len(gallery) + column)
+        squared = np.concatenate([exact_distances(queries, row, gallery, column), near.squared[block].ravel()[alone]])
+        shared = np.concatenate([jaccard, np.ones(np.count_nonzero(alone), dtype=np.float32)])
+        row, column = np.concatenate([row, near_row[alone]]), np.concatenate([column, near_column[alone]])
+        value = ((1 - lambda_) * shared + lambda_ * scale_Q[row] * squared).astype(np.float32)
+        order = np.lexsort((column, value, row))
+        chosen = order[np.searchsorted(row[order], rows)[:, None] + np.arange(top_k)]
+        distances[block], indices[block] = value[chosen], column[chosen]
+    return like(query_features, distances), like(query_features, indices)
+
+
+def _encode(
+    query_features: ArrayLike,
+    gallery_features: ArrayLike,
+    config: ReRanking,
+    *,
+    products: bool = False,
+) -> tuple[Points, Encoding, Convention]:
+    """The points, their encoding, and the convention of both."""
+    points = Points.of("re-ranking", query_features=query_features, gallery_features=gallery_features)
+    points.need_direction("re-ranking")
+    convention = convention_of("re-ranking", config.neighbours, len(points), config.k1, config.k2)
+    return points, Encoding.of(points, config.k1, config.k2, convention, products=products), convention
+
+
+def _scale(encoding: Encoding, queries: int, convention: Convention, unit: float) -> NDArray[np.float64]:
+    """(Q,) what the squared distances of each query are multiplied with, those of `Points.unit` included."""
+    if not convention.row_maximum:
+        return np.full(queries, unit**2)
+    largest = encoding.lists.farthest[:queries].astype(np.float64)
+    return 1 / np.where(largest > 0, largest, 1)

@@ -1,0 +1,171 @@
+"""Post-processing in words: "camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras", read and written.
+
+A step is NAME or NAME=VALUE:VALUE:..., the values being those of its configuration in the order of its fields; values
+at the end may be left out and are then the defaults. The order of steps does not matter: they run in their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from vreid.errors import InputError
+from vreid.retrieval.features import Norm
+from vreid.retrieval.postprocessing.bias import Bias
+from vreid.retrieval.postprocessing.camera_statistics import CameraMean, CameraWhitening
+from vreid.retrieval.postprocessing.expansion import Expansion
+from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet
+from vreid.retrieval.postprocessing.reranking import ReRanking
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets
+from vreid.retrieval.postprocessing.transit_times import TransitTimes
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as it is written.
+
+    Attributes:
+        field: of `PostProcessing`.
+        config: what the field holds; None for a field that is on or off.
+        shown: how many values are written even where they are the defaults.
+        why: why the result for one query depends on more than it and single gallery images; "" if it does not.
+    """
+
+    field: str
+    config: type[Any] | None
+    shown: int = 0
+    why: str = ""
+
+
+_STATISTICS = "camera statistics are fitted on the gallery's test images"
+STEPS: Mapping[str, Step] = {
+    "norm": Step("norm", Norm, 1),
+    "camera-mean": Step("camera_mean", CameraMean, 0, _STATISTICS),
+    "camera-whitening": Step("camera_whitening", CameraWhitening, 1, _STATISTICS),
+    "tracklets": Step("tracklets", Tracklets, 1),
+    "own-tracklet": Step("own_tracklet", OwnTracklet, 0, "queries are mixed with the tracklet of their own passage"),
+    "gallery-expansion": Step("gallery_expansion", Expansion, 2, "gallery features are mixed with their nearest"),
+    "query-expansion": Step("query_expansion", Expansion, 2, "queries are mixed with their nearest gallery images"),
+    "rerank": Step(
+        "reranking", ReRanking, 3, "re-ranking compares the neighbour lists of all queries and gallery images"
+    ),
+    "camera-bias": Step("camera_bias", Bias, 1),
+    "orientation-bias": Step("orientation_bias", Bias, 1),
+    "transit-times": Step("transit_times", TransitTimes, 1, "gaps in time are learned from the gallery's images"),
+    "other-cameras": Step("exclude_same_camera", None),
+    "scene-groups": Step("scene_groups", SceneGroups),
+}
+"""By the name that is written, in the order in which they run."""
+
+PLAIN = "plain search"
+_NEW_CAMERAS = "scene-groups=#41+#42+#43+#44+#45+#46/*"
+PRESETS: Mapping[str, str] = {
+    PLAIN: "",
+    "plain": "",
+    "dmt": f"camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6, other-cameras, {_NEW_CAMERAS}",
+    "dmt-paper": "camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6, other-cameras",
+    "dmt-images": f"camera-whitening=0.18:0.5, rerank=50:15:0.3, other-cameras, {_NEW_CAMERAS}",
+    "dmt-2020": "tracklets=mean:raw, rerank=7:2:0.6:dmt-2020",
+    "voc": "rerank=50:15:0.5",
+    "vreid": "camera-whitening=0.18:0.5, tracklets=weighted:raw, own-tracklet=0.5:1, gallery-expansion=2:1:other, "
+    "rerank=7:2:0.6, other-cameras",
+    "vreid-timed": "camera-whitening=0.18:0.5, tracklets=weighted:raw, own-tracklet=0.5:1, "
+    "gallery-expansion=2:1:other, rerank=7:2:0.6, transit-times=0.08, other-cameras",
+}
+"""Published settings by name; a name stands for its steps, and more may follow.
+
+dmt: the code of the AI City 2021 winner with its constants, cameras 41 to 46 of CityFlow (by number) apart from all
+others; without its camera and orientation bias, which need those models' features: add
+"camera-bias=0.1:after:FOLDER, orientation-bias=0.05:after:FOLDER". dmt-paper: the steps of the paper's text, which has
+no scene groups. dmt-images: dmt where there are no tracklets. dmt-2020: its predecessor's tracklets and re-ranking,
+which divides distances by their maxima twice. (That code also re-ranks a zero vector as one more tracklet, by mistake;
+this is not repeated.) voc: VOC-ReID of 2020, to which belong
+"camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid: dmt-paper and what was found to add to it
+without times, vreid-timed: and with them (`studies/beyond_dmt.py`; docs/postprocessing.md has the gains).
+"""
+
+
+def read_steps(text: str) -> dict[str, Any]:
+    """Fields of `PostProcessing` from words.
+
+    Raises:
+        InputError: an unknown step (the near one is named), one written twice, or values that do not fit.
+    """
+    found: dict[str, Any] = {}
+    for name, equals, values in _pieces(text):
+        step = STEPS[name]
+        if step.field in found:
+            raise InputError(f"step {name}: is written twice; write it once.")
+        if step.config is None and equals:
+            raise InputError(f"step {name}: takes no values; write {name}.")
+        if equals and not values:
+            raise InputError(f"step {name}=: has no value; write {_usage(name)}.")
+        found[step.field] = True if step.config is None else _read(name, step.config, values)
+    return found
+
+
+def write_steps(post: object) -> tuple[str, ...]:
+    """The steps of a `PostProcessing` that are on, as `read_steps` reads them, in the order in which they run."""
+    written = []
+    for name, step in STEPS.items():
+        value = getattr(post, step.field)
+        if step.config is not None and value is not None:
+            values = [_written(value, field.name) for field in fields(step.config)]
+            defaults = [_written(field, "default") for field in fields(step.config)]
+            count = max([step.shown, *(i + 1 for i, (v, d) in enumerate(zip(values, defaults, strict=True)) if v != d)])
+            name = "=".join([name, ":".join(values[:count])] if count else [name])
+        if value:
+            written.append(name)
+    return tuple(written)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str, str]]:
+    """(name, "=" or "", values) of each step; presets stand for their steps."""
+    for piece in filter(None, map(str.strip, text.split(","))):
+        name, equals, values = (part.strip() for part in piece.partition("="))
+        if piece in PRESETS:
+            yield from _pieces(PRESETS[piece])
+        elif name in STEPS:
+            yield name, equals, values
+        else:
+            known = [*STEPS, *PRESETS]
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"use some of {', '.join(known)}."
+            if name[:1].isdigit():
+                fix = "write the values of a step between colons, as in rerank=7:2:0.6."
+            raise InputError(f"step {name!r}: is unknown; {fix}")
+
+
+def _read(name: str, config: type[Any], text: str) -> Any:
+    """A configuration from its values; the last field takes what is left, colons included."""
+    texts = text.split(":", len(fields(config)) - 1) if text else []
+    hints = get_type_hints(config)
+    values: dict[str, Any] = {}
+    for field, written in zip(fields(config), texts, strict=False):
+        kind = hints[field.name]
+        try:
+            if config is SceneGroups:
+                values[field.name] = tuple(tuple(group.split("+")) for group in written.split("/"))
+            else:
+                values[field.name] = kind(written.strip()) if kind in (int, float) else written.strip()
+        except ValueError:
+            raise InputError(f"step {name}={text}: {field.name} is {written!r}; write {_usage(name)}.") from None
+    try:
+        return config(**values)
+    except InputError as error:
+        raise InputError(f"step {name}{'=' * bool(text)}{text}: {error}") from None
+
+
+def _written(of: Any, field: str) -> str:
+    value = getattr(of, field)
+    if isinstance(value, tuple):
+        return "/".join("+".join(group) for group in value) if all(isinstance(group, tuple) for group in value) else ""
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _usage(name: str) -> str:
+    config = STEPS[name].config
+    return f"{name}={':'.join(field.name.rstrip('_').upper() for field in fields(config))}" if config else name

@@ -1,0 +1,222 @@
+"""Sizes of simulated worlds: what `vreid simulate --preset NAME` makes.
+
+A preset is plain data; a variant is `dataclasses.replace(PRESETS["demo"], train_identities=300)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vreid.errors import InputError, named
+
+SIMULATOR_VERSION = 2
+"""Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
+
+PRETRAINING_SEED = 424242
+"""Seed of the world that shipped trunks are pretrained on (`vreid.recipes.pretrain`), and of no other."""
+PRETRAINING = "pretrain"
+"""Name of that world's preset."""
+
+FIRST_NEW_CAMERA = 41
+"""Number of the new scene's first camera, as in CityFlowV2-ReID, whose new scene is c041..c046."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A district with its own weather and light: `cameras` cameras under one scenario of `camera.SCENARIOS`."""
+
+    scenario: str
+    cameras: int
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a world holds; everything but the seed.
+
+    Training identities drive through all `scenes`. The test has two parts of equal size and equal make:
+    `test_identities` identities at the cameras of the last of `scenes` (seen), and as many others at the cameras of
+    `new_scene` (new), from which no training image comes unless `label_new_scene` is on. Without a `new_scene` there is
+    only the first part.
+
+    Attributes:
+        name: the preset's name.
+        scenes: the scenes that training images come from, in the order of their camera numbers.
+        new_scene: the new scenario's scene, as many cameras as the last of `scenes`; None: there is none.
+        train_identities: training vehicles over all of `scenes`.
+        test_identities: test vehicles in each of the two parts of the test.
+        synthetic_identities: vehicles of the synthetic set.
+        synthetic_images: pictures of each of them.
+        cameras_per_trip: least and most cameras that one vehicle passes.
+        train_frames: least and most pictures of one tracklet in training.
+        test_frames: the same in the test, its query picture included; at least 2.
+        longest_side: size of the biggest pictures in pixels; most are smaller, as the vehicle is far or near.
+        models: car models of each vehicle type, shared by all splits.
+        bystanders: other vehicles that stand or drive in the pictures and belong to no identity.
+        look_alike_share: chance that an identity copies type, colour and model of an earlier one of its split.
+        look_alike_group: most identities of one split that share type, colour and model.
+        motorcycle_share: chance that an identity is a motorcycle, the twelfth type.
+        label_new_scene: also make training images at the new scene's cameras, of further identities, as many for each
+            of its cameras as the other training cameras have; every other image keeps its bytes.
+        background: False renders the vehicles before a flat grey; poses and boxes stay as they are.
+        plate: False leaves the licence plates blank.
+        looseness: how far given boxes stand off, as a multiple of each camera's own habit (3 to 16 % of the vehicle in
+            all, in either direction); vehicles, cameras and trips stay as they are.
+    """
+
+    name: str
+    scenes: tuple[Scene, ...]
+    new_scene: Scene | None
+    train_identities: int
+    test_identities: int
+    synthetic_identities: int
+    synthetic_images: int
+    cameras_per_trip: tuple[int, int]
+    train_frames: tuple[int, int]
+    test_frames: tuple[int, int]
+    longest_side: int
+    models: int
+    bystanders: int
+    look_alike_share: float = 0.5
+    look_alike_group: int = 3
+    motorcycle_share: float = 0.0
+    label_new_scene: bool = False
+    background: bool = True
+    plate: bool = True
+    looseness: float = 1.0
+
+    def __post_init__(self) -> None:
+        new = () if self.new_scene is None else (self.new_scene,)
+        fewest = min((scene.cameras for scene in (*self.scenes, *new)), default=0)
+        for wrong, fix in (
+            (
+                not 1 <= len(self.seen_cameras) < FIRST_NEW_CAMERA,
+                f"scenes must hold 1 to {FIRST_NEW_CAMERA - 1} cameras in all",
+            ),
+            (
+                any(scene.cameras != there.cameras for scene in new for there in self.scenes[-1:]),
+                "new_scene must have as many cameras as the last of scenes",
+            ),
+            (self.label_new_scene and not new, "label_new_scene needs a new_scene"),
+            (
+                not 2 <= self.cameras_per_trip[0] <= self.cameras_per_trip[1] <= fewest,
+                f"cameras_per_trip must lie between 2 and the {fewest} cameras of the smallest scene, least first",
+            ),
+            (not 1 <= self.train_frames[0] <= self.train_frames[1], "train_frames must be at least 1, least first"),
+            (not 2 <= self.test_frames[0] <= self.test_frames[1], "test_frames must be at least 2, least first"),
+            (
+                min(self.train_identities, self.test_identities, self.models, self.look_alike_group) < 1,
+                "train_identities, test_identities, models and look_alike_group must be at least 1",
+            ),
+            (
+                min(self.synthetic_identities, self.synthetic_images, self.bystanders) < 0,
+                "synthetic_identities, synthetic_images and bystanders must not be negative",
+            ),
+            (not 16 <= self.longest_side <= 1024, "longest_side must lie between 16 and 1024 pixels"),
+            (
+                not (0 <= self.look_alike_share <= 1 and 0 <= self.motorcycle_share <= 1),
+                "look_alike_share and motorcycle_share must lie between 0 and 1",
+            ),
+            (not 0 <= self.looseness <= 20, "looseness must lie between 0 and 20"),
+        ):
+            if wrong:
+                raise InputError(f"preset {self.name!r}: {fix}.")
+
+    @property
+    def seen_cameras(self) -> tuple[str, ...]:
+        """Names of the training cameras, c001 and on."""
+        return tuple(f"c{number:03d}" for number in range(1, 1 + sum(scene.cameras for scene in self.scenes)))
+
+    @property
+    def new_cameras(self) -> tuple[str, ...]:
+        """Names of the new scene's cameras, c041 and on."""
+        count = self.new_scene.cameras if self.new_scene else 0
+        return tuple(f"c{FIRST_NEW_CAMERA + number:03d}" for number in range(count))
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="tiny",
+            scenes=(Scene("day_b", 2), Scene("day_a", 2)),
+            new_scene=Scene("night", 2),
+            train_identities=12,
+            test_identities=4,
+            synthetic_identities=12,
+            synthetic_images=2,
+            cameras_per_trip=(2, 2),
+            train_frames=(2, 2),
+            test_frames=(2, 4),
+            longest_side=64,
+            models=3,
+            bystanders=2,
+        ),
+        Preset(
+            name="demo",
+            scenes=(Scene("day_b", 6), Scene("day_a", 6)),
+            new_scene=Scene("night", 6),
+            train_identities=300,
+            test_identities=44,
+            synthetic_identities=300,
+            synthetic_images=3,
+            cameras_per_trip=(3, 4),
+            train_frames=(1, 2),
+            test_frames=(2, 3),
+            longest_side=128,
+            models=12,
+            bystanders=12,
+        ),
+        Preset(
+            name="smoke",
+            scenes=(Scene("day_b", 6), Scene("day_a", 6)),
+            new_scene=Scene("night", 6),
+            train_identities=240,
+            test_identities=40,
+            synthetic_identities=300,
+            synthetic_images=4,
+            cameras_per_trip=(3, 4),
+            train_frames=(1, 3),
+            test_frames=(4, 8),
+            longest_side=128,
+            models=12,
+            bystanders=12,
+        ),
+        Preset(
+            name="city",
+            scenes=(Scene("day_a", 10), Scene("day_b", 10), Scene("day_c", 8), Scene("day_d", 6), Scene("day_a", 6)),
+            new_scene=Scene("night", 6),
+            train_identities=1500,
+            test_identities=250,
+            synthetic_identities=1362,
+            synthetic_images=8,
+            cameras_per_trip=(3, 5),
+            train_frames=(2, 6),
+            test_frames=(3, 7),
+            longest_side=256,
+            models=40,
+            bystanders=24,
+        ),
+    )
+}
+"""All presets by name."""
+
+
+def check_seed(seed: int, preset: Preset | str | None = None) -> None:
+    """Refuse a world that cannot be, or whose vehicles and cameras the shipped trunks have seen.
+
+    Raises:
+        InputError: `seed` is negative, or that of pretraining for a world that is not of the pretraining `preset`.
+    """
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; give 0 or more.")
+    if seed == PRETRAINING_SEED and getattr(preset, "name", preset) != PRETRAINING:
+        raise InputError(f"seed {seed} is that of the world on which the simulated starts were trained; give another.")
+
+
+def preset_named(name: str) -> Preset:
+    """Return the preset called `name`.
+
+    Raises:
+        InputError: there is none; the sentence names the nearest.
+    """
+    return named("preset", PRESETS, name)

@@ -1,0 +1,1 @@
+"""The folders of published data sets that the simulator writes."""

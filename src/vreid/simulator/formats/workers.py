@@ -1,0 +1,218 @@
+"""Render every identity of a world, spread over processes: the same bytes for any number of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vreid.data.seeds import generator
+from vreid.errors import InputError
+from vreid.simulator.city.plan import FRAMES_PER_SECOND, Posed, Traveller, World
+from vreid.simulator.formats.label_files import Row
+from vreid.simulator.render.filming import Studio, Take
+from vreid.simulator.render.synthetic import SyntheticShot
+from vreid.simulator.vehicle.vehicles import COLORS, TYPES
+
+SYNTHETIC_CAMERAS = 20
+"""How many camera numbers the synthetic pictures are given, by chance, as in VehicleX."""
+SYNTHETIC_JPEG_QUALITY = 95
+PICTURES_PER_WORKER = 200
+"""A further process is worth its start for this many pictures."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered image: its temporary file name, the SHA-256 of its bytes, the passage it shows, the columns known."""
+
+    file: str
+    digest: str
+    passage: int
+    row: Row
+
+
+def render_all(
+    world: World, raw: Path, workers: int | None, progress: Callable[[int, int], None]
+) -> list[list[Picture]]:
+    """Render every identity, the travellers and then the synthetic ones; one list of pictures for each, in order."""
+    planned = [t.pictures for t in world.travellers] + [p.pictures for p in world.posed]
+    done = 0
+    progress(done, world.pictures)
+    pictures: list[list[Picture]] = [[] for _ in planned]
+    count = workers or min(_processors(), 1 + world.pictures // PICTURES_PER_WORKER)
+    finished = _in_turn(world, raw, len(planned)) if count == 1 else _in_processes(world, raw, len(planned), count)
+    with closing(finished):
+        for index, made in finished:
+            pictures[index] = made
+            done += planned[index]
+            progress(done, world.pictures)
+    return pictures
+
+
+def _in_turn(world: World, raw: Path, count: int) -> Generator[tuple[int, list[Picture]]]:
+    studio = Studio(world)
+    for index in range(count):
+        yield index, _render(studio, raw, index)
+
+
+def _in_processes(world: World, raw: Path, count: int, workers: int) -> Generator[tuple[int, list[Picture]]]:
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(world, raw)
+    )
+    with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
+        try:
+            futures = {pool.submit(_render_here, index): index for index in range(count)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a rendering process ended early: give fewer workers if memory ran out, and in a script of your own "
+                'call simulate under `if __name__ == "__main__":`.'
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_worker: tuple[Studio, Path] | None = None
+"""The studio of a worker process (never set in the process that called `simulate`)."""
+
+
+def _start_worker(world: World, raw: Path) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent acts on it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = Studio(world), raw
+
+
+def _end_with_parent() -> None:
+    """Do not outlive a parent that was killed: the executor's own queue would never tell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _render_here(index: int) -> list[Picture]:
+    assert _worker is not None
+    return _render(*_worker, index)
+
+
+def _render(studio: Studio, raw: Path, index: int) -> list[Picture]:
+    """Render identity `index` of the world, travellers first, into `raw`."""
+    world = studio.world
+    pictures: list[Picture] = []
+
+    def keep(image: NDArray[np.uint8], quality: int, passage: int, row: Row) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+        file = f"{index}_{len(pictures)}.jpg"
+        (raw / file).write_bytes(buffer.getvalue())
+        pictures.append(Picture(file, hashlib.sha256(buffer.getvalue()).hexdigest(), passage, row))
+
+    if index < len(world.travellers):
+        traveller = world.travellers[index]
+        for passage, takes in studio.film(traveller):
+            quality = world.cameras[traveller.passages[passage].camera].spec.jpeg_quality
+            for take in takes:
+                keep(take.shot.image, quality, passage, _real_row(world, traveller, passage, take))
+    else:
+        posed = world.posed[index - len(world.travellers)]
+        for number, shot in enumerate(studio.pose(posed), start=1):
+            keep(shot.image, SYNTHETIC_JPEG_QUALITY, 0, _synthetic_row(world, posed, number, shot))
+    return pictures
+
+
+def _real_row(world: World, traveller: Traveller, passage: int, take: Take) -> Row:
+    camera = world.cameras[traveller.passages[passage].camera]
+    shot = take.shot
+    return {
+        "identity": traveller.identity,
+        "camera": camera.name,
+        "scene": camera.scene,
+        "part": camera.part,
+        "scenario": camera.spec.scenario,
+        "domain": "real",
+        "variant": "original",
+        "frame": str(take.frame),
+        "time": f"{camera.video_start + take.frame / FRAMES_PER_SECOND:.1f}",
+        **_box("frame_", shot.box),
+        **_box("true_", shot.true_box),
+        **_box("crop_", shot.crop_box),
+        "visibility": f"{shot.visibility:.3f}",
+        "occluder": shot.occluder,
+        "orientation": _degrees(shot.orientation),
+        "vehicle_type": traveller.vehicle.vehicle_type,
+        "color": traveller.vehicle.color,
+        "model": str(traveller.vehicle.model),
+    }
+
+
+def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot) -> Row:
+    camera = f"c{generator(world.seed, 'synthetic camera', *posed.key, number).integers(1, SYNTHETIC_CAMERAS + 1):03d}"
+    vehicle = posed.vehicle
+    name = f"{int(posed.identity):05d}_{camera}_{number}"
+    # Identities and cameras of the two sets are different things although both sets count from 1.
+    return {
+        "image_key": f"synthetic/{name}",
+        "file": f"{name}.jpg",
+        "identity": f"synthetic-{posed.identity}",
+        "camera": f"synthetic-{camera}",
+        "vehiclex_identity": posed.identity,
+        "vehiclex_camera": camera,
+        "domain": "synthetic",
+        "variant": "original",
+        "split": "train",
+        "vehicle_type": vehicle.vehicle_type,
+        "color": vehicle.color,
+        # VehicleX has no motorcycles and so no number for them
+        "type_id": str(TYPES.index(vehicle.vehicle_type)) if vehicle.vehicle_type in TYPES else "",
+        "color_id": str(COLORS.index(vehicle.color)),
+        "model": str(vehicle.model),
+        "orientation": _degrees(shot.orientation),
+        "light_intensity": f"{shot.light_intensity:.1f}",
+        "light_direction": f"{shot.light_direction:.1f}",
+        "camera_height": f"{shot.camera_height:.1f}",
+        "camera_distance": f"{shot.camera_distance:.1f}",
+        **_box("crop_", shot.crop_box),
+    }
+
+
+def _box(prefix: str, box: Sequence[float]) -> Row:
+    return {f"{prefix}{name}": f"{value:.1f}" for name, value in zip(("x1", "y1", "x2", "y2"), box, strict=True)}
+
+
+def _degrees(angle: float) -> str:
+    return f"{round(angle, 1) % 360:.1f}"

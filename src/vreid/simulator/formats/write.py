@@ -1,0 +1,271 @@
+"""Simulate a world into a folder: the names of its images, and a folder that is there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vreid.data.seeds import generator
+from vreid.errors import InputError
+from vreid.files import parse_errors, read_json, write_json, write_text, writing
+from vreid.locks import LOCK, locked
+from vreid.simulator.city.plan import World
+from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
+from vreid.simulator.formats.label_files import (
+    FOLDERS,
+    GROUND_TRUTH_COLUMNS,
+    KEY_PREFIXES,
+    SYNTHETIC_COLUMNS,
+    city_files,
+    table,
+)
+from vreid.simulator.formats.layouts import CITYFLOW, Layout, Rows, layout_named
+from vreid.simulator.formats.workers import Picture, render_all
+
+SUMMARY = "simulator.json"
+"""Written last: a folder that has it is complete."""
+
+T = TypeVar("T")
+_UNFINISHED = ".unfinished"
+_RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated data set on disk: where it lies, what made it, what is in it.
+
+    `counts` has the images of each split, identities, cameras and tracklets; `content_hash` names the bytes of all
+    files; `reused` tells that it was there already.
+    """
+
+    path: Path
+    preset: Preset
+    layout: str
+    seed: int
+    version: int
+    counts: dict[str, int]
+    content_hash: str
+    reused: bool
+
+
+def simulate(
+    out: Path | str,
+    *,
+    preset: Preset | str,
+    seed: int,
+    layout: str = CITYFLOW.name,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Simulation:
+    """Make the world `seed` of `preset` in the folder `out`, in the files of one data set (see docs/simulator.md).
+
+    `layout` names the data set (`formats.layouts.LAYOUTS`); the same seed in another layout is another world,
+    so that results on two data sets are two experiments. The same preset, layout and seed give the same bytes for any
+    number of `workers` (processes; None: as many as the machine has and the preset is worth). `progress(done, total)`
+    counts images. The folder appears whole, by one rename; if it holds this very simulation already it is left alone.
+
+    Example:
+        >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
+        48
+
+    Raises:
+        InputError: unknown preset or layout, a preset that the layout cannot hold, a seed that is negative or
+            reserved for pretraining, or `out` holds something else.
+    """
+    preset = preset_named(preset) if isinstance(preset, str) else preset
+    form = layout_named(layout)
+    check_seed(seed, preset)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers {workers} is less than 1; give 1 or more.")
+    out = Path(out)
+    found = _found(out, preset, form, seed)
+    if found is not None:
+        return found
+
+    world = form.plan(preset, seed)
+    with _folder_in_the_making(out, form) as folder:
+        raw = folder / _RAW
+        raw.mkdir()
+        pictures = render_all(world, raw, workers, progress or (lambda done, total: None))
+        travellers, posed = pictures[: len(world.travellers)], pictures[len(world.travellers) :]
+        counts, real_texts, digests = _place_real(form, world, travellers, raw, folder)
+        synthetic_texts, synthetic_digests = _place_synthetic(form, posed, raw, folder)
+        texts = {**real_texts, **synthetic_texts, **city_files(world)}
+        for name, text in texts.items():
+            write_text(folder / name, text)
+            digests[name] = hashlib.sha256(text.encode()).hexdigest()
+        digests |= synthetic_digests
+        shutil.rmtree(raw)  # also holds the pictures of tracklets that were too short
+        counts |= {"synthetic": len(synthetic_digests), "synthetic_identities": len(posed)}
+        listing = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
+        content_hash = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        made_by = _made_by(preset, form, seed)
+        write_json(folder / SUMMARY, {**made_by, "counts": counts, "content_hash": content_hash})
+    return Simulation(out, preset, form.name, seed, SIMULATOR_VERSION, counts, content_hash, reused=False)
+
+
+def _made_by(preset: Preset, layout: Layout, seed: int) -> dict[str, Any]:
+    fields = json.loads(json.dumps(asdict(preset)))
+    return {"simulator_version": SIMULATOR_VERSION, "seed": seed, "layout": layout.name, "preset": fields}
+
+
+def _found(out: Path, preset: Preset, layout: Layout, seed: int) -> Simulation | None:
+    """Return the simulation in `out` if it is the wanted one, None if there is nothing, refuse anything else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    advice = "choose another folder or remove this one"
+    if not (out / SUMMARY).is_file():
+        raise InputError(f"{out}: exists and holds no simulation; {advice}.")
+    summary = read_json(out / SUMMARY)
+    wanted = _made_by(preset, layout, seed)
+    before_layouts = {"layout": CITYFLOW.name}
+    for name, value in wanted.items():
+        if not isinstance(summary, dict) or (before_layouts | summary).get(name) != value:
+            raise InputError(f"{out}: holds another simulation (its {name} differs); {advice}.")
+    with parse_errors(out / SUMMARY):
+        counts, content_hash = dict(summary["counts"]), str(summary["content_hash"])
+    for split, folder in layout.image_folders().items():
+        files = sum(entry.name.endswith(".jpg") for entry in os.scandir(out / folder)) if (out / folder).is_dir() else 0
+        if files != counts.get(split):
+            raise InputError(f"{out / folder}: has {files} images instead of {counts.get(split)}; {advice}.")
+    return Simulation(out, preset, layout.name, seed, SIMULATOR_VERSION, counts, content_hash, reused=True)
+
+
+@contextmanager
+def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
+    """Yield the folder OUT.partial, which becomes `out` in one rename on success and is removed on any error.
+
+    What a killed run has left there is removed first; it is known by its mark. A link to a folder is followed.
+    """
+    absolute = Path(os.path.realpath(out))
+    folder = absolute.with_name(absolute.name + ".partial")
+    mark = folder / _UNFINISHED
+    with writing(out):
+        if absolute.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    with locked(folder), writing(out):
+        left = [entry for entry in folder.iterdir() if entry.name != LOCK]
+        if left and not mark.exists():
+            raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
+        for entry in left:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if absolute.exists():
+            absolute.rmdir()
+        try:
+            mark.touch()
+            for name in layout.image_folders().values():
+                (folder / name).mkdir(parents=True)
+            yield folder
+            mark.unlink()
+            folder.rename(absolute)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # on success it is no longer there
+
+
+def _place_real(
+    layout: Layout, world: World, pictures: Sequence[Sequence[Picture]], raw: Path, folder: Path
+) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
+    """Name the real-like images and move them to their places; return counts, label files and digests.
+
+    Where images are numbered, the order of query images, gallery images and test tracks is drawn by chance, so that no
+    number tells an identity; where they are named, lists are in the order of the names.
+    """
+    splits, tracks = _choose_queries(layout, world, pictures)
+    name_of = layout.picture_name
+    if name_of is None:
+        for name in ("query", "gallery"):
+            splits[name] = _shuffled(world.seed, name, splits[name])
+        tracks["test"] = _shuffled(world.seed, "tracks", tracks["test"])
+    else:
+        for images in splits.values():
+            images.sort(key=lambda picture: name_of(picture.row))
+    for name, tracklets in tracks.items():
+        for line, tracklet in enumerate(tracklets):
+            for picture in tracklet:
+                picture.row["tracklet"] = layout.track_name(name, line, picture.row)
+
+    digests: dict[str, str] = {}
+    rows: Rows = {split: [] for split in splits}
+    folders = layout.image_folders()
+    for split, images in splits.items():
+        for number, picture in enumerate(images, start=1):
+            file = name_of(picture.row) if name_of else f"{number:06d}.jpg"
+            path = f"{folders[split]}/{file}"
+            twice = split == "query" and layout.queries_stay
+            key = file.removesuffix(".jpg")
+            if twice or name_of is None:
+                key = f"{KEY_PREFIXES[split]}/{key}"
+            picture.row.update(split=split, path=path, file=file, image_key=key)
+            if twice:
+                shutil.copyfile(raw / picture.file, folder / path)
+            else:
+                (raw / picture.file).rename(folder / path)
+            digests[path] = picture.digest
+            rows[split].append(dict(picture.row))
+
+    # An image that is a query and stays in the gallery comes last as what it is there.
+    listed = {
+        name: [[picture.row for picture in tracklet if picture.row["split"] != "query"] for tracklet in tracklets]
+        for name, tracklets in tracks.items()
+    }
+    counts = {split: len(images) for split, images in splits.items()}
+    counts["train_identities"] = len({row["identity"] for row in rows["train"]})
+    counts["test_identities"] = len({row["identity"] for row in rows["query"] + rows["gallery"]})
+    counts["cameras"] = len({row["camera"] for split in rows.values() for row in split})
+    counts["tracklets"] = sum(len(tracklets) for tracklets in tracks.values())
+    truth = table(GROUND_TRUTH_COLUMNS, [row for split in FOLDERS for row in rows[split]])
+    return counts, {**layout.files(rows, listed, world), "ground_truth.csv": truth}, digests
+
+
+def _choose_queries(
+    layout: Layout, world: World, pictures: Sequence[Sequence[Picture]]
+) -> tuple[dict[str, list[Picture]], dict[str, list[list[Picture]]]]:
+    """Return the images of each split and the tracklets of "train" and "test", queries included.
+
+    A query is one image of each (identity, camera) of the test where the identity was seen by another camera too; the
+    rest of its tracklet is in the gallery, so a test tracklet of one image is dropped unless queries stay there too.
+    """
+    least = {"train": 1, "test": 1 if layout.queries_stay else 2}
+    splits: dict[str, list[Picture]] = {split: [] for split in FOLDERS}
+    tracks: dict[str, list[list[Picture]]] = {"train": [], "test": []}
+    for traveller, made in zip(world.travellers, pictures, strict=True):
+        passages = [[p for p in made if p.passage == number] for number in range(len(traveller.passages))]
+        tracklets = [tracklet for tracklet in passages if len(tracklet) >= least[traveller.split]]
+        tracks[traveller.split] += tracklets
+        for tracklet in tracklets:
+            if traveller.split == "train":
+                splits["train"] += tracklet
+                continue
+            rng = generator(world.seed, "query", *traveller.key, tracklet[0].passage)
+            query = int(rng.integers(len(tracklet))) if len(tracklets) > 1 else None
+            for place, picture in enumerate(tracklet):
+                if place == query:
+                    splits["query"].append(picture)
+                if place != query or layout.queries_stay:
+                    splits["gallery"].append(picture)
+    return splits, tracks
+
+
+def _shuffled(seed: int, name: str, things: list[T]) -> list[T]:
+    return [things[i] for i in generator(seed, "order", name).permutation(len(things))]
+
+
+def _place_synthetic(
+    layout: Layout, pictures: Sequence[Sequence[Picture]], raw: Path, folder: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Move the synthetic images to their places; return label files and digests."""
+    rows, digests = [], {}
+    for picture in (picture for made in pictures for picture in made):
+        path = f"{layout.synthetic}/{picture.row['file']}"
+        (raw / picture.file).rename(folder / path)
+        digests[path] = picture.digest
+        rows.append(picture.row | {"path": path})
+    return {**layout.synthetic_files(rows), "synthetic.csv": table(SYNTHETIC_COLUMNS, rows)}, digests

@@ -1,0 +1,1 @@
+"""Rendering: cameras, light, surroundings and sensor."""

@@ -1,0 +1,78 @@
+"""From light to a picture: lens blur, tone curve, colour, noise and sharpening of a fixed camera."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d, uniform_filter1d
+
+from vreid.simulator.render.camera import Sensor
+
+Float = NDArray[np.float32]
+HAZE = (0.72, 0.74, 0.77)
+
+
+@lru_cache(maxsize=64)
+def _kernel(sigma: float) -> Float:
+    radius = max(1, int(np.ceil(2.6 * sigma)))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel: Float = (taps / taps.sum()).astype(np.float32)
+    return kernel
+
+
+def blurred(image: Float, sigma: float) -> Float:
+    """Return a (C, H, W) image blurred by a Gaussian of `sigma` pixels (below 0.2: unchanged)."""
+    if sigma < 0.2:
+        return image
+    kernel = _kernel(round(float(sigma), 3))
+    rows: Float = correlate1d(image, kernel, axis=1, mode="nearest")
+    both: Float = correlate1d(rows, kernel, axis=2, mode="nearest")
+    return both
+
+
+def develop(
+    light: Float,
+    sensor: Sensor,
+    rng: np.random.Generator,
+    *,
+    pixels: float,
+    exposure: float = 1.0,
+    glare: float = 0.0,
+    rain: float = 0.0,
+) -> NDArray[np.uint8]:
+    """Return the (H, W, 3) uint8 picture of (3, H, W) linear light; `pixels` is the preset's size over 128."""
+    x = light * _channels(sensor.balance)
+    if glare:
+        bright = np.clip(x - 1.6, 0, 6)
+        if bright.any():
+            x = x + blurred(bright, 5.0 * pixels) * np.float32(glare)
+    if rain:
+        x = x + _streaks(rng, x.shape[1], x.shape[2], pixels) * np.float32(rain)
+    x = blurred(x, sensor.blur * pixels) * np.float32(sensor.exposure * exposure)
+    x = x * (1 + x * np.float32(1 / 9)) / (1 + x * np.float32(0.62))  # shoulder: white at about 3
+    x = np.clip(x, np.float32(1e-5), 1)
+    x = x ** (_channels(sensor.bend) / np.float32(sensor.gamma))
+    x = (x - np.float32(0.5)) * np.float32(sensor.contrast) + np.float32(0.5)
+    grey = (x[0] + x[1] + x[2]) * np.float32(1 / 3)
+    x = grey + (x - grey) * np.float32(sensor.saturation)
+    if sensor.haze:
+        x += (_channels(HAZE) - x) * np.float32(sensor.haze)
+    if sensor.noise:
+        fine = rng.standard_normal(x.shape, np.float32)
+        x += (fine * np.float32(0.5) + blurred(fine, 0.8) * np.float32(1.3)) * np.float32(sensor.noise)
+    if sensor.sharpen:
+        x += (x - blurred(x, 0.9 * pixels)) * np.float32(sensor.sharpen)
+    picture = (np.clip(x, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    return np.ascontiguousarray(picture.transpose(1, 2, 0))
+
+
+def _streaks(rng: np.random.Generator, height: int, width: int, pixels: float) -> Float:
+    """Return (H, W): faint upright rain streaks."""
+    drops = (rng.random((height, width), np.float32) < 0.003 / pixels).astype(np.float32)
+    return uniform_filter1d(drops, max(3, round(9 * pixels)), axis=0, mode="constant") * np.float32(1.6)
+
+
+def _channels(values: tuple[float, float, float]) -> Float:
+    return np.asarray(values, np.float32)[:, None, None]

@@ -1,0 +1,1 @@
+"""Vehicles: bodies, paint, marks, cargo and riders."""

@@ -1,0 +1,205 @@
+"""From trained generators to translated pictures: the synthetic images once more, in the look of the real ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from vreid.data.dataset import fingerprint
+from vreid.data.images import read_image
+from vreid.data.loading import test_loader
+from vreid.data.readers.vehiclex import LABELS, TRANSLATED
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import atomic_write, parse_errors, read_json, write_json, writing
+from vreid.formats.facts import fact
+from vreid.locks import locking
+from vreid.models.spgan import Generator
+from vreid.models.weights import load_strict, load_weights, weights_hash
+from vreid.training.precision import autocast, choose_precision
+from vreid.training.progress import Progress, Silence
+from vreid.training.translate import TranslateConfig, picture
+
+FACTS = "translation.json"
+"""In a folder of translations: what made them."""
+TABLE = "translated.csv"
+QUALITY = 95
+"""Of JPEGs: a second compression should not be seen."""
+
+
+def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
+    """The generator from synthetic to real of a run folder or its model.safetensors, and how it was trained.
+
+    Raises:
+        InputError: nothing there, a run that is not finished, or a file that holds no translation.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            what = "is not finished; resume it" if (path / "config.json").exists() else "holds no trained translation"
+            raise InputError(f"{path}: {what}, or name the run of `vreid data translate train`.")
+        path = path / "model.safetensors"
+    state, facts = load_weights(path)
+    if facts.get("kind") != "translation":
+        raise InputError(f"{path}: holds no translation; give the run of `vreid data translate train`.")
+    with parse_errors(path):
+        config = fact(facts, "config", TranslateConfig)
+    model = config.generator()
+    load_strict(model, state, path)
+    return model.eval(), config
+
+
+@locking("out")
+def translate(
+    model: Path | str,
+    records: Records,
+    out: Path | str,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Records:
+    """Translate all pictures into OUT/sys_image_train_tr; return the same images as variant "translated".
+
+    Pictures keep their names, their size (the aspect is one of the few things that tell a bus from a car, and whatever
+    was measured in pixels stays true) and their detail: what the network changes in its square of S pixels is resized
+    and added to the picture, so that what was too fine for the network stays. Of an image with a box the box is
+    translated. The folder appears whole; a stopped translation goes on, a finished one is not made again. Where `out`
+    is the data set's own folder, `FOLDER@translated` reads them; elsewhere the labels are copied beside them
+    (train_label.xml of VehicleX; of another source translated.csv is written).
+
+    Args:
+        model: run folder of `train_translation`, or its model.safetensors.
+        records: images.
+        out: the folder that sys_image_train_tr is to lie in.
+        batch_size: images at once.
+        device: "cpu", "cuda", ...
+        workers: processes that load images (None: chosen for the device).
+        progress: listener, counts images.
+
+    Raises:
+        InputError: no translation in `model`, no images, two of one name, an unreadable one, or `out` holds
+            translations of another model or of other images.
+
+    Example:
+        >>> made = translate("runs/spgan", open_dataset("vehiclex").train, "vehiclex")      # doctest: +SKIP
+        >>> open_dataset("vehiclex@translated").train == made                               # doctest: +SKIP
+        True
+    """
+    progress = progress or Silence()
+    network, config = load_translator(model)
+    shared, names = _names(records)
+    folder = Path(out) / TRANSLATED
+    made = records.with_(
+        path=[f"{folder}/{name}" for name in names],
+        variant=["translated"] * len(records),
+        box=np.full((len(records), 4), np.nan),
+    )
+    facts = {"model": weights_hash(network.state_dict()), "originals": fingerprint(records), "images": len(records)}
+    if folder.exists():
+        _require(folder, facts)
+        progress.note(f"{folder} is complete; nothing is left to translate.")
+        return made
+    partial = Path(out) / f".{TRANSLATED}.partial"
+    if partial.exists():
+        _require(partial, facts)
+    else:
+        write_json(partial / FACTS, facts)
+    missing = np.flatnonzero([not (partial / name).exists() for name in names])
+    _paint(
+        network,
+        config,
+        records[missing],
+        [partial / names[row] for row in missing],
+        batch_size,
+        device,
+        workers,
+        progress,
+        done=len(records) - len(missing),
+    )
+    labels = next((place / LABELS for place in (shared, shared.parent) if (place / LABELS).is_file()), None)
+    with writing(folder):
+        if labels is None:
+            os.rename(partial, folder)
+            made.with_(path=[f"{TRANSLATED}/{name}" for name in names]).write_csv(Path(out) / TABLE)
+            return made
+        if not (Path(out) / LABELS).exists():
+            with atomic_write(Path(out) / LABELS) as temporary:
+                shutil.copyfile(labels, temporary)
+        os.rename(partial, folder)
+    return made
+
+
+def _names(records: Records) -> tuple[Path, list[str]]:
+    """The folder that all pictures share, and their names in it.
+
+    Raises:
+        InputError: no pictures, or two images of one name.
+    """
+    if not len(records):
+        raise InputError("There are no images to translate; name a data set with training images.")
+    paths = [os.path.abspath(path) for path in records.path]
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    names = [os.path.relpath(path, shared) for path in paths]
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{name}: two images lie in this file; cut them out first, one file an image.")
+        seen.add(name)
+    return Path(shared), names
+
+
+def _require(folder: Path, facts: dict[str, Any]) -> None:
+    """Refuse what another model made, or of other images."""
+    there = read_json(folder / FACTS) if (folder / FACTS).exists() else None
+    if there != facts:
+        raise InputError(
+            f"{folder}: holds translations of another model or of other images; remove it or name another folder."
+        )
+
+
+def _paint(
+    network: Generator,
+    config: TranslateConfig,
+    records: Records,
+    places: list[Path],
+    batch_size: int,
+    device: str,
+    workers: int | None,
+    progress: Progress,
+    *,
+    done: int,
+) -> None:
+    """Write the translation of each record to its place."""
+    place = torch.device(device)
+    network, precision = network.to(place), choose_precision("auto", place, network, training=False).dtype
+    loader = test_loader(records, config.transform(), batch_size=batch_size, workers=workers, device=place)
+    progress.start("translate", done + len(records), done)
+    try:
+        for images, rows, _ in loader:
+            with torch.inference_mode(), autocast(precision, place):
+                changes = (network(images) - images).cpu()
+            for change, row in zip(changes, rows.tolist(), strict=True):
+                form = Image.registered_extensions().get(places[row].suffix.lower(), "JPEG")
+                with atomic_write(places[row]) as temporary:
+                    picture(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
+            progress.advance(len(rows))
+    finally:
+        progress.finish()
+
+
+def _changed(records: Records, row: int, change: Tensor) -> Tensor:
+    """What a record shows, (3, H, W) in about [-1, 1], and on top of it the change (3, S, S), brought to its size."""
+    box = records.box[row]
+    shown = read_image(records.path[row], box=None if np.isnan(box[0]) else box.tolist())
+    pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1) / 127.5 - 1
+    return pixels + functional.interpolate(change[None], pixels.shape[1:], mode="bicubic", antialias=True)[0]
