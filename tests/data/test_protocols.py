@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from vreid.cli.options import PROTOCOL_NAMES
 from vreid.data.protocols import Exclusion, Groups
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -95,7 +94,6 @@ def test_the_protocols_by_name_are_what_the_literature_does():
         CROSS_CAMERA: ("same_camera", None, "total", "image", "min", "rectangular", 0),
     }
     assert list(PROTOCOLS.values()) == list(values)
-    assert tuple(PROTOCOLS) == PROTOCOL_NAMES, "the command line offers them all"
     for protocol, fields in values.items():
         assert PROTOCOLS[protocol.name] is protocol
         assert fields == (

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Device, Json, LabelTable, Source, open_source, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -19,7 +20,8 @@ def adapt_command(
     target: Source,
     out: Annotated[Path, typer.Option(help="Folder of the adaptation; a model like any other.")],
     preset: Annotated[
-        str, typer.Option(help="auto (settings follow from the data), or as published: v1, v2, paper.")
+        str,
+        typer.Option(help=f"{', '.join(names.ADAPTATIONS)}: auto follows from the data, the others are as published."),
     ] = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the preset.")] = None,
     recluster: Annotated[int | None, typer.Option(help="Label anew after so many epochs; 0: once.")] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -21,7 +22,9 @@ def crop_command(
             "pictures: a CityFlow data set's own, or the one above it."
         ),
     ],
-    how: Annotated[str, typer.Option("--config", metavar="NAME", help="voc, or even: see docs/crops.md.")] = "voc",
+    how: Annotated[
+        str, typer.Option("--config", metavar="NAME", help=f"{' or '.join(names.CROP_CONFIGS)}; see docs/crops.md.")
+    ] = "voc",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change it: border, ratio, margin, enlargement, ..."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
 from vreid.console import say
 from vreid.errors import InputError
@@ -23,9 +24,9 @@ MOST_ROWS = 20
 
 def simulate_command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it appears whole or not at all.")],
-    preset: Annotated[str, typer.Option(help="tiny, demo, smoke or city.")] = "demo",
+    preset: Annotated[str, typer.Option(help=f"Size of the world: {', '.join(names.WORLDS)}.")] = "demo",
     layout: Annotated[
-        str, typer.Option(help="cityflow, cityflow2020 or veri; each shows a world of its own.")
+        str, typer.Option(help=f"Data set to imitate: {', '.join(names.LAYOUTS)}; each shows its own world.")
     ] = "cityflow",
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; default: as many as there are cores.")] = None,
@@ -58,7 +59,7 @@ def simulate_command(
 
 def sheet(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jpg or .png picture to write.")],
-    kind: Annotated[str, typer.Option(help="domains, lookalikes or closeup.")] = "domains",
+    kind: Annotated[str, typer.Option(help=f"{', '.join(names.SHEETS)}.")] = "domains",
     seed: Seed = 0,
 ) -> None:
     """Draw a contact sheet of what the simulator shows."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
 from vreid.console import say
 
@@ -22,7 +23,7 @@ class Start(StrEnum):
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
-    preset: Annotated[str, typer.Option(help="Size of the simulated world.")] = "demo",
+    preset: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(names.WORLDS)}.")] = "demo",
     seed: Seed = 0,
     start: Annotated[Start, typer.Option(help="The trunk that is shipped, pretrained on another city, or none.")] = (
         Start.simulated

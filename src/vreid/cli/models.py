@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import (
     Device,
     Identities,
@@ -104,7 +105,7 @@ def extract_command(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
     views: Annotated[
-        str, typer.Option(help="Views of a picture that are added up: original, flip, and of its crop crop, crop-flip.")
+        str, typer.Option(help=f"Views of an image whose features are summed: any of {', '.join(names.VIEWS)}.")
     ] = "original,flip",
     crops: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vreid import names
 from vreid.console import say
 from vreid.errors import InputError
 from vreid.formatting import printable_json
@@ -79,30 +80,13 @@ FusionName = Annotated[
     typer.Option(
         "--fusion",
         metavar="HOW",
-        help="With several FEATURES: mean of distances, or rank (of their ranks, where scales differ).",
+        help=f"With several FEATURES: {' or '.join(names.FUSIONS)} of their distances; ranks where scales differ.",
     ),
 ]
 RecordTable = Annotated[
     Path | None,
     typer.Option("--records", help="Table of the images whose features are in a file, in the order of its rows."),
 ]
-STEP_NAMES = (
-    "norm",
-    "camera-mean",
-    "camera-whitening",
-    "tracklets",
-    "own-tracklet",
-    "gallery-expansion",
-    "query-expansion",
-    "rerank",
-    "camera-bias",
-    "orientation-bias",
-    "transit-times",
-    "other-cameras",
-    "scene-groups",
-)
-PRESET_NAMES = ("dmt", "dmt-paper", "dmt-images", "dmt-2020", "voc", "vreid", "vreid-timed")
-"""The keys of `STEPS` and `PRESETS` in `vreid.retrieval.postprocessing.steps`."""
 Post = Annotated[
     str,
     typer.Option(
@@ -110,42 +94,25 @@ Post = Annotated[
         metavar="STEPS",
         help="Post-processing, for example "
         "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
-        f"{', '.join(STEP_NAMES)} (=GROUP/GROUP, a group being CAMERA+CAMERA, #41 the "
+        f"{', '.join(names.STEPS)} (=GROUP/GROUP, a group being CAMERA+CAMERA, #41 the "
         "camera of that number, * all that are not named; or =labels:SOURCE, a data set whose training labels are "
         "used); published settings: "
-        f"{', '.join(PRESET_NAMES)}.",
+        f"{', '.join(names.STEP_PRESETS)}.",
     ),
 ]
 By = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Judge slices apart: camera-pair, gap (time from query to mate), "
-        "camera, color, type, orientation, size or hour.",
+        help=f"Evaluate slices apart, by one of {', '.join(names.SLICES)}; gap is the time from query to match.",
     ),
 ]
-PROTOCOL_NAMES = (
-    "market",
-    "veri",
-    "veri-trapezoid",
-    "veri-tracks",
-    "veri-tracks-mean",
-    "vehicle-id",
-    "veri-wild",
-    "veri-wild-all",
-    "vric",
-    "ai-city",
-    "ai-city-min",
-    "camera-less",
-    "cross-camera",
-)
-"""The keys of `vreid.retrieval.PROTOCOLS`, which the help names without loading numpy."""
 ProtocolName = Annotated[
     str,
     typer.Option(
         "--protocol",
         metavar="NAME",
-        help=f"How rankings are judged; default: as the data set prescribes. One of {', '.join(PROTOCOL_NAMES)}.",
+        help=f"How rankings are judged; default: as the data set prescribes. One of {', '.join(names.PROTOCOLS)}.",
     ),
 ]
 
@@ -211,8 +178,8 @@ def _fusion(weights: str, how: str, count: int) -> Fusion:
     """How `count` models are joined, from `--weights` and `--fusion`."""
     from vreid.retrieval.postprocessing.ensemble import Fusion
 
-    if how not in ("mean", "rank"):
-        raise InputError(f"--fusion {how}: is unknown; use mean or rank.")
+    if how not in names.FUSIONS:
+        raise InputError(f"--fusion {how}: is unknown; use {' or '.join(names.FUSIONS)}.")
     if count == 1 and (weights or how != "mean"):
         raise InputError("--weights and --fusion: are for the features of several models; name those, or leave it out.")
     try:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Json, LabelTable, Seed, Source, open_sources, print_json
 from vreid.console import say
 
@@ -21,7 +22,7 @@ def split_command(
         str,
         typer.Option(
             metavar="WHAT",
-            help="scene (one that fits), scene=NAME, cameras=c041,c042, or identities (drawn by the seed).",
+            help=f"One of {', '.join(names.HOLD_OUTS)}; scene=NAME or cameras=c041,c042 name them.",
         ),
     ] = "scene",
     count: Annotated[int | None, typer.Option(help="How many identities; default: a fifth of all.")] = None,
@@ -32,8 +33,8 @@ def split_command(
     """Divide labelled training images into training, query and gallery; no test vehicle stays in training."""
     from vreid.data import split
 
-    by, _, names = hold_out.partition("=")
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    by, _, listed = hold_out.partition("=")
+    wanted = [name.strip() for name in listed.split(",") if name.strip()]
     made = split.hold_out(open_sources([source], labels), by, wanted, count=count, seed=seed)  # type: ignore[arg-type]
     split.write_split(made, out)
     sides = split.counts(made)

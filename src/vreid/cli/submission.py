@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import (
     AllFeatures,
     FusionName,
@@ -82,7 +83,7 @@ def score(
     labels: LabelTable = "auto",
     protocol: Annotated[
         str,
-        typer.Option(metavar="NAME", help="ai-city, ai-city-min, camera-less or any other protocol that ranks images."),
+        typer.Option(metavar="NAME", help=f"A protocol that ranks images, one of {', '.join(names.PROTOCOLS)}."),
     ] = "ai-city",
     as_json: Json = False,
 ) -> None:

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Device, Json, print_json, resolve
 from vreid.console import say
 
 if TYPE_CHECKING:
     from vreid.reproduce.table import Entry
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="dmt.1 to dmt.7, strdan.1 to strdan.3.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help=f"Tables: {', '.join(names.TABLES)}.")]
 ScaleName = Annotated[
     str,
     typer.Option(
         "--scale",
-        help="smoke: narrow twins on simulated worlds, for a CPU; gpu: the "
-        "papers' networks on a larger one; paper: real folders.",
+        help=f"One of {', '.join(names.SCALES)}: small variants on simulated worlds, for a CPU; the papers' networks "
+        "on a larger world, for a GPU; or on the real data sets.",
     ),
 ]
 Data = Annotated[
@@ -31,7 +32,7 @@ Data = Annotated[
 
 
 def table_command(
-    names: Names,
+    tables: Names,
     out: Annotated[Path, typer.Option(help="Folder of everything made; a stopped table goes on there.")],
     scale: ScaleName = "smoke",
     data: Data = None,
@@ -77,15 +78,17 @@ def table_command(
         merge_into(out, merge)
     with ProgressBars(quiet=as_json) as bars:
         if dry_run:
-            rows = rows_of(names, chosen, seeds=seeds, only=only)
+            rows = rows_of(tables, chosen, seeds=seeds, only=only)
             reported = [
                 plan(rows, out, chosen.usual).describe(),
-                *other_data(names, chosen),
+                *other_data(tables, chosen),
                 *dry_run_stages(rows, resolve(device), bars),
             ]
             print_json(reported) if as_json else say(*reported, sep="\n")
             return
-        made = make_tables(names, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars)
+        made = make_tables(
+            tables, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars
+        )
     if as_json:
         print_json(
             [

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid import names
 from vreid.cli.options import Device, Json, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -20,7 +21,7 @@ def train_command(
     real: Annotated[Path, typer.Argument(metavar="REAL", help="Data set with the images that show the look.")],
     out: Annotated[Path, typer.Option(help="Run folder; samples/ in it shows how it goes.")],
     recipe: Annotated[
-        str, typer.Option(help="spgan_small (minutes on a CPU), or spgan (the published settings, for a GPU).")
+        str, typer.Option(help=f"One of {', '.join(names.TRANSLATIONS)}; the small one takes minutes on a CPU.")
     ] = "spgan_small",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,

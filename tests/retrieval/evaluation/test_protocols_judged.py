@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from oracles import metrics as oracle
 from oracles.metrics import Image
 from vreid.cli import main
-from vreid.cli.options import PROTOCOL_NAMES
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.pipeline import Search
@@ -341,7 +340,7 @@ def test_commands_take_every_protocol_by_name(run, tmp_path):
     listed = replace(VERI, junk={"q": ("g2",)})
     folder = search_folder(tmp_path / "features", ROUND_QUERY, ROUND_GALLERY, listed)
     drawn = search_folder(tmp_path / "pool", pool(), pool(), CAMERA_LESS)
-    for name in PROTOCOL_NAMES:
+    for name in PROTOCOLS:
         at = drawn if name == "vehicle-id" else folder
         code, out, _ = run(f"evaluate {at} --protocol {name} --json")
         (row,) = json.loads(out)

@@ -11,6 +11,7 @@ from vreid.adaptation.adapt_config import AdaptConfig, preset_named
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
 from vreid.models.published import PUBLISHED, SIMULATED
+from vreid.names import SCALES
 from vreid.recipes import dmt, recipe, strdan
 from vreid.recipes.spgan import translation
 from vreid.reproduce.rows import Cropping, SideModel
@@ -231,9 +232,6 @@ def paper(sources: Sequence[Path | str]) -> Scale:
         seeds=1,
         usual={},
     )
-
-
-SCALES = ("smoke", "gpu", "paper")
 
 
 def scale_named(name: str, sources: Sequence[Path | str] = ()) -> Scale:

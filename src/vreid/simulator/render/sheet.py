@@ -30,15 +30,14 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
     or "closeup" (several types at 640 pixels). Raises InputError for another kind or file name
     ending, and for a negative seed.
     """
-    kinds = {"domains": _domains, "lookalikes": _lookalikes, "closeup": _closeup}
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more.")
-    if kind not in kinds:
-        raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(kinds)}.")
+    if kind not in SHEETS:
+        raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(SHEETS)}.")
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise InputError(f"{out}: a sheet is a picture; let its name end in .jpg or .png.")
     with atomic_write(out) as part:
-        sheet = kinds[kind](np.random.default_rng(seed))
+        sheet = SHEETS[kind](np.random.default_rng(seed))
         sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84, optimize=True)
 
 
@@ -131,3 +130,7 @@ def _closeup_camera(rng: np.random.Generator, scenario: str) -> CameraSpec:
         camera = sample_camera(rng, scenario)
         if camera.pole is None and camera.position[2] < 9:
             return replace(camera, sensor=PLAIN, looseness=0.35)
+
+
+SHEETS = {"domains": _domains, "lookalikes": _lookalikes, "closeup": _closeup}
+"""Contact sheets by name."""
