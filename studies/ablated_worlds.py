@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.diagnostics.renderings import ORIGINAL, compare_renderings
 from vreid.errors import InputError
 from vreid.files import read_json, write_json

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vreid.adaptation.adapt import FACTS, REJECTED, adapt, target_images
 from vreid.console import ProgressBars
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import ALL
 from vreid.files import read_json, write_json
 from vreid.pipeline import extract_dataset

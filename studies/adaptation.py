@@ -32,7 +32,8 @@ from vreid.adaptation.adapt_config import PRESETS, AdaptConfig
 from vreid.adaptation.clustering_features import two_views
 from vreid.adaptation.holdout import earlier
 from vreid.adaptation.pseudo import pseudo_labels
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import read_json
 from vreid.retrieval import Metrics, PostProcessing, judge

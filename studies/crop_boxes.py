@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import open_dataset
 from vreid.data.images import read_image
 from vreid.data.loading import test_loader
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import atomic_write
 from vreid.recipes import recipe

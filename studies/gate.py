@@ -27,7 +27,7 @@ from vreid.adaptation.adapt_config import PRESETS, AdaptConfig
 from vreid.adaptation.clustering_features import two_views, without_answers
 from vreid.adaptation.gate import ACCEPT, REJECT, gate_adaptation
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.protocols import MARKET
 from vreid.data.records import Records
 from vreid.data.seeds import generator

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import join, open_dataset
+from vreid.data.dataset import join
+from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import NEW, SEEN
 from vreid.files import write_json
 from vreid.pipeline import Search, extract_dataset

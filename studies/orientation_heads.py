@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import join, open_dataset
+from vreid.data.dataset import join
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import write_json
 from vreid.pipeline import extract_dataset

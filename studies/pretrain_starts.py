@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.dataset import Dataset, join
+from vreid.data.open import open_dataset
 from vreid.models import load_weights
 from vreid.models.published import STARTS, simulated_starts
 from vreid.models.weights import save_compact

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vreid.console import ProgressBars
-from vreid.data.dataset import join, open_dataset
+from vreid.data.dataset import join
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.diagnostics.baselines import hsv_histogram, pixels, random_vectors
 from vreid.diagnostics.slices import ALL as ALL_CAMERAS

@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from vreid.console import ProgressBars
 from vreid.data.augment import TestTransform
-from vreid.data.dataset import open_dataset
 from vreid.data.images import read_image
 from vreid.data.loading import test_loader
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.data.seeds import generator, seed_everything
 from vreid.files import atomic_write, write_json

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.pipeline import Search, extract_dataset
 from vreid.training import extract as extraction
 

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import SMALLEST, Run
 from tiny_scale import TINY
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.reproduce.stages import Folders
 from vreid.reproduce.tables import scales
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
 CAMERAS = ("north", "east", "south")

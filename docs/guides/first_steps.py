@@ -20,7 +20,7 @@
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.recipes import recipe
 from vreid.retrieval import PostProcessing, ReRanking, Tracklets, evaluate_distances, rank
 from vreid.simulator import simulate

@@ -14,9 +14,10 @@ from typing import Any
 from vreid.adaptation.adapt import FACTS as ADAPTED
 from vreid.adaptation.adapt import adapt, target_images
 from vreid.console import ProgressBars
-from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.dataset import Dataset, join
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import read_json, write_json

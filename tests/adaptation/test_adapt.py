@@ -21,7 +21,7 @@ from vreid.adaptation.gate import ACCEPT, REJECT, GateDecision
 from vreid.adaptation.holdout import hold_out
 from vreid.adaptation.pseudo import PseudoLabels
 from vreid.data.augment import TestTransform
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.data.sampling import Counted, ImageSampler, PKSampler
 from vreid.errors import InputError

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vreid.data.dataset import Dataset, fingerprint, join, open_dataset
+from vreid.data.dataset import Dataset, fingerprint, join
+from vreid.data.open import open_dataset
 from vreid.data.protocols import MARKET
 from vreid.data.records import Records
 

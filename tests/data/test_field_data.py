@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from command_line import Run
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from wrong import reported
 

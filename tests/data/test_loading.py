@@ -15,9 +15,9 @@ import vreid.data.images
 from vreid.data import loading
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import read_image
-from vreid.data.loading import Draw, ImageDataset, InOrder, Loader, PictureCache, test_loader, train_loader
+from vreid.data.loading import Draw, ImageDataset, Loader, PictureCache, test_loader, train_loader
 from vreid.data.records import Records
-from vreid.data.sampling import PKSampler
+from vreid.data.sampling import InOrder, PKSampler
 from vreid.data.seeds import generator, seed_everything
 from vreid.errors import InputError
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vreid.cli import main
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
 from vreid.data.findings import Origin
+from vreid.data.open import open_dataset
 from vreid.data.protocols import AI_CITY, CROSS_CAMERA, MARKET
 from vreid.data.records import Records
 from vreid.data.split import hold_out, write_split

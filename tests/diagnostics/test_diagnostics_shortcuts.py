@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from vreid.data.augment import TestTransform
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
+from vreid.data.open import open_dataset
 from vreid.data.protocols import CROSS_CAMERA, MARKET
 from vreid.data.records import Records
 from vreid.diagnostics.leaks import leaks

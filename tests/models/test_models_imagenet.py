@@ -14,7 +14,8 @@ from command_line import Run
 from vreid.data.augment import TestTransform
 from vreid.errors import InputError
 from vreid.models import ModelConfig, build, build_from, published
-from vreid.models.published import IMAGENET, IMAGENET_BACKBONE, IMAGENET_PACKAGE, imagenet_file
+from vreid.models.efficientnet import IMAGENET_BACKBONE
+from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, imagenet_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from command_line import Run
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, read_tensors, write_tensors
 from vreid.models import BACKBONES, ModelConfig, TransReIDOptions, build, build_from, load_weights

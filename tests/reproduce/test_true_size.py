@@ -15,7 +15,8 @@ import pytest
 
 import fabricated
 from command_line import Run
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
+from vreid.data.open import open_dataset
 from vreid.data.split import hold_out, write_split
 from vreid.models.published import FOLDER, PUBLISHED
 from vreid.models.reid_model import ModelConfig, build

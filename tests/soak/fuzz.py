@@ -47,7 +47,7 @@ class Target(NamedTuple):
 @functools.cache
 def targets(place: Place) -> list[Target]:
     """All readers of files that people bring, each with a small valid file."""
-    from vreid.data.dataset import open_dataset
+    from vreid.data.open import open_dataset
     from vreid.data.records import Records
     from vreid.files import read_json, read_tensors
     from vreid.models.keys import read_state

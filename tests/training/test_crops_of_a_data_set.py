@@ -16,8 +16,9 @@ from PIL import Image
 from command_line import SMALLEST, Run
 from vreid.data.augment import TestTransform
 from vreid.data.crops import all_images, crops_of
-from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.dataset import Dataset, join
 from vreid.data.images import read_image
+from vreid.data.open import open_dataset
 from vreid.data.readers.cityflow import CROPS
 from vreid.data.records import Records
 from vreid.errors import InputError

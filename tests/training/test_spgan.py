@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from command_line import Run
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.data.sampling import PairedSampler
 from vreid.errors import InputError

@@ -89,7 +89,7 @@ def adapt(
         InputError: nothing to adapt or to adapt to, settings that the data cannot meet, or `out` holds something else.
 
     Example:
-        >>> from vreid.data.dataset import open_dataset                             # doctest: +SKIP
+        >>> from vreid.data.open import open_dataset                             # doctest: +SKIP
         >>> images = target_images(open_dataset("AIC21_Track2_ReID", labels=None))  # doctest: +SKIP
         >>> adapt("runs/first", images, out="runs/adapted")                         # doctest: +SKIP
         PosixPath('runs/adapted/model.safetensors')

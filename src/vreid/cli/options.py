@@ -137,8 +137,8 @@ def resolve(name: str) -> str:
 
 def open_source(source: Path, labels: str, on_finding: OnFinding | None = None, identities: str = "auto") -> Dataset:
     """One data set; what is wrong with its labels is told, or refused."""
-    from vreid.data.dataset import open_dataset
     from vreid.data.findings import raise_finding
+    from vreid.data.open import open_dataset
 
     table = {"auto": "auto", "none": None}.get(labels, Path(labels))
     return open_dataset(source, labels=table, identities=identities, on_finding=on_finding or raise_finding)  # type: ignore[arg-type]

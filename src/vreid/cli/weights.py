@@ -18,9 +18,9 @@ group = typer.Typer(
 @group.command("list")
 def list_weights(as_json: Json = False) -> None:
     """List published weights (with the folder they are stored in), the `imagenet` package's, and the shipped ones."""
+    from vreid.models.efficientnet import IMAGENET_BACKBONE
     from vreid.models.published import (
         IMAGENET,
-        IMAGENET_BACKBONE,
         IMAGENET_PACKAGE,
         PUBLISHED,
         SIMULATED,

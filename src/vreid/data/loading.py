@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
-from vreid.data.sampling import Share
+from vreid.data.sampling import BatchSampler, InOrder, Share
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 
@@ -62,36 +62,6 @@ class _RawBatch(NamedTuple):
     rows: Tensor
     flipped: Tensor
     erased: Tensor
-
-
-class BatchSampler(Protocol):
-    """Lists of row numbers, one list a batch, for the epoch that was set."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[list[int]]: ...
-
-
-class InOrder:
-    """Batch sampler of 0, 1, ..., `count` - 1 in order; the last batch may be smaller."""
-
-    def __init__(self, count: int, batch_size: int) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch size {batch_size} is too small; give 1 or more.")
-        self.count, self.batch_size = count, batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Every epoch is the same."""
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self.count, self.batch_size):
-            yield list(range(start, min(start + self.batch_size, self.count)))
 
 
 class PictureCache:

@@ -7,16 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.seeds import generator
 from vreid.errors import InputError
-
-if TYPE_CHECKING:
-    from vreid.data.loading import BatchSampler
 
 Item = TypeVar("Item")
 
@@ -46,6 +43,17 @@ class Share:
     def of(self, batch: Sequence[Item]) -> list[Item]:
         """The items of a batch that are this process's, in their order."""
         return [item for place, item in enumerate(batch) if place // self.num_instances % self.size == self.rank]
+
+
+class BatchSampler(Protocol):
+    """Lists of row numbers, one list a batch, for the epoch that was set."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[int]]: ...
 
 
 class PKSampler:
@@ -232,6 +240,25 @@ class ImageSampler:
     def __iter__(self) -> Iterator[list[int]]:
         order = generator(self.seed, "image-sampler", self.epoch).permutation(self.count)
         yield from order[: len(self) * self.batch_size].reshape(len(self), self.batch_size).tolist()
+
+
+class InOrder:
+    """Batch sampler of 0, 1, ..., `count` - 1 in order; the last batch may be smaller."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch size {batch_size} is too small; give 1 or more.")
+        self.count, self.batch_size = count, batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the same."""
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.count, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.count)))
 
 
 class Counted:

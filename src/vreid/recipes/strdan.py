@@ -19,7 +19,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vreid.data.augment import TrainTransform
-from vreid.models.published import IMAGENET, IMAGENET_BACKBONE, SIMULATED
+from vreid.models.efficientnet import IMAGENET_BACKBONE
+from vreid.models.published import IMAGENET, SIMULATED
 from vreid.models.reid_model import ModelConfig
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import StepSchedule

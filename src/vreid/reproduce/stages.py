@@ -20,7 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.dataset import Dataset, join
+from vreid.data.open import open_dataset
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
 from vreid.files import reading

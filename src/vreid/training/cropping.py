@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
 from vreid.locks import locked

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from vreid.data.dataset import fingerprint
-from vreid.data.loading import Batch, BatchSampler, Loader, train_loader
+from vreid.data.loading import Batch, Loader, train_loader
 from vreid.data.records import Records
-from vreid.data.sampling import Counted, DomainSampler, ImageSampler, PKSampler, Share
+from vreid.data.sampling import BatchSampler, Counted, DomainSampler, ImageSampler, PKSampler, Share
 from vreid.data.seeds import seed_everything
 from vreid.errors import InputError
 from vreid.models.keys import load_pretrained

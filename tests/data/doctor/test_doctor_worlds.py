@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vreid.data.dataset import open_dataset
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 
 REAL, SYNTHETIC = "AIC21_Track2_ReID", "AIC21_Track2_ReID_Simulation"
 TWO_CAMERAS = Path(os.environ.get("VREID_TWO_CAMERAS", Path(__file__).parents[4] / "shared" / "data" / "two_cameras"))

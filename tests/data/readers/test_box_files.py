@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from command_line import Run
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from wrong import reported
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from command_line import Run
-from vreid.data.dataset import join, open_dataset
+from vreid.data.dataset import join
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.data.protocols import AI_CITY
 from vreid.data.readers.cityflow import read_cityflow
 from vreid.data.readers.image_table import read_records

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.data.protocols import AI_CITY, CAMERA_LESS
 from vreid.data.records import UNKNOWN
 from vreid.errors import InputError

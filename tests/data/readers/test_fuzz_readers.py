@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soak.seeds import ODD_BYTES, ODD_NUMBERS, WORLDS, write_world
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.data.readers.veri import read_views
 from vreid.errors import InputError
 

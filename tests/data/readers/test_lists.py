@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.data.protocols import VEHICLE_ID, VERI_WILD, VRIC
 from vreid.data.records import UNKNOWN
 from vreid.errors import InputError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.protocols import CROSS_CAMERA, MARKET
 from vreid.data.readers.families import FAMILIES
 from vreid.data.readers.folder import read_folder

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from vreid.data.augment import TestTransform
-from vreid.data.dataset import open_dataset
 from vreid.data.findings import Finding
 from vreid.data.loading import test_loader
+from vreid.data.open import open_dataset
 from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.records import UNKNOWN
 from vreid.errors import InputError

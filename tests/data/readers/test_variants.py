@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import Dataset, join, open_dataset
+from vreid.data.dataset import Dataset, join
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 
 ITEM = '<Item imageName="{name}" vehicleID="{vehicle}" cameraID="{camera}" {more}/>'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.readers.common import degrees, natural
 from vreid.data.readers.vehiclex import COLORS, VEHICLE_TYPES, read_vehiclex
 from vreid.errors import InputError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.data.protocols import VERI, Exclusion
 from vreid.data.readers.veri import read_veri, read_views
 from vreid.data.records import JUNK, UNKNOWN

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import Dataset, open_dataset
+from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 
 SIZE = (200, 100)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from command_line import Run
 from oracles.metrics import judge as judge_by_definition
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.pipeline import Search

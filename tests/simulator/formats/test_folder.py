@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import CSV_COLUMNS
 from vreid.errors import InputError
 from vreid.simulator.city.plan import plan_world

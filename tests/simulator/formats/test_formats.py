@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vreid.cli import main
-from vreid.data.dataset import open_dataset
+from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.simulator.city.identities import draw_vehicles

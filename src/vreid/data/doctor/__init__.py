@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import clocks, duplicates, image_checks, label_checks, tracklet_checks
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.image_checks import Progress
+from vreid.data.doctor.image_scan import Progress
 from vreid.data.findings import Finding
 
 CHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.dataset import Dataset
-from vreid.data.doctor.image_checks import Pictures, Progress, look
+from vreid.data.doctor.image_scan import ImageScan, Progress, scan_images
 from vreid.data.findings import Finding
 from vreid.data.records import Records
 
@@ -35,7 +35,7 @@ class Case:
     records: Records
     split: NDArray[np.object_]
     row: NDArray[np.intp]
-    pictures: Pictures
+    pictures: ImageScan
     now: float
     train: NDArray[np.bool_] = field(init=False)
 
@@ -51,7 +51,7 @@ class Case:
         records = Records.concat(list(splits.values()))
         names = np.repeat(np.array(list(splits), dtype=object), [len(part) for part in splits.values()])
         rows = np.concatenate([np.arange(len(part)) for part in splits.values()])
-        return cls(dataset, records, names, rows, look(records, workers, progress), now)
+        return cls(dataset, records, names, rows, scan_images(records, workers, progress), now)
 
     def where(self, image: int) -> str:
         """File and row that list an image."""

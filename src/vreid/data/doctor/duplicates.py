@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.image_checks import SIDE
+from vreid.data.doctor.image_scan import SIDE
 from vreid.data.findings import Finding
 from vreid.data.images import read_image
 from vreid.data.protocols import Exclusion

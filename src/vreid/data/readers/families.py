@@ -1,4 +1,4 @@
-"""The families of data sets, in the order in which a source is taken for one; see `vreid.data.dataset.open_dataset`."""
+"""The families of data sets, in the order in which a source is taken for one; see `vreid.data.open.open_dataset`."""
 
 from __future__ import annotations
 

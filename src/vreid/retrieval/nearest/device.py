@@ -15,7 +15,7 @@ from vreid.retrieval.nearest.candidates import window
 if TYPE_CHECKING:
     import torch
 
-    from vreid.retrieval.nearest.neighbours import Lists
+    from vreid.retrieval.nearest.lists import Lists
     from vreid.retrieval.nearest.points import Points
 
 _NUMBERS = 1 << 27  # numbers in a tile of distances, and in the float64 differences of candidates

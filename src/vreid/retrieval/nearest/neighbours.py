@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +20,7 @@ from vreid.errors import InputError, are_counts
 from vreid.retrieval.distances import Source, strips
 from vreid.retrieval.nearest import core
 from vreid.retrieval.nearest.candidates import Candidates, window
+from vreid.retrieval.nearest.lists import Lists
 from vreid.retrieval.nearest.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
@@ -55,24 +55,6 @@ def nearest(
     lists = search(queries, gallery, min(k, len(gallery)))
     squared = lists.squared if both.unit == 1 else (lists.squared * np.float64(both.unit) ** 2).astype(np.float32)
     return like(query_features, squared), like(query_features, lists.index)
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """The nearest of every point.
-
-    Attributes:
-        index: (N, K) int32, ascending by distance, ties by index.
-        squared: (N, K) float32, their squared distances (of the features that `Points` holds).
-        farthest: (N,) float32, squared distance to the farthest point where somebody asked.
-        products: (Q, G) float32, products of the first part with the second where somebody asked and the search needed
-            them too.
-    """
-
-    index: NDArray[np.int32]
-    squared: NDArray[np.float32]
-    farthest: NDArray[np.float32]
-    products: NDArray[np.float32] | None = None
 
 
 def neighbour_lists(points: Points, length: int, *, farthest: bool = False, products: bool = False) -> Lists:

@@ -24,7 +24,8 @@ from vreid.errors import InputError, are_counts
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.nearest import core
-from vreid.retrieval.nearest.neighbours import Lists, lists_of_rows, neighbour_lists
+from vreid.retrieval.nearest.lists import Lists
+from vreid.retrieval.nearest.neighbours import lists_of_rows, neighbour_lists
 from vreid.retrieval.nearest.points import Points, exact_distances
 
 if TYPE_CHECKING:

@@ -1,0 +1,117 @@
+"""Read every image file once: size, hash, thumbnail, and the error where one cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vreid.data.images import read_image
+from vreid.data.records import Records
+from vreid.errors import InputError
+
+SIDE = 16
+"""Side of the thumbnails that are compared, in pixels."""
+FLAT = 3
+"""An image whose averaged levels (0..255) differ by no more than this is of one colour."""
+BATCH = 1024
+"""Files given to the threads at a time."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScan:
+    """Result of reading N images.
+
+    Attributes:
+        error: (N,) why the picture cannot be read and what to do, as one clause each; ("", "") where it can.
+        size: (N, 2) width and height of the whole upright picture in pixels; 0 where it cannot be read.
+        digest: (N,) hash of the file's bytes.
+        thumbnail: (N, 16, 16, 3) uint8, the image (its box, where it has one) averaged over a grid.
+        seen: (N,) whether there is a thumbnail: the picture can be read and the box lies on it.
+    """
+
+    error: list[tuple[str, str]]
+    size: NDArray[np.int64]
+    digest: list[bytes]
+    thumbnail: NDArray[np.uint8]
+    seen: NDArray[np.bool_]
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(N,) whether the picture could be read."""
+        return self.size[:, 0] > 0
+
+    @property
+    def flat(self) -> NDArray[np.bool_]:
+        """(N,) whether the image is of one colour all over."""
+        levels = self.thumbnail.reshape(len(self.seen), SIDE * SIDE * 3)
+        spread: NDArray[np.uint8] = levels.max(axis=1) - levels.min(axis=1)
+        return self.seen & (spread <= FLAT)
+
+
+@dataclass(frozen=True, eq=False)
+class _ScannedFile:
+    size: tuple[int, int] = (0, 0)
+    digest: bytes = b""
+    thumbnails: Sequence[NDArray[np.uint8] | None] = ()
+    error: tuple[str, str] = ("", "")
+
+
+def scan_images(records: Records, workers: int, progress: Progress) -> ImageScan:
+    """Read the pictures of `records` in `workers` threads; each file once, however many boxes lie on it."""
+    images_of: dict[str, list[int]] = defaultdict(list)
+    for image, path in enumerate(records.path.tolist()):
+        images_of[path].append(image)
+    paths, count = list(images_of), len(records)
+    out = ImageScan(
+        error=[("", "")] * count,
+        size=np.zeros((count, 2), dtype=np.int64),
+        digest=[b""] * count,
+        thumbnail=np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8),
+        seen=np.zeros(count, dtype=np.bool_),
+    )
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(paths), BATCH):  # so that results do not pile up
+            batch = paths[start : start + BATCH]
+            reads = pool.map(_read, batch, [records.box[images_of[path]] for path in batch])
+            for done, (path, read) in enumerate(zip(batch, reads, strict=True), start=start + 1):
+                for place, image in enumerate(images_of[path]):
+                    out.error[image], out.size[image], out.digest[image] = read.error, read.size, read.digest
+                    small = read.thumbnails[place] if read.thumbnails else None
+                    if small is not None:
+                        out.thumbnail[image], out.seen[image] = small, True
+                progress(done, len(paths))
+    return out
+
+
+def _read(path: str, boxes: NDArray[np.float32]) -> _ScannedFile:
+    try:
+        picture = read_image(path)
+        digest = hashlib.sha256(Path(path).read_bytes()).digest()
+    except InputError as error:  # "PATH: what is wrong; what to do."
+        message, _, fix = str(error).removeprefix(f"{path}: ").removesuffix(".").rpartition("; ")
+        return _ScannedFile(error=(message, fix))
+    return _ScannedFile(picture.size, digest, [_thumbnail(picture, box) for box in boxes])
+
+
+def _thumbnail(picture: Image.Image, box: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+    x1, y1, x2, y2 = inside(box[None], np.array([picture.size]))[0].tolist()
+    if x2 <= x1 or y2 <= y1:
+        return None
+    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX, (x1, y1, x2, y2)))
+
+
+def inside(boxes: NDArray[np.floating], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The part of each box (N, 4) that lies in its picture of `sizes` (N, 2); the whole picture where there is none."""
+    limits = np.concatenate([sizes, sizes], axis=1).astype(np.float64)
+    whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+    return np.where(np.isnan(boxes), whole, np.clip(boxes, 0, limits))
