@@ -26,6 +26,7 @@ from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import atomic_write
 from vreid.recipes import recipe
+from vreid.retrieval.evaluation.bootstrap import mean_interval
 from vreid.simulator import PRESETS, simulate
 from vreid.training.crop import CROP_CONFIGS, find_boxes, heat_maps
 from vreid.training.extract import load_model
@@ -81,14 +82,6 @@ def overlap(boxes: NDArray[np.float64], true: NDArray[np.float64]) -> tuple[NDAr
     return both / (area + true_area - both), both / true_area
 
 
-def interval(values: NDArray[np.float64], vehicles: NDArray[np.int32], resamples: int = 1000) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean over pictures; vehicles are drawn with all their pictures."""
-    sums, counts = np.bincount(vehicles, values), np.bincount(vehicles)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def compare(name: str, model: Path, truth: Truth, bars: ProgressBars) -> dict[str, NDArray[np.float64]]:
     """Print a table of how the boxes fit; return those that were found, by configuration."""
     found = {
@@ -101,7 +94,9 @@ def compare(name: str, model: Path, truth: Truth, bars: ProgressBars) -> dict[st
     trims = {f"trim {share:.0%}": truth.trimmed(share) for share in TRIMS}
     for key, boxes in {"given": truth.trimmed(0), **trims, **found}.items():
         fit, kept = overlap(boxes, truth.boxes)
-        mean, gain = interval(fit, vehicles), interval(fit - given, vehicles)
+        mean, gain = (
+            mean_interval(np.bincount(vehicles, values), np.bincount(vehicles)) for values in (fit, fit - given)
+        )
         print(
             f"  {key:8} IoU {fit.mean():.3f} ({mean[0]:.3f} to {mean[1]:.3f}), more than given by "
             f"{(fit - given).mean():+.3f} ({gain[0]:+.3f} to {gain[1]:+.3f}), better in {(fit > given).mean():.0%}; "

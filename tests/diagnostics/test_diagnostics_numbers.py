@@ -14,7 +14,7 @@ from vreid.data.records import Records
 from vreid.diagnostics.camera_gap import _overtaken, _variance_shares, camera_gap
 from vreid.diagnostics.diagnose import diagnose
 from vreid.diagnostics.embedding import POINTS, embedding
-from vreid.diagnostics.estimates import Estimate, draws, means
+from vreid.diagnostics.estimates import Estimate, means
 from vreid.diagnostics.gallery_size import floors, gallery_growth
 from vreid.diagnostics.open_set_identification import reliability, unknown_vehicles
 from vreid.diagnostics.renderings import compare_renderings
@@ -68,11 +68,6 @@ def test_vehicles_are_drawn_not_rows() -> None:
     one_vehicle_each = means(np.arange(100) % 2, np.arange(100))[0]
     ten_vehicles = means(np.repeat(np.arange(10) % 2, 10), np.repeat(np.arange(10), 10))[0]
     assert ten_vehicles.high - ten_vehicles.low > 2 * (one_vehicle_each.high - one_vehicle_each.low)
-
-
-def test_equal_seeds_draw_equally() -> None:
-    assert np.array_equal(draws(7, 1), draws(7, 1)) and not np.array_equal(draws(7, 1), draws(7, 2))
-    assert (draws(7, 1).sum(axis=1) == 7).all()
 
 
 @pytest.mark.parametrize("values", [[], [[np.nan, 1.0]]])

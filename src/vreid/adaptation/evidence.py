@@ -20,6 +20,7 @@ from vreid.data.protocols import MARKET, Groups
 from vreid.data.records import Records
 from vreid.data.seeds import generator
 from vreid.retrieval.distances import SquaredEuclidean
+from vreid.retrieval.evaluation.bootstrap import mean_interval
 from vreid.retrieval.evaluation.evaluate import ranks_of, rows_of, scores
 from vreid.retrieval.nearest.neighbours import nearest
 from vreid.retrieval.postprocessing.tracklet_features import mean_features
@@ -27,7 +28,6 @@ from vreid.retrieval.postprocessing.tracklet_features import mean_features
 Features = NDArray[np.float32]
 Values = NDArray[np.float64]
 
-RESAMPLES = 1000
 NEIGHBOURS = 10
 """Tracklets among which cameras are counted."""
 
@@ -66,9 +66,7 @@ class Change:
         if count < 2:
             return None
         difference = (after - before)[both]
-        random = generator(seed, "evidence")
-        means = [difference[random.integers(count, size=count)].mean() for _ in range(RESAMPLES)]
-        low, high = np.quantile(means, [0.025, 0.975])
+        low, high = mean_interval(difference, 1, seed=generator(seed, "evidence"))
         return cls(float(before[both].mean()), float(after[both].mean()), float(low), float(high), count)
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from vreid.data.protocols import Protocol
 from vreid.data.records import UNKNOWN, Records, joint_codes
 from vreid.diagnostics.diagnosis import BarChart, Part
-from vreid.diagnostics.estimates import Estimate, draws, means, quantiles
+from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
+from vreid.retrieval.evaluation.bootstrap import percentile_interval, resampled_counts
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
@@ -107,7 +108,9 @@ def _variance_shares(features: NDArray[np.float32], records: Records, labelled: 
     keep = np.sort(np.random.default_rng([seed, 3]).permutation(len(mean_PD))[:MOST_PASSES])
     mean_PD, camera = mean_PD[keep] - mean_PD[keep].mean(axis=0), camera[keep]
     names, vehicle = np.unique(owner[keep], return_inverse=True)
-    drawn_RV = np.concatenate([np.ones((1, len(names)), dtype=np.int64), draws(len(names), seed, SHARE_RESAMPLES)])
+    drawn_RV = np.concatenate(
+        [np.ones((1, len(names)), dtype=np.int64), resampled_counts(len(names), seed=seed, resamples=SHARE_RESAMPLES)]
+    )
     weight_RP = drawn_RV[:, vehicle].astype(np.float64)
     total_R = weight_RP.sum(axis=1)
     grand = np.square(weight_RP @ mean_PD).sum(axis=1) / total_R
@@ -135,7 +138,7 @@ def _variance_shares(features: NDArray[np.float32], records: Records, labelled: 
     found = {}
     for name, values in shares.items():
         # vehicles drawn twice make every group look tighter: the draws' own mean is put where the share is
-        low, high = np.clip(quantiles(values[1:] - values[1:].mean() + values[0]), 0, 1)
+        low, high = np.clip(percentile_interval(values[1:] - values[1:].mean() + values[0]), 0, 1)
         found[name] = Estimate(float(values[0]), float(low), float(high), len(mean_PD))
     return found
 

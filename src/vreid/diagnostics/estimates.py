@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
-
-RESAMPLES = 1000
-CONFIDENCE = 0.95
+from vreid.retrieval.evaluation.bootstrap import mean_interval
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,6 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
-
-
-def draws(vehicles: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """(resamples, vehicles) how often each vehicle is drawn, with replacement; equal seeds give equal draws."""
-    return np.random.default_rng(seed).multinomial(vehicles, np.full(vehicles, 1 / vehicles), size=resamples)
-
-
-def quantiles(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lower and upper end (2, ...) of the interval of resampled numbers (resamples, ...)."""
-    return np.asarray(np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0))
 
 
 def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Estimate]:
@@ -70,9 +58,7 @@ def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Es
     total_VK, count_VK = np.zeros((2, len(names), values_NK.shape[1]))
     np.add.at(total_VK, code, np.where(there_NK, values_NK, 0))
     np.add.at(count_VK, code, there_NK)
-    drawn_RV = draws(len(names), seed)
-    with np.errstate(invalid="ignore"):  # a draw may hold nobody of whom a number is known
-        low_K, high_K = quantiles((drawn_RV @ total_VK) / (drawn_RV @ count_VK))
+    low_K, high_K = mean_interval(total_VK, count_VK, seed=seed)
     value_K, known_K = total_VK.sum(axis=0) / count_VK.sum(axis=0), there_NK.sum(axis=0)
     return [
         Estimate(float(v), float(a), float(b), int(n))

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from vreid.data.protocols import Protocol
 from vreid.diagnostics.diagnosis import BarChart, Part
-from vreid.diagnostics.estimates import CONFIDENCE, Estimate, draws, means
+from vreid.diagnostics.estimates import Estimate, means
 from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, mate_scores
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
+from vreid.retrieval.evaluation.bootstrap import CONFIDENCE, resampled_means
 from vreid.retrieval.evaluation.metrics import Metrics
 
 FEWEST = 10
@@ -133,9 +134,7 @@ def _difference(
     total, number = np.zeros((2, count, 2))
     np.add.at(total, vehicle, np.where(there, columns_N2, 0))
     np.add.at(number, vehicle, there)
-    drawn = draws(count, seed)
-    with np.errstate(invalid="ignore"):
-        sides = (drawn @ total) / (drawn @ number)
+    sides = resampled_means(total, number, seed=seed)
     value = float(np.subtract(*(total.sum(axis=0) / number.sum(axis=0))))
     freedom = max(int((number > 0).sum(axis=0).min()) - 1, 1)
     reach = float(np.nanstd(sides[:, 0] - sides[:, 1]) * stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / compared))

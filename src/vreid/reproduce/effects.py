@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vreid.errors import InputError
 from vreid.reproduce.result_lines import Line
+from vreid.retrieval.evaluation.bootstrap import mean_interval
 
 Direction = Literal["holds", "reversed", "not resolved"]
 RESAMPLES = 2000
@@ -84,9 +85,7 @@ def effect(
     if not totals or not sum(map(len, totals)):
         return None
     total, count = np.concatenate(totals), np.concatenate(counts)
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(len(total), size=(RESAMPLES, len(total)))
-    low, high = np.quantile(total[picks].sum(axis=1) / count[picks].sum(axis=1), [0.025, 0.975])
+    low, high = mean_interval(total, count, seed=seed, resamples=RESAMPLES)
     mean = float(total.sum() / count.sum())
     return Effect(against, metric, 100 * mean, (100 * float(low), 100 * float(high)), paper, len(pairs))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
+from vreid.retrieval.evaluation.bootstrap import CONFIDENCE, RESAMPLES, mean_interval
 
 if TYPE_CHECKING:
     from vreid.retrieval.distances import Distances
@@ -219,8 +220,8 @@ def interval(
     name: str,
     *,
     seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Bootstrap interval of a mean over queries (percentile method): which values other vehicles would give.
 
@@ -247,8 +248,6 @@ def interval(
     }
     if name not in values:
         raise InputError(f"interval: there is no metric {name!r}; use one of {', '.join(values)}.")
-    if resamples < 1 or not 0 < confidence < 1:
-        raise InputError("interval: resamples must be at least 1 and confidence between 0 and 1.")
     draws = metrics.draws or (metrics,)
     total = np.sum([np.where(draw.relevant > 0, values[name](draw), 0) for draw in draws], axis=0)
     count = np.sum([draw.relevant > 0 for draw in draws], axis=0)
@@ -257,8 +256,5 @@ def interval(
     if metrics.identity is not None:
         _, vehicle = np.unique(metrics.identity[evaluated], return_inverse=True)
         total, count = np.bincount(vehicle, total), np.bincount(vehicle, count)
-    generator = np.random.default_rng(seed)
-    picks = (generator.integers(len(total), size=len(total)) for _ in range(resamples))
-    means = [total[pick].sum() / count[pick].sum() for pick in picks]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = mean_interval(total, count, seed=seed, resamples=resamples, confidence=confidence)
     return float(low), float(high)

@@ -28,6 +28,7 @@ from vreid.data.protocols import Groups, Protocol
 from vreid.data.records import Records, joint_codes
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
+from vreid.retrieval.evaluation.bootstrap import CONFIDENCE, RESAMPLES, percentile_interval, resample
 from vreid.retrieval.evaluation.evaluate import evaluated_rows, ranks_of
 from vreid.retrieval.evaluation.proportions import check_share, rate_interval, whole
 
@@ -170,8 +171,8 @@ class OpenSet:
         *,
         by: Resampled = "identity",
         seed: int = 0,
-        resamples: int = 1000,
-        confidence: float = 0.95,
+        resamples: int = RESAMPLES,
+        confidence: float = CONFIDENCE,
     ) -> NDArray[np.float64]:
         """Bootstrap interval (percentile method) of any number of an `OpenSet`, or of several: (low, high), each (...).
 
@@ -194,10 +195,8 @@ class OpenSet:
             >>> float(low), float(high)
             (0.0, 1.0)
         """
-        if by not in get_args(Resampled) or resamples < 1 or not 0 < confidence < 1:
-            raise InputError(
-                "interval: by must be 'identity' or 'query', resamples at least 1, confidence between 0 and 1."
-            )
+        if by not in get_args(Resampled):
+            raise InputError(f"interval: by={by!r} must be 'identity' or 'query'.")
         clusters = self.identity if by == "identity" else np.arange(len(self))
         strata = []
         for kind in (True, False):
@@ -205,15 +204,10 @@ class OpenSet:
             if len(rows):
                 groups = Groups(clusters[rows])
                 strata.append([rows[groups[code]] for code in np.unique(clusters[rows])])
-        generator = np.random.default_rng(seed)
-
-        def resample() -> NDArray[np.intp]:
-            return np.concatenate(
-                [members[i] for members in strata for i in generator.integers(len(members), size=len(members))]
-            )
-
-        drawn = np.array([numbers(self.of(resample())) for _ in range(resamples)])
-        return np.asarray(np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0))
+        members = [rows for stratum in strata for rows in stratum]
+        resampled = resample(*map(len, strata), seed=seed, resamples=resamples)
+        drawn = [numbers(self.of(np.concatenate([members[i] for i in picks]))) for picks in resampled]
+        return percentile_interval(np.array(drawn), confidence)
 
     def at(self, threshold: float, *, seed: int = 0, confidence: float = 0.95) -> dict[str, Any]:
         """Plain numbers for JSON: the errors at one threshold with their intervals.

@@ -1,0 +1,107 @@
+"""Bootstrap intervals by the percentile method (Efron and Tibshirani 1993, chapter 13).
+
+What is drawn, with replacement, are groups: vehicles with everything measured on them, as values of one vehicle are
+alike. V groups, R resamples.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.errors import InputError
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+Seed = int | np.random.Generator
+
+
+def resample(*strata: int, seed: Seed = 0, resamples: int = RESAMPLES) -> Iterator[NDArray[np.intp]]:
+    """Draw groups with replacement, `resamples` times; equal seeds give equal draws.
+
+    Args:
+        strata: how many groups each stratum has; as many are drawn from each, so that every resample holds all strata.
+        seed: of the draws.
+        resamples: how often.
+
+    Yields:
+        (V,) numbers of the drawn groups, those of the second stratum counted on from the first.
+
+    Raises:
+        InputError: `resamples` is below 1.
+
+    Example:
+        >>> [drawn.tolist() for drawn in resample(2, 3, resamples=2)]
+        [[1, 1, 3, 2, 2], [0, 0, 2, 2, 4]]
+    """
+    if resamples < 1:
+        raise InputError(f"resamples={resamples}: at least 1 resample is needed.")
+    generator = np.random.default_rng(seed)
+    starts = np.cumsum([0, *strata])
+    for _ in range(resamples):
+        yield np.concatenate(
+            [start + generator.integers(size, size=size) for start, size in zip(starts, strata, strict=False)]
+        )
+
+
+def resampled_counts(groups: int, *, seed: Seed = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """(R, V) how often each group is in each resample."""
+    drawn = resample(groups, seed=seed, resamples=resamples)
+    return np.stack([np.bincount(picks, minlength=groups) for picks in drawn])
+
+
+def resampled_means(
+    total: ArrayLike, count: ArrayLike, *, seed: Seed = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """(R, ...) means over all values of the drawn groups; NaN where a resample has no value.
+
+    Args:
+        total: (V, ...) sum of the values of each group.
+        count: (V, ...) how many there are.
+        seed, resamples: as in `resample`.
+    """
+    sums, counts = np.broadcast_arrays(np.asarray(total, dtype=np.float64), np.asarray(count, dtype=np.float64))
+    drawn = resample(len(sums), seed=seed, resamples=resamples)
+    with np.errstate(invalid="ignore"):
+        return np.array([sums[picks].sum(axis=0) / counts[picks].sum(axis=0) for picks in drawn])
+
+
+def percentile_interval(drawn: NDArray[np.float64], confidence: float = CONFIDENCE) -> NDArray[np.float64]:
+    """Lower and upper end (2, ...) of the interval of resampled numbers (R, ...); resamples with NaN are left out.
+
+    Raises:
+        InputError: `confidence` is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence={confidence:g}: must lie between 0 and 1.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        return np.asarray(np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0))
+
+
+def mean_interval(
+    total: ArrayLike,
+    count: ArrayLike,
+    *,
+    seed: Seed = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> NDArray[np.float64]:
+    """Bootstrap interval (2, ...) of a mean over values that come in groups.
+
+    Args:
+        total, count: (V, ...) as in `resampled_means`.
+        seed, resamples, confidence: as in `resample` and `percentile_interval`.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Example:
+        >>> mean_interval(np.array([0.0, 2.0, 4.0]), np.array([1, 2, 4])).tolist()
+        [0.0, 1.0]
+    """
+    return percentile_interval(resampled_means(total, count, seed=seed, resamples=resamples), confidence)
