@@ -132,11 +132,10 @@ def command_line() -> str:
 
 def names() -> str:
     """The names that commands take (steps, published settings, protocols, recipes) as Markdown, from the program."""
-    from vreid.retrieval.postprocess import PostProcessing
-    from vreid.retrieval.protocols import PROTOCOLS
-    from vreid.retrieval.steps import PRESETS, STEPS
-
+    from vreid.data.protocols import PROTOCOLS
     from vreid.recipes import RECIPES
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
+    from vreid.retrieval.postprocessing.steps import PRESETS, STEPS
 
     def first_line(thing: Any) -> str:
         """The summary of a docstring."""

@@ -130,3 +130,10 @@ def test_docstrings_are_brought_to_the_style_that_the_reference_reads() -> None:
         "    Examples:",
         "        >>> 1",
     ]
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "results").glob("*.md")), ids=lambda page: page.stem)
+def test_sections_with_a_table_of_results_link_to_the_glossary(page: Path) -> None:
+    for section in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+        if re.search(r"^\|[-:| ]+\|$", section, re.MULTILINE):
+            assert "glossary.md#" in section, section.partition("\n")[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "extending.md").read_text(encoding="utf-8")
 STEP = re.compile(
     r"^(?:new `(?P<new>[^`]+)`|in `(?P<file>[^`]+)` after `(?P<line>[^`]+)`|(?P<try>try))"
     r"\n\n```python\n(?P<code>.*?)```$",

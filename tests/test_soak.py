@@ -1,4 +1,4 @@
-"""A short form of each campaign of `make soak`; see soak/ and docs/reliability.md."""
+"""A short form of each campaign of `make soak`; see soak/ and docs/guides/reliability.md."""
 
 from __future__ import annotations
 

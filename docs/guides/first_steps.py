@@ -11,7 +11,7 @@
 #
 # From nothing to a ranking, an evaluation and a re-ranked evaluation in less than a minute, on simulated images.
 # Everything here works the same on your own data: replace the simulated folder with yours ([data
-# sets](../datasets.md)).
+# sets](datasets.md)).
 #
 # This page is a notebook: `docs/guides/first_steps.py` in the repository. Run it as a script, or open it in Jupyter
 # with jupytext. The output below is what it printed when this page was built.
@@ -118,5 +118,5 @@ colors = ["green" if identity == wanted.identity.values else "red" for identity 
 show([*wanted.path, *found.path], [f"query, {wanted.camera.values[0]}", *found.camera.values], ["black", *colors])
 
 # %% [markdown]
-# Next: [your own data](../datasets.md), [what else post-processing can do](../postprocessing.md), [adaptation to
-# cameras without labels](../adaptation.md).
+# Next: [your own data](datasets.md), [what else post-processing can do](postprocessing.md), [adaptation to
+# cameras without labels](adaptation.md).

@@ -13,7 +13,8 @@ def wait_passively() -> None:
     """Let OpenMP threads sleep while they wait, unless the user has chosen otherwise.
 
     By default they spin for milliseconds. On a machine that is shared, a spinning thread takes the core from the one
-    that it waits for: training with two threads beside busy neighbours took 4 to 7 times longer (docs/performance.md).
+    that it waits for: training with two threads beside busy neighbours took 4 to 7 times longer
+    (docs/results/performance.md).
     """
     if not any(name in os.environ for name in WAITING):
         os.environ[WAIT_POLICY] = "PASSIVE"

@@ -1,6 +1,6 @@
 """The do-no-harm gate: does an adapted model find vehicles better? Decided without labels, in favour of the old one.
 
-What the numbers mean stands in `vreid.adaptation.evidence`; the limits, and how often they err, in docs/adaptation.md.
+What the numbers mean stands in `vreid.adaptation.evidence`; limits and error rates in docs/guides/adaptation.md.
 
 Shapes: N images, D feature dimensions.
 """

@@ -23,7 +23,8 @@ def crop_command(
         ),
     ],
     how: Annotated[
-        str, typer.Option("--config", metavar="NAME", help=f"{' or '.join(names.CROP_CONFIGS)}; see docs/crops.md.")
+        str,
+        typer.Option("--config", metavar="NAME", help=f"{' or '.join(names.CROP_CONFIGS)}; see docs/guides/crops.md."),
     ] = "voc",
     set_: Annotated[
         list[str] | None,

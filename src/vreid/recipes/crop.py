@@ -42,7 +42,7 @@ def crop_model() -> TrainConfig:
 def crop_model_small() -> TrainConfig:
     """The crop model's twin for CPUs: 128 x 128, a map of 8 x 8, all else as `small_random`, but 12 epochs.
 
-    Figure: docs/crops.md.
+    Figure: docs/guides/crops.md.
     Cost: 0.8 million parameters; one to two minutes for 1,700 images.
     Command: vreid train crop_model_small --data REAL --out RUN
     """

@@ -45,7 +45,7 @@ EPOCHS = 7
 def pretrain(backbone: str = "resnet18_ibn_a_small") -> TrainConfig:
     """Identities of both domains and what is known of each picture (colour, type, orientation), at 64 x 64.
 
-    Figure: none; docs/results.md has what a start is worth.
+    Figure: none; docs/results/measurements.md has what a start is worth.
     Cost: 7 epochs of 8,300 pictures, four minutes of one core.
     Command: python studies/pretrain_starts.py (all trunks, world included)
     """

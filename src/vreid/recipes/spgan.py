@@ -31,7 +31,7 @@ def spgan_small() -> TranslateConfig:
     the image, grow without a checkerboard, and move in every step; the cycle weighs less, since the random background
     of a rendering cannot be had back from a road.
 
-    Figure: none in a paper; docs/translation.md tells what it does to simulated pictures.
+    Figure: none in a paper; docs/guides/translation.md tells what it does to simulated pictures.
     Cost: 0.3 million parameters a generator; about 4 CPU minutes on the 1,200 and 1,718 pictures of the preset smoke.
     Command: vreid data translate train SYNTHETIC REAL --out RUN
     """

@@ -79,7 +79,7 @@ CROP_CONFIGS: Mapping[str, CropConfig] = {
     "even": CropConfig(border=0.125, ratio=0.6, margin=0.1, enlargement=(1.0, 1.0)),
 }
 """Settings by name. "voc" takes for granted that given boxes are loose, and cuts vehicles where they are not; "even"
-treats all sides alike and was chosen on simulated pictures, loose and tight ones (docs/crops.md)."""
+treats all sides alike and was chosen on simulated pictures, loose and tight ones (docs/guides/crops.md)."""
 
 
 def crop_config(name: str) -> CropConfig:

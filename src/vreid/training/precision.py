@@ -34,7 +34,7 @@ def choose_precision(
     """Return the number type for `network` on `device`; "auto" depends on these two and the machine, not on a timing.
 
     On a CPU with bfloat16 instructions dense networks are 1.2 to 2.5 times faster in bfloat16. Depth-wise convolutions
-    have no fast gradient there, so networks made of them train in float32 (docs/performance.md).
+    have no fast gradient there, so networks made of them train in float32 (docs/results/performance.md).
 
     Args:
         precision: "auto", or the number type itself.

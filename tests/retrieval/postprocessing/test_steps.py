@@ -268,7 +268,7 @@ def test_steps_without_their_columns_say_so():
 
 
 def test_the_page_about_steps_tells_their_values_defaults_and_presets():
-    page = (Path(__file__).parents[3] / "docs" / "postprocessing.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "postprocessing.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.splitlines() if line.startswith("| `")]
     assert [row[0].strip("`") for row in rows] == list(STEPS)
     for (name, values, defaults), step in zip(rows, STEPS.values(), strict=True):

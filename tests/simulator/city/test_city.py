@@ -56,7 +56,7 @@ def test_the_documentation_tells_what_is_planned(preset) -> None:
         sum(p.pictures for p in world.posed),
     )
     line = f"| {preset.name} | {' | '.join(f'{count:,}' for count in counts)} | {preset.longest_side} px |"
-    assert line in (Path(__file__).parents[3] / "docs" / "simulator.md").read_text().splitlines()
+    assert line in (Path(__file__).parents[3] / "docs" / "guides" / "simulator.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

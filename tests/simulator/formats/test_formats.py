@@ -149,7 +149,7 @@ def test_the_documentation_tells_what_a_layout_holds(layout: Layout) -> None:
         shown - (0 if layout.queries_stay else query),
     )
     line = f"| {layout.name} | {' | '.join(f'{count:,}' for count in counts)} |"
-    text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "simulator.md").read_text()
     assert line in text.splitlines() and f"`{layout.real}`" in text
 
 

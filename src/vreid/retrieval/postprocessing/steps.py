@@ -84,7 +84,7 @@ no scene groups. dmt-images: dmt where there are no tracklets. dmt-2020: its pre
 which divides distances by their maxima twice. (That code also re-ranks a zero vector as one more tracklet, by mistake;
 this is not repeated.) voc: VOC-ReID of 2020, to which belong
 "camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid: dmt-paper and what was found to add to it
-without times, vreid-timed: and with them (`studies/beyond_dmt.py`; docs/postprocessing.md has the gains).
+without times, vreid-timed: and with them (`studies/beyond_dmt.py`; docs/guides/postprocessing.md has the gains).
 """
 
 

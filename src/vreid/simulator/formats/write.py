@@ -65,7 +65,7 @@ def simulate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Simulation:
-    """Make the world `seed` of `preset` in the folder `out`, in the files of one data set (see docs/simulator.md).
+    """Make the world `seed` of `preset` in the folder `out`, in the files of one data set (docs/guides/simulator.md).
 
     `layout` names the data set (`formats.layouts.LAYOUTS`); the same seed in another layout is another world,
     so that results on two data sets are two experiments. The same preset, layout and seed give the same bytes for any
