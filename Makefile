@@ -12,7 +12,7 @@ test: $(READY) lint  ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: test  ## and a dry run on made-up folders of the real data sets' size, two minutes more
-	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/reproduce/test_true_size.py
+	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/reproduce/test_dry_run.py
 
 docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_site.py

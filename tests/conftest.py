@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from command_line import SMALLEST, Outcome, Run
+from support.command_line import SMALLEST, Outcome, Run
 
 
 @pytest.fixture

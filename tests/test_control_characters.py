@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from command_line import Run
+from support.command_line import Run
 from vreid.console import Console, say
 from vreid.formatting import printable, printable_json
 

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from command_line import SMALLEST, Run
+from support.command_line import SMALLEST, Run, reported, state
 from vreid.errors import InputError
 from vreid.locks import InUse, locked
-from wrong import reported, state
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """

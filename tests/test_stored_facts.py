@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import pytest
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.errors import InputError
 from vreid.files import LONGEST_LINE, read_json, read_tensors, write_json, write_tensors
 from vreid.formats.facts import fact, typed
-from wrong import reported
 
 NASTY = [None, True, -1, 0, 10**12, 10**400, 1.5, 1e308, float("nan"), "x", "\x1b[2J", [], [1], [[["x"]]], {}, {"a": 1}]
 """What may stand in the place of any value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -135,6 +136,49 @@ def test_house_style(file: Path) -> None:
         calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
         assert "rich.console" not in text, f"{file}: vreid.console has the console that escapes control characters"
         assert not [c for c in calls if c.func.id == "print"], f"{file}: only vreid.console prints"  # type: ignore[attr-defined]
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LEVELS = ("cli.", "recipes.", "reproduce.tables.")
+"""Where a module may have the name of the library's module that it offers, sets or tabulates."""
+
+
+def test_no_two_modules_share_a_name() -> None:
+    places: dict[tuple[str, str], list[str]] = {}
+    for file in FILES:
+        name = module_name(file)
+        level = next((level for level in LEVELS if name.startswith(level)), "library")
+        if file.stem != "__init__":
+            places.setdefault((level, file.stem), []).append(name)
+    assert not [names for (_, stem), names in places.items() if len(names) > 1 and stem != "pipeline"]
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module_name(file))
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_tests_mirror_the_source() -> None:
+    """A folder with tests stands for the package of that path."""
+    for file in TESTS:
+        folder = file.parent.relative_to(ROOT / "tests")
+        if file.name.startswith("test_"):
+            assert (SOURCE / folder / "__init__.py").is_file(), f"{file}: there is no package vreid/{folder}"
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT / "tests")))
+def test_tests_import_no_other_test(file: Path) -> None:
+    """Worlds and helpers that several tests share stand in tests/support; slow oracles in tests/oracles."""
+    shared = {"support", "oracles", "soak"}
+    for target in imports(file, at_import_time=True):
+        top = target.split(".")[0]
+        if top not in shared | set(sys.stdlib_module_names):
+            assert not top.startswith("test_"), f"{file} imports the test file {top}"
+            assert importlib.util.find_spec(top), f"{file} imports {top}, which is neither installed nor in {shared}"
 
 
 def test_both_papers_can_be_read_in_an_hour() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import SMALLEST, Run
-from tiny_scale import TINY
+from support.command_line import SMALLEST, Run
+from support.tiny_scale import TINY
 from vreid.data.open import open_dataset
 from vreid.reproduce.stages import Folders
 from vreid.reproduce.tables import scales

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import Run
+from support.command_line import Run
 from vreid.adaptation import adapt as module
 from vreid.adaptation.adapt import adapt, clustered, start_weights, target_images, tuning
 from vreid.adaptation.adapt_config import PRESETS

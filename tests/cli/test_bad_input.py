@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import SMALLEST, Run
-from wrong import reported, state
+from support.command_line import SMALLEST, Run, reported, state
 
 TRAIN = "train small --data {world} --out {new}/r"
 EXTRACT = "extract {made}/run {world} --out {new}/f"

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from command_line import SMALLEST, Run
+from support.command_line import SMALLEST, Run, reported, state
 from vreid.errors import InputError
 from vreid.retrieval import FeatureSet, Ranking
 from vreid.training.extract import load_model
-from wrong import reported, state
 
 Arrays = dict[str, NDArray[Any]]
 Facts = dict[str, Any]

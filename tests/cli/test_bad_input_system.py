@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from command_line import SMALLEST, Run
+from support.command_line import SMALLEST, Run, reported, state
 from vreid.errors import InputError
 from vreid.files import atomic_write, write_json, write_text
-from wrong import reported, state
 
 # ---------------------------------------------------------------- a full disk
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
-from wrong import reported
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 

@@ -14,10 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from command_line import Run
+from support.command_line import Run, reported, state
 from vreid.data.images import MAX_PIXELS, picture_size, read_image
 from vreid.errors import InputError
-from wrong import reported, state
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
 UPRIGHT = np.array([[RED, GREEN, BLUE], [WHITE, (10, 20, 30), (7, 7, 7)]], dtype=np.uint8)

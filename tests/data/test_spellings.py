@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.data.readers.image_table import read_rows
 from vreid.data.records import Records
 from vreid.data.spellings import check_spellings, plain_labels, spelling, whole_number
 from vreid.errors import InputError
 from vreid.retrieval import evaluate
-from wrong import reported
 
 
 @pytest.mark.parametrize(

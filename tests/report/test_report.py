@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pages import HOSTILE, PARTS, Element, Page, judge, made_report, parse, town
+from support.pages import HOSTILE, PARTS, Element, Page, judge, made_report, parse, town
 from vreid.errors import InputError
 from vreid.formatting import clock, duration, percent
 from vreid.report import LadderRow, MapRoad, Report, Site, write_report

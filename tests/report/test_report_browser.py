@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pages import CUT, PARTS, judge, made_report, town
+from support.pages import CUT, PARTS, judge, made_report, town
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Diagnosis, Part
 from vreid.diagnostics.estimates import Estimate
 from vreid.report import LadderRow, Report

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pages import HOSTILE, Element, Page
+from support.pages import HOSTILE, Element, Page
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Diagnosis, Grids, Looked, Looks, Part, ScatterChart
 from vreid.diagnostics.estimates import Estimate
 from vreid.report import Report

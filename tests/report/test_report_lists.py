@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pages import CUT, Element, Page, judge, made_report, parse, town
+from support.pages import CUT, Element, Page, judge, made_report, parse, town
 from vreid.data.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.data.records import Records
 from vreid.formatting import clock, duration

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tiny_scale import TINY
+from support.tiny_scale import TINY
 from vreid.data.readers.cityflow import read_cityflow
 from vreid.errors import InputError
 from vreid.models.published import IMAGENET

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import SMALLEST, Run
+from support.command_line import SMALLEST, Run
 from vreid.data.augment import TrainTransform
 from vreid.data.protocols import MARKET
 from vreid.data.records import Records

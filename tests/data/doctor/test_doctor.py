@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from town import CAMERAS, START, Found, Town
+from support.town import CAMERAS, START, Found, Town
 from vreid.data.findings import Finding
 
 # --------------------------------------------------------------------------------------------------------- the defects

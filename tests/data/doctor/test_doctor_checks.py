@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles.duplicates import near_copies as slow_near_copies
-from town import START, Town
+from support.town import START, Town
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import Case, examine, image_checks
 from vreid.data.doctor.clocks import in_words

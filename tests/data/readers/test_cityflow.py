@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.data.dataset import join
 from vreid.data.findings import Finding
 from vreid.data.open import open_dataset
@@ -17,7 +17,6 @@ from vreid.data.readers.cityflow import read_cityflow
 from vreid.data.readers.image_table import read_records
 from vreid.data.records import JUNK, UNKNOWN
 from vreid.errors import InputError
-from wrong import reported
 
 TRAIN_XML = """<?xml version="1.0" encoding="gb2312"?>
 <TrainingImages Version="1.0">

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from command_line import Run
 from oracles.metrics import judge as judge_by_definition
+from support.command_line import Run
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError

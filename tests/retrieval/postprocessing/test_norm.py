@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
 from oracles import reranking
+from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.pipeline import Search

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_world import world
+from support.feature_world import world
 from vreid.errors import InputError
 from vreid.retrieval import (
     Bias,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_world import world
 from oracles import postprocess as oracle
 from oracles import reranking
+from support.feature_world import world
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval import (

@@ -131,29 +131,29 @@ def _listing(folder: Path, name: str, on_finding: OnFinding) -> Listing | None:
     return None
 
 
-class _Row(NamedTuple):
+class _ListedImage(NamedTuple):
     number: int  # of the row
     image: str
     vehicle: str | None
     camera: str | None
 
 
-def _rows(listing: Listing, split: str) -> Iterator[_Row]:
+def _rows(listing: Listing, split: str) -> Iterator[_ListedImage]:
     if listing.unit == "line":
-        yield from (_Row(number, text, None, None) for number, text in read_lines(listing.path))
+        yield from (_ListedImage(number, text, None, None) for number, text in read_lines(listing.path))
         return
     for number, item in enumerate(read_items(listing.path), start=1):
         image = attribute(item, "imageName", listing, number)
         if image is not None:
             vehicle = attribute(item, "vehicleID", listing, number) if split == "train" else item.get("vehicleID")
             camera = camera_name(attribute(item, "cameraID", listing, number), listing, number)
-            yield _Row(number, image, vehicle, camera)
+            yield _ListedImage(number, image, vehicle, camera)
 
 
 def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records, Origin]:
     name, folder = _KEYS[split], listing.path.parent
     pictures = folder / f"image_{name}"
-    row_of: dict[int, _Row] = {}
+    row_of: dict[int, _ListedImage] = {}
     for row in _rows(listing, split):
         match = _NAME.fullmatch(row.image)
         if match is None:

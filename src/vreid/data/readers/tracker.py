@@ -42,7 +42,7 @@ _SCENE, _CAMERA = re.compile(r"S\d+", re.IGNORECASE), re.compile(r"c\d+", re.IGN
 
 
 @dataclass(frozen=True)
-class _Camera:
+class _CameraFolder:
     """The folder of a camera.
 
     Attributes:
@@ -82,7 +82,7 @@ def find(source: Path) -> Path | None:
     return source if any(camera.files for camera in cameras) or (cameras and _one_file(source)) else None
 
 
-def _cameras(folder: Path) -> list[_Camera]:
+def _cameras(folder: Path) -> list[_CameraFolder]:
     """The cameras in `folder`, which may be that of one."""
     places = [folder] if _is_camera(folder) else []
     level = [] if places else [folder]
@@ -101,7 +101,7 @@ def _cameras(folder: Path) -> list[_Camera]:
         scene = place.absolute().parent.name
         of_cityflow = bool(_SCENE.fullmatch(scene) and _CAMERA.fullmatch(name))
         known = name if of_cityflow or names.count(name) == 1 else prefix
-        cameras.append(_Camera(place, prefix, known, _files(place), scene if of_cityflow else ""))
+        cameras.append(_CameraFolder(place, prefix, known, _files(place), scene if of_cityflow else ""))
     return cameras
 
 
@@ -184,7 +184,7 @@ def read_tracker(
 
 
 def _read_cameras(
-    cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str], on_finding: OnFinding
+    cameras: Sequence[_CameraFolder], identities: Identities, read: _Read, notes: list[str], on_finding: OnFinding
 ) -> None:
     by_layout = False
     for camera in cameras:
@@ -210,7 +210,7 @@ def _read_cameras(
 
 
 def _read_one_file(
-    listing: Listing, cameras: Sequence[_Camera], identities: Identities, read: _Read, notes: list[str]
+    listing: Listing, cameras: Sequence[_CameraFolder], identities: Identities, read: _Read, notes: list[str]
 ) -> None:
     boxes: dict[int, list[Box]] = {}
     for box in read_boxes(listing, notes, "ai-city"):
@@ -234,7 +234,7 @@ def _read_one_file(
             _add(read, camera, boxes[number], listing, identities != "local", notes)
 
 
-def _has_frames(camera: _Camera, on_finding: OnFinding) -> bool:
+def _has_frames(camera: _CameraFolder, on_finding: OnFinding) -> bool:
     """Whether a camera has frames; told where it has none, or a video alone."""
     frames = camera.place / FRAMES
     if frames.is_dir() and pictures_in(frames):
@@ -257,7 +257,9 @@ def _has_frames(camera: _Camera, on_finding: OnFinding) -> bool:
     return False
 
 
-def _add(read: _Read, camera: _Camera, boxes: list[Box], listing: Listing, vehicles: bool, notes: list[str]) -> None:
+def _add(
+    read: _Read, camera: _CameraFolder, boxes: list[Box], listing: Listing, vehicles: bool, notes: list[str]
+) -> None:
     """Add the boxes of a camera, in the order of frames, so that a frame is decoded once."""
     boxes.sort(key=lambda box: box.frame)
     frames = camera.place / FRAMES

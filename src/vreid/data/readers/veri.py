@@ -67,7 +67,7 @@ def _is_veri(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class _List:
+class _NameList:
     """The images of a split: usable ones in order, and the keys of all rows, by which index files count."""
 
     records: Records
@@ -94,7 +94,7 @@ def read_veri(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
     lists = read_splits(
         lambda split: _read_split(folder, split, classes, notes, on_finding),
         _KEYS,
-        _List(Records.of(path=[]), None, []),
+        _NameList(Records.of(path=[]), None, []),
         lambda part: len(part.records),
         notes,
     )
@@ -162,7 +162,7 @@ def _classes(listing: Listing, names: Sequence[str]) -> dict[int, str]:
 
 def _read_split(
     folder: Path, split: str, classes: Mapping[str, Mapping[int, str]], notes: list[str], on_finding: OnFinding
-) -> _List:
+) -> _NameList:
     name = _KEYS[split]
     pictures = folder / f"image_{name}"
     labels = Listing(folder / f"{name}_label.xml", on_finding, "Item")
@@ -176,7 +176,7 @@ def _read_split(
         listing, rows = Listing(pictures, on_finding), [(0, picture) for picture in pictures_in(pictures)]
         notes.append(f"there is no {names.path.name}, so all pictures in {pictures.name} are read.")
     else:
-        return _List(Records.of(path=[]), None, [])
+        return _NameList(Records.of(path=[]), None, [])
     keys: list[str | None] = []
     row_of: dict[str, tuple[int, re.Match[str]]] = {}
     for number, text in rows:
@@ -215,7 +215,7 @@ def _read_split(
         split=[split] * len(matches),
     )
     origin = listing.origin([number for number, _ in row_of.values()]) if listing.path != pictures else None
-    return _List(records, origin, keys)
+    return _NameList(records, origin, keys)
 
 
 def _items(labels: Listing) -> Iterator[tuple[int, dict[str, str]]]:
@@ -245,7 +245,7 @@ def _tracklets(folder: Path, name: str, keys: list[str], listing: Listing, notes
 
 
 def _junk(
-    folder: Path, query: _List, gallery: _List, notes: list[str], on_finding: OnFinding
+    folder: Path, query: _NameList, gallery: _NameList, notes: list[str], on_finding: OnFinding
 ) -> dict[str, tuple[str, ...]]:
     """Gallery images to remove for each query, as the jk file says; and what speaks against it and the gt file."""
     junk: dict[str, tuple[str, ...]] = {}
@@ -278,7 +278,7 @@ def _junk(
 
 
 def _indexed(
-    listing: Listing, query: _List, gallery: _List, facts: Mapping[str, tuple[str, str]], same_camera: bool
+    listing: Listing, query: _NameList, gallery: _NameList, facts: Mapping[str, tuple[str, str]], same_camera: bool
 ) -> Iterator[tuple[str, list[str]]]:
     """Query and gallery keys of each line of an index file that makes sense."""
     for number, text in read_lines(listing.path):

@@ -53,7 +53,7 @@ class _Place(NamedTuple):
     camera: str  # "": in the names
 
 
-class _Box(NamedTuple):
+class _Detection(NamedTuple):
     line: int
     kind: int
     shares: tuple[float, float, float, float]
@@ -193,7 +193,7 @@ def _named(stem: str) -> tuple[str, int]:
     return ("" if match[1].lower() in NO_CAMERAS else match[1]), int(match[2])
 
 
-def _boxes(listing: Listing) -> list[_Box]:
+def _boxes(listing: Listing) -> list[_Detection]:
     """The boxes of an image; wrong lines are told."""
     out = []
     for line, text in read_lines(listing.path):
@@ -213,17 +213,17 @@ def _boxes(listing: Listing) -> list[_Box]:
         elif not (shares[2] > 0 and shares[3] > 0):
             listing.wrong(line, f"makes a box of {shares[2]:g} x {shares[3]:g}", "correct it")
         else:
-            out.append(_Box(line, kind, shares, tuple(words[5:])))  # type: ignore[arg-type]
+            out.append(_Detection(line, kind, shares, tuple(words[5:])))  # type: ignore[arg-type]
     return out
 
 
-def _sixth(boxes: list[_Box]) -> str:
+def _sixth(boxes: list[_Detection]) -> str:
     """What the sixth number of lines with six is: ids are whole, confidences are shares."""
     sixth = [float(box.more[0]) for box in boxes if len(box.more) == 1]
     return "id" if all(value == int(value) for value in sixth) else "confidence"
 
 
-def _track(box: _Box, sixth: str, listing: Listing) -> int | None:
+def _track(box: _Detection, sixth: str, listing: Listing) -> int | None:
     """Id of a box, -1: none; None, told, where it is wrong."""
     if not box.more or (len(box.more) == 1 and sixth == "confidence" and 0 <= float(box.more[0]) <= 1):
         return -1

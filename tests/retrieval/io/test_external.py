@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval import load_features
-from wrong import reported
 
 torch = pytest.importorskip("torch")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.augment import TrainTransform
 from vreid.data.records import Records
 from vreid.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import SMALLEST, Outcome, Run
+from support.command_line import SMALLEST, Outcome, Run
 from vreid.retrieval import FeatureSet, Ranking
 
 

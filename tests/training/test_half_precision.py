@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import Run
-from tiny_scale import TRAINING
+from support.command_line import Run
+from support.tiny_scale import TRAINING
 from vreid.models.weights import load_weights, save_half
 from vreid.pipeline import Search
 from vreid.reproduce import runner

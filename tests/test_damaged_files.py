@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.errors import InputError
 from vreid.files import read_tensors, verify_tensors, write_tensors
 from vreid.models.weights import load_weights, save_compact, save_half
 from vreid.pipeline import Search
 from vreid.retrieval import Distances, PostProcessing, Ranking
-from wrong import reported
 
 ARRAYS = {"a": np.arange(3), "b": np.full((2, 2), 0.5, dtype=np.float32)}
 FACTS = {"kind": "features", "views": ["original", 'a "quoted" one'], "nested": {"b": 1, "a": None}, "name": "caf\xe9"}

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import fabricated
-from command_line import Run
+from support import true_size_folders
+from support.command_line import Run
 from vreid.data.dataset import Dataset
 from vreid.data.open import open_dataset
 from vreid.data.split import hold_out, write_split
@@ -35,14 +35,14 @@ from vreid.training.progress import Silence
 from vreid.training.train_config import TrainConfig
 
 TRUE_SIZE = bool(os.environ.get("VREID_TRUE_SIZE"))
-SIZE = fabricated.TRUE if TRUE_SIZE else fabricated.SMALL
+SIZE = true_size_folders.TRUE if TRUE_SIZE else true_size_folders.SMALL
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """CityFlowV2-ReID and VehicleX."""
     place = tmp_path_factory.mktemp("fabricated")
-    return Folders.of(fabricated.cityflow(place, SIZE), fabricated.vehiclex(place, SIZE))
+    return Folders.of(true_size_folders.cityflow(place, SIZE), true_size_folders.vehiclex(place, SIZE))
 
 
 @pytest.fixture(scope="module")
@@ -187,15 +187,15 @@ SPLITS = {"identities of one scene": (1, 0), "one of two": (2, 1), "one of three
 def test_a_split_test_of_few_scenes_is_one_group(held: str, tmp_path: Path) -> None:
     """Vehicles connect the training cameras that are left, or training does not know those that are held out."""
     count, out = SPLITS[held]
-    scenes = [fabricated.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(count)]
-    real = open_dataset(fabricated.cityflow(tmp_path, fabricated.SMALL._replace(train=scenes)))
+    scenes = [true_size_folders.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(count)]
+    real = open_dataset(true_size_folders.cityflow(tmp_path, true_size_folders.SMALL._replace(train=scenes)))
     names = [scene.cameras[0] for scene in scenes[:out]]
     write_split(hold_out(real, "scene", names) if out else hold_out(real, "identities", count=5), tmp_path / "split")
     dataset = open_dataset(tmp_path / "split")
     reported = scene_groups(dataset).describe(dataset.query, dataset.gallery)
     assert reported.startswith("scene-groups: all images are of one group (") and ("not named" in reported) == bool(out)
     if held == "one of two":
-        folders = Folders.of(tmp_path / "split", fabricated.vehiclex(tmp_path, fabricated.SMALL))
+        folders = Folders.of(tmp_path / "split", true_size_folders.vehiclex(tmp_path, true_size_folders.SMALL))
         notes = Notes()
         lines = list(dry_run_stages(rows_of(["dmt.3"], narrow_paper(folders), only="stage 2 (v2)"), progress=notes))
         assert reported in lines and not [line for line in lines if "FAILED" in line]
@@ -203,8 +203,8 @@ def test_a_split_test_of_few_scenes_is_one_group(held: str, tmp_path: Path) -> N
 
 
 def test_a_split_test_of_identities_of_three_scenes_is_kept_apart(tmp_path: Path) -> None:
-    scenes = [fabricated.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(3)]
-    real = open_dataset(fabricated.cityflow(tmp_path, fabricated.SMALL._replace(train=scenes)))
+    scenes = [true_size_folders.Scene([f"c{10 * n + m:03d}" for m in range(1, 5)], 20, 240) for n in range(3)]
+    real = open_dataset(true_size_folders.cityflow(tmp_path, true_size_folders.SMALL._replace(train=scenes)))
     dataset = hold_out(real, "identities", count=12)
     reported = scene_groups(dataset).describe(dataset.query, dataset.gallery)
     assert " pairs of images are removed, between the groups c0" in reported and "show one vehicle" not in reported

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
-from wrong import reported
 
 MOT = "{frame},{id},20,10,30,15,0.9,-1,-1,-1"
 KITTI = "{frame} {id} Car 0 0 -1.57 20 10 50 25 1.5 1.6 3.9 1.0 1.6 20.0 -1.5"

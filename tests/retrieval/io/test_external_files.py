@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.pipeline import Search

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
+from support.command_line import Run
 from vreid.errors import InputError
 from vreid.models import build, build_backbone, published
 from vreid.models.published import FOLDER, Published, get_weights, weights_folder

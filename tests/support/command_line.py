@@ -1,11 +1,24 @@
-"""What is asked of every `vreid` line with wrong input."""
+"""Run a `vreid` command line in a test and check how it ended."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from command_line import Outcome
+
+class Outcome(NamedTuple):
+    """How a `vreid` line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[[str], Outcome]
+
+SMALLEST = "--set epochs=1 --set num_identities=4 --set transform.height=32 --set transform.width=32"
 
 
 def reported(outcome: Outcome, *parts: str) -> str:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from command_line import Run
-from tiny_scale import TINY
+from support.command_line import Run
+from support.tiny_scale import TINY
 from vreid.data.readers.image_table import read_table
 from vreid.errors import InputError
 from vreid.reproduce import dry_run

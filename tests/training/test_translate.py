@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.data.sampling import PairedSampler

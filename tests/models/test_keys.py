@@ -21,11 +21,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from command_line import Run
+from support.command_line import Run, reported
 from vreid.errors import InputError
 from vreid.models import build
 from vreid.models.backbones import build_backbone
-from wrong import reported
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "10_weights"

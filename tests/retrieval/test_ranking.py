@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.pipeline import write_ranking

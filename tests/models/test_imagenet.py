@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.augment import TestTransform
 from vreid.errors import InputError
 from vreid.models import ModelConfig, build, build_from, published

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
+from support.command_line import Run
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, read_tensors, write_tensors

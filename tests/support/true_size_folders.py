@@ -178,7 +178,7 @@ def weights(folder: Path) -> None:
     torch.save(build_backbone("resnet50").state_dict(), folder / PUBLISHED["resnet50"].file)
 
 
-if __name__ == "__main__":  # python tests/fabricated.py FOLDER: all of true size, for a dry run by hand
+if __name__ == "__main__":  # python tests/support/true_size_folders.py FOLDER: all of true size, for a dry run by hand
     place = Path(sys.argv[1])
     cityflow(place, TRUE)
     vehiclex(place, TRUE)

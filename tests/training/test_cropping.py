@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import SMALLEST, Run
+from support.command_line import SMALLEST, Run, reported
 from vreid.data.augment import TestTransform
 from vreid.data.crops import all_images, crops_of
 from vreid.data.dataset import Dataset, join
@@ -29,7 +29,6 @@ from vreid.training import cropping as module
 from vreid.training.crop import CropConfig
 from vreid.training.cropping import crop_dataset
 from vreid.training.extract import extract, load_model
-from wrong import reported
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
+from support.command_line import Run
 from vreid import __version__
 from vreid.pipeline import Search
 from vreid.retrieval.postprocessing.bias import Bias

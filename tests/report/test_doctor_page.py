@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from command_line import Run
-from pages import HOSTILE, Page
-from town import Town
+from support.command_line import Run
+from support.pages import HOSTILE, Page
+from support.town import Town
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
 from vreid.data.protocols import MARKET

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feature_world import world
 from oracles import postprocess as oracle
+from support.feature_world import world
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval import (

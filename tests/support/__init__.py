@@ -1,0 +1,1 @@
+"""Worlds, folders and parsers that several test files share."""
