@@ -1,3 +1,3 @@
 """vreid: vehicle re-identification, from pictures of vehicles to "the same vehicle, seen where and when"."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
