@@ -99,7 +99,7 @@ def test_every_kind_of_file_is_checked_when_it_is_loaded(made: Path, tmp_path: P
         ("features/query.safetensors", "extract {copy}/run {world} --out {copy}/features"),
     ],
 )
-def test_commands_refuse_a_file_with_a_flipped_bit(
+def test_commands_reject_a_file_with_a_flipped_bit(
     file: str, line: str, run: Run, made: Path, tiny_world: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"

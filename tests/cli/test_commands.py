@@ -46,7 +46,7 @@ def test_check_clean_and_with_a_finding(run: Run, tiny_world: Path, tmp_path: Pa
     table.write_text(f"path,identity,camera\n{there},1,a\nmissing.jpg,1,b\n")
     found = run(f"check {table} --json")
     assert found.code == 1
-    assert json.loads(found.out)["findings"][0]["check"] == "missing picture"
+    assert json.loads(found.out)["findings"][0]["check"] == "missing image"
 
 
 def test_extract_writes_unit_features_of_every_image(made: Path, tiny_world: Path) -> None:

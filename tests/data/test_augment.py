@@ -21,7 +21,7 @@ def noise(width: int = 61, height: int = 37, seed: int = 0) -> Image.Image:
 
 
 def marked(height: int = 32, width: int = 48) -> torch.Tensor:
-    """A picture in which every pixel tells where it is: red = row, green = column, blue = 255."""
+    """An image in which every pixel tells where it is: red = row, green = column, blue = 255."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns, torch.full_like(rows, 255)]).to(torch.uint8)
 
@@ -69,27 +69,27 @@ def test_erased_regions_take_the_training_transforms_colour() -> None:
     assert out[0, 0, 0, 0] == pytest.approx(-0.485 / 0.229)
 
 
-def test_enlarging_crops_some_place_of_the_larger_picture_half_of_the_time() -> None:
+def test_enlarging_crops_some_place_of_the_larger_image_half_of_the_time() -> None:
     transform = TrainTransform(32, 64, interpolation="bilinear", flip=0, pad=0, erase=0, enlarge=0.5)
-    picture = marked(32, 64)
-    large = v2.functional.resize(picture, [36, 72], InterpolationMode.BILINEAR)
+    original = marked(32, 64)
+    large = v2.functional.resize(original, [36, 72], InterpolationMode.BILINEAR)
     places = [large[:, top : top + 32, left : left + 64] for top in range(5) for left in range(9)]
     found, untouched = set(), 0
     for index in range(800):
-        image = transform.augment(picture, generator(2, index)).image
+        image = transform.augment(original, generator(2, index)).image
         assert image.shape == (3, 32, 64) and image.dtype == torch.uint8
-        untouched += torch.equal(image, picture)
+        untouched += torch.equal(image, original)
         found |= {number for number, place in enumerate(places) if torch.equal(image, place)}
     assert 340 < untouched < 460 and len(found) == len(places)
 
 
 def test_with_everything_off_nothing_changes() -> None:
-    picture = marked()
-    image, flipped, erased = PLAIN.augment(picture, generator(0))
-    assert torch.equal(image, picture) and not flipped and erased == NOTHING
+    original = marked()
+    image, flipped, erased = PLAIN.augment(original, generator(0))
+    assert torch.equal(image, original) and not flipped and erased == NOTHING
 
 
-def test_flip_is_told_and_mirrors() -> None:
+def test_flip_is_reported_and_mirrors() -> None:
     always = replace(PLAIN, flip=1.0)
     image, flipped, _ = always.augment(marked(), generator(0))
     assert flipped
@@ -100,12 +100,12 @@ def test_flip_is_told_and_mirrors() -> None:
 
 def test_pad_and_crop_is_torchvisions_at_some_place_and_every_place_comes_up() -> None:
     transform = replace(PLAIN, pad=3)
-    picture = marked()
-    padded = v2.functional.pad(picture, [3])
+    original = marked()
+    padded = v2.functional.pad(original, [3])
     places = {(t, left): padded[:, t : t + 32, left : left + 48] for t in range(7) for left in range(7)}
     found = set()
     for index in range(600):
-        image = transform.augment(picture, generator(1, index)).image
+        image = transform.augment(original, generator(1, index)).image
         found |= {place for place, expected in places.items() if torch.equal(image, expected)}
     assert found == set(places)
 
@@ -129,8 +129,8 @@ def test_erasing_has_the_papers_areas_ratios_and_frequency() -> None:
 def test_erasing_draws_as_torchvision_does() -> None:
     torch.manual_seed(0)
     theirs = v2.RandomErasing(p=1.0, scale=(0.02, 0.33), ratio=(0.3, 3.3))
-    picture = torch.ones(3, 64, 96)
-    reference = [float((theirs(picture) == 0).float().mean()) for _ in range(1500)]
+    original = torch.ones(3, 64, 96)
+    reference = [float((theirs(original) == 0).float().mean()) for _ in range(1500)]
     ours = replace(TrainTransform(64, 96, flip=0, pad=0), erase=1.0)
     areas = []
     for index in range(1500):
@@ -144,10 +144,10 @@ def test_a_rectangle_that_never_fits_erases_nothing() -> None:
     assert transform.augment(marked(4, 400), generator(0)).erased == NOTHING
 
 
-def test_resized_crop_shows_a_part_of_the_padded_picture_at_full_size() -> None:
+def test_resized_crop_shows_a_part_of_the_padded_image_at_full_size() -> None:
     transform = replace(TrainTransform(64, 64, flip=0, erase=0, pad=4), resized_crop=True)
-    picture = torch.full((3, 64, 64), 255, dtype=torch.uint8)
-    images = [transform.augment(picture, generator(4, i)).image for i in range(60)]
+    original = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    images = [transform.augment(original, generator(4, i)).image for i in range(60)]
     assert {tuple(image.shape) for image in images} == {(3, 64, 64)}
     black = [float((image == 0).float().mean()) for image in images]
     assert max(black) > 0.03  # the border is seen ...
@@ -179,7 +179,7 @@ def test_jitter_is_off_by_default_and_bounded() -> None:
     assert min(values) >= 79 and max(values) <= 121 and len(set(values)) > 20
 
 
-def test_the_same_generator_gives_the_same_picture() -> None:
+def test_the_same_generator_gives_the_same_image() -> None:
     transform = TrainTransform(32, 48, jitter=1.0, pad=5)
     one, two, other = (transform.augment(marked(), generator(6, key)) for key in (1, 1, 2))
     assert torch.equal(one.image, two.image) and one[1:] == two[1:]
@@ -204,6 +204,6 @@ def test_the_defaults_are_the_papers() -> None:
         ({"height": 8, "pad": 10}, "less than the input's sides"),
     ],
 )
-def test_impossible_transforms_are_refused(wrong: dict[str, object], sentence: str) -> None:
+def test_impossible_transforms_are_rejected(wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         TrainTransform(**wrong)  # type: ignore[arg-type]

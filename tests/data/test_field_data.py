@@ -36,7 +36,7 @@ def test_01_ids_that_differ_in_their_last_digit(run: Run) -> None:
     found = check(run, case("01_cams"))
     assert "gallery 18 images, 0 identities, 2 cameras, 6 tracklets" in found["dataset"]
     # true of the case: the frames of its second camera are copies of those of the first
-    assert {finding["check"] for finding in found["findings"]} <= {"picture of two cameras"}
+    assert {finding["check"] for finding in found["findings"]} <= {"image of two cameras"}
 
 
 def test_02_ultralytics(run: Run) -> None:
@@ -61,7 +61,7 @@ def test_04_kitti(run: Run) -> None:
 def test_05_cityflow(run: Run) -> None:
     findings = check(run, case("05/aic"))["findings"]
     assert [finding["check"] for finding in findings] == ["video without frames"] * 2
-    assert all("vdo.avi" in finding["where"] and "ffmpeg" in finding["mend"] for finding in findings)
+    assert all("vdo.avi" in finding["where"] and "ffmpeg" in finding["fix"] for finding in findings)
     reported(run(f"extract nothing {case('05/aic')} --out nowhere"), "vdo.avi", "img1/%06d.jpg")
     found = check(run, case("05/aicf"))
     assert "gallery 12 images, 2 identities, 2 cameras, 4 tracklets" in found["dataset"] and found["findings"] == []
@@ -76,10 +76,10 @@ def test_12_the_folder_above(run: Run) -> None:
 
 
 def test_13_images_as_cameras_and_tools_write_them(run: Run) -> None:
-    found = check(run, case("13_pictures/wild"))
+    found = check(run, case("13_images/wild"))
     assert "gallery 21 images" in found["dataset"]  # of 22
     assert any("1 file is no image that can be read (.heic)" in note and "0001_c016" in note for note in found["notes"])
-    broken = [finding for finding in found["findings"] if finding["check"] == "unreadable picture"]
+    broken = [finding for finding in found["findings"] if finding["check"] == "unreadable image"]
     assert [finding["where"].rpartition("_")[2] for finding in broken] == ["trunc.jpg", "zero.jpg", "f.tiff"]
 
 
@@ -195,7 +195,7 @@ def test_files_called_images_are_named_as_what_they_are(
 ) -> None:
     image(tmp_path / "0001_c001_1.jpg")
     (tmp_path / "0001_c002_1.jpg").write_bytes(content)
-    (finding,) = (f for f in check(run, tmp_path)["findings"] if f["check"] == "unreadable picture")
+    (finding,) = (f for f in check(run, tmp_path)["findings"] if f["check"] == "unreadable image")
     assert finding["where"] == str(tmp_path / "0001_c002_1.jpg") and finding["message"].startswith(sentence)
 
 

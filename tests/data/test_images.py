@@ -1,4 +1,4 @@
-"""Pictures of every kind through `read_image`: exact pixels, or one sentence that says what is wrong with the file."""
+"""Images of every kind through `read_image`: exact pixels, or one sentence that says what is wrong with the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from support.command_line import Run, reported, state
-from vreid.data.images import MAX_PIXELS, picture_size, read_image
+from vreid.data.images import MAX_PIXELS, image_size, read_image
 from vreid.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
@@ -31,7 +31,7 @@ STORED: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
     8: lambda a: np.rot90(a, -1),
 }
-"""How an upright picture is stored by a camera that writes this EXIF orientation (TIFF 6.0, tag 274)."""
+"""How an upright image is stored by a camera that writes this EXIF orientation (TIFF 6.0, tag 274)."""
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -42,7 +42,7 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 def pixels(path: Path) -> list[list[list[int]]]:
     image = read_image(path)
     assert image.mode == "RGB"
-    assert picture_size(path) == image.size
+    assert image_size(path) == image.size
     out: list[list[list[int]]] = np.asarray(image).tolist()
     return out
 
@@ -61,7 +61,7 @@ def test_exif_rotation(orientation: int, kind: str, tmp_path: Path) -> None:
     assert pixels(path) == UPRIGHT.tolist()
 
 
-def test_a_box_is_in_pixels_of_the_upright_picture(tmp_path: Path) -> None:
+def test_a_box_is_in_pixels_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.png", Image.fromarray(np.ascontiguousarray(STORED[6](UPRIGHT))), exif=exif)
@@ -164,7 +164,7 @@ def _png(path: Path, depth: int, colour: int, row: bytes, width: int = 1, height
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_pictures(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_kinds_of_images(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     make, expected = KINDS[kind]
     assert pixels(make(tmp_path)) == np.array(expected).tolist()
     assert not list(recwarn)
@@ -198,7 +198,7 @@ def _truncated(kind: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
-def test_truncated_pictures(kind: str, tmp_path: Path) -> None:
+def test_truncated_images(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     for data in _truncated(kind):
         path.write_bytes(data)
@@ -209,14 +209,14 @@ def test_truncated_pictures(kind: str, tmp_path: Path) -> None:
         assert "\n" not in sentence
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_what_is_no_image(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    for content in (b"\n", b"not a picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"):
+    for content in (b"\n", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"):
         path.write_bytes(content)  # PostScript would be given to another program
         with pytest.raises(InputError, match=r"a.jpg: is not an image that can be read; use JPEG or PNG\."):
             read_image(path)
-        assert picture_size(path) is None
-    with pytest.raises(InputError, match=r"none.jpg: the picture is missing; put it there or take its row out"):
+        assert image_size(path) is None
+    with pytest.raises(InputError, match=r"none.jpg: the image is missing; put it there or take its row out"):
         read_image(tmp_path / "none.jpg")
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         read_image(tmp_path)
@@ -231,32 +231,32 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     for name in ("pipe.jpg", "device.jpg"):
         with pytest.raises(InputError, match=rf"{name}: is a pipe, a socket or a device"):
             read_image(tmp_path / name)
-        assert picture_size(tmp_path / name) is None
+        assert image_size(tmp_path / name) is None
 
 
 @pytest.mark.parametrize("width", [MAX_PIXELS // 1000 + 8, 10 * MAX_PIXELS // 1000])
-def test_pictures_of_100_megapixels_are_refused_before_they_are_decoded(
+def test_images_of_100_megapixels_are_rejected_before_they_are_decoded(
     width: int, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     path = _png(tmp_path / "a.png", 1, 0, bytes(width // 8), width, height=1000)
     assert path.stat().st_size < 200_000
-    with pytest.raises(InputError, match=r"a.png: the picture has .* more than 100 megapixels; cut the vehicles out"):
+    with pytest.raises(InputError, match=r"a.png: the image has .* more than 100 megapixels; cut the vehicles out"):
         read_image(path)
     assert not list(recwarn)
 
 
-def test_a_picture_just_below_the_limit_is_read(tmp_path: Path) -> None:
+def test_a_image_just_below_the_limit_is_read(tmp_path: Path) -> None:
     path = _png(tmp_path / "a.png", 1, 0, bytes(1250), 10_000, height=2000)
     assert read_image(path, box=(9_990, 1_990, 10_000, 2_000)).size == (10, 10)
 
 
-def test_a_bomb_of_text_in_a_png_is_told(tmp_path: Path) -> None:
+def test_a_bomb_of_text_in_a_png_is_reported(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", Image.new("RGB", (1, 1)))
     data = path.read_bytes()
     text = b"k\0\0" + zlib.compress(bytes(80_000_000), 9)
     bomb = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
     path.write_bytes(data[:33] + bomb + data[33:])
-    with pytest.raises(InputError, match=r"a.png: the picture cannot be decoded"):
+    with pytest.raises(InputError, match=r"a.png: the image cannot be decoded"):
         read_image(path)
 
 
@@ -275,7 +275,7 @@ def _damaged_table(folder: Path) -> Path:
 DAMAGED: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:60]),
     "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("no picture"),
+    "text": lambda path: path.write_text("no image"),
     "missing": Path.unlink,
     "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "100 megapixels": lambda path: _png(path, 1, 0, bytes(12_501), 100_008, height=1000),
@@ -283,13 +283,13 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_damaged_pictures_in_commands(damage: str, run: Run, made: Path, tmp_path: Path) -> None:
+def test_damaged_images_in_commands(damage: str, run: Run, made: Path, tmp_path: Path) -> None:
     table = _damaged_table(tmp_path)
     DAMAGED[damage](tmp_path / "2.png")
     before = state(tmp_path)
     found = run(f"check {table} --json")
     assert found.code == 1 and found.err == ""
-    assert "line 4" in found.out  # the row of the picture
+    assert "line 4" in found.out  # the row of the image
     assert state(tmp_path) == before
     reported(run(f"extract {made}/run {table} --out {tmp_path}/features"), f"{tmp_path}/2.png: ")
     assert state(tmp_path) == before

@@ -15,7 +15,7 @@ import vreid.data.images
 from vreid.data import loading
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import read_image
-from vreid.data.loading import Draw, ImageDataset, Loader, PictureCache, test_loader, train_loader
+from vreid.data.loading import Draw, ImageCache, ImageDataset, Loader, test_loader, train_loader
 from vreid.data.records import Records
 from vreid.data.sampling import InOrder, PKSampler
 from vreid.data.seeds import generator, seed_everything
@@ -31,8 +31,8 @@ def colours(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """30 pictures of 7 identities (one of them with a single picture) and two of nobody."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """30 images of 7 identities (one of them with a single image) and two of nobody."""
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for number in range(30):
         paths.append(folder / f"{number:02d}.png")
@@ -84,7 +84,7 @@ def test_a_batch_holds_what_it_says(records: Records) -> None:
         assert len(flipped) == 12
 
 
-def test_copies_of_one_picture_in_a_batch_differ(records: Records) -> None:
+def test_copies_of_one_image_in_a_batch_differ(records: Records) -> None:
     alone = int(np.flatnonzero(records.identity.values == "alone")[0])
     for epoch in epochs(records, count=6):
         for images, rows, _ in epoch:
@@ -92,7 +92,7 @@ def test_copies_of_one_picture_in_a_batch_differ(records: Records) -> None:
                 copies = images[[place for place, row in enumerate(rows) if row == alone]]
                 assert len(copies) == 4 and not torch.equal(copies[0], copies[1])
                 return
-    pytest.fail("the identity with one picture was never drawn")
+    pytest.fail("the identity with one image was never drawn")
 
 
 def test_a_resumed_epoch_continues_in_its_middle(records: Records) -> None:
@@ -177,17 +177,17 @@ def test_a_frame_is_decoded_once_for_its_boxes(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_picture_is_an_input_error_in_the_parent(records: Records, workers: int) -> None:
+def test_a_missing_image_is_an_input_error_in_the_parent(records: Records, workers: int) -> None:
     paths = [*records.path[:-1], "/nowhere/car.jpg"]
     loader = test_loader(records.with_(path=paths), TestTransform(*SIZE), batch_size=8, workers=workers)
     with pytest.raises(InputError) as caught:
         list(loader)
     assert str(caught.value) == (
-        "/nowhere/car.jpg: the picture is missing; put it there or take its row out of the labels."
+        "/nowhere/car.jpg: the image is missing; put it there or take its row out of the labels."
     )
 
 
-def test_the_loader_refuses_nonsense(records: Records) -> None:
+def test_the_loader_rejects_nonsense(records: Records) -> None:
     with pytest.raises(InputError, match="batch size 0"):
         test_loader(records, TestTransform(*SIZE), batch_size=0)
     with pytest.raises(InputError, match="-1 worker processes"):
@@ -198,17 +198,17 @@ def test_the_loader_refuses_nonsense(records: Records) -> None:
 
 
 def test_the_cache_keeps_what_fits() -> None:
-    cache = PictureCache(10, (3, 2, 2), limit=36)
-    picture = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
+    cache = ImageCache(10, (3, 2, 2), limit=36)
+    prepared = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
     for index in range(10):
-        cache.put(index, picture + index)
+        cache.put(index, prepared + index)
     kept = [index for index in range(10) if cache.get(index) is not None]
     assert kept == [0, 1, 2]
-    assert torch.equal(cache.get(2), picture + 2)  # type: ignore[arg-type]
-    assert PictureCache(10, (3, 2, 2), limit=0).get(0) is None
+    assert torch.equal(cache.get(2), prepared + 2)  # type: ignore[arg-type]
+    assert ImageCache(10, (3, 2, 2), limit=0).get(0) is None
 
 
-def test_each_picture_is_decoded_once(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_is_decoded_once(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
     def counted(path: str) -> Image.Image:
@@ -241,7 +241,7 @@ def test_the_loader_takes_any_batch_sampler(records: Records) -> None:
     assert [batch.rows.tolist() for batch in loader] == [[0, 1], [2, 3], [4]]
 
 
-# ---------------------------------------------------------------- reading pictures
+# ---------------------------------------------------------------- reading images
 
 
 def save(path: Path, image: Image.Image, **options: object) -> Path:
@@ -259,7 +259,7 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(read_image(path)), upright)
 
 
-def test_other_kinds_of_pictures_are_converted(tmp_path: Path) -> None:
+def test_other_kinds_of_images_are_converted(tmp_path: Path) -> None:
     grey = Image.fromarray(np.full((4, 5), 200, dtype=np.uint8))
     assert np.asarray(read_image(save(tmp_path / "grey.png", grey))).tolist() == [[[200] * 3] * 5] * 4
     deep = Image.fromarray(np.full((4, 5), 200 * 257, dtype=np.uint16))
@@ -291,12 +291,12 @@ def test_boxes_are_widened_to_whole_pixels_and_cut_at_the_border(tmp_path: Path)
     assert np.array_equal(np.asarray(read_image(path, box=(2.4, 3, 7.1, 9))), pixels[3:9, 2:8])
     assert np.array_equal(np.asarray(read_image(path, box=(-5, -5, 4, 4))), pixels[:4, :4])
     assert np.array_equal(np.asarray(read_image(path, box=(15, 5, 99, 99))), pixels[5:, 15:])
-    with pytest.raises(InputError, match=r"a.png: box \(20, 0, 30, 5\) lies outside the picture of 20 x 10 pixels"):
+    with pytest.raises(InputError, match=r"a.png: box \(20, 0, 30, 5\) lies outside the image of 20 x 10 pixels"):
         read_image(path, box=(20, 0, 30, 5))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
-def test_damaged_pictures_are_told_in_a_sentence(tmp_path: Path, kind: str) -> None:
+def test_damaged_images_are_reported_in_a_sentence(tmp_path: Path, kind: str) -> None:
     whole = save(tmp_path / "whole", Image.fromarray(colours(40, 40)), format=kind).read_bytes()
     damaged = tmp_path / "damaged.jpg"
     for length in (0, 1, 3, 10, len(whole) // 4, len(whole) // 2):
@@ -322,8 +322,8 @@ def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
                 assert "damaged" in str(error)
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.jpg").write_text("not a picture")
+def test_what_is_no_image_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("not an image")
     with pytest.raises(InputError, match=r"notes.jpg: is not an image that can be read; use JPEG or PNG"):
         read_image(tmp_path / "notes.jpg")
     with pytest.raises(InputError, match=str(tmp_path)):
@@ -333,13 +333,13 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_image(floats)
 
 
-def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_huge_images_are_rejected_before_they_are_decoded(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for side in (10_001, 20_000):  # beyond our limit, and beyond Pillow's own
         path = tmp_path / f"{side}.png"
         small = save(tmp_path / "small.png", Image.new("1", (1, 1))).read_bytes()
         header = side.to_bytes(4, "big") * 2
         path.write_bytes(_with_size(small, header))
-        with pytest.raises(InputError, match=rf"{side}.png: the picture has .* more than 100 megapixels; cut the"):
+        with pytest.raises(InputError, match=rf"{side}.png: the image has .* more than 100 megapixels; cut the"):
             read_image(path)
     assert not list(recwarn)
     assert vreid.data.images.MAX_PIXELS == 100_000_000
@@ -352,7 +352,7 @@ def _with_size(png: bytes, size: bytes) -> bytes:
     return png[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:]
 
 
-def test_reading_pictures_needs_no_torch() -> None:
+def test_reading_images_needs_no_torch() -> None:
     code = "import sys, vreid.data.images, vreid.data.sampling, vreid.data.dataset; print('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     place = {"cwd": root, "env": {"PYTHONPATH": "src"}}

@@ -1,4 +1,4 @@
-"""Protocols as values: what each removes, spelled out on six pictures; what they say of themselves; what is refused."""
+"""Protocols as values: what each removes, spelled out on six images; what they say of themselves; what is refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_junk_lists_remove_by_name_beside_the_rule():
     assert removed(Protocol("test", "nothing", junk=junk)) == [[0, 3], [0], []]
 
 
-def test_the_query_picture_is_removed_even_when_nothing_else_is_known_of_it():
+def test_the_query_image_is_removed_even_when_nothing_else_is_known_of_it():
     bare = Records.of(path=["a", "b"])
     for exclude in ("itself", "same_identity_and_camera", "same_camera"):
         assert Exclusion(bare, bare, Protocol("test", exclude)).removed(1).tolist() == [1]
@@ -125,7 +125,7 @@ def test_a_metric_says_how_it_was_cut_and_summed():
         (AI_CITY_MIN, "AP is divided by min(relevant images, K)."),
         (CROSS_CAMERA, "every gallery image of the query's own camera is removed; the full list counts;"),
         (VRIC, "vric: no gallery image is removed;"),
-        (VERI_WILD_ALL, "veri-wild-all: only the query picture itself is removed from the gallery;"),
+        (VERI_WILD_ALL, "veri-wild-all: only the query image itself is removed from the gallery;"),
         (VERI_TRAPEZOID, "AP is summed by trapezoids and is divided by all relevant images."),
         (replace(VERI, junk={"q": ("g",)}), "are removed; images on the data set's junk lists are removed too;"),
         (
@@ -168,7 +168,7 @@ def test_a_protocol_says_in_one_sentence_what_it_does(protocol, says):
         (VERI, {"junk": ["q"]}, "junk must map"),
     ],
 )
-def test_wrong_and_contradictory_fields_are_refused(base, fields, message):
+def test_wrong_and_contradictory_fields_are_rejected(base, fields, message):
     with pytest.raises(InputError, match=message) as error:
         replace(base, **fields)
     assert str(error.value).startswith(f"Protocol {base.name!r}: ") and "\n" not in str(error.value)

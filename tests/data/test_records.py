@@ -27,7 +27,7 @@ def some_records(draw: st.DrawFn) -> Records:
     for x, y, width, height, known in column(st.tuples(side, side, side, side, st.booleans())):
         boxes.append([x, y, x + width / 2, y + height / 2] if known else [np.nan] * 4)
     return Records.of(
-        path=[f"/pictures/{key}.jpg" for key in keys],
+        path=[f"/images/{key}.jpg" for key in keys],
         image_key=keys,
         frame=column(st.integers(-1, 2**50)),
         time=column(finite | st.just(np.nan)),
@@ -129,12 +129,12 @@ def test_with_replaces_some_columns_only() -> None:
         ({"box": [[0, 0, 1], [0, 0, 1]]}, r"box has shape \(2, 3\); it must be \(2, 4\)"),
     ],
 )
-def test_wrong_values_are_told_with_row_and_mend(columns: dict[str, object], sentence: str) -> None:
+def test_wrong_values_are_reported_with_row_and_fix(columns: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         Records.of(path=["a.jpg", "b.jpg"], **columns)
 
 
-def test_a_lost_column_is_told() -> None:
+def test_a_lost_column_is_reported() -> None:
     arrays = Records.of(path=["a"]).to_arrays()
     del arrays["camera.codes"]
     with pytest.raises(InputError, match=r"column camera.codes is missing; make the file again"):

@@ -93,7 +93,7 @@ def test_identities_are_drawn_evenly() -> None:
 
 
 @pytest.mark.parametrize(("p", "k"), [(0, 4), (4, 0), (-1, 4)])
-def test_an_empty_batch_is_refused(p: int, k: int) -> None:
+def test_an_empty_batch_is_rejected(p: int, k: int) -> None:
     with pytest.raises(InputError, match="at least 1"):
         PKSampler([0, 1, 2, 3], p, k)
 
@@ -155,7 +155,7 @@ def test_unknown_images_are_in_no_batch_of_domains() -> None:
         ([0, 1, 2, 2], [0, 0, 1, 1], 4, "needs 2 identities but the 1 training images have 1"),
     ],
 )
-def test_domains_that_make_no_batch_are_refused(
+def test_domains_that_make_no_batch_are_rejected(
     identities: list[int], domains: list[int], p: int, sentence: str
 ) -> None:
     with pytest.raises(InputError, match=sentence):
@@ -204,6 +204,6 @@ def test_a_generator_is_named_by_its_keys(seed: int, keys: list[str | int]) -> N
     assert draws.tolist() != generator(seed + 1, *keys).integers(2**63, size=2).tolist()
 
 
-def test_a_negative_seed_is_refused() -> None:
+def test_a_negative_seed_is_rejected() -> None:
     with pytest.raises(InputError, match="seed -1 is negative"):
         generator(-1)

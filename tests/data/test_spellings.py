@@ -45,7 +45,7 @@ def test_whole_numbers_are_exact(text: str, number: int) -> None:
         *((text, "lost digits") for text in ("4.873372822379954e+18", "4873372822379954177.0", "1.23457e+06", "1e3")),
     ],
 )
-def test_numbers_that_are_not_whole_or_rounded_are_refused(text: str, fault: str) -> None:
+def test_numbers_that_are_not_whole_or_rounded_are_rejected(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         whole_number(text)
 
@@ -170,7 +170,7 @@ def test_floats_give_the_numbers_of_whole_numbers(column: str, split: str, run: 
 
 @pytest.mark.parametrize("how", ["c{:03d}", "C{}", "cam{}", "Camera {}", "{:03d}"])
 @pytest.mark.parametrize(("split", "other"), [("query", "{}"), ("gallery", "{}.0"), ("query", "c{}")])
-def test_cameras_spelled_in_two_ways_are_refused(how: str, split: str, other: str, run: Run, features: Path) -> None:
+def test_cameras_spelled_in_two_ways_are_rejected(how: str, split: str, other: str, run: Run, features: Path) -> None:
     table = [{**row, "camera": (how if row["split"] == split else other).format(int(row["camera"]))} for row in rows()]
     path = write(features.with_name("mixed.csv"), table)
     for command in (f"evaluate {features} --records {path}", f"rank {features} --records {path} --out {path}.out.csv"):
@@ -178,7 +178,7 @@ def test_cameras_spelled_in_two_ways_are_refused(how: str, split: str, other: st
     assert not Path(f"{path}.out.csv").exists()
 
 
-def test_identities_spelled_in_two_ways_are_refused(run: Run, features: Path) -> None:
+def test_identities_spelled_in_two_ways_are_rejected(run: Run, features: Path) -> None:
     path = write(features.with_name("mixed.csv"), spelled(rows(), "identity", "query", "{:03d}"))
     reported(run(f"evaluate {features} --records {path}"), str(path), "'1'", "'001'", "spell identities one way")
 
@@ -213,7 +213,7 @@ def test_large_identities_stay_apart(tmp_path: Path) -> None:
 DISTANCES = [[0.1, 0.2, 0.3, 0.4]]
 
 
-def test_arrays_of_two_spellings_are_refused() -> None:
+def test_arrays_of_two_spellings_are_rejected() -> None:
     labels = {"query_identity": [7], "gallery_identity": [7, 8, 7, 8]}
     right = evaluate(DISTANCES, query_camera=[1], gallery_camera=[1, 2, 2, 3], **labels).mAP
     for camera in (["1"], ["1.0"], np.array([1.0])):

@@ -247,7 +247,7 @@ def test_images_know_where_they_were_listed() -> None:
         (["1 c1", "1 c2"], {"seed": -1}, "seed -1 is negative"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(images: list[str], arguments: dict, words: str) -> None:
+def test_what_cannot_be_divided_is_rejected(images: list[str], arguments: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         hold_out(dataset(*images), **arguments)
 
@@ -322,7 +322,7 @@ def test_a_split_moves_with_its_data_and_through_links(town: Path, tmp_path: Pat
     moved = open_dataset(tmp_path / "moved" / "split")
     assert moved.fingerprint() == before and all(map(os.path.exists, moved.train.path))
     shutil.move(tmp_path / "moved" / "split", tmp_path / "far" / "away" / "split")
-    with pytest.raises(InputError, match=r"split\.csv: its pictures are not there"):
+    with pytest.raises(InputError, match=r"split\.csv: its images are not there"):
         open_dataset(tmp_path / "far" / "away" / "split")
 
 
@@ -354,7 +354,7 @@ def test_another_split_or_anything_else_is_not_overwritten(town: Path, tmp_path:
         ('{"name": "a", "protocol": "mine", "source": {}, "notes": []}', "protocol 'mine' is unknown"),
     ],
 )
-def test_a_broken_story_is_told(story: str, words: str, tmp_path: Path) -> None:
+def test_a_broken_story_is_reported(story: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "split.csv").write_text("path,split\na.jpg,train\n")
     (tmp_path / "split.json").write_text(story)
     with pytest.raises(InputError, match=words):
@@ -380,7 +380,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return int(stopped.value.code or 0)
 
 
-def test_the_command_tells_in_words_and_in_json(
+def test_the_command_reports_in_words_and_in_json(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "split")
@@ -398,7 +398,7 @@ def test_the_command_tells_in_words_and_in_json(
     assert facts["counts"]["query"] == {"images": len(made.query), "identities": 6, "cameras": 2}
 
 
-def test_the_command_refuses_in_one_line(
+def test_the_command_rejects_in_one_line(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, reported in (

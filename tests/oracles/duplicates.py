@@ -11,7 +11,7 @@ from vreid.data.doctor.duplicates import ALIKE, _same
 def near_copies(case: Case) -> set[tuple[int, int]]:
     """For each image the one it is most alike with of those at odds with it, if closely the same; later one first."""
     records, out = case.records, set()
-    rows = case.pictures.thumbnail.reshape(len(records), -1).astype(np.float64)
+    rows = case.scan.thumbnail.reshape(len(records), -1).astype(np.float64)
     for one in range(len(records)):
         best, partner = ALIKE, None
         for other in range(len(records)):

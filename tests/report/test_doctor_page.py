@@ -1,4 +1,4 @@
-"""`vreid check` and its picture page: exit codes, table, JSON, and what the page shows."""
+"""`vreid check` and its image page: exit codes, table, JSON, and what the page shows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from vreid.report.doctor_page import FINDINGS, PICTURES, render_findings, write_
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Town:
-    """A picture that is gone, a copy under another vehicle, and a time that is no time."""
+    """An image that is gone, a copy under another vehicle, and a time that is no time."""
     town = Town(tmp_path / "town")
-    town.picture(0).unlink()
-    town.picture(38).write_bytes(town.picture(3).read_bytes())
+    town.image(0).unlink()
+    town.image(38).write_bytes(town.image(3).read_bytes())
     town.rows[23]["time"] = "noon"
     town.examine()
     return town
@@ -50,24 +50,24 @@ def test_check_prints_a_table_and_ends_with_1(run: Run, damaged: Town) -> None:
     assert outcome.out.splitlines()[-1] == "3 findings."
     columns = zip(*(line.split("│")[1:5] for line in outcome.out.splitlines() if line.count("│") == 5), strict=True)
     check, where, wrong, fix = (re.sub(r"\s", "", "".join(cells)) for cells in columns)
-    assert check == "labelmissingpicturepictureoftwoidentities"
+    assert check == "labelmissingimageimageoftwoidentities"
     assert where == "".join(damaged.where(row) for row in (23, 0, 38)).replace(" ", "")
     assert wrong.startswith("time'noon'is") and wrong.endswith("thatofline5")
     assert fix.endswith("takeitsrowoutofthelabelsfindoutwhichvehicleitisandtaketheotherimageout")
 
 
-def test_check_tells_machines_everything(run: Run, damaged: Town, tmp_path: Path) -> None:
+def test_check_reports_machines_everything(run: Run, damaged: Town, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     outcome = run(f"check {damaged.table} --json --page {page}")
     assert outcome.code == 1
     answer = json.loads(outcome.out)
     assert [(f["check"], f["where"]) for f in answer["findings"]] == [
         ("label", damaged.where(23)),
-        ("missing picture", damaged.where(0)),
-        ("picture of two identities", damaged.where(38)),
+        ("missing image", damaged.where(0)),
+        ("image of two identities", damaged.where(38)),
     ]
-    assert answer["findings"][2]["paths"] == [str(damaged.picture(38)), str(damaged.picture(3))]
-    assert answer["findings"][2]["mend"]
+    assert answer["findings"][2]["paths"] == [str(damaged.image(38)), str(damaged.image(3))]
+    assert answer["findings"][2]["fix"]
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -88,18 +88,18 @@ def test_a_page_that_cannot_be_written_ends_with_2(run: Run, damaged: Town, tmp_
 
 
 def dataset_of(town: Town) -> Dataset:
-    records = Records.of(path=[str(town.picture(number)) for number in range(4)])
+    records = Records.of(path=[str(town.image(number)) for number in range(4)])
     return Dataset("cars", records, records[:0], records[:0], MARKET, notes=("columns a, b are not used.",))
 
 
-def test_the_page_shows_each_finding_with_its_pictures(damaged: Town) -> None:
+def test_the_page_shows_each_finding_with_its_images(damaged: Town) -> None:
     findings = damaged.examine()
     page = Page(render_findings(dataset_of(damaged), findings)).root
     assert page.one("h1").text == "What is wrong with cars"
     assert [heading.text for heading in page.all("h2")] == [
         "Label",
-        "Missing picture",
-        "Picture of two identities",
+        "Missing image",
+        "Image of two identities",
         "What was looked at",
     ]
     articles = page.all("article")
@@ -126,17 +126,17 @@ def test_the_page_shows_the_box_and_not_the_frame(tmp_path: Path) -> None:
     )
     dataset = Dataset("frames", *(Records.of(path=[]) for _ in range(3)), MARKET)
     shown = [image.attributes["src"] for image in Page(render_findings(dataset, [finding])).root.all("img")]
-    pictures = [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in shown]
-    assert [picture.size for picture in pictures] == [(40, 20), (100, 100), (100, 100)]
-    red, _, blue = pictures[0].getpixel((20, 10))
+    images = [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in shown]
+    assert [image.size for image in images] == [(40, 20), (100, 100), (100, 100)]
+    red, _, blue = images[0].getpixel((20, 10))
     assert red > 200 > 60 > blue
 
 
 def test_the_page_is_bounded_escaped_whole_and_the_same_again(tmp_path: Path) -> None:
     Town(tmp_path / "town")
-    picture = next((tmp_path / "town").glob("*.png"))
+    image = next((tmp_path / "town").glob("*.png"))
     many = [Finding("label", f"{HOSTILE}, line {n}", HOSTILE, "mend it") for n in range(FINDINGS + 7)]
-    long = Finding("tiny crop", "cars.csv, line 3", "is small", "enlarge it", "train", (str(picture),) * (PICTURES + 5))
+    long = Finding("tiny crop", "cars.csv, line 3", "is small", "enlarge it", "train", (str(image),) * (PICTURES + 5))
     dataset = Dataset(HOSTILE, *(Records.of(path=[]) for _ in range(3)), MARKET, notes=(HOSTILE,))
     text = render_findings(dataset, [*many, long])
     assert text == render_findings(dataset, [*many, long])

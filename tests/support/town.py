@@ -23,10 +23,10 @@ Found = list[tuple[str, int]]
 
 
 class Town:
-    """A clean table with pictures: seven vehicles to train on and five to find, each passing three cameras.
+    """A clean table with images: seven vehicles to train on and five to find, each passing three cameras.
 
-    The picture moves on during a pass, but two vehicles wait, so that their pictures differ in noise only. `rows` and
-    pictures may be damaged before `examine`.
+    The image moves on during a pass, but two vehicles wait, so that their images differ in noise only. `rows` and
+    images may be damaged before `examine`.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
@@ -64,11 +64,11 @@ class Town:
     def draw(self, row: Row, levels: Any) -> None:
         Image.fromarray(levels).save(self.folder / row["path"])
 
-    def picture(self, number: int) -> Path:
+    def image(self, number: int) -> Path:
         return self.folder / self.rows[number]["path"]
 
     def at(self, vehicle: int, camera: str, number: int = 0) -> int:
-        """The row of a picture."""
+        """The row of an image."""
         return 9 * vehicle + 3 * CAMERAS.index(camera) + number
 
     def of(self, **wanted: Any) -> Iterable[int]:

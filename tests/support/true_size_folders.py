@@ -1,6 +1,6 @@
-"""Folders of the field's sizes, made up: true counts and file formats, pictures of a few hundred bytes.
+"""Folders of the field's sizes, made up: true counts and file formats, images of a few hundred bytes.
 
-Pictures of a vehicle are one file under many names, so that folders of true size take seconds. Source of the counts:
+Images of a vehicle are one file under many names, so that folders of true size take seconds. Source of the counts:
 the data sets' papers and files (CityFlowV2-ReID: 85,058 images; VehicleX: 192,150; VeRi-776: 51,035).
 """
 
@@ -59,7 +59,7 @@ SMALL = Size(
 """For every day."""
 
 
-def picture(seed: int) -> bytes:
+def encoded_image(seed: int) -> bytes:
     """A JPEG of 24 x 16 pixels, another one for each seed."""
     buffer = BytesIO()
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -67,7 +67,7 @@ def picture(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-class _Pictures:
+class _ImageWriter:
     """One file a vehicle; its images are links to it, so that they take no room."""
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class _Pictures:
         if vehicle in self.first:
             os.link(self.first[vehicle], path)
         else:
-            Path(path).write_bytes(picture(vehicle))
+            Path(path).write_bytes(encoded_image(vehicle))
             self.first[vehicle] = path
 
 
@@ -128,10 +128,10 @@ def cityflow(folder: Path, size: Size) -> Path:
             shots["query"].append((one, scene.cameras[place % len(scene.cameras)]))
         vehicle += scene.vehicles
     for name, rows in shots.items():
-        pictures = _Pictures(real / f"image_{name}")
+        writer = _ImageWriter(real / f"image_{name}")
         items = []
         for number, (one, camera) in enumerate(rows, start=1):
-            pictures.add(f"{number:06d}.jpg", one)
+            writer.add(f"{number:06d}.jpg", one)
             known = f'vehicleID="{one:04d}" ' if name == "train" else ""
             items.append(f'imageName="{number:06d}.jpg" {known}cameraID="{camera}"')
         (real / f"{name}_label.xml").write_text(_xml("TrainingImages", items), encoding="ascii")
@@ -144,14 +144,14 @@ def cityflow(folder: Path, size: Size) -> Path:
 def vehiclex(folder: Path, size: Size) -> Path:
     """VehicleX below `folder`."""
     simulation = folder / "AIC21_Track2_ReID_Simulation"
-    pictures = _Pictures(simulation / "sys_image_train")
+    writer = _ImageWriter(simulation / "sys_image_train")
     items = []
     scene = size.synthetic
     for vehicle, count in enumerate(_shares(scene.images, scene.vehicles), start=1):
         for number in range(count):
             camera = scene.cameras[(vehicle + number) % len(scene.cameras)]
             name = f"{vehicle:05d}_{camera}_{number}.jpg"
-            pictures.add(name, 100_000 + vehicle)
+            writer.add(name, 100_000 + vehicle)
             items.append(
                 f'typeID="{vehicle % 11}" imageName="{name}" cameraID="{camera}" vehicleID="{vehicle:04d}" '
                 f'colorID="{vehicle % 12}" orientation="{(vehicle * 37 + number * 7.3) % 360:.1f}" '

@@ -255,7 +255,7 @@ def test_order_and_batches_do_not_matter(frame: Records) -> None:
 
 
 def test_a_picture_that_is_gone_is_named(frame: Records) -> None:
-    with pytest.raises(InputError, match=r"gone\.png: the picture is missing"):
+    with pytest.raises(InputError, match=r"gone\.png: the image is missing"):
         find_boxes("net", frame.with_(path=["gone.png"] * 4))
 
 

@@ -128,5 +128,5 @@ def _opened(source: Path, labels: str) -> Dataset:
     from vreid.data.readers.image_table import SUFFIXES, read_table
 
     if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return read_table(source, pictures=False)
+        return read_table(source, require_images=False)
     return open_sources([source], labels)

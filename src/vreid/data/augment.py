@@ -1,7 +1,7 @@
-"""From a picture to network input: what DMT and StRDAN do to a training picture, and what to a test picture.
+"""From an image to network input: what DMT and StRDAN do to a training image, and what to a test image.
 
 Three steps, so that each runs where it is cheapest and nothing depends on which worker did it:
-`prepare` (picture -> uint8 CHW, no randomness, so it can be cached), `augment` (uint8 -> uint8, all randomness drawn
+`prepare` (image -> uint8 CHW, no randomness, so it can be cached), `augment` (uint8 -> uint8, all randomness drawn
 from the generator it is given) and `finish` (a whole batch -> normalised float32, on the batch's device).
 
 Shapes: B batch, C = 3 channels (red, green, blue), H height, W width.
@@ -29,7 +29,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 ENLARGED = 1.125
-"""How much larger than the input a picture is made before a part of it is cropped."""
+"""How much larger than the input an image is made before a part of it is cropped."""
 
 Region = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
@@ -37,7 +37,7 @@ NOTHING: Region = (0, 0, 0, 0)
 
 
 class Augmented(NamedTuple):
-    """One augmented picture: `image` (3, H, W) uint8, whether it was `flipped`, and the region to be `erased`."""
+    """One augmented image: `image` (3, H, W) uint8, whether it was `flipped`, and the region to be `erased`."""
 
     image: Tensor
     flipped: bool
@@ -71,12 +71,12 @@ class TestTransform:
             raise InputError(f"Normalisation std {self.std} must be positive in every channel.")
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Resize an RGB picture: (3, H, W) uint8."""
+        """Resize an RGB image: (3, H, W) uint8."""
         resized = functional.resize(image, [self.height, self.width], INTERPOLATIONS[self.interpolation])
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
-        """Nothing random happens to a test picture; `rng` is not used."""
+        """Nothing random happens to a test image; `rng` is not used."""
         return Augmented(image, False, NOTHING)
 
     def finish(
@@ -108,14 +108,14 @@ class TrainTransform(TestTransform):
     StRDAN's is `pad=0, enlarge=0.5` with its own erasing (see `vreid.recipes.strdan`).
 
     Attributes:
-        enlarge: probability of enlarging the picture to 1.125 of its size and cropping height x width at random.
+        enlarge: probability of enlarging the image to 1.125 of its size and cropping height x width at random.
         flip: probability of a horizontal flip.
         pad: black border in pixels before the crop; 10 is the recipe's number for inputs of 256 and more, about a
             twenty-fifth of the side does the same to smaller ones.
-        resized_crop: crop a region of area `crop_scale` and aspect ratio `crop_ratio` of the padded picture and resize
+        resized_crop: crop a region of area `crop_scale` and aspect ratio `crop_ratio` of the padded image and resize
             it, instead of cropping height x width (DMT's RESIZECROP).
         jitter: probability of colour jitter: brightness and contrast each by a factor in 1 +- `brightness`, `contrast`.
-        erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the picture, its
+        erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the image, its
             aspect ratio (log-uniform) in `erase_ratio`; it is filled with `erase_fill`, one value a channel after
             normalisation, so that 0 is the mean colour.
     """
@@ -153,9 +153,9 @@ class TrainTransform(TestTransform):
         return super().finish(images, erased, fill or self.erase_fill)
 
     def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
-        """Enlarge, flip, pad, crop, jitter a prepared (3, H, W) uint8 picture; say what was flipped, what to erase.
+        """Enlarge, flip, pad, crop, jitter a prepared (3, H, W) uint8 image; say what was flipped, what to erase.
 
-        The picture shows the mirror image where `flipped`, so an orientation label becomes (360 - theta) mod 360.
+        The image shows the mirror image where `flipped`, so an orientation label becomes (360 - theta) mod 360.
         """
         if self.enlarge and rng.random() < self.enlarge:
             image = self._enlarged(image, rng)
@@ -191,7 +191,7 @@ class TrainTransform(TestTransform):
 
 
 def _shifted(image: Tensor, down: int, right: int) -> Tensor:
-    """Move the picture by whole pixels, black coming in: padding and cropping to the same size, in one copy."""
+    """Move the image by whole pixels, black coming in: padding and cropping to the same size, in one copy."""
     out = torch.zeros_like(image)
     height, width = image.shape[-2:]
     source = image[:, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]

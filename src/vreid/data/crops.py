@@ -1,4 +1,4 @@
-"""Crops as data: which crop belongs to which image, and writing them, as a table of boxes or as cut-out pictures."""
+"""Crops as data: which crop belongs to which image, and writing them, as a table of boxes or as cut-out images."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def all_images(dataset: Dataset) -> Records:
     )
 
 
-def write_crop_pictures(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
-    """Cut the boxes of `dataset` out: a picture of the same name for each, in the folder `folders[split]` below `out`.
+def write_crop_images(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
+    """Cut the boxes of `dataset` out: an image of the same name for each, in the folder `folders[split]` below `out`.
 
     Each split's folder appears whole; one that is there is left as it is, and a split without a folder is left out.
 
     Raises:
-        InputError: a picture cannot be read or written, or two images of a split have the same file name.
+        InputError: an image cannot be read or written, or two images of a split have the same file name.
     """
     for split, folder in folders.items():
         records: Records = getattr(dataset, split)
@@ -79,6 +79,6 @@ def _cut_out(records: Records, folder: Path) -> None:
     for path, box in zip(records.path, records.box, strict=True):
         place = folder / Path(path).name
         if place.exists():
-            raise InputError(f"{path}: another picture of its split has this name; write a table (.csv) instead.")
+            raise InputError(f"{path}: another image of its split has this name; write a table (.csv) instead.")
         part = None if np.isnan(box[0]) else box.tolist()
         read_image(path, box=part).save(place, quality=QUALITY)

@@ -53,7 +53,7 @@ class Dataset:
         return f"Dataset {self.name}: {'; '.join(parts)}"
 
     def where(self, split: str, image: int) -> str:
-        """File and row that list image number `image` (from 0) of `split`, or its picture where there is no list."""
+        """File and row that list image number `image` (from 0) of `split`, or its image where there is no list."""
         origin = self.origins.get(split)
         listed = origin is not None and origin.rows[image] > 0
         return origin.where(image) if origin and listed else str(getattr(self, split).path[image])

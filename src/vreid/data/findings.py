@@ -21,11 +21,11 @@ class Finding:
 
     Attributes:
         check: name of the check that found it, for example "tiny crop".
-        where: file and row, for example "train_label.xml, Item 17", or the picture itself.
+        where: file and row, for example "train_label.xml, Item 17", or the image itself.
         message: what is wrong, a clause without its full stop.
         fix: what to do about it, the same.
         split: "train", "query", "gallery", or "" where it concerns none alone.
-        paths: pictures it concerns, the most telling first.
+        paths: images it concerns, the most telling first.
         boxes: for each of `paths` the part that it is about, x1, y1, x2, y2, or () for the whole; or nothing at all.
         paired: `paths` are pairs to be looked at side by side, the first with the second, ...
 

@@ -1,4 +1,4 @@
-"""From a file to an upright RGB picture, or one sentence that says why not. Needs Pillow only."""
+"""From a file to an upright RGB image, or one sentence that says why not. Needs Pillow only."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from vreid.files import refused, reject_endless
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 """What is read, whatever a file is called. Pillow knows more; for some of it other programs would be started."""
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before they are decoded: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
+"""Larger images are refused before they are decoded: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
 
 
 def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image.Image:
-    """Return the picture in `path` as 8-bit RGB, upright (EXIF rotation applied), cut to `box` where one is given.
+    """Return the image in `path` as 8-bit RGB, upright (EXIF rotation applied), cut to `box` where one is given.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; an alpha channel is dropped; of an animation the first frame
-    is taken. `box` is x1, y1, x2, y2 in pixels of the upright picture, half-open; fractions are widened to whole pixels
-    and what sticks out of the picture is cut off.
+    Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped; of an animation the first frame
+    is taken. `box` is x1, y1, x2, y2 in pixels of the upright image, half-open; fractions are widened to whole pixels
+    and what sticks out of the image is cut off.
 
     Raises:
-        InputError: the file is missing, no picture, truncated, too large, or `box` lies outside of it.
+        InputError: the file is missing, no image, truncated, too large, or `box` lies outside of it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures (our limit is stricter) and of odd EXIF data
+            warnings.simplefilter("ignore")  # of large images (our limit is stricter) and of odd EXIF data
             reject_endless(path)
             with Image.open(path, formats=FORMATS) as file:
                 if file.width * file.height > MAX_PIXELS:
@@ -43,14 +43,14 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     except Image.DecompressionBombError as error:
         raise _too_large(path, "far more") from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: the picture is missing; put it there or take its row out of the labels.") from error
+        raise InputError(f"{path}: the image is missing; put it there or take its row out of the labels.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: {_kind(path)}.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
             raise refused(path, "read", error) from error
         reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: the picture cannot be decoded ({reason}); copy it again.") from error
+        raise InputError(f"{path}: the image cannot be decoded ({reason}); copy it again.") from error
     return image if box is None else cut(image, box, path)
 
 
@@ -79,12 +79,12 @@ def _kind(path: Path | str) -> str:
 def _too_large(path: Path | str, size: str) -> InputError:
     limit = MAX_PIXELS // 10**6
     return InputError(
-        f"{path}: the picture has {size} pixels, more than {limit} megapixels; cut the vehicles out or shrink it."
+        f"{path}: the image has {size} pixels, more than {limit} megapixels; cut the vehicles out or shrink it."
     )
 
 
 def _upright_rgb(image: Image.Image, path: Path | str) -> Image.Image:
-    # Only rotate where there is something to rotate: exif_transpose copies the picture otherwise.
+    # Only rotate where there is something to rotate: exif_transpose copies the image otherwise.
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
@@ -106,8 +106,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def picture_size(path: Path | str) -> tuple[int, int] | None:
-    """Width and height in pixels of the upright picture, from its first bytes; None where they cannot be read."""
+def image_size(path: Path | str) -> tuple[int, int] | None:
+    """Width and height in pixels of the upright image, from its first bytes; None where they cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,22 +122,20 @@ def cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Ima
     """Return the part of `image` in `box` as `read_image` does; `path` is named where there is none.
 
     Raises:
-        InputError: the box lies outside the picture.
+        InputError: the box lies outside the image.
     """
     return image.crop(region(box, image.width, image.height, path))
 
 
 def region(box: Sequence[float], width: int, height: int, path: Path | str) -> tuple[int, int, int, int]:
-    """Return `box` in whole pixels of a picture of width x height: fractions are widened, what sticks out is cut off.
+    """Return `box` in whole pixels of an image of width x height: fractions are widened, what sticks out is cut off.
 
     Raises:
-        InputError: the box lies outside the picture, which is called `path`.
+        InputError: the box lies outside the image, which is called `path`.
     """
     x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
     x2, y2 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
     if x2 <= x1 or y2 <= y1:
         shown = ", ".join(f"{value:g}" for value in box)
-        raise InputError(
-            f"{path}: box ({shown}) lies outside the picture of {width} x {height} pixels; correct its row."
-        )
+        raise InputError(f"{path}: box ({shown}) lies outside the image of {width} x {height} pixels; correct its row.")
     return x1, y1, x2, y2

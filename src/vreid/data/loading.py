@@ -1,7 +1,7 @@
-"""From records to batches on a device: worker processes, a cache of decoded pictures, the same batches in every case.
+"""From records to batches on a device: worker processes, a cache of decoded images, the same batches in every case.
 
 A batch is a pure function of (seed, epoch, its place in the epoch): the number of workers, the cache, and where an
-interrupted run took up again change nothing. Pictures travel as uint8 and become float32 on the device, which keeps the
+interrupted run took up again change nothing. Images travel as uint8 and become float32 on the device, which keeps the
 pipes between processes and the shared memory four times smaller.
 
 Shapes: B batch, H height, W width.
@@ -31,12 +31,12 @@ from vreid.data.seeds import generator
 from vreid.errors import InputError
 
 CACHE_BYTES = 1 << 30
-"""Default bound of the cache of decoded pictures: 20,000 pictures of 128 x 128."""
+"""Default bound of the cache of decoded images: 20,000 images of 128 x 128."""
 ALL = Share()
 
 
 class Draw(NamedTuple):
-    """One picture to load: its `row` of the records, and the (epoch, position) that name its randomness.
+    """One image to load: its `row` of the records, and the (epoch, position) that name its randomness.
 
     The position in the epoch, not the row, seeds the augmentation: an identity with few images is drawn several times
     for one batch, and its copies must differ.
@@ -64,8 +64,8 @@ class _RawBatch(NamedTuple):
     erased: Tensor
 
 
-class PictureCache:
-    """The first `limit // item size` prepared pictures of a data set, kept after their first decoding.
+class ImageCache:
+    """The first `limit // item size` prepared images of a data set, kept after their first decoding.
 
     One anonymous shared memory map: workers made by fork fill and read the same one. A process made otherwise (spawn)
     gets an empty one of its own of the same bound.
@@ -82,35 +82,35 @@ class PictureCache:
             self._filled = np.frombuffer(self._memory, np.uint8, self.slots, offset=self.slots * size)
 
     def get(self, index: int) -> Tensor | None:
-        """Return the picture (a view: do not write to it) or None."""
+        """Return the image (a view: do not write to it) or None."""
         if index >= self.slots:
             return None
         with self._lock:
             filled = self._filled[index]
         return torch.from_numpy(self._pixels[index]) if filled else None
 
-    def put(self, index: int, picture: Tensor) -> None:
-        """Keep a picture, if there is a slot for it."""
+    def put(self, index: int, image: Tensor) -> None:
+        """Keep an image, if there is a slot for it."""
         if index < self.slots:
-            self._pixels[index] = picture.numpy()
+            self._pixels[index] = image.numpy()
             with self._lock:
                 self._filled[index] = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PictureCache, (self._count, self._shape, self._limit)
+        return ImageCache, (self._count, self._shape, self._limit)
 
 
 class ImageDataset:
-    """Map-style data set over records: `dataset[draws]` reads, prepares and augments a batch of uint8 pictures.
+    """Map-style data set over records: `dataset[draws]` reads, prepares and augments a batch of uint8 images.
 
-    A record with a box is that part of its picture. The boxes of one frame are cut out of one decoding where they
+    A record with a box is that part of its image. The boxes of one frame are cut out of one decoding where they
     follow each other, and in a batch in any case.
 
     Args:
         records: N images.
         transform: `TrainTransform` or `TestTransform`.
         seed: of the augmentation.
-        cache_bytes: bound of the cache of prepared pictures; 0 switches it off.
+        cache_bytes: bound of the cache of prepared images; 0 switches it off.
     """
 
     def __init__(
@@ -125,23 +125,23 @@ class ImageDataset:
         self.seed = seed
         self._paths = records.path
         self._boxes = records.box
-        self._frame: tuple[str, Image.Image] | None = None  # the last picture with boxes, decoded
-        self._cache = PictureCache(len(records), (3, transform.height, transform.width), cache_bytes)
+        self._frame: tuple[str, Image.Image] | None = None  # the last image with boxes, decoded
+        self._cache = ImageCache(len(records), (3, transform.height, transform.width), cache_bytes)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def prepared(self, index: int) -> Tensor:
-        """(3, H, W) uint8 picture number `index` before augmentation.
+        """(3, H, W) uint8 image number `index` before augmentation.
 
         Raises:
             InputError: the file cannot be read; the sentence names it.
         """
-        picture = self._cache.get(index)
-        if picture is None:
-            picture = self.transform.prepare(self._read(index))
-            self._cache.put(index, picture)
-        return picture
+        image = self._cache.get(index)
+        if image is None:
+            image = self.transform.prepare(self._read(index))
+            self._cache.put(index, image)
+        return image
 
     def _read(self, index: int) -> Image.Image:
         path, box = self._paths[index], self._boxes[index]
@@ -230,7 +230,7 @@ class Loader:
         )
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch; with `first_batch` the batches before it are skipped without reading a picture."""
+        """Choose the epoch; with `first_batch` the batches before it are skipped without reading an image."""
         self._draws.epoch, self._draws.first_batch = epoch, first_batch
         self._draws.sampler.set_epoch(epoch)
 
@@ -242,7 +242,7 @@ class Loader:
         """Give the batches of the epoch.
 
         Raises:
-            InputError: a picture cannot be read; the very sentence of `read_image`, also from a worker process.
+            InputError: an image cannot be read; the very sentence of `read_image`, also from a worker process.
         """
         for raw in self._loader:
             if isinstance(raw, InputError):
@@ -270,7 +270,7 @@ def train_loader(
         sampler: which images make a batch; see `vreid.data.sampling`.
         seed: of the augmentation.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
-        cache_bytes: bound of the cache of decoded pictures; 0 switches it off.
+        cache_bytes: bound of the cache of decoded images; 0 switches it off.
         device: where the batches go.
         share: what of each batch is loaded, where several processes train together; augmented as in the whole batch.
 

@@ -28,14 +28,14 @@ def open_dataset(
     Recognised by what is in them, in the order of `vreid.data.readers.families.FAMILIES`: a table (.csv, .tsv, .txt
     file, or a folder with exactly one CSV); folders of VeRi-776, CityFlowV2-ReID, CityFlow-ReID, VehicleX, VehicleID,
     VERI-Wild, VRIC, or folders above them; tracker output beside its frames; images with a text file each; folders of
-    pictures.
+    images.
 
     Args:
         source: file or folder; `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is
             written is taken as it is.
         labels: labels of CityFlow's test images: None (unknown, as distributed), the path of a table, or "auto": a
             ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
-        variants: which pictures, where a data set has several of an image: original, crop, translated. Training images
+        variants: which images, where a data set has several of an image: original, crop, translated. Training images
             are taken in all of them, query and gallery in the first.
         test_list: size of the test (VehicleID: 800, 1600, 2400; VERI-Wild: 3000, 5000, 10000; or small, medium, large);
             None: the smallest.
@@ -96,7 +96,7 @@ def _parsed(source: Path | str) -> tuple[Path, list[str]]:
     if not path.exists():
         place, at, selectors = str(source).rpartition("@")
         if not (at and Path(place).exists()):
-            raise InputError(f"{source}: does not exist; give a folder of pictures or a CSV table.")
+            raise InputError(f"{source}: does not exist; give a folder of images or a CSV table.")
         path = Path(place)
         words = [word.strip() for word in selectors.split(",")]
         if "" in words:

@@ -28,8 +28,8 @@ NOTHING: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _REMOVED: dict[tuple[Exclude, Unit], str] = {
     ("nothing", "image"): "no gallery image is removed",
     ("nothing", "tracklet"): "no gallery tracklet is removed",
-    ("itself", "image"): "only the query picture itself is removed from the gallery",
-    ("itself", "tracklet"): "only the tracklet that holds the query picture is removed from the gallery",
+    ("itself", "image"): "only the query image itself is removed from the gallery",
+    ("itself", "tracklet"): "only the tracklet that holds the query image is removed from the gallery",
     ("same_identity_and_camera", "image"): "gallery images of the query's own vehicle in the query's own camera are "
     "removed",
     ("same_identity_and_camera", "tracklet"): "gallery tracklets of the query's own vehicle in the query's own camera "
@@ -45,7 +45,7 @@ class Protocol:
 
     Attributes:
         name: short name, printed with every number.
-        exclude: which gallery images are removed for a query. All but "nothing" also remove the query picture itself
+        exclude: which gallery images are removed for a query. All but "nothing" also remove the query image itself
             (same `image_key`) where the gallery holds it.
         top_k: length of the judged list; None is the full list. Metrics cut at K say so in their name ("mAP@100").
         normaliser: AP divides by all relevant units ("total") or by min(relevant, top_k) ("min").
@@ -176,14 +176,14 @@ VERI_TRACKS_MEAN = replace(VERI_TRACKS, name="veri-tracks-mean", tracklet_distan
 VEHICLE_ID = Protocol("vehicle-id", exclude="itself", repeats=10)
 """VehicleID. Ten times one random image of each vehicle is the gallery and all others are queries; nothing is removed
 by camera. The full list counts; each query has one relevant image, so AP is 1 / its rank. Numbers are means over the
-draws. A ranking, which draws nothing, is of all images but the query's own picture."""
+draws. A ranking, which draws nothing, is of all images but the query's own image."""
 
 VERI_WILD = replace(MARKET, name="veri-wild")
 """VERI-Wild as most code judges it. Removed: gallery images of the query's vehicle in the query's camera. The full list
 counts; AP is divided by all relevant images left."""
 
 VERI_WILD_ALL = Protocol("veri-wild-all", exclude="itself")
-"""VERI-Wild's other mode in circulation, some 3 mAP higher. Removed: nothing but the query picture itself, so images of
+"""VERI-Wild's other mode in circulation, some 3 mAP higher. Removed: nothing but the query image itself, so images of
 the query's own pass count. The full list counts; AP is divided by all relevant images."""
 
 VRIC = Protocol("vric", exclude="nothing")
@@ -199,7 +199,7 @@ AI_CITY_MIN = replace(AI_CITY, name="ai-city-min", normaliser="min")
 """`AI_CITY` in the other reading: AP is divided by min(relevant images left, 100), and so never smaller."""
 
 CAMERA_LESS = Protocol("camera-less", exclude="itself", top_k=100)
-"""AI City Challenge 2020: query and gallery name no camera. Removed: nothing but the query picture itself, so images
+"""AI City Challenge 2020: query and gallery name no camera. Removed: nothing but the query image itself, so images
 from the query's own pass count. The first 100 count; AP is divided by all relevant images."""
 
 CROSS_CAMERA = Protocol("cross-camera", exclude="same_camera")

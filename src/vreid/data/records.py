@@ -1,7 +1,7 @@
 """Records: what is known of N images, one column per attribute. The value that every part of vreid speaks.
 
 Text attributes are `Labels`: strings with integer codes beside them. Two things that look alike are kept apart: an
-*unknown* label is one nobody gave (a test image of a challenge), a *junk* identity is a picture that its data set says
+*unknown* label is one nobody gave (a test image of a challenge), a *junk* identity is an image that its data set says
 must not count (a vehicle nobody could name). Numbers nobody gave are NaN, a frame nobody gave is -1.
 """
 
@@ -161,12 +161,12 @@ class Records:
 
     Columns:
         image_key: (N,) stable, distinct names; an original, its crop and its translation are told apart by `variant`.
-        path: (N,) where the picture lies, as the reader was given it.
+        path: (N,) where the image lies, as the reader was given it.
         identity, camera, tracklet, scene: `Labels`; a tracklet is unique over all cameras.
         frame: (N,) int64, -1 unknown. time: (N,) float64, UTC seconds, NaN unknown.
         domain: "real" or "synthetic". variant: "original", "crop" or "translated".
-        box: (N, 4) float32, x1 y1 x2 y2, half-open: the part of the picture at `path` (a full frame, say) that shows
-            the vehicle, in its pixels; NaN: the whole picture.
+        box: (N, 4) float32, x1 y1 x2 y2, half-open: the part of the image at `path` (a full frame, say) that shows
+            the vehicle, in its pixels; NaN: the whole image.
         color, vehicle_type: `Labels`.
         orientation: (N,) float32 degrees in [0, 360), 0 = facing the camera, counter-clockwise from above; NaN unknown.
         split: "train", "query", "gallery" or whatever the source says.
@@ -368,7 +368,7 @@ class Records:
     def write_table(self, path: Path | str) -> None:
         """Write a table that `open_dataset` reads, from any working directory: its paths start at its own folder."""
         start = os.path.realpath(Path(path).parent)
-        places = [os.path.relpath(os.path.abspath(picture), start) for picture in self.path]
+        places = [os.path.relpath(os.path.abspath(image), start) for image in self.path]
         self.with_(path=places).write_csv(path)
 
     def write_csv(self, path: Path | str) -> None:

@@ -295,7 +295,7 @@ def read_split(folder: Path, *, on_finding: OnFinding = raise_finding) -> Datase
     """Read what `write_split` has written.
 
     Raises:
-        InputError: a file that is broken, or pictures that are no longer where they were.
+        InputError: a file that is broken, or images that are no longer where they were.
     """
     from vreid.data.readers.image_table import read_table
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import Case
-from vreid.data.doctor.duplicates import QUERY_IN_GALLERY, TRAIN_AND_TEST, same_pictures
+from vreid.data.doctor.duplicates import QUERY_IN_GALLERY, TRAIN_AND_TEST, duplicate_images
 from vreid.data.doctor.label_checks import train_and_test
 from vreid.diagnostics.diagnosis import Part
 from vreid.errors import InputError
@@ -21,7 +21,7 @@ def leaks(dataset: Dataset, progress: Callable[[int, int], None] = lambda done, 
     if not len(dataset.train) or not len(dataset.query) + len(dataset.gallery):
         raise InputError(f"leaks: {dataset.name} needs both train and test images; give the whole data set.")
     case = Case.of(dataset, workers=1, progress=progress, now=0.0)
-    copies = [finding for finding in same_pictures(case) if finding.check in (TRAIN_AND_TEST, QUERY_IN_GALLERY)]
+    copies = [finding for finding in duplicate_images(case) if finding.check in (TRAIN_AND_TEST, QUERY_IN_GALLERY)]
     found = [*train_and_test(case), *copies]
     return Part(
         name="leaks",

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vreid.data.images import picture_size, region
+from vreid.data.images import image_size, region
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -263,7 +263,7 @@ def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
         InputError: the picture cannot be read, or its box lies outside of it.
     """
     path = records.path[row]
-    size = picture_size(path)
+    size = image_size(path)
     if size is None:
         raise InputError(f"{path}: the size of the picture cannot be read; copy it again.")
     box = records.box[row]

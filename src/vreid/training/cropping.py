@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_pictures
+from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_images
 from vreid.data.dataset import Dataset
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
@@ -76,7 +76,7 @@ def crop_dataset(
         crops = all_images(open_dataset(table))
         train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)
         made = replace(dataset, train=train, query=query, gallery=gallery)
-        write_crop_pictures(made, out, folders)
+        write_crop_images(made, out, folders)
     return made
 
 

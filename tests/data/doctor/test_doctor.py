@@ -20,18 +20,18 @@ from vreid.data.findings import Finding
 
 
 def missing(town: Town) -> Found:
-    town.picture(0).unlink()
-    return [("missing picture", 0)]
+    town.image(0).unlink()
+    return [("missing image", 0)]
 
 
 def truncated(town: Town) -> Found:
-    town.picture(10).write_bytes(town.picture(10).read_bytes()[:200])
-    return [("unreadable picture", 10)]
+    town.image(10).write_bytes(town.image(10).read_bytes()[:200])
+    return [("unreadable image", 10)]
 
 
-def no_picture(town: Town) -> Found:
-    town.picture(75).write_text("<html>404</html>")
-    return [("unreadable picture", 75)]
+def no_image(town: Town) -> Found:
+    town.image(75).write_text("<html>404</html>")
+    return [("unreadable image", 75)]
 
 
 def tiny(town: Town) -> Found:
@@ -46,17 +46,17 @@ def tiny_box(town: Town) -> Found:
 
 def box_outside(town: Town) -> Found:
     town.rows[67].update(x1=100, y1=5, x2=140, y2=30)
-    return [("box outside the picture", 67)]
+    return [("box outside the image", 67)]
 
 
 def box_half_outside(town: Town) -> Found:
     town.rows[68].update(x1=20, y1=5, x2=90, y2=30)
-    return [("box outside the picture", 68)]
+    return [("box outside the image", 68)]
 
 
 def blank(town: Town) -> Found:
     town.draw(town.rows[13], np.zeros((30, 40, 3), dtype=np.uint8))
-    return [("blank picture", 13)]
+    return [("blank image", 13)]
 
 
 def one_train_camera(town: Town) -> Found:
@@ -74,13 +74,13 @@ def one_test_camera(town: Town) -> Found:
 def camera_per_image(town: Town) -> Found:
     for number, row in enumerate(town.rows[:63]):
         row.update(camera=f"{number}", tracklet="")
-    return [("camera per image", 0), ("picture of two cameras", 2)]  # of the vehicle that waits
+    return [("camera per image", 0), ("image of two cameras", 2)]  # of the vehicle that waits
 
 
 def identity_per_image(town: Town) -> Found:
     for number, row in enumerate(town.rows[:63]):
         row.update(identity=f"t{number}", tracklet="")
-    return [("identity per image", 0), ("picture of two identities", 2), ("identity in one camera", 0)]
+    return [("identity per image", 0), ("image of two identities", 2), ("identity in one camera", 0)]
 
 
 def one_identity(town: Town) -> Found:
@@ -122,7 +122,7 @@ def stays_in_one_camera(town: Town) -> Found:
     return [("identity in one camera", 27)]
 
 
-def query_without_mate(town: Town) -> Found:
+def query_without_positive(town: Town) -> Found:
     for number in [*town.of(identity="v10", split="gallery")]:
         town.rows[number].update(identity="", tracklet="")
     return [("query without mate", 90)]
@@ -135,37 +135,37 @@ def in_train_and_test(town: Town) -> Found:
 
 
 def copied_into_test(town: Town) -> Found:
-    town.picture(74).write_bytes(town.picture(34).read_bytes())
-    return [("picture in train and test", 74)]
+    town.image(74).write_bytes(town.image(34).read_bytes())
+    return [("image in train and test", 74)]
 
 
 def saved_again_in_test(town: Town) -> Found:
-    with Image.open(town.picture(35)) as picture:
+    with Image.open(town.image(35)) as image:
         buffer = io.BytesIO()
-        picture.resize((60, 45)).point(lambda level: 0.85 * level).save(buffer, "JPEG", quality=85)
-    town.picture(86).write_bytes(buffer.getvalue())
-    return [("picture in train and test", 86)]
+        image.resize((60, 45)).point(lambda level: 0.85 * level).save(buffer, "JPEG", quality=85)
+    town.image(86).write_bytes(buffer.getvalue())
+    return [("image in train and test", 86)]
 
 
 def of_two_vehicles(town: Town) -> Found:
-    town.picture(38).write_bytes(town.picture(3).read_bytes())
-    return [("picture of two identities", 38)]
+    town.image(38).write_bytes(town.image(3).read_bytes())
+    return [("image of two identities", 38)]
 
 
 def of_two_cameras(town: Town) -> Found:
-    with Image.open(town.picture(36)) as picture:
-        picture.point(lambda level: 0.9 * level + 10).save(town.picture(39))
-    return [("picture of two cameras", 39)]
+    with Image.open(town.image(36)) as image:
+        image.point(lambda level: 0.9 * level + 10).save(town.image(39))
+    return [("image of two cameras", 39)]
 
 
 def twice(town: Town) -> Found:
-    town.picture(49).write_bytes(town.picture(48).read_bytes())
-    return [("same picture twice", 49)]
+    town.image(49).write_bytes(town.image(48).read_bytes())
+    return [("same image twice", 49)]
 
 
 def query_in_gallery(town: Town) -> Found:
     town.rows[town.at(9, "south", 1)]["camera"] = ""  # so the protocol cannot know that it is the query's own pass
-    town.picture(88).write_bytes(town.picture(87).read_bytes())
+    town.image(88).write_bytes(town.image(87).read_bytes())
     return [("query in gallery", 88), ("no camera", 88)]
 
 
@@ -250,7 +250,7 @@ def wrong_split(town: Town) -> Found:
 DEFECTS: tuple[Callable[[Town], Found], ...] = (
     missing,
     truncated,
-    no_picture,
+    no_image,
     tiny,
     tiny_box,
     box_outside,
@@ -267,7 +267,7 @@ DEFECTS: tuple[Callable[[Town], Found], ...] = (
     camera_forgotten,
     identity_forgotten,
     stays_in_one_camera,
-    query_without_mate,
+    query_without_positive,
     in_train_and_test,
     copied_into_test,
     saved_again_in_test,
@@ -303,9 +303,9 @@ SWEEPING = {
     equal_times,
 }
 """They write a whole column anew, and with it what another defect may have written there."""
-OF_PICTURES = {missing, truncated, no_picture, tiny, tiny_box, box_outside, box_half_outside, blank}
+OF_IMAGES = {missing, truncated, no_image, tiny, tiny_box, box_outside, box_half_outside, blank}
 PAIRS = [
-    (one, other) for one, other in combinations(DEFECTS, 2) if not {one, other} & SWEEPING or {one, other} & OF_PICTURES
+    (one, other) for one, other in combinations(DEFECTS, 2) if not {one, other} & SWEEPING or {one, other} & OF_IMAGES
 ]
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 from oracles.duplicates import near_copies as slow_near_copies
 from support.town import START, Town
 from vreid.data.dataset import Dataset
-from vreid.data.doctor import Case, examine, image_checks
+from vreid.data.doctor import Case, examine, image_scan
 from vreid.data.doctor.clocks import in_words
 from vreid.data.doctor.duplicates import near_copies
-from vreid.data.doctor.label_checks import query_without_mate, two_spellings
+from vreid.data.doctor.label_checks import query_without_positive, two_spellings
 from vreid.data.findings import Origin
 from vreid.data.protocols import CAMERA_LESS, CROSS_CAMERA, MARKET, VEHICLE_ID, VERI, VRIC, Protocol
 from vreid.data.records import Records
@@ -32,7 +32,7 @@ def case_of(dataset: Dataset) -> Case:
 
 
 def scene(seed: int, size: tuple[int, int] = (64, 48), detail: int = 9) -> Image.Image:
-    """A picture with structure at every scale, as photographs have."""
+    """An image with structure at every scale, as photographs have."""
     rng = np.random.default_rng(seed)
     large = rng.integers(0, 256, (detail, detail, 3)).astype(np.uint8)
     fine = rng.normal(0, 8, (size[1], size[0], 3))
@@ -40,8 +40,8 @@ def scene(seed: int, size: tuple[int, int] = (64, 48), detail: int = 9) -> Image
     return Image.fromarray(np.clip(soft + fine, 0, 255).astype(np.uint8))
 
 
-def saved(picture: Image.Image, path: Path, **options: Any) -> str:
-    picture.save(path, **options)
+def saved(image: Image.Image, path: Path, **options: Any) -> str:
+    image.save(path, **options)
     return str(path)
 
 
@@ -49,7 +49,7 @@ def saved(picture: Image.Image, path: Path, **options: Any) -> str:
 
 
 def of_two(tmp_path: Path, one: Image.Image, other: Image.Image, **options: Any) -> list[str]:
-    """Checks that fail when two vehicles in training, and others beside them, show these two pictures."""
+    """Checks that fail when two vehicles in training, and others beside them, show these two images."""
     paths = [saved(one, tmp_path / "one.png"), saved(other, tmp_path / "other.jpg", **{"quality": 95, **options})]
     rest = [saved(scene(100 + i), tmp_path / f"{i}.png") for i in range(4)]
     train = Records.of(path=[*paths, *rest], identity=["1", "2", "1", "2", "3", "3"], camera=list("aabbab"))
@@ -59,38 +59,38 @@ def of_two(tmp_path: Path, one: Image.Image, other: Image.Image, **options: Any)
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        (lambda picture: picture, {"quality": 75}),
-        (lambda picture: picture.resize((96, 72)), {}),
-        (lambda picture: picture.resize((50, 50)), {}),
-        (lambda picture: picture.point(lambda level: 0.8 * level + 20), {}),
+        (lambda image: image, {"quality": 75}),
+        (lambda image: image.resize((96, 72)), {}),
+        (lambda image: image.resize((50, 50)), {}),
+        (lambda image: image.point(lambda level: 0.8 * level + 20), {}),
     ],
     ids=["saved again", "enlarged", "squeezed", "paler"],
 )
 def test_copies_that_were_changed_are_found(tmp_path: Path, change: Any, options: dict[str, int]) -> None:
     for seed in range(3):
-        picture = scene(seed)
-        assert of_two(tmp_path, picture, change(picture), **options) == ["picture of two identities"]
+        image = scene(seed)
+        assert of_two(tmp_path, image, change(image), **options) == ["image of two identities"]
 
 
-def test_pictures_that_are_merely_alike_are_not(tmp_path: Path) -> None:
-    picture = scene(1)
-    moved = Image.fromarray(np.roll(np.asarray(picture), 4, axis=1))
-    mirrored = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    repainted = Image.fromarray(np.asarray(picture)[:, :, ::-1].copy())
+def test_images_that_are_merely_alike_are_not(tmp_path: Path) -> None:
+    image = scene(1)
+    moved = Image.fromarray(np.roll(np.asarray(image), 4, axis=1))
+    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    repainted = Image.fromarray(np.asarray(image)[:, :, ::-1].copy())
     for other in (moved, mirrored, repainted):
-        assert of_two(tmp_path, picture, other) == []
+        assert of_two(tmp_path, image, other) == []
 
 
 def test_two_dark_vehicles_before_one_dark_wall_are_two(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     wall = np.full((48, 64, 3), 12.0)
     wall[30:] = 25
-    pictures_of = []
+    images_of = []
     for left in (14, 18):
         levels = wall + rng.normal(0, 3, wall.shape)
         levels[18:36, left : left + 34] += 6
-        pictures_of.append(Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)))
-    assert of_two(tmp_path, *pictures_of) == []
+        images_of.append(Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)))
+    assert of_two(tmp_path, *images_of) == []
 
 
 @settings(max_examples=15, deadline=None)
@@ -138,20 +138,20 @@ def test_a_query_in_the_gallery_is_wrong_where_the_protocol_leaves_it(
     assert [f.check for f in examine(Dataset("set", NOTHING, query, gallery, protocol))] == expected
 
 
-def test_boxes_of_one_frame_are_pictures_of_their_own_and_the_frame_is_read_once(
+def test_boxes_of_one_frame_are_images_of_their_own_and_the_frame_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = saved(scene(3, (200, 100), detail=20), tmp_path / "frame.png")
     boxes = [[0, 0, 50, 50], [60, 0, 110, 50], [120, 40, 170, 100]]
     gallery = Records.of(path=[frame] * 3, image_key=list("abc"), box=boxes, camera=["c"] * 3, tracklet=list("abc"))
     reads = []
-    read = image_checks.read_image
-    monkeypatch.setattr(image_checks, "read_image", lambda path: reads.append(path) or read(path))
+    read = image_scan.read_image
+    monkeypatch.setattr(image_scan, "read_image", lambda path: reads.append(path) or read(path))
     assert examine(Dataset("frames", NOTHING, gallery[:0], gallery, CAMERA_LESS)) == []
     assert reads == [frame]
 
 
-def test_boxes_in_shares_of_the_frame_are_told_once(tmp_path: Path) -> None:
+def test_boxes_in_shares_of_the_frame_are_reported_once(tmp_path: Path) -> None:
     paths = [saved(scene(number), tmp_path / f"{number}.png") for number in range(3)]
     boxes = [[0.1, 0.1, 0.5, 0.6], [0.2, 0.2, 0.9, 1], [0, 0, 0.5, 0.5]]
     gallery = Records.of(path=paths, box=boxes)
@@ -190,7 +190,7 @@ def test_queries_without_a_mate_are_those_of_the_definition(
 
     gallery = records(there, "g")
     case = case_of(Dataset("set", NOTHING, gallery if same else records(asked, "q"), gallery, protocol))
-    found = [path for finding in query_without_mate(case) for path in finding.paths]
+    found = [path for finding in query_without_positive(case) for path in finding.paths]
     silent = not gallery.identity.known.any() or (protocol.needs_camera and gallery.camera.distinct == 1)
     assert found == ([] if silent else lost)
 
@@ -276,17 +276,17 @@ def test_camera_names_in_two_spellings(names: list[str], odd: list[str]) -> None
 def test_many_rows_are_one_finding_that_names_five_more_and_counts_the_rest(tmp_path: Path) -> None:
     town = Town(tmp_path)
     for number in range(0, 63, 3):
-        town.picture(number).unlink()
+        town.image(number).unlink()
     (finding,) = town.examine()
     assert finding.where == town.where(0)
     assert finding.split == "train"
     assert finding.message == (
-        f"the picture is missing ({town.picture(0)}) (and 20 more: line 5, line 8, line 11, line 14, line 17, ...)"
+        f"the image is missing ({town.image(0)}) (and 20 more: line 5, line 8, line 11, line 14, line 17, ...)"
     )
     assert len(finding.paths) == 21
 
 
-def test_images_that_nothing_lists_are_named_by_their_picture(tmp_path: Path) -> None:
+def test_images_that_nothing_lists_are_named_by_their_image(tmp_path: Path) -> None:
     path = saved(scene(0, (40, 9)), tmp_path / "a.png")
     (finding,) = examine(Dataset("folder", Records.of(path=[path]), NOTHING, NOTHING, MARKET))
     assert (finding.where, finding.check) == (path, "tiny crop")
@@ -297,13 +297,13 @@ def test_images_that_nothing_lists_are_named_by_their_picture(tmp_path: Path) ->
 
 def test_pairs_lie_side_by_side_and_progress_counts_files(tmp_path: Path) -> None:
     town = Town(tmp_path)
-    town.picture(49).write_bytes(town.picture(48).read_bytes())
+    town.image(49).write_bytes(town.image(48).read_bytes())
     (finding,) = town.examine()
     assert finding.paired
-    assert finding.paths == (str(town.picture(49)), str(town.picture(48)))
+    assert finding.paths == (str(town.image(49)), str(town.image(48)))
     assert finding.boxes == ((), ())
     steps: list[tuple[int, int]] = []
-    paths = [str(town.picture(0)), str(town.picture(9)), str(town.picture(0))]
+    paths = [str(town.image(0)), str(town.image(9)), str(town.image(0))]
     train = Records.of(path=paths, image_key=list("abc"), box=[[0, 0, 20, 20], [0, 0, 20, 20], [20, 0, 40, 20]])
     examine(Dataset("set", train, NOTHING, NOTHING, MARKET), progress=lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]

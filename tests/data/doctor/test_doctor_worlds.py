@@ -1,4 +1,4 @@
-"""The data doctor on folders of the field, on worlds of every layout and on real pictures."""
+"""The data doctor on folders of the field, on worlds of every layout and on real images."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_a_larger_plan_has_no_finding(sketch: SimpleNamespace, tmp_path: Path) -
     assert check(world / SYNTHETIC) == []
 
 
-@pytest.mark.skipif(not TWO_CAMERAS.is_dir(), reason="the real pictures are not on this machine (VREID_TWO_CAMERAS)")
-def test_real_pictures_have_no_finding() -> None:
+@pytest.mark.skipif(not TWO_CAMERAS.is_dir(), reason="the real images are not on this machine (VREID_TWO_CAMERAS)")
+def test_real_images_have_no_finding() -> None:
     assert check(TWO_CAMERAS) == []
 
 
@@ -67,19 +67,19 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def truncated(world: Path) -> list[tuple[str, str]]:
-    picture = world / REAL / "image_train" / "000017.jpg"
-    picture.write_bytes(picture.read_bytes()[:400])
-    return [("unreadable picture", "train_label.xml, Item 17")]
+    image = world / REAL / "image_train" / "000017.jpg"
+    image.write_bytes(image.read_bytes()[:400])
+    return [("unreadable image", "train_label.xml, Item 17")]
 
 
 def missing(world: Path) -> list[tuple[str, str]]:
     (world / REAL / "image_query" / "000003.jpg").unlink()
-    return [("missing picture", "query_label.xml, Item 3")]
+    return [("missing image", "query_label.xml, Item 3")]
 
 
 def leaked(world: Path) -> list[tuple[str, str]]:
     shutil.copy(world / REAL / "image_train" / "000020.jpg", world / REAL / "image_test" / "000007.jpg")
-    return [("picture in train and test", "test_label.xml, Item 7")]
+    return [("image in train and test", "test_label.xml, Item 7")]
 
 
 def bad_camera(world: Path) -> list[tuple[str, str]]:

@@ -169,7 +169,7 @@ def test_what_is_no_shift(tmp_path: Path) -> None:
     assert note in checked(tmp_path / "b")[0].notes
 
 
-def test_two_frames_of_one_number_are_refused(tmp_path: Path) -> None:
+def test_two_frames_of_one_number_are_rejected(tmp_path: Path) -> None:
     camera(tmp_path / "cams" / "c001", [MOT.format(frame=1, id=7)], ["a1.jpg", "b1.jpg"])
     with pytest.raises(InputError, match=r"img1: a1.jpg and b1.jpg have one number"):
         open_dataset(tmp_path / "cams")

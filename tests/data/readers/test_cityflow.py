@@ -57,7 +57,7 @@ FILES = {
     "train_track.txt": TRAIN_TRACK,
     "test_track.txt": TEST_TRACK,
 }
-PICTURES = {"image_train": (1, 2, 3, 4, 10), "image_query": (1, 2), "image_test": (1, 2, 3, 4)}
+IMAGES = {"image_train": (1, 2, 3, 4, 10), "image_query": (1, 2), "image_test": (1, 2, 3, 4)}
 TRUTH = """\
 image_key,path,identity,camera,tracklet,frame,time,scene,x1,y1,x2,y2,color,vehicle_type,orientation,split,occluder
 query/000001,x.jpg,0500,c041,test_00002,17,1000.5,S2,10,20,110.5,90,red,suv,359.9,query,none
@@ -72,7 +72,7 @@ train/000001,x.jpg,0241,c001,train_00000,,,,,,,,white,sedan,90,train,none
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "AIC21_Track2_ReID"
-    for name, numbers in PICTURES.items():
+    for name, numbers in IMAGES.items():
         (folder / name).mkdir(parents=True)
         for number in numbers:
             Image.new("RGB", (6, 4)).save(folder / name / f"{number:06d}.jpg")
@@ -116,7 +116,7 @@ def test_it_is_found_from_above(folder: Path, above: str) -> None:
     assert open_dataset((place / above).resolve()).train.identity.distinct == 2
 
 
-def test_repr_tells_what_is_in_it(folder: Path) -> None:
+def test_repr_reports_what_is_in_it(folder: Path) -> None:
     assert repr(open_dataset(folder)) == (
         "Dataset CityFlowV2-ReID: train 5 images, 2 identities, 3 cameras, 3 tracklets, 1 junk; "
         "query 2 images, 0 identities, 2 cameras, 0 tracklets, 2 without identity; "
@@ -251,7 +251,7 @@ def test_rows_that_are_no_image_are_named(folder: Path, tmp_path: Path, run: Run
     assert note in open_dataset(folder, labels=table).notes
 
 
-def test_labels_that_are_not_there_or_not_wanted_are_refused(folder: Path, tmp_path: Path, run: Run) -> None:
+def test_labels_that_are_not_there_or_not_wanted_are_rejected(folder: Path, tmp_path: Path, run: Run) -> None:
     reported(run(f"check {folder} --labels {tmp_path}/none.csv"), "none.csv: the table of labels does not exist")
     (tmp_path / "t.csv").write_text(f"path,identity\n{folder}/image_query/000001.jpg,7\n")
     reported(
@@ -286,7 +286,7 @@ def test_images_of_training_or_test_may_be_absent(folder: Path, absent: list[str
         ),
     ],
 )
-def test_labels_of_another_world_are_refused(folder: Path, old: str, new: str, sentence: str) -> None:
+def test_labels_of_another_world_are_rejected(folder: Path, old: str, new: str, sentence: str) -> None:
     table = folder.parent / "ground_truth.csv"
     assert old in TRUTH
     table.write_text(TRUTH.replace(old, new))
@@ -379,7 +379,7 @@ def test_the_simulator_is_named_as_source(folder: Path) -> None:
         ),
     ],
 )
-def test_wrong_files_are_told_with_row_and_mend(folder: Path, name: str, old: str, new: str, sentence: str) -> None:
+def test_wrong_files_are_reported_with_row_and_fix(folder: Path, name: str, old: str, new: str, sentence: str) -> None:
     assert old in FILES[name]
     (folder / name).write_bytes(FILES[name].replace(old, new).encode("gb2312"))
     with pytest.raises(InputError) as caught:
@@ -387,7 +387,7 @@ def test_wrong_files_are_told_with_row_and_mend(folder: Path, name: str, old: st
     assert str(caught.value) == f"{folder}/{sentence}"
 
 
-def test_pictures_without_label_file_are_refused(folder: Path) -> None:
+def test_images_without_label_file_are_rejected(folder: Path) -> None:
     (folder / "test_label.xml").unlink()
     with pytest.raises(
         InputError, match=r"image_test: has no test_label.xml \(2021\) or name_test.txt \(2020\) beside it"
@@ -395,7 +395,7 @@ def test_pictures_without_label_file_are_refused(folder: Path) -> None:
         open_dataset(folder)
 
 
-def test_a_broken_simulator_file_is_told(folder: Path) -> None:
+def test_a_broken_simulator_file_is_reported(folder: Path) -> None:
     (folder.parent / "simulator.json").write_text("[1]")
     with pytest.raises(InputError, match=r"simulator.json: should hold a JSON object"):
         read_cityflow(folder)

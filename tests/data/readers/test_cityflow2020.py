@@ -29,7 +29,7 @@ FILES = {
     "train_track_id.txt": "1 \n2 \n3 \n",
     "test_track_id.txt": "3 1 \n2 4 \n",
 }
-PICTURES = {"image_train": 3, "image_query": 2, "image_test": 4}
+IMAGES = {"image_train": 3, "image_query": 2, "image_test": 4}
 TRUTH = """\
 image_key,path,identity,camera,split
 query/000001,x.jpg,0500,c041,query
@@ -41,7 +41,7 @@ test/000002,x.jpg,0500,,gallery
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "AIC20_track2" / "AIC20_ReID"
-    for name, count in PICTURES.items():
+    for name, count in IMAGES.items():
         (folder / name).mkdir(parents=True)
         for number in range(1, count + 1):
             Image.new("RGB", (6, 4)).save(folder / name / f"{number:06d}.jpg")
@@ -146,7 +146,7 @@ def test_of_equal_track_files_the_one_without_empty_lines_counts(folder: Path) -
         ("test_track_id.txt", "2 4", "2 -4", "label", "line 2: '-4' is no image name or number; correct it."),
     ],
 )
-def test_what_is_wrong_is_told_with_its_row_and_the_rest_is_read(
+def test_what_is_wrong_is_reported_with_its_row_and_the_rest_is_read(
     folder: Path, name: str, old: str, new: str, check: str, sentence: str
 ) -> None:
     assert old in FILES[name]
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_told_with_its_row_and_the_rest_is_read(
     findings: list[Finding] = []
     dataset = open_dataset(folder, on_finding=findings.append)
     assert [(finding.check, str(finding)) for finding in findings] == [(check, str(caught.value))]
-    lost = sum(PICTURES.values()) - sum(map(len, (dataset.train, dataset.query, dataset.gallery)))
+    lost = sum(IMAGES.values()) - sum(map(len, (dataset.train, dataset.query, dataset.gallery)))
     assert lost == int(name.startswith("name_"))  # a row without a name is left out, a wrong value is unknown
     if "vehicleID" in sentence:
         assert dataset.train.identity.values.tolist() == ["0241", "0241", ""]

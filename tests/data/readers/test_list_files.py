@@ -45,20 +45,20 @@ VRIC_FILES = {
 }
 
 
-def make(folder: Path, files: Mapping[str, str], *pictures: str, encoding: str = "utf-8") -> Path:
+def make(folder: Path, files: Mapping[str, str], *images: str, encoding: str = "utf-8") -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(text.encode(encoding))
-    for picture in pictures:
-        (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (6, 4)).save(folder / picture)
+    for image in images:
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(folder / image)
     return folder
 
 
 @pytest.fixture
 def vehicleid(tmp_path: Path) -> Path:
-    pictures = [f"image/00000{number:02d}.jpg" for number in (2, 3, 10, 21, 22, 23, 24)]
-    return make(tmp_path / "VehicleID_V1.0", VEHICLEID, *pictures)
+    images = [f"image/00000{number:02d}.jpg" for number in (2, 3, 10, 21, 22, 23, 24)]
+    return make(tmp_path / "VehicleID_V1.0", VEHICLEID, *images)
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def wild(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def vric(tmp_path: Path) -> Path:
-    pictures = [
+    images = [
         f"{name}_images/{row.split()[0]}"
         for name in ("train", "probe", "gallery")
         for row in VRIC_FILES[f"vric_{name}.txt"].splitlines()
     ]
-    return make(tmp_path / "VRIC", VRIC_FILES, *pictures)
+    return make(tmp_path / "VRIC", VRIC_FILES, *images)
 
 
 # ---------------------------------------------------------------- VehicleID
@@ -186,7 +186,7 @@ def test_vric_as_distributed(vric: Path, above: str) -> None:
     assert dataset.where("query", 0) == f"{Path(dataset.query.path[0]).parents[1] / 'vric_probe.txt'}, line 1"
 
 
-def test_pictures_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None:
+def test_images_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None:
     (vric / "train_images/000002.jpg").unlink()
     make(vric, {}, "gallery_images/7.jpg")
     assert open_dataset(vric).notes == (
@@ -259,7 +259,7 @@ def test_pictures_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None
         ),
     ],
 )
-def test_wrong_rows_are_told_with_mend_and_left_out(
+def test_wrong_rows_are_reported_with_fix_and_left_out(
     request: pytest.FixtureRequest, family: str, name: str, old: str, new: str, check: str, sentence: str
 ) -> None:
     folder: Path = request.getfixturevalue(family)
@@ -278,10 +278,10 @@ def test_wrong_rows_are_told_with_mend_and_left_out(
 
 
 @pytest.mark.parametrize("family", ["vehicleid", "wild", "vric"])
-def test_lists_whose_pictures_are_not_there_are_refused(request: pytest.FixtureRequest, family: str) -> None:
+def test_lists_whose_images_are_not_there_are_rejected(request: pytest.FixtureRequest, family: str) -> None:
     folder: Path = request.getfixturevalue(family)
-    for picture in folder.rglob("*.jpg"):
-        picture.unlink()
+    for image in folder.rglob("*.jpg"):
+        image.unlink()
     with pytest.raises(
         InputError,
         match=r"(its images are not there, first .*jpg|has none of the 3 images in .*)"

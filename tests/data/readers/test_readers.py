@@ -20,7 +20,7 @@ from vreid.errors import InputError
 TWO_CAMERAS = Path(os.environ.get("VREID_TWO_CAMERAS", Path(__file__).parents[4] / "shared/data/two_cameras"))
 
 
-def pictures(folder: Path, *names: str) -> Path:
+def images(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (6, 4)).save(folder / name)
@@ -36,7 +36,7 @@ def table(folder: Path, text: str, name: str = "images.csv", encoding: str = "ut
 
 
 def test_a_plain_table(tmp_path: Path) -> None:
-    pictures(tmp_path, "a/1.jpg", "a/2.jpg")
+    images(tmp_path, "a/1.jpg", "a/2.jpg")
     records, notes = read_records(table(tmp_path, "path,identity,camera\na/1.jpg,7,c1\na/2.jpg,,c2\n"))
     assert records.path.tolist() == [str(tmp_path / "a/1.jpg"), str(tmp_path / "a/2.jpg")]
     assert records.image_key.tolist() == ["a/1.jpg", "a/2.jpg"]
@@ -124,7 +124,7 @@ def test_orientations_are_taken_modulo_360(tmp_path: Path) -> None:
 
 
 def test_a_split_column_makes_a_market_like_data_set(tmp_path: Path) -> None:
-    pictures(tmp_path, "1.jpg")
+    images(tmp_path, "1.jpg")
     rows = ["1.jpg,Train", "2.jpg,probe", "3.jpg,test", "4.jpg,gallery", "5.jpg,query"]
     dataset = read_table(table(tmp_path, "path,split\n" + "\n".join(rows)))
     assert [len(part) for part in (dataset.train, dataset.query, dataset.gallery)] == [1, 2, 2]
@@ -133,7 +133,7 @@ def test_a_split_column_makes_a_market_like_data_set(tmp_path: Path) -> None:
 
 
 def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
-    pictures(tmp_path, "1.jpg")
+    images(tmp_path, "1.jpg")
     dataset = read_table(table(tmp_path, "path,camera\n1.jpg,a\n2.jpg,b\n"))
     assert dataset.query is dataset.gallery and len(dataset.gallery) == 2 and not len(dataset.train)
     assert dataset.protocol == CROSS_CAMERA and dataset.notes == ()
@@ -148,7 +148,7 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
         ("path,camera\n", "has no rows; give a line with the column names and one line for each image."),
         (
             "camera,identity\nc1,1\n",
-            "line 1: has no column path (but camera, identity); name that of the picture files so.",
+            "line 1: has no column path (but camera, identity); name that of the image files so.",
         ),
         ("path,cam,camera\n1.jpg,a,b\n", "line 1: columns 'cam' and 'camera' both mean camera; remove one."),
         (
@@ -193,7 +193,7 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_tables_are_told_with_line_and_mend(tmp_path: Path, text: str, sentence: str) -> None:
+def test_wrong_tables_are_reported_with_line_and_fix(tmp_path: Path, text: str, sentence: str) -> None:
     path = table(tmp_path, text)
     with pytest.raises(InputError) as caught:
         read_records(path)
@@ -201,16 +201,16 @@ def test_wrong_tables_are_told_with_line_and_mend(tmp_path: Path, text: str, sen
     assert str(caught.value) == f"{path}{separator}{sentence}"
 
 
-def test_wrong_bytes_splits_and_places_are_told(tmp_path: Path) -> None:
+def test_wrong_bytes_splits_and_places_are_reported(tmp_path: Path) -> None:
     path = table(tmp_path, "path,color\n1.jpg,grün\n", encoding="latin-1")
     with pytest.raises(InputError, match=r"images.csv, line 2: is not utf-8-sig text; save the file as UTF-8\."):
         read_records(path)
     with pytest.raises(InputError, match=r"none.csv: cannot be read \(No such file or directory\); check the name\."):
         read_records(tmp_path / "none.csv")
     path = table(tmp_path, "path\n1.jpg\n2.jpg\n")
-    with pytest.raises(InputError, match=r"its pictures are not there, first .*1.jpg; correct the paths"):
+    with pytest.raises(InputError, match=r"its images are not there, first .*1.jpg; correct the paths"):
         read_table(path)
-    pictures(tmp_path, "1.jpg")
+    images(tmp_path, "1.jpg")
     path = table(tmp_path, "path,split\n1.jpg,train\n2.jpg,val\n")
     with pytest.raises(
         InputError, match=r"images.csv, line 3: split is 'val'; give one of train, training, query, probe,"
@@ -235,8 +235,8 @@ def test_two_cameras() -> None:
 
 
 def test_flat_names_tell_vehicle_and_camera(tmp_path: Path) -> None:
-    pictures(tmp_path, "0002_c002_00030600_0.jpg", "0002_c016_00030650_1.jpg")
-    pictures(tmp_path, "0010_c1s1_000451_03.jpg", "-1_c3s1_1.png")
+    images(tmp_path, "0002_c002_00030600_0.jpg", "0002_c016_00030650_1.jpg")
+    images(tmp_path, "0010_c1s1_000451_03.jpg", "-1_c3s1_1.png")
     dataset = open_dataset(tmp_path)
     records = dataset.gallery
     assert records.image_key.tolist() == [
@@ -251,7 +251,7 @@ def test_flat_names_tell_vehicle_and_camera(tmp_path: Path) -> None:
 
 
 def test_plain_names_are_unknown_vehicles_in_natural_order(tmp_path: Path) -> None:
-    pictures(tmp_path, "img10.jpg", "img2.jpg", ".hidden.jpg", "img1.JPG")
+    images(tmp_path, "img10.jpg", "img2.jpg", ".hidden.jpg", "img1.JPG")
     (tmp_path / "readme.txt").write_text("hello")
     dataset = open_dataset(tmp_path)
     assert dataset.gallery.image_key.tolist() == ["img1.JPG", "img2.jpg", "img10.jpg"]
@@ -263,7 +263,7 @@ def test_plain_names_are_unknown_vehicles_in_natural_order(tmp_path: Path) -> No
 
 
 def test_a_sub_folder_a_vehicle(tmp_path: Path) -> None:
-    pictures(tmp_path, "taxi/a_c002_1.jpg", "taxi/c3_x.png", "van/1.jpg")
+    images(tmp_path, "taxi/a_c002_1.jpg", "taxi/c3_x.png", "van/1.jpg")
     records = open_dataset(tmp_path).gallery
     assert records.identity.values.tolist() == ["taxi", "taxi", "van"]
     assert records.camera.values.tolist() == ["c002", "c003", ""]
@@ -271,7 +271,7 @@ def test_a_sub_folder_a_vehicle(tmp_path: Path) -> None:
 
 
 def test_one_sub_folder_is_no_vehicle(tmp_path: Path) -> None:
-    pictures(tmp_path, "crops/0001_c001_1.jpg", "crops/0001_c002_1.jpg")
+    images(tmp_path, "crops/0001_c001_1.jpg", "crops/0001_c002_1.jpg")
     assert open_dataset(tmp_path).gallery.identity.values.tolist() == ["0001", "0001"]
 
 
@@ -286,8 +286,8 @@ def test_one_sub_folder_is_no_vehicle(tmp_path: Path) -> None:
 )
 def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
     train, query, gallery = names
-    pictures(tmp_path, f"{train}/0001_c001_1.jpg", f"{query}/0002_c001_1.jpg", f"{gallery}/0002_c002_1.jpg")
-    pictures(tmp_path, "other/x.jpg")
+    images(tmp_path, f"{train}/0001_c001_1.jpg", f"{query}/0002_c001_1.jpg", f"{gallery}/0002_c002_1.jpg")
+    images(tmp_path, "other/x.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.train.image_key.tolist() == [f"{train}/0001_c001_1.jpg"]
     assert dataset.query.identity.values.tolist() == dataset.gallery.identity.values.tolist() == ["0002"]
@@ -296,7 +296,7 @@ def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
 
 
 def test_split_folders_with_a_folder_a_vehicle(tmp_path: Path) -> None:
-    pictures(tmp_path, "train/red/1.jpg", "train/blue/1.jpg", "test/red/c2_1.jpg", "test/green/c2_1.jpg")
+    images(tmp_path, "train/red/1.jpg", "train/blue/1.jpg", "test/red/c2_1.jpg", "test/green/c2_1.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.train.identity.values.tolist() == ["blue", "red"] and len(dataset.query) == 0
     assert dataset.gallery.image_key.tolist() == ["test/green/c2_1.jpg", "test/red/c2_1.jpg"]
@@ -306,20 +306,20 @@ def test_split_folders_with_a_folder_a_vehicle(tmp_path: Path) -> None:
     ("names", "sentence"),
     [
         (("train/1.jpg", "image_train/1.jpg"), "folders train and image_train both mean train; rename one of them."),
-        (("1.jpg", "red/1.jpg"), "has pictures (1.jpg, ...) beside folders (red, ...) of pictures; move one."),
+        (("1.jpg", "red/1.jpg"), "has images (1.jpg, ...) beside folders (red, ...) of images; move one."),
     ],
 )
-def test_ambiguous_folders_are_refused(tmp_path: Path, names: tuple[str, ...], sentence: str) -> None:
+def test_ambiguous_folders_are_rejected(tmp_path: Path, names: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(InputError) as caught:
-        open_dataset(pictures(tmp_path, *names))
+        open_dataset(images(tmp_path, *names))
     assert str(caught.value) == f"{tmp_path}: {sentence}"
 
 
-def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+def test_folders_without_images_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no images \(.jpg, .png, ...\); name the folder that does"):
         read_folder(tmp_path)
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match="holds no pictures in train, query or gallery; put them there"):
+    with pytest.raises(InputError, match="holds no images in train, query or gallery; put them there"):
         read_folder(tmp_path)
     with pytest.raises(InputError, match="cannot be listed"):
         read_folder(tmp_path / "none")
@@ -328,14 +328,14 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- recognising
 
 
-def test_what_is_not_recognised_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_what_is_not_recognised_is_rejected_with_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError) as caught:
         open_dataset(tmp_path / "empty")
     signs = "; ".join(family.signs for family in FAMILIES)
     assert str(caught.value) == f"{tmp_path / 'empty'}: is not recognised; looked for {signs}."
     assert "sys_image_train (VehicleX)" in signs and "a CSV table" in signs
-    with pytest.raises(InputError, match=r"nowhere: does not exist; give a folder of pictures or a CSV table\."):
+    with pytest.raises(InputError, match=r"nowhere: does not exist; give a folder of images or a CSV table\."):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"set.zip: is no data set; give a folder, or a table \(.csv, .tsv, .txt\)\."):
@@ -343,8 +343,8 @@ def test_what_is_not_recognised_is_refused_with_what_was_looked_for(tmp_path: Pa
 
 
 def test_two_tables_are_not_guessed_at(tmp_path: Path) -> None:
-    pictures(tmp_path, "1.jpg")
+    images(tmp_path, "1.jpg")
     table(tmp_path, "path,camera\n1.jpg,a\n")
     assert open_dataset(tmp_path).gallery.camera.distinct == 1
     table(tmp_path, "path,camera\n1.jpg,a\n", name="other.csv")
-    assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the pictures alone
+    assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the images alone

@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
     for camera in ("c001", "c002"):
         (folder / camera / "img1").mkdir(parents=True)
         for frame in (1, 2):
-            picture = np.full((40, 64, 3), 100 * frame, dtype=np.uint8)
-            Image.fromarray(picture).save(folder / camera / "img1" / f"{frame:06d}.png")
+            image = np.full((40, 64, 3), 100 * frame, dtype=np.uint8)
+            Image.fromarray(image).save(folder / camera / "img1" / f"{frame:06d}.png")
     (folder / "c001" / "gt").mkdir()
     (folder / "c001" / "gt" / "gt.txt").write_text(GT)
     (folder / "c002" / "det").mkdir()
@@ -96,17 +96,17 @@ def test_one_camera_and_cameras_without_boxes(folder: Path) -> None:
         ("1,7,9,9,5,5", "listed twice", "frame 1 has this id or box already in line 1; remove one."),
         (
             "2,5,64,9,5,5",
-            "box outside the picture",
-            "box (64, 9, 69, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row.",
+            "box outside the image",
+            "box (64, 9, 69, 14) lies outside its image of 64 x 40 pixels; correct it or remove the row.",
         ),
         (
             "2,5,-8,9,8,5",
-            "box outside the picture",
-            "box (-8, 9, 0, 14) lies outside its picture of 64 x 40 pixels; correct it or remove the row.",
+            "box outside the image",
+            "box (-8, 9, 0, 14) lies outside its image of 64 x 40 pixels; correct it or remove the row.",
         ),
     ],
 )
-def test_wrong_boxes_are_told_with_line_and_mend(folder: Path, line: str, check: str, sentence: str) -> None:
+def test_wrong_boxes_are_reported_with_line_and_fix(folder: Path, line: str, check: str, sentence: str) -> None:
     path = folder / "c001/gt/gt.txt"
     path.write_text(f"{GT}{line}\n")
     with pytest.raises(InputError) as caught:
@@ -117,7 +117,7 @@ def test_wrong_boxes_are_told_with_line_and_mend(folder: Path, line: str, check:
     assert [(finding.check, str(finding)) for finding in findings] == [(check, str(caught.value))]
 
 
-def test_no_frames_and_no_boxes_are_refused(folder: Path) -> None:
+def test_no_frames_and_no_boxes_are_rejected(folder: Path) -> None:
     (folder / "c001/gt/gt.txt").write_text("\n")
     (folder / "c002/det/det.txt").write_text("")
     with pytest.raises(InputError, match=r"cameras: holds no boxes \(gt/gt.txt, det/det.txt or <camera>.txt\)"):
@@ -144,7 +144,7 @@ def test_detector_tables_are_cut_out_of_their_frames(folder: Path, header: str) 
     assert (images.mean(dim=(1, 2, 3)) * 255).round().int().tolist() == [100, 200]
 
 
-def test_a_box_outside_its_picture_is_told_by_its_line(folder: Path) -> None:
+def test_a_box_outside_its_image_is_reported_by_its_line(folder: Path) -> None:
     table = folder / "boxes.csv"
     rows = [
         "c001/img1/000001.png,0,0,20,20",
@@ -157,21 +157,20 @@ def test_a_box_outside_its_picture_is_told_by_its_line(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_dataset(table)
     assert str(caught.value) == (
-        f"{table}, line 3: box (64, 0, 84, 20) lies outside its picture of 64 x 40 pixels; correct it or remove the "
-        "row."
+        f"{table}, line 3: box (64, 0, 84, 20) lies outside its image of 64 x 40 pixels; correct it or remove the row."
     )
     findings: list[Finding] = []
     dataset = open_dataset(table, on_finding=findings.append)
     assert [finding.where for finding in findings] == [f"{table}, line 3", f"{table}, line 6"]
-    assert len(dataset.gallery) == 3  # a picture that is missing is for the doctor, who reads every picture
+    assert len(dataset.gallery) == 3  # an image that is missing is for the doctor, who reads every image
 
 
-def test_the_size_of_a_turned_picture_is_that_of_the_upright_one(folder: Path) -> None:
+def test_the_size_of_a_turned_image_is_that_of_the_upright_one(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 40)).save(folder / "turned.jpg", exif=exif)  # 40 x 64 when upright
     (folder / "boxes.csv").write_text("path,x,y,w,h\nturned.jpg,0,50,20,10\n")
     assert len(open_dataset(folder / "boxes.csv").gallery) == 1
     (folder / "boxes.csv").write_text("path,x,y,w,h\nturned.jpg,50,0,10,20\n")
-    with pytest.raises(InputError, match="outside its picture of 40 x 64 pixels"):
+    with pytest.raises(InputError, match="outside its image of 40 x 64 pixels"):
         open_dataset(folder / "boxes.csv")

@@ -1,4 +1,4 @@
-"""Variants of pictures and the data of the DMT paper, chosen behind @ wherever a source is named."""
+"""Variants of images and the data of the DMT paper, chosen behind @ wherever a source is named."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_copies_in_the_folder_and_of_test_images(world: Path) -> None:
     real = world / "real"
     (world / "training_part_seg").rename(real / "training_part_seg")
     assert open_dataset(f"{real}@original,crop").train.variant.distinct == 2
-    with pytest.raises(InputError, match=r"real: has no crop pictures of gallery; it has those of train\."):
+    with pytest.raises(InputError, match=r"real: has no crop images of gallery; it has those of train\."):
         open_dataset(f"{real}@crop")
     draw(real / "cropped_aic_test/image_test", REAL[:1])
     dataset = open_dataset(f"{real}@crop,original")
@@ -99,7 +99,7 @@ def test_copies_in_the_folder_and_of_test_images(world: Path) -> None:
     assert set(dataset.train.variant.values) == {"original", "crop"}
 
 
-def test_pictures_that_a_variant_lacks_are_noted(world: Path) -> None:
+def test_images_that_a_variant_lacks_are_noted(world: Path) -> None:
     crops = world / "training_part_seg/cropped_patch/image_train"
     (crops / "000002.jpg").unlink()
     (note,) = open_dataset(f"{world / 'real'}@original,crop").notes
@@ -119,10 +119,10 @@ def test_pictures_that_a_variant_lacks_are_noted(world: Path) -> None:
         ("synthetic/sys_image_train@800", "synthetic: has no '800' to choose; it has original, translated."),
         ("real@", "real@: a word is missing after @; write FOLDER@original,crop for example."),
         ("real@original,", "real@original,: a word is missing after @; write FOLDER@original,crop for example."),
-        ("reel@crop", "reel@crop: does not exist; give a folder of pictures or a CSV table."),
+        ("reel@crop", "reel@crop: does not exist; give a folder of images or a CSV table."),
     ],
 )
-def test_unknown_selectors_are_refused_with_what_there_is(world: Path, source: str, sentence: str) -> None:
+def test_unknown_selectors_are_rejected_with_what_there_is(world: Path, source: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         open_dataset(f"{world}/{source}")
     assert str(caught.value) == f"{world}/{sentence}"

@@ -28,10 +28,10 @@ lightInt="2.7" lightDir="120.0" camHei="12.0" camDis="22.1" />
 NAMES = ("00001_c001_33.jpg", "00001_c001_4.jpg", "01362_c019_1.jpg")
 
 
-def make(folder: Path, xml: str | None = XML, pictures: str = "sys_image_train") -> Path:
-    (folder / pictures).mkdir(parents=True, exist_ok=True)
+def make(folder: Path, xml: str | None = XML, images: str = "sys_image_train") -> Path:
+    (folder / images).mkdir(parents=True, exist_ok=True)
     for name in NAMES:
-        Image.new("RGB", (6, 4)).save(folder / pictures / name)
+        Image.new("RGB", (6, 4)).save(folder / images / name)
     if xml is not None:
         (folder / "train_label.xml").write_text(xml, encoding="utf-8")
     return folder
@@ -61,9 +61,9 @@ def test_the_other_spelling_reads_the_same(tmp_path: Path) -> None:
     assert two_at_ones_place == open_dataset(one).train
 
 
-@pytest.mark.parametrize("pictures", ["image_train", "."])
-def test_the_layouts_of_2020(tmp_path: Path, pictures: str) -> None:
-    folder = make(tmp_path / "AIC20_ReID_Simulation", pictures=pictures)
+@pytest.mark.parametrize("images", ["image_train", "."])
+def test_the_layouts_of_2020(tmp_path: Path, images: str) -> None:
+    folder = make(tmp_path / "AIC20_ReID_Simulation", images=images)
     (folder / "name_train.txt").write_text("\n".join(NAMES))
     dataset = open_dataset(folder)
     assert dataset.name == "VehicleX" and len(dataset.train) == 3
@@ -80,7 +80,7 @@ def test_translated_images_are_a_variant_of_the_same_ones(tmp_path: Path) -> Non
     folder = make(tmp_path / "x")
     with pytest.raises(InputError, match=r"x: has no 'translated' to choose; it has original\."):
         open_dataset(folder, variants=("translated",))
-    make(folder, pictures="sys_image_train_tr")
+    make(folder, images="sys_image_train_tr")
     original, translated = open_dataset(folder).train, open_dataset(f"{folder}@translated").train
     assert translated.image_key.tolist() == original.image_key.tolist()
     assert translated.identity == original.identity
@@ -193,7 +193,7 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_labels_are_told_with_row_and_mend(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+def test_wrong_labels_are_reported_with_row_and_fix(tmp_path: Path, old: str, new: str, sentence: str) -> None:
     assert old in XML
     folder = make(tmp_path / "x", XML.replace(old, new))
     with pytest.raises(InputError) as caught:
@@ -201,9 +201,9 @@ def test_wrong_labels_are_told_with_row_and_mend(tmp_path: Path, old: str, new: 
     assert str(caught.value) == f"{folder}/{sentence}"
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "sys_image_train").mkdir()
-    with pytest.raises(InputError, match="sys_image_train: holds no pictures; unpack VehicleX again"):
+    with pytest.raises(InputError, match="sys_image_train: holds no images; unpack VehicleX again"):
         open_dataset(tmp_path)
 
 

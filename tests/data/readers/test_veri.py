@@ -62,10 +62,10 @@ FILES = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "VeRi"
-    for name, pictures in (("image_train", TRAIN), ("image_query", QUERY), ("image_test", TEST)):
+    for name, images in (("image_train", TRAIN), ("image_query", QUERY), ("image_test", TEST)):
         (folder / name).mkdir(parents=True)
-        for picture in pictures:
-            Image.new("RGB", (6, 4)).save(folder / name / picture)
+        for image in images:
+            Image.new("RGB", (6, 4)).save(folder / name / image)
     for name, text in FILES.items():
         (folder / name).write_bytes(text.encode("gb2312"))
     return folder
@@ -161,7 +161,7 @@ def test_index_files_have_other_names_and_may_hold_names(folder: Path, spelling:
         ("jk_index.txt", "1 2\n5\n1\n", "line 3", "there are only 2 queries"),
     ],
 )
-def test_index_files_that_contradict_the_names_are_told(
+def test_index_files_that_contradict_the_names_are_reported(
     folder: Path, name: str, text: str, where: str, message: str
 ) -> None:
     (folder / name).write_text(text)
@@ -195,8 +195,8 @@ def test_without_labels_and_lists_the_names_tell(folder: Path) -> None:
     assert dataset.train.color.distinct == 0 and dataset.protocol == VERI
     assert dataset.where("train", 0) == str(folder / "image_train" / TRAIN[0]) and "train" not in dataset.origins
     assert dataset.notes == (
-        "there is no name_train.txt, so all pictures in image_train are read.",
-        "there is no name_query.txt, so all pictures in image_query are read.",
+        "there is no name_train.txt, so all images in image_train are read.",
+        "there is no name_query.txt, so all images in image_query are read.",
         "there is no test_track.txt, so the tracklets of image_test are unknown.",
     )
 
@@ -218,7 +218,7 @@ def test_fewer_labelled_images_are_noted(folder: Path) -> None:
     )
 
 
-def test_the_name_of_a_picture_counts_more_than_its_label(folder: Path) -> None:
+def test_the_name_of_a_image_counts_more_than_its_label(folder: Path) -> None:
     (folder / "train_label.xml").write_text(TRAIN_XML.replace('vehicleID="0100"', 'vehicleID="0101"'))
     dataset = open_dataset(folder)
     assert dataset.train.identity.values[2] == "0100"
@@ -265,7 +265,9 @@ def test_the_lists_of_classes_override_the_names(folder: Path) -> None:
         ),
     ],
 )
-def test_wrong_labels_are_told_with_row_and_mend(folder: Path, old: str, new: str, check: str, sentence: str) -> None:
+def test_wrong_labels_are_reported_with_row_and_fix(
+    folder: Path, old: str, new: str, check: str, sentence: str
+) -> None:
     assert old in TRAIN_XML
     (folder / "train_label.xml").write_text(TRAIN_XML.replace(old, new))
     with pytest.raises(InputError) as caught:
@@ -305,7 +307,7 @@ def test_views_are_no_orientations(folder: Path) -> None:
         read_views(folder / "image_train")
 
 
-def test_pictures_alone_are_a_folder_of_pictures(folder: Path) -> None:
+def test_images_alone_are_a_folder_of_images(folder: Path) -> None:
     for name in FILES:
         (folder / name).unlink()
     dataset = open_dataset(folder)

@@ -37,23 +37,23 @@ def test_presets_have_the_sizes_that_the_documentation_promises() -> None:
     assert len(CITY.seen_cameras + CITY.new_cameras) == 46 and CITY.longest_side == 256
     assert CITY.new_cameras == ("c041", "c042", "c043", "c044", "c045", "c046")
     assert CITY.seen_cameras[-1] == "c040"
-    assert plan_world(CITY, 1).pictures == pytest.approx(45_000, rel=0.02)
+    assert plan_world(CITY, 1).images == pytest.approx(45_000, rel=0.02)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_the_documentation_tells_what_is_planned(preset) -> None:
+def test_the_documentation_reports_what_is_planned(preset) -> None:
     world = plan_world(preset, 1)
     test = [t for t in world.travellers if t.split == "test"]
-    passages = sum(len(t.passages) for t in test)
+    passes = sum(len(t.passes) for t in test)
     counts = (
         preset.train_identities,
         len(test),
         len(world.posed),
         len(world.cameras),
-        sum(t.pictures for t in world.travellers if t.split == "train"),
-        passages,
-        sum(t.pictures for t in test) - passages,
-        sum(p.pictures for p in world.posed),
+        sum(t.images for t in world.travellers if t.split == "train"),
+        passes,
+        sum(t.images for t in test) - passes,
+        sum(p.images for p in world.posed),
     )
     line = f"| {preset.name} | {' | '.join(f'{count:,}' for count in counts)} | {preset.longest_side} px |"
     assert line in (Path(__file__).parents[3] / "docs" / "guides" / "simulator.md").read_text().splitlines()
@@ -82,7 +82,7 @@ def test_only_the_new_scene_has_an_unseen_scenario(preset) -> None:
         ({"motorcycle_share": 1.5}, "between 0 and 1"),
     ],
 )
-def test_a_wrong_preset_is_refused_with_the_mend(change, words) -> None:
+def test_a_wrong_preset_is_rejected_with_the_fix(change, words) -> None:
     with pytest.raises(InputError, match=f"preset 'tiny': .*{words}"):
         replace(TINY, **change)
 
@@ -191,7 +191,7 @@ def test_travel_times_scatter_around_the_mean_of_the_street() -> None:
     assert (legs.std(0) / means > 0.15).all() and (legs.std(0) / means < 0.35).all()
 
 
-def test_a_trip_past_more_cameras_than_there_are_is_refused() -> None:
+def test_a_trip_past_more_cameras_than_there_are_is_rejected() -> None:
     with pytest.raises(ValueError, match="no path past 3 cameras"):
         build_roads(1, {"a": ["c1", "c2"]}).draw_trip(np.random.default_rng(0), "a", 3)
     assert isinstance(build_roads(1, {"a": ["c1"]}), RoadMap)
@@ -206,17 +206,17 @@ def test_the_two_parts_of_the_test_are_alike_in_all_but_cameras_and_vehicles(dem
     for a, b in zip(seen, new, strict=True):
         assert (a.vehicle.vehicle_type, a.vehicle.color) == (b.vehicle.vehicle_type, b.vehicle.color)
         assert a.vehicle.details != b.vehicle.details
-        assert [p.pictures for p in a.passages] == [p.pictures for p in b.passages]
+        assert [p.images for p in a.passes] == [p.images for p in b.passes]
     assert Counter(Counter(kind(t.vehicle) for t in seen).values()) == Counter(
         Counter(kind(t.vehicle) for t in new).values()
     )
-    cameras = [{p.camera for t in part for p in t.passages} for part in (seen, new)]
+    cameras = [{p.camera for t in part for p in t.passes} for part in (seen, new)]
     assert len(cameras[0]) == len(cameras[1]) == 6 and not cameras[0] & cameras[1]
 
 
 def test_training_cameras_include_the_seen_and_never_the_new_ones(demo: World) -> None:
     used = {
-        (split, part): {p.camera for t in demo.travellers if (t.split, t.part) == (split, part) for p in t.passages}
+        (split, part): {p.camera for t in demo.travellers if (t.split, t.part) == (split, part) for p in t.passes}
         for split, part in (("train", "seen"), ("test", "seen"), ("test", "new"))
     }
     assert used["test", "seen"] < used["train", "seen"] == {i for i, c in enumerate(demo.cameras) if c.part == "seen"}
@@ -226,11 +226,11 @@ def test_training_cameras_include_the_seen_and_never_the_new_ones(demo: World) -
 def test_a_trip_stays_in_one_scene_and_its_times_leave_room_to_drive(demo: World) -> None:
     assert len({t.identity for t in demo.travellers}) == len(demo.travellers)
     for traveller in demo.travellers:
-        cameras = [demo.cameras[p.camera] for p in traveller.passages]
+        cameras = [demo.cameras[p.camera] for p in traveller.passes]
         assert len({c.scene for c in cameras}) == 1 and len({c.name for c in cameras}) == len(cameras)
         assert DEMO.cameras_per_trip[0] <= len(cameras) <= DEMO.cameras_per_trip[1]
-        assert (np.diff([p.time for p in traveller.passages]) > 7).all()
-        assert cameras[0].video_start + 10 <= traveller.passages[0].time < cameras[0].video_start + 3600
+        assert (np.diff([p.time for p in traveller.passes]) > 7).all()
+        assert cameras[0].video_start + 10 <= traveller.passes[0].time < cameras[0].video_start + 3600
 
 
 def test_labels_in_the_new_scene_add_training_there_and_change_nothing_else(demo: World) -> None:
@@ -255,9 +255,9 @@ def test_looser_boxes_change_nothing_else_of_the_plan(demo: World) -> None:
 def test_fewer_identities_are_the_first_ones_of_more(demo: World) -> None:
     fewer = plan_world(replace(DEMO, train_identities=24, synthetic_identities=7), 3)
     for a, b in zip(fewer.travellers[:24], demo.travellers, strict=False):
-        assert (a.vehicle, a.passages) == (b.vehicle, b.passages)
+        assert (a.vehicle, a.passes) == (b.vehicle, b.passes)
     assert fewer.posed == demo.posed[:7]
-    tests = [[(t.vehicle, t.passages) for t in w.travellers if t.split == "test"] for w in (fewer, demo)]
+    tests = [[(t.vehicle, t.passes) for t in w.travellers if t.split == "test"] for w in (fewer, demo)]
     assert tests[0] == tests[1]
 
 

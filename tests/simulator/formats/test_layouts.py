@@ -86,7 +86,7 @@ def test_cityflow_worlds_keep_the_bytes_from_before_there_were_layouts(made) -> 
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         if path.suffix != ".jpg" and path.name != "simulator.json":
             digest.update(path.relative_to(out).as_posix().encode() + b"\0" + path.read_bytes())
-    assert digest.hexdigest()[:16] == "c3af0857f9106914"  # recorded at commit 57efed0, every file but the pictures
+    assert digest.hexdigest()[:16] == "c3af0857f9106914"  # recorded at commit 57efed0, every file but the images
 
 
 def test_the_same_seed_in_another_layout_is_another_world() -> None:
@@ -94,7 +94,7 @@ def test_the_same_seed_in_another_layout_is_another_world() -> None:
     for kind in (
         lambda world: {traveller.vehicle.details for traveller in world.travellers},
         lambda world: {posed.vehicle.details for posed in world.posed},
-        lambda world: {passage.time for traveller in world.travellers for passage in traveller.passages},
+        lambda world: {one.time for traveller in world.travellers for one in traveller.passes},
         lambda world: {(camera.x, camera.y) for camera in world.cameras},
     ):
         sets = [kind(world) for world in worlds]
@@ -109,7 +109,7 @@ def test_a_veri_world_is_one_network_under_one_sky() -> None:
     assert {(camera.scene, camera.part, camera.spec is None) for camera in world.cameras} == {("scene1", "seen", False)}
     assert [camera.name for camera in world.cameras] == list(demo.seen_cameras)
     passed = {
-        split: [{p.camera for p in t.passages} for t in world.travellers if t.split == split]
+        split: [{p.camera for p in t.passes} for t in world.travellers if t.split == split]
         for split in ("train", "test")
     }
     assert len(passed["test"]) == 2 * demo.test_identities and len(passed["train"]) == demo.train_identities
@@ -121,7 +121,7 @@ def test_a_veri_world_is_one_network_under_one_sky() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_veri_worlds_can_be_planned_for_any_seed(seed: int) -> None:
     crowded = replace(TINY, scenes=TINY.scenes[:1] * 3, cameras_per_trip=(2, 2), train_identities=30)
-    assert max(len(t.passages) for t in VERI.plan(crowded, seed).travellers) == 4
+    assert max(len(t.passes) for t in VERI.plan(crowded, seed).travellers) == 4
 
 
 def test_veri_worlds_have_veris_colours_and_types_only() -> None:
@@ -136,15 +136,15 @@ def test_veri_worlds_have_veris_colours_and_types_only() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_the_documentation_tells_what_a_layout_holds(layout: Layout) -> None:
+def test_the_documentation_reports_what_a_layout_holds(layout: Layout) -> None:
     world = layout.plan(PRESETS["demo"], 1)
     train, test = ([t for t in world.travellers if t.split == split] for split in ("train", "test"))
-    query, shown = sum(len(t.passages) for t in test), sum(t.pictures for t in test)
+    query, shown = sum(len(t.passes) for t in test), sum(t.images for t in test)
     counts = (
         len(train),
         len(test),
         len(world.cameras),
-        sum(t.pictures for t in train),
+        sum(t.images for t in train),
         query,
         shown - (0 if layout.queries_stay else query),
     )
@@ -194,7 +194,7 @@ def test_cityflow2020_has_the_files_of_2020(made) -> None:
     assert set(lines(synthetic / "name_train.txt")) == names_in(synthetic / "image_train")
 
 
-def test_nothing_in_the_2020_folder_tells_a_camera_or_vehicle_of_the_test(made) -> None:
+def test_nothing_in_the_2020_folder_reports_a_camera_or_vehicle_of_the_test(made) -> None:
     out = made("cityflow2020")
     identities = {row["identity"] for row in by_split(out)["gallery"]}
     files = [path for path in (out / "AIC20_track2" / "AIC20_ReID").iterdir() if path.is_file()]
@@ -288,7 +288,7 @@ def test_veris_queries_are_one_gallery_image_of_each_vehicle_and_camera(made) ->
     assert len(pairs) == len(set(pairs)) and set(pairs) == {(r["identity"], r["camera"]) for r in truth["gallery"]}
     summary = json.loads((out / "simulator.json").read_text())
     assert summary["counts"]["query"] == len(pairs) and summary["counts"]["gallery"] == len(gallery)
-    table = open_dataset(out / "ground_truth.csv")  # each picture has a key of its own in each split
+    table = open_dataset(out / "ground_truth.csv")  # each image has a key of its own in each split
     assert [len(table.train), len(table.query), len(table.gallery)] == [len(truth[split]) for split in truth]
 
 
@@ -390,7 +390,7 @@ def test_a_folder_from_before_there_were_layouts_is_a_cityflow_folder(made) -> N
         simulate(out, preset=TINY, layout="veri", seed=1)
 
 
-def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_what_a_layout_cannot_hold_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no layout 'verri'; did you mean 'veri'"):
         simulate(tmp_path / "out", preset=TINY, layout="verri", seed=1)
     with pytest.raises(InputError, match="Known: cityflow, cityflow2020, veri"):

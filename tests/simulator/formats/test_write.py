@@ -93,7 +93,7 @@ def test_tracks_cover_train_and_gallery_once_each_in_one_camera(tiny_world: Path
     assert all(gallery_tracklets[row["tracklet"]] == row["camera"] for row in queries)
 
 
-def test_each_identity_and_camera_has_one_query_with_mates(tiny_world: Path) -> None:
+def test_each_identity_and_camera_has_one_query_with_positives(tiny_world: Path) -> None:
     truth = rows(tiny_world / "ground_truth.csv")
     seen = defaultdict(set)
     for row in truth:
@@ -133,11 +133,11 @@ def test_times_follow_the_roads(tiny_world: Path) -> None:
     for times in sightings.values():
         ordered = sorted(times)
         moves = [b[0] - a[0] for a, b in pairwise(ordered) if a[1] != b[1]]
-        assert len(moves) == len({camera for _, camera in times}) - 1  # one passage at each camera
+        assert len(moves) == len({camera for _, camera in times}) - 1  # one pass at each camera
         assert all(move > shortest / 3 for move in moves)
 
 
-def test_boxes_and_pictures_fit(tiny_world: Path) -> None:
+def test_boxes_and_images_fit(tiny_world: Path) -> None:
     cameras = {row["camera"]: row for row in rows(tiny_world / "cameras.csv")}
     for row in rows(tiny_world / "ground_truth.csv"):
         sides = ("x1", "y1", "x2", "y2")
@@ -207,7 +207,7 @@ def test_the_summary_counts_what_is_there(tiny_world: Path) -> None:
         "synthetic": len(synthetic),
         "synthetic_identities": TINY.synthetic_identities,
     }
-    assert sum(splits.values()) + len(synthetic) == plan_world(TINY, 1).pictures
+    assert sum(splits.values()) + len(synthetic) == plan_world(TINY, 1).images
     assert (summary["simulator_version"], summary["seed"]) == (SIMULATOR_VERSION, 1)
     assert summary["preset"] == json.loads(json.dumps(asdict(TINY)))
     files = tree(tiny_world)
@@ -218,7 +218,7 @@ def test_the_summary_counts_what_is_there(tiny_world: Path) -> None:
     assert str(tiny_world).encode() not in everything
 
 
-def test_no_number_tells_an_identity(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_no_number_reports_an_identity(sketch: SimpleNamespace, tmp_path: Path) -> None:
     out = simulate(tmp_path / "out", preset=replace(TINY, test_identities=40), seed=2, workers=1).path
     for split in ("query", "gallery"):
         identities = [int(row["identity"]) for row in rows(out / "ground_truth.csv") if row["split"] == split]
@@ -241,7 +241,7 @@ def test_the_same_bytes_from_one_process_and_from_two(micro: Simulation, tmp_pat
 
 
 @pytest.mark.parametrize("switch", ["background", "plate"])
-def test_without_background_or_plate_only_the_pictures_change(switch: str, micro: Simulation, tmp_path: Path) -> None:
+def test_without_background_or_plate_only_the_images_change(switch: str, micro: Simulation, tmp_path: Path) -> None:
     bare = simulate(tmp_path / "bare", preset=replace(MICRO, **{switch: False}), seed=1, workers=1)
     before, after = tree(micro.path), tree(bare.path)
     changed = {name for name in before if before[name] != after[name]}
@@ -250,13 +250,13 @@ def test_without_background_or_plate_only_the_pictures_change(switch: str, micro
     assert len(changed) > len(before) / 3
 
 
-def test_another_seed_gives_other_pictures(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_another_seed_gives_other_images(sketch: SimpleNamespace, tmp_path: Path) -> None:
     one, same, other = (
         simulate(tmp_path / f"{i}", preset=MICRO, seed=seed, workers=1) for i, seed in enumerate((1, 1, 2))
     )
     assert tree(one.path) == tree(same.path)
-    pictures = [{digest for name, digest in tree(made.path).items() if name.endswith(".jpg")} for made in (one, other)]
-    assert not pictures[0] & pictures[1]
+    images = [{digest for name, digest in tree(made.path).items() if name.endswith(".jpg")} for made in (one, other)]
+    assert not images[0] & images[1]
 
 
 def test_labels_in_the_new_scene_leave_every_other_byte(sketch: SimpleNamespace, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_labels_in_the_new_scene_leave_every_other_byte(sketch: SimpleNamespace,
 # ------------------------------------------------------------------------------------------------ whole or not at all
 
 
-def test_the_same_simulation_is_reused_and_anything_else_refused(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_same_simulation_is_reused_and_anything_else_rejected(sketch: SimpleNamespace, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()  # empty: taken
     made = simulate(out, preset=MICRO, seed=1, workers=1)
@@ -295,7 +295,7 @@ def test_the_same_simulation_is_reused_and_anything_else_refused(sketch: SimpleN
         simulate(out, preset=MICRO, seed=1)
 
 
-def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_something_else_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(InputError, match="exists and holds no simulation; choose another folder or remove this one"):
         simulate(tmp_path, preset="tiny", seed=1)
@@ -311,7 +311,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     assert (partial / "mine").exists() and (tmp_path / "thesis.txt").read_text() == "precious"
 
 
-def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+def test_wrong_arguments_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seed -1 is negative"):
         simulate(tmp_path / "out", preset="tiny", seed=-1)
     with pytest.raises(InputError, match="workers 0 is less than 1"):
@@ -325,7 +325,7 @@ def test_progress_counts_every_planned_image(sketch: SimpleNamespace, tmp_path: 
     calls: list[tuple[int, int]] = []
     simulate(tmp_path / "out", preset=TINY, seed=1, workers=1, progress=lambda done, total: calls.append((done, total)))
     done, totals = zip(*calls, strict=True)
-    assert set(totals) == {plan_world(TINY, 1).pictures} and done[0] == 0 and done[-1] == totals[0]
+    assert set(totals) == {plan_world(TINY, 1).images} and done[0] == 0 and done[-1] == totals[0]
     assert (np.diff(done) > 0).all()
 
 

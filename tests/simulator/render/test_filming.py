@@ -1,4 +1,4 @@
-"""Which frames of a passage become pictures, with a renderer that only pretends."""
+"""Which frames of a pass become images, with a renderer that only pretends."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from vreid.simulator.render.scene import Placed
 TINY = PRESETS["tiny"]
 
 
-def test_refused_frames_are_replaced_so_that_tracklets_stay_full(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_rejected_frames_are_replaced_so_that_tracklets_stay_full(sketch: SimpleNamespace, tmp_path: Path) -> None:
     sketch.refuse = lambda camera, target, others, rng: rng.random() < 0.4
     made = simulate(tmp_path / "out", preset=TINY, seed=1, workers=1)
-    planned = plan_world(TINY, 1).pictures
+    planned = plan_world(TINY, 1).images
     assert sum(made.counts[name] for name in ("train", "query", "gallery", "synthetic")) == planned
     assert sketch.shots > planned - made.counts["synthetic"]
 
@@ -32,7 +32,7 @@ def test_the_last_attempt_drives_alone(sketch: SimpleNamespace) -> None:
     world = plan_world(replace(TINY, train_identities=60), 1)
     for traveller in world.travellers:
         for number, takes in Studio(world).film(traveller):
-            assert len(takes) == traveller.passages[number].pictures
+            assert len(takes) == traveller.passes[number].images
 
 
 def test_a_tracklet_that_cannot_be_seen_is_dropped_before_numbering(sketch: SimpleNamespace, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_tracklet_that_cannot_be_seen_is_dropped_before_numbering(sketch: Simp
     out = simulate(tmp_path / "out", preset=TINY, seed=1, workers=1).path
     truth = list(csv.DictReader((out / "ground_truth.csv").open()))
     assert "c041" not in {row["camera"] for row in truth}
-    # Seen by one camera only, the identities of the new part make no queries; their pictures stay in the gallery.
+    # Seen by one camera only, the identities of the new part make no queries; their images stay in the gallery.
     parts = Counter((row["split"], row["part"]) for row in truth)
     assert parts["query", "new"] == 0 and parts["gallery", "new"] > 0 and parts["query", "seen"] == 8
     folder = out / "AIC21_Track2_ReID"
@@ -55,8 +55,8 @@ def test_frames_of_a_tracklet_are_distinct_and_in_order_even_when_it_is_long(ske
     for traveller in world.travellers:
         for number, takes in Studio(world).film(traveller):
             frames = [take.frame for take in takes]
-            assert len(frames) == traveller.passages[number].pictures and (np.diff(frames) > 0).all()
-            passed = traveller.passages[number].time - world.cameras[traveller.passages[number].camera].video_start
+            assert len(frames) == traveller.passes[number].images and (np.diff(frames) > 0).all()
+            passed = traveller.passes[number].time - world.cameras[traveller.passes[number].camera].video_start
             assert frames[0] / 10 <= passed + 1 and frames[-1] / 10 >= passed - 1
 
 
@@ -78,7 +78,7 @@ def test_a_few_boxes_are_cut_mostly_at_the_bottom(sketch: SimpleNamespace) -> No
     assert sketch.cuts == again
 
 
-def test_vehicles_that_would_overlap_are_told() -> None:
+def test_vehicles_that_would_overlap_are_reported() -> None:
     vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
     here = Placed(vehicle, 0.0, 0.0, 0.0)
     assert _touch(here, Placed(vehicle, 4.5, 0.0, 0.0)) and _touch(here, Placed(vehicle, 0.0, 2.0, np.pi))

@@ -48,7 +48,7 @@ def shoot(camera: CameraSpec, target: Placed, others: tuple[Placed, ...] = (), *
 def test_orientation_is_counted_from_the_camera_counter_clockwise(heading, orientation):
     placed = Placed(vehicle(), 2.0, 0.0, heading)
     assert placed.orientation((12.0, 0.0, 5.0)) == pytest.approx(orientation)
-    # The same picture from another corner of the world.
+    # The same image from another corner of the world.
     turned = Placed(vehicle(), 0.0, 2.0, heading + math.pi / 2)
     assert turned.orientation((0.0, 12.0, 5.0)) == pytest.approx(orientation)
 
@@ -133,7 +133,7 @@ def test_a_vehicle_that_leaves_the_frame_is_cut_by_the_frame():
 
 
 @pytest.mark.parametrize("edge", ["left", "top", "right", "bottom"])
-def test_a_cut_box_is_the_whole_one_without_a_strip_and_tells_what_is_missing(edge):
+def test_a_cut_box_is_the_whole_one_without_a_strip_and_reports_what_is_missing(edge):
     camera = street()
     view, target = CameraView(camera), halfway(camera, vehicle())
     whole = view.shoot(target, [], np.random.default_rng(2), longest_side=128)
@@ -150,7 +150,7 @@ def test_a_cut_box_is_the_whole_one_without_a_strip_and_tells_what_is_missing(ed
     assert view.shoot(target, [], np.random.default_rng(2), longest_side=128, cut=Cut(edge, 0.8)) is None
 
 
-def test_a_pole_in_front_is_told_as_such():
+def test_a_pole_in_front_is_reported_as_such():
     camera = street()
     target = halfway(camera, vehicle())
     at = np.array(camera.position[:2]) * 0.5 + np.array([target.x, target.y]) * 0.5
@@ -247,7 +247,7 @@ def test_every_type_is_rendered_by_day_and_by_night(kind):
         assert any(shot is not None and shot.image.std() > 8 for shot in shots)
 
 
-def test_lamps_light_up_at_night_only_and_night_pictures_stay_bright():
+def test_lamps_light_up_at_night_only_and_night_images_stay_bright():
     camera = street("night", seed=3, sensor=NEUTRAL)
     target = halfway(camera, vehicle("sedan", "gray"))
     view = CameraView(camera)

@@ -32,9 +32,9 @@ def side_view(spec: VehicleSpec, heading: float = 1.2) -> np.ndarray:
     pinhole = Pinhole((14.0, 0.0, 4.0), (0.0, 0.0, 0.7), 420.0, (200, 120))
     window = ImageWindow(0, 0, 200, 120, 1.0)
     drawn = draw(Placed(vehicle, 0.0, 0.0, heading), pinhole, window)
-    picture = np.full((240 * 400, 3), np.nan, np.float32)
-    picture[drawn.fragments.sample] = colours_of(drawn, drawn.fragments, pinhole, window, environment).T
-    return picture.reshape(240, 400, 3)
+    pixels = np.full((240 * 400, 3), np.nan, np.float32)
+    pixels[drawn.fragments.sample] = colours_of(drawn, drawn.fragments, pinhole, window, environment).T
+    return pixels.reshape(240, 400, 3)
 
 
 def test_types_and_colours_are_those_of_vehiclex_in_its_order():
@@ -221,11 +221,11 @@ def test_synthetic_crops_are_tight_saturated_and_carry_their_attributes():
     np.testing.assert_array_equal(bare.image[middle], shots[0].image[middle])
 
 
-def test_contact_sheets_are_small_pictures_and_refuse_what_they_cannot_write(tmp_path):
+def test_contact_sheets_are_small_images_and_reject_what_they_cannot_write(tmp_path):
     contact_sheet(tmp_path / "pairs.jpg", seed=3, kind="lookalikes")
     assert (tmp_path / "pairs.jpg").stat().st_size < 300_000
-    picture = np.asarray(Image.open(tmp_path / "pairs.jpg"))
-    assert picture.shape[2] == 3 and picture.std() > 10
+    pixels = np.asarray(Image.open(tmp_path / "pairs.jpg"))
+    assert pixels.shape[2] == 3 and pixels.std() > 10
     with pytest.raises(InputError, match="domains, lookalikes, closeup"):
         contact_sheet(tmp_path / "x.jpg", kind="postcard")
     with pytest.raises(InputError, match=r"\.jpg or \.png"):

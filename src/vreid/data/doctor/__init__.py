@@ -29,8 +29,8 @@ CHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     label_checks.same_for_all,
     label_checks.one_for_each,
     label_checks.train_and_test,
-    duplicates.same_pictures,
-    label_checks.query_without_mate,
+    duplicates.duplicate_images,
+    label_checks.query_without_positive,
     label_checks.two_spellings,
     label_checks.left_out,
     tracklet_checks.over_two,
@@ -58,12 +58,12 @@ def examine(
 ) -> list[Finding]:
     """Run every check on `dataset` and return the findings, gravest first; none means that nothing is wrong.
 
-    Every picture is read and decoded once, in `workers` threads; pictures that look like copies are decoded once more,
+    Every image is read and decoded once, in `workers` threads; images that look like copies are decoded once more,
     to be compared closely. Memory grows by about 1 kB an image.
 
     Args:
         dataset: from `open_dataset`.
-        progress: called as progress(done, total) while pictures are read.
+        progress: called as progress(done, total) while images are read.
         now: UTC seconds after which a time lies in the future; default: the computer's clock.
     """
     case = Case.of(dataset, workers=workers, progress=progress, now=time.time() if now is None else now)

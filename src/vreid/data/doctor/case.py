@@ -27,7 +27,7 @@ class Case:
             (each a query against the others), they are here once, as the gallery.
         split: (N,) "train", "query" or "gallery".
         row: (N,) number of the image in its split, from 0.
-        pictures: what reading them gave.
+        scan: what reading them gave.
         now: UTC seconds.
     """
 
@@ -35,7 +35,7 @@ class Case:
     records: Records
     split: NDArray[np.object_]
     row: NDArray[np.intp]
-    pictures: ImageScan
+    scan: ImageScan
     now: float
     train: NDArray[np.bool_] = field(init=False)
 
@@ -44,7 +44,7 @@ class Case:
 
     @classmethod
     def of(cls, dataset: Dataset, *, workers: int, progress: Progress, now: float) -> Case:
-        """Put the splits together and read all pictures."""
+        """Put the splits together and read all images."""
         splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
         if dataset.query == dataset.gallery:
             del splits["query"]
@@ -58,7 +58,7 @@ class Case:
         return self.dataset.where(str(self.split[image]), int(self.row[image]))
 
     def named(self, image: int) -> str:
-        """An image inside a message: its picture, where that is not already said by `where`."""
+        """An image inside a message: its image, where that is not already said by `where`."""
         path = str(self.records.path[image])
         return "" if self.where(image) == path else f" ({path})"
 

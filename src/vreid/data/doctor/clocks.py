@@ -73,7 +73,7 @@ def _date(seconds: float) -> str:
 
 
 def impossible(case: Case) -> Iterator[Finding]:
-    """Times that pictures cannot have: milliseconds taken for seconds, before 1990, in the future."""
+    """Times that images cannot have: milliseconds taken for seconds, before 1990, in the future."""
     time = case.records.time
     for low, divisor, unit in UNITS:
         with np.errstate(invalid="ignore"):
@@ -102,7 +102,7 @@ def impossible(case: Case) -> Iterator[Finding]:
 
 
 def equal_times(case: Case) -> Iterator[Finding]:
-    """A camera that gives all its pictures one time, though they are of several passes."""
+    """A camera that gives all its images one time, though they are of several passes."""
     records, known = case.records, credible(case)
     images = []
     for camera in np.unique(records.camera.codes[known]):

@@ -1,7 +1,7 @@
-"""The same picture more than once: byte for byte, or saved again, rescaled or brightened.
+"""The same image more than once: byte for byte, or saved again, rescaled or brightened.
 
-Consecutive pictures of one pass are alike by right, so likeness alone is no finding: near-copies count where no two
-pictures may be alike, which is in train and test, of two vehicles, and from two cameras.
+Consecutive images of one pass are alike by right, so likeness alone is no finding: near-copies count where no two
+images may be alike, which is in train and test, of two vehicles, and from two cameras.
 
 They are found in two steps. Images are thumbnails of 16 x 16 x 3 levels, centred and scaled to length 1, and alike if
 the correlation of two is at least `ALIKE`. Their 16 principal components are a projection, which makes no distance
@@ -30,7 +30,7 @@ from vreid.errors import InputError
 ALIKE = 0.98
 """Correlation of two thumbnails from which on two images are compared closely."""
 SAME = 0.984
-"""Correlation of two images, at up to `CLOSE` pixels a side, from which on they are one picture. Look-alikes before one
+"""Correlation of two images, at up to `CLOSE` pixels a side, from which on they are one image. Look-alikes before one
 place behind one pole reach 0.983, a copy saved again at JPEG quality 75 stays above 0.984."""
 CLOSE = 64
 NEIGHBOURS = 32
@@ -40,11 +40,11 @@ SAMPLE = 512
 CHUNK = 4096
 
 TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = (
-    "picture in train and test",
-    "picture of two identities",
-    "picture of two cameras",
+    "image in train and test",
+    "image of two identities",
+    "image of two cameras",
 )
-QUERY_IN_GALLERY, TWICE = "query in gallery", "same picture twice"
+QUERY_IN_GALLERY, TWICE = "query in gallery", "same image twice"
 FIXES = {
     TRAIN_AND_TEST: "take it out of train; what was trained on measures nothing",
     TWO_IDENTITIES: "find out which vehicle it is and take the other image out",
@@ -54,7 +54,7 @@ FIXES = {
 }
 
 
-def same_pictures(case: Case) -> Iterator[Finding]:
+def duplicate_images(case: Case) -> Iterator[Finding]:
     """Copies, told by what is worst about them."""
     found: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
     removal = _Removal(case)
@@ -73,7 +73,7 @@ def same_pictures(case: Case) -> Iterator[Finding]:
             yield case.finding(
                 check,
                 [row[0] for row in rows],
-                f"the picture {likeness} that of {case.where(earlier)}",
+                f"the image {likeness} that of {case.where(earlier)}",
                 fix,
                 beside=[row[1] for row in rows],
             )
@@ -117,8 +117,8 @@ def copies(case: Case) -> list[tuple[int, int]]:
     """Images whose file and box equal those of an earlier one, each with the first of them."""
     seen: dict[tuple[bytes, bytes], int] = {}
     out = []
-    for image in np.flatnonzero(case.pictures.seen & ~case.pictures.flat).tolist():
-        key = case.pictures.digest[image], case.records.box[image].tobytes()
+    for image in np.flatnonzero(case.scan.seen & ~case.scan.flat).tolist():
+        key = case.scan.digest[image], case.records.box[image].tobytes()
         earlier = seen.setdefault(key, image)
         if earlier != image:
             out.append((image, earlier))
@@ -129,7 +129,7 @@ def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
     """Images that are nearly an earlier one which they contradict; at most one pair for each image."""
     from scipy.spatial import cKDTree
 
-    usable = case.pictures.seen & ~case.pictures.flat
+    usable = case.scan.seen & ~case.scan.flat
     usable[list(without)] = False
     images = np.flatnonzero(usable)
     if len(images) < 2:
@@ -177,7 +177,7 @@ def _parts(images: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 
 
 def _unit(case: Case, images: NDArray[np.intp], kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
-    return _standard(case.pictures.thumbnail[images].reshape(len(images), SIDE * SIDE * 3), kind)
+    return _standard(case.scan.thumbnail[images].reshape(len(images), SIDE * SIDE * 3), kind)
 
 
 def _standard(levels: NDArray[np.generic], kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
@@ -196,13 +196,13 @@ def _principal(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _same(case: Case, one: int, other: int) -> bool:
-    """Whether two images are one picture, looked at closely."""
+    """Whether two images are one image, looked at closely."""
     try:
-        pictures = [_decode(case, image) for image in (one, other)]
+        decoded = [_decode(case, image) for image in (one, other)]
     except InputError:  # gone since it was first read
         return False
-    size = min(CLOSE, *(picture.width for picture in pictures)), min(CLOSE, *(picture.height for picture in pictures))
-    a, b = (_standard(np.asarray(p.resize(size, Image.Resampling.BOX)).reshape(-1)) for p in pictures)
+    size = min(CLOSE, *(image.width for image in decoded)), min(CLOSE, *(image.height for image in decoded))
+    a, b = (_standard(np.asarray(p.resize(size, Image.Resampling.BOX)).reshape(-1)) for p in decoded)
     return float(a @ b) >= SAME
 
 

@@ -21,14 +21,14 @@ MIN_INSIDE = 0.5
 
 
 def unreadable(case: Case) -> Iterator[Finding]:
-    """Pictures that are missing, damaged or of a kind that cannot be used; one finding for each kind of damage."""
+    """Images that are missing, damaged or of a kind that cannot be used; one finding for each kind of damage."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for image in np.flatnonzero(~case.pictures.readable).tolist():
-        message, fix = case.pictures.error[image]
+    for image in np.flatnonzero(~case.scan.readable).tolist():
+        message, fix = case.scan.error[image]
         groups[str(case.split[image]), re.sub(r"\d+", "", message) + fix].append(image)
     for images in groups.values():
-        message, fix = case.pictures.error[images[0]]
-        check = "unreadable picture" if os.path.exists(case.records.path[images[0]]) else "missing picture"
+        message, fix = case.scan.error[images[0]]
+        check = "unreadable image" if os.path.exists(case.records.path[images[0]]) else "missing image"
         yield case.finding(check, images, message + case.named(images[0]), fix)
 
 
@@ -43,24 +43,24 @@ def boxes(case: Case) -> Iterator[Finding]:
             "multiply x by the width and y by the height of the frame, in pixels",
         )
         return
-    part = inside(box, case.pictures.size)
+    part = inside(box, case.scan.size)
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     share = (part[:, 2] - part[:, 0]) * (part[:, 3] - part[:, 1]) / np.where(usable, area, 1)
     images = np.flatnonzero(usable & (share < MIN_INSIDE))
     if len(images):
         x1, y1, x2, y2 = box[images[0]]
-        width, height = case.pictures.size[images[0]]
+        width, height = case.scan.size[images[0]]
         yield case.finding(
-            "box outside the picture",
+            "box outside the image",
             images.tolist(),
             f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies "
-            f"outside its picture of {width} x {height} pixels, or for the most part",
+            f"outside its image of {width} x {height} pixels, or for the most part",
             "check which frame it is of, the order of its numbers and the size of the frames it was found in",
         )
 
 
 def _boxed(case: Case) -> NDArray[np.bool_]:
-    return case.pictures.readable & ~np.isnan(case.records.box).any(axis=1)
+    return case.scan.readable & ~np.isnan(case.records.box).any(axis=1)
 
 
 def _relative(case: Case) -> bool:
@@ -72,10 +72,10 @@ def tiny(case: Case) -> Iterator[Finding]:
     """Images with a side of less than `MIN_SIDE` pixels."""
     if _relative(case):
         return
-    part = inside(case.records.box, case.pictures.size)
+    part = inside(case.records.box, case.scan.size)
     sides = part[:, 2:] - part[:, :2]
     for split in dict.fromkeys(case.split.tolist()):
-        images = np.flatnonzero(case.pictures.seen & (sides.min(axis=1) < MIN_SIDE) & (case.split == split))
+        images = np.flatnonzero(case.scan.seen & (sides.min(axis=1) < MIN_SIDE) & (case.split == split))
         if len(images):
             width, height = sides[images[0]]
             yield case.finding(
@@ -88,11 +88,11 @@ def tiny(case: Case) -> Iterator[Finding]:
 
 def blank(case: Case) -> Iterator[Finding]:
     """Images of one colour all over: frames of a stream that broke off."""
-    images = np.flatnonzero(case.pictures.flat).tolist()
+    images = np.flatnonzero(case.scan.flat).tolist()
     if images:
         yield case.finding(
-            "blank picture",
+            "blank image",
             images,
-            f"the picture is of one colour all over{case.named(images[0])}",
+            f"the image is of one colour all over{case.named(images[0])}",
             "extract it again or take its row out",
         )

@@ -32,11 +32,11 @@ class ImageScan:
     """Result of reading N images.
 
     Attributes:
-        error: (N,) why the picture cannot be read and what to do, as one clause each; ("", "") where it can.
-        size: (N, 2) width and height of the whole upright picture in pixels; 0 where it cannot be read.
+        error: (N,) why the image cannot be read and what to do, as one clause each; ("", "") where it can.
+        size: (N, 2) width and height of the whole upright image in pixels; 0 where it cannot be read.
         digest: (N,) hash of the file's bytes.
         thumbnail: (N, 16, 16, 3) uint8, the image (its box, where it has one) averaged over a grid.
-        seen: (N,) whether there is a thumbnail: the picture can be read and the box lies on it.
+        seen: (N,) whether there is a thumbnail: the image can be read and the box lies on it.
     """
 
     error: list[tuple[str, str]]
@@ -47,7 +47,7 @@ class ImageScan:
 
     @property
     def readable(self) -> NDArray[np.bool_]:
-        """(N,) whether the picture could be read."""
+        """(N,) whether the image could be read."""
         return self.size[:, 0] > 0
 
     @property
@@ -67,7 +67,7 @@ class _ScannedFile:
 
 
 def scan_images(records: Records, workers: int, progress: Progress) -> ImageScan:
-    """Read the pictures of `records` in `workers` threads; each file once, however many boxes lie on it."""
+    """Read the images of `records` in `workers` threads; each file once, however many boxes lie on it."""
     images_of: dict[str, list[int]] = defaultdict(list)
     for image, path in enumerate(records.path.tolist()):
         images_of[path].append(image)
@@ -95,23 +95,23 @@ def scan_images(records: Records, workers: int, progress: Progress) -> ImageScan
 
 def _read(path: str, boxes: NDArray[np.float32]) -> _ScannedFile:
     try:
-        picture = read_image(path)
+        image = read_image(path)
         digest = hashlib.sha256(Path(path).read_bytes()).digest()
     except InputError as error:  # "PATH: what is wrong; what to do."
         message, _, fix = str(error).removeprefix(f"{path}: ").removesuffix(".").rpartition("; ")
         return _ScannedFile(error=(message, fix))
-    return _ScannedFile(picture.size, digest, [_thumbnail(picture, box) for box in boxes])
+    return _ScannedFile(image.size, digest, [_thumbnail(image, box) for box in boxes])
 
 
-def _thumbnail(picture: Image.Image, box: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-    x1, y1, x2, y2 = inside(box[None], np.array([picture.size]))[0].tolist()
+def _thumbnail(image: Image.Image, box: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+    x1, y1, x2, y2 = inside(box[None], np.array([image.size]))[0].tolist()
     if x2 <= x1 or y2 <= y1:
         return None
-    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX, (x1, y1, x2, y2)))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, (x1, y1, x2, y2)))
 
 
 def inside(boxes: NDArray[np.floating], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The part of each box (N, 4) that lies in its picture of `sizes` (N, 2); the whole picture where there is none."""
+    """The part of each box (N, 4) that lies in its image of `sizes` (N, 2); the whole image where there is none."""
     limits = np.concatenate([sizes, sizes], axis=1).astype(np.float64)
     whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
     return np.where(np.isnan(boxes), whole, np.clip(boxes, 0, limits))

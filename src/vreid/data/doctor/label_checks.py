@@ -91,7 +91,7 @@ def one_for_each(case: Case) -> Iterator[Finding]:
             labels = getattr(case.records, column)
             known = np.flatnonzero(images & labels.known & (case.records.domain.values == "real"))
             if column == "identity" and pool != TO_TRAIN:
-                continue  # there it is `query_without_mate`
+                continue  # there it is `query_without_positive`
             if len(known) > MANY and labels[known].distinct == len(known):
                 yield case.finding(
                     f"{column} per image",
@@ -106,10 +106,10 @@ def train_and_test(case: Case) -> Iterator[Finding]:
     """Vehicles that are trained on and tested with."""
     identity = case.records.identity
     trained, first = np.unique(identity.codes[case.train], return_index=True)
-    twin_of = dict(zip(trained.tolist(), np.flatnonzero(case.train)[first].tolist(), strict=True))
-    shared = _firsts(case, ~case.train & identity.known, lambda image: int(identity.codes[image]) in twin_of)
+    fellow_of = dict(zip(trained.tolist(), np.flatnonzero(case.train)[first].tolist(), strict=True))
+    shared = _firsts(case, ~case.train & identity.known, lambda image: int(identity.codes[image]) in fellow_of)
     if shared:
-        small_variants = [twin_of[int(identity.codes[image])] for image in shared]
+        small_variants = [fellow_of[int(identity.codes[image])] for image in shared]
         yield case.finding(
             "identity in train and test",
             shared,
@@ -125,7 +125,7 @@ def _firsts(case: Case, images: NDArray[np.bool_], wanted: Callable[[int], bool]
     return sorted(image for image in np.flatnonzero(images)[first].tolist() if wanted(image))
 
 
-def query_without_mate(case: Case) -> Iterator[Finding]:
+def query_without_positive(case: Case) -> Iterator[Finding]:
     """Queries that no image of their vehicle is left for in the gallery, as the protocol says."""
     dataset, protocol = case.dataset, case.dataset.protocol
     query, gallery = dataset.query, dataset.gallery

@@ -27,7 +27,7 @@ from vreid.data.readers.common import (
     attribute,
     camera_name,
     compare_with_folder,
-    first_picture,
+    first_image,
     quoted,
     read_items,
     read_lines,
@@ -64,8 +64,8 @@ def find(folder: Path) -> Path | None:
 def _is_split(folder: Path, name: str) -> bool:
     listed = (folder / f"{name}_label.xml").is_file() or (folder / f"name_{name}.txt").is_file()
     # VeRi and VehicleX have files of the same names, but their images are not called by bare numbers.
-    pictures = folder / f"image_{name}"
-    return listed and pictures.is_dir() and _NAME.fullmatch(first_picture(pictures) or "1.jpg") is not None
+    image_folder = folder / f"image_{name}"
+    return listed and image_folder.is_dir() and _NAME.fullmatch(first_image(image_folder) or "1.jpg") is not None
 
 
 def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding: OnFinding = raise_finding) -> Dataset:
@@ -110,7 +110,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding:
 
 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:
-    """Where the pictures of each variant and split lie; cropped copies are in the data set's folder or beside it."""
+    """Where the images of each variant and split lie; cropped copies are in the data set's folder or beside it."""
     found = {"original": {split: folder / f"image_{name}" for split, name in _KEYS.items()}}
     places = {
         split: [place / crop for place in (folder, folder.absolute().parent) if (place / crop).is_dir()]
@@ -152,7 +152,7 @@ def _rows(listing: Listing, split: str) -> Iterator[_ListedImage]:
 
 def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records, Origin]:
     name, folder = _KEYS[split], listing.path.parent
-    pictures = folder / f"image_{name}"
+    image_folder = folder / f"image_{name}"
     row_of: dict[int, _ListedImage] = {}
     for row in _rows(listing, split):
         match = _NAME.fullmatch(row.image)
@@ -170,10 +170,10 @@ def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records
     numbers = sorted(row_of)  # a submission counts images by number; the label file may have another order
     rows = [row_of[number] for number in numbers]
     images = [row.image for row in rows]
-    notes += compare_with_folder(images, pictures, listing.path)[1]
+    notes += compare_with_folder(images, image_folder, listing.path)[1]
     keys = [f"{name}/{number:06d}" for number in numbers]
     records = Records.of(
-        path=[f"{pictures}/{image}" for image in images],
+        path=[f"{image_folder}/{image}" for image in images],
         image_key=keys,
         identity=["junk" if row.vehicle == "-1" else row.vehicle for row in rows],
         camera=[row.camera for row in rows],

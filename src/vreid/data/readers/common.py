@@ -1,4 +1,4 @@
-"""What several readers need: label files in XML, lists of pictures, angles."""
+"""What several readers need: label files in XML, lists of images, angles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vreid.files import read_json, read_lines_bounded, refused
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Folders that hold nothing but a data set's own folders."""
-PICTURES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 OTHERS = frozenset(
     {
         *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".eps", ".pdf", ".ppm", ".pgm", ".tga"),
@@ -143,13 +143,13 @@ def camera_name(text: str | None, listing: Listing, number: int, name: str = "ca
     return f"c{int(match[1]):03d}"
 
 
-def pictures_in(folder: Path) -> list[str]:
-    """Names of the picture files in a folder in natural order ("img2" before "img10"); hidden files are left out."""
-    return sorted(_pictures_in(folder), key=natural)
+def images_in(folder: Path) -> list[str]:
+    """Names of the image files in a folder in natural order ("img2" before "img10"); hidden files are left out."""
+    return sorted(_images_in(folder), key=natural)
 
 
-def _pictures_in(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.name.lower().endswith(PICTURES) and entry.is_file()]
+def _images_in(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()]
 
 
 def numbered(names: Sequence[str], folder: Path) -> dict[int, str]:
@@ -182,12 +182,14 @@ def files_in(folder: Path) -> list[str]:
     return sorted((entry.name for entry in _entries(folder) if entry.is_file()), key=natural)
 
 
-def first_picture(folder: Path) -> str | None:
-    """Name of some picture in `folder`; None if there is none, or no such folder. The first ones found suffice."""
+def first_image(folder: Path) -> str | None:
+    """Name of some image in `folder`; None if there is none, or no such folder. The first ones found suffice."""
     if not folder.is_dir():
         return None
     with os.scandir(folder) as entries:
-        return next((e.name for e in entries if e.name.lower().endswith(PICTURES) and not e.name.startswith(".")), None)
+        return next(
+            (e.name for e in entries if e.name.lower().endswith(IMAGE_SUFFIXES) and not e.name.startswith(".")), None
+        )
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -292,16 +294,16 @@ def read_splits(
 
 
 def compare_with_folder(listed: Sequence[str], folder: Path, labels: Path) -> tuple[list[str], list[str]]:
-    """Compare names in a label file with the pictures in their folder.
+    """Compare names in a label file with the images in their folder.
 
     Returns:
-        pictures that are in the folder but not listed, and notes about both kinds of difference.
+        images that are in the folder but not listed, and notes about both kinds of difference.
 
     Raises:
         ImagesAbsent: no image is there.
         InputError: there are some, but not one of those listed.
     """
-    there = set(_pictures_in(folder)) if folder.is_dir() else set()
+    there = set(_images_in(folder)) if folder.is_dir() else set()
     missing = sorted(set(listed) - there)
     unlisted = sorted(there - set(listed), key=natural)
     if listed and len(missing) == len(set(listed)):

@@ -20,7 +20,7 @@ from vreid.data.readers import (
     vric,
     yolo,
 )
-from vreid.data.readers.common import first_picture, folders_in
+from vreid.data.readers.common import first_image, folders_in
 from vreid.data.readers.variants import Copies
 from vreid.errors import InputError
 
@@ -34,7 +34,7 @@ class DatasetFamily:
         find: the data set's own place, given what the user names; None where it is not of the family.
         read: from that place to a `Dataset`; takes `on_finding` and the words in `takes`.
         takes: which of "labels", "test_list" and "identities" `read` understands.
-        copies: where the pictures of each variant are; None: there are originals only.
+        copies: where the images of each variant are; None: there are originals only.
         list_sizes: test lists by the words that name them; None: there is one only.
     """
 
@@ -85,7 +85,7 @@ FAMILIES = (
     ),
     DatasetFamily("labels with a text file an image beside images (Ultralytics)", yolo.find, yolo.read_yolo),
     DatasetFamily(
-        "pictures, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
+        "images, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
     ),
 )
 
@@ -102,7 +102,7 @@ def recognise(path: Path) -> tuple[DatasetFamily, Path] | None:
     for _ in range(_DEEPEST):
         at = _at(place)
         plain = at is None or (at[0] is FAMILIES[-1] and not folder.has_splits(place))
-        if not plain or not place.is_dir() or first_picture(place):
+        if not plain or not place.is_dir() or first_image(place):
             return at
         inner = [place / name for name in folders_in(place)[: _MOST_INSIDE + 1]]
         inside = [
@@ -127,7 +127,7 @@ def _at(path: Path) -> tuple[DatasetFamily, Path] | None:
 
 
 def _is_data_set(family: DatasetFamily, place: Path, *, alone: bool) -> bool:
-    """Whether what lies in a folder is a data set by itself; a table or plain pictures are part of what is above."""
+    """Whether what lies in a folder is a data set by itself; a table or plain images are part of what is above."""
     if family is FAMILIES[-1]:
         return folder.has_splits(place)
     return alone or family.read not in (image_table.read_table, yolo.read_yolo, tracker.read_tracker)

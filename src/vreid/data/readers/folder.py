@@ -1,7 +1,7 @@
 """Your own images in folders, without any table.
 
-    pictures/0002_c002_00030600_0.jpg        named as in VeRi and Market-1501: vehicle, camera, ...; "-1_c1..." is junk
-    pictures/anything.jpg                    vehicle and camera unknown
+    images/0002_c002_00030600_0.jpg        named as in VeRi and Market-1501: vehicle, camera, ...; "-1_c1..." is junk
+    images/anything.jpg                    vehicle and camera unknown
     vehicles/red_taxi/1.jpg                  one sub-folder a vehicle; a camera in the name ("..._c002_...") is read
 
 and each of these under train, query and gallery folders, which may be called as in VeRi, Market-1501 and CityFlow.
@@ -17,10 +17,10 @@ from vreid.data.findings import OnFinding, raise_finding
 from vreid.data.protocols import CROSS_CAMERA, MARKET
 from vreid.data.readers.common import (
     files_in,
-    first_picture,
+    first_image,
     folders_in,
+    images_in,
     passed_over,
-    pictures_in,
     shown,
     source_of,
 )
@@ -39,10 +39,10 @@ _CAMERA = re.compile(r"(?:^|_)c(\d+)(?=[_s.])", re.IGNORECASE)
 
 
 def find(folder: Path) -> Path | None:
-    """Return `folder` if it holds pictures, itself or one or two folders down, or None."""
+    """Return `folder` if it holds images, itself or one or two folders down, or None."""
     places = [folder] if folder.is_dir() else []
     for _ in range(3):
-        if any(first_picture(place) for place in places):
+        if any(first_image(place) for place in places):
             return folder
         places = [place / inner for place in places for inner in folders_in(place)]
     return None
@@ -55,17 +55,17 @@ def has_splits(folder: Path) -> bool:
 
 
 def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
-    """Read the pictures in `folder`; image keys are paths relative to it.
+    """Read the images in `folder`; image keys are paths relative to it.
 
     Split folders are judged as Market-1501. Without them, query and gallery are all images, each a query against all
     other cameras (cross-camera), and nothing is for training.
 
     Args:
-        folder: of pictures, or of folders of them.
+        folder: of images, or of folders of them.
         on_finding: as all readers; there are no rows here that could be wrong.
 
     Raises:
-        InputError: no pictures, two folders for one split, or pictures beside split or vehicle folders.
+        InputError: no images, two folders for one split, or images beside split or vehicle folders.
     """
     folder = Path(folder)
     inner = {name.lower(): name for name in folders_in(folder)}
@@ -83,7 +83,7 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
         if unused:
             notes.append(f"folders {', '.join(unused)} belong to no split and are not used.")
         if not any(len(records) for records in parts.values()):
-            raise InputError(f"{folder}: holds no pictures in train, query or gallery; put them there.")
+            raise InputError(f"{folder}: holds no images in train, query or gallery; put them there.")
         return Dataset(
             folder.absolute().name,
             parts["train"],
@@ -98,7 +98,7 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
         deeper = [
             name
             for name in folders_in(folder)
-            if any(first_picture(folder / name / n) for n in folders_in(folder / name))
+            if any(first_image(folder / name / n) for n in folders_in(folder / name))
         ]
         if deeper:
             raise InputError(
@@ -112,12 +112,12 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
 
 
 def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
-    """Read a folder of pictures, or of one sub-folder a vehicle."""
+    """Read a folder of images, or of one sub-folder a vehicle."""
     inner = folders_in(folder)
-    names, vehicles = pictures_in(folder), [name for name in inner if pictures_in(folder / name)]
+    names, vehicles = images_in(folder), [name for name in inner if images_in(folder / name)]
     if names and vehicles:
         raise InputError(
-            f"{folder}: has pictures ({names[0]}, ...) beside folders ({vehicles[0]}, ...) of pictures; move one."
+            f"{folder}: has images ({names[0]}, ...) beside folders ({vehicles[0]}, ...) of images; move one."
         )
     notes += passed_over(folder, *(folder / name for name in inner))
     for name in inner:
@@ -125,10 +125,10 @@ def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
         if held and not passed_over(folder / name):
             counted = f"{plural(len(held), 'file')}, first {shown(held[0])}"
             notes.append(f"folder {shown(name)} holds no images ({counted}) and is not read.")
-    if len(vehicles) == 1 and not names:  # one folder is where the pictures lie, not one vehicle
-        folder, names, vehicles = folder / vehicles[0], pictures_in(folder / vehicles[0]), []
+    if len(vehicles) == 1 and not names:  # one folder is where the images lie, not one vehicle
+        folder, names, vehicles = folder / vehicles[0], images_in(folder / vehicles[0]), []
     paths = [folder / name for name in names] + [
-        folder / vehicle / name for vehicle in vehicles for name in pictures_in(folder / vehicle)
+        folder / vehicle / name for vehicle in vehicles for name in images_in(folder / vehicle)
     ]
     matches = [_NAMED.match(name) for name in names]
     if vehicles:

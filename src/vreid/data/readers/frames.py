@@ -13,32 +13,32 @@ from vreid.data.readers.common import Listing
 def boxes_outside(
     paths: Sequence[str] | NDArray[np.object_], boxes: ArrayLike, listing: Listing, rows: Sequence[int]
 ) -> set[int]:
-    """Tell of boxes that share no pixel with their picture, and return their places (from 0).
+    """Tell of boxes that share no pixel with their image, and return their places (from 0).
 
-    A box that reaches over the border is fine: what sticks out is cut off. Only the size of each picture is read, once;
+    A box that reaches over the border is fine: what sticks out is cut off. Only the size of each image is read, once;
     one that cannot be read is for who decodes it.
 
     Args:
-        paths: (N,) pictures.
-        boxes: (N, 4) x1, y1, x2, y2 in pixels, NaN: the whole picture.
+        paths: (N,) images.
+        boxes: (N, 4) x1, y1, x2, y2 in pixels, NaN: the whole image.
         listing: what lists them, and whom to tell.
         rows: (N,) their rows in it.
     """
-    from vreid.data.images import picture_size
+    from vreid.data.images import image_size
 
     corners = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     framed = [paths[int(row)] for row in np.flatnonzero(~np.isnan(corners[:, 0]))]
-    sizes = {path: picture_size(path) for path in dict.fromkeys(framed)}
+    sizes = {path: image_size(path) for path in dict.fromkeys(framed)}
     size = np.array([sizes.get(path) or (np.inf, np.inf) for path in paths], dtype=np.float64).reshape(-1, 2)
     outside = (corners[:, 2:] <= 0).any(axis=1) | (corners[:, :2] >= size).any(axis=1)
     for row in np.flatnonzero(outside):
         width, height = size[row]
         shown = ", ".join(f"{value:g}" for value in corners[row])
-        picture = "its picture" if np.isinf(width) else f"its picture of {width:g} x {height:g} pixels"
+        image = "its image" if np.isinf(width) else f"its image of {width:g} x {height:g} pixels"
         listing.wrong(
             rows[int(row)],
-            f"box ({shown}) lies outside {picture}",
+            f"box ({shown}) lies outside {image}",
             "correct it or remove the row",
-            "box outside the picture",
+            "box outside the image",
         )
     return set(np.flatnonzero(outside).tolist())

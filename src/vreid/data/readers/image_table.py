@@ -89,7 +89,7 @@ def _tables(folder: Path) -> list[str]:
     return [name for name in files_in(folder) if name.lower().endswith(".csv")]
 
 
-def read_table(path: Path | str, *, pictures: bool = True, on_finding: OnFinding = raise_finding) -> Dataset:
+def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read a table as a data set.
 
     With a split column (train, query or probe, gallery or test) the rows are divided by it and judged as Market-1501.
@@ -98,11 +98,11 @@ def read_table(path: Path | str, *, pictures: bool = True, on_finding: OnFinding
 
     Args:
         path: the table, or a folder with one CSV, whose name is that of the data set then.
-        pictures: refuse a table none of whose pictures is there; who has features already needs none.
+        require_images: refuse a table none of whose images is there; who has features already needs none.
         on_finding: told of each wrong row.
 
     Raises:
-        InputError: a row that cannot be understood, an unknown or missing split, or no picture where the paths point.
+        InputError: a row that cannot be understood, an unknown or missing split, or no image where the paths point.
     """
     path = Path(path)
     name = path.stem
@@ -110,9 +110,9 @@ def read_table(path: Path | str, *, pictures: bool = True, on_finding: OnFinding
         name, path = path.absolute().name, path / _tables(path)[0]
     records, notes, origin = read_divided(path, on_finding)
     first = list(dict.fromkeys(records.path))[:100]
-    if pictures and first and not any(os.path.exists(picture) for picture in first):
+    if require_images and first and not any(os.path.exists(image) for image in first):
         raise InputError(
-            f"{path}: its pictures are not there, first {shown(first[0], 2000)}; correct the paths or move the table."
+            f"{path}: its images are not there, first {shown(first[0], 2000)}; correct the paths or move the table."
         )
     source = source_of(path.parent)
     if not records.split.known.any():
@@ -252,7 +252,7 @@ def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int],
     if "path" not in columns:
         raise InputError(
             f"{path}, line {first}: has no column path (but {', '.join(map(shown, names[:20]))}); "
-            "name that of the picture files so."
+            "name that of the image files so."
         )
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
@@ -371,7 +371,7 @@ def _boxes(cells: _Cells) -> list[list[float]] | None:
     lacking = [name for name in needed if name not in given]
     if lacking:
         if set(given) <= {"width", "height"}:
-            return None  # of the picture, not of a box
+            return None  # of the image, not of a box
         raise InputError(
             f"{cells.listing.path}: a box needs {', '.join(needed)}, but there is no column {lacking[0]}; add it."
         )

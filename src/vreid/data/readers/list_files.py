@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vreid.data.findings import Origin
-from vreid.data.readers.common import LONGEST_NAME, PICTURES, ImagesAbsent, Listing, files_in, quoted, read_lines, shown
+from vreid.data.readers.common import (
+    IMAGE_SUFFIXES,
+    LONGEST_NAME,
+    ImagesAbsent,
+    Listing,
+    files_in,
+    quoted,
+    read_lines,
+    shown,
+)
 from vreid.errors import InputError
 
 
@@ -35,14 +44,14 @@ def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], O
     return tuple([row[place] for row in rows] for place in range(len(columns))), listing.origin(numbers)
 
 
-def picture_name(name: str) -> str:
+def image_file_name(name: str) -> str:
     """The file of an image that is listed with or without its extension."""
-    return name if name.lower().endswith(PICTURES) else f"{name}.jpg"
+    return name if name.lower().endswith(IMAGE_SUFFIXES) else f"{name}.jpg"
 
 
 def key_of(name: str) -> str:
     """The name without its extension."""
-    return name.rpartition(".")[0] if name.lower().endswith(PICTURES) else name
+    return name.rpartition(".")[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
 
 
 def raise_if_absent(paths: Sequence[str], listed: Path) -> None:

@@ -26,7 +26,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding, OnFinding, Origin, raise_finding
 from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.readers.box_lines import Box, describe_text, read_boxes
-from vreid.data.readers.common import Listing, files_in, folders_in, natural, numbered, pictures_in, source_of
+from vreid.data.readers.common import Listing, files_in, folders_in, images_in, natural, numbered, source_of
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -237,7 +237,7 @@ def _read_one_file(
 def _has_frames(camera: _CameraFolder, on_finding: OnFinding) -> bool:
     """Whether a camera has frames; told where it has none, or a video alone."""
     frames = camera.place / FRAMES
-    if frames.is_dir() and pictures_in(frames):
+    if frames.is_dir() and images_in(frames):
         return True
     video = _video(camera.place)
     if video is None:
@@ -263,7 +263,7 @@ def _add(
     """Add the boxes of a camera, in the order of frames, so that a frame is decoded once."""
     boxes.sort(key=lambda box: box.frame)
     frames = camera.place / FRAMES
-    name_of = numbered(pictures_in(frames), frames)
+    name_of = numbered(images_in(frames), frames)
     if _shifted(boxes, name_of, listing):
         return
     if 0 in name_of and boxes and boxes[0].frame > 0:

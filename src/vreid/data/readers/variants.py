@@ -1,4 +1,4 @@
-"""Variants: the same images as other pictures, cropped to the vehicle or translated to another style."""
+"""Variants: the same images as other images, cropped to the vehicle or translated to another style."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vreid.errors import InputError
 VARIANTS = ("original", "crop", "translated")
 
 Copies = Mapping[str, Mapping[str, Path]]
-"""Variant -> split -> the folder of its pictures, which have the same names in every variant."""
+"""Variant -> split -> the folder of its images, which have the same names in every variant."""
 
 
 def in_variants(dataset: Dataset, variants: Sequence[str], copies: Copies, place: Path) -> Dataset:
@@ -25,30 +25,30 @@ def in_variants(dataset: Dataset, variants: Sequence[str], copies: Copies, place
     Args:
         dataset: as its reader gives it, in one variant.
         variants: names in `copies`.
-        copies: where the pictures are.
+        copies: where the images are.
         place: the data set's folder.
 
     Raises:
-        InputError: the pictures of a variant are not there.
+        InputError: the images of a variant are not there.
     """
     variants = tuple(dict.fromkeys(variants))
     notes = list(dataset.notes)
 
-    def pictures(split: str, variant: str) -> Records:
+    def records_of(split: str, variant: str) -> Records:
         records: Records = getattr(dataset, split)
         if not len(records) or records.variant.values[0] == variant:
             return records
         folder = copies[variant].get(split)
         if folder is None:
             raise InputError(
-                f"{place}: has no {variant} pictures of {split}; it has those of {', '.join(copies[variant])}."
+                f"{place}: has no {variant} images of {split}; it has those of {', '.join(copies[variant])}."
             )
         names = [path.rpartition("/")[2] for path in records.path]
         notes.extend(compare_with_folder(names, folder, Path(dataset.where(split, 0).partition(",")[0]))[1])
         return records.with_(path=[f"{folder}/{name}" for name in names], variant=[variant] * len(names))
 
-    train = Records.concat([pictures("train", variant) for variant in variants])
-    query, gallery = (pictures(split, variants[0]) for split in ("query", "gallery"))
+    train = Records.concat([records_of("train", variant) for variant in variants])
+    query, gallery = (records_of(split, variants[0]) for split in ("query", "gallery"))
     origins = dict(dataset.origins)
     if "train" in origins:
         origins["train"] = origins["train"].repeated(len(variants))

@@ -86,7 +86,7 @@ def _read(folder: Path, name: str, split: str, on_finding: OnFinding) -> tuple[R
     if not listing.path.is_file():
         return Records.of(path=[]), listing.origin([])
     (names, identities), origin = list_files.read_list(listing, "image", "vehicle")
-    paths = [f"{folder}/image/{list_files.picture_name(name)}" for name in names]
+    paths = [f"{folder}/image/{list_files.image_file_name(name)}" for name in names]
     list_files.raise_if_absent(paths, listing.path)
     records = Records.of(
         path=paths,

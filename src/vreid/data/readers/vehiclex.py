@@ -23,8 +23,8 @@ from vreid.data.readers.common import (
     attribute,
     compare_with_folder,
     degrees,
+    images_in,
     natural,
-    pictures_in,
     quoted,
     read_items,
     source_of,
@@ -69,7 +69,7 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
     """
     folder = Path(folder)
     variant, places = next(iter(copies(folder).items()))
-    pictures = places["train"]
+    image_folder = places["train"]
     labels = Listing(folder / LABELS, on_finding, "Item")
     items = read_items(labels.path) if labels.path.is_file() else []
     item_of: dict[str, int] = {}
@@ -83,16 +83,16 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
             labels.wrong(number, f"image {name} is listed twice", "remove one of the two Items", "listed twice")
     notes: list[str] = []
     if items:
-        unlisted, notes = compare_with_folder(list(item_of), pictures, labels.path)
+        unlisted, notes = compare_with_folder(list(item_of), image_folder, labels.path)
     else:
-        unlisted = pictures_in(pictures)
+        unlisted = images_in(image_folder)
         notes = [f"there is no {LABELS}, so colour, type and orientation are unknown."]
         if not unlisted:
-            raise InputError(f"{pictures}: holds no pictures; unpack VehicleX again.")
+            raise InputError(f"{image_folder}: holds no images; unpack VehicleX again.")
     for name in unlisted:
         if _NAME.fullmatch(name) is None:
             on_finding(
-                Finding("label", str(pictures / name), "is not named like 00001_c001_33.jpg", "rename or remove it")
+                Finding("label", str(image_folder / name), "is not named like 00001_c001_33.jpg", "rename or remove it")
             )
     names = sorted([*item_of, *(name for name in unlisted if _NAME.fullmatch(name))], key=natural)
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
@@ -103,7 +103,7 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
         described, labels, notes, colors=dict(enumerate(COLORS)), types=dict(enumerate(VEHICLE_TYPES))
     )
     records = Records.of(
-        path=[f"{pictures}/{name}" for name in names],
+        path=[f"{image_folder}/{name}" for name in names],
         image_key=[f"synthetic/{name.rpartition('.')[0]}" for name in names],
         identity=[f"synthetic-{int(match[1]):04d}" for match in matches],
         camera=[f"synthetic-c{int(match[2]):03d}" for match in matches],
@@ -128,10 +128,10 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
 
 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:
-    """Where the pictures of each variant lie, the originals first."""
+    """Where the images of each variant lie, the originals first."""
     original = next((folder / name for name in (ORIGINAL, "image_train") if (folder / name).is_dir()), None)
     translated = folder / TRANSLATED if (folder / TRANSLATED).is_dir() else None
     if original is None and translated is None:
-        original = folder  # the pictures beside the labels
+        original = folder  # the images beside the labels
     places = {"original": original, "translated": translated}
     return {variant: {"train": place} for variant, place in places.items() if place is not None}

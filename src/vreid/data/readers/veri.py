@@ -10,7 +10,7 @@
         list_color.txt list_type.txt               1 yellow, ...: instead of the names that are built in
         keypoint_train.txt keypoint_test.txt       view of the vehicle, the last word of a line (see `read_views`)
 
-Image keys are file names without extension, so a query picture that is in the gallery too has one key. The jk lists go
+Image keys are file names without extension, so a query image that is in the gallery too has one key. The jk lists go
 into the protocol; both are checked against the names, which count.
 """
 
@@ -29,8 +29,8 @@ from vreid.data.readers.common import (
     Listing,
     attribute,
     compare_with_folder,
-    first_picture,
-    pictures_in,
+    first_image,
+    images_in,
     quoted,
     read_items,
     read_lines,
@@ -38,7 +38,7 @@ from vreid.data.readers.common import (
     shown,
     source_of,
 )
-from vreid.data.readers.list_files import key_of, picture_name
+from vreid.data.readers.list_files import image_file_name, key_of
 from vreid.data.readers.tracks import read_tracks, tracklets
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -59,11 +59,11 @@ def find(folder: Path) -> Path | None:
 
 
 def _is_veri(folder: Path) -> bool:
-    """Pictures alone, named as VeRi's, are a folder of pictures; VeRi has lists beside them."""
+    """Images alone, named as VeRi's, are a folder of images; VeRi has lists beside them."""
     listed = any(
         (folder / file).is_file() for name in _KEYS.values() for file in (f"name_{name}.txt", f"{name}_label.xml")
     )
-    return listed and any(_NAME.fullmatch(first_picture(folder / f"image_{name}") or "") for name in _KEYS.values())
+    return listed and any(_NAME.fullmatch(first_image(folder / f"image_{name}") or "") for name in _KEYS.values())
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_veri(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
         on_finding: told here: rows that are wrong.
 
     Raises:
-        InputError: none of the pictures of a list is there, or a file cannot be read.
+        InputError: none of the images of a list is there, or a file cannot be read.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -164,7 +164,7 @@ def _read_split(
     folder: Path, split: str, classes: Mapping[str, Mapping[int, str]], notes: list[str], on_finding: OnFinding
 ) -> _NameList:
     name = _KEYS[split]
-    pictures = folder / f"image_{name}"
+    image_folder = folder / f"image_{name}"
     labels = Listing(folder / f"{name}_label.xml", on_finding, "Item")
     items = dict(_items(labels)) if labels.path.is_file() else {}
     names = Listing(folder / f"name_{name}.txt", on_finding)
@@ -172,9 +172,9 @@ def _read_split(
         listing, rows = names, read_lines(names.path)
     elif items:
         listing, rows = labels, [(number, item["imageName"]) for number, item in items.items()]
-    elif pictures.is_dir():
-        listing, rows = Listing(pictures, on_finding), [(0, picture) for picture in pictures_in(pictures)]
-        notes.append(f"there is no {names.path.name}, so all pictures in {pictures.name} are read.")
+    elif image_folder.is_dir():
+        listing, rows = Listing(image_folder, on_finding), [(0, image) for image in images_in(image_folder)]
+        notes.append(f"there is no {names.path.name}, so all images in {image_folder.name} are read.")
     else:
         return _NameList(Records.of(path=[]), None, [])
     keys: list[str | None] = []
@@ -192,9 +192,9 @@ def _read_split(
         else:
             row_of[key] = number, match
     matches = [match for _, match in row_of.values()]
-    files = [picture_name(match[0]) for match in matches]
-    if listing.path != pictures:
-        notes += compare_with_folder(files, pictures, listing.path)[1]
+    files = [image_file_name(match[0]) for match in matches]
+    if listing.path != image_folder:
+        notes += compare_with_folder(files, image_folder, listing.path)[1]
     item_of = {key_of(item["imageName"]): number for number, item in items.items()}
     described = [(item_of.get(key, 0), items.get(item_of.get(key, 0), {})) for key in row_of]
     unlabelled = [file for file, (number, _) in zip(files, described, strict=True) if not number]
@@ -204,7 +204,7 @@ def _read_split(
     notes += contradictions(matches, described, labels)
     colors, types = color_and_type(described, labels, notes, colors=classes["color"], types=classes["type"], base=1)
     records = Records.of(
-        path=[f"{pictures}/{file}" for file in files],
+        path=[f"{image_folder}/{file}" for file in files],
         image_key=list(row_of),
         identity=["junk" if match[1] == "-1" else match[1] for match in matches],
         camera=[f"c{int(match[2]):03d}" for match in matches],
@@ -214,7 +214,7 @@ def _read_split(
         vehicle_type=types,
         split=[split] * len(matches),
     )
-    origin = listing.origin([number for number, _ in row_of.values()]) if listing.path != pictures else None
+    origin = listing.origin([number for number, _ in row_of.values()]) if listing.path != image_folder else None
     return _NameList(records, origin, keys)
 
 

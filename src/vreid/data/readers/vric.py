@@ -13,7 +13,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.findings import OnFinding, Origin, raise_finding
 from vreid.data.protocols import VRIC
 from vreid.data.readers.common import Listing, camera_name, compare_with_folder, read_splits, source_of
-from vreid.data.readers.list_files import key_of, picture_name, read_list
+from vreid.data.readers.list_files import image_file_name, key_of, read_list
 from vreid.data.records import Records
 
 PLACES = (".", "VRIC")
@@ -42,7 +42,7 @@ def read_vric(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
         on_finding: told here: rows that are wrong.
 
     Raises:
-        InputError: none of the pictures of a list is there.
+        InputError: none of the images of a list is there.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -68,14 +68,14 @@ def read_vric(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
 
 def _read(folder: Path, split: str, notes: list[str], on_finding: OnFinding) -> tuple[Records, Origin]:
     name = _KEYS[split]
-    listing, pictures = Listing(folder / f"vric_{name}.txt", on_finding), folder / f"{name}_images"
+    listing, image_folder = Listing(folder / f"vric_{name}.txt", on_finding), folder / f"{name}_images"
     if not listing.path.is_file():
         return Records.of(path=[]), listing.origin([])
     (names, identities, cameras), origin = read_list(listing, "image", "vehicle", "camera")
-    files = [picture_name(name) for name in names]
-    notes += compare_with_folder(files, pictures, listing.path)[1]
+    files = [image_file_name(name) for name in names]
+    notes += compare_with_folder(files, image_folder, listing.path)[1]
     records = Records.of(
-        path=[f"{pictures}/{file}" for file in files],
+        path=[f"{image_folder}/{file}" for file in files],
         image_key=[f"{name}/{key_of(file)}" for file in files],
         identity=identities,
         camera=[camera_name(text, listing, int(row), "camera") for text, row in zip(cameras, origin.rows, strict=True)],

@@ -24,10 +24,10 @@ from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.readers.common import (
     Listing,
     files_in,
-    first_picture,
+    first_image,
     folders_in,
+    images_in,
     passed_over,
-    pictures_in,
     quoted,
     read_lines,
     shown,
@@ -77,9 +77,9 @@ def _place(folder: Path, camera: str) -> list[_Place]:
     if not labels.is_dir():
         return []
     images = folder / IMAGES if (folder / IMAGES).is_dir() else folder
-    out = [_Place(images, labels, camera)] if first_picture(images) and _texts(labels) else []
+    out = [_Place(images, labels, camera)] if first_image(images) and _texts(labels) else []
     for name in folders_in(labels):
-        if (images / name).is_dir() and first_picture(images / name) and _texts(labels / name):
+        if (images / name).is_dir() and first_image(images / name) and _texts(labels / name):
             out.append(_Place(images / name, labels / name, camera or ("" if name.lower() in SPLITS else name)))
     return out
 
@@ -101,7 +101,7 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
     Raises:
         InputError: no boxes.
     """
-    from vreid.data.images import picture_size
+    from vreid.data.images import image_size
 
     folder = Path(folder)
     notes: list[str] = []
@@ -119,8 +119,8 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
         on_finding(finding)
 
     for place in _places(folder):
-        pictures = pictures_in(place.images)
-        image_of = {name.rpartition(".")[0]: name for name in pictures}
+        file_names = images_in(place.images)
+        image_of = {name.rpartition(".")[0]: name for name in file_names}
         notes += passed_over(place.images)
         boxes = {name: _boxes(Listing(place.labels / name, counted)) for name in _texts(place.labels)}
         sixth = _sixth([box for listed in boxes.values() for box in listed])
@@ -128,7 +128,7 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
         base = "" if place.labels == folder / LABELS else place.images.relative_to(folder).as_posix() + "/"
         for name, listed in boxes.items():
             listing, stem = Listing(place.labels / name, counted), name.rpartition(".")[0]
-            size = picture_size(place.images / image_of[stem]) if stem in image_of else None
+            size = image_size(place.images / image_of[stem]) if stem in image_of else None
             if size is None:
                 what = "cannot be read" if stem in image_of else f"is not in {place.images.name}"
                 if listed:

@@ -47,15 +47,15 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Passage:
+class CameraPass:
     """One vehicle's pass at one camera (`camera` indexes `World.cameras`), which gives one tracklet.
 
-    `time` is when it passes the middle of the view, `pictures` how many pictures the tracklet shall have.
+    `time` is when it passes the middle of the view, `images` how many images the tracklet shall have.
     """
 
     camera: int
     time: float
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Traveller:
     part: str
     key: tuple[str | int, ...]
     vehicle: VehicleSpec
-    passages: tuple[Passage, ...]
+    passes: tuple[CameraPass, ...]
 
     @property
-    def pictures(self) -> int:
-        """How many pictures are planned of it."""
-        return sum(passage.pictures for passage in self.passages)
+    def images(self) -> int:
+        """How many images are planned of it."""
+        return sum(one.images for one in self.passes)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Posed:
     identity: str
     key: tuple[str | int, ...]
     vehicle: VehicleSpec
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is known before the first picture is rendered; small and picklable."""
+    """Everything that is known before the first image is rendered; small and picklable."""
 
     preset: Preset
     seed: int
@@ -98,9 +98,9 @@ class World:
     bystanders: tuple[VehicleSpec, ...]
 
     @property
-    def pictures(self) -> int:
-        """How many pictures are planned."""
-        return sum(t.pictures for t in self.travellers) + sum(p.pictures for p in self.posed)
+    def images(self) -> int:
+        """How many images are planned."""
+        return sum(t.images for t in self.travellers) + sum(p.images for p in self.posed)
 
 
 def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, colors: tuple[str, ...] = COLORS) -> World:
@@ -108,7 +108,7 @@ def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, col
 
     Every vehicle, camera, district and trip has a random stream of its own, so that further identities (and
     `label_new_scene`) leave those that were there as they are. Vehicle i of either part of the test has the same type
-    and colour, passes as many cameras and gives as many pictures, so that only the cameras tell the parts apart.
+    and colour, passes as many cameras and gives as many images, so that only the cameras tell the parts apart.
     """
     cameras, roads = _network(preset, seed)
     homes = [camera.scene for camera in cameras if camera.part == "seen"]
@@ -120,8 +120,8 @@ def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, col
     def add(split: str, part: str, index: int, scene: str, vehicle: VehicleSpec) -> None:
         key = (split, part if split == "test" else "", index)
         identity = f"{len(travellers) + 1:04d}"
-        passages = _trip(preset, seed, cameras, roads, key, scene)
-        travellers.append(Traveller(identity, split, part, key, vehicle, passages))
+        passes = _trip(preset, seed, cameras, roads, key, scene)
+        travellers.append(Traveller(identity, split, part, key, vehicle, passes))
 
     for index, vehicle in enumerate(train[: preset.train_identities]):
         add("train", "seen", index, homes[index % len(homes)], vehicle)
@@ -165,12 +165,12 @@ def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
 
 def _trip(
     preset: Preset, seed: int, cameras: tuple[Camera, ...], roads: RoadMap, key: tuple[str | int, ...], scene: str
-) -> tuple[Passage, ...]:
+) -> tuple[CameraPass, ...]:
     split, _, index = key
     shape = generator(seed, "trip shape", split, index)
     least, most = preset.train_frames if split == "train" else preset.test_frames
     stops = int(shape.integers(preset.cameras_per_trip[0], preset.cameras_per_trip[1] + 1))
-    pictures = shape.integers(least, most + 1, stops)
+    images = shape.integers(least, most + 1, stops)
 
     rng = generator(seed, "trip", *key)
     path = roads.draw_trip(rng, scene, stops)
@@ -183,6 +183,6 @@ def _trip(
         if roads.junctions[node].has_camera
     ]
     return tuple(
-        Passage(camera, float(np.round(time, 3)), int(count))
-        for (camera, time), count in zip(seen, pictures, strict=True)
+        CameraPass(camera, float(np.round(time, 3)), int(count))
+        for (camera, time), count in zip(seen, images, strict=True)
     )

@@ -45,13 +45,13 @@ class Preset:
         train_identities: training vehicles over all of `scenes`.
         test_identities: test vehicles in each of the two parts of the test.
         synthetic_identities: vehicles of the synthetic set.
-        synthetic_images: pictures of each of them.
+        synthetic_images: images of each of them.
         cameras_per_trip: least and most cameras that one vehicle passes.
-        train_frames: least and most pictures of one tracklet in training.
-        test_frames: the same in the test, its query picture included; at least 2.
-        longest_side: size of the biggest pictures in pixels; most are smaller, as the vehicle is far or near.
+        train_frames: least and most images of one tracklet in training.
+        test_frames: the same in the test, its query image included; at least 2.
+        longest_side: size of the biggest images in pixels; most are smaller, as the vehicle is far or near.
         models: car models of each vehicle type, shared by all splits.
-        bystanders: other vehicles that stand or drive in the pictures and belong to no identity.
+        bystanders: other vehicles that stand or drive in the images and belong to no identity.
         look_alike_share: chance that an identity copies type, colour and model of an earlier one of its split.
         look_alike_group: most identities of one split that share type, colour and model.
         motorcycle_share: chance that an identity is a motorcycle, the twelfth type.

@@ -37,7 +37,7 @@ class Layout:
         synthetic: folder of the synthetic images; its label files lie in the folder above.
         label_files: from the images, the tracklets and the world to the texts of the files in `real`, by name.
         track_name: from the file ("train", "test"), the line (from 0) and an image to the name of the tracklet.
-        picture_name: from an image to its file name; None: images are numbered in an order drawn by chance.
+        image_file_name: from an image to its file name; None: images are numbered in an order drawn by chance.
         queries_stay: query images are in the gallery as well.
         synthetic_list: the synthetic set has a name_train.txt.
         types, colors: what the real-like set's label files can name; others are not drawn.
@@ -49,7 +49,7 @@ class Layout:
     synthetic: str
     label_files: Callable[[Rows, Tracks, World], dict[str, str]]
     track_name: Callable[[str, int, Row], str]
-    picture_name: Callable[[Row], str] | None = None
+    image_file_name: Callable[[Row], str] | None = None
     queries_stay: bool = False
     synthetic_list: bool = False
     types: tuple[str, ...] = TYPES
@@ -184,7 +184,7 @@ def _view(orientation: float) -> int:
     return VIEWS[round(orientation / 45) % 8]
 
 
-def _veri_picture(row: Row) -> str:
+def _veri_image_name(row: Row) -> str:
     """Vehicle, camera, frame, and the number of the vehicle in its frame, of which there is one here."""
     return f"{row['identity']}_{row['camera']}_{int(row['frame']):08d}_0.jpg"
 
@@ -240,7 +240,7 @@ VERI = Layout(
     synthetic="VeRi_ReID_Simulation/image_train",
     label_files=_veri_files,
     track_name=_veri_track,
-    picture_name=_veri_picture,
+    image_file_name=_veri_image_name,
     queries_stay=True,
     synthetic_list=True,
     types=VERI_CLASSES[1],

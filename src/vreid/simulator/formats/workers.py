@@ -29,47 +29,47 @@ from vreid.simulator.render.synthetic import SyntheticShot
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 
 SYNTHETIC_CAMERAS = 20
-"""How many camera numbers the synthetic pictures are given, by chance, as in VehicleX."""
+"""How many camera numbers the synthetic images are given, by chance, as in VehicleX."""
 SYNTHETIC_JPEG_QUALITY = 95
-PICTURES_PER_WORKER = 200
-"""A further process is worth its start for this many pictures."""
+IMAGES_PER_WORKER = 200
+"""A further process is worth its start for this many images."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A rendered image: its temporary file name, the SHA-256 of its bytes, the passage it shows, the columns known."""
+class RenderedImage:
+    """A rendered image: its temporary file name, the SHA-256 of its bytes, the index of its pass, and known columns."""
 
     file: str
     digest: str
-    passage: int
+    pass_index: int
     row: Row
 
 
 def render_all(
     world: World, raw: Path, workers: int | None, progress: Callable[[int, int], None]
-) -> list[list[Picture]]:
-    """Render every identity, the travellers and then the synthetic ones; one list of pictures for each, in order."""
-    planned = [t.pictures for t in world.travellers] + [p.pictures for p in world.posed]
+) -> list[list[RenderedImage]]:
+    """Render every identity, the travellers and then the synthetic ones; one list of images for each, in order."""
+    planned = [t.images for t in world.travellers] + [p.images for p in world.posed]
     done = 0
-    progress(done, world.pictures)
-    pictures: list[list[Picture]] = [[] for _ in planned]
-    count = workers or min(_processors(), 1 + world.pictures // PICTURES_PER_WORKER)
+    progress(done, world.images)
+    files: list[list[RenderedImage]] = [[] for _ in planned]
+    count = workers or min(_processors(), 1 + world.images // IMAGES_PER_WORKER)
     finished = _in_turn(world, raw, len(planned)) if count == 1 else _in_processes(world, raw, len(planned), count)
     with closing(finished):
         for index, made in finished:
-            pictures[index] = made
+            files[index] = made
             done += planned[index]
-            progress(done, world.pictures)
-    return pictures
+            progress(done, world.images)
+    return files
 
 
-def _in_turn(world: World, raw: Path, count: int) -> Generator[tuple[int, list[Picture]]]:
+def _in_turn(world: World, raw: Path, count: int) -> Generator[tuple[int, list[RenderedImage]]]:
     studio = Studio(world)
     for index in range(count):
         yield index, _render(studio, raw, index)
 
 
-def _in_processes(world: World, raw: Path, count: int, workers: int) -> Generator[tuple[int, list[Picture]]]:
+def _in_processes(world: World, raw: Path, count: int, workers: int) -> Generator[tuple[int, list[RenderedImage]]]:
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(world, raw)
     )
@@ -125,38 +125,38 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _render_here(index: int) -> list[Picture]:
+def _render_here(index: int) -> list[RenderedImage]:
     assert _worker is not None
     return _render(*_worker, index)
 
 
-def _render(studio: Studio, raw: Path, index: int) -> list[Picture]:
+def _render(studio: Studio, raw: Path, index: int) -> list[RenderedImage]:
     """Render identity `index` of the world, travellers first, into `raw`."""
     world = studio.world
-    pictures: list[Picture] = []
+    files: list[RenderedImage] = []
 
-    def keep(image: NDArray[np.uint8], quality: int, passage: int, row: Row) -> None:
+    def keep(image: NDArray[np.uint8], quality: int, pass_index: int, row: Row) -> None:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-        file = f"{index}_{len(pictures)}.jpg"
+        file = f"{index}_{len(files)}.jpg"
         (raw / file).write_bytes(buffer.getvalue())
-        pictures.append(Picture(file, hashlib.sha256(buffer.getvalue()).hexdigest(), passage, row))
+        files.append(RenderedImage(file, hashlib.sha256(buffer.getvalue()).hexdigest(), pass_index, row))
 
     if index < len(world.travellers):
         traveller = world.travellers[index]
-        for passage, takes in studio.film(traveller):
-            quality = world.cameras[traveller.passages[passage].camera].spec.jpeg_quality
+        for pass_index, takes in studio.film(traveller):
+            quality = world.cameras[traveller.passes[pass_index].camera].spec.jpeg_quality
             for take in takes:
-                keep(take.shot.image, quality, passage, _real_row(world, traveller, passage, take))
+                keep(take.shot.image, quality, pass_index, _real_row(world, traveller, pass_index, take))
     else:
         posed = world.posed[index - len(world.travellers)]
         for number, shot in enumerate(studio.pose(posed), start=1):
             keep(shot.image, SYNTHETIC_JPEG_QUALITY, 0, _synthetic_row(world, posed, number, shot))
-    return pictures
+    return files
 
 
-def _real_row(world: World, traveller: Traveller, passage: int, take: Take) -> Row:
-    camera = world.cameras[traveller.passages[passage].camera]
+def _real_row(world: World, traveller: Traveller, pass_index: int, take: Take) -> Row:
+    camera = world.cameras[traveller.passes[pass_index].camera]
     shot = take.shot
     return {
         "identity": traveller.identity,

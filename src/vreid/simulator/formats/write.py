@@ -28,7 +28,7 @@ from vreid.simulator.formats.label_files import (
     table,
 )
 from vreid.simulator.formats.layouts import CITYFLOW, Layout, Rows, layout_named
-from vreid.simulator.formats.workers import Picture, render_all
+from vreid.simulator.formats.workers import RenderedImage, render_all
 
 SUMMARY = "simulator.json"
 """Written last: a folder that has it is complete."""
@@ -94,8 +94,8 @@ def simulate(
     with _folder_in_the_making(out, form) as folder:
         raw = folder / _RAW
         raw.mkdir()
-        pictures = render_all(world, raw, workers, progress or (lambda done, total: None))
-        travellers, posed = pictures[: len(world.travellers)], pictures[len(world.travellers) :]
+        rendered = render_all(world, raw, workers, progress or (lambda done, total: None))
+        travellers, posed = rendered[: len(world.travellers)], rendered[len(world.travellers) :]
         counts, real_texts, digests = _place_real(form, world, travellers, raw, folder)
         synthetic_texts, synthetic_digests = _place_synthetic(form, posed, raw, folder)
         texts = {**real_texts, **synthetic_texts, **city_files(world)}
@@ -103,7 +103,7 @@ def simulate(
             write_text(folder / name, text)
             digests[name] = hashlib.sha256(text.encode()).hexdigest()
         digests |= synthetic_digests
-        shutil.rmtree(raw)  # also holds the pictures of tracklets that were too short
+        shutil.rmtree(raw)  # also holds the images of tracklets that were too short
         counts |= {"synthetic": len(synthetic_digests), "synthetic_identities": len(posed)}
         listing = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
         content_hash = hashlib.sha256(listing.encode()).hexdigest()[:16]
@@ -171,49 +171,49 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
 
 
 def _place_real(
-    layout: Layout, world: World, pictures: Sequence[Sequence[Picture]], raw: Path, folder: Path
+    layout: Layout, world: World, rendered: Sequence[Sequence[RenderedImage]], raw: Path, folder: Path
 ) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
     """Name the real-like images and move them to their places; return counts, label files and digests.
 
     Where images are numbered, the order of query images, gallery images and test tracks is drawn by chance, so that no
     number tells an identity; where they are named, lists are in the order of the names.
     """
-    splits, tracks = _choose_queries(layout, world, pictures)
-    name_of = layout.picture_name
+    splits, tracks = _choose_queries(layout, world, rendered)
+    name_of = layout.image_file_name
     if name_of is None:
         for name in ("query", "gallery"):
             splits[name] = _shuffled(world.seed, name, splits[name])
         tracks["test"] = _shuffled(world.seed, "tracks", tracks["test"])
     else:
         for images in splits.values():
-            images.sort(key=lambda picture: name_of(picture.row))
+            images.sort(key=lambda image: name_of(image.row))
     for name, tracklets in tracks.items():
         for line, tracklet in enumerate(tracklets):
-            for picture in tracklet:
-                picture.row["tracklet"] = layout.track_name(name, line, picture.row)
+            for image in tracklet:
+                image.row["tracklet"] = layout.track_name(name, line, image.row)
 
     digests: dict[str, str] = {}
     rows: Rows = {split: [] for split in splits}
     folders = layout.image_folders()
     for split, images in splits.items():
-        for number, picture in enumerate(images, start=1):
-            file = name_of(picture.row) if name_of else f"{number:06d}.jpg"
+        for number, image in enumerate(images, start=1):
+            file = name_of(image.row) if name_of else f"{number:06d}.jpg"
             path = f"{folders[split]}/{file}"
             twice = split == "query" and layout.queries_stay
             key = file.removesuffix(".jpg")
             if twice or name_of is None:
                 key = f"{KEY_PREFIXES[split]}/{key}"
-            picture.row.update(split=split, path=path, file=file, image_key=key)
+            image.row.update(split=split, path=path, file=file, image_key=key)
             if twice:
-                shutil.copyfile(raw / picture.file, folder / path)
+                shutil.copyfile(raw / image.file, folder / path)
             else:
-                (raw / picture.file).rename(folder / path)
-            digests[path] = picture.digest
-            rows[split].append(dict(picture.row))
+                (raw / image.file).rename(folder / path)
+            digests[path] = image.digest
+            rows[split].append(dict(image.row))
 
     # An image that is a query and stays in the gallery comes last as what it is there.
     listed = {
-        name: [[picture.row for picture in tracklet if picture.row["split"] != "query"] for tracklet in tracklets]
+        name: [[image.row for image in tracklet if image.row["split"] != "query"] for tracklet in tracklets]
         for name, tracklets in tracks.items()
     }
     counts = {split: len(images) for split, images in splits.items()}
@@ -226,31 +226,31 @@ def _place_real(
 
 
 def _choose_queries(
-    layout: Layout, world: World, pictures: Sequence[Sequence[Picture]]
-) -> tuple[dict[str, list[Picture]], dict[str, list[list[Picture]]]]:
+    layout: Layout, world: World, rendered: Sequence[Sequence[RenderedImage]]
+) -> tuple[dict[str, list[RenderedImage]], dict[str, list[list[RenderedImage]]]]:
     """Return the images of each split and the tracklets of "train" and "test", queries included.
 
     A query is one image of each (identity, camera) of the test where the identity was seen by another camera too; the
     rest of its tracklet is in the gallery, so a test tracklet of one image is dropped unless queries stay there too.
     """
     least = {"train": 1, "test": 1 if layout.queries_stay else 2}
-    splits: dict[str, list[Picture]] = {split: [] for split in FOLDERS}
-    tracks: dict[str, list[list[Picture]]] = {"train": [], "test": []}
-    for traveller, made in zip(world.travellers, pictures, strict=True):
-        passages = [[p for p in made if p.passage == number] for number in range(len(traveller.passages))]
-        tracklets = [tracklet for tracklet in passages if len(tracklet) >= least[traveller.split]]
+    splits: dict[str, list[RenderedImage]] = {split: [] for split in FOLDERS}
+    tracks: dict[str, list[list[RenderedImage]]] = {"train": [], "test": []}
+    for traveller, made in zip(world.travellers, rendered, strict=True):
+        passes = [[p for p in made if p.pass_index == number] for number in range(len(traveller.passes))]
+        tracklets = [tracklet for tracklet in passes if len(tracklet) >= least[traveller.split]]
         tracks[traveller.split] += tracklets
         for tracklet in tracklets:
             if traveller.split == "train":
                 splits["train"] += tracklet
                 continue
-            rng = generator(world.seed, "query", *traveller.key, tracklet[0].passage)
+            rng = generator(world.seed, "query", *traveller.key, tracklet[0].pass_index)
             query = int(rng.integers(len(tracklet))) if len(tracklets) > 1 else None
-            for place, picture in enumerate(tracklet):
+            for place, image in enumerate(tracklet):
                 if place == query:
-                    splits["query"].append(picture)
+                    splits["query"].append(image)
                 if place != query or layout.queries_stay:
-                    splits["gallery"].append(picture)
+                    splits["gallery"].append(image)
     return splits, tracks
 
 
@@ -259,13 +259,13 @@ def _shuffled(seed: int, name: str, things: list[T]) -> list[T]:
 
 
 def _place_synthetic(
-    layout: Layout, pictures: Sequence[Sequence[Picture]], raw: Path, folder: Path
+    layout: Layout, rendered: Sequence[Sequence[RenderedImage]], raw: Path, folder: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Move the synthetic images to their places; return label files and digests."""
     rows, digests = [], {}
-    for picture in (picture for made in pictures for picture in made):
-        path = f"{layout.synthetic}/{picture.row['file']}"
-        (raw / picture.file).rename(folder / path)
-        digests[path] = picture.digest
-        rows.append(picture.row | {"path": path})
+    for image in (image for made in rendered for image in made):
+        path = f"{layout.synthetic}/{image.row['file']}"
+        (raw / image.file).rename(folder / path)
+        digests[path] = image.digest
+        rows.append(image.row | {"path": path})
     return {**layout.synthetic_files(rows), "synthetic.csv": table(SYNTHETIC_COLUMNS, rows)}, digests

@@ -1,4 +1,4 @@
-"""Everything of a fixed camera's picture that does not move, shaded once per tile and kept."""
+"""Everything of a fixed camera's image that does not move, shaded once per tile and kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Tile:
 
 
 class Backdrop:
-    """The static picture of a camera, in tiles that are made when first looked at."""
+    """The static image of a camera, in tiles that are made when first looked at."""
 
     def __init__(
         self, camera: CameraSpec, pinhole: Pinhole, environment: Environment, ground: Ground, rng: np.random.Generator

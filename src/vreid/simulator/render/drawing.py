@@ -1,4 +1,4 @@
-"""Placed vehicles on a window of a camera's picture: fragments, their shadows, their colours."""
+"""Placed vehicles on a window of a camera's image: fragments, their shadows, their colours."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def draw(placed: Placed, pinhole: Pinhole, window: ImageWindow, *, mirrored: boo
 
 
 def cast_shadow(drawn: Sequence[Drawn], sun: Float, pixels: int) -> DepthMap:
-    """Return the shadow map around the first vehicle, with its neighbours, for a picture of so many pixels across."""
+    """Return the shadow map around the first vehicle, with its neighbours, for an image of so many pixels across."""
     main = drawn[0].placed
     length, width, height = main.vehicle.size
     half = min(12.0, math.hypot(length, width) / 2 + 0.5 + 0.7 * height / max(float(sun[2]), 0.3))
@@ -141,12 +141,12 @@ def colours_of(
 
 
 def spread(pixels_3HW: Float) -> Float:
-    """Return a (3, H, W) picture as (3, H * W * FINE^2) samples."""
+    """Return a (3, H, W) image as (3, H * W * FINE^2) samples."""
     return np.repeat(np.repeat(pixels_3HW, FINE, axis=1), FINE, axis=2).reshape(len(pixels_3HW), -1)
 
 
 def resolve(samples: Float, width: int, height: int) -> Float:
-    """Return the (3, H, W) picture whose pixels are the means of their samples (3, H * W * FINE^2)."""
+    """Return the (3, H, W) image whose pixels are the means of their samples (3, H * W * FINE^2)."""
     square = samples.reshape(-1, height, FINE, width, FINE)
     total = square[:, :, 0, :, 0].copy()
     for i, j in ((0, 1), (1, 0), (1, 1)):

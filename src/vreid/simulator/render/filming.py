@@ -1,4 +1,4 @@
-"""From the plan to pictures: a vehicle drives through a camera's view among others, frame by frame."""
+"""From the plan to images: a vehicle drives through a camera's view among others, frame by frame."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vreid.data.seeds import generator
-from vreid.simulator.city.plan import FRAMES_PER_SECOND, Camera, Passage, Posed, Traveller, World
+from vreid.simulator.city.plan import FRAMES_PER_SECOND, Camera, CameraPass, Posed, Traveller, World
 from vreid.simulator.render.camera import Lane
 from vreid.simulator.render.scene import CameraView, Cut, Placed, Shot
 from vreid.simulator.render.synthetic import SyntheticShot, shoot_synthetic
 from vreid.simulator.vehicle.vehicles import Vehicle, VehicleSpec, build_vehicle
 
 WINDOW = (7.0, 18.0)
-"""Least and most metres of its lane on which a tracklet's pictures are taken, around the middle of the view."""
+"""Least and most metres of its lane on which a tracklet's images are taken, around the middle of the view."""
 SPEED = (3.0, 13.0)
 """Slowest and fastest drive through a view in m/s."""
 NEIGHBOUR_SHARE = 0.45
@@ -24,16 +24,16 @@ NEIGHBOUR_SHARE = 0.45
 QUEUE_SHARE = 0.30
 """Chance of a vehicle ahead or behind on the same lane."""
 CUT_SHARE = 0.06
-"""Chance that a picture's box holds a part of the vehicle only."""
+"""Chance that an image's box holds a part of the vehicle only."""
 CUT_EDGES = {"bottom": 0.45, "left": 0.2, "right": 0.2, "top": 0.15}
 """Where such a box ends early, how often: most of all at the bottom, where the next vehicle or the frame's edge is."""
 CUT_DEPTH = (0.15, 0.45)
 """Least and most share of the whole box that it lacks."""
 ATTEMPTS = 6
-"""How often a passage is drawn anew (other lane, speed and neighbours) when too few of its frames can be used; the last
+"""How often a pass is drawn anew (other lane, speed and neighbours) when too few of its frames can be used; the last
 time without other vehicles."""
 TRIES = 3
-"""How many frames near its turn are tried for one picture before any other frame of the passage will do."""
+"""How many frames near its turn are tried for one image before any other frame of the pass will do."""
 
 
 @dataclass(frozen=True)
@@ -60,55 +60,55 @@ class _Drive:
 
 @dataclass
 class Studio:
-    """Renders the pictures of a world; keeps the views and the bystanders that it has built, one studio a process."""
+    """Renders the images of a world; keeps the views and the bystanders that it has built, one studio a process."""
 
     world: World
     _views: dict[str, CameraView] = field(default_factory=dict)
     _bystanders: dict[VehicleSpec, Vehicle] = field(default_factory=dict)
 
     def film(self, traveller: Traveller) -> Iterator[tuple[int, list[Take]]]:
-        """Yield, for each passage of a traveller's trip, its number and its takes in order of time.
+        """Yield, for each pass of a traveller's trip, its number and its takes in order of time.
 
-        A passage whose frames cannot be used (hidden, out of the picture) has fewer takes than planned, or none.
+        A pass whose frames cannot be used (hidden, out of the image) has fewer takes than planned, or none.
         """
         vehicle = build_vehicle(traveller.vehicle, plate=self.world.preset.plate)
-        for number, passage in enumerate(traveller.passages):
+        for number, camera_pass in enumerate(traveller.passes):
             takes: list[Take] = []
             for attempt in range(ATTEMPTS):
                 key = ("passage", *traveller.key, number, attempt)
-                retake = self._film_passage(vehicle, passage, key, alone=attempt == ATTEMPTS - 1)
+                retake = self._film_pass(vehicle, camera_pass, key, alone=attempt == ATTEMPTS - 1)
                 takes = max(takes, retake, key=len)
-                if len(takes) == passage.pictures:
+                if len(takes) == camera_pass.images:
                     break
             yield number, takes
 
     def pose(self, posed: Posed) -> Iterator[SyntheticShot]:
-        """Yield the synthetic pictures of one identity."""
+        """Yield the synthetic images of one identity."""
         preset = self.world.preset
         vehicle = build_vehicle(posed.vehicle, plate=preset.plate)
-        for number in range(posed.pictures):
+        for number in range(posed.images):
             rng = generator(self.world.seed, "pose", *posed.key, number)
             yield shoot_synthetic(vehicle, rng, longest_side=preset.longest_side, background=preset.background)
 
-    def _film_passage(
-        self, vehicle: Vehicle, passage: Passage, key: tuple[str | int, ...], *, alone: bool
+    def _film_pass(
+        self, vehicle: Vehicle, camera_pass: CameraPass, key: tuple[str | int, ...], *, alone: bool
     ) -> list[Take]:
-        camera = self.world.cameras[passage.camera]
+        camera = self.world.cameras[camera_pass.camera]
         preset = self.world.preset
         rng = generator(self.world.seed, *key)
         lane = camera.spec.lanes[int(rng.integers(len(camera.spec.lanes)))]
         window = min(rng.uniform(*WINDOW), lane.length)
         # Slow enough for as many different frames of the video as the tracklet shall have.
-        speed = min(rng.uniform(*SPEED), window * FRAMES_PER_SECOND / (passage.pictures + 1))
+        speed = min(rng.uniform(*SPEED), window * FRAMES_PER_SECOND / (camera_pass.images + 1))
         middle = lane.length / 2 + rng.uniform(-0.1, 0.1) * window
         target = _Drive(vehicle, lane, middle, speed)
         others = [] if alone else self._others(rng, camera, target)
 
-        # The frames in which the vehicle is inside the window, split into one run of frames for each picture.
-        passed = (passage.time - camera.video_start) * FRAMES_PER_SECOND
+        # The frames in which the vehicle is inside the window, split into one run of frames for each image.
+        passed = (camera_pass.time - camera.video_start) * FRAMES_PER_SECOND
         reach = window / 2 / speed * FRAMES_PER_SECOND
         frames = np.arange(math.ceil(passed - reach), math.floor(passed + reach) + 1)
-        runs = [rng.permutation(run).tolist() for run in np.array_split(frames, passage.pictures)]
+        runs = [rng.permutation(run).tolist() for run in np.array_split(frames, camera_pass.images)]
         spare = rng.permutation([frame for run in runs for frame in run[TRIES:]]).tolist()
         view = self._view(camera)
 
@@ -131,7 +131,7 @@ class Studio:
         takes: dict[int, Shot] = {}
         for run in runs:
             takes |= _first_usable(run[:TRIES], shoot, 1)
-        missing = passage.pictures - len(takes)
+        missing = camera_pass.images - len(takes)
         takes |= _first_usable(spare, shoot, missing)
         return [Take(frame, takes[frame]) for frame in sorted(takes)]
 

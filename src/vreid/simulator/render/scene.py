@@ -84,7 +84,7 @@ class CameraView:
     ) -> Shot | None:
         """Return a crop of `target`, or None if it is out of sight, too small or less than half visible.
 
-        `longest_side` is the preset's picture size in pixels; crops vary around it as a tracker's do. With a `cut` the
+        `longest_side` is the preset's image size in pixels; crops vary around it as a tracker's do. With a `cut` the
         box holds a part of the vehicle only, and the rest counts as hidden by the frame.
         """
         projected = self.pinhole.project(target.world())

@@ -1,4 +1,4 @@
-"""From light to a picture: lens blur, tone curve, colour, noise and sharpening of a fixed camera."""
+"""From light to an image: lens blur, tone curve, colour, noise and sharpening of a fixed camera."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def develop(
     glare: float = 0.0,
     rain: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """Return the (H, W, 3) uint8 picture of (3, H, W) linear light; `pixels` is the preset's size over 128."""
+    """Return the (H, W, 3) uint8 image of (3, H, W) linear light; `pixels` is the preset's size over 128."""
     x = light * _channels(sensor.balance)
     if glare:
         bright = np.clip(x - 1.6, 0, 6)
@@ -64,8 +64,8 @@ def develop(
         x += (fine * np.float32(0.5) + blurred(fine, 0.8) * np.float32(1.3)) * np.float32(sensor.noise)
     if sensor.sharpen:
         x += (x - blurred(x, 0.9 * pixels)) * np.float32(sensor.sharpen)
-    picture = (np.clip(x, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
-    return np.ascontiguousarray(picture.transpose(1, 2, 0))
+    levels = (np.clip(x, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(1, 2, 0))
 
 
 def _streaks(rng: np.random.Generator, height: int, width: int, pixels: float) -> Float:

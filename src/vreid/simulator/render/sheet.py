@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of the simulator to be looked at."""
+"""Contact sheets: images of the simulator to be looked at."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
     if kind not in SHEETS:
         raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(SHEETS)}.")
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        raise InputError(f"{out}: a sheet is a picture; let its name end in .jpg or .png.")
+        raise InputError(f"{out}: a sheet is an image; let its name end in .jpg or .png.")
     with atomic_write(out) as part:
         sheet = SHEETS[kind](np.random.default_rng(seed))
         sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84, optimize=True)
@@ -66,8 +66,8 @@ def _try_shot(
     raise AssertionError("a camera sees none of its own lanes")
 
 
-def _paste(sheet: Image.Image, picture: NDArray[np.uint8], column: int, row: int, label: str) -> None:
-    image = Image.fromarray(picture)
+def _paste(sheet: Image.Image, pixels: NDArray[np.uint8], column: int, row: int, label: str) -> None:
+    image = Image.fromarray(pixels)
     image.thumbnail((CELL - 4, CELL - LABEL - 4), Image.Resampling.LANCZOS)
     x, y = column * CELL, row * CELL
     sheet.paste(image, (x + (CELL - image.width) // 2, y + LABEL + (CELL - LABEL - image.height) // 2))

@@ -35,7 +35,7 @@ class SyntheticShot:
 def shoot_synthetic(
     vehicle: Vehicle, rng: np.random.Generator, *, longest_side: int, background: bool = True
 ) -> SyntheticShot:
-    """Render one vehicle in a random pose the way VehicleX does; the picture's longest side is `longest_side`."""
+    """Render one vehicle in a random pose the way VehicleX does; the image's longest side is `longest_side`."""
     orientation = float(rng.uniform(0, 360))
     intensity = float(np.clip(rng.normal(1.5, 0.6), 0.3, 3.0))
     direction = float(rng.uniform(45, 135))

@@ -43,7 +43,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Decal:
-    """A picture or a name on the sides."""
+    """An image or a name on the sides."""
 
     kind: int  # 0 disc, 1 panel with a name, 2 a name, 3 two rows of small print
     along: float
