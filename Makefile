@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "vreid needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[train,imagenet]' --group dev --group docs
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[all]' --group dev --group docs
 	touch $@
 
 clean:

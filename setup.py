@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-FOLDER = Path("src/vreid/retrieval")
+FOLDER = Path("src/vreid/retrieval/nearest")
 
 
 def extensions() -> list:

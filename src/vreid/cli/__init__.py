@@ -12,6 +12,7 @@ import typer
 
 from vreid import __version__
 from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, table, translate, weights
+from vreid.cli.extras import missing
 from vreid.console import say
 from vreid.errors import InputError
 from vreid.files import refused
@@ -113,8 +114,8 @@ def _report_error(error: Exception) -> int:
         _say(str(refused("the output", "written", error)))
     elif isinstance(error, UnicodeEncodeError):
         _say(f"{error.object!r}: this name cannot be used with this machine's language setting; set PYTHONUTF8=1.")
-    elif isinstance(error, ModuleNotFoundError) and error.name in ("torch", "torchvision", "timm"):
-        _say(f"this command needs {error.name}; install vehicle-reid[train].")
+    elif isinstance(error, ModuleNotFoundError) and missing([error.name or ""]):
+        _say(missing([error.name or ""]))
     elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         _say("memory ran out; use smaller pictures, batches or a smaller data set, or a machine with more memory.")
     elif hasattr(error, "format_message"):  # the command line could not be understood

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Device, Json, LabelTable, Source, open_source, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -46,6 +47,7 @@ def adapt_command(
     as_json: Json = False,
 ) -> None:
     """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
+    needs("train", "adapt", "report")
     from vreid.adaptation.adapt_config import preset_named
     from vreid.training.model_file import model_file
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Device, Json, LabelTable, Source, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -35,6 +36,7 @@ def crop_command(
     as_json: Json = False,
 ) -> None:
     """Find the vehicle in each picture where a trained model looks, and write the crops; no box is labelled."""
+    needs("train")
     from vreid.configuration import with_overrides
     from vreid.console import ProgressBars
     from vreid.data.readers import cityflow

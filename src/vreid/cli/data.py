@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
 from vreid.console import say
 from vreid.errors import InputError
@@ -77,11 +78,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """List problems of a data set with file, row and suggested fix. Exits 1 if any are found."""
+    if page is not None:
+        needs("report")
     from dataclasses import asdict
 
     from vreid.console import ProgressBars
     from vreid.data.doctor import examine
-    from vreid.report.doctor_page import write_findings
 
     findings: list[Finding] = []
     try:
@@ -93,6 +95,8 @@ def check(
     with ProgressBars(quiet=as_json) as bars:
         findings += examine(dataset, progress=bars.counter("read pictures"))
     if page is not None:
+        from vreid.report.doctor_page import write_findings
+
         write_findings(dataset, findings, page)
     if as_json:
         print_json({"dataset": repr(dataset), "notes": dataset.notes, "findings": [asdict(f) for f in findings]})

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
 from vreid.console import say
 
@@ -33,6 +34,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Simulate a city, train on it, find vehicles again at cameras never seen, and write a page that shows it all."""
+    needs("train", "adapt", "report")
     from vreid.console import ProgressBars
     from vreid.demo import run_demo
     from vreid.recipes.demo import DemoConfig

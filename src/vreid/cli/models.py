@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import (
     Device,
     Identities,
@@ -54,6 +55,7 @@ def train_command(
 
     On several GPUs: torchrun --nproc-per-node 8 -m vreid train ...
     """
+    needs("train")
     overrides = settings(set_)
     dataset = open_sources(data, "none")  # what can be wrong without torch, before torch is imported
     tested = None
@@ -125,6 +127,7 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Turn the query and gallery pictures of a data set into features."""
+    needs("train")
     from vreid.console import ProgressBars
     from vreid.data.crops import all_images, crops_of
     from vreid.pipeline import SIDES, extract_dataset

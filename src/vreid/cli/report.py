@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vreid.cli.extras import needs
 from vreid.cli.options import (
     Device,
     Features,
@@ -63,6 +64,7 @@ def report_command(
     as_json: Json = False,
 ) -> None:
     """Write a self-contained page about features: numbers, curves, rank lists, worst errors; --diagnose says why."""
+    needs("report", *(("adapt",) if diagnose else ()), *(("train",) if model else ()))
     from vreid.pipeline import features_report
     from vreid.report.page import write_report
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Device, Json, print_json, resolve
 from vreid.console import say
 
@@ -66,6 +67,7 @@ def table_command(
 
     The plan and its cost are told first. Exit code 1 if a row failed.
     """
+    needs("train", "adapt", "report")
     from vreid.console import Console, ProgressBars
     from vreid.reproduce.dry_run import dry_run_stages
     from vreid.reproduce.runner import plan

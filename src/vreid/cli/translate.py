@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.extras import needs
 from vreid.cli.options import Device, Json, open_sources, print_json, resolve, settings
 from vreid.console import say
 
@@ -29,6 +30,7 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Learn, from training images without pairs or labels, to repaint one domain as the other."""
+    needs("train")
     from vreid.console import ProgressBars
     from vreid.recipes.spgan import translation
     from vreid.training.translate import train_translation
@@ -51,6 +53,7 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Translate all training images, with their names and sizes; a stopped translation goes on."""
+    needs("train")
     from vreid.console import ProgressBars
     from vreid.training.translate_images import translate
 

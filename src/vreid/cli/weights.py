@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vreid.cli.extras import needs
 from vreid.cli.options import Json, print_json
 from vreid.console import say
 
@@ -107,6 +108,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a trained model in half precision, for another machine: half the bytes, almost the same features."""
+    needs("train")
     from vreid.training.extract import export_half
 
     export_half(model, out)
