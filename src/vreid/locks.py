@@ -48,25 +48,29 @@ class InUse(InputError):
 
 
 @contextmanager
-def locked(folder: Path | str, *, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path | str, *, wait: bool = False, shown: Path | str | None = None) -> Iterator[None]:
     """Hold the lock of `folder`, which is made if absent, and removed again if nothing was put into it.
 
     Args:
         folder: to be written into.
         wait: until another process releases it, instead of raising.
+        shown: its name in messages, where it stands for a folder that the user named.
 
     Raises:
         InUse: the folder is locked; the sentence says by whom.
-        InputError: the folder cannot be made or written.
+        InputError: it is a file, or the folder cannot be made or written.
 
     Example:
         >>> with locked("runs/first"):                                    # doctest: +SKIP
         ...     train_into("runs/first")
     """
     path = Path(os.path.abspath(folder))
+    shown = folder if shown is None else shown
+    if path.is_file():
+        raise InputError(f"{shown}: is a file; name a folder.")
     absent = [one for one in (path, *path.parents) if not one.exists()]
-    with writing(folder):
-        while (taken := _take(path, folder, wait)) is None:
+    with writing(shown):
+        while (taken := _take(path, shown, wait)) is None:
             continue  # its holder has just removed the file, or the folder
     place, file = taken
     try:

@@ -118,7 +118,7 @@ class Search:
             )
         stored = read_json(folder / FACTS)
         with parse_errors(folder / FACTS):
-            stored = typed(dict[str, Any], stored, FACTS)
+            stored = typed(dict[str, Any], stored, "its content")
             protocol, facts = fact(stored, "protocol", Protocol), fact(stored, "facts", dict[str, Any])
             trained_cameras = fact(stored, "trained_cameras", tuple[str, ...])
         query, gallery = load_sides(folder)

@@ -119,4 +119,6 @@ def _wrong(name: str, value: Any, wanted: str) -> InputError:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         text = "a number of thousands of digits"
-    return InputError(f"{name} is {text if len(text) <= 40 else text[:37] + '...'}; it must be {wanted}.")
+    return InputError(
+        f"{name} is {text if len(text) <= 40 else text[:37] + '...'}; it must be {wanted}; make it again."
+    )

@@ -187,8 +187,8 @@ def extract(
     stored = shards.precision if shards is not None and precision == "auto" else None
     choice = choose_precision(precision, place, model, training=False)
     dtype = stored or choice.dtype
+    precision_note = f"Precision {dtype}: as at the start of the extraction." if stored else f"Precision {choice}."
     if shards is not None:
-        progress.note(f"Precision {dtype}: as at the start of the extraction." if stored else f"Precision {choice}.")
         shards.begin(dtype)
     features = np.empty((len(records), model.num_features), dtype=np.float32)
     missing = np.arange(len(records)) if shards is None else shards.read_into(features, progress)
@@ -212,8 +212,9 @@ def extract(
                     parts.append(model(image.contiguous(memory_format=torch.channels_last), **reported).float())
             made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
             features[missing[rows]] = made.cpu().numpy()
-            if shards is not None:
-                shards.write_up_to(int(missing[rows[-1]]) + 1, features)
+            if shards is not None and shards.write_up_to(int(missing[rows[-1]]) + 1, features) and precision_note:
+                progress.note(precision_note)  # not before: wrong input is answered with one sentence
+                precision_note = ""
             progress.advance(len(rows))
     except InputError:
         if shards is not None:
@@ -289,11 +290,13 @@ class _Shards:
                 raise ValueError(f"{found.shape} instead of {shape}")
         return found
 
-    def write_up_to(self, row: int, features: NDArray[np.float32]) -> None:
-        """Write the shards that lie wholly before `row`."""
+    def write_up_to(self, row: int, features: NDArray[np.float32]) -> int:
+        """Write the shards that lie wholly before `row`; return how many."""
+        before = len(self._starts)
         while self._starts and min(self._starts[0] + SHARD, len(features)) <= row:
             start = self._starts.pop(0)
             write_arrays(self._path(start), "shard", {"features": features[start : start + SHARD]})
+        return before - len(self._starts)
 
     def abandon(self) -> None:
         """Leave nothing behind where no part was finished."""

@@ -87,7 +87,8 @@ class Loop(ABC):
                 self.state = load_checkpoint(path, self.learned, self.optimiser)
             except InputError as error:
                 aside = self.run.set_aside(path) if self.world.first else path
-                self.progress.note(f"{error} It is kept as {aside.name}; the checkpoint before it is used.")
+                then = "" if path == paths[-1] else "; the checkpoint before it is used"
+                self.progress.note(f"{error} It is kept as {aside.name}{then}.")
                 continue
             self.progress.note(f"Resumed after {self.state.total_steps} steps, in epoch {self.state.epoch + 1}.")
             break
@@ -171,6 +172,9 @@ class Loop(ABC):
         self.raise_if_diverged(line, time)
         if not self.world.first:
             return
+        if self.run.precision_note:  # not before a batch was read: wrong input is answered with one sentence
+            self.progress.note(self.run.precision_note)
+            self.run.precision_note = ""
         epoch, rate = self.state.epoch + 1, self.rate(time)
         self.run.log({"event": event, "epoch": epoch, "step": self.state.total_steps, "learning_rate": rate, **line})
         if event == "step":

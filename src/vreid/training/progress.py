@@ -10,6 +10,7 @@ from typing import Protocol
 
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import typed
+from vreid.locks import LOCK
 
 
 class Progress(Protocol):
@@ -70,5 +71,9 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = round(before + time.perf_counter() - started, 1)
-            if self._path.parent.is_dir():  # not if the first stage was refused
+            if _holds_anything(self._path.parent):  # not if the first stage was refused
                 write_json(self._path, self.seconds)
+
+
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.name != LOCK for entry in folder.iterdir())

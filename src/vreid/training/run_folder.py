@@ -65,6 +65,8 @@ class RunFolder:
         self.best = self.path / "best.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.precision_note = ""
+        """The number type and the reason for it, in a sentence; "" where the user has set it."""
         self._metrics: IO[bytes] | None = None
         self._board: Any = None
         self._held = ExitStack()
@@ -136,7 +138,7 @@ class RunFolder:
         if not file.exists():
             write_json(file, current)
             if current["precision_reason"] != AS_SET:
-                progress.note(f"Precision {current['precision']}: {current['precision_reason']}.")
+                self.precision_note = f"Precision {current['precision']}: {current['precision_reason']}."
             return current
         stored: dict[str, Any] = read_json(file)
         if not isinstance(stored, dict) or stored.get("precision") not in ("float32", "bfloat16"):
@@ -147,7 +149,7 @@ class RunFolder:
             if not key.startswith("precision") and stored.get(key) != value
         ]
         if stored["precision"] != current["precision"]:
-            progress.note(f"Precision {stored['precision']}: as at the start of the run.")
+            self.precision_note = f"Precision {stored['precision']}: as at the start of the run."
         if changed:
             progress.note(f"Resumed elsewhere ({', '.join(changed)}): the weights will not be equal to the last bit.")
         return stored

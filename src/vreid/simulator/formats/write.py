@@ -151,7 +151,7 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
     with writing(out):
         if absolute.is_symlink():
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    with locked(folder), writing(out):
+    with locked(folder, shown=out), writing(out):
         left = [entry for entry in folder.iterdir() if entry.name != LOCK]
         if left and not mark.exists():
             raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
