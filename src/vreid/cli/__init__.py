@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from vreid import __version__
-from vreid.cli import adapt, crop, data, demo, models, report, search, split, submission, table, translate, weights
+from vreid.cli import (
+    adapt,
+    crop,
+    data,
+    demo,
+    models,
+    report,
+    search,
+    show,
+    split,
+    submission,
+    table,
+    translate,
+    weights,
+)
 from vreid.cli.extras import missing
 from vreid.console import say
 from vreid.errors import InputError
@@ -52,23 +66,27 @@ def options(
     """Take the options that stand before a command."""
 
 
-app.command()(demo.demo)
-app.command("simulate")(data.simulate_command)
-app.command()(data.sheet)
-app.command()(data.check)
+DATA, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Training", "Retrieval", "Papers", "Tools"
+"""Headings of `vreid --help`."""
+
+app.command("simulate", rich_help_panel=DATA)(data.simulate_command)
+app.command("check", rich_help_panel=DATA)(data.check)
 split.group.command("crop")(crop.crop_command)
 split.group.add_typer(translate.group, name="translate")
-app.add_typer(split.group, name="data")
-app.command("train")(models.train_command)
-app.command("adapt")(adapt.adapt_command)
-app.command("extract")(models.extract_command)
-app.command("rank")(search.rank_command)
-app.command("evaluate")(search.evaluate_command)
-app.command("report")(report.report_command)
-app.command("table")(table.table_command)
-app.add_typer(submission.app, name="submission")
-app.add_typer(weights.group, name="weights")
-app.command()(demo.info)
+app.add_typer(split.group, name="data", rich_help_panel=DATA)
+app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
+app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
+app.command("extract", rich_help_panel=TRAINING)(models.extract_command)
+app.add_typer(weights.group, name="weights", rich_help_panel=TRAINING)
+app.command("evaluate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.evaluate_command)
+app.command("rank", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.rank_command)
+app.command("report", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(report.report_command)
+app.add_typer(submission.app, name="submission", rich_help_panel=RETRIEVAL)
+app.command("table", rich_help_panel=PAPERS)(table.table_command)
+app.command("demo", rich_help_panel=TOOLS)(demo.demo)
+app.command("show", rich_help_panel=TOOLS)(show.show)
+app.command("sheet", rich_help_panel=TOOLS)(data.sheet)
+app.command("info", rich_help_panel=TOOLS)(demo.info)
 
 
 def main() -> None:
