@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,16 +10,6 @@ T = TypeVar("T")
 
 class InputError(ValueError):
     """Wrong input, told in one sentence that names the file, the row and the mend (command line: exit code 2)."""
-
-
-def are_counts(*values: object) -> bool:
-    """Whether all are whole numbers of at least 1.
-
-    Example:
-        >>> are_counts(1, 20), are_counts(2.5), are_counts("3")
-        (True, False, False)
-    """
-    return all(isinstance(value, Integral) and int(value) >= 1 for value in values)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

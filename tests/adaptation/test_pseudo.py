@@ -81,9 +81,9 @@ def test_presets_are_those_of_the_paper_and_its_code():
         (PseudoConfig, {"ridge": 0.0}, "pseudo.ridge"),
         (PseudoConfig, {"own_share": float("nan")}, "pseudo.own_share is nan"),
         (PseudoConfig, {"k1": 1}, "pseudo.k1"),
-        (AdaptConfig, {"epochs": 0}, "epochs is 0; give a number from 1"),
+        (AdaptConfig, {"epochs": 0}, "epochs is 0; give a whole number from 1"),
         (AdaptConfig, {"num_instances": 1}, "num_instances is 1"),
-        (AdaptConfig, {"classifier": "random"}, "clustered or plain"),
+        (AdaptConfig, {"classifier": "random"}, "use one of clustered, plain"),
     ],
 )
 def test_wrong_settings_are_refused(kind, changes, reported):

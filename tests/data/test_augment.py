@@ -196,12 +196,12 @@ def test_the_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"height": 0}, "is empty"),
+        ({"height": 0}, "is 0; give a whole number from 1"),
         ({"interpolation": "nearest"}, "use bicubic or bilinear"),
-        ({"std": (0.2, 0.0, 0.2)}, "must be positive"),
-        ({"flip": 1.5}, "flip is 1.5; it is a probability"),
+        ({"std": (0.2, 0.0, 0.2)}, "give a number from 1e-06"),
+        ({"flip": 1.5}, "flip is 1.5; give a number from 0 to 1"),
         ({"pad": -1}, "pad is -1"),
-        ({"height": 8, "pad": 10}, "less than the input's sides"),
+        ({"height": 8, "pad": 10}, "transform.pad is .*; give a whole number of at least 0 and below"),
     ],
 )
 def test_impossible_transforms_are_rejected(wrong: dict[str, object], sentence: str) -> None:

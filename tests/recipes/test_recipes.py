@@ -69,7 +69,7 @@ def test_overrides_read_values_as_the_fields_type() -> None:
         ("epochs.more", "1", "did you mean 'epochs'"),
         ("optimiser", "sgd", "There is no setting 'optimiser'"),
         ("epochs", "three", "'three' is not a whole number"),
-        ("epochs", "0", "epochs is 0; give a number from 1 to 100,000."),
+        ("epochs", "0", "epochs is 0; give a whole number from 1 to 100,000."),
         ("precision", "float8", "not auto or float32 or bfloat16"),
         ("losses.triplet_squared", "maybe", "not true or false"),
         ("transform.mean", "1,2", "not 3 values"),

@@ -171,7 +171,7 @@ def test_every_box_lies_in_its_picture_and_is_large_enough(
         ({"margin": -1}, "margin is -1"),
         ({"min_area": 2}, "min_area is 2; give a number from 0 to 1"),
         ({"exponent": 0}, "exponent is 0"),
-        ({"enlargement": (1.2, 0.7)}, "smaller first"),
+        ({"enlargement": (1.2, 0.7)}, "smaller number first"),
     ],
 )
 def test_wrong_settings(change: dict[str, object], words: str) -> None:

@@ -339,13 +339,13 @@ def test_mean_weights_by_hand(trainer: Callable[..., Trainer]) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"heads": ("domain", "colour")}, "heads is 'colour'; choose among domain, color"),
-        ({"batches": "any"}, "batches is 'any'; choose among identities, domains, images"),
-        ({"labels": LabelConfig(bin_edges="both")}, "labels.bin_edges is 'both'; choose among left, right"),  # type: ignore[arg-type]
+        ({"heads": ("domain", "colour")}, "heads is 'colour'; use one of domain, color"),
+        ({"batches": "any"}, "batches is 'any'; use one of identities, domains, images"),
+        ({"labels": LabelConfig(bin_edges="both")}, "labels.bin_edges is 'both'; use one of left, right"),  # type: ignore[arg-type]
         ({"heads": ("domain", "domain")}, "one is named twice"),
         ({"heads": ("orientation",), "target": "orientation"}, "orientation is the target and a head too"),
         ({"batches": "images"}, "batches=images needs losses.triplet=0"),
-        ({"labels": LabelConfig(bins=1)}, "labels.bins is 1; give a number from 2 to 360"),
+        ({"labels": LabelConfig(bins=1)}, "labels.bins is 1; give a whole number from 2 to 360"),
     ],
 )
 def test_settings_that_make_no_sense_are_one_sentence(changes: dict[str, object], sentence: str) -> None:

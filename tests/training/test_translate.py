@@ -304,7 +304,7 @@ def test_wrong_input_is_told(sides: tuple[Records, Records], whole: Path, tmp_pa
         ({"patch_layers": 4}, "patch_layers is 4; nothing is left of 32 pixels"),
         ({"metric_stages": 3}, "metric_stages is 3; nothing is left of 32 pixels"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"generator_every": 0}, "generator_every is 0; give a number from 1"),
+        ({"generator_every": 0}, "generator_every is 0; give a whole number from 1"),
     ):
         with pytest.raises(InputError, match=sentence):
             replace(TINY, **changes)  # type: ignore[arg-type]

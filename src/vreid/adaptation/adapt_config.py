@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
-from vreid.errors import InputError, named
+from vreid.errors import named
+from vreid.ranges import check_number, check_settings, in_range
 
 CameraStep = Literal["whitening", "mean", "none"]
 CannotLink = Literal["off", "time", "camera"]
@@ -42,42 +43,26 @@ class PseudoConfig:
     """
 
     camera: CameraStep = "whitening"
-    ridge: float | None = 0.0005
+    ridge: float | None = in_range(0.0005, least=1e-12, most=1e12)
     centred: bool = False
-    alpha: float = 1.0
-    own_share: float = 0.3
+    alpha: float = in_range(1.0, least=-1e6, most=1e6)
+    own_share: float = in_range(0.3, least=0, most=1)
     renormalise: bool = False
     level: Literal["image", "tracklet"] | None = "image"
-    k1: int | None = 30
-    k2: int | None = 6
-    cosine_weight: float = 0.1
-    eps: float | None = 0.55
-    min_samples: int | None = 10
+    k1: int | None = in_range(30, least=2, most=10_000)
+    k2: int | None = in_range(6, least=1, most=10_000)
+    cosine_weight: float = in_range(0.1, least=0, most=0.99)
+    eps: float | None = in_range(0.55, least=1e-6, most=0.999999)
+    min_samples: int | None = in_range(10, least=1, most=1_000_000)
     scenes: bool = False
     scene_groups: tuple[tuple[str, ...], ...] = ()
     cannot_link: CannotLink = "off"
-    tight: float = 0.0
+    tight: float = in_range(0.0, least=0, most=0.99)
 
     def __post_init__(self) -> None:
-        for name, words in (("camera", CameraStep), ("cannot_link", CannotLink)):
-            if getattr(self, name) not in get_args(words):
-                raise InputError(f"pseudo.{name} is {getattr(self, name)!r}; use one of {', '.join(get_args(words))}.")
-        if self.level not in ("image", "tracklet", None):
-            raise InputError(f"pseudo.level is {self.level!r}; use image, tracklet, or none: as the data suggest.")
-        for name, least, most in (
-            ("ridge", 1e-12, 1e12),
-            ("alpha", -1e6, 1e6),
-            ("own_share", 0, 1),
-            ("k1", 2, 10_000),
-            ("k2", 1, 10_000),
-            ("cosine_weight", 0, 0.99),
-            ("eps", 1e-6, 0.999999 - self.cosine_weight),
-            ("min_samples", 1, 1_000_000),
-            ("tight", 0, 0.99),
-        ):
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:  # NaN is not either
-                raise InputError(f"pseudo.{name} is {value}; give a number from {least:g} to {most:g}.")
+        check_settings(self, "pseudo.")
+        if self.eps is not None:
+            check_number("pseudo.eps", self.eps, least=1e-6, most=round(0.999999 - self.cosine_weight, 6))
 
 
 @dataclass(frozen=True)
@@ -108,39 +93,23 @@ class AdaptConfig:
 
     preset: str = "v1"
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
-    epochs: int = 3
-    recluster: int = 0
-    visits: float = 8.0
-    iterations: int | None = 300
-    num_identities: int = 12
-    num_instances: int | None = 8
-    learning_rate: float | None = 4e-4
+    epochs: int = in_range(3, least=1, most=100_000)
+    recluster: int = in_range(0, least=0, most=100_000)
+    visits: float = in_range(8.0, least=0.01, most=1e6)
+    iterations: int | None = in_range(300, least=1, most=1_000_000)
+    num_identities: int = in_range(12, least=2, most=10_000)
+    num_instances: int | None = in_range(8, least=2, most=10_000)
+    learning_rate: float | None = in_range(4e-4, least=1e-12, most=1e30)
     classifier: Literal["clustered", "plain"] = "clustered"
     new_cameras: bool = False
     replay: bool = False
-    ema: float = 0.0
-    held_out: float = 0.0
+    ema: float = in_range(0.0, least=0, most=0.999999)
+    held_out: float = in_range(0.0, least=0, most=0.9)
     gate: bool = True
-    seed: int = 1234
+    seed: int = in_range(1234, least=0, most=2**63 - 1)
 
     def __post_init__(self) -> None:
-        if self.classifier not in ("clustered", "plain"):
-            raise InputError(f"classifier is {self.classifier!r}; use clustered or plain.")
-        for name, least, most in (
-            ("epochs", 1, 100_000),
-            ("recluster", 0, 100_000),
-            ("visits", 0.01, 1e6),
-            ("iterations", 1, 1_000_000),
-            ("num_identities", 2, 10_000),
-            ("num_instances", 2, 10_000),
-            ("learning_rate", 1e-12, 1e30),
-            ("ema", 0, 0.999999),
-            ("held_out", 0, 0.9),
-            ("seed", 0, 2**63 - 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise InputError(f"{name} is {value}; give a number from {least:g} to {most:g}.")
+        check_settings(self)
 
 
 def _presets() -> dict[str, AdaptConfig]:

@@ -22,6 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from vreid.errors import InputError
+from vreid.ranges import check_number, check_settings, in_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,21 +55,18 @@ class TestTransform:
         mean, std: per channel on the scale 0..1; ImageNet's, or .5 for vision transformers.
     """
 
-    height: int = 256
-    width: int = 256
+    height: int = in_range(256, least=1, most=4096)
+    width: int = in_range(256, least=1, most=4096)
     interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, float, float] = in_range(IMAGENET_MEAN, least=0, most=1)
+    std: tuple[float, float, float] = in_range(IMAGENET_STD, least=1e-6, most=10)
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise InputError(f"Input size {self.height} x {self.width} is empty; give height and width in pixels.")
+        check_settings(self, "transform.")
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"Interpolation {self.interpolation!r} is unknown; use {' or '.join(INTERPOLATIONS)}.")
-        if min(self.std) <= 0:
-            raise InputError(f"Normalisation std {self.std} must be positive in every channel.")
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Resize an RGB image: (3, H, W) uint8."""
@@ -120,27 +118,23 @@ class TrainTransform(TestTransform):
             normalisation, so that 0 is the mean colour.
     """
 
-    enlarge: float = 0.0
-    flip: float = 0.5
+    enlarge: float = in_range(0.0, least=0, most=1)
+    flip: float = in_range(0.5, least=0, most=1)
     pad: int = 10
     resized_crop: bool = False
-    crop_scale: tuple[float, float] = (0.75, 1.0)
-    crop_ratio: tuple[float, float] = (0.75, 1.3333)
-    jitter: float = 0.0
-    brightness: float = 0.2
-    contrast: float = 0.15
-    erase: float = 0.5
-    erase_scale: tuple[float, float] = (0.02, 0.33)
-    erase_ratio: tuple[float, float] = (0.3, 3.3)
-    erase_fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    crop_scale: tuple[float, float] = in_range((0.75, 1.0), least=1e-6, most=1, ascending=True)
+    crop_ratio: tuple[float, float] = in_range((0.75, 1.3333), least=0.001, most=1000, ascending=True)
+    jitter: float = in_range(0.0, least=0, most=1)
+    brightness: float = in_range(0.2, least=0, most=1)
+    contrast: float = in_range(0.15, least=0, most=1)
+    erase: float = in_range(0.5, least=0, most=1)
+    erase_scale: tuple[float, float] = in_range((0.02, 0.33), least=1e-6, most=1, ascending=True)
+    erase_ratio: tuple[float, float] = in_range((0.3, 3.3), least=0.001, most=1000, ascending=True)
+    erase_fill: tuple[float, float, float] = in_range((0.0, 0.0, 0.0), least=-1000, most=1000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("enlarge", "flip", "jitter", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"Transform: {name} is {getattr(self, name)}; it is a probability between 0 and 1.")
-        if not 0 <= self.pad < min(self.height, self.width):
-            raise InputError(f"Transform: pad is {self.pad}; give 0 or more pixels, less than the input's sides.")
+        check_number("transform.pad", self.pad, least=0, below=min(self.height, self.width), whole=True)
 
     def test(self) -> TestTransform:
         """Return the test transform of the same size and normalisation."""

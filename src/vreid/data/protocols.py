@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records, joint_codes
-from vreid.errors import InputError, are_counts
+from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 
 Exclude = Literal["nothing", "itself", "same_identity_and_camera", "same_camera"]
 Normaliser = Literal["total", "min"]
@@ -70,34 +71,21 @@ class Protocol:
 
     name: str
     exclude: Exclude = "same_identity_and_camera"
-    top_k: int | None = None
+    top_k: int | None = in_range(None, least=1)
     normaliser: Normaliser = "total"
     unit: Unit = "image"
     tracklet_distance: TrackletDistance = "min"
     average_precision: AveragePrecision = "rectangular"
-    repeats: int = 0
-    seed: int = 0
+    repeats: int = in_range(0, least=0)
+    seed: int = in_range(0, least=0)
     junk: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
-        words = {
-            "exclude": Exclude,
-            "normaliser": Normaliser,
-            "unit": Unit,
-            "tracklet_distance": TrackletDistance,
-            "average_precision": AveragePrecision,
-        }
-        for name, allowed in words.items():
-            if getattr(self, name) not in get_args(allowed):
-                self._reject(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(get_args(allowed))}")
-        if self.top_k is not None and not are_counts(self.top_k):
-            self._reject(f"top_k is {self.top_k}; it must be a whole number of at least 1, or None")
+        check_settings(self, f"Protocol {self.name!r}: ")
         if self.top_k is None and self.normaliser == "min":
             self._reject("normaliser 'min' is min(relevant, top_k); give top_k, or take 'total'")
         if self.unit == "image" and self.tracklet_distance == "mean":
             self._reject("tracklet_distance 'mean' is about tracklets; give unit='tracklet', or take 'min'")
-        if self.repeats < 0 or self.seed < 0:
-            self._reject(f"repeats is {self.repeats} and seed {self.seed}; neither may be negative")
         if self.repeats and (self.unit == "tracklet" or self.needs_camera or self.junk):
             self._reject(
                 "a drawn gallery holds one image of each vehicle, and none may be removed; with repeats take unit "

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.errors import InputError, are_counts
+from vreid.errors import InputError
+from vreid.ranges import check_number
 
 
 def cluster(graph: Any, eps: float, min_samples: int) -> NDArray[np.int64]:
@@ -37,11 +38,8 @@ def cluster(graph: Any, eps: float, min_samples: int) -> NDArray[np.int64]:
     given: Any = graph
     if not sparse.issparse(graph) or given.ndim != 2 or given.shape[0] != given.shape[1] or not given.shape[0]:
         raise InputError("cluster: the graph must be a square scipy.sparse matrix of distances; see jaccard_graph.")
-    if not eps > 0 or not are_counts(min_samples):
-        raise InputError(
-            f"cluster: eps is {eps} and min_samples is {min_samples}; it takes a number above 0 and a whole one of at "
-            "least 1."
-        )
+    check_number("cluster: eps", eps, above=0)
+    check_number("cluster: min_samples", min_samples, least=1, whole=True)
     # DBSCAN wants what scikit-learn itself makes: a matrix, each row in the order of its distances
     matrix: Any = sparse.csr_matrix(given, copy=True)
     with warnings.catch_warnings():

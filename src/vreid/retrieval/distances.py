@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.data.records import Records
 from vreid.data.spellings import check_spellings
 from vreid.errors import InputError
+from vreid.ranges import check_number
 from vreid.retrieval.features import FeatureSet, as_numbers, norms
 from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.nearest.points import Points, exact_distances
@@ -390,8 +391,7 @@ class RowReader:
 
 def in_blocks(tiles: Tiles, rows: int) -> Tiles:
     """Cut and join `tiles` to blocks of `rows` rows (the last may be shorter)."""
-    if rows < 1:
-        raise InputError(f"blocks: rows is {rows}; it must be at least 1.")
+    check_number("blocks: rows", rows, least=1, whole=True)
     reader, first = RowReader(tiles), 0
     while (block := reader.take(rows)) is not None:
         yield first, block

@@ -14,6 +14,7 @@ from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
 from vreid.errors import InputError
 from vreid.files import parse_errors
 from vreid.formats.facts import fact
+from vreid.ranges import check_number
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
@@ -125,8 +126,8 @@ def rank(distances: Distances, protocol: Protocol, top_k: int | None = None, *, 
         InputError: top_k below 1, NaN among the distances, or no tracklets of queries where they are asked for.
     """
     wanted = top_k if top_k is not None else protocol.top_k
-    if wanted is not None and wanted < 1:
-        raise InputError(f"rank: top_k is {wanted}; it must be at least 1.")
+    if wanted is not None:
+        check_number("rank: top_k", wanted, least=1, whole=True)
     count = len(distances.gallery) if wanted is None else min(wanted, len(distances.gallery))
     exclusion = Exclusion(distances.query, distances.gallery, protocol)
     first = np.arange(len(distances.query))

@@ -23,6 +23,7 @@ from vreid.data.images import image_size, region
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.training.extract import TrainedModel, load_model
 from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
@@ -50,28 +51,16 @@ class CropConfig:
         InputError: a number out of its range.
     """
 
-    exponent: float = 2.0
-    border: float = 0.25
-    ratio: float = 1.0
+    exponent: float = in_range(2.0, least=0.1, most=10)
+    border: float = in_range(0.25, least=0, most=0.49)
+    ratio: float = in_range(1.0, least=0, most=100)
     largest_component: bool = False
-    margin: float = 0.0
-    enlargement: tuple[float, float] = (0.7, 1.2)
-    min_area: float = 0.1
+    margin: float = in_range(0.0, least=-0.9, most=10)
+    enlargement: tuple[float, float] = in_range((0.7, 1.2), least=0, most=10, ascending=True)
+    min_area: float = in_range(0.1, least=0, most=1)
 
     def __post_init__(self) -> None:
-        limits = {
-            "exponent": (0.1, 10),
-            "border": (0, 0.49),
-            "ratio": (0, 100),
-            "margin": (-0.9, 10),
-            "min_area": (0, 1),
-        }
-        for name, (least, most) in limits.items():
-            if not least <= getattr(self, name) <= most:
-                raise InputError(f"crop {name} is {getattr(self, name)}; give a number from {least} to {most}.")
-        shrink, stretch = self.enlargement
-        if not 0 <= shrink <= stretch <= 10:
-            raise InputError(f"crop enlargement is {self.enlargement}; give two factors from 0 to 10, smaller first.")
+        check_settings(self, "crop ")
 
 
 CROP_CONFIGS: Mapping[str, CropConfig] = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vreid.losses import circle_loss, circular_loss, classification_loss, metric_loss, triplet_loss
 from vreid.models.reid_model import TrainOutputs
+from vreid.ranges import in_range
 from vreid.training.targets import MATES
 
 
@@ -31,19 +32,19 @@ class LossConfig:
         attributes: weight of the losses of the color, vehicle_type and orientation heads: w of StRDAN's equation 1.
     """
 
-    identity: float = 1.0
-    label_smoothing: float = 0.0
-    triplet: float = 1.0
+    identity: float = in_range(1.0, least=0, most=1_000_000)
+    label_smoothing: float = in_range(0.0, least=0, most=1)
+    triplet: float = in_range(1.0, least=0, most=1_000_000)
     triplet_form: Literal["soft", "hinge"] = "soft"
     triplet_squared: bool = False
-    triplet_margin: float = 0.0
-    circle: float = 0.0
-    circle_margin: float = 0.35
-    circle_scale: float = 64.0
+    triplet_margin: float = in_range(0.0, least=0, most=1_000_000)
+    circle: float = in_range(0.0, least=0, most=1_000_000)
+    circle_margin: float = in_range(0.35, least=0, most=1)
+    circle_scale: float = in_range(64.0, least=1e-6, most=1_000_000)
     metric: str = ""
-    metric_weight: float = 1.0
-    domain: float = 1.0
-    attributes: float = 1.0
+    metric_weight: float = in_range(1.0, least=0, most=1_000_000)
+    domain: float = in_range(1.0, least=0, most=1_000_000)
+    attributes: float = in_range(1.0, least=0, most=1_000_000)
 
 
 class Objective(nn.Module):

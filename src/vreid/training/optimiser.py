@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from vreid.ranges import in_range
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -26,12 +28,12 @@ class OptimiserConfig:
     """
 
     kind: Literal["sgd", "adam", "adamw"] = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    vector_decay: float = 5e-4
-    bias_factor: float = 2.0
-    classifier_factor: float = 2.0
+    learning_rate: float = in_range(0.01, least=1e-12, most=1e30)
+    momentum: float = in_range(0.9, least=0, most=0.9999)
+    weight_decay: float = in_range(5e-4, least=0, most=1_000_000)
+    vector_decay: float = in_range(5e-4, least=0, most=1_000_000)
+    bias_factor: float = in_range(2.0, least=0, most=1_000_000)
+    classifier_factor: float = in_range(2.0, least=0, most=1_000_000)
     amsgrad: bool = False
 
 

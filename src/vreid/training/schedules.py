@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vreid.ranges import in_range
+
 
 @dataclass(frozen=True)
 class StepSchedule:
@@ -20,10 +22,10 @@ class StepSchedule:
     """
 
     kind: Literal["steps"] = "steps"
-    milestones: tuple[int, ...] = (40, 70)
-    decay: float = 0.1
-    warmup_epochs: int = 10
-    warmup_factor: float = 0.01
+    milestones: tuple[int, ...] = in_range((40, 70), least=1, most=100_000)
+    decay: float = in_range(0.1, least=0, most=1)
+    warmup_epochs: int = in_range(10, least=0, most=100_000)
+    warmup_factor: float = in_range(0.01, least=0, most=1)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
         """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
@@ -46,9 +48,9 @@ class CosineSchedule:
     """
 
     kind: Literal["cosine"] = "cosine"
-    warmup_epochs: float = 1.0
-    warmup_factor: float = 0.1
-    final_factor: float = 0.01
+    warmup_epochs: float = in_range(1.0, least=0, most=100_000)
+    warmup_factor: float = in_range(0.1, least=0, most=1)
+    final_factor: float = in_range(0.01, least=0, most=1)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
         """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
@@ -72,9 +74,9 @@ class EpochCosineSchedule:
     """
 
     kind: Literal["epoch-cosine"] = "epoch-cosine"
-    warmup_epochs: int = 5
-    warmup_rate: float = 1e-6
-    final_rate: float = 1e-5
+    warmup_epochs: int = in_range(5, least=0, most=100_000)
+    warmup_rate: float = in_range(1e-6, least=0, most=1e30)
+    final_rate: float = in_range(1e-5, least=0, most=1e30)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
         """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""

@@ -21,6 +21,7 @@ from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.losses import NO_LABEL
 from vreid.models.transreid import TransReIDOptions
+from vreid.ranges import in_range
 
 TargetName = Literal["identity", "camera", "orientation"]
 HeadName = Literal["domain", "color", "vehicle_type", "orientation"]
@@ -48,7 +49,7 @@ class LabelConfig:
     identity_on: Literal["all", "real"] = "all"
     attributes_on: Literal["synthetic", "labelled"] = "synthetic"
     orientation: Literal["bins", "circle"] = "bins"
-    bins: int = 6
+    bins: int = in_range(6, least=2, most=360)
     bin_edges: Literal["left", "right"] = "left"
 
 

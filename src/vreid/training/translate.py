@@ -10,7 +10,6 @@ Shapes: A synthetic and B real images in a batch (as many of each but in the las
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,33 +29,13 @@ from vreid.files import atomic_write
 from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, reconstruction_loss, siamese_loss
 from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
+from vreid.ranges import check_settings, in_range
 from vreid.training.loop import Loop
 from vreid.training.optimiser import OptimiserConfig, build_optimiser
 from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 
-RANGES: Mapping[str, tuple[float, float]] = {
-    "size": (8, 4096),
-    "load": (8, 4096),
-    "filters": (1, 1024),
-    "blocks": (0, 100),
-    "patch_layers": (1, 6),
-    "metric_stages": (1, 6),
-    "epochs": (1, 100_000),
-    "batch_size": (1, 10_000),
-    "learning_rate": (1e-12, 1e30),
-    "cycle": (0, 1_000_000),
-    "identity": (0, 1_000_000),
-    "keeping": (0, 1_000_000),
-    "margin": (0, 1_000_000),
-    "generator_every": (1, 10_000),
-    "siamese_from": (0, 100_000),
-    "keeping_from": (0, 100_000),
-    "pool": (0, 1_000_000),
-    "seed": (0, 2**63 - 1),
-}
-"""Smallest and largest value of each number."""
 SHOWN = 6
 """Images of either domain in a sample grid."""
 HALF = (0.5, 0.5, 0.5)
@@ -94,32 +73,30 @@ class TranslateConfig:
     """
 
     recipe: str = "spgan"
-    size: int = 256
-    load: int = 286
-    filters: int = 64
-    blocks: int = 9
+    size: int = in_range(256, least=8, most=4096)
+    load: int = in_range(286, least=8, most=4096)
+    filters: int = in_range(64, least=1, most=1024)
+    blocks: int = in_range(9, least=0, most=100)
     masked: bool = False
     repeat: bool = False
-    patch_layers: int = 3
-    metric_stages: int = 3
-    epochs: int = 20
-    batch_size: int = 4
-    learning_rate: float = 2e-4
-    cycle: float = 10.0
-    identity: float = 5.0
-    keeping: float = 2.0
-    margin: float = 2.0
-    generator_every: int = 2
-    siamese_from: int = 1
-    keeping_from: int = 2
-    pool: int = 50
+    patch_layers: int = in_range(3, least=1, most=6)
+    metric_stages: int = in_range(3, least=1, most=6)
+    epochs: int = in_range(20, least=1, most=100_000)
+    batch_size: int = in_range(4, least=1, most=10_000)
+    learning_rate: float = in_range(2e-4, least=1e-12, most=1e30)
+    cycle: float = in_range(10.0, least=0, most=1_000_000)
+    identity: float = in_range(5.0, least=0, most=1_000_000)
+    keeping: float = in_range(2.0, least=0, most=1_000_000)
+    margin: float = in_range(2.0, least=0, most=1_000_000)
+    generator_every: int = in_range(2, least=1, most=10_000)
+    siamese_from: int = in_range(1, least=0, most=100_000)
+    keeping_from: int = in_range(2, least=0, most=100_000)
+    pool: int = in_range(50, least=0, most=1_000_000)
     precision: Precision = "auto"
-    seed: int = 1234
+    seed: int = in_range(1234, least=0, most=2**63 - 1)
 
     def __post_init__(self) -> None:
-        for name, (least, most) in RANGES.items():
-            if not least <= getattr(self, name) <= most:  # NaN is not either
-                raise InputError(f"{name} is {getattr(self, name)}; give a number from {least:,} to {most:,}.")
+        check_settings(self)
         if self.size % 4:
             raise InputError(f"size is {self.size}; the generators halve it twice: give a multiple of 4.")
         if self.load < self.size:

@@ -14,6 +14,7 @@ from vreid.data.protocols import Protocol
 from vreid.data.records import UNKNOWN, Records
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel
+from vreid.ranges import check_number
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
@@ -44,8 +45,7 @@ class Validation:
     keep_best: bool = False
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InputError(f"validation every {self.every} epochs: give 1 or more.")
+        check_number("validation every", self.every, least=1, whole=True)
         sides = (self.query, self.gallery)
         if not all(len(side) for side in sides) or (self.query.identity.codes == UNKNOWN).any():
             raise InputError(

@@ -67,8 +67,8 @@ def test_a_resample_without_values_is_left_out() -> None:
 
 
 def test_numbers_out_of_range() -> None:
-    with pytest.raises(InputError, match="resamples=0"):
+    with pytest.raises(InputError, match="resamples is 0"):
         mean_interval([1.0, 2.0], 1, resamples=0)
     for confidence in (0.0, 1.0, 1.5, float("nan")):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match="above 0 and below 1"):
             mean_interval([1.0, 2.0], 1, confidence=confidence)

@@ -298,7 +298,7 @@ def test_a_part_of_the_queries_of_drawn_galleries():
         (np.zeros((3, 3)), {"identity": ["a", "a", ""]}, "has no identity"),
         (np.zeros((2, 2)), {"identity": ["a"]}, "identity: shape"),
         (np.zeros((2, 2)), {"identity": ["a", "a"], "repeats": 0}, "repeats is 0"),
-        (np.zeros((2, 2)), {"identity": ["a", "a"], "seed": -1}, "neither may be negative"),
+        (np.zeros((2, 2)), {"identity": ["a", "a"], "seed": -1}, "seed is -1; give a whole number"),
     ],
 )
 def test_wrong_repeats_are_told(distances, call, message):
@@ -377,7 +377,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         ([[0.1, 0.2]], {"gallery_camera": [0.5, 1]}, "whole numbers or names"),
         ([[0.1, 0.2]], {"gallery_identity": [5, 6]}, "none of the 1 queries"),
         ([[0.1, 0.2]], {"top_k": 0}, "top_k is 0"),
-        ([[0.1, 0.2]], {"normaliser": "sum"}, "normaliser 'sum' is unknown"),
+        ([[0.1, 0.2]], {"normaliser": "sum"}, "normaliser is 'sum'; use one of"),
     ],
 )
 def test_wrong_input_is_told_in_one_sentence(distances, labels, message):

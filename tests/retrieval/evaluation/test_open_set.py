@@ -311,8 +311,8 @@ def test_wrong_input_is_told_in_one_sentence() -> None:
         ("not a finite number", lambda: drawn(0).errors([0.1, np.inf])),
         ("not a finite number", lambda: drawn(0).errors(np.nan)),
         ("fpir is 1", lambda: drawn(0).fnir_at_fpir(1)),
-        ("by must be", lambda: drawn(0).interval(len, by="camera")),
-        ("by must be", lambda: drawn(0).interval(len, resamples=0)),
+        ("by is .camera.; use one of identity, query", lambda: drawn(0).interval(len, by="camera")),
+        ("resamples is 0", lambda: drawn(0).interval(len, resamples=0)),
     ]
     for message, call in cases:
         with pytest.raises(InputError, match=message) as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError
+from vreid.ranges import check_number
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -38,8 +38,7 @@ def resample(*strata: int, seed: Seed = 0, resamples: int = RESAMPLES) -> Iterat
         >>> [drawn.tolist() for drawn in resample(2, 3, resamples=2)]
         [[1, 1, 3, 2, 2], [0, 0, 2, 2, 4]]
     """
-    if resamples < 1:
-        raise InputError(f"resamples={resamples}: at least 1 resample is needed.")
+    check_number("resamples", resamples, least=1, whole=True)
     generator = np.random.default_rng(seed)
     starts = np.cumsum([0, *strata])
     for _ in range(resamples):
@@ -76,8 +75,7 @@ def percentile_interval(drawn: NDArray[np.float64], confidence: float = CONFIDEN
     Raises:
         InputError: `confidence` is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence:g}: must lie between 0 and 1.")
+    check_number("confidence", confidence, above=0, below=1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         return np.asarray(np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0))

@@ -8,7 +8,7 @@ says.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import typed
+from vreid.ranges import bounds, check_number, check_settings, in_range
 from vreid.retrieval.evaluation.open_set import OpenSet
-from vreid.retrieval.evaluation.proportions import check_share, rate_interval, whole
+from vreid.retrieval.evaluation.proportions import rate_interval, whole
 from vreid.retrieval.ranking import Ranking
 
 NO_MATCH, UNCERTAIN, MATCH = 0, 1, 2
@@ -80,12 +81,12 @@ class Threshold:
     no_match: float
     false_match: Rate
     miss: Rate
-    confidence: float
+    confidence: float = field(metadata=bounds(above=0, below=1))
     features: str
     steps: tuple[str, ...]
     protocol: str
-    gallery_images: int
-    left_out: int = 0
+    gallery_images: int = field(metadata=bounds(least=1))
+    left_out: int = in_range(0, least=0)
     transductive: bool = False
 
     def __post_init__(self) -> None:
@@ -94,13 +95,7 @@ class Threshold:
                 f"Threshold: match is {self.match} and no_match {self.no_match}; both must be distances, and match not "
                 "the larger one."
             )
-        if not (0 < self.confidence < 1 and self.left_out >= 0):
-            raise InputError(
-                f"Threshold: confidence is {self.confidence} and left_out {self.left_out}; the first must lie between "
-                "0 and 1, the second at 0 or above."
-            )
-        if self.gallery_images < 1:
-            raise InputError(f"Threshold: gallery_images is {self.gallery_images}; it must be at least 1.")
+        check_settings(self, "Threshold: ")
 
     def __str__(self) -> str:
         left_out = f" (vehicles left out: {self.left_out:,})" if self.left_out else ""
@@ -196,9 +191,8 @@ def calibrate(
     Raises:
         InputError: too few queries for such rates (one wrong query would be more), or a share out of range.
     """
-    check_share(fpir, "calibrate: fpir")
-    check_share(miss_rate, "calibrate: miss_rate")
-    check_share(confidence, "calibrate: confidence")
+    for name, share in (("fpir", fpir), ("miss_rate", miss_rate), ("confidence", confidence)):
+        check_number(f"calibrate: {name}", share, above=0, below=1)
     without, mated = validation.of(~validation.mated), validation.of(validation.mated)
     wrong, missed = (
         _allowed(rate, side, what)

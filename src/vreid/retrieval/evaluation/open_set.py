@@ -27,10 +27,11 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.data.protocols import Groups, Protocol
 from vreid.data.records import Records, joint_codes
 from vreid.errors import InputError
+from vreid.ranges import check_number
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.bootstrap import CONFIDENCE, RESAMPLES, percentile_interval, resample
 from vreid.retrieval.evaluation.evaluate import evaluated_rows, ranks_of
-from vreid.retrieval.evaluation.proportions import check_share, rate_interval, whole
+from vreid.retrieval.evaluation.proportions import rate_interval, whole
 
 LEVELS = (0.01, 0.05, 0.1)
 """False positive identification rates at which FNIR is reported."""
@@ -158,7 +159,7 @@ class OpenSet:
         Raises:
             InputError: `fpir` is not between 0 and 1.
         """
-        check_share(fpir, "fpir")
+        check_number("fpir", fpir, above=0, below=1)
         mateless = np.sort(self.nearest[~self.mated])
         allowed = whole(fpir * len(mateless))
         limit = mateless[allowed] if allowed < len(mateless) else np.inf  # any threshold below it will do
@@ -196,7 +197,7 @@ class OpenSet:
             (0.0, 1.0)
         """
         if by not in get_args(Resampled):
-            raise InputError(f"interval: by={by!r} must be 'identity' or 'query'.")
+            raise InputError(f"interval: by is {by!r}; use one of {', '.join(get_args(Resampled))}.")
         clusters = self.identity if by == "identity" else np.arange(len(self))
         strata = []
         for kind in (True, False):
@@ -340,9 +341,8 @@ def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> 
         >>> leave_out(both, both, share=0.5).sum()
         np.int64(1)
     """
-    check_share(share, "leave_out: share")
-    if seed < 0:
-        raise InputError(f"leave_out: seed {seed} is negative; give 0 or more.")
+    check_number("leave_out: share", share, above=0, below=1)
+    check_number("leave_out: seed", seed, least=0, whole=True)
     query_codes, gallery_codes = joint_codes(query.identity, gallery.identity)
     both = np.intersect1d(query_codes[query_codes >= 0], gallery_codes)
     if len(both) < 2:

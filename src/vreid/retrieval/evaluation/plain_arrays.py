@@ -28,6 +28,7 @@ from vreid.data.protocols import (
 from vreid.data.records import JUNK, JUNK_NAME, UNKNOWN
 from vreid.data.spellings import largest_exact, plain_labels, spelling
 from vreid.errors import InputError
+from vreid.ranges import check_number
 from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
 from vreid.retrieval.evaluation.evaluate import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
 from vreid.retrieval.evaluation.metrics import Metrics
@@ -156,8 +157,7 @@ def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int
     matrix = as_matrix(distances)
     if matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"distances: shape {matrix.shape} must be square; each image is compared with every other.")
-    if repeats < 1:
-        raise InputError(f"evaluate_repeated: repeats is {repeats}; it must be at least 1.")
+    check_number("evaluate_repeated: repeats", repeats, least=1, whole=True)
     codes = _one_side(identity, len(matrix), "identity")
 
     def evaluate_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], protocol: Protocol) -> Metrics:

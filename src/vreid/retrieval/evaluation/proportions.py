@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.errors import InputError
-
 
 def rate_interval(
     wrong: NDArray[np.bool_], identity: NDArray[np.integer], confidence: float = 0.95
@@ -41,16 +39,6 @@ def rate_interval(
     low = float(betaincinv(hits, effective - hits + 1, tail)) if rate > 0 else 0.0
     high = float(betaincinv(hits + 1, effective - hits, 1 - tail)) if rate < 1 else 1.0
     return min(low, rate), max(high, rate)
-
-
-def check_share(share: float, name: str) -> None:
-    """Refuse a share that is not strictly between 0 and 1.
-
-    Raises:
-        InputError: it is not; `name` says which.
-    """
-    if not 0 < share < 1:
-        raise InputError(f"{name} is {share}; it must be greater than 0 and less than 1.")
 
 
 def whole(number: float) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError, are_counts
+from vreid.ranges import check_number
 from vreid.retrieval.distances import Source, strips
 from vreid.retrieval.nearest import core
 from vreid.retrieval.nearest.candidates import Candidates, window
@@ -49,8 +49,7 @@ def nearest(
         ([[1, 0]], [[0.0, 2.0]])
     """
     both = Points.of("nearest", query_features=query_features, gallery_features=gallery_features)
-    if not are_counts(k):
-        raise InputError(f"nearest: k is {k}; it must be a whole number of at least 1.")
+    check_number("nearest: k", k, least=1, whole=True)
     queries, gallery = both.split()
     lists = search(queries, gallery, min(k, len(gallery)))
     squared = lists.squared if both.unit == 1 else (lists.squared * np.float64(both.unit) ** 2).astype(np.float32)

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.features import FeatureSet, as_features, load_sides
 from vreid.retrieval.nearest.points import Points, exact_distances
@@ -46,15 +47,12 @@ class Bias:
         InputError: a weight that is no number above 0, an unknown time, or no features.
     """
 
-    weight: float = 0.1
+    weight: float = in_range(0.1, above=0)
     when: When = "after"
     features: str | Path | Sides = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < np.inf:
-            raise InputError(f"bias: weight is {self.weight:g}; it must be above 0.")
-        if self.when not in get_args(When):
-            raise InputError(f"bias: when is {self.when!r}; use 'after' or 'before' (re-ranking).")
+        check_settings(self, "bias: ")
         if not self.features:
             raise InputError("bias: needs the features of a camera or orientation model; write WEIGHT:after:FOLDER.")
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vreid.data.protocols import Groups
 from vreid.data.records import Records, joint_codes
 from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import Distances, Source, Tiles, check_comparable
 from vreid.retrieval.features import FeatureSet
 
@@ -32,12 +33,11 @@ class CameraMean:
         min_images: a camera with fewer gallery images takes the mean of the whole gallery.
     """
 
-    alpha: float = 1.0
+    alpha: float = in_range(1.0)
     min_images: int = 2
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.alpha):
-            raise InputError(f"CameraMean: alpha is {self.alpha}; it must be a number.")
+        check_settings(self, "camera mean: ")
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,12 @@ class CameraWhitening:
         min_images: a camera with fewer gallery images has the gallery's mean taken off and is not whitened.
     """
 
-    ridge: float = 0.18
-    share: float = 1.0
+    ridge: float = in_range(0.18, above=0)
+    share: float = in_range(1.0, above=0, most=1)
     min_images: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.ridge < np.inf:
-            raise InputError(f"CameraWhitening: ridge is {self.ridge}; it must be greater than 0.")
-        if not 0 < self.share <= 1:
-            raise InputError(f"CameraWhitening: share is {self.share}; it must be above 0 and at most 1.")
+        check_settings(self, "camera whitening: ")
 
 
 def joint_cameras(query: Records, gallery: Records) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

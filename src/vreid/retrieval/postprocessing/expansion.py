@@ -12,12 +12,12 @@ Shapes: N features, G gallery features, D feature dimensions, K neighbours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import as_features, unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
 from vreid.retrieval.postprocessing.own_tracklet import Codes, nearest_elsewhere
@@ -36,18 +36,12 @@ class Expansion:
         cameras: whose: of "any" camera, or of "other" ones than the feature's own.
     """
 
-    neighbours: int = 5
-    alpha: float = 3.0
+    neighbours: int = in_range(5, least=1)
+    alpha: float = in_range(3.0, least=0)
     cameras: Cameras = "any"
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1 or not 0 <= self.alpha < np.inf:
-            raise InputError(
-                f"expansion: neighbours is {self.neighbours} and alpha {self.alpha:g}; the one must be at least 1, the "
-                "other at least 0."
-            )
-        if self.cameras not in get_args(Cameras):
-            raise InputError(f"expansion: cameras is {self.cameras!r}; use any or other.")
+        check_settings(self, "expansion: ")
 
 
 def expand_queries(

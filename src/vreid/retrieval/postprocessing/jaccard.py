@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError, are_counts
+from vreid.errors import InputError
+from vreid.ranges import check_number
 from vreid.retrieval.distances import Source, SquaredEuclidean
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.nearest import core
@@ -78,8 +79,8 @@ def convention_of(step: str, neighbours: str, points: int, k1: int, k2: int) -> 
     """
     if neighbours not in CONVENTIONS:
         raise InputError(f"{step}: neighbours is {neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
-    if not are_counts(k1, k2):
-        raise InputError(f"{step}: k1 is {k1} and k2 is {k2}; both must be whole numbers of at least 1.")
+    for name, value in (("k1", k1), ("k2", k2)):
+        check_number(f"{step}: {name}", value, least=1, whole=True)
     convention = CONVENTIONS[neighbours]
     if max(k1 + convention.extra, k2) > points:
         raise InputError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.protocols import Groups
-from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
 
@@ -69,14 +69,11 @@ class OwnTracklet:
             is not clear that the passage is there, and the query stays as it is.
     """
 
-    share: float = 0.5
-    ratio: float = 0.7
+    share: float = in_range(0.5, above=0, most=1)
+    ratio: float = in_range(0.7, above=0, most=1)
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise InputError(f"own tracklet: share is {self.share:g}; it must be above 0 and at most 1.")
-        if not 0 < self.ratio <= 1:
-            raise InputError(f"own tracklet: ratio is {self.ratio:g}; it must be above 0 and at most 1.")
+        check_settings(self, "own tracklet: ")
 
 
 def join_own_tracklet(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vreid.errors import InputError, are_counts
+from vreid.errors import InputError
+from vreid.ranges import check_number, check_settings, in_range
 from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
 from vreid.retrieval.nearest.neighbours import search, smallest
 from vreid.retrieval.nearest.points import Points, exact_distances
@@ -34,18 +35,13 @@ class ReRanking:
         InputError: a number out of range, or an unknown convention.
     """
 
-    k1: int = 20
-    k2: int = 6
-    lambda_: float = 0.3
+    k1: int = in_range(20, least=1)
+    k2: int = in_range(6, least=1)
+    lambda_: float = in_range(0.3, least=0, most=1)
     neighbours: str = "zhong"
 
     def __post_init__(self) -> None:
-        if not are_counts(self.k1, self.k2):
-            raise InputError(
-                f"re-ranking: k1 is {self.k1} and k2 is {self.k2}; both must be whole numbers of at least 1."
-            )
-        if not 0 <= self.lambda_ <= 1:
-            raise InputError(f"re-ranking: lambda_ is {self.lambda_}; it must lie between 0 and 1.")
+        check_settings(self, "re-ranking: ")
         if self.neighbours not in CONVENTIONS:
             raise InputError(f"re-ranking: neighbours is {self.neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
 
@@ -228,8 +224,7 @@ def rerank_top(
         >>> indices.tolist()
         [[1]]
     """
-    if not are_counts(top_k):
-        raise InputError(f"re-ranking: top_k is {top_k}; it must be a whole number of at least 1.")
+    check_number("re-ranking: top_k", top_k, least=1, whole=True)
     config = ReRanking(k1, k2, lambda_, neighbours)
     points, encoding, convention = _encode(query_features, gallery_features, config)
     queries, gallery = points.split()

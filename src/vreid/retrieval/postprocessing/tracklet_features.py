@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import SquaredEuclidean, Tiles
 from vreid.retrieval.features import NormKind, unit_rows
 
@@ -35,20 +36,11 @@ class Tracklets:
 
     feature: TrackletFeature = "mean"
     norm: NormKind = "unit"
-    threshold: float = 0.6
-    epsilon: float = 0.01
+    threshold: float = in_range(0.6, least=0)
+    epsilon: float = in_range(0.01, above=0)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("feature", TrackletFeature), ("norm", NormKind)):
-            if getattr(self, name) not in get_args(allowed):
-                raise InputError(
-                    f"tracklets: {name} is {getattr(self, name)!r}; use one of {', '.join(get_args(allowed))}."
-                )
-        if not 0 <= self.threshold < np.inf or not 0 < self.epsilon < np.inf:
-            raise InputError(
-                f"tracklets: threshold is {self.threshold:g} and epsilon {self.epsilon:g}; the one must be at least 0, "
-                "the other above 0."
-            )
+        check_settings(self, "tracklets: ")
 
 
 def tracklet_units(records: Records, side: str = "gallery") -> tuple[NDArray[np.int32], int]:

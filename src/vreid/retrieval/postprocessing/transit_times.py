@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import Tiles, tile_rows
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.postprocessing.own_tracklet import Codes, nearest_elsewhere
@@ -44,14 +45,11 @@ class TransitTimes:
         rounds: how often matches and ratio are made anew.
     """
 
-    weight: float = 0.08
-    rounds: int = 4
+    weight: float = in_range(0.08, above=0)
+    rounds: int = in_range(4, least=1)
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < np.inf:
-            raise InputError(f"transit times: weight is {self.weight:g}; it must be above 0.")
-        if self.rounds < 1:
-            raise InputError(f"transit times: rounds is {self.rounds}; it must be at least 1.")
+        check_settings(self, "transit times: ")
 
 
 @dataclass(frozen=True, eq=False)

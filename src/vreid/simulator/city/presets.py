@@ -5,9 +5,10 @@ A preset is plain data; a variant is `dataclasses.replace(PRESETS["demo"], train
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vreid.errors import InputError, named
+from vreid.ranges import bounds, check_settings, in_range
 
 SIMULATOR_VERSION = 2
 """Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
@@ -66,25 +67,26 @@ class Preset:
     name: str
     scenes: tuple[Scene, ...]
     new_scene: Scene | None
-    train_identities: int
-    test_identities: int
-    synthetic_identities: int
-    synthetic_images: int
-    cameras_per_trip: tuple[int, int]
-    train_frames: tuple[int, int]
-    test_frames: tuple[int, int]
-    longest_side: int
-    models: int
-    bystanders: int
-    look_alike_share: float = 0.5
-    look_alike_group: int = 3
-    motorcycle_share: float = 0.0
+    train_identities: int = field(metadata=bounds(least=1))
+    test_identities: int = field(metadata=bounds(least=1))
+    synthetic_identities: int = field(metadata=bounds(least=0))
+    synthetic_images: int = field(metadata=bounds(least=0))
+    cameras_per_trip: tuple[int, int] = field(metadata=bounds(least=2, ascending=True))
+    train_frames: tuple[int, int] = field(metadata=bounds(least=1, ascending=True))
+    test_frames: tuple[int, int] = field(metadata=bounds(least=2, ascending=True))
+    longest_side: int = field(metadata=bounds(least=16, most=1024))
+    models: int = field(metadata=bounds(least=1))
+    bystanders: int = field(metadata=bounds(least=0))
+    look_alike_share: float = in_range(0.5, least=0, most=1)
+    look_alike_group: int = in_range(3, least=1)
+    motorcycle_share: float = in_range(0.0, least=0, most=1)
     label_new_scene: bool = False
     background: bool = True
     plate: bool = True
-    looseness: float = 1.0
+    looseness: float = in_range(1.0, least=0, most=20)
 
     def __post_init__(self) -> None:
+        check_settings(self, f"preset {self.name!r}: ")
         new = () if self.new_scene is None else (self.new_scene,)
         fewest = min((scene.cameras for scene in (*self.scenes, *new)), default=0)
         for wrong, fix in (
@@ -98,25 +100,9 @@ class Preset:
             ),
             (self.label_new_scene and not new, "label_new_scene needs a new_scene"),
             (
-                not 2 <= self.cameras_per_trip[0] <= self.cameras_per_trip[1] <= fewest,
-                f"cameras_per_trip must lie between 2 and the {fewest} cameras of the smallest scene, least first",
+                self.cameras_per_trip[1] > fewest,
+                f"cameras_per_trip must not exceed the {fewest} cameras of the smallest scene",
             ),
-            (not 1 <= self.train_frames[0] <= self.train_frames[1], "train_frames must be at least 1, least first"),
-            (not 2 <= self.test_frames[0] <= self.test_frames[1], "test_frames must be at least 2, least first"),
-            (
-                min(self.train_identities, self.test_identities, self.models, self.look_alike_group) < 1,
-                "train_identities, test_identities, models and look_alike_group must be at least 1",
-            ),
-            (
-                min(self.synthetic_identities, self.synthetic_images, self.bystanders) < 0,
-                "synthetic_identities, synthetic_images and bystanders must not be negative",
-            ),
-            (not 16 <= self.longest_side <= 1024, "longest_side must lie between 16 and 1024 pixels"),
-            (
-                not (0 <= self.look_alike_share <= 1 and 0 <= self.motorcycle_share <= 1),
-                "look_alike_share and motorcycle_share must lie between 0 and 1",
-            ),
-            (not 0 <= self.looseness <= 20, "looseness must lie between 0 and 20"),
         ):
             if wrong:
                 raise InputError(f"preset {self.name!r}: {fix}.")
