@@ -20,9 +20,11 @@ from vreid.data.open import open_dataset
 from vreid.diagnostics.renderings import ORIGINAL, compare_renderings
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
-from vreid.pipeline import SIMULATED, Search, extract_dataset
+from vreid.report.contents import SIMULATED_NOTICE
+from vreid.retrieval_run import RetrievalRun
 from vreid.simulator import simulate
 from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, Scene
+from vreid.workflow import extract
 
 RENDERINGS: dict[str, dict[str, Any]] = {
     "without background": {"background": False},
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablated"))
     options = parser.parse_args()
     preset, facts = preset_of(options.world)
-    found: dict[str, Search] = {}
+    found: dict[str, RetrievalRun] = {}
     with ProgressBars() as bars:
         for name, change in {ORIGINAL: {}, **RENDERINGS}.items():
             folder, world = options.out / name.replace(" ", "-"), options.world
@@ -64,11 +66,11 @@ def main() -> None:
                     progress=bars.counter(name),
                 )
             dataset = open_dataset(world, labels="auto")
-            found[name] = extract_dataset(options.run, dataset, folder / "features", progress=bars)
+            found[name] = extract(options.run, dataset, folder / "features", progress=bars)
     sides = {name: (search.query, search.gallery) for name, search in found.items()}
     original = sides.pop(ORIGINAL)
     part = compare_renderings(original, sides, found[ORIGINAL].protocol)
-    print(f"{SIMULATED}\n{found[ORIGINAL].protocol.description}")
+    print(f"{SIMULATED_NOTICE}\n{found[ORIGINAL].protocol.description}")
     for name, number in part.numbers.items():
         print(f"  {name}: {number}")
     write_json(options.out / "results.json", part.as_dict())

@@ -20,9 +20,9 @@ from vreid.console import ProgressBars
 from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import ALL
 from vreid.files import read_json, write_json
-from vreid.pipeline import extract_dataset
 from vreid.retrieval import PostProcessing, interval
 from vreid.retrieval.evaluation.ablation import difference
+from vreid.workflow import extract
 
 POSTS = {"plain": PostProcessing(), "camera mean": PostProcessing.parse("camera-mean")}
 
@@ -38,8 +38,8 @@ def main() -> None:
         adapt(options.run, target_images(real), out=out / "adapted", resume=True, progress=bars)
         rejected = out / "adapted" / REJECTED
         after_model = rejected if rejected.exists() else out / "adapted"
-        before = extract_dataset(options.run, real, out / "before", progress=bars)
-        after = extract_dataset(after_model, real, out / "after", progress=bars)
+        before = extract(options.run, real, out / "before", progress=bars)
+        after = extract(after_model, real, out / "after", progress=bars)
     facts = read_json(out / "adapted" / FACTS)
     decision = facts.get("verdict", {"decision": "not judged", "reason": ""})
     print(
@@ -54,7 +54,7 @@ def main() -> None:
         for part in ("all", "four-wheelers"):
             some = slice(None) if part == "all" else wheels
             old, new = (
-                replace(search, query=search.query[some], gallery=search.gallery[some]).judge(post)[ALL]
+                replace(search, query=search.query[some], gallery=search.gallery[some]).evaluate(post)[ALL]
                 for search in (before, after)
             )
             low, high = interval(difference(new, old), "mAP")

@@ -36,7 +36,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import read_json
-from vreid.retrieval import Metrics, PostProcessing, judge
+from vreid.retrieval import Metrics, PostProcessing, evaluate_retrieval
 from vreid.retrieval import interval as bootstrap
 from vreid.retrieval.evaluation.ablation import difference
 from vreid.retrieval.features import FeatureSet
@@ -157,7 +157,7 @@ def change(before: FeatureSet, after: FeatureSet, dataset: Dataset, chosen: NDAr
     new = query & ~np.isin(before.records.camera.values, dataset.train.camera.values)
 
     def metrics(features: FeatureSet, queries: NDArray[np.bool_]) -> Metrics:
-        return judge(features[queries], features[chosen & ~query], PostProcessing(), dataset.protocol)
+        return evaluate_retrieval(features[queries], features[chosen & ~query], PostProcessing(), dataset.protocol)
 
     old, now = metrics(before, query), metrics(after, query)
     low, high = bootstrap(difference(now, old), "mAP")

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.files import write_json
-from vreid.pipeline import Search
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched
+from vreid.retrieval_run import RetrievalRun
 
 DMT = "dmt-paper"
 CANDIDATES = {
@@ -44,7 +44,7 @@ class World:
     """Features of one world, its vehicles, and the average precision of its queries under any steps."""
 
     def __init__(self, folder: Path) -> None:
-        self.search = Search.load(folder)
+        self.search = RetrievalRun.load(folder)
         self.searched = Searched(self.search.query, self.search.gallery)
         self.vehicle = self.search.query.records.identity.codes
         self._made: dict[str, Precision] = {}

@@ -25,13 +25,13 @@ from vreid.adaptation.adapt_config import preset_named
 from vreid.console import ProgressBars
 from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import write_json
-from vreid.pipeline import Search
 from vreid.reproduce.effects import effect
 from vreid.reproduce.result_lines import Line
 from vreid.reproduce.rows import TYPE_2, TYPE_3, Row
 from vreid.reproduce.runner import run_rows
 from vreid.reproduce.tables.dmt import first_row
 from vreid.reproduce.tables.scales import smoke
+from vreid.retrieval_run import RetrievalRun
 
 LONGER = {"real": 17, "+ synthetic": 6, "+ crops": 7}
 """Epochs that take a row, whose own are 5, the batches of the row after it; how many those are is told."""
@@ -61,7 +61,7 @@ def batches(cache: Path, row: Row) -> int:
 
 def part_of(line: Line, row: Row, cache: Path, part: str) -> Line:
     """The line with the queries of one kind of camera."""
-    search = Search.load(cache / row.features.name)
+    search = RetrievalRun.load(cache / row.features.name)
     seen = np.isin(search.query.records.camera.values.astype(str), search.trained_cameras)
     mask = {ALL: seen | True, SEEN: seen, NEW: ~seen}[part]
     return replace(

@@ -32,7 +32,7 @@ from vreid.data.protocols import MARKET
 from vreid.data.records import Records
 from vreid.data.seeds import generator
 from vreid.files import write_json
-from vreid.retrieval import PostProcessing, judge
+from vreid.retrieval import PostProcessing, evaluate_retrieval
 from vreid.retrieval.evaluation.proportions import rate_interval
 from vreid.retrieval.features import FeatureSet, unit_rows
 from vreid.retrieval.postprocessing.tracklet_features import units_of_codes
@@ -211,8 +211,8 @@ def mean_precision(views: Views, records: Records, num_queries: int) -> float:
     """
     both = FeatureSet(np.sum([view.features for view in views], axis=0), records).normalise()
     if not num_queries:
-        return 100 * judge(both, both, PostProcessing(), MARKET).mAP
-    return 100 * judge(both[:num_queries], both[num_queries:], PostProcessing(), MARKET).mAP
+        return 100 * evaluate_retrieval(both, both, PostProcessing(), MARKET).mAP
+    return 100 * evaluate_retrieval(both[:num_queries], both[num_queries:], PostProcessing(), MARKET).mAP
 
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> list[str]:

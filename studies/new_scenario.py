@@ -21,24 +21,27 @@ from vreid.data.dataset import join
 from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import NEW, SEEN
 from vreid.files import write_json
-from vreid.pipeline import Search, extract_dataset
 from vreid.recipes import recipe
 from vreid.retrieval import PostProcessing, interval
+from vreid.retrieval_run import RetrievalRun
 from vreid.simulator import PRESETS, simulate
 from vreid.training.supervised import train
+from vreid.workflow import extract
 
 GAP, KEPT = 10.0, 5.0
 """Points of plain mAP: what the gap must at least be, and what must at most be missing once labels are there."""
 
 
-def prepare(out: Path, preset: str, seed: int, labelled: bool, overrides: dict[str, str], bars: ProgressBars) -> Search:
+def prepare(
+    out: Path, preset: str, seed: int, labelled: bool, overrides: dict[str, str], bars: ProgressBars
+) -> RetrievalRun:
     """Simulate, train and extract one side of the comparison."""
     world = replace(PRESETS[preset], label_new_scene=labelled)
     simulate(out / "data", preset=world, seed=seed, progress=bars.counter("simulate"))
     real = open_dataset(out / "data" / "AIC21_Track2_ReID", labels="auto")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
     train(recipe("small_random", overrides), data.train, out=out / "run", resume=True, progress=bars)
-    search = extract_dataset(out / "run", real, out / "features", progress=bars)
+    search = extract(out / "run", real, out / "features", progress=bars)
     # Which cameras are new is the same question in both worlds: those of the preset's new scene.
     return replace(search, trained_cameras=world.seen_cameras)
 
@@ -58,7 +61,7 @@ def main() -> None:
             for name, labelled in (("without labels", False), ("with labels", True)):
                 folder = options.out / f"seed{seed}-{name.replace(' ', '-')}"
                 search = prepare(folder, options.preset, seed, labelled, overrides, bars)
-                for part, metrics in search.judge(PostProcessing()).items():
+                for part, metrics in search.evaluate(PostProcessing()).items():
                     if part in (SEEN, NEW):
                         low, high = (100 * value for value in interval(metrics, "mAP"))
                         line[f"{name}, {part}"] = 100 * metrics.mAP

@@ -25,13 +25,13 @@ from vreid.data.dataset import join
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.files import write_json
-from vreid.pipeline import extract_dataset
 from vreid.recipes import dmt
 from vreid.retrieval import PostProcessing
 from vreid.simulator import simulate
-from vreid.training.extract import extract, load_model
+from vreid.training.extract import load_model
 from vreid.training.supervised import train
 from vreid.training.train_config import LabelConfig, TrainConfig
+from vreid.workflow import extract
 
 KINDS = {
     "none": None,
@@ -52,9 +52,7 @@ def angles(run: Path, labels: LabelConfig, pictures: Records, bars: ProgressBars
     """Errors of the orientation head, which sees the feature before the neck."""
     loaded = load_model(run)
     loaded.model.neck = torch.nn.Identity()
-    features = extract(
-        loaded.model, pictures, transform=loaded.transform, views=("original",), normalise=False, progress=bars
-    ).features
+    features = extract(loaded, pictures, views=("original",), normalise=False, progress=bars).features
     with torch.inference_mode():
         said = loaded.model.heads["orientation"](torch.from_numpy(features))
     if labels.orientation == "circle":
@@ -98,8 +96,8 @@ def main() -> None:
                 folder = options.out / f"{name.replace(' ', '-')}-{seed}"
                 config = configuration(labels, options.epochs, seed)
                 train(config, data.train, out=folder / "run", resume=True, progress=bars)
-                search = extract_dataset(folder / "run", real, folder / "features", progress=bars)
-                retrieval = {part: 100 * m.mAP for part, m in search.judge(PostProcessing()).items()}
+                search = extract(folder / "run", real, folder / "features", progress=bars)
+                retrieval = {part: 100 * m.mAP for part, m in search.evaluate(PostProcessing()).items()}
                 said = angles(folder / "run", labels, synthetic.train[held_out], bars) if labels else {}
                 results.append({"head": name, "seed": seed, "mAP": retrieval, "degrees": said})
                 errors = "; ".join(

@@ -24,7 +24,7 @@ from vreid.models import load_weights
 from vreid.models.published import STARTS, simulated_starts
 from vreid.models.weights import save_compact
 from vreid.recipes.pretrain import WORLD, pretrain
-from vreid.retrieval import PostProcessing, judge
+from vreid.retrieval import PostProcessing, evaluate_retrieval
 from vreid.simulator import simulate
 from vreid.simulator.city.presets import PRETRAINING_SEED, SIMULATOR_VERSION
 from vreid.training.extract import extract, load_model
@@ -63,7 +63,7 @@ def harm(backbone: str, out: Path, path: Path, data: Dataset, bars: ProgressBars
     )
     found = {"least cosine": float(cosines.min()), "mean cosine": float(cosines.mean())}
     for name, (query, gallery) in zip(("mAP", "mAP compact"), halves, strict=True):
-        found[name] = 100 * judge(query, gallery, PostProcessing(), data.protocol).mAP
+        found[name] = 100 * evaluate_retrieval(query, gallery, PostProcessing(), data.protocol).mAP
     return found
 
 

@@ -28,13 +28,14 @@ from vreid.data.records import Records
 from vreid.diagnostics.baselines import hsv_histogram, pixels, random_vectors
 from vreid.diagnostics.slices import ALL as ALL_CAMERAS
 from vreid.files import write_json
-from vreid.pipeline import Search, extract_dataset
 from vreid.recipes import recipe
 from vreid.retrieval import FeatureSet, PostProcessing, interval
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean
+from vreid.retrieval_run import RetrievalRun
 from vreid.simulator import PRESETS, simulate
 from vreid.simulator.city.presets import Preset, Scene
 from vreid.training.supervised import train
+from vreid.workflow import extract
 
 FOUR_WHEELERS, ALL = "four-wheelers", "all"
 WORLD = replace(
@@ -64,7 +65,7 @@ def trained(out: Path, world: Preset, seed: int, overrides: dict[str, str], bars
     return out / "run"
 
 
-def without_motorcycles(search: Search) -> Search:
+def without_motorcycles(search: RetrievalRun) -> RetrievalRun:
     """The same search among four-wheelers only."""
 
     def four_wheelers(features: FeatureSet) -> FeatureSet:
@@ -73,12 +74,12 @@ def without_motorcycles(search: Search) -> Search:
     return replace(search, query=four_wheelers(search.query), gallery=four_wheelers(search.gallery))
 
 
-def evaluated(search: Search) -> dict[str, dict[str, dict[str, float]]]:
+def evaluated(search: RetrievalRun) -> dict[str, dict[str, dict[str, float]]]:
     """mAP with its 95 % bootstrap interval, and rank-1, for each post-processing and part of the pictures."""
     lines: dict[str, dict[str, dict[str, float]]] = {}
     for part, some in ((FOUR_WHEELERS, without_motorcycles(search)), (ALL, search)):
         for name, post in POSTS.items():
-            metrics = some.judge(post)[ALL_CAMERAS]
+            metrics = some.evaluate(post)[ALL_CAMERAS]
             low, high = interval(metrics, "mAP")
             lines.setdefault(name, {})[part] = {
                 "mAP": metrics.mAP,
@@ -108,7 +109,7 @@ def main() -> None:
         if options.only:
             return
         real = open_dataset(options.folder)
-        searches = {name: extract_dataset(run, real, run.parent / "real", progress=bars) for name, run in runs.items()}
+        searches = {name: extract(run, real, run.parent / "real", progress=bars) for name, run in runs.items()}
     makers: dict[str, Callable[[Records], FeatureSet]] = {
         "chance": random_vectors,
         "32 x 32 pixels": pixels,

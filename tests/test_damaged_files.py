@@ -14,8 +14,8 @@ from support.command_line import Run, reported
 from vreid.errors import InputError
 from vreid.files import read_tensors, verify_tensors, write_tensors
 from vreid.models.weights import load_weights, save_compact, save_half
-from vreid.pipeline import Search
 from vreid.retrieval import Distances, PostProcessing, Ranking
+from vreid.retrieval_run import RetrievalRun
 
 ARRAYS = {"a": np.arange(3), "b": np.full((2, 2), 0.5, dtype=np.float32)}
 FACTS = {"kind": "features", "views": ["original", 'a "quoted" one'], "nested": {"b": 1, "a": None}, "name": "caf\xe9"}
@@ -66,7 +66,7 @@ def test_the_check_takes_a_few_megabytes_whatever_the_file_s_size(tmp_path: Path
 
 
 def test_every_kind_of_file_is_checked_when_it_is_loaded(made: Path, tmp_path: Path) -> None:
-    search = Search.load(made / "features")
+    search = RetrievalRun.load(made / "features")
     distances = search.distances(PostProcessing())
     distances.save(tmp_path / "distances.safetensors")
     search.rank(PostProcessing(), top_k=5).save(tmp_path / "ranking.safetensors")

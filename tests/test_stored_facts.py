@@ -156,7 +156,7 @@ def test_every_fact_of_a_model(made: Path, tmp_path: Path) -> None:
 
 
 def test_every_fact_of_features(made: Path, tmp_path: Path) -> None:
-    from vreid.pipeline import Search
+    from vreid.retrieval_run import RetrievalRun
 
     shutil.copytree(made / "features", tmp_path / "features")
     path = tmp_path / "features" / "features.json"
@@ -166,7 +166,7 @@ def test_every_fact_of_features(made: Path, tmp_path: Path) -> None:
             continue
         for new in NASTY:
             path.write_text(json.dumps(replaced(stored, place, new)), encoding="utf-8")
-            sentence_or_nothing(lambda: Search.load(tmp_path / "features"))
+            sentence_or_nothing(lambda: RetrievalRun.load(tmp_path / "features"))
 
 
 def test_a_wrong_threshold_on_the_command_line(made: Path, run: Run, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_no_two_modules_share_a_name() -> None:
         level = next((level for level in LEVELS if name.startswith(level)), "library")
         if file.stem != "__init__":
             places.setdefault((level, file.stem), []).append(name)
-    assert not [names for (_, stem), names in places.items() if len(names) > 1 and stem != "pipeline"]
+    assert not [names for (_, stem), names in places.items() if len(names) > 1]
 
 
 def test_no_two_classes_share_a_name() -> None:

@@ -23,17 +23,19 @@ from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import read_json, write_json
 from vreid.locks import locking
 from vreid.models.weights import load_weights
-from vreid.pipeline import SIMULATED, Search, extract_dataset, read_metrics
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
-from vreid.report.contents import LadderRow, MapRoad, Report, Site
+from vreid.report.contents import SIMULATED_NOTICE, LadderRow, MapRoad, Report, Site
 from vreid.report.page import write_report
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.retrieval_run import RetrievalRun
 from vreid.simulator.city.presets import SIMULATOR_VERSION, preset_named
 from vreid.simulator.formats.layouts import CITYFLOW
 from vreid.simulator.formats.write import simulate
+from vreid.training.metrics_log import read_metrics
 from vreid.training.progress import Stopwatch
 from vreid.training.supervised import train
+from vreid.workflow import extract
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     with watch.stage("train"):
         model = train(training, dataset.train, out=out / "run", device=device, resume=True, progress=bars)
     with watch.stage("extract"):
-        search = extract_dataset(out / "run", real, out / "features", device=device, progress=bars)
+        search = extract(out / "run", real, out / "features", device=device, progress=bars)
     with watch.stage("adapt"):
         adapt(out / "run", target_images(real), out=out / "adapted", device=device, resume=True, progress=bars)
-        adapted = extract_dataset(out / "adapted", real, out / "adapted-features", device=device, progress=bars)
+        adapted = extract(out / "adapted", real, out / "adapted-features", device=device, progress=bars)
     with watch.stage("rank"):
         plain, *steps = config.rows
         outcome = _adaptation(read_json(out / "adapted" / ADAPTED))
@@ -85,7 +87,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     sites, roads = city_map(world)
     report = Report(
         title=f"Vehicle re-identification: {real.name}, simulated",
-        notice=SIMULATED,
+        notice=SIMULATED_NOTICE,
         summary=_lead(dataset, rows),
         facts=_facts(dataset, search, simulation.content_hash, about),
         rows=rows,
@@ -105,15 +107,15 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     return DemoResult(out / "report.html", summary, rows, baselines, findings, seconds)
 
 
-def _baselines(search: Search, config: DemoConfig, bars: ProgressBars) -> list[LadderRow]:
+def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> list[LadderRow]:
     """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
     chance = search.with_features(random_vectors)
     histogram = search.with_features(lambda records: hsv_histogram(records, bars.counter("histogram")))
     plain, full = PostProcessing(), config.rows[-1][2]
     return [
-        LadderRow("chance", "Random vectors in place of features.", chance.judge(plain)),
-        LadderRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.judge(plain)),
-        LadderRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.judge(full)),
+        LadderRow("chance", "Random vectors in place of features.", chance.evaluate(plain)),
+        LadderRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.evaluate(plain)),
+        LadderRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.evaluate(full)),
     ]
 
 
@@ -134,7 +136,7 @@ def _summary(
         return {**overall, "parts": {part: metrics.as_dict() for part, metrics in row.metrics.items()}}
 
     return {
-        "notice": SIMULATED,
+        "notice": SIMULATED_NOTICE,
         "simulator_version": SIMULATOR_VERSION,
         "initialisation": initialisation,
         "ladder": [{"name": row.name, **entry(row)} for row in rows],
@@ -157,7 +159,9 @@ def _lead(dataset: Dataset, rows: Sequence[LadderRow]) -> str:
     return text
 
 
-def _facts(dataset: Dataset, search: Search, content_hash: str, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(
+    dataset: Dataset, search: RetrievalRun, content_hash: str, about: Mapping[str, Any]
+) -> list[tuple[str, str]]:
     return [
         ("data set", f"{dataset.name}, simulated (content {content_hash})"),
         *((key.replace("_", " "), str(value)) for key, value in dataset.source.items()),

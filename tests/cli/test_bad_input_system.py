@@ -208,7 +208,7 @@ def test_a_mistake_of_vreid_is_one_sentence_that_says_how_to_see_more(
     def mistaken(*arguments: object) -> None:
         raise ZeroDivisionError("by zero\nindeed")
 
-    monkeypatch.setattr("vreid.pipeline.Search.judge", mistaken)
+    monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", mistaken)
     with pytest.raises(ZeroDivisionError):
         run(f"evaluate {made}/features")
     monkeypatch.setattr(pytest.MonkeyPatch, "setenv", lambda *arguments: None)
@@ -227,5 +227,5 @@ def test_memory_that_runs_out_is_one_sentence(run: Run, made: Path, monkeypatch:
         def hungry(*arguments: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr("vreid.pipeline.Search.judge", hungry)
+        monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", hungry)
         reported(run(f"evaluate {made}/features"), "memory ran out")

@@ -183,7 +183,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, made: Path, monkeypatch: pytest.Monk
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vreid.pipeline.Search.judge", interrupted)
+    monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", interrupted)
     outcome = run(f"evaluate {made}/features")
     assert outcome.code == 130
     assert outcome.err == "vreid: stopped; the same command goes on where it was (train: with --resume).\n"
@@ -193,7 +193,7 @@ def test_an_error_of_the_system_is_one_sentence(run: Run, made: Path, monkeypatc
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device", "features")
 
-    monkeypatch.setattr("vreid.pipeline.Search.judge", full)
+    monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", full)
     outcome = run(f"evaluate {made}/features")
     assert (outcome.code, outcome.err) == (
         2,

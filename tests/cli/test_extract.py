@@ -16,8 +16,8 @@ import pytest
 
 from support.command_line import Run
 from vreid import __version__
-from vreid.pipeline import Search
 from vreid.retrieval.postprocessing.bias import Bias
+from vreid.retrieval_run import RetrievalRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,7 @@ def test_images_that_are_query_and_gallery_are_stored_once(run: Run, made: Path,
     out = tmp_path / "features"
     assert run(f"extract {made}/run {images} --out {out}").code == 0
     assert sorted(os.listdir(out)) == ["features.json", "query.safetensors"]
-    search = Search.load(out)
+    search = RetrievalRun.load(out)
     assert search.query is search.gallery and len(search.query) == 8
     assert run(f"rank {out} --out {tmp_path}/ranking.csv").code == 0
     query, gallery = Bias(features=out).sides(search.query.records, search.gallery.records)
@@ -46,7 +46,7 @@ def test_images_that_are_query_and_gallery_are_stored_once(run: Run, made: Path,
     facts = json.loads((out / "features.json").read_text())
     del facts["gallery is query"]
     (out / "features.json").write_text(json.dumps(facts))
-    assert np.array_equal(Search.load(out).gallery.features, search.gallery.features)
+    assert np.array_equal(RetrievalRun.load(out).gallery.features, search.gallery.features)
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o002])
@@ -76,7 +76,7 @@ def test_files_have_the_permissions_that_the_umask_leaves(
 def test_batch_size_and_workers_change_nothing_but_rounding(run: Run, made: Path, images: Path, tmp_path: Path) -> None:
     for name, options in (("one", ""), ("two", "--batch-size 3 --workers 1")):
         assert run(f"extract {made}/run {images} --out {tmp_path}/{name} {options}").code == 0
-    one, two = (Search.load(tmp_path / name).query.features for name in ("one", "two"))
+    one, two = (RetrievalRun.load(tmp_path / name).query.features for name in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=0.02)  # bfloat16, where the processor has it
     for option, value in (("--batch-size", 0), ("--workers", -1)):
         outcome = run(f"extract {made}/run {images} --out {tmp_path}/three {option} {value}")

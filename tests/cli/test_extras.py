@@ -75,7 +75,7 @@ def test_any_other_import_of_an_extra_is_the_same_sentence(monkeypatch: pytest.M
     def broken(**_: object) -> None:
         raise ModuleNotFoundError("No module named 'sklearn.cluster'", name="sklearn.cluster")
 
-    monkeypatch.setattr("vreid.pipeline.environment_facts", broken)
+    monkeypatch.setattr("vreid.environment.environment_facts", broken)
     assert run("info").err.startswith("vreid: this command needs sklearn: pip install 'vehicle-reid[adapt]'")
     assert missing(["colorsys"]) == ""
 

@@ -11,8 +11,8 @@ import pytest
 
 from support.command_line import Run
 from vreid.data.records import Records
-from vreid.pipeline import Search
 from vreid.retrieval import MARKET, FeatureSet
+from vreid.retrieval_run import RetrievalRun
 
 KNOWN, UNKNOWN, EACH = 30, 60, 3
 
@@ -33,7 +33,7 @@ def write_features(folder: Path, seed: int, model: str = "gaussian") -> Path:
         features = centres[identity] + 0.5 * generator.normal(size=(len(identity), 16))
         sides.append(FeatureSet(features, records, model=model))
         sides[-1].save(folder / f"{side}.safetensors")
-    Search(*sides, protocol=MARKET).save_facts(folder)
+    RetrievalRun(*sides, protocol=MARKET).save_facts(folder)
     return folder
 
 

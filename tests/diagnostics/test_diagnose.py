@@ -23,7 +23,7 @@ from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 
 VEHICLES, CAMERAS, FRAMES, DIMENSIONS = 24, 4, 3, 16
 
@@ -169,7 +169,7 @@ def test_a_larger_gallery_is_harder_and_the_whole_one_is_plain_search() -> None:
     cost, *levels = part.numbers.values()
     values = [level.value for level in levels]
     assert values == sorted(values, reverse=True)
-    assert values[-1] == pytest.approx(judge(*sides, PostProcessing(), MARKET).mAP)
+    assert values[-1] == pytest.approx(evaluate_retrieval(*sides, PostProcessing(), MARKET).mAP)
     assert cost.low > 0 and cost.value == pytest.approx((values[0] - values[-1]) / (len(values) - 1), rel=0.5)
     assert gallery_growth(*town(noise=0.0), MARKET).numbers["a doubling costs"].value == 0
 
@@ -267,7 +267,7 @@ def test_one_camera_has_no_neighbours() -> None:
 def test_renderings_are_compared_query_by_query() -> None:
     original, other = town(noise=0.5), town(noise=1.5)
     part = compare_renderings(original, {"without background": other}, MARKET)
-    maps = [judge(*sides, PostProcessing(), MARKET).mAP for sides in (original, other)]
+    maps = [evaluate_retrieval(*sides, PostProcessing(), MARKET).mAP for sides in (original, other)]
     change = part.numbers["change without background"]
     assert change.value == pytest.approx(maps[1] - maps[0]) and change.high < 0
     assert f"changes by {change} points" in part.sentence

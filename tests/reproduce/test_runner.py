@@ -23,7 +23,6 @@ from vreid.data.protocols import AI_CITY, MARKET, VEHICLE_ID
 from vreid.errors import InputError
 from vreid.locks import locked
 from vreid.models.reid_model import ModelConfig
-from vreid.pipeline import Search
 from vreid.reproduce import builders, runner
 from vreid.reproduce import stages as stages_module
 from vreid.reproduce.builders import of_part
@@ -33,6 +32,7 @@ from vreid.reproduce.runner import RESULTS, plan, run_rows
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean, CameraWhitening
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.retrieval_run import RetrievalRun
 from vreid.simulator.city.presets import PRESETS
 from vreid.simulator.formats.write import simulate
 from vreid.training.train_config import TrainConfig
@@ -182,9 +182,9 @@ class Counts(Counter[str]):
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch, sketch: SimpleNamespace) -> Counts:
-    """Counts of simulate, train, extract_dataset; pictures are noise."""
+    """Counts of simulate, train, extract; pictures are noise."""
     found = Counts()
-    for name in ("simulate", "train", "extract_dataset"):
+    for name in ("simulate", "train", "extract"):
         found.watch(monkeypatch, name)
     return found
 
@@ -195,7 +195,7 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
         "3 rows, 0 of them done; to make: 1 x world, 2 x model, 2 x features; time: not known before one is made."
     )
     lines = run_rows([PLAIN, RERANKED, PLAIN], tmp_path)
-    assert counts == {"simulate": 1, "train": 1, "extract_dataset": 1}
+    assert counts == {"simulate": 1, "train": 1, "extract": 1}
     assert lines[0] is lines[2] and not any(line.error for line in lines)
     assert read_lines(tmp_path / RESULTS) == lines[:2]
 
@@ -208,7 +208,7 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
         shutil.rmtree(tmp_path / stage)
     third = replace(PLAIN, post=PostProcessing(exclude_same_camera=True))
     assert not run_rows([third], tmp_path)[0].error
-    assert counts == {"simulate": 1, "train": 1, "extract_dataset": 1}
+    assert counts == {"simulate": 1, "train": 1, "extract": 1}
     assert (
         plan([seeded, PLAIN, third], tmp_path)
         .describe()
@@ -219,8 +219,8 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
 def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path) -> None:
     row = replace(RERANKED, protocol=AI_CITY)
     (line,) = run_rows([row], tmp_path)
-    search = Search.load(tmp_path / "features" / row.features.hash).under(AI_CITY)
-    metrics = search.judge(row.post)["all cameras"]
+    search = RetrievalRun.load(tmp_path / "features" / row.features.hash).under(AI_CITY)
+    metrics = search.evaluate(row.post)["all cameras"]
     assert line.metrics["mAP"] == metrics.mAP and line.metrics["mAP@100"] == metrics.mAP_at_k
     assert line.metrics["reranked"] and line.metrics["transductive"] and line.metrics["protocol"] == "ai-city"
     assert set(line.metrics["parts"]) == {"all cameras", "seen cameras", "new cameras"}
@@ -251,7 +251,7 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     assert lines[1].error and lines[1].error == lines[2].error
     assert not lines[3].error and lines[3].numbers
     assert "w.pth" in lines[4].error and lines[4].facts["initialisation"].startswith("w.pth (sha256 ")
-    assert counts == {"simulate": 1, "train": 3, "extract_dataset": 1}  # what failed for one row failed for the next
+    assert counts == {"simulate": 1, "train": 3, "extract": 1}  # what failed for one row failed for the next
 
     monkeypatch.setattr(builders, "train", lambda *args, **named: 1 // 0)
     torn = with_training(seed=9)

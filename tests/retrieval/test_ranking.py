@@ -12,7 +12,6 @@ import pytest
 from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import write_ranking
 from vreid.retrieval import AI_CITY, CAMERA_LESS, CROSS_CAMERA, MARKET, Distances, FeatureSet, PostProcessing, rank
 from vreid.retrieval.ranking import Ranking
 
@@ -85,7 +84,7 @@ def test_rows_name_query_and_result(tmp_path):
         box=[[1.5, 2, 30, 40], [50, 2, 90, 40]],
     )
     gallery = Records.of(path=["g.jpg"], camera=["cam2"], tracklet=["u"], time=[1e9 + 60])
-    write_ranking(rank(Distances.from_matrix([[1], [2]], query, gallery), CAMERA_LESS), tmp_path / "lists.csv")
+    rank(Distances.from_matrix([[1], [2]], query, gallery), CAMERA_LESS).save(tmp_path / "lists.csv")
     first, second = table(tmp_path / "lists.csv")
     box = {"x1": "", "y1": "", "x2": "", "y2": ""}
     result = {"image_key": "g", "path": "g.jpg", "tracklet": "u", "camera": "cam2", "time": "1000000060.0", **box}

@@ -36,7 +36,7 @@ def main() -> int:
     import torch
 
     import vreid.adaptation.adapt
-    import vreid.pipeline
+    import vreid.retrieval_run
     import vreid.training.supervised  # noqa: F401 (once, for all children)
 
     torch.set_num_threads(1)

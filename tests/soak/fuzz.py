@@ -52,11 +52,12 @@ def targets(place: Place) -> list[Target]:
     from vreid.files import read_json, read_tensors
     from vreid.models.keys import read_state
     from vreid.models.weights import load_weights
-    from vreid.pipeline import FACTS, Search
     from vreid.retrieval import FeatureSet
     from vreid.retrieval.evaluation.calibration import Threshold
+    from vreid.retrieval.features import FACTS
     from vreid.retrieval.io.external import load_features
     from vreid.retrieval.io.submission import read_submission
+    from vreid.retrieval_run import RetrievalRun
     from vreid.training.extract import load_model
 
     table = Records.of(path=["a", "b", "c"], split=["query", "gallery", "gallery"])
@@ -74,7 +75,7 @@ def targets(place: Place) -> list[Target]:
         Target("JSON", "a.json", b'{"a": [1, 2.5, "text", null, true]}', read_json),
         Target("threshold", "a.json", _threshold(), Threshold.load),
         Target("submission", "track2.txt", b"1 2 3\n2 1 3\n", read_submission),
-        Target("search facts", FACTS, (_features_of(place) / FACTS).read_bytes(), _search(place, Search)),
+        Target("search facts", FACTS, (_features_of(place) / FACTS).read_bytes(), _search(place, RetrievalRun)),
     ]
     found += [
         Target(f"data set {name}", file, data, lambda path: open_dataset(path, labels="auto"), name)

@@ -13,11 +13,11 @@ import torch
 from support.command_line import Run
 from support.tiny_scale import TRAINING
 from vreid.models.weights import load_weights, save_half
-from vreid.pipeline import Search
 from vreid.reproduce import runner
 from vreid.reproduce.rows import TYPE_1, Ensemble, Folders, Row
 from vreid.reproduce.runner import run_rows
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.retrieval_run import RetrievalRun
 from vreid.training.extract import export_half, load_model
 
 
@@ -48,7 +48,7 @@ def test_an_exported_model_extracts_almost_the_same_features(
     assert size == (tmp_path / "half.safetensors").stat().st_size < 0.6 * before
     extracted = run(f"extract {tmp_path}/half.safetensors {tiny_world} --out {tmp_path}/features")
     assert extracted.code == 0, extracted.err
-    true, half = (Search.load(folder / "features").gallery for folder in (made, tmp_path))
+    true, half = (RetrievalRun.load(folder / "features").gallery for folder in (made, tmp_path))
     cosines = np.einsum("nd,nd->n", true.features, half.features)
     assert cosines.min() > 0.9998 and not np.array_equal(true.features, half.features)
     assert true.model != half.model  # near is not the same: they are not mixed

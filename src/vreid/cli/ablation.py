@@ -11,8 +11,8 @@ from vreid.cli.options import print_json, print_notes
 from vreid.console import say
 
 if TYPE_CHECKING:
-    from vreid.pipeline import Search
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
+    from vreid.retrieval_run import RetrievalRun
 
 Ablate = Annotated[
     bool,
@@ -20,15 +20,14 @@ Ablate = Annotated[
 ]
 
 
-def evaluate_ablation(search: Search, post: PostProcessing, as_json: bool) -> None:
+def evaluate_ablation(search: RetrievalRun, post: PostProcessing, as_json: bool) -> None:
     """Print the cumulative and the leave-one-out ladder."""
     from rich import box
     from rich.table import Table
 
     from vreid.console import Console
-    from vreid.retrieval.evaluation.ablation import ablation
 
-    rows = ablation(post, search.query, search.gallery, search.protocol, others=search.others, fusion=search.fusion)
+    rows = search.ablate(post)
     if as_json:
         print_json(
             [

@@ -59,7 +59,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show installed versions, cores, threads and the compiled core."""
-    from vreid.pipeline import environment_facts
+    from vreid.environment import environment_facts
 
     facts = environment_facts(full=full)
     print_json(facts) if as_json else say(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")

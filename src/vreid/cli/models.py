@@ -88,7 +88,7 @@ def train_command(
 def _print_run(model: Path, as_json: bool) -> None:
     """Print where the model is, and one line an epoch that was evaluated."""
     from vreid.models.weights import load_weights
-    from vreid.pipeline import read_metrics
+    from vreid.training.metrics_log import read_metrics
 
     lines = read_metrics(model.parent / "metrics.jsonl") if (model.parent / "metrics.jsonl").exists() else []
     losses = {line["epoch"]: line.get("loss") for line in lines if line.get("event") == "epoch"}
@@ -130,14 +130,15 @@ def extract_command(
     needs("train")
     from vreid.console import ProgressBars
     from vreid.data.crops import all_images, crops_of
-    from vreid.pipeline import SIDES, extract_dataset
+    from vreid.retrieval_run import SIDES
+    from vreid.workflow import extract
 
     dataset = open_source(source, labels, identities=identities)
     cut = None if crops is None else all_images(open_sources([crops], "none"))
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
     with ProgressBars(quiet=as_json) as bars:
         chosen = tuple(view for view in views.split(",") if view)
-        search = extract_dataset(
+        search = extract(
             model,
             dataset,
             out,

@@ -14,9 +14,9 @@ from vreid.console import say
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
-    from vreid.pipeline import Search
     from vreid.retrieval.evaluation.calibration import Threshold
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
+    from vreid.retrieval_run import RetrievalRun
 
 OpenSetOption = Annotated[
     bool,
@@ -69,16 +69,14 @@ class Wanted:
     threshold: Path | None
 
 
-def evaluate_open_set(search: Search, post: PostProcessing, wanted: Wanted, as_json: bool) -> None:
+def evaluate_open_set(search: RetrievalRun, post: PostProcessing, wanted: Wanted, as_json: bool) -> None:
     """Print the open-set numbers with and without re-ranking, calibrate on the last, or try a threshold on it."""
     from vreid.retrieval.evaluation.calibration import Threshold, calibrate
 
     if wanted.calibrate and wanted.threshold:
         raise InputError("--calibrate and --threshold: give one; a threshold is tried on other data than its own.")
     threshold = Threshold.load(wanted.threshold) if wanted.threshold else None
-    rows = [
-        (row.describe(), search.open_set(row, share_left_out=wanted.leave_out, seed=wanted.seed)) for row in both(post)
-    ]
+    rows = [(row.describe(), search.open_set(row, leave_out=wanted.leave_out, seed=wanted.seed)) for row in both(post)]
     found = rows[-1][1]
     reported: dict[str, Any] = {}
     if wanted.calibrate:

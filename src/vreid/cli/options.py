@@ -16,17 +16,17 @@ from vreid.errors import InputError
 from vreid.formatting import printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vreid.data.dataset import Dataset
     from vreid.data.findings import OnFinding
     from vreid.data.protocols import Protocol
-    from vreid.pipeline import Search
     from vreid.retrieval.evaluation.metrics import Metrics
     from vreid.retrieval.evaluation.open_set import OpenSet
     from vreid.retrieval.postprocessing.ensemble import Fusion
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval.ranking import Ranking
+    from vreid.retrieval_run import RetrievalRun
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
@@ -130,7 +130,7 @@ def settings(pairs: list[str] | None) -> dict[str, str]:
 
 def resolve(name: str) -> str:
     """The device called `name`, refused here if it is not there."""
-    from vreid.pipeline import resolve_device
+    from vreid.environment import resolve_device
 
     return resolve_device(name)
 
@@ -162,15 +162,15 @@ def protocol_named(name: str) -> Protocol:
 
 def load_search(
     features: Path | list[Path], records: Path | None, protocol: str, weights: str = "", fusion: str = "mean"
-) -> Search:
+) -> RetrievalRun:
     """Features from a folder or a file, or those of several models, judged by the named protocol if one is named."""
     from dataclasses import replace
 
-    from vreid.pipeline import Search
+    from vreid.retrieval_run import RetrievalRun
 
     features = [features] if isinstance(features, Path) else features
     joined = _fusion(weights, fusion, len(features))
-    search = replace(Search.load_all(features, records), fusion=joined)
+    search = replace(RetrievalRun.load(*features, records=records), fusion=joined)
     return search.under(protocol_named(protocol)) if protocol else search
 
 
@@ -212,9 +212,11 @@ def post_processing(steps: str) -> PostProcessing:
         raise InputError(f"--post: {error}") from None
 
 
-def with_and_without(search: Search, post: PostProcessing, by: str = "") -> list[tuple[str, dict[str, Metrics]]]:
+def with_and_without(
+    search: RetrievalRun, post: PostProcessing, by: str = ""
+) -> Sequence[tuple[str, Mapping[str, Metrics]]]:
     """Metrics with the steps and, where re-ranking is one, also without it; `by` a property in slices."""
-    return [(row.describe(), search.sliced(row, by) if by else search.judge(row)) for row in both(post)]
+    return [(row.describe(), search.evaluate(row, by)) for row in both(post)]
 
 
 def both(post: PostProcessing) -> list[PostProcessing]:
@@ -226,8 +228,8 @@ def both(post: PostProcessing) -> list[PostProcessing]:
 
 def print_rows(rows: Any) -> None:
     """Print a table of metrics."""
+    from vreid.cli.tables import metrics_table
     from vreid.console import Console
-    from vreid.pipeline import metrics_table
 
     # Where output goes to a file or a pipe there is no width to fit into.
     width = None if sys.stdout.isatty() else 200
@@ -248,7 +250,7 @@ def json_row(name: str, parts: Mapping[str, Metrics], protocol: Protocol) -> dic
     return {"name": name, "parts": evaluated, "protocol": protocol.description}
 
 
-def print_slices(rows: list[tuple[str, dict[str, Metrics]]]) -> None:
+def print_slices(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> None:
     """Print a table of metrics in slices; those of few queries are marked."""
     from vreid.diagnostics.slices import FEW
 

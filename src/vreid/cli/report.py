@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +28,8 @@ from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.diagnostics.diagnosis import Diagnosis
-    from vreid.pipeline import Search
     from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
+    from vreid.retrieval_run import RetrievalRun
 
 _OF = "With --diagnose: "
 
@@ -65,9 +64,6 @@ def report_command(
 ) -> None:
     """Write a self-contained page about features: numbers, curves, rank lists, worst errors; --diagnose says why."""
     needs("report", *(("adapt",) if diagnose else ()), *(("train",) if model else ()))
-    from vreid.pipeline import features_report
-    from vreid.report.page import write_report
-
     post, search = post_processing(steps), load_search(features, records, protocol)
     renderings = {"without background": without_background, "without plates": without_plates}
     found = None
@@ -77,7 +73,7 @@ def report_command(
         raise InputError(
             "--model, --data, --validation, --without-background and --without-plates belong to --diagnose; add it."
         )
-    write_report(replace(features_report(search, post, run), diagnosis=found), out)
+    search.report(out, post, run=run, diagnosis=found)
     if as_json:
         print_json({"out": str(out), "diagnosis": found and found.as_dict()})
         return
@@ -87,7 +83,7 @@ def report_command(
 
 
 def _diagnosed(
-    search: Search,
+    search: RetrievalRun,
     post: PostProcessing,
     model: Path | None,
     validation: Path | None,

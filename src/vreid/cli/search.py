@@ -62,7 +62,6 @@ def rank_command(
     as_json: Json = False,
 ) -> None:
     """Write the nearest gallery images of each query, with image key, tracklet, camera, time and box of both."""
-    from vreid.pipeline import write_ranking
     from vreid.retrieval.evaluation.calibration import Threshold, decide
 
     decider = Threshold.load(threshold) if threshold else None
@@ -74,7 +73,7 @@ def rank_command(
     search = load_search(features, records, protocol, weights, fusion)
     ranking = search.rank(post, top_k, per_tracklet=per_tracklet)
     decisions = decide(ranking, decider) if decider else None
-    write_ranking(ranking, out, decisions)
+    ranking.save(out, decisions.names if decisions else None)
     obeyed = replace(search.protocol, repeats=0).description  # a ranking draws no galleries
     facts: dict[str, Any] = {"out": str(out), "ranking": repr(ranking), "protocol": obeyed, "notes": ranking.notes}
     facts |= {"decisions": decisions.as_dict()} if decisions else {}

@@ -9,12 +9,11 @@ import typer
 
 from vreid.cli.options import load_search
 from vreid.console import say
-from vreid.errors import InputError
 
 if TYPE_CHECKING:
-    from vreid.pipeline import Search
     from vreid.retrieval.evaluation.tuning import Tuning
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
+    from vreid.retrieval_run import RetrievalRun
 
 Tune = Annotated[
     list[Path] | None,
@@ -28,40 +27,20 @@ Tune = Annotated[
 ]
 
 
-def tuned(search: Search, post: PostProcessing, folders: list[Path], protocol: str, quiet: bool) -> Tuning:
+def tuned(search: RetrievalRun, post: PostProcessing, folders: list[Path], protocol: str, quiet: bool) -> Tuning:
     """The best parameters on the features in `folders`."""
     from vreid.console import ProgressBars
-    from vreid.retrieval.evaluation.tuning import check_apart, tune
 
-    if search.others:
-        raise InputError("--tune: takes the features of one model; tune each member by itself.")
-    found = []
-    for folder in folders:
-        other = load_search(folder, None, protocol)
-        try:
-            check_apart(
-                (other.query, other.gallery),
-                (search.query, search.gallery),
-                same_source=_source(other) == _source(search),
-            )
-        except InputError as error:
-            raise InputError(f"--tune {folder}: {error}") from None
-        found.append(((other.query, other.gallery), other.protocol))
+    validation = [load_search(folder, None, protocol) for folder in folders]
     with ProgressBars(quiet=quiet) as bars:
-        return tune(post, found, progress=bars.counter("tune"))
+        return search.tune(post, validation, progress=bars.counter("tune"))
 
 
-def _source(search: Search) -> tuple[str | int | None, ...]:
-    """What data set features are of; simulated ones are of one where layout and seed are the same."""
-    return tuple(search.facts.get(fact) for fact in ("data set", "layout", "seed"))
-
-
-def print_gain(search: Search, given: PostProcessing, best: PostProcessing) -> None:
+def print_gain(search: RetrievalRun, given: PostProcessing, best: PostProcessing) -> None:
     """One line: what tuning is worth on the test."""
     from vreid.retrieval.evaluation.tuning import gain
-    from vreid.retrieval.postprocessing.pipeline import judge
 
-    before, after = (judge(search.query, search.gallery, post, search.protocol) for post in (given, best))
+    before, after = (search.evaluate(post).overall for post in (given, best))
     value, low, high = (100 * number for number in gain(before, after))
     say(
         f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "

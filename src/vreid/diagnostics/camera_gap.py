@@ -17,7 +17,7 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.bootstrap import percentile_interval, resampled_counts
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 
 CLEAR = 0.1
 """How much more often strangers of the own camera may come before a mate than those of others, before it is told."""
@@ -37,7 +37,7 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
     * mAP without and with the camera's mean feature taken off, on the same queries.
 
     Raises:
-        InputError: unknown cameras, or a single one; as `judge`.
+        InputError: unknown cameras, or a single one; as `evaluate_retrieval`.
     """
     query, gallery = query.normalise(), gallery.normalise()
     everything = Records.concat([query.records, gallery.records])
@@ -53,7 +53,8 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
     if labelled:
         overtaken = _overtaken(query, gallery, seed)
         plain, centred = (
-            judge(query, gallery, PostProcessing(camera_mean=mean), protocol) for mean in (None, CameraMean())
+            evaluate_retrieval(query, gallery, PostProcessing(camera_mean=mean), protocol)
+            for mean in (None, CameraMean())
         )
         precision = np.stack([plain.average_precision, centred.average_precision], axis=1)
         of_query = means(

@@ -66,7 +66,7 @@ def diagnose(
         InputError: validation features, renderings or a model that do not belong to the features; a negative seed.
 
     Example:
-        >>> search = Search.load("features")                                               # doctest: +SKIP
+        >>> search = RetrievalRun.load("features")                                               # doctest: +SKIP
         >>> diagnose((search.query, search.gallery), search.protocol)["camera gap"].sentence     # doctest: +SKIP
         '12.1 (10.3 to 14.0) % of the variance of the features lies between cameras, ...'
     """

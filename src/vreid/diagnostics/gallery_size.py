@@ -15,7 +15,7 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.evaluate import evaluated_rows, ranks_of, scores
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
@@ -47,7 +47,7 @@ def floors(
     vehicles = query.records.identity.codes
     made = {"the model": metrics.average_precision}
     chance = [
-        judge(
+        evaluate_retrieval(
             random_vectors(query.records, seed=100 + draw),
             random_vectors(gallery.records, seed=draw),
             PostProcessing(),
@@ -63,7 +63,7 @@ def floors(
             hsv_histogram(query.records, lambda done, _: progress(done, total)),
             hsv_histogram(gallery.records, lambda done, _: progress(len(query) + done, total)),
         )
-        made["colour histogram"] = judge(*sides, PostProcessing(), protocol).average_precision
+        made["colour histogram"] = evaluate_retrieval(*sides, PostProcessing(), protocol).average_precision
     except InputError as error:
         missing = f" The colour histogram could not be made: {error}"
     columns = np.stack(list(made.values()), axis=1)

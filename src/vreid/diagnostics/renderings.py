@@ -14,7 +14,7 @@ from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, evaluate_retrieval
 
 ORIGINAL = "as it is"
 
@@ -37,13 +37,15 @@ def compare_renderings(
         seed: of the intervals.
 
     Raises:
-        InputError: a rendering of other images or by another model; or as `judge`.
+        InputError: a rendering of other images or by another model; or as `evaluate_retrieval`.
     """
     post = post or PostProcessing()
     for name, sides in others.items():
         for mine, theirs in zip(original, sides, strict=True):
             _check_same(name, mine, theirs)
-    evaluated = {name: judge(*sides, post, protocol) for name, sides in {ORIGINAL: original, **others}.items()}
+    evaluated = {
+        name: evaluate_retrieval(*sides, post, protocol) for name, sides in {ORIGINAL: original, **others}.items()
+    }
     of_query = np.stack([metrics.average_precision for metrics in evaluated.values()], axis=1)
     change = of_query[:, 1:] - of_query[:, :1]
     found = means(np.concatenate([of_query, change], axis=1), original[0].records.identity.codes, seed=seed)

@@ -20,7 +20,7 @@ from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluated_rows
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, evaluate_retrieval
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def occlusion(
     chosen = np.random.default_rng([seed, 7]).permutation(names)[:MOST_VEHICLES]
     picked = [records[np.isin(records.identity.values, chosen)] for records in (query, gallery)]
     covered = [_features(trained, records, device, progress) for records in picked]
-    evaluated = [judge(covered[0][name], covered[1][name], PostProcessing(), protocol) for name in COVERED]
+    evaluated = [evaluate_retrieval(covered[0][name], covered[1][name], PostProcessing(), protocol) for name in COVERED]
     columns = np.stack([metrics.average_precision for metrics in evaluated], axis=1)
     columns = np.column_stack([columns, columns[:, 2] - columns[:, 1]])
     nothing, border, middle, more = means(columns, picked[0].identity.codes, seed=seed)

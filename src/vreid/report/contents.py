@@ -11,6 +11,8 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.ranking import Ranking
 
+SIMULATED_NOTICE = "Measured on simulated data: it shows that the code works, not that it works on roads."
+
 
 @dataclass(frozen=True)
 class LadderRow:

@@ -13,7 +13,6 @@ from vreid.data.dataset import Dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, write_json
-from vreid.pipeline import extract_dataset
 from vreid.reproduce.stages import (
     Adapted,
     Crops,
@@ -31,6 +30,7 @@ from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.simulator.formats.write import simulate
 from vreid.training.progress import Progress
 from vreid.training.supervised import train
+from vreid.workflow import extract
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _features(builder: StageBuilder, stage: Features) -> None:
         how["crops"] = {
             side: builder.variant(stage.crops, side, getattr(dataset, side)) for side in ("query", "gallery")
         }
-    extract_dataset(
+    extract(
         builder.folder(stage.model), dataset, builder.folder(stage), views=stage.views, normalise=stage.normalise, **how
     )
 

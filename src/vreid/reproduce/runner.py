@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.diagnostics.slices import ALL
+from vreid.environment import environment_facts
 from vreid.errors import InputError
 from vreid.files import read_json, writing
 from vreid.formatting import duration
 from vreid.locks import InUse, locked
-from vreid.pipeline import Search, environment_facts
 from vreid.reproduce.builders import StageBuilder
 from vreid.reproduce.result_lines import Line, merge, write_lines
 from vreid.reproduce.rows import AnyRow
@@ -47,6 +47,7 @@ from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval.ranking import rank
+from vreid.retrieval_run import RetrievalRun
 from vreid.training.extract import export_half
 from vreid.training.progress import Progress, Silence, Stopwatch
 
@@ -287,9 +288,9 @@ class _Runner:
         members = [self._search(evaluated, member).distances(self._post(member)) for member in evaluated.members]
         return ensemble(members, evaluated.weights, evaluated.how)
 
-    def _parts(self, evaluated: Evaluated, search: Search, distances: Distances) -> Mapping[str, Metrics]:
+    def _parts(self, evaluated: Evaluated, search: RetrievalRun, distances: Distances) -> Mapping[str, Metrics]:
         if search.protocol.repeats and len(evaluated.members) == 1:  # each drawn gallery is post-processed by itself
-            return search.judge(self._post(evaluated.members[0]))
+            return search.evaluate(self._post(evaluated.members[0]))
         return search.apart(evaluate_distances(distances, search.protocol))
 
     def _carried(self, evaluated: Evaluated) -> dict[str, str]:
@@ -311,14 +312,14 @@ class _Runner:
             reported[stage.name] = name
         return reported
 
-    def _of_adaptation(self, evaluated: Evaluated, search: Search) -> list[str]:
+    def _of_adaptation(self, evaluated: Evaluated, search: RetrievalRun) -> list[str]:
         """What telling scene groups apart meant in stage 2."""
         stages = dict.fromkeys(stage.scenes for stage in evaluated.all if isinstance(stage, Adapted) and stage.scenes)
         images = Records.concat([search.query.records, search.gallery.records])
         return [f"stage 2, {self._shop.scene_groups(stage).describe(images, images)}" for stage in stages]
 
-    def _search(self, evaluated: Evaluated, member: PostProcessed) -> Search:
-        search = Search.load(self._shop.folder(member.features))
+    def _search(self, evaluated: Evaluated, member: PostProcessed) -> RetrievalRun:
+        search = RetrievalRun.load(self._shop.folder(member.features))
         return search.under(evaluated.protocol) if evaluated.protocol else search
 
     def _post(self, member: PostProcessed) -> PostProcessing:
@@ -339,7 +340,7 @@ class _Runner:
         return name
 
 
-def _unlabelled(distances: Distances, search: Search) -> dict[str, Any]:
+def _unlabelled(distances: Distances, search: RetrievalRun) -> dict[str, Any]:
     """What is known of a row whose test has no labels."""
     about = {name: getattr(distances, name) for name in ("steps", "reranked", "transductive", "notes")}
     return {"protocol": search.protocol.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in about.items()}}
@@ -355,7 +356,7 @@ def _initialisation(evaluated: Evaluated) -> str:
     return " | ".join(dict.fromkeys(model.training.model.initialisation for model in models))
 
 
-def _numbers(search: Search, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _numbers(search: RetrievalRun, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metrics of a line, and its queries."""
     whole, identity = parts[ALL], search.query.records.identity
     protocol = whole.protocol

@@ -48,7 +48,7 @@ from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.postprocessing.jaccard import jaccard_graph
 from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet, join_own_tracklet, nearest_elsewhere
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 from vreid.retrieval.postprocessing.reranking import ReRanking, rerank, rerank_top
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups, exclude_other_scenes
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets, mean_features, tracklet_units, weighted_features
@@ -104,6 +104,7 @@ __all__ = [
     "evaluate_distances",
     "evaluate_features",
     "evaluate_repeated",
+    "evaluate_retrieval",
     "evaluate_tracks",
     "exclude_other_scenes",
     "exclude_same_camera",
@@ -111,7 +112,6 @@ __all__ = [
     "interval",
     "jaccard_graph",
     "join_own_tracklet",
-    "judge",
     "learn_transit_times",
     "leave_out",
     "load_features",

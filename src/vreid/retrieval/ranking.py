@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.protocols import Exclusion, Protocol
-from vreid.data.records import JUNK, UNKNOWN, Records, joint_codes
+from vreid.data.records import BOX_COLUMNS, JUNK, UNKNOWN, Records, joint_codes
 from vreid.errors import InputError
-from vreid.files import parse_errors
+from vreid.files import atomic_write, parse_errors
 from vreid.formats.facts import fact
 from vreid.ranges import check_number
 from vreid.retrieval.distances import Distances
@@ -76,17 +77,51 @@ class Ranking:
         hit[(self.indices < 0) | (found == UNKNOWN) | (found == JUNK) | (query < 0)[:, None]] = -1
         return hit
 
-    def save(self, path: Path | str) -> None:
-        """Write one .safetensors file, whole or not at all."""
+    def save(self, path: Path | str, decisions: NDArray[np.str_] | None = None) -> None:
+        """Write a .safetensors file, which `load` reads, or a .csv table with one row per result.
+
+        A row of the table names the query and the result by image key, path, tracklet, camera, time (UTC seconds) and
+        box (pixels, empty for whole images); the columns of the query begin with "query".
+
+        Args:
+            path: the file; its ending chooses the format.
+            decisions: (Q, K) texts for a further column "decision" of the table (`Decisions.names`).
+
+        Raises:
+            InputError: another file ending, or decisions for a .safetensors file.
+        """
+        path = Path(path)
+        if path.suffix == ".csv":
+            self._write_table(path, decisions)
+            return
+        if path.suffix != ".safetensors":
+            raise InputError(f"{path}: give a name that ends in .csv or .safetensors.")
+        if decisions is not None:
+            raise InputError(f"{path}: has no place for decisions; give a name that ends in .csv.")
         arrays = {"indices": self.indices, "distances": self.distances}
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
         reported = ("protocol", "steps", "reranked", "transductive", "features", "notes")
         facts = {name: getattr(self, name) for name in reported}
         write_arrays(path, "ranking", arrays, **facts)
 
+    def _write_table(self, path: Path, decisions: NDArray[np.str_] | None) -> None:
+        with (
+            atomic_write(path) as temporary,
+            open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            asked = ["query", *(f"query_{name}" for name in _NAMED[1:])]
+            writer.writerow([*asked, "rank", "distance", *_NAMED, *([] if decisions is None else ["decision"])])
+            for row, length in enumerate(self.lengths):
+                query = _named(self.query, row)
+                for place, index in enumerate(self.indices[row, :length]):
+                    distance = f"{self.distances[row, place]:.6f}"
+                    decision = [] if decisions is None else [decisions[row, place]]
+                    writer.writerow([*query, place + 1, distance, *_named(self.gallery, index), *decision])
+
     @classmethod
     def load(cls, path: Path | str) -> Ranking:
-        """Inverse of `save`.
+        """Inverse of `save` to a .safetensors file.
 
         Raises:
             InputError: absent, damaged, or not a file of a ranking.
@@ -105,6 +140,17 @@ class Ranking:
                 features=fact(facts, "features", str, ""),
                 notes=fact(facts, "notes", tuple[str, ...], ()),
             )
+
+
+_NAMED = ("image_key", "path", "tracklet", "camera", "time", *BOX_COLUMNS)
+"""Columns that name an image in ranked lists."""
+
+
+def _named(records: Records, row: int) -> list[str]:
+    """One image in the columns `_NAMED`; "" where a number or a label is unknown."""
+    numbers = (records.time[row], *records.box[row])
+    labels = records.tracklet.values[row], records.camera.values[row]
+    return [records.image_key[row], records.path[row], *labels, *("" if np.isnan(n) else str(n) for n in numbers)]
 
 
 PER_TRACKLET = "query tracklets by mean distance"

@@ -17,7 +17,7 @@ from vreid.models.reid_model import ReidModel
 from vreid.ranges import check_number
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 from vreid.training.extract import extract
 from vreid.training.precision import Precision
 
@@ -87,7 +87,7 @@ class Validation:
         return self._judge(features[0], features[-1])
 
     def _judge(self, query: FeatureSet, gallery: FeatureSet) -> Metrics:
-        return judge(query, gallery, PostProcessing(), self.protocol)
+        return evaluate_retrieval(query, gallery, PostProcessing(), self.protocol)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that identify the evaluation, for data.json and the facts of a model."""

@@ -18,7 +18,6 @@ from oracles.metrics import Image
 from vreid.cli import main
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import Search
 from vreid.retrieval import (
     AI_CITY,
     AI_CITY_MIN,
@@ -42,9 +41,10 @@ from vreid.retrieval import (
     Tracklets,
     evaluate_distances,
     evaluate_repeated,
-    judge,
+    evaluate_retrieval,
     rank,
 )
+from vreid.retrieval_run import RetrievalRun
 
 
 def records(images):
@@ -233,16 +233,16 @@ PLAIN = PostProcessing()
 
 
 def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
-    nearest, mean = (judge(ROUND_QUERY, ROUND_GALLERY, PLAIN, p) for p in (VERI_TRACKS, VERI_TRACKS_MEAN))
+    nearest, mean = (evaluate_retrieval(ROUND_QUERY, ROUND_GALLERY, PLAIN, p) for p in (VERI_TRACKS, VERI_TRACKS_MEAN))
     assert (nearest.mAP, mean.mAP) == (1.0, 1 / 2)
     assert (nearest.steps, mean.steps) == ((), ("tracklets=mean",))
     assert mean.as_dict()["tracklet_distance"] == "mean" and "tracklets by mean" in str(mean)
     # the step itself gives the same, and is judged as it is by the other protocol
     stepped = PostProcessing(tracklets=Tracklets())
-    assert judge(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS_MEAN).as_dict() == mean.as_dict()
-    assert judge(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS).mAP == 1 / 2
-    assert Search(ROUND_QUERY, ROUND_GALLERY, VERI_TRACKS_MEAN).rank(PLAIN).indices.tolist() == [[1, 0, 2]]
-    assert Search(ROUND_QUERY, ROUND_GALLERY, VERI_TRACKS).rank(PLAIN).indices.tolist() == [[0, 1, 2]]
+    assert evaluate_retrieval(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS_MEAN).as_dict() == mean.as_dict()
+    assert evaluate_retrieval(ROUND_QUERY, ROUND_GALLERY, stepped, VERI_TRACKS).mAP == 1 / 2
+    assert RetrievalRun(ROUND_QUERY, ROUND_GALLERY, VERI_TRACKS_MEAN).rank(PLAIN).indices.tolist() == [[1, 0, 2]]
+    assert RetrievalRun(ROUND_QUERY, ROUND_GALLERY, VERI_TRACKS).rank(PLAIN).indices.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -263,15 +263,15 @@ def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
 def test_a_protocol_that_does_not_fit_is_refused(post, protocol, change, message):
     gallery = replace(ROUND_GALLERY, records=ROUND_GALLERY.records.with_(**change))
     with pytest.raises(InputError, match=message) as error:
-        judge(ROUND_QUERY, gallery, post, protocol)
+        evaluate_retrieval(ROUND_QUERY, gallery, post, protocol)
     assert "\n" not in str(error.value)
 
 
 def test_distances_alone_cannot_say_everything():
     distances = Distances.of(ROUND_QUERY.normalise(), ROUND_GALLERY.normalise())
-    with pytest.raises(InputError, match="give the features to judge"):
+    with pytest.raises(InputError, match="give the features to evaluate_retrieval"):
         evaluate_distances(distances, VERI_TRACKS_MEAN)
-    with pytest.raises(InputError, match="vehicle-id draws galleries: give the features to judge"):
+    with pytest.raises(InputError, match="vehicle-id draws galleries: give the features to evaluate_retrieval"):
         evaluate_distances(distances, VEHICLE_ID)
 
 
@@ -284,7 +284,7 @@ def pool(count=40):
 
 def test_drawn_galleries_are_post_processed_one_by_one():
     features, protocol = pool(), replace(VEHICLE_ID, repeats=3, seed=2)
-    plain = judge(features, features, PLAIN, protocol)
+    plain = evaluate_retrieval(features, features, PLAIN, protocol)
     identity = features.records.identity.values.tolist()
     squared = Distances.of(features, features).matrix()
     assert [draw.mAP for draw in plain.draws] == pytest.approx(
@@ -292,7 +292,7 @@ def test_drawn_galleries_are_post_processed_one_by_one():
     )
     assert plain.mAP == pytest.approx(evaluate_repeated(squared, identity=identity, repeats=3, seed=2).mAP)
     post = PostProcessing(reranking=ReRanking(4, 2, 0.5))
-    reranked = judge(features, features, post, protocol)
+    reranked = evaluate_retrieval(features, features, post, protocol)
     assert reranked.reranked and reranked.transductive and reranked.protocol is protocol
     for drawn, metrics in zip(oracle.draws(identity, 3, 2), reranked.draws, strict=True):
         rest = np.setdiff1d(np.arange(len(features)), drawn)
@@ -306,20 +306,20 @@ def search_folder(folder, query, gallery, protocol):
     folder.mkdir(exist_ok=True)
     query.save(folder / "query.safetensors")
     gallery.save(folder / "gallery.safetensors")
-    Search(query, gallery, protocol, ("9",), {"data set": "by hand"}).save_facts(folder)
+    RetrievalRun(query, gallery, protocol, ("9",), {"data set": "by hand"}).save_facts(folder)
     return folder
 
 
 def test_a_search_on_disk_keeps_its_protocol(tmp_path):
     for protocol in (*PROTOCOLS.values(), replace(VERI, junk={"q": ("g3", "g1")})):
-        loaded = Search.load(search_folder(tmp_path, ROUND_QUERY, ROUND_GALLERY, protocol))
+        loaded = RetrievalRun.load(search_folder(tmp_path, ROUND_QUERY, ROUND_GALLERY, protocol))
         assert loaded.protocol == protocol
         assert (loaded.trained_cameras, loaded.facts) == (("9",), {"data set": "by hand"})
     facts = json.loads((tmp_path / "features.json").read_text())
     for damage in ({"unit": "track"}, {"top_k": "many"}, {"junk": [1]}, {"colour": "red"}):
         (tmp_path / "features.json").write_text(json.dumps({**facts, "protocol": {**facts["protocol"], **damage}}))
         with pytest.raises(InputError, match=r"features\.json: "):
-            Search.load(tmp_path)
+            RetrievalRun.load(tmp_path)
 
 
 @pytest.fixture

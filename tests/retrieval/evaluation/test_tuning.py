@@ -15,7 +15,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.evaluation.tuning import check_apart, gain, tune
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, evaluate_retrieval
 
 GRID = {"reranking": {"k1": (3, 6), "lambda_": (0.0, 0.5, 1.0)}}
 
@@ -41,7 +41,7 @@ def test_the_best_setting_is_the_best_of_all() -> None:
     values = {}
     for k1, lambda_ in product(*GRID["reranking"].values()):
         post = PostProcessing.parse(f"rerank={k1}:2:{lambda_}")
-        values[post] = np.mean([judge(*sides_, post, MARKET).mAP for sides_, _ in validation])
+        values[post] = np.mean([evaluate_retrieval(*sides_, post, MARKET).mAP for sides_, _ in validation])
     assert {trial.post: trial.value for trial in found.trials}.items() <= values.items()
     assert found.given.value == values[found.given.post] and found.trials[0] == found.given
     # no single parameter, changed alone, does better
@@ -56,7 +56,7 @@ def test_the_best_setting_is_the_best_of_all() -> None:
 def test_a_cut_protocol_is_tuned_by_its_cut_metric() -> None:
     protocol = replace(AI_CITY, top_k=3)
     found = tune(PostProcessing.parse("camera-mean"), [(sides(1), protocol)])
-    assert found.given.value == judge(*sides(1), PostProcessing.parse("camera-mean"), protocol).mAP_at_k
+    assert found.given.value == evaluate_retrieval(*sides(1), PostProcessing.parse("camera-mean"), protocol).mAP_at_k
 
 
 def test_ties_keep_what_was_given() -> None:
@@ -67,7 +67,7 @@ def test_ties_keep_what_was_given() -> None:
 
 def test_gain_is_the_paired_difference() -> None:
     test = sides(3)
-    plain, better = (judge(*test, PostProcessing.parse(text), MARKET) for text in ("", "camera-mean"))
+    plain, better = (evaluate_retrieval(*test, PostProcessing.parse(text), MARKET) for text in ("", "camera-mean"))
     value, low, high = gain(plain, better)
     assert value == pytest.approx(better.mAP - plain.mAP)
     assert low <= value <= high
@@ -117,9 +117,9 @@ def test_validation_that_shares_anything_with_the_test_is_refused(
 @pytest.fixture
 def other_world(made: Path, tmp_path: Path) -> Path:
     """The made features as if of another world: other paths, vectors and seed."""
-    from vreid.pipeline import Search
+    from vreid.retrieval_run import RetrievalRun
 
-    search = Search.load(made / "features")
+    search = RetrievalRun.load(made / "features")
     rng = np.random.default_rng(0)
 
     def moved(side: FeatureSet) -> FeatureSet:

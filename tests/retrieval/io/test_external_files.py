@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import Search
 from vreid.retrieval import CROSS_CAMERA, MARKET, evaluate, load_features
 from vreid.retrieval.io.external import _FIELDS, _MEANING, _SIDES
+from vreid.retrieval_run import RetrievalRun
 
 QUERY = np.array([[1, 0, 0], [0, 2, 0]], dtype=np.float32)
 GALLERY = np.array([[3, 0, 0], [0, 1, 1], [0, 4, 0.5]], dtype=np.float32)
@@ -220,11 +220,11 @@ def test_search_knows_the_cameras_of_the_training_rows(folder: Path) -> None:
     table = write_table(
         folder / "t.csv", "path camera split", list("abcde"), CAMERA, ["train", "train", "query", "gallery", "gallery"]
     )
-    search = Search.load(folder / "features.npy", table)
+    search = RetrievalRun.load(folder / "features.npy", records=table)
     assert search.trained_cameras == ("1",)
     assert (len(search.query), len(search.gallery), search.protocol) == (1, 2, MARKET)
     write_table(table, "path camera", list("abcde"), CAMERA)
-    assert Search.load(folder / "features.npy", table).protocol == CROSS_CAMERA
+    assert RetrievalRun.load(folder / "features.npy", records=table).protocol == CROSS_CAMERA
 
 
 # What is wrong gets one sentence that names file, row and counts.

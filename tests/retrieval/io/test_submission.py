@@ -16,7 +16,6 @@ from support.command_line import Run
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import Search
 from vreid.retrieval import (
     AI_CITY,
     AI_CITY_MIN,
@@ -35,6 +34,7 @@ from vreid.retrieval import (
     write_submission,
 )
 from vreid.retrieval.io.submission import image_numbers
+from vreid.retrieval_run import RetrievalRun
 
 
 def images(folder: str, numbers, **columns) -> Records:
@@ -306,7 +306,7 @@ def features(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         values = [names[name] + rng.normal(size=16) for name in records.identity.values]
         sides.append(FeatureSet(np.array(values), records))
         sides[-1].save(folder / f"{side}.safetensors")
-    Search(*sides, protocol=data.protocol).save_facts(folder)
+    RetrievalRun(*sides, protocol=data.protocol).save_facts(folder)
     return folder
 
 
@@ -334,7 +334,7 @@ def test_write_check_score_on_a_simulated_world(steps, run: Run, features: Path,
 
 
 def test_labels_do_not_decide_what_is_written(run: Run, features: Path, tmp_path: Path):
-    search = Search.load(features)
+    search = RetrievalRun.load(features)
     for side in ("query", "gallery"):
         part = getattr(search, side)
         hidden = part.records.with_(identity=[""] * len(part))

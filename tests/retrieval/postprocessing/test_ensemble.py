@@ -18,7 +18,6 @@ from oracles import postprocess as oracle
 from support.feature_world import world
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import Search
 from vreid.retrieval import (
     AI_CITY,
     MARKET,
@@ -30,12 +29,13 @@ from vreid.retrieval import (
     ablation,
     ensemble,
     evaluate_distances,
+    evaluate_retrieval,
     exclude_same_camera,
     interval,
-    judge,
 )
 from vreid.retrieval.postprocessing.ensemble import Fusion, ranks
 from vreid.retrieval.postprocessing.reranking import ReRanked
+from vreid.retrieval_run import RetrievalRun
 
 QUERY, GALLERY = Records.of(path=["q", "r"]), Records.of(path=list("abc"))
 INF = np.inf
@@ -221,14 +221,14 @@ def folders(tmp_path):
             values = looks[vehicle] + noise * np.random.default_rng(len(side)).normal(size=(len(records), 12))
             sides.append(FeatureSet(values, records))
             sides[-1].save(folder / f"{side}.safetensors")
-        Search(*sides, MARKET).save_facts(folder)
+        RetrievalRun(*sides, MARKET).save_facts(folder)
     return tmp_path
 
 
 def test_several_folders_are_an_ensemble(run, folders, tmp_path):
     line = f"{folders}/one {folders}/two --post camera-mean,rerank=5:2:0.3"
     reported = json.loads(run(f"evaluate {line} --json").out)[-1]["parts"]["all cameras"]
-    searches = [Search.load(folders / name) for name in ("one", "two")]
+    searches = [RetrievalRun.load(folders / name) for name in ("one", "two")]
     post = PostProcessing.parse("camera-mean,rerank=5:2:0.3")
     mean = sum(post.apply(s.query, s.gallery).matrix() for s in searches) / 2
     joined = Distances.from_matrix(mean, searches[0].query.records, searches[0].gallery.records)
@@ -243,7 +243,7 @@ def test_several_folders_are_an_ensemble(run, folders, tmp_path):
 
 
 def test_folders_of_other_images_are_refused(run, folders):
-    search = Search.load(folders / "two")
+    search = RetrievalRun.load(folders / "two")
     search.gallery[np.arange(3, len(search.gallery))].save(folders / "two" / "gallery.safetensors")
     reported = run(f"evaluate {folders}/one {folders}/two")
     assert reported.code == 2
@@ -269,7 +269,7 @@ def test_ablation_on_the_command_line(run, folders):
 @pytest.mark.parametrize("fusion", [Fusion(), Fusion((3, 1)), Fusion(how="rank")])
 @pytest.mark.parametrize("draws", [False, True])
 def test_rows_of_an_ablation_are_ensembles_as_asked(run, folders, fusion, draws):
-    one, two = (Search.load(folders / name) for name in ("one", "two"))
+    one, two = (RetrievalRun.load(folders / name) for name in ("one", "two"))
     post, members = PostProcessing.parse("camera-mean,rerank=5:2:0.3"), [(s.query, s.gallery) for s in (one, two)]
     protocol = replace(VEHICLE_ID, repeats=2) if draws else MARKET
     if draws:
@@ -277,7 +277,9 @@ def test_rows_of_an_ablation_are_ensembles_as_asked(run, folders, fusion, draws)
     rows = ablation(post, *members[0], protocol, others=members[1:], fusion=fusion)
     assert len(rows) == 5
     for row in rows:
-        assert row.metrics.as_dict() == judge(*members[0], row.post, protocol, members[1:], fusion).as_dict()
+        assert (
+            row.metrics.as_dict() == evaluate_retrieval(*members[0], row.post, protocol, members[1:], fusion).as_dict()
+        )
     if not draws and fusion != Fusion():
         options = "--weights 3,1" if fusion.weights else "--fusion rank"
         line = f"evaluate {folders}/one {folders}/two --post {post.describe().replace(' ', '')} --ablate --json"
@@ -311,7 +313,7 @@ def test_the_ladders_have_the_rows_of_table_4_and_their_metrics(sides):
         "all but camera-mean",
     ]
     for row in rows:
-        expected = judge(*sides, row.post, MARKET)
+        expected = evaluate_retrieval(*sides, row.post, MARKET)
         assert row.metrics.mAP == expected.mAP
         assert np.array_equal(row.metrics.average_precision, expected.average_precision)
         assert row.metrics.steps == row.post.steps

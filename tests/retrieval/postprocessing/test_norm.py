@@ -13,7 +13,6 @@ from oracles import reranking
 from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.pipeline import Search
 from vreid.reproduce.tables.scales import scale_named
 from vreid.reproduce.tables.strdan import table_1, table_2
 from vreid.retrieval import (
@@ -28,11 +27,12 @@ from vreid.retrieval import (
     ReRanking,
     Tracklets,
     ablation,
-    judge,
+    evaluate_retrieval,
     rank,
 )
 from vreid.retrieval.evaluation.tuning import tune
 from vreid.retrieval.postprocessing.pipeline import search_all
+from vreid.retrieval_run import RetrievalRun
 
 
 def sets(query, gallery, *, raw=False, **columns):
@@ -69,7 +69,7 @@ def test_which_of_the_two_is_compared_by_hand(raw, steps, expected, recorded):
     assert distances.matrix() == pytest.approx(np.array(expected), abs=1e-6)
     assert distances.steps == recorded
     assert rank(distances, MARKET).indices[0].tolist() == ([1, 0] if expected is RAW else [0, 1])
-    metrics = judge(*sides, PostProcessing.parse(steps), MARKET)
+    metrics = evaluate_retrieval(*sides, PostProcessing.parse(steps), MARKET)
     assert metrics.mAP == (1 if expected is RAW else 0.5)
     assert metrics.as_dict()["steps"] == list(recorded)
 
@@ -100,7 +100,7 @@ def test_tracklets_camera_mean_and_a_protocol_of_mean_tracklets_stay_raw():
     tracks = PostProcessing(tracklets=Tracklets("mean", "raw")).apply(query, gallery)
     assert tracks.matrix() == pytest.approx(means)
     assert np.concatenate([tile for _, tile in tracks.frames.tiles()])[0] == pytest.approx([4, 16, 5])
-    prescribed = Search(query, gallery, VERI_TRACKS_MEAN).distances(PostProcessing())
+    prescribed = RetrievalRun(query, gallery, VERI_TRACKS_MEAN).distances(PostProcessing())
     assert prescribed.matrix() == pytest.approx(means)
     assert prescribed.steps == ("norm=raw", "tracklets=mean:raw")
     # the gallery's mean is (8/3, 2/3); the query's camera holds no gallery image, so it takes the same one
@@ -166,7 +166,7 @@ def test_ablation_and_tuning_start_from_raw_features():
     query, gallery = sets(*lengths(), raw=True, identity=(identity[:8], identity[8:]))
     rows = ablation(PostProcessing(reranking=ReRanking(5, 2, 0.4)), query, gallery, CAMERA_LESS)
     assert [row.name for row in rows] == ["norm=raw", "+ rerank=5:2:0.4"]
-    assert rows[0].value == judge(query, gallery, PostProcessing(), CAMERA_LESS).mAP
+    assert rows[0].value == evaluate_retrieval(query, gallery, PostProcessing(), CAMERA_LESS).mAP
     chosen = ablation(PostProcessing.parse("norm=unit, rerank=5:2:0.4"), query, gallery, CAMERA_LESS)
     assert [row.name for row in chosen if row.ladder == "cumulative"] == ["norm=raw", "+ norm=unit", "+ rerank=5:2:0.4"]
     grids = {"reranking": {"lambda_": (0.1, 0.9)}}
@@ -198,7 +198,7 @@ def test_raw_and_normalised_features_from_the_command_line(
     # the file's own numbers, compared outside
     query, gallery = (FeatureSet.load(tmp_path / f"raw/{side}.safetensors") for side in ("query", "gallery"))
     squared = ((query.features[:, None].astype(float) - gallery.features) ** 2).sum(axis=2)
-    search = Search.load(tmp_path / "raw")
+    search = RetrievalRun.load(tmp_path / "raw")
     assert search.distances(PostProcessing()).matrix() == pytest.approx(squared, rel=1e-4, abs=1e-4 * squared.max())
     again = run(f"evaluate {tmp_path}/raw --post norm=unit --json")
     parts = [row["parts"]["all cameras"] for row in (json.loads(again.out)[0], answers["unit"][0])]

@@ -27,9 +27,9 @@ from vreid.retrieval import (
     Tracklets,
     ablation,
     augment_gallery,
+    evaluate_retrieval,
     exclude_other_scenes,
     expand_queries,
-    judge,
     rank,
     weighted_features,
 )
@@ -231,7 +231,7 @@ def test_rows_of_an_ablation_keep_their_biases_apart():
         orientation_bias=Bias(0.5, "after", BIAS),
     )
     for row in ablation(post, *SIDES, MARKET):
-        assert row.metrics.mAP == judge(*SIDES, row.post, MARKET).mAP, row.name
+        assert row.metrics.mAP == evaluate_retrieval(*SIDES, row.post, MARKET).mAP, row.name
 
 
 @dataclass(frozen=True, eq=False)

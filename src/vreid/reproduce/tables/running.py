@@ -9,7 +9,7 @@ from pathlib import Path
 from vreid.errors import InputError, named
 from vreid.locks import locked
 from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, PUBLISHED, imagenet_file, weights_folder
-from vreid.pipeline import SIMULATED
+from vreid.report.contents import SIMULATED_NOTICE
 from vreid.reproduce.result_lines import merge, write_lines
 from vreid.reproduce.rows import AnyRow, compared_with, stages
 from vreid.reproduce.runner import RESULTS, lock_place, run_rows
@@ -147,7 +147,7 @@ def make_tables(
 def _note(entries: Sequence[Entry]) -> str:
     """What the bars are of."""
     facts = next((entry.facts for entry in entries if entry.facts), {})
-    simulated = [SIMULATED, f"Simulator version {facts['simulator']}."] if facts.get("simulator") else []
+    simulated = [SIMULATED_NOTICE, f"Simulator version {facts['simulator']}."] if facts.get("simulator") else []
     # without the hash of each file, which the CSV has
     starts = dict.fromkeys(entry.facts["initialisation"].partition(" (")[0] for entry in entries if entry.facts)
     return "\n".join([*simulated, *(["Start: " + "; ".join(starts)] if starts else [])])

@@ -16,7 +16,7 @@ from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, ensemble
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched, Sides, common_norm, judge
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched, Sides, common_norm, evaluate_retrieval
 from vreid.retrieval.postprocessing.steps import STEPS
 
 Ladder = Literal["cumulative", "leave-one-out"]
@@ -87,13 +87,13 @@ def ablation(
         query: features of the queries.
         gallery: features of the gallery.
         protocol: how rankings are judged. Where it prescribes mean features of tracklets, each row has them.
-        others: as in `judge`.
-        fusion: as in `judge`.
+        others: as in `evaluate_retrieval`.
+        fusion: as in `evaluate_retrieval`.
         order: names of the steps in the order in which the cumulative ladder adds them.
         seed: of the intervals.
 
     Raises:
-        InputError: no step is on, `order` lacks one, or as `judge`.
+        InputError: no step is on, `order` lacks one, or as `evaluate_retrieval`.
     """
     post = common_norm([(query, gallery), *others], post)
     start = PostProcessing().of(query)  # raw features are compared raw from the first row on
@@ -109,7 +109,7 @@ def ablation(
     def of(chosen: PostProcessing) -> Metrics:
         chosen = chosen.under(protocol, query)
         if chosen not in evaluated and protocol.repeats:
-            evaluated[chosen] = judge(query, gallery, chosen, protocol, others, fusion)
+            evaluated[chosen] = evaluate_retrieval(query, gallery, chosen, protocol, others, fusion)
         elif chosen not in evaluated:
             members = [member.through(chosen) for member in searched]
             evaluated[chosen] = evaluate_distances(ensemble(members, fusion.weights or None, fusion.how), protocol)

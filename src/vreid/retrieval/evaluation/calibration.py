@@ -249,6 +249,11 @@ class Decisions:
         return self.decision[:, 0]
 
     @property
+    def names(self) -> NDArray[np.str_]:
+        """(Q, K) "MATCH", "UNCERTAIN" or "NO MATCH"."""
+        return np.array(DECISIONS)[self.decision]
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many queries got which verdict."""
         return {DECISIONS[code]: int((self.of_query == code).sum()) for code in (MATCH, UNCERTAIN, NO_MATCH)}

@@ -36,7 +36,7 @@ def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
 
     Raises:
         InputError: a query without identity or (where the protocol needs it) without camera, NaN, no query with a
-            mate, or a protocol that needs more than distances (`vreid.retrieval.judge` has the features).
+            mate, or a protocol that needs more than distances (`vreid.retrieval.evaluate_retrieval` has the features).
     """
     metrics = evaluate_rows(evaluated_rows(distances, protocol), distances.query.identity.codes, protocol)
     return metrics.described_as(distances)
@@ -51,8 +51,8 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
     query, gallery = distances.query, distances.gallery
     if protocol.repeats:
         raise InputError(
-            f"protocol {protocol.name} draws galleries: give the features to judge(), or the distances of all images "
-            "to evaluate_repeated()."
+            f"protocol {protocol.name} draws galleries: give the features to evaluate_retrieval(), or the distances "
+            "of all images to evaluate_repeated()."
         )
     if protocol.needs_camera and not query.camera.known.all():
         row = int(np.argmin(query.camera.known))
@@ -79,7 +79,7 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
         elif protocol.tracklet_distance == "mean":
             raise InputError(
                 f"protocol {protocol.name} compares mean features of tracklets, which distances of images do not "
-                "hold; give the features to judge(), or switch the tracklet step on."
+                "hold; give the features to evaluate_retrieval(), or switch the tracklet step on."
             )
         else:
             tiles = nearest_of_units(distances.image_blocks(), units)

@@ -128,8 +128,24 @@ class Metrics:
         }
 
     def __str__(self) -> str:
+        queries = f"{self.num_queries:,} queries, {self.num_skipped:,} without a mate skipped"
+        return f"{self.numbers} ({queries}; {self.conditions})"
+
+    __repr__ = __str__
+
+    @property
+    def numbers(self) -> str:
+        """The means in percent, in words."""
+        cut = "" if self.mAP_at_k is None else f", {self.protocol.metric} {100 * self.mAP_at_k:.1f}"
+        return (
+            f"{self.protocol.full_metric} {100 * self.mAP:.1f}{cut}, rank-1 {100 * self.rank1:.1f}, "
+            f"mINP {100 * self.mINP:.1f}"
+        )
+
+    @property
+    def conditions(self) -> str:
+        """How the numbers came about, in words: protocol, draws, re-ranking, transductive or not."""
         protocol = self.protocol
-        cut = "" if self.mAP_at_k is None else f", {protocol.metric} {100 * self.mAP_at_k:.1f}"
         facts = [f"protocol {protocol.name}"]
         if protocol.top_k is not None:
             facts.append(f"normaliser {protocol.normaliser}")
@@ -142,11 +158,7 @@ class Metrics:
             facts.append(f"{'with' if self.reranked else 'without'} re-ranking")
         if self.transductive is not None:
             facts.append(f"{'' if self.transductive else 'not '}transductive")
-        return (
-            f"{protocol.full_metric} {100 * self.mAP:.1f}{cut}, rank-1 {100 * self.rank1:.1f}, "
-            f"mINP {100 * self.mINP:.1f} ({self.num_queries:,} queries, {self.num_skipped:,} without a mate skipped; "
-            f"{'; '.join(facts)})"
-        )
+        return "; ".join(facts)
 
 
 def summary(

@@ -395,7 +395,7 @@ def _features_of(post: PostProcessing) -> Hashable:
     return post.raw, post.camera_mean, whitening, post.tracklets, *expansions
 
 
-def judge(
+def evaluate_retrieval(
     query: FeatureSet,
     gallery: FeatureSet,
     post: PostProcessing,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vreid.data.open import open_dataset
-from vreid.pipeline import Search, extract_dataset
+from vreid.retrieval_run import RetrievalRun
 from vreid.training import extract as extraction
+from vreid.workflow import extract
 
 
 def test_images_that_are_query_and_gallery_are_extracted_once(
@@ -21,9 +22,9 @@ def test_images_that_are_query_and_gallery_are_extracted_once(
     )
     dataset = open_dataset(tiny_world / "AIC21_Track2_ReID" / "image_query")
     assert dataset.query == dataset.gallery and len(dataset.query)
-    search = extract_dataset(made / "run", dataset, tmp_path / "features")
+    search = extract(made / "run", dataset, tmp_path / "features")
     assert calls == [1]
-    loaded = Search.load(tmp_path / "features")
+    loaded = RetrievalRun.load(tmp_path / "features")
     for side in (search.gallery, loaded.query, loaded.gallery):
         assert np.array_equal(side.features, search.query.features)
         assert side.records == dataset.query

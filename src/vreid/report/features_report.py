@@ -1,0 +1,42 @@
+"""The page about the features of one retrieval run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vreid.diagnostics.diagnosis import Diagnosis
+from vreid.report.contents import SIMULATED_NOTICE, LadderRow, Report
+from vreid.retrieval.ranking import Ranking
+
+
+def features_report(
+    facts: Mapping[str, str | int],
+    rows: Sequence[LadderRow],
+    ranking: Ranking,
+    *,
+    ranking_name: str,
+    training: Sequence[Mapping[str, Any]] | None = None,
+    diagnosis: Diagnosis | None = None,
+) -> Report:
+    """Build the page about one run's features.
+
+    Args:
+        facts: what made the features.
+        rows: plain search first, then with more and more steps; empty where queries have no labels.
+        ranking: the ranked lists of the last row.
+        ranking_name: its name.
+        training: the lines of the model's metrics.jsonl.
+        diagnosis: what `vreid.diagnostics.diagnose.diagnose` found.
+    """
+    simulated = "simulator_version" in facts
+    return Report(
+        title=f"Vehicle re-identification: {facts.get('data set', 'features')}{', simulated' if simulated else ''}",
+        notice=SIMULATED_NOTICE if simulated else "",
+        facts=[*((name, str(value)) for name, value in facts.items()), *(("note", note) for note in ranking.notes)],
+        rows=rows,
+        ranking=ranking,
+        ranking_name=ranking_name,
+        training=training,
+        diagnosis=diagnosis,
+    )

@@ -1,0 +1,288 @@
+"""Train, adapt and extract in one call each: a data set, or records of images, goes in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from vreid.data.dataset import Dataset, fingerprint
+from vreid.data.records import Records
+from vreid.errors import InputError
+from vreid.files import parse_errors, read_json
+from vreid.locks import locked
+from vreid.retrieval.features import FACTS, FeatureSet
+from vreid.retrieval_run import SIDES, RetrievalRun
+
+if TYPE_CHECKING:
+    from vreid.adaptation.adapt_config import AdaptConfig
+    from vreid.training.extract import TrainedModel
+    from vreid.training.progress import Progress
+    from vreid.training.train_config import TrainConfig
+    from vreid.training.validation import Validation
+
+VIEWS = ("original", "flip")
+"""Views of an image that features add up unless others are asked for."""
+
+
+def train(
+    recipe: TrainConfig | str,
+    data: Dataset | Records,
+    out: Path | str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    validation: Validation | Dataset | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a model by a recipe and return its path.
+
+    Args:
+        recipe: a configuration, or the name of a recipe (`vreid.recipes.RECIPES`).
+        data: the data set whose training images are learned, or those images.
+        out: the run folder.
+        settings: fields of the recipe to change, as text: {"epochs": "3", "transform.height": "128"}.
+        validation: a data set whose labelled query and gallery evaluate every epoch, or how to evaluate.
+        resume: continue the run in `out`, or start it if there is none.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        workers: processes that load images (None: chosen for the device).
+        progress: listener for cost estimate, steps and time.
+
+    Raises:
+        InputError: as `vreid.training.supervised.train`; or there is no such recipe, setting or device.
+
+    Example:
+        >>> train("small", open_dataset("vehicles.csv"), "run", settings={"epochs": "3"})   # doctest: +SKIP
+        PosixPath('run/model.safetensors')
+    """
+    from vreid.configuration import with_overrides
+    from vreid.environment import resolve_device
+    from vreid.recipes import recipe as recipe_named
+    from vreid.training.supervised import train as train_records
+    from vreid.training.validation import Validation
+
+    config = recipe_named(recipe, settings) if isinstance(recipe, str) else with_overrides(recipe, settings or {})
+    return train_records(
+        config,
+        data.train if isinstance(data, Dataset) else data,
+        out=out,
+        device=resolve_device(device),
+        workers=workers,
+        resume=resume,
+        progress=progress,
+        validation=Validation.of(validation) if isinstance(validation, Dataset) else validation,
+    )
+
+
+def adapt(
+    model: Path | str,
+    data: Dataset | Records,
+    out: Path | str,
+    config: AdaptConfig | str = "auto",
+    *,
+    source: Dataset | Records | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Adapt a model to unlabelled images of other cameras and return the path of the model to use from now on.
+
+    Args:
+        model: a run folder or the .safetensors file of a trained model; it is not changed.
+        data: the data set whose query and gallery images are adapted to, or those images; labels are not used.
+        out: the folder of the adaptation; a model like any other.
+        config: a configuration, or the name of a preset (`vreid.adaptation.adapt_config.PRESETS`).
+        source: labelled images that the model was trained on, for replay and scene groups.
+        resume: continue the adaptation in `out`, or start it if there is none.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        workers: processes that load images.
+        progress: listener for settings, cost and steps.
+
+    Raises:
+        InputError: as `vreid.adaptation.adapt.adapt`; or there is no such preset or device.
+
+    Example:
+        >>> adapt("run", open_dataset("new-cameras"), "adapted")   # doctest: +SKIP
+        PosixPath('adapted/model.safetensors')
+    """
+    from vreid.adaptation.adapt import adapt as adapt_to_records
+    from vreid.adaptation.adapt import target_images
+    from vreid.adaptation.adapt_config import preset_named
+    from vreid.environment import resolve_device
+
+    return adapt_to_records(
+        model,
+        target_images(data) if isinstance(data, Dataset) else data,
+        preset_named(config) if isinstance(config, str) else config,
+        out=out,
+        device=resolve_device(device),
+        workers=workers,
+        resume=resume,
+        progress=progress,
+        source=source.train if isinstance(source, Dataset) else source,
+    )
+
+
+@overload
+def extract(
+    model: Path | str | TrainedModel,
+    data: Dataset,
+    out: Path | str | None = ...,
+    *,
+    views: tuple[str, ...] = ...,
+    crops: Mapping[str, Records] | None = ...,
+    unit_views: bool = ...,
+    normalise: bool = ...,
+    device: str = ...,
+    batch_size: int = ...,
+    workers: int | None = ...,
+    progress: Progress | None = ...,
+) -> RetrievalRun: ...
+@overload
+def extract(
+    model: Path | str | TrainedModel,
+    data: Records,
+    out: Path | str | None = ...,
+    *,
+    views: tuple[str, ...] = ...,
+    crops: Records | None = ...,
+    unit_views: bool = ...,
+    normalise: bool = ...,
+    device: str = ...,
+    batch_size: int = ...,
+    workers: int | None = ...,
+    progress: Progress | None = ...,
+) -> FeatureSet: ...
+def extract(
+    model: Path | str | TrainedModel,
+    data: Dataset | Records,
+    out: Path | str | None = None,
+    *,
+    views: tuple[str, ...] = VIEWS,
+    crops: Mapping[str, Records] | Records | None = None,
+    unit_views: bool = False,
+    normalise: bool = True,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> RetrievalRun | FeatureSet:
+    """Extract the features of a data set's query and gallery, or of records.
+
+    What can be checked without torch is checked before torch is imported.
+
+    Args:
+        model: a run folder, the .safetensors file of a trained model, or what `load_model` returned.
+        data: a data set (a `RetrievalRun` is returned), or N images (a `FeatureSet` is returned).
+        out: where to keep the features: a folder for a data set, a .safetensors file for records; finished parts that
+            lie there are used. None keeps nothing.
+        views: names in `vreid.training.views.VIEWS`, which are added up.
+        crops: crops for views that show them, of a data set by side ("query", "gallery").
+        unit_views: give the feature of each view length 1 before they are added up.
+        normalise: False leaves features as the network gives them; they are then compared unnormalised.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        batch_size: images that go through the network at once.
+        workers: processes that load images (None: chosen for the device).
+        progress: listener, counts images.
+
+    Raises:
+        InputError: the model or an image cannot be read, the data set has no query or gallery images, or `out` holds
+            features of something else.
+
+    Example:
+        >>> run = extract("run", open_dataset("vehicles.csv"), "features")   # doctest: +SKIP
+        >>> print(run.evaluate())                                            # doctest: +SKIP
+    """
+    from vreid.training.model_file import model_file
+    from vreid.training.views import check_views
+
+    if isinstance(model, (str, Path)):
+        model_file(model)
+    check_views(views, crops=bool(crops))
+    if isinstance(data, Dataset):
+        if isinstance(crops, Records):
+            raise InputError('extract: give the crops of a data set by side: {"query": ..., "gallery": ...}.')
+        by_side = crops or {}
+        if out is not None and Path(out).exists() and not Path(out).is_dir():
+            raise InputError(f"{out}: is a file; name a folder for the features.")
+        for side in SIDES:
+            if not len(getattr(data, side)):
+                raise InputError(f"{data.name}: has no {side} images; give a data set with query and gallery.")
+    from vreid.environment import resolve_device
+    from vreid.training.extract import extract as extract_records
+    from vreid.training.extract import load_model
+
+    device = resolve_device(device)
+    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+
+    def features(records: Records, crops: Records | None, file: Path | str | None) -> FeatureSet:
+        return extract_records(
+            loaded.model,
+            records,
+            transform=loaded.transform,
+            views=views,
+            batch_size=batch_size,
+            workers=workers,
+            crops=crops,
+            unit_views=unit_views,
+            normalise=normalise,
+            device=device,
+            progress=progress,
+            out=file,
+        )
+
+    if isinstance(data, Records):
+        if isinstance(crops, Mapping):
+            raise InputError("extract: give the crops of records as records.")
+        return features(data, crops, out)
+
+    def run() -> RetrievalRun:
+        same = data.query == data.gallery  # every image a query: one extraction, stored once, serves both sides
+        sets = [
+            features(
+                _absolute(getattr(data, side)),
+                by_side.get(side),
+                None if out is None else Path(out) / f"{side}.safetensors",
+            )
+            for side in (SIDES[:1] if same else SIDES)
+        ]
+        cameras = data.train.camera
+        facts = {
+            "data set": data.name,
+            **data.source,
+            "model": str(model if isinstance(model, (str, Path)) else model.source),
+            "model hash": sets[0].model[:16],
+            "views": "+".join(sets[0].views),
+            **_crops_fact(by_side),
+        }
+        return RetrievalRun(sets[0], sets[-1], data.protocol, tuple(sorted(set(cameras.values[cameras.known]))), facts)
+
+    if out is None:
+        return run()
+    with locked(out):
+        _check_crops(Path(out), by_side)
+        made = run()
+        made.save_facts(out)
+    return made
+
+
+def _crops_fact(crops: Mapping[str, Records]) -> dict[str, str]:
+    """What a folder of features says about the crops that they show."""
+    return {"crops": "+".join(fingerprint(crops[side]) for side in SIDES)} if crops else {}
+
+
+def _check_crops(out: Path, crops: Mapping[str, Records]) -> None:
+    """Raise `InputError` where the folder `out` holds features of other crops."""
+    if (out / FACTS).is_file():
+        with parse_errors(out / FACTS):
+            if read_json(out / FACTS)["facts"].get("crops") != _crops_fact(crops).get("crops"):
+                raise InputError(f"{out}: holds features of other crops, or of none; name another folder.")
+
+
+def _absolute(records: Records) -> Records:
+    """The same images by absolute paths, since features may be read in another working directory."""
+    return records.with_(path=[os.path.abspath(path) for path in records.path])
