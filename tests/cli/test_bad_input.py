@@ -88,7 +88,7 @@ LINES = {
     f"report {FEATURES} --out {{new}}/p.html --validation {{empty}}": "belong to --diagnose; add it",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --validation {{empty}}": "holds no features.json",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --model {{empty}}": "holds no trained model",
-    f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "is not recognised; looked for",
+    f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "is not a known data set format; looked for",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --seed -1": "seed -1 is negative",
     "weights export {empty} --out {new}/w.safetensors": "holds no trained model",
     "weights export {made}/run --out {new}/w.pth": "w.pth: a file of weights ends in .safetensors",

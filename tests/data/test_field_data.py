@@ -36,7 +36,7 @@ def test_01_ids_that_differ_in_their_last_digit(run: Run) -> None:
     found = check(run, case("01_cams"))
     assert "gallery 18 images, 0 identities, 2 cameras, 6 tracklets" in found["dataset"]
     # true of the case: the frames of its second camera are copies of those of the first
-    assert {finding["check"] for finding in found["findings"]} <= {"image of two cameras"}
+    assert {finding["check"] for finding in found["findings"]} <= {"image with two cameras"}
 
 
 def test_02_ultralytics(run: Run) -> None:
@@ -239,5 +239,5 @@ def test_a_table_in_two_spellings_is_shown_by_check(tmp_path: Path, run: Run) ->
         camera = f"c{number % 2 + 1:03d}" if number < 4 else number % 2 + 1
         lines.append(f"{number}.jpg,{number // 2 % 2}.0,{camera},{'query' if number < 4 else 'gallery'}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    (finding,) = (f for f in check(run, tmp_path / "t.csv")["findings"] if f["check"] == "two spellings")
+    (finding,) = (f for f in check(run, tmp_path / "t.csv")["findings"] if f["check"] == "inconsistent spelling")
     assert finding["where"].endswith("t.csv, line 2") and "'c001' is probably '1'" in finding["message"]

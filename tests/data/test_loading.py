@@ -183,7 +183,7 @@ def test_a_missing_image_is_an_input_error_in_the_parent(records: Records, worke
     with pytest.raises(InputError) as caught:
         list(loader)
     assert str(caught.value) == (
-        "/nowhere/car.jpg: the image is missing; put it there or take its row out of the labels."
+        "/nowhere/car.jpg: the image is missing; put it there or remove its row from the labels."
     )
 
 

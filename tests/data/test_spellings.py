@@ -102,10 +102,10 @@ def test_names_that_differ(column: str, names: list[str]) -> None:
 def test_both_spellings_are_named_with_their_images() -> None:
     query = Records.of(path=["q.jpg"], identity=["7"], camera=["c001"])
     gallery = Records.of(path=["a.jpg", "b.jpg"], identity=["7", "8"], camera=["2", "1"])
-    with pytest.raises(InputError, match=r"b.jpg \(gallery\): camera '1' looks like 'c001' of q.jpg \(query\)"):
+    with pytest.raises(InputError, match=r"b.jpg \(gallery\): camera '1' and 'c001' of q.jpg \(query\)"):
         check_spellings(query, gallery)
     check_spellings(query, gallery.with_(camera=["c002", "c001"]))
-    with pytest.raises(InputError, match=r"identity '007' looks like '7'"):
+    with pytest.raises(InputError, match=r"identity '007' and '7'"):
         check_spellings(query, query.with_(identity=["007"]))
 
 
@@ -174,13 +174,13 @@ def test_cameras_spelled_in_two_ways_are_rejected(how: str, split: str, other: s
     table = [{**row, "camera": (how if row["split"] == split else other).format(int(row["camera"]))} for row in rows()]
     path = write(features.with_name("mixed.csv"), table)
     for command in (f"evaluate {features} --records {path}", f"rank {features} --records {path} --out {path}.out.csv"):
-        reported(run(command), str(path), repr(how.format(1)), "spell cameras one way")
+        reported(run(command), str(path), repr(how.format(1)), "spell cameras the same way")
     assert not Path(f"{path}.out.csv").exists()
 
 
 def test_identities_spelled_in_two_ways_are_rejected(run: Run, features: Path) -> None:
     path = write(features.with_name("mixed.csv"), spelled(rows(), "identity", "query", "{:03d}"))
-    reported(run(f"evaluate {features} --records {path}"), str(path), "'1'", "'001'", "spell identities one way")
+    reported(run(f"evaluate {features} --records {path}"), str(path), "'1'", "'001'", "spell identities the same way")
 
 
 def test_wrong_numbers_in_a_table_are_reported_with_their_line(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_wrong_numbers_in_a_table_are_reported_with_their_line(tmp_path: Path) -
     records, _, _ = read_rows(path, findings.append)
     assert [str(finding) for finding in findings] == [
         f"{path}, line 2: frame '1.5' is not a whole number; give a whole number from 0, or leave it empty.",
-        f"{path}, line 3: identity '1.7' is not a whole number; write all its digits, without a decimal point.",
-        f"{path}, line 5: identity '4.873372822379954e+18' is rounded and may have lost digits; write all its digits, "
-        "without a decimal point.",
+        f"{path}, line 3: identity '1.7' is not a whole number; write it with all digits and without a decimal point.",
+        f"{path}, line 5: identity '4.873372822379954e+18' is rounded and may have lost digits; write it with all "
+        "digits and without a decimal point.",
     ]
     assert records.frame.tolist() == [-1, 2**53 + 1, 3, -1]
     assert records.identity.values.tolist() == ["1", "", "2", ""]
@@ -244,7 +244,7 @@ def test_labels_in_a_file_of_features(run: Run, tmp_path: Path) -> None:
     right, *others = (run(f"evaluate {tmp_path}/{name}.npz --json") for name in "abc")
     assert right.code == 0 and all(json.loads(o.out) == json.loads(right.out) for o in others)
     np.savez(tmp_path / "d.npz", **arrays, g_camids=np.array([f"c{camera:03d}" for camera in g_cams]))
-    reported(run(f"evaluate {tmp_path}/d.npz"), "d.npz", "'c001'", "'1'", "spell cameras one way")
+    reported(run(f"evaluate {tmp_path}/d.npz"), "d.npz", "'c001'", "'1'", "spell cameras the same way")
     np.savez(tmp_path / "e.npz", **{**arrays, "g_pids": np.full(12, 4.873372822379954e18)}, g_camids=g_cams)
     reported(run(f"evaluate {tmp_path}/e.npz"), "e.npz: g_pids, row 1", "may have lost digits")
     np.savez(tmp_path / "f.npz", **{**arrays, "g_pids": np.full(12, 2**24 + 2, np.float32)}, g_camids=g_cams)

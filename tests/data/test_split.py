@@ -322,7 +322,7 @@ def test_a_split_moves_with_its_data_and_through_links(town: Path, tmp_path: Pat
     moved = open_dataset(tmp_path / "moved" / "split")
     assert moved.fingerprint() == before and all(map(os.path.exists, moved.train.path))
     shutil.move(tmp_path / "moved" / "split", tmp_path / "far" / "away" / "split")
-    with pytest.raises(InputError, match=r"split\.csv: its images are not there"):
+    with pytest.raises(InputError, match=r"split\.csv: its images do not exist"):
         open_dataset(tmp_path / "far" / "away" / "split")
 
 
@@ -341,7 +341,7 @@ def test_another_split_or_anything_else_is_not_overwritten(town: Path, tmp_path:
     (tmp_path / "half" / "split.csv").write_text("stopped early")  # without split.json it was never finished
     write_split(hold_out(whole), tmp_path / "half")
     assert open_dataset(tmp_path / "half").protocol == AI_CITY
-    with pytest.raises(InputError, match=r"protocol 'mine' has no name that split\.json could tell"):
+    with pytest.raises(InputError, match=r"protocol 'mine' has no name that split\.json could store"):
         write_split(replace(hold_out(whole), protocol=replace(MARKET, name="mine")), tmp_path / "new")
 
 
@@ -349,8 +349,8 @@ def test_another_split_or_anything_else_is_not_overwritten(town: Path, tmp_path:
     ("story", "words"),
     [
         ("{", "split.json: is not valid JSON"),
-        ("[]", "split.json: does not tell name, protocol, source, notes; make the split again"),
-        ('{"name": "a", "protocol": "market", "source": {}}', "does not tell"),
+        ("[]", "split.json: lacks one of name, protocol, source, notes; make the split again"),
+        ('{"name": "a", "protocol": "market", "source": {}}', "lacks one of"),
         ('{"name": "a", "protocol": "mine", "source": {}, "notes": []}', "protocol 'mine' is unknown"),
     ],
 )

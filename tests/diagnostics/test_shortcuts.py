@@ -105,7 +105,7 @@ def test_a_leaked_identity_and_a_leaked_picture_are_flagged(world: Dataset) -> N
     assert part.warning and "is also in train" in part.sentence and "split by vehicle" in part.fix
     copied = Records.concat([world.gallery, world.train[:1].with_(image_key=["copy"], identity=["another"])])
     part = leaks(replace(world, gallery=copied, origins={}))
-    assert part.warning and "the image is byte for byte that of" in part.sentence
+    assert part.warning and "the image is a byte-for-byte copy of" in part.sentence
 
 
 def test_one_picture_of_two_test_vehicles_is_no_leak(world: Dataset) -> None:

@@ -50,7 +50,7 @@ def test_check_prints_a_table_and_ends_with_1(run: Run, damaged: Town) -> None:
     assert outcome.out.splitlines()[-1] == "3 findings."
     columns = zip(*(line.split("│")[1:5] for line in outcome.out.splitlines() if line.count("│") == 5), strict=True)
     check, where, wrong, fix = (re.sub(r"\s", "", "".join(cells)) for cells in columns)
-    assert check == "labelmissingimageimageoftwoidentities"
+    assert check == "labelmissingimageimagewithtwoidentities"
     assert where == "".join(damaged.where(row) for row in (23, 0, 38)).replace(" ", "")
     assert wrong.startswith("time'noon'is") and wrong.endswith("thatofline5")
     assert fix.endswith("takeitsrowoutofthelabelsfindoutwhichvehicleitisandtaketheotherimageout")
@@ -64,7 +64,7 @@ def test_check_reports_machines_everything(run: Run, damaged: Town, tmp_path: Pa
     assert [(f["check"], f["where"]) for f in answer["findings"]] == [
         ("label", damaged.where(23)),
         ("missing image", damaged.where(0)),
-        ("image of two identities", damaged.where(38)),
+        ("image with two identities", damaged.where(38)),
     ]
     assert answer["findings"][2]["paths"] == [str(damaged.image(38)), str(damaged.image(3))]
     assert answer["findings"][2]["fix"]
@@ -99,7 +99,7 @@ def test_the_page_shows_each_finding_with_its_images(damaged: Town) -> None:
     assert [heading.text for heading in page.all("h2")] == [
         "Label",
         "Missing image",
-        "Image of two identities",
+        "Image with two identities",
         "What was looked at",
     ]
     articles = page.all("article")

@@ -1,6 +1,6 @@
-"""From an image to network input: what DMT and StRDAN do to a training image, and what to a test image.
+"""Image transforms: resizing, augmentation and normalisation of training and test images (DMT, StRDAN).
 
-Three steps, so that each runs where it is cheapest and nothing depends on which worker did it:
+Three steps, each run where it is cheapest, with results that do not depend on the worker:
 `prepare` (image -> uint8 CHW, no randomness, so it can be cached), `augment` (uint8 -> uint8, all randomness drawn
 from the generator it is given) and `finish` (a whole batch -> normalised float32, on the batch's device).
 
@@ -30,7 +30,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 ENLARGED = 1.125
-"""How much larger than the input an image is made before a part of it is cropped."""
+"""Enlargement factor before random cropping."""
 
 Region = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
@@ -61,7 +61,7 @@ class TestTransform:
     mean: tuple[float, float, float] = in_range(IMAGENET_MEAN, least=0, most=1)
     std: tuple[float, float, float] = in_range(IMAGENET_STD, least=1e-6, most=10)
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # keeps pytest from collecting this class
 
     def __post_init__(self) -> None:
         check_settings(self, "transform.")
@@ -74,7 +74,7 @@ class TestTransform:
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
-        """Nothing random happens to a test image; `rng` is not used."""
+        """Return a test image unchanged; `rng` is not used."""
         return Augmented(image, False, NOTHING)
 
     def finish(
@@ -185,7 +185,7 @@ class TrainTransform(TestTransform):
 
 
 def _shifted(image: Tensor, down: int, right: int) -> Tensor:
-    """Move the image by whole pixels, black coming in: padding and cropping to the same size, in one copy."""
+    """Shift the image by whole pixels, filling with black: pad and crop in one copy."""
     out = torch.zeros_like(image)
     height, width = image.shape[-2:]
     source = image[:, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]

@@ -1,4 +1,4 @@
-"""Crops as data: which crop belongs to which image, and writing them, as a table of boxes or as cut-out images."""
+"""Vehicle crops: match crops to images and write them as a table of boxes or as image files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vreid.files import writing
 
 SPLITS = ("train", "query", "gallery")
 QUALITY = 95
-"""Of cut-out JPEGs: a second compression should not be seen."""
+"""JPEG quality of crops, high enough to hide the second compression."""
 
 
 def crops_of(records: Records, crops: Records) -> Records:
-    """The crops of `records` in their order, found by `image_key` among those of `crops` whose variant is "crop".
+    """Return the crops of `records` in their order, matched by `image_key` to the variant "crop" of `crops`.
 
     Raises:
         InputError: an image has no crop.
@@ -38,7 +38,7 @@ def crops_of(records: Records, crops: Records) -> Records:
 
 
 def all_images(dataset: Dataset) -> Records:
-    """Training, query and gallery images as one; those that are query and gallery at once are taken once.
+    """Return the images of all splits as one `Records`; images that are both query and gallery appear once.
 
     Such a data set is told apart from others by having no splits, as its table would be.
     """
@@ -50,7 +50,7 @@ def all_images(dataset: Dataset) -> Records:
 
 
 def write_crop_images(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
-    """Cut the boxes of `dataset` out: an image of the same name for each, in the folder `folders[split]` below `out`.
+    """Write the crop of each image under the same file name to the folder `folders[split]` below `out`.
 
     Each split's folder appears whole; one that is there is left as it is, and a split without a folder is left out.
 

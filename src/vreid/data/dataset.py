@@ -1,4 +1,4 @@
-"""A data set: what to train on, what to search with and in, and the protocol by which its numbers are judged."""
+"""Data sets: training, query and gallery records with the evaluation protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vreid.data.protocols import Protocol
 from vreid.data.records import Labels, Records
 
 LabelSource = Literal["auto"] | Path | None
-"""Where the labels of the test images are: nowhere (None), in a given table, or "auto": beside the data, if at all."""
+"""Source of the test labels: None, a table, or "auto" (a table beside the data, if there is one)."""
 
 NAMESPACED = ("identity", "camera", "tracklet", "image_key")
 
@@ -28,9 +28,9 @@ class Dataset:
     Attributes:
         name: of the data set, as in the literature.
         train, query, gallery: images; with the cross-camera protocol query and gallery are the very same Records.
-        protocol: how a ranking of `gallery` for `query` is judged.
+        protocol: how a ranking of `gallery` for `query` is evaluated.
         source: what made it, where that is known (simulator version, seed and preset).
-        notes: what the reader found worth telling; nothing here stops the work.
+        notes: remarks of the reader that need no action.
         origins: where the images of a split are listed, by name of the split; a split without one has no list.
     """
 

@@ -1,7 +1,7 @@
-"""Findings: what is wrong with a data set, in words, with the file, the row and the mend; and where images are listed.
+"""Findings: problems of a data set with file, row and fix; and the origins of images in label files.
 
-A reader reports each wrong row. Who reads to work passes `raise_finding`, which raises at once; who reads to check
-passes the `append` of a list, and the reader goes on without that row or value.
+A reader reports each wrong row to a callback. `raise_finding` (the default) raises at once; the `append` of a list
+collects findings, and the reader continues without the row or value.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from vreid.errors import InputError
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem of a data set.
 
     Attributes:
         check: name of the check that found it, for example "tiny crop".
         where: file and row, for example "train_label.xml, Item 17", or the image itself.
         message: what is wrong, a clause without its full stop.
-        fix: what to do about it, the same.
-        split: "train", "query", "gallery", or "" where it concerns none alone.
-        paths: images it concerns, the most telling first.
-        boxes: for each of `paths` the part that it is about, x1, y1, x2, y2, or () for the whole; or nothing at all.
-        paired: `paths` are pairs to be looked at side by side, the first with the second, ...
+        fix: how to fix it, a clause without its full stop.
+        split: "train", "query" or "gallery"; "" if it concerns several.
+        paths: images it concerns, the most relevant first.
+        boxes: for each of `paths` the region x1, y1, x2, y2, or () for the whole image; may be empty.
+        paired: `paths` are pairs to compare side by side: first and second, third and fourth, ...
 
     Example:
         >>> str(Finding("label", "cars.csv, line 3", "camera is empty", "give the name of the camera"))
@@ -48,7 +48,7 @@ class Finding:
 
 
 OnFinding = Callable[[Finding], None]
-"""What a reader does with a finding: `raise_finding`, or the `append` of a list."""
+"""Callback for findings: `raise_finding`, or the `append` of a list."""
 
 
 def raise_finding(finding: Finding) -> None:
@@ -75,11 +75,11 @@ class Origin:
     unit: str = "line"
 
     def where(self, image: int) -> str:
-        """File and row of image number `image` (from 0)."""
+        """Return file and row of image `image` (0-based)."""
         file = self.file if isinstance(self.file, str) else self.file[image]
         return f"{file}, {self.unit} {self.rows[image]}"
 
     def repeated(self, times: int) -> Origin:
-        """The same for the images listed `times` over, one whole list after the other."""
+        """Repeat the origin `times` times, one whole list after the other."""
         file = self.file if isinstance(self.file, str) else np.tile(self.file, times)
         return Origin(file, np.tile(self.rows, times), self.unit)

@@ -1,4 +1,4 @@
-"""From a file to an upright RGB image, or one sentence that says why not. Needs Pillow only."""
+"""Read image files as upright RGB, with one-sentence errors. Requires only Pillow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vreid.errors import InputError
 from vreid.files import refused, reject_endless
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-"""What is read, whatever a file is called. Pillow knows more; for some of it other programs would be started."""
+"""Formats that are read, whatever the file extension. Some other Pillow formats start external programs."""
 MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
+"""Larger images are rejected before decoding: a crop of a vehicle has some 10^4 pixels, a frame some 10^6."""
 
 
 def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image.Image:
@@ -43,7 +43,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     except Image.DecompressionBombError as error:
         raise _too_large(path, "far more") from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: the image is missing; put it there or take its row out of the labels.") from error
+        raise InputError(f"{path}: the image is missing; put it there or remove its row from the labels.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: {_kind(path)}.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
@@ -63,11 +63,11 @@ _MAGIC = {
     b"<!DOCTYPE html": "is an HTML page, not an image; download it again",
     b"<html": "is an HTML page, not an image; download it again",
 }
-"""What files that are no image begin with (or have after four bytes)."""
+"""Signatures (at offset 0 or 4) of files that are not readable images."""
 
 
 def _kind(path: Path | str) -> str:
-    """What a file that is no readable image is, and what to do."""
+    """Describe a file that is not a readable image, with the fix."""
     with open(path, "rb") as file:
         start = file.read(64)
     if not start:
@@ -79,7 +79,7 @@ def _kind(path: Path | str) -> str:
 def _too_large(path: Path | str, size: str) -> InputError:
     limit = MAX_PIXELS // 10**6
     return InputError(
-        f"{path}: the image has {size} pixels, more than {limit} megapixels; cut the vehicles out or shrink it."
+        f"{path}: the image has {size} pixels, more than {limit} megapixels; crop the vehicles or downscale it."
     )
 
 

@@ -1,7 +1,7 @@
-"""From records to batches on a device: worker processes, a cache of decoded images, the same batches in every case.
+"""Data loaders: batches on a device, with worker processes and a cache of decoded images.
 
-A batch is a pure function of (seed, epoch, its place in the epoch): the number of workers, the cache, and where an
-interrupted run took up again change nothing. Images travel as uint8 and become float32 on the device, which keeps the
+A batch is a pure function of (seed, epoch, position): the number of workers, the cache and the point of resumption
+do not affect it. Images travel as uint8 and become float32 on the device, which keeps the
 pipes between processes and the shared memory four times smaller.
 
 Shapes: B batch, H height, W width.
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 class _RawBatch(NamedTuple):
-    """What a worker sends: (B, 3, H, W) uint8, (B,) rows, (B,) flipped, (B, 4) regions to erase."""
+    """Output of a worker: (B, 3, H, W) uint8, (B,) rows, (B,) flipped, (B, 4) regions to erase."""
 
     images: Tensor
     rows: Tensor
@@ -242,7 +242,7 @@ class Loader:
         """Give the batches of the epoch.
 
         Raises:
-            InputError: an image cannot be read; the very sentence of `read_image`, also from a worker process.
+            InputError: an image cannot be read; with the message of `read_image`, also from a worker process.
         """
         for raw in self._loader:
             if isinstance(raw, InputError):
@@ -306,11 +306,11 @@ def test_loader(
     return Loader(dataset, InOrder(len(records), batch_size), workers=_workers(workers, device), device=device)
 
 
-test_loader.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of the name
+test_loader.__test__ = False  # type: ignore[attr-defined]  # keeps pytest from collecting this class
 
 
 def _workers(workers: int | None, device: torch.device | str) -> int:
-    """A network on the CPU takes all cores itself: loading beside it in other processes only adds their cost."""
+    """Return the number of worker processes; 0 on the CPU, where the network uses all cores itself."""
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -323,4 +323,4 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(number: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops the workers

@@ -63,7 +63,7 @@ def open_dataset(
         found = recognise(path)
         if found is None:
             signs = "; ".join(family.signs for family in FAMILIES)
-            raise InputError(f"{path}: is not recognised; looked for {signs}.")
+            raise InputError(f"{path}: is not a known data set format; looked for {signs}.")
         family, place = found
         copies = family.copies(place) if family.copies else {"original": {}}
         sizes = family.list_sizes(place) if family.list_sizes else {}
@@ -71,7 +71,7 @@ def open_dataset(
             *(word for word in variants if word not in copies),
             *(word for word in lists if word not in sizes),
         ):
-            raise InputError(f"{place}: has no {word!r} to choose; it has {', '.join([*copies, *sizes])}.")
+            raise InputError(f"{place}: has no {word!r}; available: {', '.join([*copies, *sizes])}.")
         options = {"labels": labels, "test_list": lists[0] if lists else None, "identities": identities}
         if identities not in ("auto", "global", "local"):
             raise InputError(f"identities {identities}: is unknown; use auto, global or local.")
@@ -79,7 +79,7 @@ def open_dataset(
             raise InputError(f"{labels}: the table of labels does not exist; check the name.")
         for name, given in (("labels", isinstance(labels, Path)), ("identities", identities != "auto")):
             if given and name not in family.takes:
-                raise InputError(f"{place}: brings its own {name}; leave out --{name}.")
+                raise InputError(f"{place}: has its own {name}; omit --{name}.")
         dataset = family.read(place, on_finding=on_finding, **{name: options[name] for name in family.takes})
         if family.copies:
             dataset = in_variants(dataset, variants, copies, place)
@@ -100,6 +100,6 @@ def _parsed(source: Path | str) -> tuple[Path, list[str]]:
         path = Path(place)
         words = [word.strip() for word in selectors.split(",")]
         if "" in words:
-            raise InputError(f"{source}: a word is missing after @; write FOLDER@original,crop for example.")
+            raise InputError(f"{source}: nothing follows @; write for example FOLDER@original,crop.")
         return path, words
     return path, []

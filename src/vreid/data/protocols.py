@@ -1,7 +1,7 @@
-"""Protocols: what a reported number means. A protocol is a small value; new ones are `dataclasses.replace` of these.
+"""Evaluation protocols, as small immutable values; derive new ones with `dataclasses.replace`.
 
-What is said here once is obeyed by ranking and metrics alike: which gallery images are taken away before a query is
-judged, what is ranked, how much of the list counts, how precision is summed, and whether the gallery is drawn anew.
+Ranking and metrics share them: which gallery images are removed for a query, what is ranked, how much of the list
+counts, how precision is summed, and whether the gallery is redrawn.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ _REMOVED: dict[tuple[Exclude, Unit], str] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a ranking is judged.
+    """How a ranking is evaluated.
 
     Attributes:
         name: short name, printed with every number.
         exclude: which gallery images are removed for a query. All but "nothing" also remove the query image itself
             (same `image_key`) where the gallery holds it.
-        top_k: length of the judged list; None is the full list. Metrics cut at K say so in their name ("mAP@100").
+        top_k: length of the evaluated list; None is the full list. Metrics cut at K say so in their name ("mAP@100").
         normaliser: AP divides by all relevant units ("total") or by min(relevant, top_k) ("min").
-        unit: what is ranked and judged, each image or each tracklet of the gallery. A tracklet is removed as soon as
+        unit: what is ranked and evaluated: images or tracklets of the gallery. A tracklet is removed as soon as
             one of its images is; an image without a tracklet is a unit by itself.
         tracklet_distance: a tracklet's distance is that of its nearest image ("min") or of its mean feature ("mean").
         average_precision: the sum over hits of the precision at the hit ("rectangular"), or of the mean of it and the
             precision one rank before, which at rank 0 is 1 ("trapezoid").
-        repeats: 0 judges the gallery as it is. Above 0, query and gallery are the same images, and as often one random
-            image of each identity is drawn as the gallery, all other images being queries; numbers are means over
-            the draws.
+        repeats: 0 evaluates the gallery as it is. Above 0, query and gallery are the same images; in each of so many
+            draws one random image of each identity is the gallery and all other images are queries, and numbers are
+            means over the draws.
         seed: equal seeds give equal draws.
         junk: query `image_key` -> `image_key` of gallery images that are removed too.
 
@@ -137,7 +137,7 @@ class Protocol:
 
     @property
     def needs_camera(self) -> bool:
-        """Whether judging needs to know the camera of every query."""
+        """Whether evaluation requires the camera of every query."""
         return self.exclude in ("same_identity_and_camera", "same_camera")
 
 
@@ -167,7 +167,7 @@ by camera. The full list counts; each query has one relevant image, so AP is 1 /
 draws. A ranking, which draws nothing, is of all images but the query's own image."""
 
 VERI_WILD = replace(MARKET, name="veri-wild")
-"""VERI-Wild as most code judges it. Removed: gallery images of the query's vehicle in the query's camera. The full list
+"""VERI-Wild, the usual protocol. Removed: gallery images of the query's vehicle in the query's camera. The full list
 counts; AP is divided by all relevant images left."""
 
 VERI_WILD_ALL = Protocol("veri-wild-all", exclude="itself")

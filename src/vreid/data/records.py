@@ -1,8 +1,8 @@
-"""Records: what is known of N images, one column per attribute. The value that every part of vreid speaks.
+"""Records: labels and metadata of N images, one column per attribute; shared by all parts of vreid.
 
-Text attributes are `Labels`: strings with integer codes beside them. Two things that look alike are kept apart: an
-*unknown* label is one nobody gave (a test image of a challenge), a *junk* identity is an image that its data set says
-must not count (a vehicle nobody could name). Numbers nobody gave are NaN, a frame nobody gave is -1.
+Text attributes are `Labels`: strings with integer codes beside them. An *unknown* label is missing (a test image
+of a challenge); a *junk* identity marks an image that the data set excludes from evaluation. Missing numbers are NaN,
+a missing frame is -1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vreid.files import atomic_write
 from vreid.formatting import plural
 
 UNKNOWN = -1
-"""Code of a label that nobody gave."""
+"""Code of an unknown label."""
 JUNK = -2
 """Code of an identity that its data set declares to be junk: such an image counts neither as a hit nor as a miss."""
 
@@ -117,9 +117,9 @@ def joint_codes(*columns: Labels) -> tuple[NDArray[np.int32], ...]:
 
 
 def connected_cameras(records: Records) -> list[tuple[str, ...]]:
-    """Groups of cameras that vehicles connect, in the order of their names: two that saw a vehicle are of one group.
+    """Return the connected components of cameras that share vehicles, in the order of their names.
 
-    Images without a known camera or identity say nothing; without any that have both there are no groups.
+    Images without a known camera or identity are ignored; if none has both, there are no groups.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -1,5 +1,5 @@
-"""Which images make a batch, the same ones for the same (seed, epoch): P identities x K images, half of the identities
-from either domain, or any images.
+"""Batch samplers, deterministic in (seed, epoch): P identities x K images, with half of the identities from each of
+two domains, or random images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """What of each batch falls to one of several processes: every `size`-th identity from the `rank`-th on.
+    """The part of each batch for one of several processes: every `size`-th identity from the `rank`-th on.
 
     A batch holds its identities one after another, `num_instances` images each.
 
@@ -70,7 +70,7 @@ class PKSampler:
         num_instances: K, images of an identity in a batch.
         seed: seed of all epochs.
         name: names the draws beside the seed: samplers of other names draw independently.
-        what: what the images are called in a refusal.
+        what: name of the images in error messages.
 
     Raises:
         InputError: P or K below 1, or fewer than P known identities.

@@ -1,4 +1,4 @@
-"""The one place for seeds: every random choice is a pure function of one integer seed and the name of what is drawn."""
+"""Random generators: every random choice is a pure function of an integer seed and the name of the draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels and whole numbers as exporters spell them: "1.0" for 1, "nan" for none, 2^64-1 for -1, "c001" beside "C1".
+"""Normalise labels and integers as exporters write them: "1.0" for 1, "nan" for none, 2^64-1 for -1, "c001" vs "C1".
 
 Whole numbers are read from their digits and never pass through a float, which holds those below 2^53 only.
 """
@@ -106,7 +106,7 @@ def plain_labels(values: Sequence[str], column: str) -> tuple[list[str], list[tu
 
 @lru_cache(maxsize=1 << 18)
 def spelling(name: str, column: str) -> str:
-    """Return what spellings of one name have in common.
+    """Return the canonical form of a name, equal for all its spellings.
 
     Capitals, blanks, "_", "-" and "/" are one, zeros in front of a number and the ".0" of a float do not count, nor do
     "c", "cam" and "camera" before the number of a camera ("vehicle", "id", ... before that of a vehicle). Zeros inside
@@ -126,7 +126,7 @@ def spelling(name: str, column: str) -> str:
 
 
 def check_spellings(query: Records, gallery: Records) -> None:
-    """Refuse query and gallery in which a camera or an identity is spelled in two ways.
+    """Raise if a camera or an identity is spelled in two ways in query and gallery.
 
     Same-camera removal and the count of matches would quietly be wrong; which names mean the same is not guessed.
 
@@ -145,6 +145,6 @@ def check_spellings(query: Records, gallery: Records) -> None:
                 known, path, of = first.setdefault(spelling(name, column), (name, str(records.path[image]), side))
                 if known != name:
                     raise InputError(
-                        f"{records.path[image]} ({side}): {column} {name!r} looks like {known!r} of {path} ({of}) in "
-                        f"another spelling; spell {word} one way in query and gallery."
+                        f"{records.path[image]} ({side}): {column} {name!r} and {known!r} of {path} ({of}) look like "
+                        f"spellings of one name; spell {word} the same way in query and gallery."
                     )

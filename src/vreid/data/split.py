@@ -1,4 +1,4 @@
-"""A labelled offline split: some of the training vehicles become a test, as in the DMT paper's Split-Test.
+"""Hold out some training vehicles as a labelled test, as in the DMT paper's Split-Test.
 
 The paper took 88 of CityFlowV2-ReID's 440 training vehicles and did not say which; they bear far more images than a
 uniform draw would, as those of one scene do. So whole scenes are held out where there are several: what is asked is how
@@ -34,9 +34,9 @@ from vreid.locks import LOCK, locking
 
 By = Literal["scene", "cameras", "identities"]
 
-TABLE, STORY = "split.csv", "split.json"
+TABLE, METADATA = "split.csv", "split.json"
 SHARE = 0.2
-"""Share of the vehicles that is held out where nobody says how many: the paper's 88 of 440."""
+"""Default share of held-out vehicles: the paper's 88 of 440."""
 
 Mask = NDArray[np.bool_]
 
@@ -222,9 +222,9 @@ def _divide(records: Records, held: Mask, what: str, seed: int) -> tuple[dict[st
 
 
 def _draw_queries(records: Records, test: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
-    """One image of each (identity, camera) of the test, so that each has a mate in the gallery at another camera.
+    """One image of each (identity, camera) of the test, so that each has a positive in the gallery at another camera.
 
-    Where a camera's only image of a vehicle is the last mate of another query, it stays in the gallery.
+    Where a camera's only image of a vehicle is the last positive of another query, it stays in the gallery.
     """
     images: dict[str, dict[str, list[int]]] = {}
     for index, identity, camera in zip(
@@ -251,30 +251,30 @@ def _draw_queries(records: Records, test: NDArray[np.intp], seed: int) -> NDArra
 def write_split(dataset: Dataset, out: Path | str) -> None:
     """Write what `hold_out` made into the folder `out`, so that `open_dataset(out)` gives it back.
 
-    split.csv lists the images of all three sides (paths relative to `out`); split.json, written last, tells how they
-    were chosen and the protocol. The same split may be written again, another one is refused.
+    split.csv lists the images of all three sides (paths relative to `out`); split.json, written last, holds how
+    they were chosen and the protocol. Writing the same split again is allowed; another one raises.
 
     Raises:
         InputError: `out` holds something else, or cannot be written.
     """
     out = Path(out)
     if PROTOCOLS.get(dataset.protocol.name) != dataset.protocol:
-        raise InputError(f"{dataset.name}: protocol {dataset.protocol.name!r} has no name that {STORY} could tell.")
+        raise InputError(f"{dataset.name}: protocol {dataset.protocol.name!r} has no name that {METADATA} could store.")
     sides = (dataset.train, dataset.query, dataset.gallery)
-    story = {
+    metadata = {
         "name": dataset.name,
         "protocol": dataset.protocol.name,
         "source": dict(dataset.source),
         "notes": list(dataset.notes),
         "counts": counts(dataset),
     }
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {TABLE, STORY, LOCK}):
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {TABLE, METADATA, LOCK}):
         raise InputError(f"{out}: holds something else; choose a new folder.")
-    if (out / STORY).exists() and read_json(out / STORY) != story:
+    if (out / METADATA).exists() and read_json(out / METADATA) != metadata:
         raise InputError(f"{out}: holds another split; choose another folder or remove this one.")
     records = Records.concat(sides)
     records.write_table(out / TABLE)
-    write_json(out / STORY, story)
+    write_json(out / METADATA, metadata)
 
 
 def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -287,28 +287,28 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 
 def find(folder: Path) -> Path | None:
-    """Return `folder` if `write_split` has written it."""
-    return folder if (folder / STORY).is_file() and (folder / TABLE).is_file() else None
+    """Return `folder` if it was written by `write_split`, else None."""
+    return folder if (folder / METADATA).is_file() and (folder / TABLE).is_file() else None
 
 
 def read_split(folder: Path, *, on_finding: OnFinding = raise_finding) -> Dataset:
-    """Read what `write_split` has written.
+    """Read a split written by `write_split`.
 
     Raises:
         InputError: a file that is broken, or images that are no longer where they were.
     """
     from vreid.data.readers.image_table import read_table
 
-    story = read_json(folder / STORY)
+    metadata = read_json(folder / METADATA)
     kinds: Mapping[str, type] = {"name": str, "protocol": str, "source": dict, "notes": list}
-    if not isinstance(story, dict) or any(not isinstance(story.get(key), kind) for key, kind in kinds.items()):
-        raise InputError(f"{folder / STORY}: does not tell {', '.join(kinds)}; make the split again.")
-    if story["protocol"] not in PROTOCOLS:
-        raise InputError(f"{folder / STORY}: protocol {story['protocol']!r} is unknown; make the split again.")
+    if not isinstance(metadata, dict) or any(not isinstance(metadata.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"{folder / METADATA}: lacks one of {', '.join(kinds)}; make the split again.")
+    if metadata["protocol"] not in PROTOCOLS:
+        raise InputError(f"{folder / METADATA}: protocol {metadata['protocol']!r} is unknown; make the split again.")
     read = read_table(folder / TABLE, on_finding=on_finding)
     reported: dict[str, Any] = {
-        "name": story["name"],
-        "protocol": PROTOCOLS[story["protocol"]],
-        "source": story["source"],
+        "name": metadata["name"],
+        "protocol": PROTOCOLS[metadata["protocol"]],
+        "source": metadata["source"],
     }
-    return replace(read, **reported, notes=(*story["notes"], *read.notes))
+    return replace(read, **reported, notes=(*metadata["notes"], *read.notes))

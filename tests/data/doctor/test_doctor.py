@@ -46,12 +46,12 @@ def tiny_box(town: Town) -> Found:
 
 def box_outside(town: Town) -> Found:
     town.rows[67].update(x1=100, y1=5, x2=140, y2=30)
-    return [("box outside the image", 67)]
+    return [("box outside image", 67)]
 
 
 def box_half_outside(town: Town) -> Found:
     town.rows[68].update(x1=20, y1=5, x2=90, y2=30)
-    return [("box outside the image", 68)]
+    return [("box outside image", 68)]
 
 
 def blank(town: Town) -> Found:
@@ -74,13 +74,13 @@ def one_test_camera(town: Town) -> Found:
 def camera_per_image(town: Town) -> Found:
     for number, row in enumerate(town.rows[:63]):
         row.update(camera=f"{number}", tracklet="")
-    return [("camera per image", 0), ("image of two cameras", 2)]  # of the vehicle that waits
+    return [("camera per image", 0), ("image with two cameras", 2)]  # of the vehicle that waits
 
 
 def identity_per_image(town: Town) -> Found:
     for number, row in enumerate(town.rows[:63]):
         row.update(identity=f"t{number}", tracklet="")
-    return [("identity per image", 0), ("image of two identities", 2), ("identity in one camera", 0)]
+    return [("identity per image", 0), ("image with two identities", 2), ("identity seen by one camera", 0)]
 
 
 def one_identity(town: Town) -> Found:
@@ -97,7 +97,7 @@ def columns_swapped(town: Town) -> Found:
 
 def misspelt_camera(town: Town) -> Found:
     town.rows[town.at(8, "south", 2)].update(camera="South ", tracklet="")
-    return [("two spellings", 80), ("camera with one image", 80)]
+    return [("inconsistent spelling", 80), ("camera with one image", 80)]
 
 
 def lonely_camera(town: Town) -> Found:
@@ -119,13 +119,13 @@ def stays_in_one_camera(town: Town) -> Found:
     for number in (town.at(3, "east"), town.at(3, "south")):
         for row in town.rows[number : number + 3]:
             row.update(identity="v00", tracklet="", color="", type="")
-    return [("identity in one camera", 27)]
+    return [("identity seen by one camera", 27)]
 
 
 def query_without_positive(town: Town) -> Found:
     for number in [*town.of(identity="v10", split="gallery")]:
         town.rows[number].update(identity="", tracklet="")
-    return [("query without mate", 90)]
+    return [("query without positive match", 90)]
 
 
 def in_train_and_test(town: Town) -> Found:
@@ -149,18 +149,18 @@ def saved_again_in_test(town: Town) -> Found:
 
 def of_two_vehicles(town: Town) -> Found:
     town.image(38).write_bytes(town.image(3).read_bytes())
-    return [("image of two identities", 38)]
+    return [("image with two identities", 38)]
 
 
 def of_two_cameras(town: Town) -> Found:
     with Image.open(town.image(36)) as image:
         image.point(lambda level: 0.9 * level + 10).save(town.image(39))
-    return [("image of two cameras", 39)]
+    return [("image with two cameras", 39)]
 
 
 def twice(town: Town) -> Found:
     town.image(49).write_bytes(town.image(48).read_bytes())
-    return [("same image twice", 49)]
+    return [("duplicate image", 49)]
 
 
 def query_in_gallery(town: Town) -> Found:
@@ -171,37 +171,37 @@ def query_in_gallery(town: Town) -> Found:
 
 def two_cameras_in_a_tracklet(town: Town) -> Found:
     town.rows[town.at(4, "east", 2)]["camera"] = "south"
-    return [("tracklet over two cameras", 41)]
+    return [("tracklet with two cameras", 41)]
 
 
 def two_vehicles_in_a_tracklet(town: Town) -> Found:
     town.rows[town.at(5, "north", 2)].update(identity="v06", color="red", type="van")
-    return [("tracklet over two identities", 47)]
+    return [("tracklet with two identities", 47)]
 
 
 def two_colours(town: Town) -> Found:
     town.rows[50]["color"] = "gold"
-    return [("identity of two colours", 50)]
+    return [("identity with two colours", 50)]
 
 
 def two_types(town: Town) -> Found:
     town.rows[53]["type"] = "bus"
-    return [("identity of two types", 53)]
+    return [("identity with two types", 53)]
 
 
 def hole(town: Town) -> Found:
     town.rows[town.at(6, "north", 2)].update(time=START + 20000, frame=200000)
-    return [("tracklet with a hole", 56)]
+    return [("gap in tracklet", 56)]
 
 
 def backwards(town: Town) -> Found:
     town.rows[town.at(6, "east", 2)]["time"] -= 30
-    return [("frames against times", 59)]
+    return [("frame order contradicts time", 59)]
 
 
 def twice_in_a_frame(town: Town) -> Found:
     town.rows[62]["frame"] = town.rows[61]["frame"]
-    return [("tracklet twice in a frame", 62)]
+    return [("tracklet repeated in frame", 62)]
 
 
 def milliseconds(town: Town) -> Found:
@@ -223,18 +223,18 @@ def in_the_future(town: Town) -> Found:
 def equal_times(town: Town) -> Found:
     for number in town.of(camera="east"):
         town.rows[number]["time"] = START
-    return [("equal times", 3)]
+    return [("constant time", 3)]
 
 
 def clock_off(town: Town) -> Found:
     for number in town.of(camera="south"):
         town.rows[number]["time"] += 7 * 3600
-    return [("clock off", 6)]
+    return [("clock offset", 6)]
 
 
 def listed_twice(town: Town) -> Found:
     town.rows.append(dict(town.rows[20]))
-    return [("listed twice", len(town.rows) - 1)]
+    return [("duplicate entry", len(town.rows) - 1)]
 
 
 def no_number(town: Town) -> Found:

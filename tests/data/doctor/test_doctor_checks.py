@@ -69,7 +69,7 @@ def of_two(tmp_path: Path, one: Image.Image, other: Image.Image, **options: Any)
 def test_copies_that_were_changed_are_found(tmp_path: Path, change: Any, options: dict[str, int]) -> None:
     for seed in range(3):
         image = scene(seed)
-        assert of_two(tmp_path, image, change(image), **options) == ["image of two identities"]
+        assert of_two(tmp_path, image, change(image), **options) == ["image with two identities"]
 
 
 def test_images_that_are_merely_alike_are_not(tmp_path: Path) -> None:
@@ -155,7 +155,9 @@ def test_boxes_in_shares_of_the_frame_are_reported_once(tmp_path: Path) -> None:
     paths = [saved(scene(number), tmp_path / f"{number}.png") for number in range(3)]
     boxes = [[0.1, 0.1, 0.5, 0.6], [0.2, 0.2, 0.9, 1], [0, 0, 0.5, 0.5]]
     gallery = Records.of(path=paths, box=boxes)
-    assert [f.check for f in examine(Dataset("yolo", NOTHING, gallery[:0], gallery, CAMERA_LESS))] == ["box in shares"]
+    assert [f.check for f in examine(Dataset("yolo", NOTHING, gallery[:0], gallery, CAMERA_LESS))] == [
+        "box in relative coordinates"
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------- mates
@@ -203,7 +205,7 @@ def checks_of(town: Town) -> list[str]:
 
 
 def test_summer_time_is_seen_within_a_scene_only(tmp_path: Path) -> None:
-    for scenes, expected in ((True, ["clock off"]), (False, [])):
+    for scenes, expected in ((True, ["clock offset"]), (False, [])):
         town = Town(tmp_path / str(scenes))
         for row in town.rows:
             row["scene"] = "centre" if scenes else ""
@@ -224,7 +226,7 @@ def test_two_clocks_that_are_off_are_both_named(tmp_path: Path) -> None:
     for row in town.rows:
         row["time"] += {"north": 0, "east": 5, "south": 11}[row["camera"]] * 3600
     findings = town.examine()
-    assert [f.check for f in findings] == ["clock off"] * 2
+    assert [f.check for f in findings] == ["clock offset"] * 2
     assert len({f.where for f in findings}) == 2
 
 

@@ -93,7 +93,7 @@ def twice_in_tracks(world: Path) -> list[tuple[str, str]]:
     path = world / REAL / "train_track.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], f"{lines[4]} {lines[1].split()[0]}", *lines[5:]]) + "\n")
-    return [("listed twice", "train_track.txt, line 5")]
+    return [("duplicate entry", "train_track.txt, line 5")]
 
 
 def colour_out_of_range(world: Path) -> list[tuple[str, str]]:

@@ -64,7 +64,7 @@ def test_kitti_lines_that_are_no_vehicles_are_counted(tmp_path: Path) -> None:
     file = camera(tmp_path / "cams" / "c001", [*lines, lines[0].replace("7 Car", "8 Pedestrian")], NAMES)
     dataset, wrong = checked(tmp_path / "cams")
     assert wrong == [] and len(dataset.gallery) == 1
-    assert f"no vehicles (DontCare, Pedestrian, Cyclist, ...) in {file}: 2 lines, not used." in dataset.notes
+    assert f"lines that are not vehicles (DontCare, Pedestrian, Cyclist, ...) in {file}: 2, not used." in dataset.notes
 
 
 @pytest.mark.parametrize("form", [MOT, SPACED, KITTI])
@@ -171,7 +171,7 @@ def test_what_is_no_shift(tmp_path: Path) -> None:
 
 def test_two_frames_of_one_number_are_rejected(tmp_path: Path) -> None:
     camera(tmp_path / "cams" / "c001", [MOT.format(frame=1, id=7)], ["a1.jpg", "b1.jpg"])
-    with pytest.raises(InputError, match=r"img1: a1.jpg and b1.jpg have one number"):
+    with pytest.raises(InputError, match=r"img1: a1.jpg and b1.jpg have one frame number"):
         open_dataset(tmp_path / "cams")
 
 

@@ -254,9 +254,7 @@ def test_rows_that_are_no_image_are_named(folder: Path, tmp_path: Path, run: Run
 def test_labels_that_are_not_there_or_not_wanted_are_rejected(folder: Path, tmp_path: Path, run: Run) -> None:
     reported(run(f"check {folder} --labels {tmp_path}/none.csv"), "none.csv: the table of labels does not exist")
     (tmp_path / "t.csv").write_text(f"path,identity\n{folder}/image_query/000001.jpg,7\n")
-    reported(
-        run(f"check {tmp_path}/t.csv --labels {tmp_path}/t.csv"), "t.csv: brings its own labels; leave out --labels."
-    )
+    reported(run(f"check {tmp_path}/t.csv --labels {tmp_path}/t.csv"), "t.csv: has its own labels; omit --labels.")
 
 
 @pytest.mark.parametrize(("absent", "there"), [(["train"], ["query", "gallery"]), (["query", "gallery"], ["train"])])
@@ -268,7 +266,7 @@ def test_images_of_training_or_test_may_be_absent(folder: Path, absent: list[str
     assert not any(len(getattr(dataset, split)) for split in absent)
     assert all(len(getattr(dataset, split)) for split in there)
     left = "training" if absent == ["train"] else "the test"
-    assert any(note.startswith(f"{left} is left out: ") for note in dataset.notes)
+    assert any(note.startswith(f"{left} is skipped: ") for note in dataset.notes)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +348,7 @@ def test_the_simulator_is_named_as_source(folder: Path) -> None:
             "query_label.xml",
             QUERY_XML,
             "<TrainingImages></TrainingImages>",
-            "query_label.xml: holds no Item; it should list the images as <Item imageName=... />.",
+            "query_label.xml: holds no Item; list the images as <Item imageName=... />.",
         ),
         (
             "query_label.xml",
@@ -362,7 +360,7 @@ def test_the_simulator_is_named_as_source(folder: Path) -> None:
             "test_track.txt",
             "000001.jpg 000002.jpg",
             "000001.jpg 0000O2.jpg",
-            "test_track.txt, line 2: '0000O2.jpg' is no image name or number; correct it.",
+            "test_track.txt, line 2: '0000O2.jpg' is not an image name or number; correct it.",
         ),
         (
             "test_track.txt",

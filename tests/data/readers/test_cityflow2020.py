@@ -91,7 +91,9 @@ def test_empty_lines_are_no_tracklets_and_counted(folder: Path) -> None:
     dataset = open_dataset(folder)
     assert dataset.gallery.tracklet.values.tolist() == ["test_00001", "test_00004", "test_00001", "test_00004"]
     assert dataset.gallery.tracklet.distinct == 2
-    assert dataset.notes == ("empty lines in test_track_id.txt: 3; they are no tracklets, but count in the names.",)
+    assert dataset.notes == (
+        "empty lines in test_track_id.txt: 3; they are not tracklets but count in the line-based names.",
+    )
 
 
 def test_of_equal_track_files_the_one_without_empty_lines_counts(folder: Path) -> None:
@@ -119,7 +121,7 @@ def test_of_equal_track_files_the_one_without_empty_lines_counts(folder: Path) -
             "name_test.txt",
             "000004.jpg",
             "3",
-            "listed twice",
+            "duplicate entry",
             "line 4: image 3 is listed twice; remove one of the two lines.",
         ),
         (
@@ -140,10 +142,10 @@ def test_of_equal_track_files_the_one_without_empty_lines_counts(folder: Path) -
             "test_track_id.txt",
             "2 4",
             "2 1",
-            "listed twice",
-            "line 2: image 1 is already in line 1; an image belongs to one tracklet, remove it from the other.",
+            "duplicate entry",
+            "line 2: image 1 is already in line 1; an image belongs to one tracklet; remove it from the other.",
         ),
-        ("test_track_id.txt", "2 4", "2 -4", "label", "line 2: '-4' is no image name or number; correct it."),
+        ("test_track_id.txt", "2 4", "2 -4", "label", "line 2: '-4' is not an image name or number; correct it."),
     ],
 )
 def test_what_is_wrong_is_reported_with_its_row_and_the_rest_is_read(

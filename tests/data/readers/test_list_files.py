@@ -101,7 +101,7 @@ def test_the_test_list_of_vehicleid_is_chosen(vehicleid: Path) -> None:
     assert smallest.notes == ("test list 800 of 800, 2400 is read; choose another by FOLDER@2400.",)
     with pytest.raises(InputError) as caught:
         open_dataset(f"{vehicleid}@1600")
-    assert str(caught.value) == (f"{vehicleid}: has no '1600' to choose; it has original, 800, 2400, small, large.")
+    assert str(caught.value) == (f"{vehicleid}: has no '1600'; available: original, 800, 2400, small, large.")
     with pytest.raises(
         InputError, match="chooses 1 variants and 2 test lists; choose one variant or more, and one test list"
     ):
@@ -141,7 +141,7 @@ def test_the_test_list_of_veri_wild_is_chosen(wild: Path) -> None:
     assert large.query.identity.values.tolist() == large.gallery.identity.values.tolist() == ["00011"]
     (note,) = open_dataset(wild).notes
     assert note == "test list 3000 of 3000, 10000 is read; choose another by FOLDER@10000."
-    with pytest.raises(InputError, match=r"no 'medium' to choose; it has original, 3000, 10000, small, large\."):
+    with pytest.raises(InputError, match=r"no 'medium'; available: original, 3000, 10000, small, large\."):
         open_dataset(f"{wild}@medium")
 
 
@@ -214,7 +214,7 @@ def test_images_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None:
             "train_test_split/train_list.txt",
             "0000003",
             "0000002.jpg",
-            "listed twice",
+            "duplicate entry",
             "line 3: image 0000002.jpg is already in line 2; remove one.",
         ),
         (
@@ -230,7 +230,7 @@ def test_images_that_are_not_there_or_not_listed_are_noted(vric: Path) -> None:
             "train_test_split/test_3000.txt",
             "00009/000012",
             "00009/000011.jpg",
-            "listed twice",
+            "duplicate entry",
             "line 2: image 00009/000011.jpg is already in line 1; remove one.",
         ),
         (
@@ -284,7 +284,7 @@ def test_lists_whose_images_are_not_there_are_rejected(request: pytest.FixtureRe
         image.unlink()
     with pytest.raises(
         InputError,
-        match=r"(its images are not there, first .*jpg|has none of the 3 images in .*)"
+        match=r"(its images do not exist, first .*jpg|has none of the 3 images in .*)"
         "; unpack the images",
     ):
         open_dataset(folder)
@@ -303,4 +303,4 @@ def test_images_of_training_or_test_may_be_absent(request: pytest.FixtureRequest
     expected = [len(getattr(whole, split)) for split in ("train", "query", "gallery")]
     assert sizes == ([0, *expected[1:]] if absent == "train" else [expected[0], 0, 0])
     left = "training" if absent == "train" else "the test"
-    assert any(note.startswith(f"{left} is left out: ") for note in dataset.notes)
+    assert any(note.startswith(f"{left} is skipped: ") for note in dataset.notes)

@@ -138,7 +138,7 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
     assert dataset.query is dataset.gallery and len(dataset.gallery) == 2 and not len(dataset.train)
     assert dataset.protocol == CROSS_CAMERA and dataset.notes == ()
     (note,) = read_table(table(tmp_path, "path\n1.jpg\n")).notes
-    assert note == "no image has a camera, so nothing can be searched across cameras."
+    assert note == "no image has a camera, so cross-camera search is not possible."
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_without_split_every_image_is_query_and_gallery(tmp_path: Path) -> None:
             "line 3: image 'f.jpg#1,2,3,4' is already in line 2; remove one.",
         ),
         ("path,x1,y1,x2,y2\nf.jpg,1,2,,4\n", "line 2: x2 '' is empty, but not the rest of its box; give all four."),
-        ("path,x1,y1,x2,y2\nf.jpg,5,2,4,4\n", "line 2: x2 '4' makes box (5, 2, 4, 4) empty; correct it."),
-        ("path,x,y,w,h\nf.jpg,5,2,0,4\n", "line 2: width '0' makes box (5, 2, 5, 6) empty; correct it."),
+        ("path,x1,y1,x2,y2\nf.jpg,5,2,4,4\n", "line 2: x2 '4' gives an empty box (5, 2, 4, 4); correct it."),
+        ("path,x,y,w,h\nf.jpg,5,2,0,4\n", "line 2: width '0' gives an empty box (5, 2, 5, 6); correct it."),
         ("path,x1,y1,x2\nf.jpg,1,2,3\n", "a box needs x1, y1, x2, y2, but there is no column y2; add it."),
         ("path,orientation\nf.jpg,left\n", "line 2: orientation 'left' is not a number; correct it or leave it empty."),
         ("path,orientation\nf.jpg,inf\n", "line 2: orientation 'inf' is infinite; correct it or leave it empty."),
@@ -208,7 +208,7 @@ def test_wrong_bytes_splits_and_places_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.csv: cannot be read \(No such file or directory\); check the name\."):
         read_records(tmp_path / "none.csv")
     path = table(tmp_path, "path\n1.jpg\n2.jpg\n")
-    with pytest.raises(InputError, match=r"its images are not there, first .*1.jpg; correct the paths"):
+    with pytest.raises(InputError, match=r"its images do not exist, first .*1.jpg; correct the paths"):
         read_table(path)
     images(tmp_path, "1.jpg")
     path = table(tmp_path, "path,split\n1.jpg,train\n2.jpg,val\n")
@@ -258,7 +258,7 @@ def test_plain_names_are_unknown_vehicles_in_natural_order(tmp_path: Path) -> No
     assert not dataset.gallery.identity.known.any()
     assert dataset.notes == (
         f"3 of 3 images in {tmp_path.name} are not named like 0002_c002_..., their vehicle is unknown.",
-        "no image has a camera, so nothing can be searched across cameras.",
+        "no image has a camera, so cross-camera search is not possible.",
     )
 
 
@@ -333,12 +333,14 @@ def test_what_is_not_recognised_is_rejected_with_what_was_looked_for(tmp_path: P
     with pytest.raises(InputError) as caught:
         open_dataset(tmp_path / "empty")
     signs = "; ".join(family.signs for family in FAMILIES)
-    assert str(caught.value) == f"{tmp_path / 'empty'}: is not recognised; looked for {signs}."
+    assert str(caught.value) == f"{tmp_path / 'empty'}: is not a known data set format; looked for {signs}."
     assert "sys_image_train (VehicleX)" in signs and "a CSV table" in signs
     with pytest.raises(InputError, match=r"nowhere: does not exist; give a folder of images or a CSV table\."):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "set.zip").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"set.zip: is no data set; give a folder, or a table \(.csv, .tsv, .txt\)\."):
+    with pytest.raises(
+        InputError, match=r"set.zip: is not a data set; give a folder or a table \(.csv, .tsv, .txt\)\."
+    ):
         open_dataset(tmp_path / "set.zip")
 
 

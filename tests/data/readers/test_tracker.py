@@ -60,7 +60,7 @@ def test_as_trackers_write(folder: Path) -> None:
     assert records.path[2] == str(folder / "c001/img1/000002.png")
     assert dataset.where("gallery", 1) == f"{folder / 'c001/gt/gt.txt'}, line 3"
     assert dataset.where("query", 3) == f"{folder / 'c002/det/det.txt'}, line 3"
-    assert dataset.notes == (f"marked to be ignored in {folder / 'c001/gt/gt.txt'}: 1 lines.",)
+    assert dataset.notes == (f"ignored lines (flag 0) in {folder / 'c001/gt/gt.txt'}: 1.",)
 
 
 def test_the_boxes_are_cut_out_while_loading(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_file_named_as_its_camera(folder: Path, place: str) -> None:
 
 def test_one_camera_and_cameras_without_boxes(folder: Path) -> None:
     (folder / "c001/gt/gt.txt").unlink()
-    note = "there is one camera only, so nothing can be searched across cameras."
+    note = "there is one camera only, so cross-camera search is not possible."
     assert open_dataset(folder).notes == ("there are no boxes for camera c001, its frames are not used.", note)
     one = open_dataset(folder / "c002")
     assert one.name == "c002" and len(one.gallery) == 3 and one.notes == (note,)
@@ -92,16 +92,16 @@ def test_one_camera_and_cameras_without_boxes(folder: Path) -> None:
         ("1,five,0,0,5,5", "label", "is '1,five,0,0,5,5'; write frame,id,left,top,width,height, all numbers."),
         ("-1,5,0,0,5,5", "label", "is '-1,5,0,0,5,5'; a frame is a number from 0, and corners are finite."),
         ("1,5,0,0,inf,5", "label", "is '1,5,0,0,inf,5'; a frame is a number from 0, and corners are finite."),
-        ("1,5,9,9,0,5", "label", "makes a box of 0 x 5 pixels; correct it."),
-        ("1,7,9,9,5,5", "listed twice", "frame 1 has this id or box already in line 1; remove one."),
+        ("1,5,9,9,0,5", "label", "gives a box of 0 x 5 pixels; correct it."),
+        ("1,7,9,9,5,5", "duplicate entry", "frame 1 has this id or box already in line 1; remove one."),
         (
             "2,5,64,9,5,5",
-            "box outside the image",
+            "box outside image",
             "box (64, 9, 69, 14) lies outside its image of 64 x 40 pixels; correct it or remove the row.",
         ),
         (
             "2,5,-8,9,8,5",
-            "box outside the image",
+            "box outside image",
             "box (-8, 9, 0, 14) lies outside its image of 64 x 40 pixels; correct it or remove the row.",
         ),
     ],

@@ -113,12 +113,12 @@ def test_images_that_a_variant_lacks_are_noted(world: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("real@croped", "real: has no 'croped' to choose; it has original, crop."),
-        ("real@translated", "real: has no 'translated' to choose; it has original, crop."),
-        ("synthetic@crop", "synthetic: has no 'crop' to choose; it has original, translated."),
-        ("synthetic/sys_image_train@800", "synthetic: has no '800' to choose; it has original, translated."),
-        ("real@", "real@: a word is missing after @; write FOLDER@original,crop for example."),
-        ("real@original,", "real@original,: a word is missing after @; write FOLDER@original,crop for example."),
+        ("real@croped", "real: has no 'croped'; available: original, crop."),
+        ("real@translated", "real: has no 'translated'; available: original, crop."),
+        ("synthetic@crop", "synthetic: has no 'crop'; available: original, translated."),
+        ("synthetic/sys_image_train@800", "synthetic: has no '800'; available: original, translated."),
+        ("real@", "real@: nothing follows @; write for example FOLDER@original,crop."),
+        ("real@original,", "real@original,: nothing follows @; write for example FOLDER@original,crop."),
         ("reel@crop", "reel@crop: does not exist; give a folder of images or a CSV table."),
     ],
 )
@@ -131,7 +131,7 @@ def test_unknown_selectors_are_rejected_with_what_there_is(world: Path, source: 
 def test_tables_have_originals_only(world: Path) -> None:
     (world / "t.csv").write_text("path\nreal/image_train/000001.jpg\n")
     assert len(open_dataset(f"{world / 't.csv'}@original").gallery) == 1
-    with pytest.raises(InputError, match=r"t.csv: has no 'crop' to choose; it has original\."):
+    with pytest.raises(InputError, match=r"t.csv: has no 'crop'; available: original\."):
         open_dataset(f"{world / 't.csv'}@crop")
 
 
@@ -145,7 +145,7 @@ def test_translations_alone_must_be_asked_for(world: Path) -> None:
     for path in (world / "synthetic/sys_image_train").iterdir():
         path.unlink()
     (world / "synthetic/sys_image_train").rmdir()
-    with pytest.raises(InputError, match=r"synthetic: has no 'original' to choose; it has translated\."):
+    with pytest.raises(InputError, match=r"synthetic: has no 'original'; available: translated\."):
         open_dataset(world / "synthetic")
     dataset: Dataset = open_dataset(f"{world}/synthetic@translated")
     assert set(dataset.train.variant.values) == {"translated"} and len(dataset.train) == 2

@@ -78,7 +78,7 @@ def test_it_is_found_from_below_and_above(tmp_path: Path, below: str) -> None:
 
 def test_translated_images_are_a_variant_of_the_same_ones(tmp_path: Path) -> None:
     folder = make(tmp_path / "x")
-    with pytest.raises(InputError, match=r"x: has no 'translated' to choose; it has original\."):
+    with pytest.raises(InputError, match=r"x: has no 'translated'; available: original\."):
         open_dataset(folder, variants=("translated",))
     make(folder, images="sys_image_train_tr")
     original, translated = open_dataset(folder).train, open_dataset(f"{folder}@translated").train
@@ -113,7 +113,7 @@ def test_the_base_of_the_numbers_is_seen_from_all_of_them(
     train = dataset.train
     found = (train.color.values[0], train.color.values[2], train.vehicle_type.values[0], train.vehicle_type.values[2])
     assert found == expected
-    assert dataset.notes == (("colour and type numbers may count from 0 or from 1; 0 was taken.",) if note else ())
+    assert dataset.notes == (("colour and type numbers may start at 0 or 1; 0 is assumed.",) if note else ())
 
 
 def test_the_names_are_veris_and_two_more() -> None:
@@ -156,7 +156,8 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     assert dataset.notes == (
         "missing in sys_image_train: 1 of 3 images in train_label.xml, first 00001_c001_5.jpg.",
         "not listed in train_label.xml: 1 of 3 images in sys_image_train, first 00001_c001_4.jpg.",
-        "train_label.xml contradicts the vehicle or camera in the file name, which counts: 1 of 4 images, first "
+        "train_label.xml contradicts the vehicle or camera in the file name; the file name is used: 1 of 4 "
+        "images, first "
         "01362_c019_1.jpg.",
     )
     assert dataset.train.color.values.tolist() == ["", "red", "red", "pink"]
@@ -166,15 +167,15 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('colorID="11"', 'colorID="13"', "train_label.xml, Item 3: colorID 13 is none of 0 to 11; correct it."),
-        ('colorID="11"', 'colorID="-1"', "train_label.xml, Item 3: colorID -1 is none of 0 to 11; correct it."),
-        ('colorID="11"', 'colorID="1.5"', "train_label.xml, Item 3: colorID 1.5 is none of 0 to 11; correct it."),
+        ('colorID="11"', 'colorID="13"', "train_label.xml, Item 3: colorID 13 is not between 0 and 11; correct it."),
+        ('colorID="11"', 'colorID="-1"', "train_label.xml, Item 3: colorID -1 is not between 0 and 11; correct it."),
+        ('colorID="11"', 'colorID="1.5"', "train_label.xml, Item 3: colorID 1.5 is not between 0 and 11; correct it."),
         ('colorID="11"', 'colorID="pink"', "train_label.xml, Item 3: colorID 'pink' is not a number; correct it."),
         (
             'colorID="11"',
             'colorID="12"',
-            "train_label.xml, Item 3: colorID is 12, but typeID is 0 in Item 2, and both count alike; correct the "
-            "numbers.",
+            "train_label.xml, Item 3: colorID is 12, but typeID is 0 in Item 2, and both use the same numbering; "
+            "correct the numbers.",
         ),
         (
             'orientation="271.5"',

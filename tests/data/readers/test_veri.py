@@ -156,8 +156,8 @@ def test_index_files_have_other_names_and_may_hold_names(folder: Path, spelling:
             "line 2",
             "3 is 0005_c004_00002000_0, in another camera than that of query 0005_c001_00001000_0",
         ),
-        ("jk_index.txt", "1 2\n6\n", "line 2", "'6' is no image of the gallery"),
-        ("jk_index.txt", "1 2\n0\n", "line 2", "'0' is no image of the gallery"),
+        ("jk_index.txt", "1 2\n6\n", "line 2", "'6' is not a gallery image"),
+        ("jk_index.txt", "1 2\n0\n", "line 2", "'0' is not a gallery image"),
         ("jk_index.txt", "1 2\n5\n1\n", "line 3", "there are only 2 queries"),
     ],
 )
@@ -223,7 +223,8 @@ def test_the_name_of_a_image_counts_more_than_its_label(folder: Path) -> None:
     dataset = open_dataset(folder)
     assert dataset.train.identity.values[2] == "0100"
     assert dataset.notes == (
-        "train_label.xml contradicts the vehicle or camera in the file name, which counts: 1 of 4 images, first "
+        "train_label.xml contradicts the vehicle or camera in the file name; the file name is used: 1 of 4 "
+        "images, first "
         "0100_c003_00000010_0.jpg.",
     )
 
@@ -242,19 +243,24 @@ def test_the_lists_of_classes_override_the_names(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "check", "sentence"),
     [
-        ('colorID="10"', 'colorID="11"', "label out of range", "Item 3: colorID 11 is none of 1 to 10; correct it."),
-        ('typeID="7"', 'typeID="-1"', "label out of range", "Item 4: typeID -1 is none of 1 to 9; correct it."),
+        (
+            'colorID="10"',
+            'colorID="11"',
+            "label out of range",
+            "Item 3: colorID 11 is not between 1 and 10; correct it.",
+        ),
+        ('typeID="7"', 'typeID="-1"', "label out of range", "Item 4: typeID -1 is not between 1 and 9; correct it."),
         (
             'colorID="10"',
             'colorID="0"',
-            "colour/type base",
-            "Item 3: colorID is 0, but this data set counts colours and types from 1; correct the numbers.",
+            "colour/type numbering",
+            "Item 3: colorID is 0, but this data set numbers colours and types from 1; correct the numbers.",
         ),
         ('colorID="10"', 'colorID="x"', "label", "Item 3: colorID 'x' is not a number; correct it."),
         (
             'imageName="0100_c003_00000010_0.jpg"',
             'imageName="0001_c002_00016500_1"',
-            "listed twice",
+            "duplicate entry",
             "Item 3: image 0001_c002_00016500_1 is already in Item 2; remove one.",
         ),
         (
@@ -285,7 +291,7 @@ def test_a_wrong_name_does_not_shift_what_index_files_count(folder: Path) -> Non
     dataset = open_dataset(folder, on_finding=findings.append)
     assert [(finding.check, finding.where) for finding in findings] == [
         ("label", f"{folder / 'name_test.txt'}, line 3"),
-        ("listed twice", f"{folder / 'name_test.txt'}, line 7"),
+        ("duplicate entry", f"{folder / 'name_test.txt'}, line 7"),
     ]
     assert dataset.gallery.image_key.tolist() == [name[:-4] for name in TEST]
     assert dataset.where("gallery", 2) == f"{folder / 'name_test.txt'}, line 4"
@@ -301,7 +307,7 @@ def test_views_are_no_orientations(folder: Path) -> None:
     assert read_views(folder) == {TRAIN[0][:-4]: 3, TRAIN[1][:-4]: 0, TEST[0][:-4]: 7}
     assert not (open_dataset(folder).train.orientation >= 0).any()
     (folder / "keypoint_test.txt").write_text(f"{TEST[0]} {points} 8\n")
-    with pytest.raises(InputError, match=r"keypoint_test.txt, line 1: '0002_c002_00030600_0.jpg' ... '8' is no image"):
+    with pytest.raises(InputError, match=r"keypoint_test.txt, line 1: '0002_c002_00030600_0.jpg' ... '8' is not an image"):
         read_views(folder)
     with pytest.raises(InputError, match=r"has neither keypoint_train.txt nor keypoint_test.txt"):
         read_views(folder / "image_train")

@@ -98,9 +98,9 @@ def test_where_images_labels_and_cameras_are(images: str, labels: str, camera: s
     ("line", "sentence"),
     [
         ("2 0.3 0.4 0.2", "is '2 0.3 0.4 0.2'; write class cx cy w h"),
-        ("2 60 40 40 25", "whose box is not in shares of the image; write class"),
-        ("2 0.3 0.4 0 0.5", "makes a box of 0 x 0.5; correct it"),
-        ("2 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "holds 9 numbers: a polygon or a turned box; export boxes"),
+        ("2 60 40 40 25", "but box coordinates must be relative to the image size; write class"),
+        ("2 0.3 0.4 0 0.5", "gives a box of 0 x 0.5; correct it"),
+        ("2 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2", "has 9 numbers: a polygon or a rotated box; export axis-aligned boxes"),
         (f"{CAR} 0.9 1.7", "id 1.7 is not a whole number"),
         (f"{CAR} 0.9 1.23457e+06", "id 1.23457e+06 is rounded and may have lost digits"),
         ("car 0.3 0.4 0.2 0.5", "is 'car 0.3"),

@@ -154,10 +154,10 @@ DEFECTS = {
     "none": ("3 1 2 4\n\n4 3 2 1\n", "line 2: holds 0 numbers; give 4."),
     "too few lines": ("3 1 2 4\n1 2 3 4\n", "track2.txt: has 2 lines for 3 queries; give one line"),
     "too many lines": (FORMS["plain"] + "1 2 3 4", "track2.txt: has 4 lines for 3 queries; give one line"),
-    "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is no image of the gallery, whose numbers run from 1 to 4"),
+    "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is not a gallery image, whose numbers run from 1 to 4"),
     "from zero": (
         "3 1 2 4\n0 1 2 3\n4 3 2 1\n",
-        "line 2: number 0 is no image of the gallery, whose numbers run from 1 to 4; add 1 to all numbers",
+        "line 2: number 0 is not a gallery image, whose numbers run from 1 to 4; add 1 to all numbers",
     ),
 }
 

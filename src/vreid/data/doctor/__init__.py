@@ -1,15 +1,15 @@
-"""The data doctor: what is wrong with a data set, in words, with the file, the row and the mend.
+"""Data set checks: report problems with file, row and suggested fix.
 
-The most repeated error in all of re-identification is a wrong camera name, noticed as queries without a mate; it, and
-what else spoils a training run silently, is found here before hours are spent. A check is a function from a `Case` to
-findings; `CHECKS` lists them, gravest first. They are written to be silent unless something is wrong: what a careful
-data set may well hold (distractors, junk, consecutive frames that look alike, a query that its protocol removes from
-the gallery) is no finding.
+The most common error in re-identification data is a wrong camera name, which shows as queries without a positive
+match. The checks find it, and other errors that silently spoil a training run, before hours are spent. A check is a
+function from a `Case` to findings; `CHECKS` lists them, most severe first. Legitimate content (distractors, junk,
+similar consecutive frames, queries that the protocol removes from the gallery) is not reported.
 
-What a reader cannot read it tells itself; both together are
+Readers report what they cannot read. To collect both:
 
     reported: list[Finding] = []
-    findings = told + examine(open_dataset(source, tell=told.append))
+    dataset = open_dataset(source, on_finding=reported.append)
+    findings = reported + examine(dataset)
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def examine(
     progress: Progress = lambda done, total: None,
     now: float | None = None,
 ) -> list[Finding]:
-    """Run every check on `dataset` and return the findings, gravest first; none means that nothing is wrong.
+    """Run all checks on `dataset` and return the findings, most severe first; an empty list means no problems.
 
-    Every image is read and decoded once, in `workers` threads; images that look like copies are decoded once more,
-    to be compared closely. Memory grows by about 1 kB an image.
+    Every image is decoded once, in `workers` threads; suspected copies are decoded again for a close comparison.
+    Memory grows by about 1 kB per image.
 
     Args:
         dataset: from `open_dataset`.
         progress: called as progress(done, total) while images are read.
-        now: UTC seconds after which a time lies in the future; default: the computer's clock.
+        now: current time in UTC seconds; default: the system clock.
     """
     case = Case.of(dataset, workers=workers, progress=progress, now=time.time() if now is None else now)
     return [finding for check in CHECKS for finding in check(case)]

@@ -1,4 +1,4 @@
-"""What the checks look at: the images of all splits one after the other; and how a finding about some is said."""
+"""Input of the checks: the images of all splits in one table, and the construction of findings about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vreid.data.findings import Finding
 from vreid.data.records import Records
 
 EXAMPLES = 5
-"""How many further rows a finding names; the rest are counted."""
+"""Maximum number of further rows that a finding names; the rest are counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Case:
 
     @classmethod
     def of(cls, dataset: Dataset, *, workers: int, progress: Progress, now: float) -> Case:
-        """Put the splits together and read all images."""
+        """Concatenate the splits and scan all images."""
         splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
         if dataset.query == dataset.gallery:
             del splits["query"]
@@ -54,25 +54,25 @@ class Case:
         return cls(dataset, records, names, rows, scan_images(records, workers, progress), now)
 
     def where(self, image: int) -> str:
-        """File and row that list an image."""
+        """Return file and row that list an image."""
         return self.dataset.where(str(self.split[image]), int(self.row[image]))
 
     def named(self, image: int) -> str:
-        """An image inside a message: its image, where that is not already said by `where`."""
+        """Return " (PATH)" of an image for a message, or "" if `where` already names the path."""
         path = str(self.records.path[image])
         return "" if self.where(image) == path else f" ({path})"
 
     def finding(
         self, check: str, images: Sequence[int], message: str, fix: str, *, beside: Sequence[int] = ()
     ) -> Finding:
-        """One finding about `images`: `message` describes the first, the others are counted and some of them named.
+        """Build one finding about `images`: `message` describes the first; the others are counted and some are named.
 
         Args:
             check: name of the check.
             images: numbers in `records`, at least one.
             message: what is wrong with the first, a clause.
             fix: what to do, a clause.
-            beside: for each of `images` the one it is to be looked at with, or nothing.
+            beside: for each of `images` the image to compare it with; empty if none.
         """
         first, *others = (int(image) for image in images)
         where = self.where(first)

@@ -1,4 +1,4 @@
-"""What is wrong with times: in another unit, before there were such cameras, in the future, of a clock that is off."""
+"""Checks of times: wrong unit, implausible dates, and camera clocks with an offset."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from vreid.data.doctor.case import Case
 from vreid.data.findings import Finding
 
 DATED = 1e8
-"""Times from here on (1973) are dates; earlier ones are seconds since a start that nobody dated."""
+"""Times from here on (1973) are dates; smaller ones are seconds since an unknown start."""
 OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 UNITS = ((1e11, 10**3, "milliseconds"), (1e14, 10**6, "microseconds"), (1e17, 10**9, "nanoseconds"))
-"""From these numbers on, all beyond the year 5000, a time is not in seconds; how many to the second."""
+"""(first value, units per second, unit): larger times, beyond the year 5000 in seconds, are in this unit."""
 DAY = 86400.0
 EARLIEST = 5e10
-"""Seconds before 1970 that a date can still be written for."""
+"""Earliest time before 1970, in seconds, that can be formatted as a date."""
 
 MINUTE = 60.0
 ENOUGH = 5
-"""Images of one camera that do not have the same time by chance."""
+"""Minimum number of images of a camera for identical times to be suspicious."""
 OFF_IN_SCENE, OFF = 3000.0, 7200.0
-"""Seconds by which a clock must differ from those of its scene, or where no scenes are known from all others."""
+"""Minimum clock offset in seconds, relative to the scene or, without scenes, to all other cameras."""
 AGREEING = 3
-"""Vehicles that must tell of it."""
+"""Minimum number of vehicles that show the offset."""
 SPREAD, RELATIVE_SPREAD = 600.0, 0.05
-"""They must agree within so many seconds and so large a part of the difference: journeys vary, clocks do not."""
+"""Maximum spread of the offsets, in seconds and relative to the offset: travel times vary, clock offsets do not."""
 
 
 def _in_seconds(case: Case) -> NDArray[np.bool_]:
-    """(N,) images whose time is known and no number of milliseconds or less."""
+    """(N,) images whose time is known and plausibly in seconds."""
     with np.errstate(invalid="ignore"):
         return (case.records.time >= 0) & (case.records.time < UNITS[0][0])
 
 
 def _old(case: Case) -> NDArray[np.bool_]:
-    """(N,) images from before there were such cameras.
+    """(N,) images with a time before 1990.
 
-    A camera that lost its clock starts at 1970, or at 0 beside others that know the date.
+    A camera that lost its clock starts at 1970, or at 0 while other cameras have dates.
     """
     time, seconds = case.records.time, _in_seconds(case)
     dated = bool(seconds.any()) and float(np.median(time[seconds])) >= DATED
@@ -50,18 +50,18 @@ def _old(case: Case) -> NDArray[np.bool_]:
 
 
 def _future(case: Case) -> NDArray[np.bool_]:
-    """(N,) images that are still to be taken."""
+    """(N,) images with a time in the future."""
     with np.errstate(invalid="ignore"):
         return _in_seconds(case) & (case.records.time > case.now + DAY)
 
 
 def credible(case: Case) -> NDArray[np.bool_]:
-    """(N,) images whose time is known and may be right."""
+    """(N,) images whose time is known and plausible."""
     return _in_seconds(case) & ~_old(case) & ~_future(case)
 
 
 def in_words(seconds: float) -> str:
-    """A span of time: 5400 -> "1 h 30 min"."""
+    """Format a duration: 5400 -> "1 h 30 min"."""
     if seconds < 2 * MINUTE:
         return f"{seconds:.3g} s"
     hours, minutes = divmod(round(seconds / MINUTE), 60)
@@ -73,7 +73,7 @@ def _date(seconds: float) -> str:
 
 
 def impossible(case: Case) -> Iterator[Finding]:
-    """Times that images cannot have: milliseconds taken for seconds, before 1990, in the future."""
+    """Report impossible times: milliseconds instead of seconds, before 1990, or in the future."""
     time = case.records.time
     for low, divisor, unit in UNITS:
         with np.errstate(invalid="ignore"):
@@ -87,7 +87,7 @@ def impossible(case: Case) -> Iterator[Finding]:
                 f"divide the times by {divisor:,}",
             )
     for check, wrong, said in (
-        ("time before 1990", _old(case), "before there were such cameras"),
+        ("time before 1990", _old(case), "before digital cameras existed"),
         ("time in the future", _future(case), "in the future"),
     ):
         images = np.flatnonzero(wrong)
@@ -97,12 +97,12 @@ def impossible(case: Case) -> Iterator[Finding]:
                 check,
                 images.tolist(),
                 f"time {first:.15g} is {_date(max(first, -EARLIEST))}, {said}",
-                "set the clock right or leave the time empty",
+                "correct the time or leave it empty",
             )
 
 
 def equal_times(case: Case) -> Iterator[Finding]:
-    """A camera that gives all its images one time, though they are of several passes."""
+    """Report cameras whose images all have one time although they show several tracklets."""
     records, known = case.records, credible(case)
     images = []
     for camera in np.unique(records.camera.codes[known]):
@@ -115,15 +115,15 @@ def equal_times(case: Case) -> Iterator[Finding]:
     if images:
         first = sorted(images)[0]
         yield case.finding(
-            "equal times",
+            "constant time",
             sorted(images),
             f"all images of camera {records.camera.values[first]!r} have the time {records.time[first]:.15g}",
-            "give each image the time it was taken, or none",
+            "give each image its capture time, or leave the column empty",
         )
 
 
 def clock_off(case: Case) -> Iterator[Finding]:
-    """Cameras that see their vehicles hours away from when every other camera of the scene sees them."""
+    """Report cameras whose times differ by hours from those of the other cameras of the scene."""
     records = case.records
     usable = credible(case) & records.identity.known & records.camera.known
     for scene in np.unique(records.scene.codes[usable]):
@@ -133,28 +133,28 @@ def clock_off(case: Case) -> Iterator[Finding]:
             camera, vehicles, gap = found
             image = int(np.argmax(left & (records.camera.codes == camera)))
             yield case.finding(
-                "clock off",
+                "clock offset",
                 [image],
                 f"camera {records.camera.values[image]!r} sees {vehicles} "
                 f"vehicles about {in_words(abs(gap))} {'after' if gap > 0 else 'before'} all other "
                 f"cameras{' of its scene' if scene >= 0 else ''} do",
-                "set its clock right: mind the time zone and summer time",
+                "correct its clock; check time zone and daylight saving time",
             )
             left &= records.camera.codes != camera
 
 
 def _camera_off(case: Case, left: NDArray[np.bool_], limit: float) -> tuple[int, int, float] | None:
-    """The camera whose clock is off by more than `limit`, the number of vehicles that tell, and by how much.
+    """Return the camera whose clock is off by more than `limit`, the number of vehicles that show it, and the offset.
 
-    Each vehicle tells the signed time from its nearest sighting by another camera; a camera is off if these agree. Of
-    two that contradict each other alone, the one with fewer images is taken.
+    Each vehicle gives the signed time to its nearest appearance at another camera; a camera is off if these agree. If
+    only two cameras contradict each other, the one with fewer images is returned.
     """
     gaps: dict[int, list[float]] = defaultdict(list)
     codes = case.records.identity.codes
     order = np.flatnonzero(left)
     order = order[np.argsort(codes[order], kind="stable")]
     for own in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        # Sightings within a minute are one, which keeps the table of all against all small.
+        # Merge times within a minute to keep the pairwise table small.
         minutes = np.round(case.records.time[own] / MINUTE)
         camera, minute = np.unique(np.stack([case.records.camera.codes[own], minutes]), axis=1)
         between = minute[:, None] - minute[None, :]

@@ -1,7 +1,7 @@
-"""The same image more than once: byte for byte, or saved again, rescaled or brightened.
+"""Duplicate images: byte-for-byte copies, and images saved again, rescaled or brightened.
 
-Consecutive images of one pass are alike by right, so likeness alone is no finding: near-copies count where no two
-images may be alike, which is in train and test, of two vehicles, and from two cameras.
+Consecutive images of one tracklet are similar by nature, so similarity alone is not reported: near-copies count only
+across train and test, across vehicles, and across cameras.
 
 They are found in two steps. Images are thumbnails of 16 x 16 x 3 levels, centred and scaled to length 1, and alike if
 the correlation of two is at least `ALIKE`. Their 16 principal components are a projection, which makes no distance
@@ -28,7 +28,7 @@ from vreid.data.protocols import Exclusion
 from vreid.errors import InputError
 
 ALIKE = 0.98
-"""Correlation of two thumbnails from which on two images are compared closely."""
+"""Minimum correlation of two thumbnails for a close comparison."""
 SAME = 0.984
 """Correlation of two images, at up to `CLOSE` pixels a side, from which on they are one image. Look-alikes before one
 place behind one pole reach 0.983, a copy saved again at JPEG quality 75 stays above 0.984."""
@@ -36,26 +36,26 @@ CLOSE = 64
 NEIGHBOURS = 32
 COMPONENTS = 16
 SAMPLE = 512
-"""Images from which the principal components are taken."""
+"""Number of images from which the principal components are computed."""
 CHUNK = 4096
 
 TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = (
     "image in train and test",
-    "image of two identities",
-    "image of two cameras",
+    "image with two identities",
+    "image with two cameras",
 )
-QUERY_IN_GALLERY, TWICE = "query in gallery", "same image twice"
+QUERY_IN_GALLERY, TWICE = "query in gallery", "duplicate image"
 FIXES = {
-    TRAIN_AND_TEST: "take it out of train; what was trained on measures nothing",
-    TWO_IDENTITIES: "find out which vehicle it is and take the other image out",
-    TWO_CAMERAS: "find out which camera took it and take the other image out",
-    QUERY_IN_GALLERY: "take it out of the gallery; the protocol does not, and it would be found first every time",
+    TRAIN_AND_TEST: "remove it from train; a test on training images measures nothing",
+    TWO_IDENTITIES: "find out which vehicle it shows and remove the other image",
+    TWO_CAMERAS: "find out which camera took it and remove the other image",
+    QUERY_IN_GALLERY: "remove it from the gallery; the protocol keeps it, so it would always rank first",
     TWICE: "keep one of them",
 }
 
 
 def duplicate_images(case: Case) -> Iterator[Finding]:
-    """Copies, told by what is worst about them."""
+    """Report duplicate images, each by its most severe consequence."""
     found: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
     removal = _Removal(case)
     pairs = copies(case)
@@ -69,18 +69,18 @@ def duplicate_images(case: Case) -> Iterator[Finding]:
         rows = sorted(found[check])
         if rows:
             image, earlier, exact = rows[0]
-            likeness = "is byte for byte" if exact else "shows the same as"
+            likeness = "is a byte-for-byte copy of" if exact else "shows the same scene as"
             yield case.finding(
                 check,
                 [row[0] for row in rows],
-                f"the image {likeness} that of {case.where(earlier)}",
+                f"the image {likeness} {case.where(earlier)}",
                 fix,
                 beside=[row[1] for row in rows],
             )
 
 
 def _contradiction(case: Case, one: int, other: int) -> str:
-    """Which check two images that show the same fail, if they may not."""
+    """Return the check that two near-identical images violate, if any."""
     records = case.records
     if case.train[one] != case.train[other]:
         return TRAIN_AND_TEST
@@ -91,15 +91,15 @@ def _contradiction(case: Case, one: int, other: int) -> str:
 
 
 def _plain_copy(case: Case, image: int, earlier: int, removal: _Removal) -> str:
-    """Which check two equal images without a contradiction fail, if they do."""
+    """Return the check that two identical images without a contradiction violate, if any."""
     if case.split[image] != case.split[earlier]:
         return "" if removal.removes(earlier, image) else QUERY_IN_GALLERY
-    # A crop that found nothing to cut off is its original.
+    # A crop may legitimately equal its original.
     return "" if case.records.image_key[image] == case.records.image_key[earlier] else TWICE
 
 
 class _Removal:
-    """Whether the protocol takes a gallery image away for a query; prepared when it is first asked."""
+    """Whether the protocol removes a gallery image for a query; prepared lazily."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -114,7 +114,7 @@ class _Removal:
 
 
 def copies(case: Case) -> list[tuple[int, int]]:
-    """Images whose file and box equal those of an earlier one, each with the first of them."""
+    """Return images whose file and box equal those of an earlier one, each with the first copy."""
     seen: dict[tuple[bytes, bytes], int] = {}
     out = []
     for image in np.flatnonzero(case.scan.seen & ~case.scan.flat).tolist():
@@ -126,7 +126,7 @@ def copies(case: Case) -> list[tuple[int, int]]:
 
 
 def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
-    """Images that are nearly an earlier one which they contradict; at most one pair for each image."""
+    """Return near-copies of earlier images that they contradict; at most one pair per image."""
     from scipy.spatial import cKDTree
 
     usable = case.scan.seen & ~case.scan.flat
@@ -162,7 +162,7 @@ def _at_odds(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDA
 
 
 def _nearest(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """For each of `left` (ascending) the image of `right` it is most alike with, if it is; later one first."""
+    """For each of `left` (ascending), find the most similar image of `right`, if similar enough; later image first."""
     best: dict[int, tuple[float, int]] = {}
     for part in _parts(np.arange(len(left))):
         likeness = np.einsum("nd,nd->n", *(_unit(case, side[part], np.float64) for side in (left, right)))
@@ -181,7 +181,7 @@ def _unit(case: Case, images: NDArray[np.intp], kind: type[np.floating[Any]] = n
 
 
 def _standard(levels: NDArray[np.generic], kind: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
-    """Rows of mean 0 and length 1, so that light and contrast do not matter."""
+    """Standardise rows to mean 0 and length 1, which removes brightness and contrast."""
     values = levels.astype(kind)
     values -= values.mean(axis=-1, keepdims=True)
     values /= np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)
@@ -189,17 +189,17 @@ def _standard(levels: NDArray[np.generic], kind: type[np.floating[Any]] = np.flo
 
 
 def _principal(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(D, up to 16) orthonormal columns: where the rows (N, D) lie furthest apart."""
+    """Return the principal components of the rows (N, D): (D, up to 16) orthonormal columns."""
     _, _, directions = np.linalg.svd(rows, full_matrices=False)
     out: NDArray[np.float32] = directions[:COMPONENTS].T
     return out
 
 
 def _same(case: Case, one: int, other: int) -> bool:
-    """Whether two images are one image, looked at closely."""
+    """Whether two images are the same, compared at up to `CLOSE` pixels a side."""
     try:
         decoded = [_decode(case, image) for image in (one, other)]
-    except InputError:  # gone since it was first read
+    except InputError:  # deleted since it was first read
         return False
     size = min(CLOSE, *(image.width for image in decoded)), min(CLOSE, *(image.height for image in decoded))
     a, b = (_standard(np.asarray(p.resize(size, Image.Resampling.BOX)).reshape(-1)) for p in decoded)

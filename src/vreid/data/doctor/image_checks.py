@@ -15,13 +15,13 @@ from vreid.data.doctor.image_scan import inside
 from vreid.data.findings import Finding
 
 MIN_SIDE = 16
-"""A crop with a side shorter than this (pixels) holds too little to tell vehicles apart."""
+"""Minimum side of a crop in pixels; smaller ones show too little to distinguish vehicles."""
 MIN_INSIDE = 0.5
-"""Trackers' boxes reach over the border of the frame; one with less than this share inside is wrong."""
+"""Minimum share of a box inside its frame; tracker boxes may cross the border a little."""
 
 
 def unreadable(case: Case) -> Iterator[Finding]:
-    """Images that are missing, damaged or of a kind that cannot be used; one finding for each kind of damage."""
+    """Report missing, damaged and unsupported images; one finding per kind of damage."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for image in np.flatnonzero(~case.scan.readable).tolist():
         message, fix = case.scan.error[image]
@@ -33,14 +33,14 @@ def unreadable(case: Case) -> Iterator[Finding]:
 
 
 def boxes(case: Case) -> Iterator[Finding]:
-    """Boxes given as shares of the frame, and boxes that lie for the most part outside of it."""
+    """Report boxes in relative coordinates, and boxes mostly outside their frame."""
     box, usable = case.records.box.astype(np.float64), _boxed(case)
     if _relative(case):
         yield case.finding(
-            "box in shares",
+            "box in relative coordinates",
             [int(np.argmax(usable))],
-            "this box, like all others, lies within 0 and 1",
-            "multiply x by the width and y by the height of the frame, in pixels",
+            "all boxes lie between 0 and 1, so they seem to be relative to the frame size",
+            "multiply x by the frame width and y by the frame height, in pixels",
         )
         return
     part = inside(box, case.scan.size)
@@ -51,11 +51,11 @@ def boxes(case: Case) -> Iterator[Finding]:
         x1, y1, x2, y2 = box[images[0]]
         width, height = case.scan.size[images[0]]
         yield case.finding(
-            "box outside the image",
+            "box outside image",
             images.tolist(),
             f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies "
-            f"outside its image of {width} x {height} pixels, or for the most part",
-            "check which frame it is of, the order of its numbers and the size of the frames it was found in",
+            f"entirely or mostly outside its image of {width} x {height} pixels",
+            "check the frame number, the order of the box coordinates, and the frame size they refer to",
         )
 
 
@@ -69,7 +69,7 @@ def _relative(case: Case) -> bool:
 
 
 def tiny(case: Case) -> Iterator[Finding]:
-    """Images with a side of less than `MIN_SIDE` pixels."""
+    """Report crops with a side under `MIN_SIDE` pixels."""
     if _relative(case):
         return
     part = inside(case.records.box, case.scan.size)
@@ -81,18 +81,18 @@ def tiny(case: Case) -> Iterator[Finding]:
             yield case.finding(
                 "tiny crop",
                 images.tolist(),
-                f"the crop is {width:g} x {height:g} pixels, a side under {MIN_SIDE}",
-                "leave such crops out, or take them from a sharper source",
+                f"the crop is {width:g} x {height:g} pixels; the shorter side is under {MIN_SIDE}",
+                "remove such crops or cut them from a higher resolution",
             )
 
 
 def blank(case: Case) -> Iterator[Finding]:
-    """Images of one colour all over: frames of a stream that broke off."""
+    """Report single-colour images, such as frames of an interrupted stream."""
     images = np.flatnonzero(case.scan.flat).tolist()
     if images:
         yield case.finding(
             "blank image",
             images,
-            f"the image is of one colour all over{case.named(images[0])}",
-            "extract it again or take its row out",
+            f"the image is a single colour{case.named(images[0])}",
+            "extract it again or remove its row",
         )

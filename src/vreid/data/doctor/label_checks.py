@@ -1,4 +1,4 @@
-"""What is wrong with identities, cameras, splits, colours and types."""
+"""Checks of identities, cameras, splits, colours and types."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vreid.data.records import UNKNOWN, Labels, joint_codes
 from vreid.data.spellings import spelling
 
 MANY = 10
-"""From this many images on, a name of its own for each of them is no coincidence."""
+"""Minimum number of images for a different name on each of them to be suspicious."""
 FEW_PER_CAMERA = 4
-"""Only where cameras have at least this many images on average is one with a single image odd."""
+"""Minimum mean number of images per camera for a single-image camera to be suspicious."""
 CAMERA_LIKE = re.compile(r"(c|cam|camera)[\s_-]?\d+", re.IGNORECASE)
-"""What cameras are called, and vehicles are not."""
+"""Pattern of camera names that vehicles do not have."""
 
 TO_TRAIN, OF_TEST = "to train on", "of the test"
 _BOTH = (("identity", "vehicle"), ("camera", "camera"))
@@ -34,7 +34,7 @@ def _pools(case: Case) -> dict[str, NDArray[np.bool_]]:
 
 
 def swapped(case: Case) -> Iterator[Finding]:
-    """Columns in each other's place, or one column given twice."""
+    """Report swapped or duplicated identity and camera columns."""
     identity, camera = case.records.identity, case.records.camera
     both = np.flatnonzero(identity.known & camera.known)
     if not len(both):
@@ -61,11 +61,11 @@ def swapped(case: Case) -> Iterator[Finding]:
 
 
 def same_for_all(case: Case) -> Iterator[Finding]:
-    """One camera, or one identity, for all images of a pool: most often a wrong column."""
+    """Report pools with one camera or one identity: most often a wrong column."""
     fixes = {
-        "camera": "give every image the name of the camera that took it; matching across cameras can be neither learnt "
-        "nor measured without",
-        "identity": "give every vehicle a name of its own",
+        "camera": "give every image the name of its camera; cross-camera matching can otherwise be neither learned "
+        "nor measured",
+        "identity": "give every vehicle its own name",
     }
     for pool, images in _pools(case).items():
         others = {"identity": case.records.camera, "camera": case.records.identity}
@@ -74,18 +74,18 @@ def same_for_all(case: Case) -> Iterator[Finding]:
                 continue
             labels = getattr(case.records, column)
             known = np.flatnonzero(images & labels.known)
-            # One vehicle alone may well have been seen by one camera alone.
+            # A single vehicle may legitimately appear at a single camera.
             if len(known) > 1 and labels[known].distinct == 1 and others[column][known].distinct != 1:
                 yield case.finding(
                     f"one {column}",
                     [int(known[0])],
-                    f"all {len(known):,} images {pool} name the same {word}, {labels.values[known[0]]!r}",
+                    f"all {len(known):,} images {pool} have the same {word}, {labels.values[known[0]]!r}",
                     fixes[column],
                 )
 
 
 def one_for_each(case: Case) -> Iterator[Finding]:
-    """A camera for each image, or in training an identity for each: most often the number of the image."""
+    """Report a different camera (or, in training, identity) on every image: most often an image number."""
     for pool, images in _pools(case).items():
         for column, word in _BOTH:
             labels = getattr(case.records, column)
@@ -97,13 +97,13 @@ def one_for_each(case: Case) -> Iterator[Finding]:
                     f"{column} per image",
                     [int(known[0])],
                     f"each of the {len(known):,} images {pool} "
-                    f"names a {word} of its own, this one {labels.values[known[0]]!r}",
-                    f"the column seems to hold a number of the image; give the {word}'s name",
+                    f"has a different {word}, this one {labels.values[known[0]]!r}",
+                    f"the column seems to hold image numbers; give the {word}'s name",
                 )
 
 
 def train_and_test(case: Case) -> Iterator[Finding]:
-    """Vehicles that are trained on and tested with."""
+    """Report identities that occur in both train and test."""
     identity = case.records.identity
     trained, first = np.unique(identity.codes[case.train], return_index=True)
     fellow_of = dict(zip(trained.tolist(), np.flatnonzero(case.train)[first].tolist(), strict=True))
@@ -114,26 +114,26 @@ def train_and_test(case: Case) -> Iterator[Finding]:
             "identity in train and test",
             shared,
             f"vehicle {identity.values[shared[0]]!r} is also in train, {case.where(small_variants[0])}",
-            "split by vehicle; one that was trained on measures nothing",
+            "split by vehicle; a test on training vehicles measures nothing",
             beside=small_variants,
         )
 
 
 def _firsts(case: Case, images: NDArray[np.bool_], wanted: Callable[[int], bool]) -> list[int]:
-    """The first image of each identity among `images` that is `wanted`."""
+    """Return the first image of each `wanted` identity among `images`."""
     _, first = np.unique(case.records.identity.codes[images], return_index=True)
     return sorted(image for image in np.flatnonzero(images)[first].tolist() if wanted(image))
 
 
 def query_without_positive(case: Case) -> Iterator[Finding]:
-    """Queries that no image of their vehicle is left for in the gallery, as the protocol says."""
+    """Report queries without a positive match in the gallery under the protocol."""
     dataset, protocol = case.dataset, case.dataset.protocol
     query, gallery = dataset.query, dataset.gallery
     if not len(query) or not gallery.identity.known.any():
         return
     if protocol.needs_camera and gallery.camera.distinct == 1:
         return  # `same_for_all` says why
-    if protocol.exclude == "same_camera":  # of a vehicle's own images it removes the same, and that is quick to tell
+    if protocol.exclude == "same_camera":  # removes the same of the vehicle's own images, and is faster to compute
         protocol = replace(protocol, exclude="same_identity_and_camera")
     exclusion = Exclusion(query, gallery, protocol)
     query_identity, gallery_identity = joint_codes(query.identity, gallery.identity)
@@ -146,17 +146,17 @@ def query_without_positive(case: Case) -> Iterator[Finding]:
     ]
     if lost:
         identity, camera = case.records.identity.values[lost[0]], case.records.camera.values[lost[0]]
-        place = f" from another camera than {camera!r}" if protocol.needs_camera and camera else ""
+        place = f" from a camera other than {camera!r}" if protocol.needs_camera and camera else ""
         yield case.finding(
-            "query without mate",
+            "query without positive match",
             lost,
             f"the gallery holds no image of vehicle {identity!r}{place}",
-            "check identity and camera names of query and gallery; every metric skips such queries",
+            "check the identity and camera names of query and gallery; metrics skip such queries",
         )
 
 
 def two_spellings(case: Case) -> Iterator[Finding]:
-    """Names that are spellings of one another, as "c1" and "C001" (see `vreid.data.spellings.spelling`)."""
+    """Report names that are spellings of each other, such as "c1" and "C001" (see `vreid.data.spellings.spelling`)."""
     for column, word in _BOTH:
         labels: Labels = getattr(case.records, column).compact()
         count = np.bincount(labels.codes[labels.known], minlength=len(labels.names))
@@ -172,41 +172,41 @@ def two_spellings(case: Case) -> Iterator[Finding]:
             name = labels.values[images[0]]
             usual = labels.names[rare[int(labels.codes[images[0]])]]
             yield case.finding(
-                "two spellings",
+                "inconsistent spelling",
                 images,
-                f"{word} {name!r} is probably {usual!r}, spelled another way",
-                "spell one name one way",
+                f"{word} {name!r} is probably another spelling of {usual!r}",
+                "use one spelling per name",
             )
 
 
 def left_out(case: Case) -> Iterator[Finding]:
-    """Images without a label where the others of their split have one."""
+    """Report images without a label where others of their split have one."""
     for split in dict.fromkeys(case.split.tolist()):
         for column in ("identity", "camera"):
             codes = getattr(case.records, column).codes
             images = np.flatnonzero((case.split == split) & (codes == UNKNOWN))
             if column == "identity" and split != "train":
-                continue  # a gallery may hold vehicles that nobody knows
+                continue  # a gallery may hold distractors without identity
             if 0 < len(images) < (case.split == split).sum():
                 yield case.finding(
                     f"no {column}",
                     images.tolist(),
-                    f"this image has no {column}, while others of its split do",
-                    f"fill in the {column} or take the row out",
+                    f"this image has no {column}, but others in its split do",
+                    f"fill in the {column} or remove the row",
                 )
 
 
 def two_looks(case: Case) -> Iterator[Finding]:
-    """Vehicles that change colour or type."""
+    """Report vehicles whose colour or type changes."""
     for column, word in (("color", "colours"), ("vehicle_type", "types")):
         images, usual = odd_ones_out(case.records.identity, getattr(case.records, column))
         if images:
             labels = getattr(case.records, column)
             yield case.finding(
-                f"identity of two {word}",
+                f"identity with two {word}",
                 images,
                 f"vehicle "
-                f"{case.records.identity.values[images[0]]!r} is {labels.values[images[0]]!r} here and "
+                f"{case.records.identity.values[images[0]]!r} is {labels.values[images[0]]!r} here but "
                 f"{labels.values[usual[0]]!r} in {case.where(usual[0])}",
                 f"correct the {word[:-1]} or the identity",
                 beside=usual,
@@ -214,7 +214,7 @@ def two_looks(case: Case) -> Iterator[Finding]:
 
 
 def odd_ones_out(groups: Labels, labels: Labels) -> tuple[list[int], list[int]]:
-    """In each group with more than one label: an image whose label is rarest, and one with the commonest.
+    """For each group with several labels, return an image with the rarest label and one with the most common.
 
     Among equally common labels the one that comes first counts as the commonest; images are the first of their label.
     """
@@ -231,7 +231,7 @@ def odd_ones_out(groups: Labels, labels: Labels) -> tuple[list[int], list[int]]:
 
 
 def one_camera_identities(case: Case) -> Iterator[Finding]:
-    """Training vehicles that one camera alone has seen."""
+    """Report training identities seen by one camera only."""
     records = case.records
     usable = case.train & records.identity.known & records.camera.known & (records.domain.values == "real")
     if records.camera[usable].distinct < 2:
@@ -242,15 +242,15 @@ def one_camera_identities(case: Case) -> Iterator[Finding]:
     if alone:
         first = alone[0]
         yield case.finding(
-            "identity in one camera",
+            "identity seen by one camera",
             alone,
-            f"vehicle {records.identity.values[first]!r} is seen by camera {records.camera.values[first]!r} alone",
-            "check that a vehicle keeps its name over all cameras; one that does not teaches nothing across them",
+            f"vehicle {records.identity.values[first]!r} is seen by camera {records.camera.values[first]!r} only",
+            "check that a vehicle has the same name at all cameras; one seen by one camera has no positives",
         )
 
 
 def one_image_cameras(case: Case) -> Iterator[Finding]:
-    """Cameras with a single image where the others have many: most often a misspelt name."""
+    """Report cameras with a single image where others have many: most often a misspelt name."""
     records = case.records
     usable = np.flatnonzero(records.camera.known & (records.domain.values == "real"))
     _, first, count = np.unique(records.camera.codes[usable], return_index=True, return_counts=True)
@@ -259,6 +259,6 @@ def one_image_cameras(case: Case) -> Iterator[Finding]:
         yield case.finding(
             "camera with one image",
             images,
-            f"camera {records.camera.values[images[0]]!r} has this image only",
-            "check the name; if it is right, take the image out",
+            f"camera {records.camera.values[images[0]]!r} has only this image",
+            "check the name; if it is right, remove the image",
         )

@@ -1,4 +1,4 @@
-"""What is wrong with tracklets: each is one vehicle passing one camera, and runs forwards in time."""
+"""Checks of tracklets: each shows one vehicle at one camera, in increasing time."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from vreid.data.doctor.label_checks import odd_ones_out
 from vreid.data.findings import Finding
 
 LONGEST_HOLE = 3600.0
-"""Seconds between two images of one tracklet; a vehicle that waits longer is another pass."""
+"""Maximum seconds between two images of one tracklet."""
 
 
 def over_two(case: Case) -> Iterator[Finding]:
-    """Tracklets over two cameras, or with two vehicles."""
+    """Report tracklets with two cameras or two identities."""
     for column, word in (("camera", "cameras"), ("identity", "identities")):
         labels, tracklet = getattr(case.records, column), case.records.tracklet
         images, usual = odd_ones_out(tracklet, labels)
         if images:
             yield case.finding(
-                f"tracklet over two {word}",
+                f"tracklet with two {word}",
                 images,
                 f"tracklet {tracklet.values[images[0]]!r} has "
                 f"{column} {labels.values[images[0]]!r} here and {labels.values[usual[0]]!r} in "
                 f"{case.where(usual[0])}",
-                "a tracklet is one vehicle passing one camera: correct the "
-                f"{column}, or give the tracklet of each camera a name of its own",
+                "a tracklet shows one vehicle at one camera: correct the "
+                f"{column}, or use a different tracklet name for each camera",
                 beside=usual,
             )
 
 
 def frames_against_times(case: Case) -> Iterator[Finding]:
-    """A later frame of a tracklet at an earlier time."""
+    """Report tracklets whose times decrease with the frame number."""
     usable = credible(case) & (case.records.frame >= 0)
     before, after = _steps(case, usable, case.records.frame)
     wrong = case.records.time[after] < case.records.time[before]
     if wrong.any():
         images, earlier = after[wrong], before[wrong]
         yield case.finding(
-            "frames against times",
+            "frame order contradicts time",
             images.tolist(),
             f"frame {case.records.frame[images[0]]} of "
             f"tracklet {case.records.tracklet.values[images[0]]!r} comes after frame "
@@ -54,45 +54,45 @@ def frames_against_times(case: Case) -> Iterator[Finding]:
 
 
 def twice_in_a_frame(case: Case) -> Iterator[Finding]:
-    """Two boxes of one tracklet in one frame."""
+    """Report tracklets with two boxes in one frame."""
     usable = case.records.frame >= 0
     before, after = _steps(case, usable, case.records.frame)
     same = (case.records.frame[after] == case.records.frame[before]) & (case.split[after] == case.split[before])
     if same.any():
         images, first = after[same], before[same]
         yield case.finding(
-            "tracklet twice in a frame",
+            "tracklet repeated in frame",
             images.tolist(),
             f"tracklet "
             f"{case.records.tracklet.values[images[0]]!r} is in frame {case.records.frame[images[0]]} "
             f"already with {case.where(first[0])}",
-            "a vehicle is in a frame once: keep the box that fits, or correct tracklet or frame",
+            "keep the box that fits, or correct the tracklet or the frame",
             beside=first.tolist(),
         )
 
 
 def holes(case: Case) -> Iterator[Finding]:
-    """Tracklets that pause for more than `LONGEST_HOLE`."""
+    """Report gaps longer than `LONGEST_HOLE` in tracklets."""
     before, after = _steps(case, credible(case), case.records.time)
     wide = case.records.time[after] - case.records.time[before] > LONGEST_HOLE
     if wide.any():
         images, earlier = after[wide], before[wide]
         yield case.finding(
-            "tracklet with a hole",
+            "gap in tracklet",
             images.tolist(),
             f"tracklet "
             f"{case.records.tracklet.values[images[0]]!r} goes on here "
             f"{_gap(case, images[0], earlier[0])} after {case.where(earlier[0])}",
-            "correct the time, or name what comes after the hole another tracklet",
+            "correct the time, or start a new tracklet after the gap",
             beside=earlier.tolist(),
         )
 
 
 def _steps(case: Case, usable: NDArray[np.bool_], order: NDArray[np.generic]) -> tuple[NDArray[np.intp], ...]:
-    """Pairs of images that follow each other, by `order`, in one tracklet of one camera in one variant.
+    """Return consecutive images, by `order`, of each tracklet, camera and variant.
 
     Returns:
-        before, after: images; sorted by the latter, so that the first in the list comes first.
+        before, after: images, sorted by `after`.
     """
     records = case.records
     images = np.flatnonzero(usable & records.tracklet.known)

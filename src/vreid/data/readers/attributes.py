@@ -1,4 +1,4 @@
-"""Colour, type and other attributes of the Items of a label file, and the names that numbers stand for."""
+"""Vehicle attributes in label files: colour, type, and the names behind their numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ VEHICLE_TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "tr
 """VeRi's nine types in VeRi's order, then the two that only VehicleX has; VeRi counts them from 1."""
 
 Described = Sequence[tuple[int, Mapping[str, str]]]
-"""Number (1-based, 0: none) and attributes of the Item of each image."""
+"""Item number (1-based, 0: none) and attributes of each image."""
 
 
 def number_in(item: Mapping[str, str], name: str, listing: Listing, number: int) -> float:
-    """Return the attribute of Item `number` as a finite number; NaN where it has none, or (told) another."""
+    """Return an attribute of Item `number` as a finite number; NaN if absent, NaN and a finding if invalid."""
     text = item.get(name)
     if not text:
         return math.nan
@@ -41,15 +41,15 @@ def color_and_type(
     types: Mapping[int, str],
     base: int | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Names of colour (colorID) and type (typeID) of each image, "" where it has none or a wrong one, which is told.
+    """Map colorID and typeID of each image to names; "" where absent, "" and a finding where invalid.
 
     Args:
         images: Items of the images.
         listing: the label file.
-        notes: told here: that the base was guessed.
-        colors, types: name of each number, counted from `base`, or from 0 where that is None.
-        base: what both count from. None: it is seen from all numbers together (both count alike), and where they leave
-            it open, it is 0.
+        notes: a note is appended if the numbering had to be guessed.
+        colors, types: number -> name, numbered from `base`, or from 0 if `base` is None.
+        base: first number of both; None infers it from all numbers together (both use the same), or assumes 0 if
+            they do not decide it.
     """
     numbers = [number for number, _ in images]
     columns = {
@@ -60,20 +60,21 @@ def color_and_type(
     beyond = _places(columns, {name: len(names[name]) for name in names}) if base is None else []
     if zeros and (base or beyond):
         (wrong, row), *_ = zeros if base or len(zeros) <= len(beyond) else beyond  # the rarer ones
-        against = f"this data set counts colours and types from {base}"
+        against = f"this data set numbers colours and types from {base}"
         if not base:
             other, place = (beyond if (wrong, row) in zeros else zeros)[0]
-            against = f"{other} is {columns[other][place]:g} in {listing.unit} {numbers[place]}, and both count alike"
+            item = f"{listing.unit} {numbers[place]}"
+            against = f"{other} is {columns[other][place]:g} in {item}, and both use the same numbering"
         listing.wrong(
             numbers[row],
             f"{wrong} is {columns[wrong][row]:g}, but {against}",
             "correct the numbers",
-            "colour/type base",
+            "colour/type numbering",
         )
         return [""] * len(images), [""] * len(images)
     guessed = base is None and not zeros and not beyond
     if guessed and any(value == value for values in columns.values() for value in values):
-        notes.append("colour and type numbers may count from 0 or from 1; 0 was taken.")
+        notes.append("colour and type numbers may start at 0 or 1; 0 is assumed.")
     shift = 1 if beyond else 0
     named = [
         _named(columns[name], numbers, name, {number + shift: text for number, text in names[name].items()}, listing)
@@ -83,7 +84,7 @@ def color_and_type(
 
 
 def _places(columns: Mapping[str, Sequence[float]], wanted: Mapping[str, float]) -> list[tuple[str, int]]:
-    """Column and row of each value that is the wanted one of its column."""
+    """Positions (column, row) of the values equal to `wanted` of their column."""
     return [
         (name, row) for name, values in columns.items() for row, value in enumerate(values) if value == wanted[name]
     ]
@@ -96,13 +97,16 @@ def _named(
     for value, number in zip(values, numbers, strict=True):
         if value == value and value not in by_value:
             listing.wrong(
-                number, f"{name} {value:g} is none of {min(names)} to {max(names)}", "correct it", "label out of range"
+                number,
+                f"{name} {value:g} is not between {min(names)} and {max(names)}",
+                "correct it",
+                "label out of range",
             )
     return [by_value.get(value, "") for value in values]
 
 
 def contradictions(matches: Sequence[re.Match[str]], images: Described, listing: Listing) -> list[str]:
-    """Note where vehicleID or cameraID of an Item are not those of the file name (groups 1 and 2); the name counts."""
+    """Report Items whose vehicleID or cameraID differ from the file name (groups 1 and 2), which takes precedence."""
     wrong = [
         match[0]
         for match, (_, item) in zip(matches, images, strict=True)
@@ -114,7 +118,9 @@ def contradictions(matches: Sequence[re.Match[str]], images: Described, listing:
     if not wrong:
         return []
     counted = f"{len(wrong):,} of {len(matches):,} images, first {wrong[0]}"
-    return [f"{listing.path.name} contradicts the vehicle or camera in the file name, which counts: {counted}."]
+    return [
+        f"{listing.path.name} contradicts the vehicle or camera in the file name; the file name is used: {counted}."
+    ]
 
 
 def _digits(text: str) -> str:

@@ -1,10 +1,10 @@
-"""Boxes in text files, one a line, in the formats in circulation.
+"""Text files of boxes, one box per line, in the common formats.
 
     MOTChallenge   frame,id,left,top,width,height,...                    commas or blanks
     KITTI          frame id type truncated occluded alpha left top right bottom ...
     AI City        camera id frame left top width height x y             all cameras in one file
 
-Frames and ids are whole numbers, read exactly; id -1 (also 2^64 - 1) is none. Corners are pixels from 0.
+Frames and ids are integers, read exactly; id -1 (also 2^64 - 1) means no track. Corners are 0-based pixels.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vreid.files import reading
 Format = Literal["mot", "kitti", "ai-city"]
 
 NO_VEHICLES = frozenset({"dontcare", "pedestrian", "person", "person_sitting", "cyclist"})
-"""KITTI's types that are no vehicles."""
+"""KITTI object types that are not vehicles."""
 MEANINGS = {
     "mot": "frame,id,left,top,width,height, all numbers",
     "kitti": "frame id type truncated occluded alpha left top right bottom, as KITTI does",
     "ai-city": "camera id frame left top width height, all numbers",
 }
-"""What a line of each format holds."""
+"""Line format, as shown in messages."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _KITTI_COLUMNS = (10, 15, 16, 17, 18)  # without the 3-D box, without the score, ...
@@ -58,25 +58,25 @@ class Box(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name of the box within its camera: "000001/17", or where there is no id, with its corners."""
+        """Key of the box within its camera: "000001/17", or frame and corners if it has no track id."""
         if self.track >= 0:
             return f"{self.frame:06d}/{self.track}"
         return f"{self.frame:06d}#" + ",".join(f"{value:g}" for value in self.corners)
 
 
 def format_of(words: Sequence[str]) -> Format:
-    """Tell KITTI's lines from those of the MOTChallenge."""
+    """Distinguish KITTI from MOTChallenge lines."""
     kitti = len(words) in _KITTI_COLUMNS and not _NUMBER.fullmatch(words[2])
     return "kitti" if kitti else "mot"
 
 
 def read_boxes(listing: Listing, notes: list[str], of: Format | None = None) -> Iterator[Box]:
-    """Read a file of boxes; wrong lines are told and left out.
+    """Read a file of boxes; wrong lines are reported and skipped.
 
     Args:
         listing: the file.
-        notes: told here: lines that are passed over.
-        of: format; None: MOTChallenge or KITTI, as each line shows.
+        notes: counts of skipped lines are appended.
+        of: format; None detects MOTChallenge or KITTI per line.
     """
     ignored = people = 0
     line_of: dict[tuple[int, str], int] = {}
@@ -100,24 +100,26 @@ def read_boxes(listing: Listing, notes: list[str], of: Format | None = None) -> 
             listing.wrong(line, f"is {quoted(text)}", "a frame is a number from 0, and corners are finite")
         elif not (narrow[2] > narrow[0] and narrow[3] > narrow[1]):
             width, height = box.corners[2] - box.corners[0], box.corners[3] - box.corners[1]
-            listing.wrong(line, f"makes a box of {width:g} x {height:g} pixels", "correct it")
+            listing.wrong(line, f"gives a box of {width:g} x {height:g} pixels", "correct it")
         elif line_of.setdefault((box.camera, box.key), line) != line:
             listing.wrong(
                 line,
                 f"frame {box.frame} has this id or box already in line {line_of[box.camera, box.key]}",
                 "remove one",
-                "listed twice",
+                "duplicate entry",
             )
         else:
             yield box
     if ignored:
-        notes.append(f"marked to be ignored in {listing.path}: {ignored:,} lines.")
+        notes.append(f"ignored lines (flag 0) in {listing.path}: {ignored:,}.")
     if people:
-        notes.append(f"no vehicles (DontCare, Pedestrian, Cyclist, ...) in {listing.path}: {people:,} lines, not used.")
+        notes.append(
+            f"lines that are not vehicles (DontCare, Pedestrian, Cyclist, ...) in {listing.path}: {people:,}, not used."
+        )
 
 
 class _Fault(Exception):
-    """What is wrong with a number that must be whole, and what to do."""
+    """An invalid integer: what is wrong and how to fix it."""
 
 
 def _whole(text: str, what: str) -> int:
@@ -126,11 +128,11 @@ def _whole(text: str, what: str) -> int:
     try:
         return whole_number(text)
     except ValueError as error:
-        raise _Fault(f"{what} {shown(text)} {error}", f"write the number of the {what} with all its digits") from error
+        raise _Fault(f"{what} {shown(text)} {error}", f"write the {what} with all its digits") from error
 
 
 def _box(line: int, words: Sequence[str], form: Format) -> tuple[Box, float]:
-    """The box of a line and, for the MOTChallenge, its seventh number."""
+    """Parse a line: the box and, for MOTChallenge, the seventh number."""
     kind, camera = "", -1
     if form == "kitti":
         frame, track, kind = words[:3]
@@ -150,13 +152,13 @@ def _box(line: int, words: Sequence[str], form: Format) -> tuple[Box, float]:
 
 
 def describe_text(path: Path) -> str | None:
-    """Say what a text without column names is, where it is known: "ai-city", or a sentence about another kind.
+    """Detect known text formats without a header line.
 
     Returns:
         "ai-city" for a file of boxes of several cameras, None for anything that may be a table.
 
     Raises:
-        InputError: it is the output of a tracker for one camera, or a submission; the sentence says so.
+        InputError: the file is tracker output of a single camera, or a submission.
     """
     with reading(path), open(path, "rb") as file:
         start = file.read(1 << 12).decode("utf-8-sig", "replace")

@@ -40,22 +40,22 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 
 PLACES = (".", "AIC21_Track2_ReID", "AIC21/AIC21_Track2_ReID", "AIC20_ReID", "AIC20_track2/AIC20_ReID")
-"""Where the data set's own folder may be, seen from the one that the user names."""
+"""Candidate locations of the data set, relative to the path that the user gives."""
 NAMES = ("CityFlowV2-ReID", "CityFlow-ReID")
-"""Of 2021 and of 2020."""
+"""Names of the 2021 and the 2020 version."""
 CROPS = {
     "train": "training_part_seg/cropped_patch/image_train",
     "query": "cropped_aic_test/image_query",
     "gallery": "cropped_aic_test/image_test",
 }
-"""Split -> where its cropped copies lie, in the data set's folder or beside it."""
+"""Split -> folder of its cropped copies, in the data set's folder or beside it."""
 
-_KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files, folders and keys call it
+_KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> name used in files, folders and keys
 _NAME = re.compile(r"([0-9]{1,9})(\.jpg)?", re.IGNORECASE)
 
 
 def find(folder: Path) -> Path | None:
-    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
     return next(
         (folder / place for place in PLACES if any(_is_split(folder / place, key) for key in _KEYS.values())), None
     )
@@ -73,12 +73,12 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding:
 
     Args:
         folder: the one with image_train in it.
-        labels: what is known of the test images: None (nothing, as distributed), a table with `image_key` as
+        labels: labels of the test images: None (as distributed), a table with `image_key` as
             `Records.write_csv` writes it, or "auto": ground_truth.csv in `folder` or beside it, if there is one.
-        on_finding: told here: rows that are wrong.
+        on_finding: called with each wrong row.
 
     Raises:
-        InputError: label files that are missing, broken or contradict each other; file, row and mend are named.
+        InputError: label files are missing, broken or contradictory; the message names file, row and fix.
     """
     folder = Path(folder)
     notes: list[str] = []
@@ -92,9 +92,9 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding:
     splits = {split: records for split, (records, _) in found.items()}
     origins = {split: origin for split, (_, origin) in found.items() if origin is not None}
     if not origins:
-        raise InputError(f"{folder}: is no CityFlow-ReID; looked for image_train with train_label.xml, and the like.")
+        raise InputError(f"{folder}: is not CityFlow-ReID; expected image_train with train_label.xml, and the like.")
     splits = with_labels(splits, folder, labels, notes, on_finding)
-    # 2020 is told by its lists of names, and where both were put there, by the labels that it does not have.
+    # 2020 has lists of names; where both versions share a folder, only 2021 has test labels.
     cameras = any((folder / f"{name}_label.xml").is_file() for name in ("query", "test"))
     of_2020 = not cameras and any((folder / f"name_{name}.txt").is_file() for name in _KEYS.values())
     return Dataset(
@@ -110,7 +110,7 @@ def read_cityflow(folder: Path | str, *, labels: LabelSource = None, on_finding:
 
 
 def copies(folder: Path) -> dict[str, dict[str, Path]]:
-    """Where the images of each variant and split lie; cropped copies are in the data set's folder or beside it."""
+    """Return the image folders by variant and split; crops lie in the data set's folder or beside it."""
     found = {"original": {split: folder / f"image_{name}" for split, name in _KEYS.items()}}
     places = {
         split: [place / crop for place in (folder, folder.absolute().parent) if (place / crop).is_dir()]
@@ -121,7 +121,7 @@ def copies(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def _listing(folder: Path, name: str, on_finding: OnFinding) -> Listing | None:
-    """What lists a split: labels, or in 2020 the names alone."""
+    """Return the file that lists a split: its labels, or in 2020 its names."""
     for path, unit in ((folder / f"{name}_label.xml", "Item"), (folder / f"name_{name}.txt", "line")):
         if path.is_file() and (unit == "Item" or name != "train"):
             return Listing(path, on_finding, unit)
@@ -163,7 +163,7 @@ def _read_split(listing: Listing, split: str, notes: list[str]) -> tuple[Records
                 row.number,
                 f"image {row.image} is listed twice",
                 f"remove one of the two {listing.unit}s",
-                "listed twice",
+                "duplicate entry",
             )
         else:
             row_of[int(match[1])] = row if match[2] else row._replace(image=f"{row.image}.jpg")

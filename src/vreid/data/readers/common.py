@@ -1,4 +1,4 @@
-"""What several readers need: label files in XML, lists of images, angles."""
+"""Shared by the readers: XML label files, image lists, file names, angles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vreid.errors import InputError
 from vreid.files import read_json, read_lines_bounded, refused
 
 WRAPPERS = ("AIC20_track2", "AIC21")
-"""Folders that hold nothing but a data set's own folders."""
+"""Wrapper folders: they hold nothing but the data set's folder."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 OTHERS = frozenset(
     {
@@ -28,12 +28,12 @@ OTHERS = frozenset(
         *(".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".zip", ".tar", ".gz", ".7z", ".rar"),
     }
 )
-"""Files that may hold images, in a form that is not read."""
+"""Extensions of image and video formats that are not read."""
 NO_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
-"""Folders that systems leave behind."""
+"""Folders created by operating systems."""
 
 LONGEST_NAME = 1000
-"""Characters of a file name in a list, with its folders; beyond that a quotation mark or a line end is missing."""
+"""Maximum length of a path in a list; longer ones mean a missing quotation mark or line end."""
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines knows more of them than editors count
@@ -42,7 +42,7 @@ _CAMERA = re.compile(r"c?(\d{1,9})", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Listing:
-    """A label file or list that is being read, what its rows are called, and whom to tell what is wrong in it."""
+    """A label file or list being read, the unit of its rows, and the callback for findings."""
 
     path: Path
     on_finding: OnFinding = raise_finding
@@ -53,26 +53,26 @@ class Listing:
         return f"{self.path}, {self.unit} {row}"
 
     def wrong(self, row: int, message: str, fix: str, check: str = "label") -> None:
-        """Tell what is wrong with a row; who calls goes on without the row or the value."""
+        """Report a wrong row; the caller continues without the row or the value."""
         self.on_finding(Finding(check, self.where(row), message, fix))
 
     def origin(self, rows: ArrayLike) -> Origin:
-        """Where the images are listed, one row (1-based, 0: not listed) an image."""
+        """Return the `Origin` of the images: one row number each (1-based, 0: not listed)."""
         return Origin(str(self.path), np.asarray(rows, dtype=np.int64), self.unit)
 
 
 def quoted(text: str, limit: int = 60) -> str:
-    """`text` from a file, fit for a sentence: in quotes, on one line, shortened to `limit` characters."""
+    """Quote `text` from a file for a message: on one line, shortened to `limit` characters."""
     return repr(text if len(text) <= limit else f"{text[: limit - 3]}...")
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """The same without quotes, for names."""
+    """Like `quoted`, without quotes, for names."""
     return quoted(text, limit)[1:-1]
 
 
 def decode(path: Path, *fallbacks: str) -> str:
-    """Return the text of a file: UTF-16 where it says so, UTF-8 with or without its mark, else a fallback that fits.
+    """Decode a text file: UTF-16 with byte-order mark, UTF-8 with or without one, else a fallback encoding.
 
     Raises:
         InputError: the file cannot be read or decoded; the sentence names the line.
@@ -88,7 +88,7 @@ def decode(path: Path, *fallbacks: str) -> str:
         except UnicodeDecodeError as error:
             wrong = error
             continue
-        if "\0" in text:  # no name or number has one, and most of what reads names later stops there
+        if "\0" in text:  # no valid name or number has one, and C libraries stop reading names there
             line = text.count("\n", 0, text.index("\0")) + 1
             raise InputError(f"{path}, line {line}: holds a NUL character; save the file as plain text.")
         return text
@@ -119,12 +119,12 @@ def read_items(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}, line {error.position[0]}: broken XML ({error}); unpack it again.") from error
     items = [{name: value.strip() for name, value in item.attrib.items()} for item in root.iter("Item")]
     if not items:
-        raise InputError(f"{path}: holds no Item; it should list the images as <Item imageName=... />.")
+        raise InputError(f"{path}: holds no Item; list the images as <Item imageName=... />.")
     return items
 
 
 def attribute(item: dict[str, str], name: str, listing: Listing, number: int) -> str | None:
-    """Return the attribute of Item `number` (1-based); None, told, if it has none."""
+    """Return an attribute of Item `number` (1-based); None and a finding if absent."""
     value = item.get(name)
     if not value:
         listing.wrong(number, f"has no {name}", "add it or remove the Item")
@@ -133,7 +133,7 @@ def attribute(item: dict[str, str], name: str, listing: Listing, number: int) ->
 
 
 def camera_name(text: str | None, listing: Listing, number: int, name: str = "cameraID") -> str | None:
-    """Return "c001" for "c001", "c1", "1" and "001"; None, told, for anything else but None."""
+    """Return "c001" for "c001", "c1", "1" and "001"; None and a finding for anything else but None."""
     if text is None:
         return None
     match = _CAMERA.fullmatch(text)
@@ -153,9 +153,9 @@ def _images_in(folder: Path) -> list[str]:
 
 
 def numbered(names: Sequence[str], folder: Path) -> dict[int, str]:
-    """Names of frames by the number in them: "000001.jpg", "frame_0001.png" and "cam1_1.jpg" are 1.
+    """Map frame numbers to file names: "000001.jpg", "frame_0001.png" and "cam1_1.jpg" are frame 1.
 
-    Of several numbers in a name the last one counts that tells the frames apart; names without a number are left out.
+    Of several numbers in a name, the last one that distinguishes the frames counts; names without a number are skipped.
 
     Raises:
         InputError: two frames have one number.
@@ -171,7 +171,7 @@ def numbered(names: Sequence[str], folder: Path) -> dict[int, str]:
     first: dict[int, str] = {}
     for groups, name in found:
         if (other := first.setdefault(int(groups[0][-18:]), name)) != name:
-            raise InputError(f"{folder}: {other} and {name} have one number; name the frames 000001.jpg and so on.")
+            raise InputError(f"{folder}: {other} and {name} have one frame number; name frames 000001.jpg and so on.")
     return first
 
 
@@ -183,7 +183,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def first_image(folder: Path) -> str | None:
-    """Name of some image in `folder`; None if there is none, or no such folder. The first ones found suffice."""
+    """Return the name of any image among the first entries of `folder`; None if there is none or no such folder."""
     if not folder.is_dir():
         return None
     with os.scandir(folder) as entries:
@@ -199,7 +199,7 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def passed_over(*folders: Path) -> list[str]:
-    """Say of the files in `folders` that may hold images, and are in no form that is read, how many there are."""
+    """Count the files in `folders` in image and video formats that are not read."""
     found = [folder / name for folder in folders for name in files_in(folder) if _suffix(name) in OTHERS]
     if not found:
         return []
@@ -228,14 +228,14 @@ def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
 
 
 def degrees(values: ArrayLike) -> NDArray[np.float32]:
-    """Angles modulo 360 as float32 in [0, 360), also where rounding would give 360 itself."""
+    """Reduce angles to float32 in [0, 360), including values that round to 360."""
     turned = np.mod(np.asarray(values, dtype=np.float64), 360).astype(np.float32)
     turned[turned >= 360] = 0
     return turned
 
 
 def source_of(folder: Path) -> dict[str, str | int]:
-    """What the simulator says of a data set that it made: the plain values of the simulator.json that goes with it."""
+    """Return the scalar values of the simulator.json that belongs to a data set, if there is one."""
     path = companion(folder, "simulator.json")
     if path is None:
         return {}
@@ -249,7 +249,7 @@ def source_of(folder: Path) -> dict[str, str | int]:
 
 
 def companion(folder: Path, name: str) -> Path | None:
-    """Return the file `name` that goes with the data set in `folder`: in it, beside it, or beside its `WRAPPERS`."""
+    """Find the file `name` that belongs to the data set in `folder`: inside, beside it, or beside its `WRAPPERS`."""
     places = [folder, folder.absolute().parent]
     if places[-1].name in WRAPPERS:
         places.append(places[-1].parent)
@@ -257,7 +257,7 @@ def companion(folder: Path, name: str) -> Path | None:
 
 
 class ImagesAbsent(InputError):
-    """Not one image of a list is there."""
+    """None of the listed images exists."""
 
 
 Part = TypeVar("Part")
@@ -266,17 +266,17 @@ Part = TypeVar("Part")
 def read_splits(
     read: Callable[[str], Part], splits: Iterable[str], empty: Part, count: Callable[[Part], int], notes: list[str]
 ) -> dict[str, Part]:
-    """Read each split; the training images alone, or the test alone, need not be there.
+    """Read all splits; either the training images or the test images may be absent.
 
     Args:
         read: reads a split, "train", "query" or "gallery"; raises `ImagesAbsent` where none of its images is there.
         splits: their names.
-        empty: what stands for one that is left out.
-        count: images of one that was read.
-        notes: told here: what is left out.
+        empty: value of a skipped split.
+        count: number of images of a split that was read.
+        notes: skipped splits are appended.
 
     Raises:
-        ImagesAbsent: nothing is there, or a part of the test.
+        ImagesAbsent: no images, or only some of the test images exist.
     """
     out: dict[str, Part] = {}
     absent: dict[str, ImagesAbsent] = {}
@@ -289,7 +289,7 @@ def read_splits(
     if absent and not (there and (absent.keys() == {"train"} or there == {"train"})):
         raise next(iter(absent.values()))
     left = "training" if "train" in absent else "the test"
-    notes += [f"{left} is left out: {error}" for error in list(absent.values())[:1]]
+    notes += [f"{left} is skipped: {error}" for error in list(absent.values())[:1]]
     return out
 
 

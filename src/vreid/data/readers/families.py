@@ -27,15 +27,15 @@ from vreid.errors import InputError
 
 @dataclass(frozen=True)
 class DatasetFamily:
-    """How a family is recognised and read.
+    """How a data set family is detected and read.
 
     Attributes:
-        signs: what it is known by, for the sentence about a source that is none.
-        find: the data set's own place, given what the user names; None where it is not of the family.
+        signs: its characteristic files, listed in the message about an unknown source.
+        find: maps the user's path to the data set's folder; None if it is not of the family.
         read: from that place to a `Dataset`; takes `on_finding` and the words in `takes`.
         takes: which of "labels", "test_list" and "identities" `read` understands.
-        copies: where the images of each variant are; None: there are originals only.
-        list_sizes: test lists by the words that name them; None: there is one only.
+        copies: returns the image folders of each variant; None: originals only.
+        list_sizes: returns the test lists by name; None: there is only one.
     """
 
     signs: str
@@ -93,7 +93,7 @@ _MOST_INSIDE, _DEEPEST = 50, 3
 
 
 def recognise(path: Path) -> tuple[DatasetFamily, Path] | None:
-    """Return the family of a source and its own place: `path`, or the data set in a folder below it.
+    """Detect the family of a source; return it with the data set's folder (`path` or a folder below it).
 
     Raises:
         InputError: the folder holds several data sets, or a file is of a known kind that is no data set.
@@ -127,7 +127,7 @@ def _at(path: Path) -> tuple[DatasetFamily, Path] | None:
 
 
 def _is_data_set(family: DatasetFamily, place: Path, *, alone: bool) -> bool:
-    """Whether what lies in a folder is a data set by itself; a table or plain images are part of what is above."""
+    """Whether a subfolder is a data set of its own; tables and plain images belong to the folder above."""
     if family is FAMILIES[-1]:
         return folder.has_splits(place)
     return alone or family.read not in (image_table.read_table, yolo.read_yolo, tracker.read_tracker)

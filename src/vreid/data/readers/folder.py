@@ -1,10 +1,10 @@
-"""Your own images in folders, without any table.
+"""Custom data sets: images in folders, without a table.
 
     images/0002_c002_00030600_0.jpg        named as in VeRi and Market-1501: vehicle, camera, ...; "-1_c1..." is junk
     images/anything.jpg                    vehicle and camera unknown
     vehicles/red_taxi/1.jpg                  one sub-folder a vehicle; a camera in the name ("..._c002_...") is read
 
-and each of these under train, query and gallery folders, which may be called as in VeRi, Market-1501 and CityFlow.
+Each of these also works inside train, query and gallery folders (or their VeRi, Market-1501 and CityFlow names).
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def has_splits(folder: Path) -> bool:
 def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read the images in `folder`; image keys are paths relative to it.
 
-    Split folders are judged as Market-1501. Without them, query and gallery are all images, each a query against all
-    other cameras (cross-camera), and nothing is for training.
+    With split folders the protocol is Market-1501. Without them, query and gallery are all images, each a query
+    against all other cameras (cross-camera), and there is no training set.
 
     Args:
         folder: of images, or of folders of them.
-        on_finding: as all readers; there are no rows here that could be wrong.
+        on_finding: as for all readers; unused, since there are no rows to check.
 
     Raises:
         InputError: no images, two folders for one split, or images beside split or vehicle folders.
@@ -107,7 +107,7 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
             )
         raise InputError(f"{folder}: holds no images (.jpg, .png, ...); name the folder that does.")
     if not records.camera.known.any():
-        notes.append("no image has a camera, so nothing can be searched across cameras.")
+        notes.append("no image has a camera, so cross-camera search is not possible.")
     return Dataset(folder.absolute().name, records[:0], records, records, CROSS_CAMERA, source_of(folder), tuple(notes))
 
 

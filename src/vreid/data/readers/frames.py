@@ -1,4 +1,4 @@
-"""Boxes on full frames: whether they lie on them."""
+"""Check that boxes lie on their frames."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vreid.data.readers.common import Listing
 def boxes_outside(
     paths: Sequence[str] | NDArray[np.object_], boxes: ArrayLike, listing: Listing, rows: Sequence[int]
 ) -> set[int]:
-    """Tell of boxes that share no pixel with their image, and return their places (from 0).
+    """Report boxes that share no pixel with their image; return their indices.
 
-    A box that reaches over the border is fine: what sticks out is cut off. Only the size of each image is read, once;
-    one that cannot be read is for who decodes it.
+    A box that crosses the border is fine: it is clipped later. Only the header of each image is read, once; unreadable
+    images are left to the decoder to report.
 
     Args:
         paths: (N,) images.
         boxes: (N, 4) x1, y1, x2, y2 in pixels, NaN: the whole image.
-        listing: what lists them, and whom to tell.
+        listing: the file that lists them, with the callback for findings.
         rows: (N,) their rows in it.
     """
     from vreid.data.images import image_size
@@ -39,6 +39,6 @@ def boxes_outside(
             rows[int(row)],
             f"box ({shown}) lies outside {image}",
             "correct it or remove the row",
-            "box outside the image",
+            "box outside image",
         )
     return set(np.flatnonzero(outside).tolist())

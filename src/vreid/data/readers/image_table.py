@@ -1,6 +1,6 @@
-"""Your own images in a table: one row an image, CSV with commas, semicolons or tabs, UTF-8.
+"""Custom data sets: a table with one row per image, CSV with commas, semicolons or tabs, UTF-8.
 
-Only `path` is needed. Columns are those of `Records.write_csv`; the field's other spellings are understood as well
+Only `path` is needed. Columns are those of `Records.write_csv`; common aliases are accepted
 (`SPELLINGS`; capitals, blanks, "_" and "-" do not matter). Relative paths start at the table's folder. Times are UTC
 seconds or ISO 8601, without a zone taken as UTC. Identity "-1" or "junk" is junk, an empty cell (or "nan") is unknown,
 as are camera and tracklet "-1"; "1.0" is "1" (`vreid.data.spellings`). A box is x1, y1, x2, y2, or left, top, width,
@@ -79,7 +79,7 @@ def find(source: Path) -> Path | None:
         InputError: it is another file, or a list of numbers of a known kind that is no table.
     """
     if source.is_file() and source.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{source}: is no data set; give a folder, or a table ({', '.join(SUFFIXES)}).")
+        raise InputError(f"{source}: is not a data set; give a folder or a table ({', '.join(SUFFIXES)}).")
     if source.is_file():
         return source if describe_text(source) is None else None
     return source if len(_tables(source)) == 1 else None
@@ -92,14 +92,14 @@ def _tables(folder: Path) -> list[str]:
 def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnFinding = raise_finding) -> Dataset:
     """Read a table as a data set.
 
-    With a split column (train, query or probe, gallery or test) the rows are divided by it and judged as Market-1501.
+    With a split column (train, query or probe, gallery or test) the rows are divided by it, evaluated as Market-1501.
     Without one, query and gallery are all images, each a query against all other cameras (cross-camera), and nothing is
     for training.
 
     Args:
         path: the table, or a folder with one CSV, whose name is that of the data set then.
-        require_images: refuse a table none of whose images is there; who has features already needs none.
-        on_finding: told of each wrong row.
+        require_images: raise if none of the images exists; set False if only features are used.
+        on_finding: called with each wrong row.
 
     Raises:
         InputError: a row that cannot be understood, an unknown or missing split, or no image where the paths point.
@@ -112,13 +112,13 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
     first = list(dict.fromkeys(records.path))[:100]
     if require_images and first and not any(os.path.exists(image) for image in first):
         raise InputError(
-            f"{path}: its images are not there, first {shown(first[0], 2000)}; correct the paths or move the table."
+            f"{path}: its images do not exist, first {shown(first[0], 2000)}; correct the paths or move the table."
         )
     source = source_of(path.parent)
     if not records.split.known.any():
         everything = records.with_(split=["gallery"] * len(records))
         if not records.camera.known.any():
-            notes = (*notes, "no image has a camera, so nothing can be searched across cameras.")
+            notes = (*notes, "no image has a camera, so cross-camera search is not possible.")
         return Dataset(
             name,
             everything[:0],
@@ -173,7 +173,7 @@ def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
 def read_rows(
     path: Path | str, on_finding: OnFinding = raise_finding, *, within_split: bool = False
 ) -> tuple[Records, tuple[str, ...], Origin]:
-    """The same, and the line of each row; rows that `on_finding` hears of are left out.
+    """Like `read_rows`, and the line of each row; reported rows are skipped.
 
     With `within_split` a file name without a folder is a key within its split: "000001.jpg" is "query/000001.jpg".
     """
@@ -204,7 +204,7 @@ def read_rows(
     cells.reject_repeated(out["image_key"], out["variant"])
     out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
     if out["box"] is not None:
-        nowhere = [math.nan] * 4  # what was told already is not told again
+        nowhere = [math.nan] * 4  # report each fault once
         boxes = [nowhere if row in cells.wrong else box for row, box in enumerate(out["box"])]
         cells.wrong |= boxes_outside(out["path"], boxes, listing, lines)
     if cells.wrong:
@@ -232,7 +232,9 @@ def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int],
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: is no CSV ({error}); save the table again.") from error
+        raise InputError(
+            f"{path}, line {reader.line_num}: is not valid CSV ({error}); save the table again."
+        ) from error
     if len(rows) < 2:
         raise InputError(f"{path}: has no rows; give a line with the column names and one line for each image.")
     names, first = rows.pop(0), lines.pop(0)
@@ -272,7 +274,7 @@ class _Cells:
     def __init__(self, listing: Listing, lines: Sequence[int], texts: dict[str, list[str]]) -> None:
         self.listing, self.lines, self.texts = listing, lines, texts
         self.wrong: set[int] = set()
-        self.unreadable: set[tuple[int, str]] = set()  # cells that are no numbers, which was told
+        self.unreadable: set[tuple[int, str]] = set()  # cells that are not numbers, already reported
 
     def on_finding(self, row: int, column: str, message: str, fix: str, check: str = "label") -> None:
         self.listing.wrong(self.lines[row], f"{column} {quoted(self.texts[column][row])} {message}", fix, check)
@@ -289,7 +291,7 @@ class _Cells:
             if row not in self.wrong and row_of.setdefault(key, row) != row:
                 self.wrong.add(row)
                 message = f"image {quoted(key[0])} is already in line {self.lines[row_of[key]]}"
-                self.listing.wrong(self.lines[row], message, "remove one", "listed twice")
+                self.listing.wrong(self.lines[row], message, "remove one", "duplicate entry")
 
     def numbers(self, column: str) -> list[float] | None:
         """Finite numbers, NaN where the cell is empty or wrong; None if there is no such column."""
@@ -311,10 +313,10 @@ class _Cells:
         return out
 
     def labels(self, column: str) -> list[str]:
-        """Labels as `plain_labels` spells them; a number that is wrong is told, and unknown."""
+        """Labels normalised by `plain_labels`; invalid numbers are reported and become unknown."""
         labels, wrong = plain_labels(self.texts[column], column)
         for row, fault in wrong:
-            self.on_finding(row, column, fault, "write all its digits, without a decimal point")
+            self.on_finding(row, column, fault, "write it with all digits and without a decimal point")
         return labels
 
     def frames(self) -> list[int] | None:
@@ -388,7 +390,7 @@ def _boxes(cells: _Cells) -> list[list[float]] | None:
             cells.on_finding(row, column, "is empty, but not the rest of its box", "give all four")
             cells.wrong.add(row)
         elif not unknown[0] and not (np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)):
-            cells.on_finding(row, needed[2], f"makes box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) empty", "correct it")
+            cells.on_finding(row, needed[2], f"gives an empty box ({x1:g}, {y1:g}, {x2:g}, {y2:g})", "correct it")
             cells.wrong.add(row)
         boxes.append([x1, y1, x2, y2])
     return boxes

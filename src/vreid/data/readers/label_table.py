@@ -1,4 +1,4 @@
-"""Labels that come separately: a table of what is known of images that their data set distributes without labels."""
+"""Separate label tables: labels for test images that are distributed without them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _JOINED = ("identity", "camera", "tracklet", "frame", "time", "scene", "box", "c
 def with_labels(
     splits: Mapping[str, Records], folder: Path, labels: LabelSource, notes: list[str], on_finding: OnFinding
 ) -> dict[str, Records]:
-    """Fill in by `image_key` what a table knows; what it says of a known vehicle or camera must agree.
+    """Fill in labels from a table by `image_key`; known identities and cameras must agree.
 
     Args:
         splits: Records by name of the split.
         folder: the data set's own.
-        labels: None (nothing is known), a table as `Records.write_csv` writes it, or "auto": ground_truth.csv in
+        labels: None (no labels), a table as `Records.write_csv` writes it, or "auto": ground_truth.csv in
             `folder` or beside it, if there is one.
-        notes: told here: where the labels come from, and images without a row.
+        notes: the source of the labels and images without a row are appended.
         on_finding: called with rows that contradict the data set (not used), and with a table none of whose rows is an
             image of it.
 
@@ -78,7 +78,7 @@ def _place(folder: Path, labels: LabelSource) -> Path | None:
 
 
 def _rows_by_name(truth: Records) -> dict[str, int]:
-    """Row of each image by every name that it may have: the key, and split and file name of key and path."""
+    """Index rows by every name an image may have: its key, and split and file name of key and path."""
     out: dict[str, int] = {}
     for names in (truth.image_key, map(_name, truth.image_key), map(_name, truth.path)):
         for row, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Data sets that are listed in plain text: one image a line, its name and what else is known with blanks between."""
+"""Plain-text image lists: one image per line, its name and labels separated by blanks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from vreid.errors import InputError
 
 
 def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], Origin]:
-    """Return the words of the usable lines of a list, one column a kind, and which lines they are.
+    """Read a list into columns; return them with the origin of each row.
 
     Args:
         listing: the file.
-        columns: what the words of a line are, the name of the image first. Told are lines with another number of words,
-            and images that are listed already, with or without extension.
+        columns: names of the columns, the image name first. Lines with another number of words and duplicate images
+            (with or without extension) are reported and skipped.
     """
     rows, numbers, line_of = [], [], dict[str, int]()
     for number, text in read_lines(listing.path):
@@ -37,7 +37,9 @@ def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], O
             continue
         known = line_of.setdefault(key_of(words[0]), number)
         if known != number:
-            listing.wrong(number, f"image {shown(words[0])} is already in line {known}", "remove one", "listed twice")
+            listing.wrong(
+                number, f"image {shown(words[0])} is already in line {known}", "remove one", "duplicate entry"
+            )
         else:
             rows.append(words)
             numbers.append(number)
@@ -45,7 +47,7 @@ def read_list(listing: Listing, *columns: str) -> tuple[tuple[list[str], ...], O
 
 
 def image_file_name(name: str) -> str:
-    """The file of an image that is listed with or without its extension."""
+    """Return the file name of a listed image, adding ".jpg" if it has no extension."""
     return name if name.lower().endswith(IMAGE_SUFFIXES) else f"{name}.jpg"
 
 
@@ -55,17 +57,17 @@ def key_of(name: str) -> str:
 
 
 def raise_if_absent(paths: Sequence[str], listed: Path) -> None:
-    """Look for the first hundred images of a list; to look for 400,000 in 40,000 folders may take minutes.
+    """Check that some of the first hundred images exist; checking 400,000 in 40,000 folders may take minutes.
 
     Raises:
         ImagesAbsent: none of them exists.
     """
     if len(paths) and not any(os.path.exists(path) for path in paths[:100]):
-        raise ImagesAbsent(f"{listed}: its images are not there, first {shown(paths[0], 2000)}; unpack the images.")
+        raise ImagesAbsent(f"{listed}: its images do not exist, first {shown(paths[0], 2000)}; unpack the images.")
 
 
 def list_sizes(folder: Path, pattern: str, aliases: Mapping[str, str]) -> dict[str, str]:
-    """Sizes of the test lists in `folder` by every word that names one, the sizes themselves first, small to large.
+    """Return the test lists in `folder`: name or alias -> size, sizes first in ascending order.
 
     Args:
         folder: where the lists are.
@@ -78,7 +80,7 @@ def list_sizes(folder: Path, pattern: str, aliases: Mapping[str, str]) -> dict[s
 
 
 def chosen_list(found: Mapping[str, str], wanted: str | None, place: Path, notes: list[str]) -> str | None:
-    """Return the size of the test list to read: the one `wanted` by any word, or the smallest, and a note says so.
+    """Choose a test list: the one called `wanted`, or the smallest, with a note.
 
     Raises:
         InputError: there is no such list.

@@ -1,4 +1,4 @@
-"""Output of detectors and trackers beside the frames that it is about; a folder a camera.
+"""Detector and tracker output with its frames, one folder per camera.
 
     cameras/
         c001/img1/000001.jpg                     frames, by number (also frame_0001.png, img000001.jpg, cam1_1.jpg)
@@ -35,7 +35,7 @@ FRAMES = "img1"
 VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm")
 
 Identities = Literal["auto", "global", "local"]
-"""Whether ids name vehicles over all cameras ("global"), tracks of one camera ("local"), or as the layout says."""
+"""Scope of track ids: vehicles over all cameras ("global"), tracks of one camera ("local"), or inferred ("auto")."""
 
 _DEPTH, _FEW = 4, 300  # how deep camera folders lie, and the most folders beside each other that are looked into
 _SCENE, _CAMERA = re.compile(r"S\d+", re.IGNORECASE), re.compile(r"c\d+", re.IGNORECASE)
@@ -62,7 +62,7 @@ class _CameraFolder:
 
 @dataclass
 class _Read:
-    """What has been read: records, and file and line of each of them."""
+    """Records read so far, with file and line of each."""
 
     parts: list[Records] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
@@ -71,10 +71,10 @@ class _Read:
 
 
 def find(source: Path) -> Path | None:
-    """Return `source` if it is the folder of a camera, or of some, or a file of boxes of several; or None.
+    """Return `source` if it is a camera folder, a folder of them, or a multi-camera file of boxes; else None.
 
     Raises:
-        InputError: a text file that is known and is no data set.
+        InputError: a text file of a known format that is not a data set.
     """
     if source.is_file():
         return source if source.suffix.lower() == ".txt" and describe_text(source) == "ai-city" else None
@@ -141,7 +141,7 @@ def read_tracker(
     Args:
         source: the folder of the cameras, or of one; or a file of boxes of several cameras.
         identities: what ids name.
-        on_finding: told here: lines that are wrong, boxes outside of their frame, and cameras without frames.
+        on_finding: called with each wrong line, box outside its frame, and camera without frames.
 
     Raises:
         InputError: no boxes, or no frames.
@@ -169,7 +169,7 @@ def read_tracker(
         raise InputError(f"{folder}: holds no boxes (gt/gt.txt, det/det.txt or <camera>.txt); run the tracker again.")
     records = Records.concat(read.parts)
     if records.camera.distinct == 1:
-        notes.append("there is one camera only, so nothing can be searched across cameras.")
+        notes.append("there is one camera only, so cross-camera search is not possible.")
     origin = Origin(np.array(read.files, dtype=object), np.array(read.lines, dtype=np.int64))
     return Dataset(
         source.absolute().name if source.is_dir() else source.stem,
@@ -235,7 +235,7 @@ def _read_one_file(
 
 
 def _has_frames(camera: _CameraFolder, on_finding: OnFinding) -> bool:
-    """Whether a camera has frames; told where it has none, or a video alone."""
+    """Whether a camera has frames; a camera without frames, or with only a video, is reported."""
     frames = camera.place / FRAMES
     if frames.is_dir() and images_in(frames):
         return True
@@ -291,7 +291,7 @@ def _add(
 
 
 def _shifted(boxes: Sequence[Box], name_of: dict[int, str], listing: Listing) -> bool:
-    """Whether all boxes lie the same number of frames beside the files, which is told."""
+    """Detect and report a constant offset between the frame numbers of boxes and files."""
     wanted = {box.frame for box in boxes}
     if not name_of or wanted <= name_of.keys():
         return False

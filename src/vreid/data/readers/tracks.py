@@ -1,4 +1,4 @@
-"""Track files: one tracklet a line, the names of its images with blanks between them."""
+"""Track files: one tracklet per line, its image names separated by blanks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_tracks(
     Args:
         path: the file.
         key_of: image key of a name; None where it is no such name.
-        on_finding: told here: names that are none, and images in two tracklets (the first counts).
+        on_finding: called with invalid names and images listed in two tracklets (the first is kept).
         named: a line starts with the name of its tracklet; one that starts with an image has none.
     """
     listing = Listing(path, on_finding)
@@ -52,13 +52,13 @@ def read_tracks(
             if key is None and named and place == 0:
                 names[number - 1] = token
             elif key is None:
-                listing.wrong(number, f"{quoted(token)} is no image name or number", "correct it")
+                listing.wrong(number, f"{quoted(token)} is not an image name or number", "correct it")
             elif line_of.setdefault(key, number - 1) != number - 1:
                 listing.wrong(
                     number,
                     f"image {token} is already in line {line_of[key] + 1}",
-                    "an image belongs to one tracklet, remove it from the other",
-                    "listed twice",
+                    "an image belongs to one tracklet; remove it from the other",
+                    "duplicate entry",
                 )
     return TrackFile(path.name, line_of, names, (lines[-1][0] - len(lines)) if lines else 0)
 
@@ -66,7 +66,7 @@ def read_tracks(
 def tracklets(
     found: Sequence[TrackFile], keys: Sequence[str], name: str, listed: str, notes: list[str]
 ) -> list[str | None]:
-    """Name the tracklet of each image: as the file does, else by `name` and line, "test_00000" for the first.
+    """Assign tracklet names: those of the file, else `name` and line number ("test_00000" for the first).
 
     A tracklet is named by its line with empty ones counted, so that its name leads back to the file. Files in
     circulation have such lines; they make no tracklet, and a note counts them. Of several files the one counts that
@@ -77,7 +77,7 @@ def tracklets(
         keys: of its images.
         name: what files call the split.
         listed: the file that lists the images.
-        notes: told here: files that differ, and images that are in only one of images and tracks.
+        notes: differing files and images without a counterpart are appended.
     """
     if not found:
         notes.append(f"there is no {name}_track.txt, so the tracklets of image_{name} are unknown.")
@@ -87,11 +87,13 @@ def tracklets(
         if other.line_of != chosen.line_of:
             notes.append(f"{other.name} and {chosen.name} differ ({other}; {chosen}); {chosen.name} is used.")
     if chosen.empty:
-        notes.append(f"empty lines in {chosen.name}: {chosen.empty:,}; they are no tracklets, but count in the names.")
+        notes.append(
+            f"empty lines in {chosen.name}: {chosen.empty:,}; they are not tracklets but count in the line-based names."
+        )
     line_of = chosen.line_of
-    foreign, untracked = line_of.keys() - set(keys), set(keys) - line_of.keys()
-    if foreign:
-        counted = f"{len(foreign):,} of {len(line_of):,} images in {chosen.name}, first {_bare(min(foreign))}"
+    unlisted, untracked = line_of.keys() - set(keys), set(keys) - line_of.keys()
+    if unlisted:
+        counted = f"{len(unlisted):,} of {len(line_of):,} images in {chosen.name}, first {_bare(min(unlisted))}"
         notes.append(f"not listed in {listed}: {counted}.")
     if untracked:
         counted = f"{len(untracked):,} of {len(keys):,} images in image_{name}, first {_bare(min(untracked))}"

@@ -1,4 +1,4 @@
-"""Variants: the same images as other images, cropped to the vehicle or translated to another style."""
+"""Image variants: originals, crops to the vehicle, and style-translated copies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def in_variants(dataset: Dataset, variants: Sequence[str], copies: Copies, place
         place: the data set's folder.
 
     Raises:
-        InputError: the images of a variant are not there.
+        InputError: a variant has no images.
     """
     variants = tuple(dict.fromkeys(variants))
     notes = list(dataset.notes)

@@ -20,13 +20,13 @@ from vreid.data.readers.common import Listing, read_splits, source_of
 from vreid.data.records import Records
 
 PLACES = (".", "VehicleID_V1.0", "VehicleID")
-"""Where the data set's own folder may be, seen from the one that the user names."""
+"""Candidate locations of the data set, relative to the path that the user gives."""
 
 _LISTS, _TRAIN = "train_test_split", "train_list.txt"
 
 
 def find(folder: Path) -> Path | None:
-    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
     return next(
         (
             place
@@ -52,7 +52,7 @@ def read_vehicleid(
     Args:
         folder: the one with image in it.
         test_list: 800, 1600 or 2400, also small, medium, large; None: the smallest that is there.
-        on_finding: told here: rows that are wrong.
+        on_finding: called with each wrong row.
 
     Raises:
         InputError: no such list, or neither the images to train on nor those of the test are there.

@@ -62,7 +62,7 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
 
     Args:
         folder: the one with sys_image_train in it.
-        on_finding: told here: labels that are wrong.
+        on_finding: called with each wrong label.
 
     Raises:
         InputError: no images, or broken labels.
@@ -80,7 +80,7 @@ def read_vehiclex(folder: Path | str, *, on_finding: OnFinding = raise_finding) 
         if _NAME.fullmatch(name) is None:
             labels.wrong(number, f"imageName {quoted(name)} is not like 00001_c001_33.jpg", "correct it")
         elif item_of.setdefault(name, number) != number:
-            labels.wrong(number, f"image {name} is listed twice", "remove one of the two Items", "listed twice")
+            labels.wrong(number, f"image {name} is listed twice", "remove one of the two Items", "duplicate entry")
     notes: list[str] = []
     if items:
         unlisted, notes = compare_with_folder(list(item_of), image_folder, labels.path)

@@ -44,22 +44,22 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 
 PLACES = (".", "VeRi", "VeRi_with_plate")
-"""Where the data set's own folder may be, seen from the one that the user names."""
+"""Candidate locations of the data set, relative to the path that the user gives."""
 GROUND_TRUTH = ("gt_index.txt", "gt_index_776.txt", "gt_image.txt")
 JUNK = ("jk_index.txt", "jk_index_776.txt", "jk_image.txt")
 
-_KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> what files and folders call it
+_KEYS = {"train": "train", "query": "query", "gallery": "test"}  # split -> name used in files and folders
 _NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})_([0-9]{1,15})_[0-9]{1,9}(\.\w{1,5})?", re.IGNORECASE)
 _CLASS = re.compile(r"([0-9]{1,9})[\s,:;.]+(\S.*)")
 
 
 def find(folder: Path) -> Path | None:
-    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
     return next((place for place in (folder / name for name in PLACES) if _is_veri(place)), None)
 
 
 def _is_veri(folder: Path) -> bool:
-    """Images alone, named as VeRi's, are a folder of images; VeRi has lists beside them."""
+    """Whether VeRi's lists or labels are present; without them, images named as VeRi's are a plain folder."""
     listed = any(
         (folder / file).is_file() for name in _KEYS.values() for file in (f"name_{name}.txt", f"{name}_label.xml")
     )
@@ -80,7 +80,7 @@ def read_veri(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
 
     Args:
         folder: the one with image_train in it.
-        on_finding: told here: rows that are wrong.
+        on_finding: called with each wrong row.
 
     Raises:
         InputError: none of the images of a list is there, or a file cannot be read.
@@ -115,11 +115,11 @@ def read_veri(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
 def read_views(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> dict[str, int]:
     """Return the view (0 to 7) of the images that keypoint_train.txt and keypoint_test.txt list, by image key.
 
-    The number names one of eight views, it is no angle; so orientations stay unknown and who needs views asks here.
+    The number is one of eight view classes, not an angle, so `Records.orientation` stays unknown.
 
     Args:
         folder: VeRi's.
-        on_finding: told here: lines without a view.
+        on_finding: called with each line without a view.
 
     Raises:
         InputError: neither file is there.
@@ -140,7 +140,7 @@ def read_views(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> 
             if match is None or re.fullmatch("[0-7]", view) is None:
                 Listing(path, on_finding).wrong(
                     number,
-                    f"{quoted(image)} ... {quoted(view)} is no image and its view",
+                    f"{quoted(image)} ... {quoted(view)} is not an image with its view",
                     "end the line with a number from 0 to 7",
                 )
             else:
@@ -149,7 +149,7 @@ def read_views(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> 
 
 
 def _classes(listing: Listing, names: Sequence[str]) -> dict[int, str]:
-    """Names by number: the built-in ones, and over them what a list says."""
+    """Map numbers to names: built-in names, overridden by the list file."""
     found = dict(enumerate(names, start=1))
     for number, text in read_lines(listing.path) if listing.path.is_file() else ():
         match = _CLASS.fullmatch(text)
@@ -187,7 +187,7 @@ def _read_split(
             listing.wrong(number, f"image {quoted(text)} is not named like 0002_c002_00030600_0.jpg", "correct it")
         elif key in row_of:
             listing.wrong(
-                number, f"image {text} is already in {listing.unit} {row_of[key][0]}", "remove one", "listed twice"
+                number, f"image {text} is already in {listing.unit} {row_of[key][0]}", "remove one", "duplicate entry"
             )
         else:
             row_of[key] = number, match
@@ -229,7 +229,7 @@ def _items(labels: Listing) -> Iterator[tuple[int, dict[str, str]]]:
         if known == number:
             yield number, item
         else:
-            labels.wrong(number, f"image {shown(image)} is already in Item {known}", "remove one", "listed twice")
+            labels.wrong(number, f"image {shown(image)} is already in Item {known}", "remove one", "duplicate entry")
 
 
 def _tracklets(folder: Path, name: str, keys: list[str], listing: Listing, notes: list[str]) -> list[str | None] | None:
@@ -247,7 +247,7 @@ def _tracklets(folder: Path, name: str, keys: list[str], listing: Listing, notes
 def _junk(
     folder: Path, query: _NameList, gallery: _NameList, notes: list[str], on_finding: OnFinding
 ) -> dict[str, tuple[str, ...]]:
-    """Gallery images to remove for each query, as the jk file says; and what speaks against it and the gt file."""
+    """Return the junk gallery images of each query (jk file), with notes where jk and gt files contradict the names."""
     junk: dict[str, tuple[str, ...]] = {}
     facts = {
         key: (identity, camera)
@@ -256,9 +256,9 @@ def _junk(
             part.records.image_key, part.records.identity.values, part.records.camera.values, strict=True
         )
     }
-    mates: dict[str, set[str]] = {}
+    others: dict[str, set[str]] = {}
     for key, identity in zip(gallery.records.image_key, gallery.records.identity.values, strict=True):
-        mates.setdefault(identity, set()).add(key)
+        others.setdefault(identity, set()).add(key)
     for names, same_camera in ((GROUND_TRUTH, False), (JUNK, True)):
         path = next((path for name in names if (path := folder / name).is_file()), None)
         if path is None:
@@ -269,7 +269,7 @@ def _junk(
                 junk[key] = tuple(found)
             else:
                 identity, camera = facts[key]
-                all_of_them = {mate for mate in mates.get(identity, ()) if facts[mate][1] != camera}
+                all_of_them = {other for other in others.get(identity, ()) if facts[other][1] != camera}
                 left_out += [key] if all_of_them - set(found) else []
         if left_out:
             counted = f"{len(left_out):,} queries, first {left_out[0]}"
@@ -280,26 +280,26 @@ def _junk(
 def _indexed(
     listing: Listing, query: _NameList, gallery: _NameList, facts: Mapping[str, tuple[str, str]], same_camera: bool
 ) -> Iterator[tuple[str, list[str]]]:
-    """Query and gallery keys of each line of an index file that makes sense."""
+    """Yield query and gallery keys of the valid lines of an index file."""
     for number, text in read_lines(listing.path):
         key = query.rows[number - 1] if number <= len(query.rows) else None
         if number > len(query.rows):
-            listing.wrong(number, f"there are only {len(query.rows):,} queries", "give the file of this data set")
+            listing.wrong(number, f"there are only {len(query.rows):,} queries", "use the file of this data set")
         if key is None or key not in facts:
             continue
         found, wrong = [], ""
         for token in text.split():
             place = int(token) if re.fullmatch("[0-9]{1,9}", token) else 0
-            mate = key_of(token) if not place else gallery.rows[place - 1] if place <= len(gallery.rows) else None
-            if mate is None or mate not in facts:
-                wrong = wrong or f"{quoted(token)} is no image of the gallery"
-            elif facts[mate][0] != facts[key][0]:
-                wrong = wrong or f"{token} is {mate}, another vehicle than that of query {key}"
-            elif (facts[mate][1] == facts[key][1]) != same_camera:
+            other = key_of(token) if not place else gallery.rows[place - 1] if place <= len(gallery.rows) else None
+            if other is None or other not in facts:
+                wrong = wrong or f"{quoted(token)} is not a gallery image"
+            elif facts[other][0] != facts[key][0]:
+                wrong = wrong or f"{token} is {other}, another vehicle than that of query {key}"
+            elif (facts[other][1] == facts[key][1]) != same_camera:
                 camera = "another camera than that" if same_camera else "the camera"
-                wrong = wrong or f"{token} is {mate}, in {camera} of query {key}"
+                wrong = wrong or f"{token} is {other}, in {camera} of query {key}"
             else:
-                found.append(mate)
+                found.append(other)
         if wrong:
-            listing.wrong(number, wrong, "give the files of one data set, or take the index files away")
+            listing.wrong(number, wrong, "use files of one data set, or remove the index files")
         yield key, found

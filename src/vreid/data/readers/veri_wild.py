@@ -27,7 +27,7 @@ from vreid.data.readers.image_table import seconds
 from vreid.data.records import Records
 
 PLACES = (".", "VERI-Wild", "VeRi-Wild")
-"""Where the data set's own folder may be, seen from the one that the user names."""
+"""Candidate locations of the data set, relative to the path that the user gives."""
 
 _LISTS, _INFO = "train_test_split", "vehicle_info.txt"
 _IMAGE = re.compile(r"([^/\\\0]+)/[^/\\\0]+")
@@ -36,7 +36,7 @@ _HEADERS = {"cameraid": "camera", "camid": "camera", "colour": "color", "vehicle
 
 
 def find(folder: Path) -> Path | None:
-    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
     return next(
         (
             place
@@ -71,7 +71,7 @@ def read_veri_wild(
     Args:
         folder: the one with images in it.
         test_list: 3000, 5000 or 10000, also small, medium, large; None: the smallest that is there.
-        on_finding: told here: rows that are wrong.
+        on_finding: called with each wrong row.
 
     Raises:
         InputError: no such list, or neither the images to train on nor those of the test are there.

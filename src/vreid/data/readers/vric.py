@@ -17,13 +17,13 @@ from vreid.data.readers.list_files import image_file_name, key_of, read_list
 from vreid.data.records import Records
 
 PLACES = (".", "VRIC")
-"""Where the data set's own folder may be, seen from the one that the user names."""
+"""Candidate locations of the data set, relative to the path that the user gives."""
 
-_KEYS = {"train": "train", "query": "probe", "gallery": "gallery"}  # split -> what files and folders call it
+_KEYS = {"train": "train", "query": "probe", "gallery": "gallery"}  # split -> name used in files and folders
 
 
 def find(folder: Path) -> Path | None:
-    """Return the data set's own folder (`folder`, or one of `PLACES` in it) or None."""
+    """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
     return next(
         (
             place
@@ -39,7 +39,7 @@ def read_vric(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
 
     Args:
         folder: the one with vric_train.txt in it.
-        on_finding: told here: rows that are wrong.
+        on_finding: called with each wrong row.
 
     Raises:
         InputError: none of the images of a list is there.

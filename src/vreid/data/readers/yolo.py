@@ -1,4 +1,4 @@
-"""Images with a text file each, as Ultralytics reads and writes them: boxes in shares of the image.
+"""Ultralytics (YOLO) labels: one text file per image, boxes relative to the image size.
 
     images/cam1_1.jpg   labels/cam1_1.txt        class cx cy w h [confidence] [id], a box a line
     images/val/...      labels/val/...           the same in sub-folders
@@ -39,12 +39,12 @@ from vreid.errors import InputError
 
 LABELS, IMAGES = "labels", "images"
 NO_CAMERAS = frozenset({"", "frame", "frames", "img", "image", "im", "pic", "photo", "f"})
-"""What stands before the number in names of frames and is no camera."""
+"""Prefixes of frame names that do not name a camera."""
 SPLITS = frozenset({"train", "val", "valid", "test"})
-"""Sub-folders of `images` that are no cameras."""
+"""Sub-folders of `images` that name a split, not a camera."""
 
-_SLACK = 0.01  # shares may reach that much over the border
-_MEANING = "class cx cy w h [confidence] [id], the box in shares of the image"
+_SLACK = 0.01  # tolerance for boxes that cross the image border
+_MEANING = "class cx cy w h [confidence] [id], the box relative to the image size"
 
 
 class _Place(NamedTuple):
@@ -96,7 +96,7 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
 
     Args:
         folder: the one with `labels` in it, or with folders of cameras.
-        on_finding: told here: lines that are wrong, and text files without an image.
+        on_finding: called with each wrong line and each label file without an image.
 
     Raises:
         InputError: no boxes.
@@ -133,7 +133,7 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
                 what = "cannot be read" if stem in image_of else f"is not in {place.images.name}"
                 if listed:
                     finding = f"its image {shown(image_of.get(stem, stem))} {what}, so its boxes are not used"
-                    counted(Finding("label without image", str(listing.path), finding, "put the image there"))
+                    counted(Finding("label file without image", str(listing.path), finding, "put the image there"))
                 continue
             camera, frame = _named(stem)
             named += bool(camera) and not place.camera
@@ -146,7 +146,7 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
                 key = f"/{track}" if track >= 0 else "#" + ",".join(f"{share:g}" for share in box.shares)
                 if seen.setdefault(key, box.line) != box.line:
                     listing.wrong(
-                        box.line, f"this id or box is already in line {seen[key]}", "remove one", "listed twice"
+                        box.line, f"this id or box is already in line {seen[key]}", "remove one", "duplicate entry"
                     )
                     continue
                 classes[box.kind] += 1
@@ -165,13 +165,11 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
     counts = ", ".join(f"{kind} ({count:,} boxes)" for kind, count in sorted(classes.items()))
     notes += [f"boxes of all classes are read: {counts}."] if len(classes) > 1 else []
     notes += [f"images without a file in {LABELS}, which hold no boxes: {without:,}."] if without else []
-    notes += (
-        ["cameras and frames are those in the names of the images: cam1_2.jpg is frame 2 of cam1."] if named else []
-    )
+    notes += ["cameras and frames are taken from the image names: cam1_2.jpg is frame 2 of cam1."] if named else []
     if not records.camera.known.any():
-        notes.append("no image has a camera, so nothing can be searched across cameras.")
+        notes.append("no image has a camera, so cross-camera search is not possible.")
     elif records.camera.distinct == 1:
-        notes.append("there is one camera only, so nothing can be searched across cameras.")
+        notes.append("there is one camera only, so cross-camera search is not possible.")
     origin = Origin(np.array(files, dtype=object), np.array(lines, dtype=np.int64))
     return Dataset(
         folder.absolute().name,
@@ -194,7 +192,7 @@ def _named(stem: str) -> tuple[str, int]:
 
 
 def _boxes(listing: Listing) -> list[_Detection]:
-    """The boxes of an image; wrong lines are told."""
+    """Read the boxes of an image; wrong lines are reported and skipped."""
     out = []
     for line, text in read_lines(listing.path):
         words = re.split(r"[,\s]+", text)
@@ -205,31 +203,35 @@ def _boxes(listing: Listing) -> list[_Detection]:
             listing.wrong(line, f"is {quoted(text)}", f"write {_MEANING}")
             continue
         if len(words) > 7:
-            listing.wrong(line, f"holds {len(words)} numbers: a polygon or a turned box", f"export boxes: {_MEANING}")
+            listing.wrong(
+                line, f"has {len(words)} numbers: a polygon or a rotated box", f"export axis-aligned boxes: {_MEANING}"
+            )
         elif len(words) < 5 or not np.isfinite(numbers).all() or kind < 0:
             listing.wrong(line, f"is {quoted(text)}", f"write {_MEANING}")
         elif not all(-_SLACK <= share <= 1 + _SLACK for share in shares):
-            listing.wrong(line, f"is {quoted(text)}, whose box is not in shares of the image", f"write {_MEANING}")
+            listing.wrong(
+                line, f"is {quoted(text)}, but box coordinates must be relative to the image size", f"write {_MEANING}"
+            )
         elif not (shares[2] > 0 and shares[3] > 0):
-            listing.wrong(line, f"makes a box of {shares[2]:g} x {shares[3]:g}", "correct it")
+            listing.wrong(line, f"gives a box of {shares[2]:g} x {shares[3]:g}", "correct it")
         else:
             out.append(_Detection(line, kind, shares, tuple(words[5:])))  # type: ignore[arg-type]
     return out
 
 
 def _sixth(boxes: list[_Detection]) -> str:
-    """What the sixth number of lines with six is: ids are whole, confidences are shares."""
+    """Decide whether the sixth of six numbers is an id (all integers) or a confidence."""
     sixth = [float(box.more[0]) for box in boxes if len(box.more) == 1]
     return "id" if all(value == int(value) for value in sixth) else "confidence"
 
 
 def _track(box: _Detection, sixth: str, listing: Listing) -> int | None:
-    """Id of a box, -1: none; None, told, where it is wrong."""
+    """Return the id of a box, -1 if it has none; None and a finding if invalid."""
     if not box.more or (len(box.more) == 1 and sixth == "confidence" and 0 <= float(box.more[0]) <= 1):
         return -1
     text = box.more[-1]
     try:
         return max(whole_number(text), -1)
     except ValueError as error:
-        listing.wrong(box.line, f"id {shown(text)} {error}", "write the number of the id with all its digits")
+        listing.wrong(box.line, f"id {shown(text)} {error}", "write the id with all its digits")
         return None
