@@ -17,7 +17,7 @@ from vreid.formatting import printable
 
 
 class _State(TextColumn):
-    """What a job says of itself, else how much of it is done."""
+    """The column with a job's own status, or else its progress."""
 
     def render(self, task: Task) -> Text:
         total = f"/{task.total:,.0f}" if task.total is not None else ""
@@ -30,7 +30,7 @@ def say(*values: object, sep: str = " ", file: TextIO | None = None) -> None:
 
 
 class Console(rich.console.Console):
-    """Rich's console for text of any origin: markup is not understood, control characters are shown as escapes."""
+    """Rich console for untrusted text: no markup, control characters are escaped."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Text of a cell, before its width is measured."""
@@ -44,10 +44,10 @@ class Console(rich.console.Console):
 
 
 class ProgressBars:
-    """A context in which long jobs draw their progress; it is also the listener that training and extraction take.
+    """Progress display for long jobs, as a context manager and listener for training and extraction.
 
-    Where standard error is no terminal, each finished part of a job (an epoch) is a line instead. With `quiet` nothing
-    is printed.
+    If standard error is not a terminal, each finished part of a job (an epoch) prints one line. With `quiet` nothing is
+    printed.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -92,7 +92,7 @@ class ProgressBars:
             self._progress.update(self._tasks[-1], advance=steps, text=text)
 
     def log(self, text: str) -> None:
-        """One line for a part of a job that is done; where a bar is drawn, that says it already."""
+        """Print a line for a finished part of a job, unless a bar already shows it."""
         if not self._draws:
             self.note(text)
 

@@ -1,4 +1,4 @@
-"""The one exception that means "your input is wrong", with a sentence fit to be shown as it is."""
+"""The `InputError` exception for wrong user input, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """Wrong input, told in one sentence that names the file, the row and the mend (command line: exit code 2)."""
+    """Wrong input; the message is one sentence with file, row and fix (command line: exit code 2)."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return the known name that an unknown one probably means: the first that it begins, else the most alike.
+    """Suggest a known name for a misspelt one: the first that starts with it, else the most similar.
 
     Example:
         >>> nearest_name("resn", ["densenet", "resnet18", "resnet50"]), nearest_name("rexnet50", ["vgg", "resnet50"])
@@ -27,10 +27,10 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
 
 def named(what: str, table: Mapping[str, T], name: str) -> T:
-    """Return `table[name]`; `what` says in a word what the table lists.
+    """Look up `table[name]`; `what` is a noun for the entries, used in the message.
 
     Raises:
-        InputError: there is none; the sentence names the nearest and all that are known.
+        InputError: unknown name; the message suggests the nearest and lists all.
     """
     if name in table:
         return table[name]

@@ -1,4 +1,4 @@
-"""Reading and writing files: what the system refuses becomes one sentence, and nothing is ever half-written."""
+"""Read and write files: system errors become one-sentence `InputError`s, and writes are atomic."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ FIXES = {
     errno.EEXIST: "a file stands where a folder should; check the name",
     errno.EISDIR: "name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "the link there leads back to itself; mend it",
-    errno.EACCES: "change its rights or choose another place",
-    errno.EPERM: "change its rights or choose another place",
-    errno.EROFS: "choose another place",
-    errno.ENOSPC: "make room and do it again",
-    errno.EDQUOT: "make room and do it again",
-    errno.EFBIG: "make room and do it again",
+    errno.ELOOP: "the symbolic link points to itself; fix it",
+    errno.EACCES: "change its permissions or choose another location",
+    errno.EPERM: "change its permissions or choose another location",
+    errno.EROFS: "choose another location",
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+    errno.EFBIG: "free some space and run it again",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
-"""What to do about an error of the system."""
+"""Suggested fix for each system error (errno)."""
 
 _HEADER = "vreid"  # a single metadata key: safetensors does not promise an order for several, and bytes must repeat
 _HASH = "sha256"
-_HASHED = re.compile(rb'\{\\".{6}\\": \\"(.{64})\\"', re.DOTALL)  # any key: a flipped bit may be in it
-"""The hash where it stands in a file's header: JSON within JSON."""
+_HASHED = re.compile(rb'\{\\".{6}\\": \\"(.{64})\\"', re.DOTALL)  # any key: a flipped bit may be in the key
+"""The hash in a file's header: JSON within JSON."""
 _LONGEST_HEADER = 100_000_000  # bytes; that of the safetensors library
 _CHUNK = 1 << 20
 LONGEST_LINE = 1 << 24
 """Bytes of a line of text: 16 MiB, more than any label file written as one line."""
 _REASON = 300
-"""Characters of a parser's words at most: they may quote a file at length."""
+"""Maximum length of a parser's message, which may quote the file at length."""
 
 
-def refused(path: Path | str, doing: str, error: OSError) -> InputError:
-    """The sentence about a file or folder that the system refused to have `doing` ("read", "written").
+def system_error(path: Path | str, doing: str, error: OSError) -> InputError:
+    """Build the `InputError` for a file or folder that could not be `doing` ("read", "written").
 
     Example:
-        >>> print(refused("a.csv", "written", OSError(errno.ENOSPC, "No space left on device")))
-        a.csv: cannot be written (No space left on device); make room and do it again.
+        >>> print(system_error("a.csv", "written", OSError(errno.ENOSPC, "No space left on device")))
+        a.csv: cannot be written (No space left on device); free some space and run it again.
     """
     otherwise = "choose a place that is writable" if doing == "written" else "check the name"
     fix = FIXES.get(error.errno or 0, otherwise)
@@ -59,7 +59,7 @@ def refused(path: Path | str, doing: str, error: OSError) -> InputError:
 
 @contextmanager
 def reading(path: Path | str) -> Iterator[Path]:
-    """Yield `path`, a regular file, to be read.
+    """Yield `path`, a regular file; turn system errors while reading it into `InputError`.
 
     Raises:
         InputError: it is absent, cannot be read, or is no file (see `reject_endless`).
@@ -69,11 +69,11 @@ def reading(path: Path | str) -> Iterator[Path]:
         reject_endless(path)
         yield path
     except OSError as error:
-        raise refused(path, "read", error) from error
+        raise system_error(path, "read", error) from error
 
 
 def reject_endless(path: Path | str) -> None:
-    """Refuse what can be opened but may never end, or never begin.
+    """Raise if `path` is a pipe, socket or device, which could block or never end.
 
     Raises:
         InputError: a pipe, a socket or a device.
@@ -86,10 +86,10 @@ def reject_endless(path: Path | str) -> None:
 
 @contextmanager
 def parse_errors(path: Path | str) -> Iterator[None]:
-    """Let what is wrong with the contents of `path`, read but not yet understood, be told with its name.
+    """Turn errors while parsing the contents of `path` into an `InputError` that names it.
 
     Raises:
-        InputError: something was wrong.
+        InputError: the contents are damaged or of another version.
     """
     try:
         yield
@@ -97,7 +97,7 @@ def parse_errors(path: Path | str) -> Iterator[None]:
         reported = str(error)
         raise InputError(reported if reported.startswith(str(path)) else f"{path}: {reported}") from error
     except KeyError as error:
-        raise InputError(f"{path}: {error.args[0]} is missing; make it again with this version of vreid.") from error
+        raise InputError(f"{path}: {error.args[0]} is missing; create it again with this version of vreid.") from error
     except (IndexError, TypeError, ValueError, AttributeError) as error:
         reason = str(error)
         reason = reason if len(reason) <= _REASON else f"{reason[:_REASON]}..."
@@ -106,23 +106,23 @@ def parse_errors(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Let an error of the system while `path` is written be told in one sentence.
+    """Turn system errors while writing `path` into an `InputError`.
 
     Raises:
-        InputError: there was one.
+        InputError: `path` could not be written.
     """
     try:
         yield
     except OSError as error:
-        raise refused(path, "written", error) from error
+        raise system_error(path, "written", error) from error
 
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one rename, on any error it is removed.
 
-    A link stays one: the file that it leads to is replaced. The file gets the permissions that the umask leaves,
-    whatever wrote the temporary one (safetensors gives its files to their owner alone).
+    A symbolic link is kept: its target is replaced. The file gets the default permissions of the umask, whatever wrote
+    the temporary file (safetensors creates files readable by their owner only).
 
     Example:
         >>> with atomic_write("scores.csv") as temporary:   # doctest: +SKIP
@@ -134,12 +134,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.partial")
     with writing(path):
-        if target.exists() and not target.is_file():  # a rename would put a plain file in the place of /dev/null
+        if target.exists() and not target.is_file():  # a rename would replace /dev/null by a regular file
             raise InputError(f"{path}: is a folder or a device, not a file; give another name.")
         absent = [folder for folder in target.parents if not folder.exists()]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch()  # where that is refused, it is before the work
+            temporary.touch()  # fails before the work starts if the folder is not writable
             permissions = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
             if stat.S_IMODE(temporary.stat().st_mode) != permissions:
@@ -156,13 +156,13 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all; bytes of file names that are no text become `\\udc80`."""
+    """Write `text` as UTF-8 to `path`, atomically; undecodable bytes of file names become `\\udc80`."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all."""
+    """Write `value` as indented JSON to `path`, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -203,7 +203,7 @@ def read_json(path: Path | str) -> Any:
 def write_tensors(
     path: Path | str, tensors: Mapping[str, Any], facts: Mapping[str, Any], library: Literal["numpy", "torch"]
 ) -> None:
-    """Write arrays or tensors and JSON-able `facts` as one safetensors file, whole or not at all.
+    """Write arrays or tensors and JSON-able `facts` as one safetensors file, atomically.
 
     The facts are stored with a SHA-256 of all other bytes of the file, which `verify_tensors` checks.
 
@@ -217,7 +217,7 @@ def write_tensors(
     with atomic_write(path) as temporary:
         try:
             save(dict(tensors), str(temporary), {_HEADER: text})
-        except SafetensorError as error:  # its writer tells the system's errors in words only
+        except SafetensorError as error:  # safetensors reports system errors as text only
             reported = re.search(r"\(os error (\d+)\)", str(error))
             if reported is None:
                 raise
@@ -229,7 +229,7 @@ def write_tensors(
 
 
 def _hash_of(file: IO[bytes]) -> tuple[int, str, str] | None:
-    """Where a safetensors file stores its hash, the stored one, and that of what is there; None if it stores none."""
+    """Return the offset of the stored hash, the stored hash and the actual hash; None if none is stored."""
     start = file.read(8)
     size = int.from_bytes(start, "little")
     if size > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size):
@@ -245,7 +245,7 @@ def _hash_of(file: IO[bytes]) -> tuple[int, str, str] | None:
 
 
 def verify_tensors(path: Path | str) -> None:
-    """Check a safetensors file against the hash that vreid stored in it, in memory of one megabyte.
+    """Check a safetensors file against the hash that vreid stored in it, using one megabyte of memory.
 
     A file without one (of another program, or of vreid before it stored hashes) passes.
 
@@ -286,4 +286,4 @@ def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[
         raise
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = str(error)
-    raise InputError(f"{path}: is not a whole safetensors file ({reason}); make it again.")
+    raise InputError(f"{path}: is not a complete safetensors file ({reason}); make it again.")

@@ -1,4 +1,4 @@
-"""Numbers and times as a reader wants them: in messages, notes and on pages."""
+"""Format numbers, times and text for messages, notes and reports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 
 _NO_DATE_BEFORE = 1e8
-"""Times below (some three years after 1970) are seconds since a start that nobody dated."""
+"""Times below this (about three years after 1970) are seconds since an unknown start, not dates."""
 
 
 def percent(share: float | None) -> str:
-    """A share as percent with one decimal, without the sign: 0.4567 -> "45.7"; "-" for None and NaN."""
+    """Format a share as percent with one decimal, without the sign: 0.4567 -> "45.7"; "-" for None and NaN."""
     return "\N{EN DASH}" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 7.25 -> "7.2 s", 95 -> "1 min 35 s", 7260 -> "2 h 1 min", 3600 -> "1 h"."""
+    """Format a duration: 7.25 -> "7.2 s", 95 -> "1 min 35 s", 7260 -> "2 h 1 min", 3600 -> "1 h"."""
     if seconds < 0:
         return "\N{MINUS SIGN}" + duration(-seconds)
     if seconds < 10:
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float, *, date: bool = False) -> str:
-    """A time of day in UTC, or hours since the start where the times are not dated; "" for NaN."""
+    """Format a time of day in UTC, or the time since the start if undated; "" for NaN."""
     if math.isnan(seconds):
         return ""
     if seconds < _NO_DATE_BEFORE:
@@ -45,14 +45,14 @@ def clock(seconds: float, *, date: bool = False) -> str:
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """Count and noun: (1, "query", "queries") -> "1 query"."""
+    """Format a count with its noun: (1, "query", "queries") -> "1 query"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def printable(text: str) -> str:
-    """`text` with control characters written as escapes, so that no name can steer a terminal or reorder a line.
+    """Escape control characters in `text`, so that no name can control a terminal or reorder a line.
 
-    Line ends and tabs stay; so do the joiners that some scripts need (U+200C, U+200D).
+    Line ends, tabs and the joiners that some scripts need (U+200C, U+200D) are kept.
 
     Example:
         >>> print(printable("a\\x1b[2J.jpg"))
@@ -64,7 +64,7 @@ def printable(text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON text with the same characters in its strings written as JSON escapes; what it means stays the same."""
+    """Escape the same characters in the strings of a JSON text; its value does not change."""
     if text.isascii():  # json.dumps has escaped what needs it, but for DEL
         return text.replace("\x7f", "\\u007f")
     return "".join("".join(map(_unit, _units(one))) if _steers(one) else one for one in text)

@@ -1,9 +1,9 @@
-"""Locks on folders: one process at a time writes into a folder, and the next one is told which.
+"""Folder locks: one process at a time writes to a folder; others get an error that names it.
 
-A lock is an advisory one of the kernel (POSIX record lock) on FOLDER/.vreid.lock, which also says who holds it. The
-kernel releases it when its process ends, however that ends; the file is removed on release. The lock file of a killed
-process is taken over, and the files that it had half written are removed. Processes that a holder forks do not hold the
-lock. A file system without locks is not protected.
+A lock is an advisory kernel lock (POSIX record lock) on FOLDER/.vreid.lock, which also records its holder. The kernel
+releases it when the process ends for any reason; the file is removed on release. The lock file of a killed process is
+taken over, and its partial files are removed. Forked children do not hold the lock. File systems without locks are not
+protected.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ LOCK = ".vreid.lock"
 """Name of the lock file in a folder."""
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _SHOWN = 200
-"""Characters of the holder's command at most."""
+"""Maximum length of the holder's command in messages."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _File = tuple[int, int]
 _held: dict[_File, dict[str, object]] = {}
-"""Lock files of this process, by device and inode: the kernel never refuses a process its own lock, and drops the lock
+"""Lock files of this process, by device and inode: the kernel grants a process its own lock again, and drops the lock
 as soon as the process closes any descriptor of the file."""
 _guard = threading.Lock()
 
 
 class InUse(InputError):
-    """A folder that another process, or another thread of this one, is writing into."""
+    """A folder is locked by another process or thread."""
 
 
 @contextmanager
 def locked(folder: Path | str, *, wait: bool = False, shown: Path | str | None = None) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made if absent, and removed again if nothing was put into it.
+    """Hold the lock of `folder`; create the folder if absent and remove it again if it stays empty.
 
     Args:
         folder: to be written into.
@@ -57,8 +57,8 @@ def locked(folder: Path | str, *, wait: bool = False, shown: Path | str | None =
         shown: its name in messages, where it stands for a folder that the user named.
 
     Raises:
-        InUse: the folder is locked; the sentence says by whom.
-        InputError: it is a file, or the folder cannot be made or written.
+        InUse: the folder is locked; the message names the holder.
+        InputError: it is a file, or the folder cannot be created or written.
 
     Example:
         >>> with locked("runs/first"):                                    # doctest: +SKIP
@@ -131,7 +131,7 @@ def _take(path: Path, shown: Path | str, wait: bool) -> tuple[int, int] | None:
         if there == (_identity(os.fstat(file)), _identity(os.fstat(place))):
             killed = _read(file).get("pid")
             for partial in path.glob(f".*.{killed}.partial") if isinstance(killed, int) else ():
-                partial.unlink(missing_ok=True)  # what it was writing when it was killed
+                partial.unlink(missing_ok=True)  # partial files of a killed process
             with suppress(OSError):  # a full disk: the lock holds without it
                 text = json.dumps(_held[there[0]]).encode()
                 os.pwrite(file, text, 0)
@@ -171,7 +171,7 @@ def _holder() -> dict[str, object]:
 
 
 def _read(file: int) -> dict[str, object]:
-    """What the holder of a lock file has written into it."""
+    """Read the holder recorded in a lock file."""
     try:
         found = json.loads(os.pread(file, 10_000, 0))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How OpenMP threads wait for each other; to be set before torch, which reads it once, is imported."""
+"""OpenMP wait policy; must be set before torch is imported, which reads it once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-"""Environment variables with which users choose how threads wait; where one is set, it stays in force."""
+"""Environment variables of the wait policy; values set by the user are kept."""
 
 
 def wait_passively() -> None:
-    """Let OpenMP threads sleep while they wait, unless the user has chosen otherwise.
+    """Make OpenMP threads sleep while they wait, unless the user has set a policy.
 
-    By default they spin for milliseconds. On a machine that is shared, a spinning thread takes the core from the one
-    that it waits for: training with two threads beside busy neighbours took 4 to 7 times longer
+    By default they spin for milliseconds. On a shared machine, a spinning thread takes the core from the thread that it
+    waits for: training with two threads beside busy neighbours took 4 to 7 times longer
     (docs/results/performance.md).
     """
     if not any(name in os.environ for name in WAITING):
@@ -21,7 +21,7 @@ def wait_passively() -> None:
 
 
 def describe_threads() -> str:
-    """Number of OpenMP threads and how they wait, as the environment says it."""
+    """Describe the number of OpenMP threads and their wait policy, from the environment."""
     count = os.environ.get("OMP_NUM_THREADS", "one a core (OMP_NUM_THREADS is not set)")
     waiting = ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ)
     return f"{count}; waiting: {waiting or 'spinning, as OpenMP does by default'}"

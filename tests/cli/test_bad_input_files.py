@@ -88,8 +88,8 @@ def test_query_and_gallery_of_two_models_are_never_compared(run: Run, made: Path
 @pytest.mark.parametrize(
     ("share", "sentence"),
     [
-        (0.0, "is not a whole safetensors file"),
-        (0.001, "is not a whole safetensors file"),
+        (0.0, "is not a complete safetensors file"),
+        (0.001, "is not a complete safetensors file"),
         (0.3, "is damaged: its contents do not match the hash stored in it"),
         (0.99, "is damaged: its contents do not match the hash stored in it"),
     ],

@@ -80,7 +80,7 @@ def test_a_full_disk(
     before = state(tmp_path)
     with full_disk(size):
         outcome = run(line.format(made=made, world=tiny_world, table=table, new=new))
-    reported(outcome, f"{new}/a", "(File too large); make room and do it again.")
+    reported(outcome, f"{new}/a", "(File too large); free some space and run it again.")
     assert state(tmp_path) == before
 
 
@@ -169,7 +169,7 @@ def test_output_to_a_full_disk(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         process = typed(f"check {pictures(tmp_path)}", stdout=full)
         assert process.communicate()[1] == (
-            "vreid: the output: cannot be written (No space left on device); make room and do it again.\n"
+            "vreid: the output: cannot be written (No space left on device); free some space and run it again.\n"
         )
     assert process.returncode == 2
 

@@ -197,5 +197,5 @@ def test_an_error_of_the_system_is_one_sentence(run: Run, made: Path, monkeypatc
     outcome = run(f"evaluate {made}/features")
     assert (outcome.code, outcome.err) == (
         2,
-        "vreid: features: cannot be used (No space left on device); make room and do it again.\n",
+        "vreid: features: cannot be used (No space left on device); free some space and run it again.\n",
     )

@@ -342,7 +342,7 @@ def test_files_that_are_no_weights_are_told_in_one_sentence(tmp_path: Path) -> N
     (tmp_path / "cut.pth").write_bytes(b"nonsense")
     torch.save([1, 2], tmp_path / "list.pth")
     for name, sentence in (
-        ("cut.safetensors", "not a whole safetensors file"),
+        ("cut.safetensors", "not a complete safetensors file"),
         ("absent.safetensors", "cannot be read"),
         ("absent.pth", "cannot be read"),
         ("cut.pth", "is a text file, not a file of weights"),

@@ -113,7 +113,7 @@ def test_files_of_the_wrong_kind_are_told_apart(tmp_path, sides):
     with pytest.raises(InputError, match="holds distances, not features"):
         FeatureSet.load(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         Distances.load(path)
     with pytest.raises(InputError, match="cannot be read"):
         Ranking.load(tmp_path / "absent.safetensors")

@@ -29,7 +29,7 @@ from vreid.cli import (
 from vreid.cli.extras import missing
 from vreid.console import say
 from vreid.errors import InputError
-from vreid.files import refused
+from vreid.files import system_error
 from vreid.threads import wait_passively
 
 app = typer.Typer(
@@ -126,10 +126,10 @@ def _report_error(error: Exception) -> int:
         _forget_output()
         return BROKEN_PIPE
     elif isinstance(error, OSError) and error.filename:
-        _say(str(refused(error.filename, "used", error)))
+        _say(str(system_error(error.filename, "used", error)))
     elif isinstance(error, OSError):
         _forget_output()
-        _say(str(refused("the output", "written", error)))
+        _say(str(system_error("the output", "written", error)))
     elif isinstance(error, UnicodeEncodeError):
         _say(f"{error.object!r}: this name cannot be used with this machine's language setting; set PYTHONUTF8=1.")
     elif isinstance(error, ModuleNotFoundError) and missing([error.name or ""]):

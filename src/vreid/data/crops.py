@@ -40,7 +40,7 @@ def crops_of(records: Records, crops: Records) -> Records:
 def all_images(dataset: Dataset) -> Records:
     """Return the images of all splits as one `Records`; images that are both query and gallery appear once.
 
-    Such a data set is told apart from others by having no splits, as its table would be.
+    The result has no split, as a table of crops would have none.
     """
     if dataset.query == dataset.gallery and not len(dataset.train):
         return dataset.gallery.with_(split=[""] * len(dataset.gallery))

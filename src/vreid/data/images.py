@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vreid.errors import InputError
-from vreid.files import refused, reject_endless
+from vreid.files import reject_endless, system_error
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 """Formats that are read, whatever the file extension. Some other Pillow formats start external programs."""
@@ -48,7 +48,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
         raise InputError(f"{path}: {_kind(path)}.") from error
     except Exception as error:  # Pillow's decoders raise nearly everything on damaged files
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
-            raise refused(path, "read", error) from error
+            raise system_error(path, "read", error) from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: the image cannot be decoded ({reason}); copy it again.") from error
     return image if box is None else cut(image, box, path)
@@ -114,7 +114,7 @@ def image_size(path: Path | str) -> tuple[int, int] | None:
             reject_endless(path)
             with Image.open(path, formats=FORMATS) as file:
                 return (file.height, file.width) if _orientation(file) in (5, 6, 7, 8) else (file.width, file.height)
-    except Exception:  # as `read_image`, which tells what is wrong
+    except Exception:  # `read_image` reports what is wrong
         return None
 
 

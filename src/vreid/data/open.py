@@ -11,7 +11,7 @@ from vreid.data.findings import OnFinding, raise_finding
 from vreid.data.readers.families import FAMILIES, recognise
 from vreid.data.readers.variants import VARIANTS, in_variants
 from vreid.errors import InputError
-from vreid.files import refused
+from vreid.files import system_error
 
 
 def open_dataset(
@@ -84,7 +84,7 @@ def open_dataset(
         if family.copies:
             dataset = in_variants(dataset, variants, copies, place)
     except OSError as error:
-        raise refused(error.filename or path, "read", error) from error
+        raise system_error(error.filename or path, "read", error) from error
     if on_finding is raise_finding and not any(len(split) for split in (dataset.train, dataset.query, dataset.gallery)):
         raise InputError(f"{place}: lists no images; unpack the data set again.")
     return dataset

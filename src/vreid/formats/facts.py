@@ -1,4 +1,4 @@
-"""Read facts that were stored as JSON into typed values; every field is checked."""
+"""Validate JSON values against dataclasses and types."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def typed(kind: type[T], value: Any, name: str) -> T:
 
 
 def fact(facts: Mapping[str, Any], name: str, kind: type[T], default: Any = MISSING) -> T:
-    """The fact `name` of a file as a `kind` (see `typed`).
+    """Return the fact `name` of a file as a `kind` (see `typed`).
 
     Raises:
         KeyError: it is missing and has no default.

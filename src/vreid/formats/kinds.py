@@ -1,4 +1,4 @@
-"""Recognise a file by its contents, whatever its name ends in, and name what it is where something else was wanted."""
+"""Detect file formats by contents, and describe unexpected ones in messages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vreid.errors import InputError
 from vreid.files import reading
 
 FLOOR = 64 << 20
-"""Bytes of numbers that any file may hold, however small it is."""
+"""Memory in bytes that any file may declare, however small it is."""
 RATIO = 32
-"""How many times its own size a file may unpack to; compressed float features reach two, sparse ones ten."""
+"""Maximum ratio of declared memory to file size; compressed float features reach 2, sparse ones 10."""
 
 _HEAD = 4096
 
@@ -43,7 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "mat": Kind("a MATLAB file"),
     "parquet": Kind("a Parquet table"),
     "text": Kind("a text file"),
-    "empty": Kind("an empty file", "get it again"),
+    "empty": Kind("an empty file", "download or copy it again"),
     "lfs": Kind("a Git LFS pointer, not the file that it stands for", "fetch the file with `git lfs pull`"),
     "html": Kind("an HTML page", "download the file itself instead of the page about it"),
     "json": Kind("a JSON file", "save numbers as .npz or .safetensors"),
@@ -66,8 +66,8 @@ KINDS: Mapping[str, Kind] = {
     "rar": Kind("a rar archive", _UNPACK),
     "image": Kind("an image", "check the name"),
     "pdf": Kind("a PDF document", "check the name"),
-    "broken-zip": Kind("a zip archive that is cut short or damaged", "get it again"),
-    "unknown": Kind("damaged, or of no known format", "get it again"),
+    "broken-zip": Kind("a zip archive that is cut short or damaged", "download or copy it again"),
+    "unknown": Kind("damaged, or of no known format", "download or copy it again"),
 }
 
 _STARTS: tuple[tuple[bytes, str], ...] = (
@@ -157,7 +157,7 @@ def _archive(path: Path | str) -> str:
 
 
 def not_wanted(path: Path | str, kind: str, wanted: str, fix: str = "") -> InputError:
-    """The sentence about a file of another kind than `wanted` ("a file of weights").
+    """Return the error for a file of another kind than `wanted` ("a file of weights").
 
     Example:
         >>> print(not_wanted("a.pth", "html", "a file of weights"))
@@ -169,7 +169,7 @@ def not_wanted(path: Path | str, kind: str, wanted: str, fix: str = "") -> Input
 
 
 def check_size(path: Path | str, needed: int) -> None:
-    """Refuse a file whose numbers would take implausibly more memory than the file takes on disk.
+    """Raise if a file declares implausibly more memory than its size on disk.
 
     Args:
         path: the file.
@@ -187,7 +187,7 @@ def check_size(path: Path | str, needed: int) -> None:
 
 
 def described_type(value: Any) -> str:
-    """What a value read from a file is, for a message: "a list of 3 values", "a number".
+    """Describe a value read from a file, for a message: "a list of 3 values", "a number".
 
     Example:
         >>> described_type([1, 2, 3]), described_type({"epoch": 3, "lr": 0.1}), described_type("a")

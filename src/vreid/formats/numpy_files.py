@@ -1,4 +1,4 @@
-"""NumPy's .npy and .npz files, read without pickles and without taking more memory than a file can hold."""
+"""Safe readers of .npy and .npz files: no pickles, and memory bounded by the file size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIX = "save plain arrays of numbers and text"
 
 
 def read_npy(path: Path | str) -> NDArray[Any]:
-    """The array of a .npy file.
+    """Read the array of a .npy file.
 
     Raises:
         InputError: damaged, of Python objects, or of another size than its header declares.
@@ -30,7 +30,7 @@ def read_npy(path: Path | str) -> NDArray[Any]:
 
 
 def read_npz(path: Path | str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, NDArray[Any] | None]:
-    """The arrays of a .npz file by name, None for those that are not `wanted`, which stay closed.
+    """Read the arrays of a .npz file by name; None for those not `wanted`, which are not opened.
 
     Raises:
         InputError: damaged, an implausible size, or a wanted array of Python objects.
@@ -71,5 +71,5 @@ def _array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:
         return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
     except InputError:
         raise
-    except Exception as error:  # the header is a Python literal, and damage to it raises nearly everything
-        raise InputError(f"{where}: is no NumPy array of numbers or text, or damaged; {_FIX}.") from error
+    except Exception as error:  # the header is a Python literal; damage to it raises almost any exception
+        raise InputError(f"{where}: is damaged or not a NumPy array of numbers or text; {_FIX}.") from error

@@ -1,4 +1,4 @@
-"""PyTorch files, read without running or importing what they name: tensors and arrays are built, all else is inert.
+"""Safe reader of PyTorch files: builds tensors and arrays, runs and imports nothing that the file names.
 
 `torch.load(weights_only=True)` builds tensors and containers only. Checkpoints of other programs also hold settings,
 paths, NumPy arrays and whole modules; for each class that a file names a stand-in is registered, which keeps the
@@ -127,7 +127,7 @@ _KNOWN: Mapping[str, Any] = {
 
 
 def load_torch(path: Path | str, kind: str = "torch") -> Any:
-    """What a file of `torch.save` holds: tensors, arrays, containers, numbers, text, and `Inert` for other objects.
+    """Read a file of `torch.save`: tensors, arrays, containers, numbers, text, and `Inert` for other objects.
 
     Args:
         path: the file.
@@ -154,17 +154,17 @@ def load_torch(path: Path | str, kind: str = "torch") -> Any:
         return _Plain(path).of(loaded)
     except InputError:
         raise
-    except Exception as error:  # damage raises nearly everything, in torch's words
+    except Exception as error:  # damaged files raise almost any exception
         unusual = sorted(name for name in names - set(_KNOWN) if not re.match(_OWN, name))
         if unusual:
             raise InputError(
                 f"{path}: holds objects that cannot be read ({', '.join(unusual[:3])}); {_FIX}."
             ) from error
-        raise InputError(f"{path}: is damaged, or no file that torch.save has written; get it again.") from error
+        raise InputError(f"{path}: is damaged, or was not written by torch.save; download or save it again.") from error
 
 
 def _check_archive(path: Path | str) -> None:
-    """Refuse an archive that unpacks to more than it is: torch.save never compresses."""
+    """Raise if an archive is compressed: torch.save never compresses."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     size = Path(path).stat().st_size
@@ -205,7 +205,7 @@ def _refuse_code(path: Path | str, names: set[str]) -> None:
 
 
 def _stand_in(name: str) -> Callable[..., Any]:
-    """A class whose objects keep what a file says of an object of class `name`.
+    """Create a stand-in class that keeps the contents of an object of class `name`.
 
     torch fills only containers of exactly known classes, and of these an OrderedDict alone can hold attributes as well.
     """
@@ -219,7 +219,7 @@ def _stand_in(name: str) -> Callable[..., Any]:
 
 
 class _Plain:
-    """Turns what was loaded into plain containers, tensors, arrays and `Inert`; counts how much memory it takes."""
+    """Convert loaded objects to plain containers, tensors, arrays and `Inert`, counting their memory."""
 
     def __init__(self, path: Path | str) -> None:
         self.path, self.bytes = path, 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vreid.errors import InputError, nearest_name
-from vreid.files import atomic_write, reading, refused, writing
+from vreid.files import atomic_write, reading, system_error, writing
 from vreid.models.efficientnet import IMAGENET_BACKBONE
 
 FOLDER = "VREID_WEIGHTS"
@@ -291,7 +291,7 @@ def _download(published: Published, part: Path, progress: Progress) -> None:
                     try:
                         file.write(piece)
                     except OSError as error:
-                        raise refused(part, "written", error) from error
+                        raise system_error(part, "written", error) from error
                     done += len(piece)
                     progress(done, max(total, done))
             if done < total:

@@ -5,9 +5,8 @@ Example:
     >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
     48
 
-From the plan to the folder: `presets` (sizes) -> `identities`, `roads`, `city` (who passes which camera when) ->
-`filming` (which frames) -> the renderer (`vehicles`, `camera`, `scene`, `synthetic`) -> `workers` (processes) ->
-`layouts`, `labels`, `write` (the files).
+Pipeline: `city` (presets, identities, roads, and the plan of who passes which camera when) -> `render.filming` (which
+frames) -> the renderer (`vehicle`, `render`) -> `formats` (worker processes, layouts, label files, writing).
 """
 
 from vreid.simulator.city.presets import PRESETS, SIMULATOR_VERSION, Preset

@@ -366,7 +366,7 @@ def test_the_simulator_is_named_as_source(folder: Path) -> None:
             "test_track.txt",
             "000004.jpg",
             "000003.jpg 000004.jpg",
-            "test_track.txt, line 3: image 000003.jpg is already in line 1; an image belongs to one tracklet, remove "
+            "test_track.txt, line 3: image 000003.jpg is already in line 1; an image belongs to one tracklet; remove "
             "it from the other.",
         ),
         (

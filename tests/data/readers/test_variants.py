@@ -159,7 +159,7 @@ def test_some_variant_must_be_chosen_and_the_system_may_refuse(world: Path, monk
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", closed)
-    with pytest.raises(InputError, match=r"real/.*: cannot be read \(Permission denied\); change its rights"):
+    with pytest.raises(InputError, match=r"real/.*: cannot be read \(Permission denied\); change its permissions"):
         open_dataset(world / "real")
 
 

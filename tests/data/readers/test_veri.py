@@ -307,7 +307,7 @@ def test_views_are_no_orientations(folder: Path) -> None:
     assert read_views(folder) == {TRAIN[0][:-4]: 3, TRAIN[1][:-4]: 0, TEST[0][:-4]: 7}
     assert not (open_dataset(folder).train.orientation >= 0).any()
     (folder / "keypoint_test.txt").write_text(f"{TEST[0]} {points} 8\n")
-    with pytest.raises(InputError, match=r"keypoint_test.txt, line 1: '0002_c002_00030600_0.jpg' ... '8' is not an image"):
+    with pytest.raises(InputError, match=r"keypoint_test.txt, line 1: '0002_.*jpg' ... '8' is not an image"):
         read_views(folder)
     with pytest.raises(InputError, match=r"has neither keypoint_train.txt nor keypoint_test.txt"):
         read_views(folder / "image_train")

@@ -306,7 +306,7 @@ def test_a_folder_with_something_else_is_rejected(tmp_path: Path) -> None:
     partial = tmp_path / "out.partial"
     partial.mkdir()
     (partial / "mine").touch()
-    with pytest.raises(InputError, match=r"out.partial: is in the way and was not left by a simulation"):
+    with pytest.raises(InputError, match=r"out.partial: exists and was not created by a simulation"):
         simulate(tmp_path / "out", preset="tiny", seed=1)
     assert (partial / "mine").exists() and (tmp_path / "thesis.txt").read_text() == "precious"
 

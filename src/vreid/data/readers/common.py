@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.findings import Finding, OnFinding, Origin, raise_finding
 from vreid.errors import InputError
-from vreid.files import read_json, read_lines_bounded, refused
+from vreid.files import read_json, read_lines_bounded, system_error
 
 WRAPPERS = ("AIC20_track2", "AIC21")
 """Wrapper folders: they hold nothing but the data set's folder."""
@@ -105,7 +105,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 def read_items(path: Path) -> list[dict[str, str]]:
     """Return the attributes of each `Item` of a label file `TrainingImages / Items / Item`, stripped of blanks.
 
-    Distributed files declare gb2312, which the XML parser refuses, so the declaration is dropped and the bytes are
+    Distributed files declare gb2312, which the XML parser rejects, so the declaration is dropped and the bytes are
     decoded here. `Items number=...` is not read: it may be "-".
 
     Raises:
@@ -217,7 +217,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise refused(folder, "listed", error) from error
+        raise system_error(folder, "listed", error) from error
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, str], ...], str]:

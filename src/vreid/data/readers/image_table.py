@@ -165,7 +165,7 @@ def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
 
     Raises:
         InputError: no rows, no path column, two columns that mean the same, or a cell that cannot be understood; file,
-            line, column and mend are named.
+            line, column and fix are named.
     """
     return read_rows(path)[:2]
 

@@ -1,1 +1,1 @@
-"""The plan of a simulated city: roads, cameras, vehicles and who passes where when."""
+"""City planning: roads, cameras, identities and trips."""

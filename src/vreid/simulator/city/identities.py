@@ -1,4 +1,4 @@
-"""Who drives in the city: types, colours, car models, and look-alikes that differ in small marks only."""
+"""Sample vehicle identities: types, colours, car models, and look-alikes that differ only in small marks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPE_SHARES = {
     "sportscar": 0.03,
     "rv": 0.02,
 }
-"""Chance of each type among vehicles that are no motorcycles."""
+"""Probability of each vehicle type, motorcycles excluded."""
 
 COLOR_SHARES = {
     "white": 0.22,
@@ -39,10 +39,10 @@ COLOR_SHARES = {
     "purple": 0.015,
     "pink": 0.015,
 }
-"""Chance of each colour, for every type but buses."""
+"""Probability of each colour, for all types but buses."""
 
 BUS_COLORS = ("white", "blue", "yellow", "red")
-"""Liveries of buses, equally often."""
+"""Bus liveries, equally likely."""
 
 _TRIES = 200
 
@@ -62,12 +62,12 @@ def draw_vehicles(
 
     They are of `types` and `colors`, in the proportions of `TYPE_SHARES` and `COLOR_SHARES`.
 
-    With chance `preset.look_alike_share` a vehicle copies type, colour and model of an earlier one of its group, of
-    which at most `preset.look_alike_group` are alike; its details (marks, plate, dirt) are always its own. Vehicle i
-    depends on those before it only, so a longer draw begins with the shorter one.
+    With probability `preset.look_alike_share` a vehicle copies type, colour and model of an earlier one of its group
+    (at most `preset.look_alike_group` vehicles look alike); its marks, plate and dirt are always individual. Vehicle i
+    depends only on those before it, so a longer draw starts with the shorter one.
 
-    Two parts of one group (`part`) have the same types, colours and look-alike groups, and other vehicles: the details
-    are drawn anew and the car models are moved on by `model_shift`. This makes the parts equally hard.
+    The parts of a group (`part`) have the same types, colours and look-alike groups but different vehicles: details
+    are redrawn and car models are shifted by `model_shift`, which makes the parts equally hard.
     """
     kinds: list[tuple[str, str, int]] = []
     alike: Counter[tuple[str, str, int]] = Counter()

@@ -1,6 +1,6 @@
-"""The plan of a world: its cameras, roads and vehicles, and which vehicle passes which camera when.
+"""Plan a simulated world: cameras, roads, vehicles, and which vehicle passes which camera when.
 
-Nothing is rendered yet. Times are UTC seconds of an invented day (`DAY`); every camera's clock is exact.
+Nothing is rendered here. Times are UTC seconds of a fictitious day (`DAY`); every camera's clock is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vreid.simulator.render.camera import CameraSpec, sample_camera
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES, VehicleSpec
 
 DAY = 1_767_571_200.0
-"""Midnight (UTC) of the invented day, 5 January 2026."""
+"""Midnight (UTC) of the fictitious day, 5 January 2026."""
 FIRST_HOUR = 9
 """Hour at which the first scene's recording starts; the next scene's starts an hour later."""
 NEW_SCENE_HOUR = 21
@@ -32,7 +32,7 @@ NEW_SCENE = "new"
 
 @dataclass(frozen=True)
 class Camera:
-    """A fixed camera: its place on the city map in metres, its scene, and everything that the renderer needs.
+    """A fixed camera: position on the city map in metres, scene, and rendering parameters.
 
     `part` is "seen" where training images come from it and "new" otherwise; `video_start` is the time of its frame 0.
     """
@@ -48,9 +48,9 @@ class Camera:
 
 @dataclass(frozen=True)
 class CameraPass:
-    """One vehicle's pass at one camera (`camera` indexes `World.cameras`), which gives one tracklet.
+    """One pass of a vehicle at a camera (`camera` indexes `World.cameras`), which gives one tracklet.
 
-    `time` is when it passes the middle of the view, `images` how many images the tracklet shall have.
+    `time` is when it passes the middle of the view, `images` the planned number of images of the tracklet.
     """
 
     camera: int
@@ -71,7 +71,7 @@ class Traveller:
 
     @property
     def images(self) -> int:
-        """How many images are planned of it."""
+        """Number of planned images."""
         return sum(one.images for one in self.passes)
 
 
@@ -87,7 +87,7 @@ class Posed:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is known before the first image is rendered; small and picklable."""
+    """The complete plan of a world, before rendering; small and picklable."""
 
     preset: Preset
     seed: int
@@ -99,7 +99,7 @@ class World:
 
     @property
     def images(self) -> int:
-        """How many images are planned."""
+        """Number of planned images."""
         return sum(t.images for t in self.travellers) + sum(p.images for p in self.posed)
 
 
@@ -108,7 +108,7 @@ def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, col
 
     Every vehicle, camera, district and trip has a random stream of its own, so that further identities (and
     `label_new_scene`) leave those that were there as they are. Vehicle i of either part of the test has the same type
-    and colour, passes as many cameras and gives as many images, so that only the cameras tell the parts apart.
+    and colour, passes as many cameras and gives as many images, so that the parts differ only in their cameras.
     """
     cameras, roads = _network(preset, seed)
     homes = [camera.scene for camera in cameras if camera.part == "seen"]

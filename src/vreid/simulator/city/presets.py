@@ -1,4 +1,4 @@
-"""Sizes of simulated worlds: what `vreid simulate --preset NAME` makes.
+"""Presets of simulated worlds, for `vreid simulate --preset NAME`.
 
 A preset is plain data; a variant is `dataclasses.replace(PRESETS["demo"], train_identities=300)`.
 """
@@ -11,12 +11,12 @@ from vreid.errors import InputError, named
 from vreid.ranges import bounds, check_settings, in_range
 
 SIMULATOR_VERSION = 2
-"""Raised by one whenever the same preset and seed give other bytes; written into every data set and every result."""
+"""Simulator version, incremented whenever a preset and seed give other bytes; stored in data sets and results."""
 
 PRETRAINING_SEED = 424242
-"""Seed of the world that shipped trunks are pretrained on (`vreid.recipes.pretrain`), and of no other."""
+"""Seed reserved for the world that the shipped weights are pretrained on (`vreid.recipes.pretrain`)."""
 PRETRAINING = "pretrain"
-"""Name of that world's preset."""
+"""Preset of the pretraining world."""
 
 FIRST_NEW_CAMERA = 41
 """Number of the new scene's first camera, as in CityFlowV2-ReID, whose new scene is c041..c046."""
@@ -32,7 +32,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Preset:
-    """What a world holds; everything but the seed.
+    """Configuration of a simulated world, without the seed.
 
     Training identities drive through all `scenes`. The test has two parts of equal size and equal make:
     `test_identities` identities at the cameras of the last of `scenes` (seen), and as many others at the cameras of
@@ -188,7 +188,7 @@ PRESETS = {
 
 
 def check_seed(seed: int, preset: Preset | str | None = None) -> None:
-    """Refuse a world that cannot be, or whose vehicles and cameras the shipped trunks have seen.
+    """Raise if `seed` is negative or reserved for pretraining the shipped weights.
 
     Raises:
         InputError: `seed` is negative, or that of pretraining for a world that is not of the pretraining `preset`.
@@ -196,13 +196,13 @@ def check_seed(seed: int, preset: Preset | str | None = None) -> None:
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more.")
     if seed == PRETRAINING_SEED and getattr(preset, "name", preset) != PRETRAINING:
-        raise InputError(f"seed {seed} is that of the world on which the simulated starts were trained; give another.")
+        raise InputError(f"seed {seed} is reserved for pretraining the simulated weights; give another.")
 
 
 def preset_named(name: str) -> Preset:
     """Return the preset called `name`.
 
     Raises:
-        InputError: there is none; the sentence names the nearest.
+        InputError: unknown name; the message suggests the nearest.
     """
     return named("preset", PRESETS, name)

@@ -1,4 +1,4 @@
-"""The road graph: junctions, streets with travel times, and trips that pass a given number of cameras."""
+"""Road graph: junctions, streets with travel times, and trips past a given number of cameras."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vreid.data.seeds import generator
 BLOCK = 420.0
 """Mean distance of neighbouring junctions in metres."""
 JITTER = 0.24
-"""How far a junction may lie from its place on the grid, in blocks."""
+"""Maximum offset of a junction from its grid position, in blocks."""
 DISTRICT_GAP = 900.0
-"""Open land between two districts of a row in metres; districts lie in two rows, turn by turn."""
+"""Gap between two districts of a row in metres; districts alternate between two rows."""
 ROW_HEIGHT = 2600.0
 """Distance of the two rows in metres."""
 SPEED = (8.0, 14.0)
@@ -61,7 +61,7 @@ class RoadMap:
 
     @cached_property
     def neighbours(self) -> tuple[dict[int, Road], ...]:
-        """For every junction the junctions next to it, each with the street that leads there."""
+        """Adjacency list: for each junction its neighbours, each with the connecting street."""
         table: tuple[dict[int, Road], ...] = tuple({} for _ in self.junctions)
         for road in self.roads:
             table[road.start][road.end] = road

@@ -1,4 +1,4 @@
-"""From rows of text to files: the field's XML, the tables of the ground truth, the map of the city.
+"""Write label files: XML, ground-truth tables, and the city map.
 
 A row is one image: a dict from column name to text. Which label files a data set has is in `layouts`.
 """
@@ -15,7 +15,7 @@ from vreid.simulator.city.plan import World
 Row = dict[str, str]
 
 FOLDERS = {"train": "image_train", "query": "image_query", "gallery": "image_test"}
-"""Where the images of each split lie, in every layout."""
+"""Image folder of each split, in every layout."""
 KEY_PREFIXES = {"train": "train", "query": "query", "gallery": "test"}
 """First part of an image_key, by split."""
 
@@ -50,10 +50,10 @@ SYNTHETIC_COLUMNS = (
 
 
 def items_xml(rows: Iterable[Row], columns: dict[str, str], *, number: str, encoding: str = "utf-8") -> str:
-    """Return a label file in the field's XML: `columns` maps attribute names to row columns, in order.
+    """Return an XML label file: `columns` maps attribute names to row columns, in order.
 
-    Empty values are left out. `encoding` is what it declares; the text is plain ASCII, which every encoding of the
-    field contains.
+    Empty values are left out. `encoding` is the declared one; the text is plain ASCII, which is valid in all
+    encodings in use.
 
     Example:
         >>> print(items_xml([{"file": "000001.jpg", "camera": "c001"}],

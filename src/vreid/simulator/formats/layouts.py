@@ -1,7 +1,7 @@
-"""Layouts: the published data sets whose folders the simulator writes, each one small value in `LAYOUTS`.
+"""Layouts: folder structures of published data sets that the simulator writes.
 
-What all have in common (rendering, choosing queries, the ground truth) is in `write`; a layout says where the images
-of a world lie, what they are called, which label files stand beside them, and what kind of world that data set shows.
+Common steps (rendering, query selection, ground truth) are in `write`; a layout defines image folders and names, label
+files, and the kind of world that the data set shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LISTS = {"train": "name_train.txt", "query": "name_query.txt", "gallery": "name_
 
 @dataclass(frozen=True)
 class Layout:
-    """How a world becomes the folder of one published data set.
+    """Mapping from a world to the folder of one published data set.
 
     Attributes:
         name: of the layout, part of simulator.json.
@@ -57,17 +57,17 @@ class Layout:
     adapt: Callable[[Preset], Preset] = lambda preset: preset
 
     def plan(self, preset: Preset, seed: int) -> World:
-        """Plan the world that `seed` means here; two layouts never show the same one.
+        """Plan the world of `seed` in this layout; different layouts have different worlds.
 
         Raises:
-            InputError: the preset asks for what this data set cannot have.
+            InputError: the preset requires something this data set does not support.
         """
-        if self.name != CITYFLOW.name:  # worlds from before there were layouts keep their bytes
+        if self.name != CITYFLOW.name:  # keeps worlds made before layouts existed bit-identical
             seed = int(generator(seed, "layout", self.name).integers(2**63))
         return plan_world(self.adapt(preset), seed, types=self.types, colors=self.colors)
 
     def image_folders(self) -> dict[str, str]:
-        """Where the images lie, by split and "synthetic"."""
+        """Image folders by split and "synthetic"."""
         return {split: f"{self.real}/{name}" for split, name in FOLDERS.items()} | {"synthetic": self.synthetic}
 
     def files(self, rows: Rows, tracks: Tracks, world: World) -> dict[str, str]:
@@ -141,7 +141,7 @@ def _file_and_line(name: str, line: int, row: Row) -> str:
 VERI_CLASSES = COLORS[:10], TYPES[:9]
 """Colours and types that VeRi names, in its order; VehicleX put two of its own after either."""
 KEYPOINTS = 20
-"""Key points of a vehicle in VeRi's viewpoint files; here all are -1 (not seen), only the view is told."""
+"""Key points of a vehicle in VeRi's viewpoint files; all are -1 (not visible) here; only the view is given."""
 VIEWS = (0, 6, 5, 7, 1, 4, 2, 3)
 """VeRi's view numbers for orientations around 0, 45, ..., 315 degrees: 0 front, 1 rear, 2 left, 3 left front, 4 left
 rear, 5 right, 6 right front, 7 right rear are seen. A vehicle that turns counter-clockwise shows its right side."""
@@ -194,7 +194,7 @@ def _veri_track(name: str, line: int, row: Row) -> str:
 
 
 def _one_network(preset: Preset) -> Preset:
-    """All cameras of the preset's scenes in one network under one sky: a vehicle passes any of them, and more of them.
+    """Adapt a preset to VeRi: one scene with all cameras, and longer trips.
 
     As many test vehicles as in both parts of the test together; trips may be twice as long, but pass at most two thirds
     of the cameras.
@@ -257,6 +257,6 @@ def layout_named(name: str) -> Layout:
     """Return the layout called `name`.
 
     Raises:
-        InputError: there is none; the sentence names the nearest.
+        InputError: unknown name; the message suggests the nearest.
     """
     return named("layout", LAYOUTS, name)

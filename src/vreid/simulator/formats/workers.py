@@ -1,4 +1,4 @@
-"""Render every identity of a world, spread over processes: the same bytes for any number of them."""
+"""Render all identities of a world in worker processes; bit-identical for any number of them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from vreid.simulator.render.synthetic import SyntheticShot
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 
 SYNTHETIC_CAMERAS = 20
-"""How many camera numbers the synthetic images are given, by chance, as in VehicleX."""
+"""Number of random camera numbers of the synthetic images, as in VehicleX."""
 SYNTHETIC_JPEG_QUALITY = 95
 IMAGES_PER_WORKER = 200
-"""A further process is worth its start for this many images."""
+"""Minimum number of images per worker process, below which starting it does not pay off."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _start_worker(world: World, raw: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """Do not outlive a parent that was killed: the executor's own queue would never tell."""
+    """Exit if the parent was killed; the executor's queue does not signal this."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Simulate a world into a folder: the names of its images, and a folder that is there whole or not at all."""
+"""Simulate a world into a folder, atomically."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vreid.simulator.formats.layouts import CITYFLOW, Layout, Rows, layout_named
 from vreid.simulator.formats.workers import RenderedImage, render_all
 
 SUMMARY = "simulator.json"
-"""Written last: a folder that has it is complete."""
+"""Metadata file, written last: it marks a complete folder."""
 
 T = TypeVar("T")
 _UNFINISHED = ".unfinished"
@@ -40,10 +40,10 @@ _RAW = "raw"
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulated data set on disk: where it lies, what made it, what is in it.
+    """A simulated data set on disk: path, provenance and contents.
 
     `counts` has the images of each split, identities, cameras and tracklets; `content_hash` names the bytes of all
-    files; `reused` tells that it was there already.
+    files; `reused` means that it existed already.
     """
 
     path: Path
@@ -118,7 +118,7 @@ def _made_by(preset: Preset, layout: Layout, seed: int) -> dict[str, Any]:
 
 
 def _found(out: Path, preset: Preset, layout: Layout, seed: int) -> Simulation | None:
-    """Return the simulation in `out` if it is the wanted one, None if there is nothing, refuse anything else."""
+    """Return the simulation in `out` if it is the wanted one, None if `out` does not exist; raise otherwise."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     advice = "choose another folder or remove this one"
@@ -143,7 +143,7 @@ def _found(out: Path, preset: Preset, layout: Layout, seed: int) -> Simulation |
 def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
     """Yield the folder OUT.partial, which becomes `out` in one rename on success and is removed on any error.
 
-    What a killed run has left there is removed first; it is known by its mark. A link to a folder is followed.
+    Leftovers of a killed run, recognised by a marker file, are removed first. A link to a folder is followed.
     """
     absolute = Path(os.path.realpath(out))
     folder = absolute.with_name(absolute.name + ".partial")
@@ -154,7 +154,7 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
     with locked(folder, shown=out), writing(out):
         left = [entry for entry in folder.iterdir() if entry.name != LOCK]
         if left and not mark.exists():
-            raise InputError(f"{folder}: is in the way and was not left by a simulation; rename or remove it.")
+            raise InputError(f"{folder}: exists and was not created by a simulation; rename or remove it.")
         for entry in left:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         if absolute.exists():
@@ -176,7 +176,7 @@ def _place_real(
     """Name the real-like images and move them to their places; return counts, label files and digests.
 
     Where images are numbered, the order of query images, gallery images and test tracks is drawn by chance, so that no
-    number tells an identity; where they are named, lists are in the order of the names.
+    number reveals an identity; where they are named, lists are in the order of the names.
     """
     splits, tracks = _choose_queries(layout, world, rendered)
     name_of = layout.image_file_name

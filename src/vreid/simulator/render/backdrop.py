@@ -1,4 +1,4 @@
-"""Everything of a fixed camera's image that does not move, shaded once per tile and kept."""
+"""Static background of a fixed camera, shaded once per tile and cached."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Tile:
 
 
 class Backdrop:
-    """The static image of a camera, in tiles that are made when first looked at."""
+    """Static image of a camera, in lazily rendered tiles."""
 
     def __init__(
         self, camera: CameraSpec, pinhole: Pinhole, environment: Environment, ground: Ground, rng: np.random.Generator

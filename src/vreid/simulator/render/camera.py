@@ -1,4 +1,4 @@
-"""Scenarios and fixed cameras: where they hang, what they look at, how their lens and sensor see it.
+"""Camera scenarios and fixed cameras: mounting, view, lens and sensor.
 
 World frame of a camera: metres, z up, ground z = 0, the road passes the origin. Angles in radians.
 """
@@ -18,7 +18,7 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scenario:
-    """Weather, hour and mounting habits that the cameras of a scene share; every number is free to tune."""
+    """Weather, time of day and mounting shared by the cameras of a scene."""
 
     light: LightSpec
     exposure: float = 1.0  # multiplies the light before the tone curve
@@ -158,7 +158,7 @@ class RoadStrip:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What lens and electronics do to the light; lengths in pixels of a 128-pixel crop."""
+    """Lens and sensor parameters; lengths in pixels of a 128-pixel crop."""
 
     exposure: float
     balance: tuple[float, float, float]  # linear gains
@@ -174,7 +174,7 @@ class Sensor:
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """One fixed camera and everything in front of it that does not move."""
+    """A fixed camera with its static surroundings."""
 
     scenario: str
     lanes: tuple[Lane, ...]
@@ -185,10 +185,10 @@ class CameraSpec:
     focal: float  # pixels
     roll: float
     crop_scale: float  # pixels of a 128-pixel crop per pixel of the frame
-    looseness: float  # how far given boxes stand off, share of the box
+    looseness: float  # margin of given boxes, share of the box
     sensor: Sensor
     roads: tuple[RoadStrip, ...]
-    seed: int  # of everything that is merely decoration: asphalt, buildings, trees
+    seed: int  # seed of the surroundings: asphalt, buildings, trees
     pole: tuple[float, float, float] | None  # x, y, diameter of a pole in front
 
 
@@ -291,7 +291,7 @@ def _lanes_of(rng: np.random.Generator, road: RoadStrip, side: RoadStrip | None)
 
 
 def _turn(start: Lane, end: Lane, radius: float) -> Lane | None:
-    """Return the lane that leaves one straight lane for another along an arc, None where they do not cross in time."""
+    """Return the lane that turns from one straight lane into another along an arc; None if they do not cross."""
     turn = math.remainder(end.heading - start.heading, 2 * math.pi)
     dx, dy = end.x - start.x, end.y - start.y
     crossing = (dx * math.sin(end.heading) - dy * math.cos(end.heading)) / math.sin(turn)
@@ -366,7 +366,7 @@ def _attempt(rng: np.random.Generator, name: str, lamp: int | None) -> CameraSpe
 def sample_camera(rng: np.random.Generator, scenario: str, lamp: int | None = None) -> CameraSpec:
     """Draw a fixed camera of a scenario (KeyError if there is none of that name) that sees at least one lane well.
 
-    `lamp` says which kind of street lamp it hangs under (modulo how many kinds there are); None draws one.
+    `lamp` is the index of its street-lamp kind (modulo the number of kinds); None draws one.
     """
     while True:
         camera = _attempt(rng, scenario, lamp)

@@ -1,4 +1,4 @@
-"""From the plan to images: a vehicle drives through a camera's view among others, frame by frame."""
+"""Render the planned passes: a vehicle drives through a camera's view in traffic, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ WINDOW = (7.0, 18.0)
 SPEED = (3.0, 13.0)
 """Slowest and fastest drive through a view in m/s."""
 NEIGHBOUR_SHARE = 0.45
-"""Chance of a vehicle on another lane."""
+"""Probability of a vehicle on another lane."""
 QUEUE_SHARE = 0.30
-"""Chance of a vehicle ahead or behind on the same lane."""
+"""Probability of a vehicle ahead or behind on the same lane."""
 CUT_SHARE = 0.06
-"""Chance that an image's box holds a part of the vehicle only."""
+"""Probability that a box contains only part of the vehicle."""
 CUT_EDGES = {"bottom": 0.45, "left": 0.2, "right": 0.2, "top": 0.15}
-"""Where such a box ends early, how often: most of all at the bottom, where the next vehicle or the frame's edge is."""
+"""Probability of each cut edge: mostly the bottom, where the next vehicle or the frame's edge is."""
 CUT_DEPTH = (0.15, 0.45)
-"""Least and most share of the whole box that it lacks."""
+"""Minimum and maximum share of the box that is cut off."""
 ATTEMPTS = 6
-"""How often a pass is drawn anew (other lane, speed and neighbours) when too few of its frames can be used; the last
-time without other vehicles."""
+"""Maximum attempts per pass (with another lane, speed and neighbours) when too few frames are usable; the last one is
+without other vehicles."""
 TRIES = 3
-"""How many frames near its turn are tried for one image before any other frame of the pass will do."""
+"""Number of frames tried near each planned image before falling back to any frame of the pass."""
 
 
 @dataclass(frozen=True)
 class Take:
-    """One usable frame: its number in the camera's video and what the camera saw."""
+    """One usable frame: its number in the camera's video, and the rendered shot."""
 
     frame: int
     shot: Shot
@@ -54,13 +54,13 @@ class _Drive:
     speed: float
 
     def at(self, seconds: float) -> Placed:
-        """Where it is `seconds` after the target's pass; beyond its ends a lane runs straight on."""
+        """Position `seconds` after the target's pass; lanes continue straight beyond their ends."""
         return Placed(self.vehicle, *self.lane.pose(self.place + self.speed * seconds))
 
 
 @dataclass
 class Studio:
-    """Renders the images of a world; keeps the views and the bystanders that it has built, one studio a process."""
+    """Renderer of a world's images, with cached views and bystanders; one per process."""
 
     world: World
     _views: dict[str, CameraView] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Studio:
     def film(self, traveller: Traveller) -> Iterator[tuple[int, list[Take]]]:
         """Yield, for each pass of a traveller's trip, its number and its takes in order of time.
 
-        A pass whose frames cannot be used (hidden, out of the image) has fewer takes than planned, or none.
+        A pass whose frames cannot be used (occluded, out of view) has fewer takes than planned, or none.
         """
         vehicle = build_vehicle(traveller.vehicle, plate=self.world.preset.plate)
         for number, camera_pass in enumerate(traveller.passes):
@@ -164,14 +164,14 @@ class Studio:
 
 
 def _cut(rng: np.random.Generator) -> Cut | None:
-    """Draw what a tracker's box lacks of the vehicle; mostly nothing."""
+    """Draw how a tracker's box is cut; mostly not at all."""
     if rng.random() >= CUT_SHARE:
         return None
     return Cut(str(rng.choice(list(CUT_EDGES), p=list(CUT_EDGES.values()))), float(rng.uniform(*CUT_DEPTH)))
 
 
 def _first_usable(frames: Sequence[int], shoot: Callable[[int], Shot | None], count: int) -> dict[int, Shot]:
-    """The first `count` of `frames` that can be used; fewer where fewer can."""
+    """Return the first `count` usable `frames`, or fewer."""
     found: dict[int, Shot] = {}
     for frame in frames:
         if len(found) == count:

@@ -1,4 +1,4 @@
-"""Light around a scene: sky, sun or street lamp, and the skyline that shows in glass and doors.
+"""Scene lighting: sky, sun, street lamps, and the reflected skyline.
 
 Directions are unit vectors, z up; many of them come component first, (3, N), which numpy handles fastest.
 Radiance is linear RGB where 1 is a white card lit as the exposure expects.
@@ -131,7 +131,7 @@ def _irradiance_terms(radiance: Double, directions: Double) -> Float:
 
 
 class Environment:
-    """The light of one camera, ready to be looked up."""
+    """Precomputed lighting of one camera."""
 
     def __init__(self, spec: LightSpec, rng: np.random.Generator, *, open_along: float = 0.0, size: int = MAP) -> None:
         """Build the maps of `size` x `size` texels; the road in direction `open_along` (radians) opens the skyline."""

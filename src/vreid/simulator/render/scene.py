@@ -1,4 +1,4 @@
-"""What a fixed camera sees of a vehicle: the crop, its boxes, its visibility."""
+"""Render one vehicle at a fixed camera: crop, boxes and visibility."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = ["CameraView", "Cut", "Placed", "Shot"]
 Float = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 GREY = 0.22  # linear light of the flat backdrop
-SMALLEST = 16  # pixels; less of a vehicle tells nothing
+SMALLEST = 16  # minimum visible pixels of a vehicle
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a box lacks a part of its vehicle: what share of the box is missing, and at which of its edges."""
+    """A cut box: the missing share, and the edge where it is missing."""
 
     edge: str  # left, top, right or bottom
     share: float
@@ -45,7 +45,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Shot:
-    """One crop of the target vehicle and what is true about it."""
+    """One crop of the target vehicle with its ground truth."""
 
     image: NDArray[np.uint8]  # (H, W, 3)
     box: Box  # the given (loose) box, half-open, pixels of the full frame
@@ -57,7 +57,7 @@ class Shot:
 
 
 class CameraView:
-    """A camera with everything that stays the same from shot to shot; build it once per camera and process."""
+    """A camera with its cached static state; build it once per camera and process."""
 
     def __init__(self, camera: CameraSpec) -> None:
         self.camera = camera

@@ -1,4 +1,4 @@
-"""From light to an image: lens blur, tone curve, colour, noise and sharpening of a fixed camera."""
+"""Camera sensor model: lens blur, tone curve, colour, noise and sharpening."""
 
 from __future__ import annotations
 

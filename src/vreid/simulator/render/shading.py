@@ -1,4 +1,4 @@
-"""Light on vehicles: samples of a mesh become linear colours.
+"""Shade vehicles: linear colours of mesh samples.
 
 Shape suffixes: S samples.
 """

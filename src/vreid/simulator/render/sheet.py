@@ -1,4 +1,4 @@
-"""Contact sheets: images of the simulator to be looked at."""
+"""Contact sheets of simulator output, for visual inspection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vreid.simulator.vehicle.vehicles import COLORS, MOTORCYCLE, TYPES, Vehicle,
 CELL, LABEL = 132, 12  # pixels
 INK, PAPER = (225, 225, 120), (34, 34, 36)
 PLAIN = Sensor(1.35, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 2.2, 1.08, 1.0, 0.06, 0.003, 0.0, 0.0)
-"""A sensor without faults, for the close-up."""
+"""An ideal sensor, for the close-up."""
 
 
 def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
@@ -35,7 +35,7 @@ def contact_sheet(out: Path, *, seed: int = 0, kind: str = "domains") -> None:
     if kind not in SHEETS:
         raise InputError(f"there is no sheet {kind!r}; the sheets are {', '.join(SHEETS)}.")
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        raise InputError(f"{out}: a sheet is an image; let its name end in .jpg or .png.")
+        raise InputError(f"{out}: a contact sheet is an image; use the extension .jpg or .png.")
     with atomic_write(out) as part:
         sheet = SHEETS[kind](np.random.default_rng(seed))
         sheet.save(part, "PNG" if out.suffix.lower() == ".png" else "JPEG", quality=84, optimize=True)

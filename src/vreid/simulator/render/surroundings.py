@@ -1,4 +1,4 @@
-"""What stands beside the roads of a camera: buildings, trees, hedges, fences, lamp posts, a pole in front."""
+"""Static surroundings of a camera: buildings, trees, hedges, fences, lamp posts, a pole in front."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def surroundings_of(camera: CameraSpec, rng: np.random.Generator) -> Surrounding
         )
 
     def behind(x: float, y: float) -> bool:
-        """Whether a tall thing here leaves the view of the lanes free."""
+        """Whether a tall object here leaves the view of the lanes free."""
         return x * eye[0] + y * eye[1] < -0.15 * reach * math.hypot(x, y) or math.hypot(x, y) > reach + 14
 
     for side in (-1, 1):

@@ -225,7 +225,7 @@ PLAN_BOX: Profile = ((0, 0.90), (0.008, 0.96), (0.03, 0.99), (0.06, 1), (0.96, 1
 
 @dataclass(frozen=True)
 class CarModel:
-    """What all vehicles of one car model share: size, outline and styling."""
+    """A car model: size, outline and styling shared by its vehicles."""
 
     vehicle_type: str
     length: float

@@ -1,4 +1,4 @@
-"""What trucks carry behind the cab: boxes, flat beds, tarpaulins, bare container chassis, tanks."""
+"""Truck bodies: boxes, flat beds, tarpaulins, container chassis, tanks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ARCHED = ((1.0, 0.0), (1.0, 0.72), (0.97, 0.86), (0.84, 0.94), (0.5, 0.985), (0.
 
 @dataclass(frozen=True)
 class Goods:
-    """What one truck's body has of its own."""
+    """Individual features of one truck's body."""
 
     box: Colour
     tarpaulin: Colour

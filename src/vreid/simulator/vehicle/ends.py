@@ -198,7 +198,7 @@ def paint_rear(patch: Patch, model: CarModel, marks: Marks, coat: Coat, outline:
 
 
 def _rear_trim(canvas: Canvas, marks: Marks, half: float, belt: float, low: float, clear: float) -> None:
-    """Paint what tells two dark cars apart from behind: a strip, letters, exhaust tips, from draws of their own."""
+    """Paint individual rear features of dark cars: a strip, letters, exhaust tips."""
     rng = np.random.default_rng([marks.dirt_seed, 0x7A11])
     strip, letters, tips = rng.random(3)
     if strip < 0.35:

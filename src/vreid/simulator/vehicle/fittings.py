@@ -15,7 +15,7 @@ from vreid.simulator.vehicle.sides import Outline
 
 
 def fittings(model: CarModel, marks: Marks, outline: Outline) -> Mesh | None:
-    """Return the mesh of everything that this vehicle carries on its body, None if nothing."""
+    """Return the mesh of a vehicle's add-ons, or None."""
     builder = MeshBuilder()
     if model.vehicle_type not in BOXY:
         _on_roof(builder, model, marks, outline)

@@ -1,4 +1,4 @@
-"""Marks: what tells one vehicle from another of the same model and colour.
+"""Individual marks that distinguish vehicles of the same model and colour.
 
 Every mark is drawn from the vehicle's own seed, so two vehicles of one model and colour share none but by chance.
 Positions are shares (0..1) unless a unit is named.
@@ -43,7 +43,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Decal:
-    """An image or a name on the sides."""
+    """A picture or a name on the sides."""
 
     kind: int  # 0 disc, 1 panel with a name, 2 a name, 3 two rows of small print
     along: float
@@ -55,7 +55,7 @@ class Decal:
 
 @dataclass(frozen=True)
 class Marks:
-    """Everything that is this vehicle's own."""
+    """All individual features of a vehicle."""
 
     paint: tuple[float, float, float]  # factors on the paint
     wheel: Wheel | None  # None: the model's factory wheel

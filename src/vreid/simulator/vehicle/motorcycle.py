@@ -1,4 +1,4 @@
-"""Motorcycles and scooters: the machine that a model shares, and what one owner's has of its own."""
+"""Motorcycles and scooters: shared model geometry and individual features."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NO_LOAD, TOP_CASE, DELIVERY_BOX, PARCEL = range(4)
 
 @dataclass(frozen=True)
 class Ride:
-    """One owner's machine and who rides it."""
+    """Individual features of one motorcycle and its riders."""
 
     driver: Outfit
     passenger: Outfit | None
@@ -151,7 +151,7 @@ def motorcycle_shell(model: CarModel) -> Mesh:
 
 
 def riding(model: CarModel, ride: Ride) -> Mesh:
-    """Return the riders, and everything on the machine that is its owner's own."""
+    """Return the mesh of riders, load and individual fittings."""
     builder = MeshBuilder()
     seat = _ends(model)[1] + 0.42
     alone = ride.passenger is None

@@ -1,4 +1,4 @@
-"""Riders of motorcycles: what they wear and carry, their bodies, their paint.
+"""Motorcycle riders: clothes, bags, body geometry and paint.
 
 Each rider is drawn from a seed of their own. Colours are those of a street's clothes: mostly black, white, grey, denim.
 """

@@ -1,4 +1,4 @@
-"""Geometry that all vehicles of one car model share: lofted body, underbody, wheels, mirrors."""
+"""Shared geometry of a car model: lofted body, underbody, wheels, mirrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Painting what is seen from above: bonnet, windscreen, roof, rear window or bed."""
+"""Painting of the top surfaces: bonnet, windscreen, roof, rear window or bed."""
 
 from __future__ import annotations
 

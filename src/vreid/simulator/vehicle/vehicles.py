@@ -57,7 +57,7 @@ STEEL_SPARE = Wheel(1, 8, 0.07, (70, 70, 72), lip=False, shiny=False, phase=0.0)
 
 @dataclass(frozen=True)
 class VehicleSpec:
-    """A vehicle in four words: its type, its colour, the seed of its car model and the seed of its own marks."""
+    """Specification of a vehicle: type, colour, seed of the car model and seed of the individual marks."""
 
     vehicle_type: str
     color: str
@@ -96,7 +96,7 @@ def build_vehicle(spec: VehicleSpec, *, plate: bool = True) -> Vehicle:
 
 @lru_cache(maxsize=256)
 def _shared(vehicle_type: str, model_seed: int) -> tuple[CarModel, Mesh, NDArray[np.float32]]:
-    """Return what all vehicles of a car model have in common, with baked occlusion."""
+    """Return the shared geometry of a car model, with baked occlusion."""
     model = car_model(vehicle_type, model_seed)
     mesh = motorcycle_shell(model) if vehicle_type == MOTORCYCLE else shell(model)
     share, ground_light = sky_visibility(mesh, (model.length, model.width, model.height))
