@@ -58,13 +58,20 @@ class Stage:
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The stages that it needs."""
-        return ()
+        """The stages that it needs: those among its fields, unless a kind says otherwise."""
+        return tuple(value for one in fields(self) if isinstance(value := getattr(self, one.name), Stage))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides it besides the stages that it needs."""
-        raise NotImplementedError
+        """What decides it besides other stages: its other fields that are given, of a configuration its fields."""
+        found: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if is_dataclass(value):
+                found |= {} if isinstance(value, Stage) else asdict(value)  # type: ignore[arg-type]
+            elif value is not None:
+                found[one.name] = value
+        return found
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
@@ -236,11 +243,6 @@ class Crops(Stage):
         """The initial model, and with it the data."""
         return self.model, self.model.data
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The configuration."""
-        return asdict(self.config)
-
 
 @dataclass(frozen=True)
 class Translations(Stage):
@@ -252,16 +254,6 @@ class Translations(Stage):
     data: Data
     config: TranslateConfig
 
-    @property
-    def inputs(self) -> tuple[Stage, ...]:
-        """The data."""
-        return (self.data,)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The configuration."""
-        return asdict(self.config)
-
 
 @dataclass(frozen=True)
 class Scenes(Stage):
@@ -271,16 +263,6 @@ class Scenes(Stage):
     complete: ClassVar[str] = "scenes.json"
 
     data: Data
-
-    @property
-    def inputs(self) -> tuple[Stage, ...]:
-        """The data."""
-        return (self.data,)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Nothing but the data."""
-        return {}
 
 
 @dataclass(frozen=True)
@@ -303,11 +285,6 @@ class Adapted(Stage):
         """The scene groups, if they are used and not named."""
         pseudo = self.config.pseudo
         return Scenes(self.model.data) if pseudo.scenes and not pseudo.scene_groups else None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The configuration."""
-        return asdict(self.config)
 
 
 @dataclass(frozen=True)
@@ -339,11 +316,6 @@ class Features(Stage):
         if cropped and self.crops is None:
             raise InputError(f"Views {', '.join(self.views)} show crops, but nothing says how to make them.")
         return self.model, self.data, *((self.crops,) if cropped and self.crops else ())
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The views, and whether features have unit length."""
-        return {"views": self.views, "normalise": self.normalise}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""Stages: hashes that results were stored under stay the same, whatever becomes of the code."""
+
+from __future__ import annotations
+
+import pytest
+
+from vreid.adaptation.adapt_config import PRESETS
+from vreid.reproduce.stages import Adapted, Crops, Features, Folders, Model, Scenes, SimulatedWorld, Stage, Translations
+from vreid.training.crop import CropConfig
+from vreid.training.train_config import TrainConfig
+from vreid.training.translate import TranslateConfig
+
+DATA = SimulatedWorld("tiny", seed=3)
+MODEL = Model(DATA, ("real", "synthetic"), TrainConfig("any"))
+CROPS = Crops(Model(DATA, ("real",), TrainConfig("any")), CropConfig())
+ADAPTED = Adapted(MODEL, PRESETS["v2"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "stored", "needed"),
+    [
+        (DATA, "875606e738d92f0f", []),
+        (Folders(("a",), "0123"), "4b12936e34bca096", []),
+        (MODEL, "a1de88ca1a1a4ce2", ["world"]),
+        (CROPS, "ff3ec207284d89e8", ["model", "world"]),
+        (Translations(DATA, TranslateConfig()), "b8ce0df1a6553a6a", ["world"]),
+        (Scenes(DATA), "32dda1b8a9c8ed4b", ["world"]),
+        (ADAPTED, "fea07ab40115fbcf", ["model", "world", "scenes"]),
+        (Features(MODEL), "dd1abd64a560a43d", ["model", "world"]),
+        (Features(ADAPTED, ("original", "crop"), False, CROPS), "de62de57f53de372", ["adapted", "world", "crops"]),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Stage) else "",
+)
+def test_hashes_stay_those_that_results_are_stored_under(stage: Stage, stored: str, needed: list[str]) -> None:
+    assert stage.hash == stored
+    assert [one.kind for one in stage.inputs] == needed
