@@ -149,7 +149,7 @@ def test_what_cannot_be_validated_on_is_found_before_the_training(records: Recor
         ({"query": unknown[8::2]}, "half: has no labelled test to validate on"),
         ({"gallery": records[:0]}, "half: has no labelled test to validate on"),
         ({"gallery": records[:8]}, "half, to validate on: none of the 4 queries"),
-        ({"every": 0}, "every 0 epochs: give 1 or more"),
+        ({"every": 0}, "every is 0; give a whole number of at least 1"),
     ):
         with pytest.raises(InputError, match=sentence):
             replace(validation, **changes)  # type: ignore[arg-type]
