@@ -35,8 +35,9 @@ from scipy.linalg import cho_factor, cho_solve
 from retrieval import peak_memory, peer
 from vreid.data.records import Records
 from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank, rerank
+from vreid.retrieval.features import Sides
 from vreid.retrieval.postprocessing.bias import Bias
-from vreid.retrieval.postprocessing.pipeline import Sides, search_all
+from vreid.retrieval.postprocessing.pipeline import search_all
 from vreid.retrieval.postprocessing.tracklet_features import mean_features, tracklet_units
 
 QUERIES, IMAGES, TRACKLETS, CAMERAS, VEHICLES = 1103, 31238, 991, 12, 333

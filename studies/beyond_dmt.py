@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from vreid.files import write_json
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
-from vreid.retrieval.postprocessing.ensemble import ensemble
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval_run import RetrievalRun
 
 DMT = "dmt-paper"
@@ -45,14 +44,13 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.search = RetrievalRun.load(folder)
-        self.searched = Searched(self.search.query, self.search.gallery)
         self.vehicle = self.search.query.records.identity.codes
         self._made: dict[str, Precision] = {}
 
     def precision(self, steps: str) -> Precision:
         if steps not in self._made:
-            distances = self.searched.through(PostProcessing.parse(steps))
-            metrics = evaluate_distances(ensemble([distances]), self.search.protocol)
+            distances = PostProcessing.parse(steps).apply(self.search.query, self.search.gallery)
+            metrics = evaluate_distances(distances, self.search.protocol)
             self._made[steps] = np.where(metrics.relevant > 0, metrics.average_precision, np.nan)
         return self._made[steps]
 

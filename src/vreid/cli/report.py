@@ -28,7 +28,8 @@ from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.diagnostics.diagnosis import Diagnosis
-    from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
+    from vreid.retrieval.features import Sides
+    from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval_run import RetrievalRun
 
 _OF = "With --diagnose: "

@@ -23,7 +23,8 @@ from vreid.diagnostics.shortcuts import shortcuts
 from vreid.diagnostics.worst_slices import worst_slices
 from vreid.errors import InputError
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
+from vreid.retrieval.features import Sides
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 if TYPE_CHECKING:
     from vreid.training.extract import TrainedModel

@@ -11,7 +11,8 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.calibration import Threshold, calibrate
 from vreid.retrieval.evaluation.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.evaluation.proportions import rate_interval, whole
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides
+from vreid.retrieval.features import Sides
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """False positive identification rates of the curve."""

@@ -13,8 +13,8 @@ from vreid.data.protocols import Protocol
 from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
-from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, evaluate_retrieval
+from vreid.retrieval.features import FeatureSet, Sides
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 
 ORIGINAL = "as it is"
 

@@ -19,8 +19,8 @@ from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluated_rows
 from vreid.retrieval.evaluation.metrics import Metrics
-from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Sides, evaluate_retrieval
+from vreid.retrieval.features import FeatureSet, Sides
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 if TYPE_CHECKING:

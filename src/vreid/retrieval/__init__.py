@@ -40,10 +40,10 @@ from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.camera_statistics import (
     CameraMean,
     CameraWhitening,
-    exclude_same_camera,
     subtract_camera_mean,
     whiten_cameras,
 )
+from vreid.retrieval.postprocessing.camera_verification import exclude_same_camera
 from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.postprocessing.jaccard import jaccard_graph

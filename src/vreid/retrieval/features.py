@@ -235,7 +235,11 @@ class FeatureSet:
             )
 
 
-def load_sides(folder: Path | str) -> tuple[FeatureSet, FeatureSet]:
+Sides = tuple[FeatureSet, FeatureSet]
+"""Query and gallery features of one model."""
+
+
+def load_sides(folder: Path | str) -> Sides:
     """Load query and gallery features from a folder that `vreid extract` has written.
 
     Where every image is query and gallery, their features are stored once and both are the same object.

@@ -33,9 +33,8 @@ from vreid.retrieval import (
     rank,
     weighted_features,
 )
-from vreid.retrieval.postprocessing.bias import rerank_with_biases
 from vreid.retrieval.postprocessing.jaccard import Encoding
-from vreid.retrieval.postprocessing.reranking import ReRanked
+from vreid.retrieval.postprocessing.reranking import ReRanked, rerank_with_biases
 from vreid.retrieval.postprocessing.tracklet_features import PerQuery, tracklet_units
 
 SIDES = world(vehicles=8, frames=4, dimensions=12)

@@ -6,17 +6,18 @@ first and is not missed in the second does what another one does too.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.evaluation.metrics import Metrics, interval
-from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, ensemble
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched, Sides, common_norm, evaluate_retrieval
+from vreid.retrieval.features import FeatureSet, Sides
+from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, evaluate_retrieval, search_each
 from vreid.retrieval.postprocessing.steps import STEPS
 
 Ladder = Literal["cumulative", "leave-one-out"]
@@ -102,18 +103,23 @@ def ablation(
         raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
     if not names:
         raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
-    biases: dict[Hashable, Searched] = {}
-    searched = [Searched(*sides, biases) for sides in ((query, gallery), *others)]
-    evaluated: dict[PostProcessing, Metrics] = {}
+    longer = [start]
+    for name in names:
+        longer.append(replace(longer[-1], **{STEPS[name].field: _of(post, name)}))
+    shorter = [
+        replace(post, **{STEPS[name].field: _of(PostProcessing(), name)}) for name in (names if len(names) > 1 else ())
+    ]
+    under_protocol = {chosen: chosen.under(protocol, query) for chosen in (*longer, post, *shorter)}
+    distinct = list(dict.fromkeys(under_protocol.values()))
+    members = [(query, gallery), *others]
+    if protocol.repeats:
+        evaluated = {chosen: evaluate_retrieval(query, gallery, chosen, protocol, others, fusion) for chosen in distinct}
+    else:
+        searched = zip(distinct, search_each(members, distinct, fusion), strict=True)
+        evaluated = {chosen: evaluate_distances(distances, protocol) for chosen, distances in searched}
 
     def of(chosen: PostProcessing) -> Metrics:
-        chosen = chosen.under(protocol, query)
-        if chosen not in evaluated and protocol.repeats:
-            evaluated[chosen] = evaluate_retrieval(query, gallery, chosen, protocol, others, fusion)
-        elif chosen not in evaluated:
-            members = [member.through(chosen) for member in searched]
-            evaluated[chosen] = evaluate_distances(ensemble(members, fusion.weights or None, fusion.how), protocol)
-        return evaluated[chosen]
+        return evaluated[under_protocol[chosen]]
 
     def measured(metrics: Metrics) -> tuple[float, tuple[float, float]]:
         value = metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
@@ -124,15 +130,11 @@ def ablation(
         change = (None, None) if worth is None else measured(worth)
         return AblationRow(ladder, name, chosen, metrics, *measured(metrics), *change)
 
-    steps = start
-    rows = [row("cumulative", steps.describe(), steps)]
-    for name in names:
-        longer = replace(steps, **{STEPS[name].field: _of(post, name)})
-        rows.append(row("cumulative", f"+ {_written(post, name)}", longer, difference(of(longer), of(steps))))
-        steps = longer
-    for name in names if len(names) > 1 else ():
-        shorter = replace(post, **{STEPS[name].field: _of(PostProcessing(), name)})
-        rows.append(row("leave-one-out", f"all but {_written(post, name)}", shorter, difference(of(post), of(shorter))))
+    rows = [row("cumulative", start.describe(), start)]
+    for name, (before, after) in zip(names, pairwise(longer), strict=True):
+        rows.append(row("cumulative", f"+ {_written(post, name)}", after, difference(of(after), of(before))))
+    for name, less in zip(names, shorter, strict=False):
+        rows.append(row("leave-one-out", f"all but {_written(post, name)}", less, difference(of(post), of(less))))
     return rows
 
 

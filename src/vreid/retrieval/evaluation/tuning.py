@@ -19,8 +19,8 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.ablation import difference
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.evaluation.metrics import Metrics, interval
-from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, Searched, Sides, common_norm
+from vreid.retrieval.features import FeatureSet, Sides
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, search_each
 
 GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "camera_mean": {"alpha": (0.5, 0.75, 1.0)},
@@ -105,23 +105,23 @@ def tune(
     most = 1 + ROUNDS * sum(len(values) for _, _, values in parameters)
     tried: dict[PostProcessing, float] = {}
 
-    def value(chosen: PostProcessing, searched: Sequence[Searched]) -> float:
-        if chosen not in tried:
-            each = (_judged(chosen, *pair) for pair in zip(searched, protocols, strict=True))
-            tried[chosen] = float(np.mean(list(each)))
+    def try_out(posts: Sequence[PostProcessing]) -> None:
+        """Evaluate all of `posts` on each validation set, what they share made once."""
+        new = [post for post in dict.fromkeys(posts) if post not in tried]
+        under = [[post.under(protocol, sides[0]) for post in new] for sides, protocol in validation]
+        found = [search_each([sides], posts) for (sides, _), posts in zip(validation, under, strict=True)]
+        for chosen, *each in zip(new, *found, strict=True):
+            values = (_value(evaluate_distances(*pair)) for pair in zip(each, protocols, strict=True))
+            tried[chosen] = float(np.mean(list(values)))
             progress(len(tried), most)
-        return tried[chosen]
 
     best = post
     for _ in range(ROUNDS):
         before = best
         for step, name, values in parameters:
-            searched = [Searched(*sides) for sides, _ in validation]  # anew, so that no setting stays in memory
-            highest = value(best, searched)
-            for choice in values:
-                other = replace(best, **{step: replace(getattr(best, step), **{name: choice})})
-                if value(other, searched) > highest:
-                    best, highest = other, value(other, searched)
+            choices = [replace(best, **{step: replace(getattr(best, step), **{name: value})}) for value in values]
+            try_out([best, *choices])
+            best = max([best, *choices], key=tried.__getitem__)
         if best == before:
             break
     trials = tuple(Trial(chosen, number) for chosen, number in tried.items())
@@ -131,12 +131,10 @@ def tune(
 def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, float]:
     """What `tuned` is worth over `given` on the test, with its paired 95 % interval: value, low, high."""
     change = difference(tuned, given)
-    value = change.mAP if change.mAP_at_k is None else change.mAP_at_k
-    return value, *interval(change, change.protocol.metric, seed=seed)
+    return _value(change), *interval(change, change.protocol.metric, seed=seed)
 
 
-def _judged(post: PostProcessing, searched: Searched, protocol: Protocol) -> float:
-    metrics = evaluate_distances(searched.through(post.under(protocol, searched.query)), protocol)
+def _value(metrics: Metrics) -> float:
     return metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
 
 

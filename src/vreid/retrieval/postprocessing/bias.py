@@ -3,33 +3,25 @@
 A camera model and an orientation model are trained on those labels instead of identities. Where their features are
 near, so is the background, or the side that is seen, and the vehicle's distance is too small by some of it:
 D <- D - weight * Dc, with Dc small for alike images, pushes those apart from the rest (DMT, Eq. 4; VOC-ReID).
-
-Shapes: Q queries, U units, N = Q + U points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
-from vreid.retrieval.distances import Source, SquaredEuclidean
-from vreid.retrieval.features import FeatureSet, as_features, load_sides
-from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.features import FeatureSet, Sides, load_sides
 from vreid.retrieval.postprocessing.ensemble import Weighted
-from vreid.retrieval.postprocessing.jaccard import Encoding, convention_of
-from vreid.retrieval.postprocessing.reranking import ReRanked, ReRanking
+from vreid.retrieval.postprocessing.prefix_cache import Prefix
+from vreid.retrieval.postprocessing.state import State
 
 When = Literal["after", "before"]
-Sides = tuple[FeatureSet, FeatureSet]
-"""Query and gallery features."""
 
 
 @dataclass(frozen=True)
@@ -79,46 +71,23 @@ def _in_order(features: FeatureSet, wanted: Records, side: str) -> FeatureSet:
     return replace(features, features=features.features[rows], records=wanted)
 
 
-def rerank_with_biases(
-    features: tuple[NDArray[np.float32], NDArray[np.float32]],
-    biases: Sequence[tuple[float, tuple[NDArray[np.float32], NDArray[np.float32]]]],
-    config: ReRanking,
-) -> Source:
-    """(Q, U) re-ranked distances, where all pairs of N points are at squared distance d - sum of weight * d_bias.
+def bias_before_reranking_step(state: State, bias: Bias, other: State) -> State:
+    """Hand the bias's features to re-ranking, which subtracts their distances of all pairs."""
+    return replace(state, biases=(*state.biases, (bias.weight, (other.query_QD, other.unit_UD))))
 
-    Otherwise as `rerank`, by a convention that divides by the row's maximum. Such differences are no distances of any
-    features (they can be below 0), so neighbours come from full rows of float32 distances. Memory: a copy of the
-    features, tiles of rows, O(N k).
 
-    Args:
-        features: (Q, D) and (U, D).
-        biases: (weight, ((Q, D'), (U, D'))) of each.
-        config: constants of the re-ranking.
+def bias_step(state: State, bias: Bias, other: State) -> State:
+    """Subtract the bias's distances; several biases add up before the sum is rounded to float32."""
+    source = state.distances.source
+    before = source if isinstance(source, Biased) else Biased((source,), (1.0,))
+    taken = Biased((*before.sources, other.distances.source), (*before.weights, -bias.weight))
+    return state.with_source(taken)
 
-    Raises:
-        InputError: unequal numbers of rows, another convention, or as `rerank`.
-    """
-    given = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
-    parts = [(factor, (as_features(q), as_features(u))) for factor, (q, u) in given]
-    queries = len(features[0])
-    points = [(factor, Points.of("re-ranking", query_features=q, gallery_features=u)) for factor, (q, u) in parts]
-    if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):
-        raise InputError("re-ranking: features of a bias are of other images; give one for each query and unit.")
-    count = queries + len(features[1])
-    convention = convention_of("re-ranking", config.neighbours, count, config.k1, config.k2)
-    if not convention.row_maximum:
-        raise InputError(
-            f"re-ranking: with a bias before it, neighbours {config.neighbours} are not defined; take zhong, or a bias "
-            "after re-ranking."
-        )
-    factors = tuple(factor for factor, _ in parts)
-    stacked = [np.concatenate(sides) for _, sides in parts]
-    everything = Weighted(tuple(SquaredEuclidean(s, s) for s in stacked), factors)
-    original = Weighted(tuple(SquaredEuclidean(*sides) for _, sides in parts), factors)
 
-    def squared_distances(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
-        each = (factor * of.unit**2 * exact_distances(of, row, of, column).astype(np.float64) for factor, of in points)
-        return np.asarray(sum(each), dtype=np.float32)
+def same_steps_of_bias(before: Prefix, bias: Bias) -> Prefix:
+    """The same actions on the features of the bias's model, without any bias."""
+    return replace(before.without(Bias), model=bias.features)
 
-    encoding = Encoding.from_rows(everything, squared_distances, config.k1, config.k2, convention)
-    return ReRanked.from_encoding(original, encoding, config, convention)
+
+class Biased(Weighted):
+    """Distances less those of biases."""

@@ -1,4 +1,4 @@
-"""What the camera does to a feature, and how to take it out again: mean, whitening, verification.
+"""Camera mean subtraction and camera whitening: remove what a camera does to features.
 
 Everything is fitted on the gallery alone. A camera the gallery does not hold, or holds too few images of, is treated
 with the statistics of the whole gallery's mean: nothing crashes because a query comes from a new camera.
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.protocols import Groups
-from vreid.data.records import Records, joint_codes
-from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
-from vreid.retrieval.distances import Distances, Source, Tiles, check_comparable
+from vreid.retrieval.distances import check_comparable
 from vreid.retrieval.features import FeatureSet
+from vreid.retrieval.postprocessing.ensemble import ensemble
+from vreid.retrieval.postprocessing.prefix_cache import Prefix
+from vreid.retrieval.postprocessing.state import State, joint_cameras
 
 _VANISHED = 1e-6  # relative norm below which a centred feature is rounding noise, not a direction
 
@@ -59,19 +60,6 @@ class CameraWhitening:
         check_settings(self, "camera whitening: ")
 
 
-def joint_cameras(query: Records, gallery: Records) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Camera codes of both sides on one list, negative where unknown.
-
-    Raises:
-        InputError: no query or no gallery image has a known camera, so a camera step could do nothing.
-    """
-    for name, records in (("query", query), ("gallery", gallery)):
-        if not records.camera.known.any():
-            raise InputError(f"no {name} image has a camera; give the column `camera`, or switch camera steps off.")
-    query_camera, gallery_camera = joint_codes(query.camera, gallery.camera)
-    return query_camera, gallery_camera
-
-
 def subtract_camera_mean(
     query: FeatureSet, gallery: FeatureSet, config: CameraMean | None = None, *, normalise: bool = True
 ) -> tuple[FeatureSet, FeatureSet]:
@@ -100,9 +88,11 @@ def whiten_cameras(
 
 
 _Solve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Solver = Callable[[NDArray[np.float64]], _Solve]
+"""Images (n, D) of one camera to what whitens features of that camera."""
 
 
-def whitener(ridge: float, *, centred: bool = False) -> Callable[[NDArray[np.float64]], _Solve]:
+def whitener(ridge: float, *, centred: bool = False) -> Solver:
     """What `camera_wise` needs to whiten: images (n, D) of a camera -> solver of (X^T X + n ridge I) y = f, up to a
     factor that the L2 norm takes out; `centred`: X without its mean.
     """
@@ -127,7 +117,7 @@ def _per_camera(
     gallery: FeatureSet,
     min_images: int,
     alpha: float,
-    solver: Callable[[NDArray[np.float64]], _Solve] | None,
+    solver: Solver | None,
     *,
     normalise: bool = True,
 ) -> tuple[FeatureSet, FeatureSet]:
@@ -146,7 +136,7 @@ def camera_wise(
     sides: Sequence[tuple[NDArray[np.float32], NDArray[np.integer]]],
     min_images: int = 2,
     alpha: float = 1.0,
-    solver: Callable[[NDArray[np.float64]], _Solve] | None = None,
+    solver: Solver | None = None,
     *,
     normalise: bool = True,
 ) -> list[NDArray[np.float32]]:
@@ -189,46 +179,29 @@ def _length(features_ND: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(features_ND, axis=1, keepdims=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Masked:
-    """Another source with +inf where query and unit have the same known group (camera), or two different ones (scene).
-
-    Attributes:
-        source: (Q, U) distances.
-        query_group: (Q,) codes, negative = unknown, which masks nothing.
-        unit_group: (U,) codes on the same list.
-        same: whether equal groups are masked, or unequal ones.
-    """
-
-    source: Source
-    query_group: NDArray[np.int32]
-    unit_group: NDArray[np.int32]
-    same: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.source.shape
-
-    def tiles(self) -> Tiles:
-        """The tiles of `source`, masked."""
-
-        def masked(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
-            start, tile = of_source
-            group = self.query_group[start : start + len(tile), None]
-            out = ((group == self.unit_group) == self.same) & (group >= 0) & (self.unit_group >= 0)
-            return start, np.where(out, np.float32(np.inf), tile)
-
-        return map(masked, self.source.tiles())
+def camera_mean_step(state: State, config: CameraMean) -> State:
+    """Subtract the camera mean from the features of all images."""
+    return _of_images(state, config.min_images, config.alpha, normalise=not state.raw)
 
 
-def exclude_same_camera(distances: Distances) -> Distances:
-    """Camera verification: units of the query's own camera are no candidates any more (removed, not pushed back).
+def camera_whitening_step(state: State, config: CameraWhitening) -> State:
+    """Whiten the features of all images; `mean_with_plain_step` mixes in those that are not."""
+    return _of_images(state, config.min_images, solver=whitener(config.ridge))
 
-    Raises:
-        InputError: no query or no gallery image has a known camera.
-    """
-    query_camera, gallery_camera = joint_cameras(distances.query, distances.gallery)
-    _, first_image = np.unique(distances.unit_of_image, return_index=True)
-    source = Masked(distances.source, query_camera, gallery_camera[first_image])
-    return replace(distances, source=source, steps=(*distances.steps, "other-cameras"))
+
+def _of_images(
+    state: State, min_images: int, alpha: float = 1.0, solver: Solver | None = None, *, normalise: bool = True
+) -> State:
+    sides = zip((state.query_QD, state.unit_UD), state.cameras, strict=True)
+    query_QD, unit_UD = camera_wise(list(sides), min_images, alpha, solver, normalise=normalise)
+    return replace(state, query_QD=query_QD, unit_UD=unit_UD)
+
+
+def mean_with_plain_step(state: State, share: float, plain: State) -> State:
+    """Average the distances of whitened features, weight `share`, with those of features that are not whitened."""
+    return replace(state, made=ensemble((state.distances, plain.distances), (share, 1 - share)))
+
+
+def without_whitening(whitened: Prefix, _: float) -> Prefix:
+    """The actions that make the plain side of `mean_with_plain_step`."""
+    return whitened.without(CameraWhitening)

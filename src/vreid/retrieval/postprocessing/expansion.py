@@ -11,7 +11,7 @@ Shapes: N features, G gallery features, D feature dimensions, K neighbours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import as_features, unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
-from vreid.retrieval.postprocessing.own_tracklet import Codes, nearest_elsewhere
+from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
+from vreid.retrieval.postprocessing.state import Codes, State
 
 Cameras = Literal["any", "other"]
 
@@ -107,3 +108,18 @@ def _expanded(
     for column in range(found):
         out += weights_NK[:, column, None].astype(np.float32) * gallery_GD[indices_NK[:, column]]
     return unit_rows(out)
+
+
+def gallery_expansion_step(state: State, config: Expansion) -> State:
+    """Mix the features of units with their nearest units."""
+    camera = state.cameras[1] if config.cameras == "other" else None
+    unit_UD = augment_gallery(state.unit_UD, neighbours=config.neighbours, alpha=config.alpha, camera=camera)
+    return replace(state, unit_UD=unit_UD)
+
+
+def query_expansion_step(state: State, config: Expansion) -> State:
+    """Mix the features of queries with their nearest units."""
+    sides = state.query_QD, state.unit_UD
+    cameras = state.cameras if config.cameras == "other" else None
+    query_QD = expand_queries(*sides, neighbours=config.neighbours, alpha=config.alpha, cameras=cameras)
+    return replace(state, query_QD=query_QD)

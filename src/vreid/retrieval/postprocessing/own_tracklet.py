@@ -9,7 +9,7 @@ Shapes: N features, G gallery features, D feature dimensions, K neighbours, Q qu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from vreid.data.protocols import Groups
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
-
-Codes = NDArray[np.int32]
+from vreid.retrieval.postprocessing.state import Codes, State
 
 
 def nearest_elsewhere(
@@ -108,3 +107,8 @@ def join_own_tracklet(
         own = units[here[place[clear, 0]]]
         joined[chosen] = np.float32(1 - config.share) * queries[chosen] + np.float32(config.share) * own
     return unit_rows(joined)
+
+
+def own_tracklet_step(state: State, config: OwnTracklet) -> State:
+    """Mix each query with its own tracklet."""
+    return replace(state, query_QD=join_own_tracklet(state.query_QD, state.unit_UD, *state.cameras, config))

@@ -1,57 +1,45 @@
-"""Post-processing on one page: every step between features and a ranking, and the order of them all.
+"""Post-processing: the settings of all steps, the list of actions that they make, and the search that runs it.
 
-    L2-normalise (or not: norm), camera mean or camera whitening, tracklet features, own tracklet, gallery and query
-    expansion, distances, bias before re-ranking, re-ranking, mean of whitened and plain, bias after re-ranking,
-    transit times, other cameras, scene groups
+    norm, camera mean or camera whitening, tracklets, own tracklet, gallery expansion, query expansion,
+    (bias before re-ranking), re-ranking, (mean of whitened and plain), bias, transit times, other cameras, scene groups
 
-This is the order of the code of DMT (AI City 2021), whose test-time augmentation belongs to extraction and whose
-ensembles are `ensemble` of what comes out here; own tracklet, expansion and transit times are not DMT's. Each step is
-also a plain function: `subtract_camera_mean`, `whiten_cameras`, `mean_features`, `weighted_features`,
-`join_own_tracklet`, `augment_gallery`, `expand_queries`, `rerank`, `learn_transit_times`, `exclude_same_camera`,
-`exclude_other_scenes`.
+This is the order of the code of DMT (AI City 2021); its test-time augmentation is part of extraction here. Own
+tracklet, expansion and transit times are not DMT's. `steps.STEPS` is the list; each step is a function from one `State`
+to the next, at the end of the file that has its name; `plan` makes the actions of one post-processing, and
+`search_each` runs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
-from vreid.retrieval.distances import Distances, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances, evaluate_draws
 from vreid.retrieval.evaluation.metrics import Metrics
-from vreid.retrieval.features import FeatureSet, Norm
-from vreid.retrieval.postprocessing.bias import Bias, rerank_with_biases
+from vreid.retrieval.features import FeatureSet, Norm, Sides
+from vreid.retrieval.postprocessing.bias import Bias, bias_before_reranking_step, same_steps_of_bias
 from vreid.retrieval.postprocessing.camera_statistics import (
     CameraMean,
     CameraWhitening,
-    exclude_same_camera,
-    joint_cameras,
-    subtract_camera_mean,
-    whiten_cameras,
+    mean_with_plain_step,
+    without_whitening,
 )
-from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, Weighted, check_same_images, ensemble
-from vreid.retrieval.postprocessing.expansion import Expansion, augment_gallery, expand_queries
-from vreid.retrieval.postprocessing.own_tracklet import Codes, OwnTracklet, join_own_tracklet
-from vreid.retrieval.postprocessing.reranking import ReRanked, ReRanking
-from vreid.retrieval.postprocessing.scene_groups import SceneGroups, exclude_other_scenes
+from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, check_same_images, ensemble
+from vreid.retrieval.postprocessing.expansion import Expansion
+from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet
+from vreid.retrieval.postprocessing.prefix_cache import Action, Model, Prefix, PrefixCache
+from vreid.retrieval.postprocessing.reranking import ReRanking
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.retrieval.postprocessing.steps import PLAIN, STEPS, read_steps, write_steps
-from vreid.retrieval.postprocessing.tracklet_features import (
-    PerQuery,
-    Tracklets,
-    mean_features,
-    tracklet_units,
-    weighted_features,
-)
-from vreid.retrieval.postprocessing.transit_times import TransitRatios, TransitTimes, learn_transit_times, unit_times
-
-Sides = tuple[FeatureSet, FeatureSet]
-"""Query and gallery features of one model."""
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets
+from vreid.retrieval.postprocessing.transit_times import TransitTimes
 
 
 @dataclass(frozen=True)
@@ -202,197 +190,32 @@ class PostProcessing:
             InputError: sides that cannot be compared, a feature of norm zero, or a step whose column is not known
                 (camera, tracklet, scene).
         """
-        return Searched(query, gallery, again=False).through(self)
+        return search_all([(query, gallery)], self)
 
 
-class Searched:
-    """Query and gallery on their way through steps; what several post-processings have in common is made once.
+def plan(post: PostProcessing) -> tuple[Action, ...]:
+    """The steps of `post` as one list of actions, in the order in which they run.
 
-    Kept are features after the camera step and unit features after the tracklet and expansion steps (one copy for each
-    setting of them that was asked for), and k-reciprocal encodings; distances are made tile by tile when asked for.
-    What `through` returns holds none of the larger ones: unit features and the features that were given.
-
-    Args:
-        query: features of the queries.
-        gallery: features of the gallery.
-        biases: where the models of biases are kept as they are on their way; models of one ensemble share them.
-        again: whether other steps will be asked for. If not, a camera step's copy of all features is soon forgotten.
+    That of `STEPS`, with two exceptions around re-ranking: a bias "before" it is handed to it, and camera whitening
+    with a share below 1 ends after it, where the mean with the same search without whitening is taken.
     """
-
-    def __init__(
-        self,
-        query: FeatureSet,
-        gallery: FeatureSet,
-        biases: dict[Hashable, Searched] | None = None,
-        *,
-        again: bool = True,
-    ) -> None:
-        check_comparable(query, gallery)
-        self.query, self.gallery = query, gallery
-        self._plain: dict[bool, tuple[Sides, Distances]] = {}
-        self._made: dict[Hashable, Any] = {}
-        self._seen: dict[Hashable, Sides] = {}
-        self._biases = {} if biases is None else biases
-        self._again = again
-
-    def through(self, post: PostProcessing) -> Distances:
-        """The distances after the steps of `post`, as they apply to these features.
-
-        Raises:
-            InputError: as `PostProcessing.apply`.
-        """
-        post = post.of(self.query)
-        distances = replace(self._mixed(post), reranked=post.reranking is not None)
-        late = [bias for bias in _biases(post) if bias.when == "after" or not post.reranking]
-        if late:
-            others = [self._of_bias(bias)._mixed(_without_bias(post)).source for bias in late]
-            weights = (1.0, *(-bias.weight for bias in late))
-            distances = replace(distances, source=Weighted((distances.source, *others), weights))
-        if post.transit_times:
-            sources = distances.source, self._transit(post)
-            distances = replace(distances, source=Weighted(sources, (1.0, -post.transit_times.weight)))
-        if post.exclude_same_camera:
-            distances = exclude_same_camera(distances)
-        if post.scene_groups:
-            distances = exclude_other_scenes(distances, post.scene_groups)
-        return replace(distances, steps=post.steps, transductive=post.transductive)
-
-    def _mixed(self, post: PostProcessing) -> Distances:
-        """Up to re-ranking; where only a share is whitened, the mean with the same steps without whitening."""
-        share = post.camera_whitening.share if post.camera_whitening else 1.0
-        if share == 1:
-            return self._one(post)
-        passes = self._one(post), self._one(replace(post, camera_whitening=None))
-        return ensemble(passes, (share, 1 - share))
-
-    def _start(self, post: PostProcessing) -> tuple[Sides, Distances]:
-        """Both sides as all steps start from them, normalised or raw, and their plain distances."""
-        if post.raw not in self._plain:
-            sides = self.query, self.gallery
-            if not post.raw:
-                sides = self.query.normalise(), self.gallery.normalise()
-            self._plain[post.raw] = sides, Distances.of(*sides)
-        return self._plain[post.raw]
-
-    def _one(self, post: PostProcessing) -> Distances:
-        query_QD, unit_UD, units = self._units(post)
-        source: Source = SquaredEuclidean(query_QD, unit_UD)
-        if post.tracklets and post.tracklets.feature == "per-query":
-            chosen = post.tracklets
-            source = PerQuery(
-                query_QD,
-                self._cameras(post)[1].features,
-                units,
-                len(unit_UD),
-                chosen.epsilon,
-                renormalise=chosen.norm == "unit",
-            )
-        early = [bias for bias in _biases(post) if bias.when == "before"]
-        if post.reranking:
-            key = (_features_of(post), post.reranking, tuple(early))
-            if key not in self._made:
-                others = [(bias.weight, self._of_bias(bias)._units(post)[:2]) for bias in early]
-                sides = query_QD, unit_UD
-                self._made[key] = (
-                    rerank_with_biases(sides, others, post.reranking) if early else ReRanked.of(*sides, post.reranking)
-                )
-            source = self._made[key]
-        # inside a tracklet, which one camera sees, frames are compared without the camera step: its copy need not stay
-        plain = self._start(post)[1]
-        frames = plain.source if post.tracklets else None
-        if not self._again:
-            self._seen.clear()
-        return replace(plain, source=source, unit_of_image=units, frames=frames)
-
-    def _cameras(self, post: PostProcessing) -> Sides:
-        """Query and gallery after the camera step."""
-        key = post.raw, post.camera_mean, post.camera_whitening and replace(post.camera_whitening, share=1.0)
-        if key not in self._seen:
-            sides, _ = self._start(post)
-            if post.camera_mean:
-                sides = subtract_camera_mean(*sides, post.camera_mean, normalise=not post.raw)
-            elif post.camera_whitening:
-                sides = whiten_cameras(*sides, post.camera_whitening)
-            self._seen[key] = sides
-        return self._seen[key]
-
-    def _units(self, post: PostProcessing) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-        """Query features, unit features, and the unit of each gallery image, after tracklet and expansion steps."""
-        key = _features_of(post)
-        if key not in self._made:
-            query, gallery = self._cameras(post)
-            query_QD, unit_UD, units = query.features, gallery.features, np.arange(len(gallery), dtype=np.int32)
-            if post.tracklets:
-                units, count = tracklet_units(gallery.records)
-                unit = post.tracklets.norm == "unit"
-                if post.tracklets.feature == "weighted":
-                    unit_UD = weighted_features(
-                        query_QD,
-                        unit_UD,
-                        units,
-                        count,
-                        threshold=post.tracklets.threshold,
-                        epsilon=post.tracklets.epsilon,
-                        renormalise=unit,
-                    )
-                else:
-                    unit_UD = mean_features(unit_UD, units, count, renormalise=unit)
-            if post.own_tracklet:
-                query_QD = join_own_tracklet(query_QD, unit_UD, *self._unit_cameras(units), post.own_tracklet)
-            if post.gallery_expansion:
-                config = post.gallery_expansion
-                camera = self._unit_cameras(units)[1] if config.cameras == "other" else None
-                unit_UD = augment_gallery(unit_UD, neighbours=config.neighbours, alpha=config.alpha, camera=camera)
-            if post.query_expansion:
-                config = post.query_expansion
-                cameras = self._unit_cameras(units) if config.cameras == "other" else None
-                query_QD = expand_queries(
-                    query_QD, unit_UD, neighbours=config.neighbours, alpha=config.alpha, cameras=cameras
-                )
-            self._made[key] = query_QD, unit_UD, units
-        made: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]] = self._made[key]
-        return made
-
-    def _transit(self, post: PostProcessing) -> TransitRatios:
-        """How much likelier each gap in time is for one vehicle; learned from unit features as they are searched."""
-        assert post.transit_times
-        rounds = post.transit_times.rounds
-        key = _features_of(post), "transit", rounds
-        if key not in self._made:
-            _, unit_UD, units = self._units(post)
-            cameras = self._unit_cameras(units)
-            time_U = unit_times(self.gallery.records, units, len(unit_UD))
-            prior = learn_transit_times(unit_UD, time_U, cameras[1], rounds=rounds)
-            self._made[key] = TransitRatios(prior, self.query.records.time, time_U, *cameras)
-        made: TransitRatios = self._made[key]
-        return made
-
-    def _unit_cameras(self, units: NDArray[np.int32]) -> tuple[Codes, Codes]:
-        """Camera codes of queries and units on one list."""
-        query_camera, gallery_camera = joint_cameras(self.query.records, self.gallery.records)
-        return query_camera, gallery_camera[np.unique(units, return_index=True)[1]]
-
-    def _of_bias(self, bias: Bias) -> Searched:
-        """The same images as a bias's model sees them."""
-        if bias.features not in self._biases:
-            sides = bias.sides(self.query.records, self.gallery.records)
-            self._biases[bias.features] = Searched(*sides, again=self._again)
-        return self._biases[bias.features]
-
-
-def _biases(post: PostProcessing) -> list[Bias]:
-    return [bias for bias in (post.camera_bias, post.orientation_bias) if bias]
-
-
-def _without_bias(post: PostProcessing) -> PostProcessing:
-    return replace(post, camera_bias=None, orientation_bias=None)
-
-
-def _features_of(post: PostProcessing) -> Hashable:
-    """What unit features depend on."""
-    whitening = post.camera_whitening and replace(post.camera_whitening, share=1.0)
-    expansions = post.own_tracklet, post.gallery_expansion, post.query_expansion
-    return post.raw, post.camera_mean, whitening, post.tracklets, *expansions
+    early = []
+    if post.reranking:
+        early = [bias for bias in (post.camera_bias, post.orientation_bias) if bias and bias.when == "before"]
+    actions = []
+    for step in STEPS.values():
+        config = getattr(post, step.field)
+        if step.field == "norm":
+            config = config or Norm()
+        if step.field == "camera_whitening" and config:
+            config = replace(config, share=1.0)
+        if step.field == "reranking":
+            actions += [Action(bias_before_reranking_step, bias, same_steps_of_bias) for bias in early]
+        if config and config not in early:
+            actions.append(Action(step.run, config, step.other))
+        if step.field == "reranking" and post.camera_whitening and post.camera_whitening.share < 1:
+            actions.append(Action(mean_with_plain_step, post.camera_whitening.share, without_whitening))
+    return tuple(actions)
 
 
 def evaluate_retrieval(
@@ -456,10 +279,33 @@ def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = 
     Raises:
         InputError: as `PostProcessing.apply` and `ensemble`.
     """
-    for number, (query, gallery) in enumerate(members[1:], start=2):
-        check_same_images(members[0][0].records, query.records, f"query of model {number}")
-        check_same_images(members[0][1].records, gallery.records, f"gallery of model {number}")
-    post = common_norm(members, post)
-    biases: dict[Hashable, Searched] = {}
-    distances = [Searched(*sides, biases, again=False).through(post) for sides in members]
-    return ensemble(distances, fusion.weights or None, fusion.how)
+    return next(search_each(members, [post], fusion))
+
+
+def search_each(
+    members: Sequence[Sides], posts: Sequence[PostProcessing], fusion: Fusion = ALIKE
+) -> Iterator[Distances]:
+    """The distances of `search_all` for each of several post-processings; what they have in common is made once.
+
+    They share the states after all steps in which they agree from the first one on (see `PrefixCache`): features after
+    the camera step, unit features, k-reciprocal encodings. Each state is kept until the last of `posts` that needs it.
+
+    Raises:
+        InputError: as `search_all`.
+    """
+    query, gallery = (side.records for side in members[0])
+    for number, sides in enumerate(members[1:], start=2):
+        check_same_images(query, sides[0].records, f"query of model {number}")
+        check_same_images(gallery, sides[1].records, f"gallery of model {number}")
+    posts = [common_norm(members, post) for post in posts]
+
+    def features(model: Model) -> Sides:
+        return members[model] if isinstance(model, int) else Bias(features=model).sides(query, gallery)
+
+    prefixes = [[Prefix(model, plan(post)) for model in range(len(members))] for post in posts]
+    cache = PrefixCache(features, chain.from_iterable(prefixes))
+    for post, of_models in zip(posts, prefixes, strict=True):
+        found = (cache.take(prefix).distances for prefix in of_models)
+        named = [replace(each, steps=post.steps, transductive=post.transductive) for each in found]
+        yield ensemble(named, fusion.weights or None, fusion.how)
+        del named  # before the next is made

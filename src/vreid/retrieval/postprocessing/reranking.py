@@ -7,7 +7,8 @@ Shapes: Q queries, G gallery units, N = Q + G points, D feature dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from vreid.errors import InputError
 from vreid.ranges import check_number, check_settings, in_range
 from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
+from vreid.retrieval.features import as_features
 from vreid.retrieval.nearest.neighbours import search, smallest
 from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS, Convention, Encoding, convention_of
+from vreid.retrieval.postprocessing.state import Arrays, State
 from vreid.retrieval.tensors import like
 
 
@@ -253,6 +257,62 @@ def rerank_top(
         chosen = order[np.searchsorted(row[order], rows)[:, None] + np.arange(top_k)]
         distances[block], indices[block] = value[chosen], column[chosen]
     return like(query_features, distances), like(query_features, indices)
+
+
+def rerank_with_biases(
+    features: Arrays,
+    biases: Sequence[tuple[float, Arrays]],
+    config: ReRanking,
+) -> Source:
+    """(Q, U) re-ranked distances, where all pairs of N points are at squared distance d - sum of weight * d_bias.
+
+    Otherwise as `rerank`, by a convention that divides by the row's maximum. Such differences are no distances of any
+    features (they can be below 0), so neighbours come from full rows of float32 distances. Memory: a copy of the
+    features, tiles of rows, O(N k).
+
+    Args:
+        features: (Q, D) and (U, D).
+        biases: (weight, ((Q, D'), (U, D'))) of each.
+        config: constants of the re-ranking.
+
+    Raises:
+        InputError: unequal numbers of rows, another convention, or as `rerank`.
+    """
+    given = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
+    parts = [(factor, (as_features(q), as_features(u))) for factor, (q, u) in given]
+    queries = len(features[0])
+    points = [(factor, Points.of("re-ranking", query_features=q, gallery_features=u)) for factor, (q, u) in parts]
+    if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):
+        raise InputError("re-ranking: features of a bias are of other images; give one for each query and unit.")
+    count = queries + len(features[1])
+    convention = convention_of("re-ranking", config.neighbours, count, config.k1, config.k2)
+    if not convention.row_maximum:
+        raise InputError(
+            f"re-ranking: with a bias before it, neighbours {config.neighbours} are not defined; take zhong, or a bias "
+            "after re-ranking."
+        )
+    factors = tuple(factor for factor, _ in parts)
+    stacked = [np.concatenate(sides) for _, sides in parts]
+    everything = Weighted(tuple(SquaredEuclidean(s, s) for s in stacked), factors)
+    original = Weighted(tuple(SquaredEuclidean(*sides) for _, sides in parts), factors)
+
+    def squared_distances(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
+        each = (factor * of.unit**2 * exact_distances(of, row, of, column).astype(np.float64) for factor, of in points)
+        return np.asarray(sum(each), dtype=np.float32)
+
+    encoding = Encoding.from_rows(everything, squared_distances, config.k1, config.k2, convention)
+    return ReRanked.from_encoding(original, encoding, config, convention)
+
+
+def reranking_step(state: State, config: ReRanking) -> State:
+    """Replace the distances of features by re-ranked ones, biases given before it subtracted.
+
+    Raises:
+        InputError: as `rerank` and `rerank_with_biases`.
+    """
+    sides = state.query_QD, state.unit_UD
+    source = rerank_with_biases(sides, state.biases, config) if state.biases else ReRanked.of(*sides, config)
+    return replace(state, biases=(), made=replace(state.distances, source=source, reranked=True))
 
 
 def _encode(

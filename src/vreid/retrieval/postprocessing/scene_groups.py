@@ -19,7 +19,8 @@ from vreid.data.records import Labels, Records, connected_cameras, joint_codes
 from vreid.data.spellings import spelling
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.postprocessing.camera_statistics import Masked, joint_cameras
+from vreid.retrieval.postprocessing.camera_verification import Masked
+from vreid.retrieval.postprocessing.state import State, joint_cameras
 
 OTHERS = "*"
 """In a group: all cameras that no group names."""
@@ -217,3 +218,8 @@ def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None
         source = Masked(source, query, gallery[first], same=False)
     notes = (*distances.notes, groups._described(distances.query, distances.gallery, query, gallery))
     return replace(distances, source=source, steps=(*distances.steps, "scene-groups"), notes=notes)
+
+
+def scene_groups_step(state: State, config: SceneGroups) -> State:
+    """Remove units of another scene group than the query's."""
+    return replace(state, made=exclude_other_scenes(state.distances, config))

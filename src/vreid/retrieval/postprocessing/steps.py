@@ -7,62 +7,77 @@ at the end may be left out and are then the defaults. The order of steps does no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from vreid.errors import InputError
 from vreid.retrieval.features import Norm
-from vreid.retrieval.postprocessing.bias import Bias
-from vreid.retrieval.postprocessing.camera_statistics import CameraMean, CameraWhitening
-from vreid.retrieval.postprocessing.expansion import Expansion
-from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet
-from vreid.retrieval.postprocessing.reranking import ReRanking
-from vreid.retrieval.postprocessing.scene_groups import SceneGroups
-from vreid.retrieval.postprocessing.tracklet_features import Tracklets
-from vreid.retrieval.postprocessing.transit_times import TransitTimes
+from vreid.retrieval.postprocessing.bias import Bias, bias_step, same_steps_of_bias
+from vreid.retrieval.postprocessing.camera_statistics import (
+    CameraMean,
+    CameraWhitening,
+    camera_mean_step,
+    camera_whitening_step,
+)
+from vreid.retrieval.postprocessing.camera_verification import camera_verification_step
+from vreid.retrieval.postprocessing.expansion import Expansion, gallery_expansion_step, query_expansion_step
+from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet, own_tracklet_step
+from vreid.retrieval.postprocessing.prefix_cache import Prefix
+from vreid.retrieval.postprocessing.reranking import ReRanking, reranking_step
+from vreid.retrieval.postprocessing.scene_groups import SceneGroups, scene_groups_step
+from vreid.retrieval.postprocessing.state import State, normalisation_step
+from vreid.retrieval.postprocessing.tracklet_features import Tracklets, tracklet_step
+from vreid.retrieval.postprocessing.transit_times import TransitTimes, transit_times_step
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step as it is written.
+    """A post-processing step.
 
     Attributes:
         field: of `PostProcessing`.
         config: what the field holds; None for a field that is on or off.
+        run: the function that does it, called as run(state, config).
         shown: how many values are written even where they are the defaults.
         why: why the result for one query depends on more than it and single gallery images; "" if it does not.
+        other: the prefix of another state that `run` takes as its third argument; see `prefix_cache.Action`.
     """
 
     field: str
     config: type[Any] | None
+    run: Callable[..., State]
     shown: int = 0
     why: str = ""
+    other: Callable[[Prefix, Any], Prefix] | None = None
 
 
 _STATISTICS = "camera statistics are fitted on the gallery's test images"
-STEPS: Mapping[str, Step] = {
-    "norm": Step("norm", Norm, 1),
-    "camera-mean": Step("camera_mean", CameraMean, 0, _STATISTICS),
-    "camera-whitening": Step("camera_whitening", CameraWhitening, 1, _STATISTICS),
-    "tracklets": Step("tracklets", Tracklets, 1),
-    "own-tracklet": Step("own_tracklet", OwnTracklet, 0, "queries are mixed with the tracklet of their own passage"),
-    "gallery-expansion": Step("gallery_expansion", Expansion, 2, "gallery features are mixed with their nearest"),
-    "query-expansion": Step("query_expansion", Expansion, 2, "queries are mixed with their nearest gallery images"),
-    "rerank": Step(
-        "reranking", ReRanking, 3, "re-ranking compares the neighbour lists of all queries and gallery images"
-    ),
-    "camera-bias": Step("camera_bias", Bias, 1),
-    "orientation-bias": Step("orientation_bias", Bias, 1),
-    "transit-times": Step("transit_times", TransitTimes, 1, "gaps in time are learned from the gallery's images"),
-    "other-cameras": Step("exclude_same_camera", None),
-    "scene-groups": Step("scene_groups", SceneGroups),
+_OWN = "queries are mixed with the tracklet of their own passage"
+_GALLERY = "gallery features are mixed with their nearest"
+_QUERY = "queries are mixed with their nearest gallery images"
+_LISTS = "re-ranking compares the neighbour lists of all queries and gallery images"
+_TIMES = "gaps in time are learned from the gallery's images"
+STEPS: dict[str, Step] = {
+    "norm": Step("norm", Norm, normalisation_step, 1),
+    "camera-mean": Step("camera_mean", CameraMean, camera_mean_step, 0, _STATISTICS),
+    "camera-whitening": Step("camera_whitening", CameraWhitening, camera_whitening_step, 1, _STATISTICS),
+    "tracklets": Step("tracklets", Tracklets, tracklet_step, 1),
+    "own-tracklet": Step("own_tracklet", OwnTracklet, own_tracklet_step, 0, _OWN),
+    "gallery-expansion": Step("gallery_expansion", Expansion, gallery_expansion_step, 2, _GALLERY),
+    "query-expansion": Step("query_expansion", Expansion, query_expansion_step, 2, _QUERY),
+    "rerank": Step("reranking", ReRanking, reranking_step, 3, _LISTS),
+    "camera-bias": Step("camera_bias", Bias, bias_step, 1, other=same_steps_of_bias),
+    "orientation-bias": Step("orientation_bias", Bias, bias_step, 1, other=same_steps_of_bias),
+    "transit-times": Step("transit_times", TransitTimes, transit_times_step, 1, _TIMES),
+    "other-cameras": Step("exclude_same_camera", None, camera_verification_step),
+    "scene-groups": Step("scene_groups", SceneGroups, scene_groups_step),
 }
-"""By the name that is written, in the order in which they run."""
+"""By the name that is written, in the order in which they run; `pipeline.plan` has the two exceptions."""
 
 PLAIN = "plain search"
 _NEW_CAMERAS = "scene-groups=#41+#42+#43+#44+#45+#46/*"
-PRESETS: Mapping[str, str] = {
+PRESETS: dict[str, str] = {
     PLAIN: "",
     "plain": "",
     "dmt": f"camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6, other-cameras, {_NEW_CAMERAS}",

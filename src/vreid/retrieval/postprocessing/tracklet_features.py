@@ -5,7 +5,7 @@ Shapes: Q queries, G gallery images, U units (tracklets, and single images witho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -17,6 +17,7 @@ from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import SquaredEuclidean, Tiles
 from vreid.retrieval.features import NormKind, unit_rows
+from vreid.retrieval.postprocessing.state import State
 
 TrackletFeature = Literal["mean", "weighted", "per-query"]
 
@@ -179,6 +180,29 @@ class PerQuery:
             return start, tile
 
         return map(weighted, SquaredEuclidean(self.query_QD, frames_GD).tiles())
+
+
+def tracklet_step(state: State, config: Tracklets) -> State:
+    """Make tracklets the units that are searched.
+
+    Frames inside a tracklet, all of one camera, are ordered by the features as they were given, so that what a camera
+    step made of all images need not stay in memory.
+
+    Raises:
+        InputError: as `tracklet_units`, or a mean of norm zero.
+    """
+    query_QD, image_GD = state.query_QD, state.unit_UD
+    units, count = tracklet_units(state.images.gallery)
+    unit = config.norm == "unit"
+    if config.feature == "weighted":
+        constants = {"threshold": config.threshold, "epsilon": config.epsilon}
+        unit_UD = weighted_features(query_QD, image_GD, units, count, **constants, renormalise=unit)
+    else:
+        unit_UD = mean_features(image_GD, units, count, renormalise=unit)
+    state = replace(state, unit_UD=unit_UD, unit_of_image=units, frames=state.images.source)
+    if config.feature == "per-query":
+        return state.with_source(PerQuery(query_QD, image_GD, units, count, config.epsilon, renormalise=unit))
+    return state
 
 
 def _spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:

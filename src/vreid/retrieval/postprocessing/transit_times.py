@@ -26,7 +26,9 @@ from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import Tiles, tile_rows
 from vreid.retrieval.features import unit_rows
-from vreid.retrieval.postprocessing.own_tracklet import Codes, nearest_elsewhere
+from vreid.retrieval.postprocessing.ensemble import Weighted
+from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
+from vreid.retrieval.postprocessing.state import Codes, State
 
 _CANDIDATES = 50  # nearest of other cameras among which a match is looked for
 _MATCH_WEIGHT = 0.1  # of the log-ratio beside squared distances (0 to 4) while matches are made
@@ -188,3 +190,16 @@ def unit_times(gallery: Records, unit_of_image: NDArray[np.int32], num_units: in
     total = np.bincount(unit_of_image[known], gallery.time[known], minlength=num_units)
     count = np.bincount(unit_of_image[known], minlength=num_units)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def transit_times_step(state: State, config: TransitTimes) -> State:
+    """Subtract the log-ratios of gaps in time, learned from the features of units as they are searched.
+
+    Raises:
+        InputError: as `learn_transit_times`.
+    """
+    cameras = state.cameras
+    time_U = unit_times(state.images.gallery, state.unit_of_image, len(state.unit_UD))
+    prior = learn_transit_times(state.unit_UD, time_U, cameras[1], rounds=config.rounds)
+    ratios = TransitRatios(prior, state.images.query.time, time_U, *cameras)
+    return state.with_source(Weighted((state.distances.source, ratios), (1.0, -config.weight)))
