@@ -19,7 +19,7 @@ from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import FeatureSet, Sides, load_sides
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.prefix_cache import Prefix
-from vreid.retrieval.postprocessing.state import State
+from vreid.retrieval.postprocessing.state import SearchState
 
 When = Literal["after", "before"]
 
@@ -71,12 +71,12 @@ def _in_order(features: FeatureSet, wanted: Records, side: str) -> FeatureSet:
     return replace(features, features=features.features[rows], records=wanted)
 
 
-def bias_before_reranking_step(state: State, bias: Bias, other: State) -> State:
+def bias_before_reranking_step(state: SearchState, bias: Bias, other: SearchState) -> SearchState:
     """Hand the bias's features to re-ranking, which subtracts their distances of all pairs."""
     return replace(state, biases=(*state.biases, (bias.weight, (other.query_QD, other.unit_UD))))
 
 
-def bias_step(state: State, bias: Bias, other: State) -> State:
+def bias_step(state: SearchState, bias: Bias, other: SearchState) -> SearchState:
     """Subtract the bias's distances; several biases add up before the sum is rounded to float32."""
     source = state.distances.source
     before = source if isinstance(source, Biased) else Biased((source,), (1.0,))

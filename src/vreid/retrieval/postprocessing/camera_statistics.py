@@ -20,7 +20,7 @@ from vreid.retrieval.distances import check_comparable
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.prefix_cache import Prefix
-from vreid.retrieval.postprocessing.state import State, joint_cameras
+from vreid.retrieval.postprocessing.state import SearchState, joint_cameras
 
 _VANISHED = 1e-6  # relative norm below which a centred feature is rounding noise, not a direction
 
@@ -179,25 +179,25 @@ def _length(features_ND: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(features_ND, axis=1, keepdims=True))
 
 
-def camera_mean_step(state: State, config: CameraMean) -> State:
+def camera_mean_step(state: SearchState, config: CameraMean) -> SearchState:
     """Subtract the camera mean from the features of all images."""
     return _of_images(state, config.min_images, config.alpha, normalise=not state.raw)
 
 
-def camera_whitening_step(state: State, config: CameraWhitening) -> State:
+def camera_whitening_step(state: SearchState, config: CameraWhitening) -> SearchState:
     """Whiten the features of all images; `mean_with_plain_step` mixes in those that are not."""
     return _of_images(state, config.min_images, solver=whitener(config.ridge))
 
 
 def _of_images(
-    state: State, min_images: int, alpha: float = 1.0, solver: Solver | None = None, *, normalise: bool = True
-) -> State:
+    state: SearchState, min_images: int, alpha: float = 1.0, solver: Solver | None = None, *, normalise: bool = True
+) -> SearchState:
     sides = zip((state.query_QD, state.unit_UD), state.cameras, strict=True)
     query_QD, unit_UD = camera_wise(list(sides), min_images, alpha, solver, normalise=normalise)
     return replace(state, query_QD=query_QD, unit_UD=unit_UD)
 
 
-def mean_with_plain_step(state: State, share: float, plain: State) -> State:
+def mean_with_plain_step(state: SearchState, share: float, plain: SearchState) -> SearchState:
     """Average the distances of whitened features, weight `share`, with those of features that are not whitened."""
     return replace(state, made=ensemble((state.distances, plain.distances), (share, 1 - share)))
 

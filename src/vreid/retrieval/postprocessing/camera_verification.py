@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.retrieval.distances import Distances, Source, Tiles
-from vreid.retrieval.postprocessing.state import State, joint_cameras
+from vreid.retrieval.postprocessing.state import SearchState, joint_cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,6 @@ def exclude_same_camera(distances: Distances) -> Distances:
     return replace(distances, source=source, steps=(*distances.steps, "other-cameras"))
 
 
-def camera_verification_step(state: State, _: bool) -> State:
+def camera_verification_step(state: SearchState, _: bool) -> SearchState:
     """Remove units of the query's own camera."""
     return replace(state, made=exclude_same_camera(state.distances))

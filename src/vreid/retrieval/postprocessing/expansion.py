@@ -21,7 +21,7 @@ from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import as_features, unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
 from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
-from vreid.retrieval.postprocessing.state import Codes, State
+from vreid.retrieval.postprocessing.state import Codes, SearchState
 
 Cameras = Literal["any", "other"]
 
@@ -110,14 +110,14 @@ def _expanded(
     return unit_rows(out)
 
 
-def gallery_expansion_step(state: State, config: Expansion) -> State:
+def gallery_expansion_step(state: SearchState, config: Expansion) -> SearchState:
     """Mix the features of units with their nearest units."""
     camera = state.cameras[1] if config.cameras == "other" else None
     unit_UD = augment_gallery(state.unit_UD, neighbours=config.neighbours, alpha=config.alpha, camera=camera)
     return replace(state, unit_UD=unit_UD)
 
 
-def query_expansion_step(state: State, config: Expansion) -> State:
+def query_expansion_step(state: SearchState, config: Expansion) -> SearchState:
     """Mix the features of queries with their nearest units."""
     sides = state.query_QD, state.unit_UD
     cameras = state.cameras if config.cameras == "other" else None

@@ -18,7 +18,7 @@ from vreid.data.protocols import Groups
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.nearest.neighbours import nearest
-from vreid.retrieval.postprocessing.state import Codes, State
+from vreid.retrieval.postprocessing.state import Codes, SearchState
 
 
 def nearest_elsewhere(
@@ -109,6 +109,6 @@ def join_own_tracklet(
     return unit_rows(joined)
 
 
-def own_tracklet_step(state: State, config: OwnTracklet) -> State:
+def own_tracklet_step(state: SearchState, config: OwnTracklet) -> SearchState:
     """Mix each query with its own tracklet."""
     return replace(state, query_QD=join_own_tracklet(state.query_QD, state.unit_UD, *state.cameras, config))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vreid.retrieval.features import Sides
-from vreid.retrieval.postprocessing.state import State
+from vreid.retrieval.postprocessing.state import SearchState
 
 Model = int | str | Path | Sides
 """Whose features: the number of a model of the ensemble, or the `features` of a bias."""
@@ -26,7 +26,7 @@ class Action:
         other: which prefix makes the other state, from the prefix before this action and `config`.
     """
 
-    run: Callable[..., State]
+    run: Callable[..., SearchState]
     config: Any
     other: Callable[[Prefix, Any], Prefix] | None = None
 
@@ -61,7 +61,7 @@ class PrefixCache:
 
     def __init__(self, features: Callable[[Model], Sides], wanted: Iterable[Prefix]) -> None:
         self._features = features
-        self._states: dict[Prefix, State] = {}
+        self._states: dict[Prefix, SearchState] = {}
         self._uses = Counter(wanted)
         unseen = list(self._uses)
         while unseen:
@@ -70,7 +70,7 @@ class PrefixCache:
                     unseen.append(prefix)
                 self._uses[prefix] += 1
 
-    def take(self, prefix: Prefix) -> State:
+    def take(self, prefix: Prefix) -> SearchState:
         """The state after the actions of `prefix`.
 
         Raises:
@@ -82,7 +82,7 @@ class PrefixCache:
             self._states[prefix] = state
         return state
 
-    def _make(self, prefix: Prefix) -> State:
+    def _make(self, prefix: Prefix) -> SearchState:
         last = prefix.actions[-1]
         if len(prefix.actions) == 1:
             return last.run(*self._features(prefix.model), last.config)

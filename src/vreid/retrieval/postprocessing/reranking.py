@@ -21,7 +21,7 @@ from vreid.retrieval.nearest.neighbours import search, smallest
 from vreid.retrieval.nearest.points import Points, exact_distances
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS, Convention, Encoding, convention_of
-from vreid.retrieval.postprocessing.state import Arrays, State
+from vreid.retrieval.postprocessing.state import Arrays, SearchState
 from vreid.retrieval.tensors import like
 
 
@@ -304,7 +304,7 @@ def rerank_with_biases(
     return ReRanked.from_encoding(original, encoding, config, convention)
 
 
-def reranking_step(state: State, config: ReRanking) -> State:
+def reranking_step(state: SearchState, config: ReRanking) -> SearchState:
     """Replace the distances of features by re-ranked ones, biases given before it subtracted.
 
     Raises:

@@ -20,7 +20,7 @@ from vreid.data.spellings import spelling
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.postprocessing.camera_verification import Masked
-from vreid.retrieval.postprocessing.state import State, joint_cameras
+from vreid.retrieval.postprocessing.state import SearchState, joint_cameras
 
 OTHERS = "*"
 """In a group: all cameras that no group names."""
@@ -220,6 +220,6 @@ def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None
     return replace(distances, source=source, steps=(*distances.steps, "scene-groups"), notes=notes)
 
 
-def scene_groups_step(state: State, config: SceneGroups) -> State:
+def scene_groups_step(state: SearchState, config: SceneGroups) -> SearchState:
     """Remove units of another scene group than the query's."""
     return replace(state, made=exclude_other_scenes(state.distances, config))

@@ -21,7 +21,7 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class SearchState:
     """Query and gallery after some of the steps.
 
     Attributes:
@@ -52,7 +52,7 @@ class State:
         source = SquaredEuclidean(self.query_QD, self.unit_UD)
         return replace(self.images, source=source, unit_of_image=self.unit_of_image, frames=self.frames)
 
-    def with_source(self, source: Source) -> State:
+    def with_source(self, source: Source) -> SearchState:
         """The same state at other (Q, U) distances."""
         return replace(self, made=replace(self.distances, source=source))
 
@@ -67,7 +67,7 @@ class State:
         return query_camera, gallery_camera[np.unique(self.unit_of_image, return_index=True)[1]]
 
 
-def normalisation_step(query: FeatureSet, gallery: FeatureSet, norm: Norm) -> State:
+def normalisation_step(query: FeatureSet, gallery: FeatureSet, norm: Norm) -> SearchState:
     """The state before all other steps: features L2-normalised, or left as they are.
 
     Raises:
@@ -78,7 +78,7 @@ def normalisation_step(query: FeatureSet, gallery: FeatureSet, norm: Norm) -> St
     if not raw:
         query, gallery = query.normalise(), gallery.normalise()
     images = Distances.of(query, gallery)
-    return State(images, query.features, gallery.features, images.unit_of_image, raw)
+    return SearchState(images, query.features, gallery.features, images.unit_of_image, raw)
 
 
 def joint_cameras(query: Records, gallery: Records) -> tuple[Codes, Codes]:

@@ -26,7 +26,7 @@ from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet, own_trackle
 from vreid.retrieval.postprocessing.prefix_cache import Prefix
 from vreid.retrieval.postprocessing.reranking import ReRanking, reranking_step
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups, scene_groups_step
-from vreid.retrieval.postprocessing.state import State, normalisation_step
+from vreid.retrieval.postprocessing.state import SearchState, normalisation_step
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets, tracklet_step
 from vreid.retrieval.postprocessing.transit_times import TransitTimes, transit_times_step
 
@@ -46,7 +46,7 @@ class Step:
 
     field: str
     config: type[Any] | None
-    run: Callable[..., State]
+    run: Callable[..., SearchState]
     shown: int = 0
     why: str = ""
     other: Callable[[Prefix, Any], Prefix] | None = None

@@ -17,7 +17,7 @@ from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.distances import SquaredEuclidean, Tiles
 from vreid.retrieval.features import NormKind, unit_rows
-from vreid.retrieval.postprocessing.state import State
+from vreid.retrieval.postprocessing.state import SearchState
 
 TrackletFeature = Literal["mean", "weighted", "per-query"]
 
@@ -182,7 +182,7 @@ class PerQuery:
         return map(weighted, SquaredEuclidean(self.query_QD, frames_GD).tiles())
 
 
-def tracklet_step(state: State, config: Tracklets) -> State:
+def tracklet_step(state: SearchState, config: Tracklets) -> SearchState:
     """Make tracklets the units that are searched.
 
     Frames inside a tracklet, all of one camera, are ordered by the features as they were given, so that what a camera

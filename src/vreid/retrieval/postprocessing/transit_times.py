@@ -28,7 +28,7 @@ from vreid.retrieval.distances import Tiles, tile_rows
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
-from vreid.retrieval.postprocessing.state import Codes, State
+from vreid.retrieval.postprocessing.state import Codes, SearchState
 
 _CANDIDATES = 50  # nearest of other cameras among which a match is looked for
 _MATCH_WEIGHT = 0.1  # of the log-ratio beside squared distances (0 to 4) while matches are made
@@ -192,7 +192,7 @@ def unit_times(gallery: Records, unit_of_image: NDArray[np.int32], num_units: in
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def transit_times_step(state: State, config: TransitTimes) -> State:
+def transit_times_step(state: SearchState, config: TransitTimes) -> SearchState:
     """Subtract the log-ratios of gaps in time, learned from the features of units as they are searched.
 
     Raises:
