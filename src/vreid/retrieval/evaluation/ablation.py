@@ -113,7 +113,9 @@ def ablation(
     distinct = list(dict.fromkeys(under_protocol.values()))
     members = [(query, gallery), *others]
     if protocol.repeats:
-        evaluated = {chosen: evaluate_retrieval(query, gallery, chosen, protocol, others, fusion) for chosen in distinct}
+        evaluated = {
+            chosen: evaluate_retrieval(query, gallery, chosen, protocol, others, fusion) for chosen in distinct
+        }
     else:
         searched = zip(distinct, search_each(members, distinct, fusion), strict=True)
         evaluated = {chosen: evaluate_distances(distances, protocol) for chosen, distances in searched}

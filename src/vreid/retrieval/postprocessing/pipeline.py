@@ -4,9 +4,9 @@
     (bias before re-ranking), re-ranking, (mean of whitened and plain), bias, transit times, other cameras, scene groups
 
 This is the order of the code of DMT (AI City 2021); its test-time augmentation is part of extraction here. Own
-tracklet, expansion and transit times are not DMT's. `steps.STEPS` is the list; each step is a function from one `SearchState`
-to the next, at the end of the file that has its name; `plan` makes the actions of one post-processing, and
-`search_each` runs them.
+tracklet, expansion and transit times are not DMT's. `steps.STEPS` is the list; each step is a function from one
+`SearchState` to the next, at the end of the file that has its name; `plan` makes the actions of one post-processing,
+and `search_each` runs them.
 """
 
 from __future__ import annotations
