@@ -21,7 +21,7 @@ from vreid.console import ProgressBars
 from vreid.data.dataset import Dataset, join
 from vreid.data.open import open_dataset
 from vreid.models import load_weights
-from vreid.models.published import STARTS, simulated_starts
+from vreid.models.published import SIMULATED_FOLDER, simulated_weights
 from vreid.models.weights import save_compact
 from vreid.recipes.pretrain import WORLD, pretrain
 from vreid.retrieval import PostProcessing, evaluate_retrieval
@@ -70,8 +70,8 @@ def harm(backbone: str, out: Path, path: Path, data: Dataset, bars: ProgressBars
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pretrain"))
-    parser.add_argument("--into", type=Path, default=STARTS)
-    parser.add_argument("--trunks", nargs="+", default=list(simulated_starts()), metavar="NAME")
+    parser.add_argument("--into", type=Path, default=SIMULATED_FOLDER)
+    parser.add_argument("--trunks", nargs="+", default=list(simulated_weights()), metavar="NAME")
     parser.add_argument("--check", metavar="DATA", help="a labelled data set to measure the harm of int8 on")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -316,7 +316,7 @@ def test_a_model_with_local_features_has_a_classifier_for_each(tmp_path):
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command_adapts_to_the_earlier_pictures_and_lists_the_later(run: Run, made, target, tiny_world, tmp_path):
+def test_the_command_adapts_to_the_earlier_images_and_lists_the_later(run: Run, made, target, tiny_world, tmp_path):
     shutil.copytree(made / "run", tmp_path / "model")
     smallest = ["epochs=1", "iterations=1", "num_identities=2", "num_instances=2", "pseudo.eps=0.8"]
     line = f"adapt {tmp_path}/model {tiny_world}/AIC21_Track2_ReID --out {tmp_path}/run --before 0.5 --no-gate --json "

@@ -100,7 +100,7 @@ def test_shuffled_pseudo_labels_are_not_accepted_whatever_came_of_them(world: Wo
     assert decision.decision == UNKNOWN and "not what the features say" in decision.reason
 
 
-def test_tracklets_of_random_pictures_are_not_believed(world: World) -> None:
+def test_tracklets_of_random_images_are_not_believed(world: World) -> None:
     order = np.random.default_rng(2).permutation(len(world.records))
     before = replace(world.model(), features=world.model().features[order])
     tracklet = world.records.tracklet.codes
@@ -204,7 +204,7 @@ def test_both_views_are_searched_and_agree(world: World) -> None:
 
 
 def lone(world: World, model: FeatureSet) -> FeatureSet:
-    """One picture of each passage, and no tracklets."""
+    """One image of each passage, and no tracklets."""
     return replace(model[::IMAGES], records=world.records[::IMAGES].with_(tracklet=[""] * (len(model) // IMAGES)))
 
 
@@ -217,9 +217,9 @@ def judged_by_pictures(
     return gate_adaptation(before[0], now[0], labelled(before[0].records, labels), flipped=(before[1], now[1]))
 
 
-def test_without_tracklets_two_views_of_a_picture_stand_for_one(world: World) -> None:
+def test_without_tracklets_two_views_of_an_image_stand_for_one(world: World) -> None:
     decision = judged_by_pictures(world, (0.2, 0.5))
-    assert decision.decision == ACCEPT and decision.reason.endswith("two views of each picture stood for one.")
+    assert decision.decision == ACCEPT and decision.reason.endswith("two views of each image stood for one.")
     assert decision.facts["tracklets"] == 0 and decision.facts["pictures"] == VEHICLES * CAMERAS
     assert "own camera" not in decision.changes and decision.changes["two views"].tracklets == VEHICLES * CAMERAS
     assert judged_by_pictures(world, (1.2, 0.7)).decision == REJECT
@@ -229,7 +229,7 @@ def test_without_tracklets_two_views_of_a_picture_stand_for_one(world: World) ->
 
 
 def test_bursts_without_tracklets_are_not_enough(world: World) -> None:
-    """Several pictures of a passage, and nobody says which: two of them would count as two vehicles."""
+    """Several images of a passage, and nobody says which: two of them would count as two vehicles."""
     records = world.records.with_(tracklet=[""] * len(world.records))
     models = [replace(world.model(1.5, chance, view=view), records=records) for chance in (0.3, 0.2) for view in (0, 1)]
     decision = gate_adaptation(models[0], models[2], labelled(records, world.vehicle), flipped=(models[1], models[3]))

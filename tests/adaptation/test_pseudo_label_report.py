@@ -128,7 +128,7 @@ def test_neighbouring_labels_move_eps_alone() -> None:
     assert cluster_means(features.features, pseudo.labels).shape == (4, 4)
 
 
-def test_the_page_shows_pictures_of_each_kind(tmp_path: Path) -> None:
+def test_the_page_shows_images_of_each_kind(tmp_path: Path) -> None:
     for number in range(8):  # the last is missing
         Image.new("RGB", (30, 20), (20 * number, 90, 90)).save(tmp_path / f"{number}.jpg")
     records = Records.of(path=[tmp_path / f"{i}.jpg" for i in range(9)], camera=["<1>", *CAMERA[1:]], tracklet=TRACKLET)

@@ -98,7 +98,7 @@ def test_triplet_is_float32_under_autocast() -> None:
     assert float(inside) == float(triplet_loss(features, identities))
 
 
-def test_pairs_of_a_single_image_are_itself() -> None:
+def test_the_positive_of_a_single_image_is_itself() -> None:
     features = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 0.0]])
     farthest, nearest = batch_hard_pairs(features, torch.tensor([0, 0, 1]))
     assert farthest.tolist() == [1, 0, 2]
@@ -135,8 +135,8 @@ def test_circle_equals_the_oracle_for_unequal_counts(seed: int, counts: list[int
 
 @pytest.mark.parametrize(("margin", "scale"), [(0.35, 64.0), (0.4, 80.0), (0.25, 128.0)])
 @pytest.mark.parametrize("counts", [[4, 4, 4], [2, 5, 3], [16, 16, 16, 16], [1, 1, 6], [1, 3, 1, 2]])
-def test_our_circle_loss_and_its_gradient_are_the_librarys(counts: list[int], margin: float, scale: float) -> None:
-    """Cosine similarity of normalised features, all pairs but an image with itself, images without either left out."""
+def test_circle_loss_and_gradient_equal_the_library(counts: list[int], margin: float, scale: float) -> None:
+    """Cosine similarity of all pairs of different images; images without a positive or negative are ignored."""
     from pytorch_metric_learning.losses import CircleLoss
 
     for seed in range(3):
@@ -287,7 +287,7 @@ def test_local_features_count_half_together() -> None:
 # ---------------------------------------------------------------- pytorch-metric-learning
 
 
-def test_a_loss_of_an_absent_library_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_a_missing_library_reports_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)  # what an import of it then finds
     with pytest.raises(InputError, match="pytorch-metric-learning, which is not installed; pip install"):
         metric_loss("CircleLoss", num_classes=3, num_features=4)
@@ -312,18 +312,18 @@ def test_losses_of_pairs_need_pairs() -> None:
         recipe("small", alone)
 
 
-def test_losses_that_learn_are_told_the_sizes_and_unknown_ones_are_refused() -> None:
+def test_losses_with_parameters_receive_their_sizes_and_unknown_losses_raise() -> None:
     assert list(metric_loss("CircleLoss", num_classes=3, num_features=4).parameters()) == []
     for name in ("CosFaceLoss", "ArcFaceLoss"):
         made = metric_loss(name, num_classes=3, num_features=4)
         assert [tuple(parameter.shape) for parameter in made.parameters()] == [(4, 3)]
     with pytest.raises(InputError, match="has no loss 'Arcface'; did you mean 'ArcFaceLoss'"):
         metric_loss("Arcface", num_classes=3, num_features=4)
-    with pytest.raises(InputError, match="SelfSupervisedLoss: cannot be made from"):
+    with pytest.raises(InputError, match="SelfSupervisedLoss: requires more than"):
         metric_loss("SelfSupervisedLoss", num_classes=3, num_features=4)
 
 
-def test_a_named_loss_is_a_term_and_what_it_learns_a_parameter() -> None:
+def test_a_named_loss_adds_a_term_and_its_parameters() -> None:
     features, identities = batch(0, [2, 2], dimensions=4)
     config = LossConfig(identity=0.0, triplet=0.0, metric="CosFaceLoss", metric_weight=2.0)
     objective = Objective(config, num_classes=2, num_features=4)
@@ -335,7 +335,7 @@ def test_a_named_loss_is_a_term_and_what_it_learns_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("name", ["CircleLoss", "ArcFaceLoss", "CosFaceLoss", "ProxyAnchorLoss", "TripletMarginLoss"])
-def test_the_library_itself_teaches_features_and_proxies(name: str) -> None:
+def test_losses_of_the_library_train_features_and_proxies(name: str) -> None:
     features, identities = batch(0, [4, 4, 4])
     features.requires_grad_()
     made = metric_loss(name, num_classes=3, num_features=5)
@@ -348,10 +348,10 @@ def test_the_library_itself_teaches_features_and_proxies(name: str) -> None:
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize(("form", "margin"), [("soft", 0.0), ("soft", 0.3), ("hinge", 0.3)])
 @pytest.mark.parametrize("counts", [[4, 4, 4], [2, 5, 3]])
-def test_our_triplet_is_the_librarys_with_its_hard_miner(
+def test_triplet_equals_the_library_with_its_hard_miner(
     counts: list[int], form: str, margin: float, squared: bool
 ) -> None:
-    """Every image has a mate here: the library's miner leaves those without out, ours does not."""
+    """Every image has a positive here: the library's miner skips images without one, ours does not."""
     from pytorch_metric_learning import distances, losses, miners, reducers
 
     distance = distances.LpDistance(normalize_embeddings=False, power=2 if squared else 1)

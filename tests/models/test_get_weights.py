@@ -1,4 +1,4 @@
-"""Fetching published weights: whole, in parts, from a copy; damaged, offline; and by the command line."""
+"""Fetching published weights: full and resumed downloads, local copies, damaged files, offline, command line."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_a_whole_download_is_checked_and_not_repeated(server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_download_goes_on(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.break_after, server.ranges = 1000, ranges
-    with pytest.raises(InputError, match=r"cannot be fetched .*1,000 bytes are kept; do it again.*--from FILE"):
+    with pytest.raises(InputError, match=r"cannot be fetched .*1,000 bytes are kept; try again.*--from FILE"):
         get_weights(server.published(), folder=tmp_path)
     assert not (tmp_path / NAME).exists()
     server.break_after = None
@@ -91,27 +91,29 @@ def test_a_broken_download_goes_on(server: Server, tmp_path: Path, ranges: bool)
     assert server.asked == [None, "bytes=1000-"]
 
 
-def test_a_part_that_is_already_everything(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_file_is_accepted(server: Server, tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.partial").write_bytes(CONTENT)
     assert get_weights(server.published(), folder=tmp_path).read_bytes() == CONTENT
 
 
 def test_a_damaged_part_is_removed(server: Server, tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.partial").write_bytes(b"x" * 1000)
-    with pytest.raises(InputError, match=rf"sha256 begins with [0-9a-f]{{8}}, not {DIGITS}.*is removed; do it again"):
+    with pytest.raises(
+        InputError, match=rf"sha256 begins with [0-9a-f]{{8}}, not {DIGITS}.*has been removed; try again"
+    ):
         get_weights(server.published(), folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert get_weights(server.published(), folder=tmp_path).read_bytes() == CONTENT
 
 
-def test_a_damaged_file_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(server: Server, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
-    with pytest.raises(InputError, match="remove it and do it again"):
+    with pytest.raises(InputError, match="remove it and try again"):
         get_weights(server.published(), folder=tmp_path)
 
 
 def test_absent_and_offline_are_one_sentence(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot be fetched .404 Not Found.; do it again") as caught:
+    with pytest.raises(InputError, match=r"cannot be fetched .404 Not Found.; try again") as caught:
         get_weights(server.published(f"absent-{DIGITS}.pth"), folder=tmp_path)
     assert "\n" not in str(caught.value)
     nobody = Published("resnet50_ibn_a", f"http://127.0.0.1:{server.server_port}/{NAME}")

@@ -1,4 +1,4 @@
-"""`model.weights=imagenet`: the tensors of the package, under timm's names, in the network that is trained."""
+"""`model.weights=imagenet`: the package's tensors are loaded under timm's names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ installed = pytest.mark.skipif(FILE is None, reason=f"{IMAGENET_PACKAGE} is not 
 
 @installed
 def test_the_network_has_the_tensors_of_the_package_in_order() -> None:
-    """The package's tensors in the order of its file are those of timm's network, whatever either calls them."""
+    """The package's tensors, in file order, equal those of timm's network under other names."""
     import timm
 
     assert FILE is not None
@@ -41,7 +41,7 @@ def test_the_network_has_the_tensors_of_the_package_in_order() -> None:
 
 
 @installed
-def test_the_network_recognises_a_palace_and_a_daisy() -> None:
+def test_the_network_classifies_a_palace_and_a_daisy() -> None:
     assert FILE is not None
     stored = torch.load(FILE, map_location="cpu", weights_only=True)
     model = build_from(CONFIG).eval()
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("backbone", ["resnet50_ibn_a", "tf_efficientnet_lite1", "resnet18_ibn_a_small"])
-def test_another_backbone_is_told_which_one_fits(backbone: str, run: Run, tmp_path: Path) -> None:
+def test_the_error_for_another_backbone_names_the_one_that_fits(backbone: str, run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"but the backbone is {backbone}; set model\.backbone={IMAGENET_BACKBONE}"):
         build(backbone, weights=IMAGENET)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
@@ -78,7 +78,7 @@ def test_another_backbone_is_told_which_one_fits(backbone: str, run: Run, tmp_pa
     assert refused.code == 2 and refused.err.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
-def test_an_absent_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_the_error_for_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(published, "imagenet_file", lambda: None)
     with pytest.raises(InputError, match=r"needs the package .* pip install 'vehicle-reid\[imagenet\]'"):
         build_from(CONFIG)

@@ -1,4 +1,4 @@
-"""Checkpoints that people bring: wrappers, prefixes and odd contents load; what is no file of weights is named."""
+"""Checkpoints of other toolkits: wrappers, prefixes and unusual contents load; files without weights are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    """Weights of a trunk that differ from every other's."""
+    """Backbone weights that differ from those of any other model."""
     torch.manual_seed(7)
     return {
         key: value + torch.randn_like(value).abs() if value.is_floating_point() else value
@@ -48,7 +48,7 @@ def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def loads(path: Path, state: dict[str, Tensor], tolerance: float = 0) -> None:
-    """Assert that the trunk of a model that starts from `path` has just these weights."""
+    """Assert that a model built with the weights in `path` has exactly this backbone state."""
     own = build(TINY, 3, path).backbone.state_dict()
     for key, value in state.items():
         if value.is_floating_point():
@@ -56,7 +56,7 @@ def loads(path: Path, state: dict[str, Tensor], tolerance: float = 0) -> None:
 
 
 class CfgNode(dict):  # type: ignore[type-arg]
-    """As yacs has it: a dictionary with attributes."""
+    """A dictionary with attributes, as in yacs."""
 
     def __init__(self, **items: Any) -> None:
         super().__init__(items)
@@ -71,7 +71,7 @@ class Settings:
 
 
 class Everything(nn.Module):
-    """A network with a trunk, a criterion and what else hangs on it."""
+    """A network with a backbone, a criterion and other submodules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,12 +158,12 @@ FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_checkpoint_gives_its_weights(form: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_every_form_of_checkpoint_loads(form: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(FORMS[form](state), tmp_path / "w.pth")
     loads(tmp_path / "w.pth", state, 1e-2 if form in ("half precision", "bfloat16") else 0)
 
 
-def test_the_ending_of_the_name_does_not_matter(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_suffix_of_the_file_does_not_matter(state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.safetensors")
     loads(tmp_path / "w.safetensors", state)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "w.pth")
@@ -178,7 +178,7 @@ def test_the_ending_of_the_name_does_not_matter(state: dict[str, Tensor], tmp_pa
     loads(tmp_path / "w.bin", state)
 
 
-def test_a_whole_model_below_a_prefix_keeps_its_neck(tmp_path: Path) -> None:
+def test_a_whole_model_under_a_prefix_keeps_its_neck(tmp_path: Path) -> None:
     torch.manual_seed(1)
     source = build(TINY, 5)
     assert isinstance(source.neck, nn.BatchNorm1d)
@@ -188,7 +188,7 @@ def test_a_whole_model_below_a_prefix_keeps_its_neck(tmp_path: Path) -> None:
         build(TINY, 3, tmp_path / "w.pth").state_dict()["neck.running_mean"], source.neck.running_mean
     )
     cut = {key: value for key, value in source.state_dict().items() if key != "neck.running_mean"}
-    torch.save({"model": cut}, tmp_path / "w.pth")  # never the trunk alone without a word
+    torch.save({"model": cut}, tmp_path / "w.pth")  # never the backbone alone without a word
     with pytest.raises(InputError, match=r"1 missing \(neck.running_mean\)"):
         build(TINY, 3, tmp_path / "w.pth")
 
@@ -233,7 +233,7 @@ NO_WEIGHTS: dict[str, tuple[bytes, str]] = {
 
 
 def refused(path: Path) -> str:
-    """The one sentence about a file: nothing of torch's words or colours, no advice to run what it brings along."""
+    """Return the one-sentence error about a file, without torch's own text and without advice to run its code."""
     with pytest.raises(InputError) as caught:
         build(TINY, 3, path)
     sentence = str(caught.value)
@@ -246,14 +246,14 @@ def refused(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", NO_WEIGHTS)
-def test_what_is_no_file_of_weights_is_named(name: str, tmp_path: Path) -> None:
+def test_files_without_weights_are_reported(name: str, tmp_path: Path) -> None:
     content, what = NO_WEIGHTS[name]
     (tmp_path / name).write_bytes(content)
     assert what in refused(tmp_path / name)
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"model": m, "ema": None}, nn.DataParallel, nn.Sequential])
-def test_a_pickled_module_is_named_and_not_built(wrap: Callable[[nn.Module], Any], tmp_path: Path) -> None:
+def test_a_pickled_module_is_reported_and_not_built(wrap: Callable[[nn.Module], Any], tmp_path: Path) -> None:
     torch.save(wrap(Everything()), tmp_path / "w.pth")
     sentence = refused(tmp_path / "w.pth")
     assert "holds a pickled module" in sentence and "state_dict()" in sentence
@@ -271,14 +271,14 @@ def test_a_pickled_module_is_named_and_not_built(wrap: Callable[[nn.Module], Any
         ({"conv9.weight": torch.ones(3)}, r"unexpected \(conv9.weight\)"),
     ],
 )
-def test_other_contents_are_named(content: Any, what: str, tmp_path: Path) -> None:
+def test_other_contents_are_reported(content: Any, what: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(InputError, match=what):
         build(TINY, 3, tmp_path / "w.pth")
     refused(tmp_path / "w.pth")
 
 
-def test_values_that_are_no_numbers_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_unusable_values_are_reported(state: dict[str, Tensor], tmp_path: Path) -> None:
     key = "layer1.0.conv1.weight"
     for value, what in (
         (state[key].fill_diagonal_(float("nan")) if state[key].ndim == 2 else state[key] * float("nan"), "not finite"),
@@ -292,7 +292,7 @@ def test_values_that_are_no_numbers_are_refused(state: dict[str, Tensor], tmp_pa
         assert key in sentence and what in sentence
 
 
-def test_two_networks_that_fit_are_both_named(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_two_networks_that_fit_are_both_reported(state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({"a": state, "b": {key: value * 2 for key, value in state.items()}}, tmp_path / "w.pth")
     assert "several sets of weights that fit (a, b)" in refused(tmp_path / "w.pth")
 
@@ -372,7 +372,7 @@ CASE_FILES = {
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="shared/cases is not here")
 @pytest.mark.parametrize("name", CASE_FILES)
-def test_cases_of_the_field(name: str, run: Run, tiny_world: Path, tmp_path: Path) -> None:
+def test_field_cases(name: str, run: Run, tiny_world: Path, tmp_path: Path) -> None:
     line = (
         f"train small --data {tiny_world} --out {tmp_path}/run --set model.backbone={TINY} --set epochs=1 --set "
         f"num_identities=4 --set transform.height=32 --set transform.width=32 --set model.weights={CASES / name} --json"

@@ -1,4 +1,4 @@
-"""Published weights: key lists, answers of the published networks, checkpoints of others, and what is refused."""
+"""Published weights: key lists, outputs of the published networks, checkpoints of other toolkits, and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_published_file_has_a_list_or_is_torchvisions() -> None:
         assert one.address.startswith("https://") and re.fullmatch(r"[\w-]+-[0-9a-f]{8}\.pth", one.file)
 
 
-def test_recipes_name_the_file_that_fits_and_prepare_pictures_as_it_was_trained() -> None:
+def test_recipes_name_the_file_that_fits_and_prepare_images_as_it_was_trained() -> None:
     named = {name: re.findall(r"model\.weights=(\S+)", make.__doc__ or "") for name, make in RECIPES.items()}
     papers = {name: files for name, files in named.items() if files}
     assert {"resnet50_ibn_a", "se_resnet101_ibn_a", "densenet169_ibn_a", "resnest101", "transreid"} <= set(papers)
@@ -64,7 +64,7 @@ def test_torchvisions_keys_and_shapes_fit_strictly(name: str) -> None:
 
 
 @pytest.mark.parametrize("listed", [name for name in outputs() if name in BACKBONES])
-def test_answers_are_those_of_the_published_networks(listed: str) -> None:
+def test_outputs_equal_those_of_the_published_networks(listed: str) -> None:
     with torch.device("meta"):  # initial values would only be overwritten
         transformer = listed.startswith("vit")
         model = build(BACKBONES[listed], neck=False, transreid=SMALL_VIT if transformer else None).eval()
@@ -97,7 +97,7 @@ def test_transreid_checkpoint_with_jigsaw_and_side_information() -> None:
         load_state(model, state, "transreid.pth")
 
 
-def test_published_transformer_starts_the_local_block_and_keeps_the_camera_table() -> None:
+def test_a_published_transformer_initialises_the_local_block_and_keeps_camera_embeddings() -> None:
     model = jigsaw()
     table = model.backbone.sie_embed.clone()  # type: ignore[union-attr, operator]
     backbone = published_state("transreid_jpm_sie")
@@ -123,7 +123,7 @@ def test_squeeze_excitation_weights_are_loaded() -> None:
         load_state(model, state, "se.pth")
 
 
-def test_only_the_top_classifier_is_left_out() -> None:
+def test_only_the_top_classifier_is_dropped() -> None:
     state = dict(build_backbone(TINY).state_dict())
     load_state(build(TINY), {**state, "classifier.weight": torch.zeros(9, 64), "fc.bias": torch.zeros(9)}, "a.pth")
     for key in ("fc.0.weight", "layer1.0.fc.weight", "head.weight", "fc.weight_v"):
@@ -131,7 +131,7 @@ def test_only_the_top_classifier_is_left_out() -> None:
             load_state(build(TINY), {**state, key: torch.zeros(9, 64)}, "a.pth")
 
 
-def test_batch_norm_style_keys_where_the_network_has_ibn_are_all_told() -> None:
+def test_batch_norm_style_keys_where_the_network_has_ibn_are_all_reported() -> None:
     with torch.device("meta"), pytest.raises(InputError) as caught:
         load_state(build("resnet50_ibn_a"), torchvision.models.resnet50().state_dict(), "resnet50-19c8e357.pth")
     # 13 blocks with IBN: six tensors each instead of four, and a counter each
@@ -139,7 +139,7 @@ def test_batch_norm_style_keys_where_the_network_has_ibn_are_all_told() -> None:
 
 
 def fastreid_state(model: ReidModel) -> dict[str, Tensor]:
-    """As fast-reid names them: backbone, heads.bottleneck.0, heads.weight, heads.pool_layer.p, pixel_mean."""
+    """A state with fast-reid's keys: backbone, heads.bottleneck.0, heads.weight, heads.pool_layer.p, pixel_mean."""
     state = {}
     for key, value in model.state_dict().items():
         state[key.replace("neck.", "heads.bottleneck.0.").replace("pool.p", "heads.pool_layer.p")] = value + 1
@@ -181,13 +181,13 @@ def test_dmt_checkpoints_of_convolutional_networks() -> None:
     assert weights_hash(model.backbone.state_dict()) == weights_hash(source.backbone.state_dict())
 
 
-def test_a_tensor_that_is_there_twice_is_refused() -> None:
+def test_a_duplicate_tensor_is_reported() -> None:
     state = fastreid_state(build(TINY, 3))
     with pytest.raises(InputError, match=r"holds neck\.bias twice"):
         load_state(build(TINY, 3), {**state, "neck.bias": torch.zeros(64)}, "a.pth")
 
 
-def test_a_network_of_timm_takes_timms_weights(tmp_path: Path) -> None:
+def test_a_network_of_timm_loads_timms_weights(tmp_path: Path) -> None:
     import timm
 
     source = timm.create_model("convnext_atto", num_classes=5)

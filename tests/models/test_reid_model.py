@@ -1,4 +1,4 @@
-"""Models: shapes, keys, initial values, IBN and GeM by hand, weight files that fit or say why not."""
+"""Models: shapes, keys, initial values, IBN and GeM by hand, and weights files that fit or raise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_ibn_in_evaluation_still_normalises_each_image_and_keeps_the_layout() ->
 
 @pytest.fixture(scope="module")
 def on_meta() -> dict[str, nn.Module]:
-    """Every trunk of the table, without memory."""
+    """Every backbone of `BACKBONES` on the meta device."""
     with torch.device("meta"):
         return {name: build_backbone(name).eval() for name in BACKBONES}
 
@@ -89,7 +89,7 @@ def test_shapes_and_costs_are_those_of_the_table(name: str, on_meta: dict[str, n
         ("resnest101", 0),
     ],
 )
-def test_ibn_a_stands_where_the_papers_put_it(name: str, count: int, on_meta: dict[str, nn.Module]) -> None:
+def test_ibn_a_is_placed_as_in_the_papers(name: str, count: int, on_meta: dict[str, nn.Module]) -> None:
     places = [key for key, module in on_meta[name].named_modules() if isinstance(module, IBN)]
     assert len(places) == count
     assert not [key for key in places if key.startswith(("layer4", "bn1", "features.denseblock4", "features.norm"))]
@@ -137,16 +137,16 @@ def test_densenet_ibn_by_hand() -> None:
     assert IBN(64, 0.4, batch_first=True).split == [38, 26] and IBN(9).split == [4, 5]
 
 
-TWINS = [name for name in BACKBONES if name.endswith(("_small", "_tiny"))]
+SMALL_VARIANTS = [name for name in BACKBONES if name.endswith(("_small", "_tiny"))]
 
 
-def test_each_model_of_the_paper_has_a_twin() -> None:
+def test_each_model_of_the_papers_has_a_small_variant() -> None:
     papers = ("resnet50_ibn_a", "resnet101_ibn_a", "resnext101_ibn_a", "se_resnet101_ibn_a", "densenet169_ibn_a")
-    assert {f"{name}_small" for name in (*papers, "resnest101", "transreid")} <= set(TWINS)
+    assert {f"{name}_small" for name in (*papers, "resnest101", "transreid")} <= set(SMALL_VARIANTS)
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_twins_have_the_blocks_of_the_model_that_they_stand_for(name: str, on_meta: dict[str, nn.Module]) -> None:
+@pytest.mark.parametrize("name", SMALL_VARIANTS)
+def test_small_variants_have_the_blocks_of_the_full_model(name: str, on_meta: dict[str, nn.Module]) -> None:
     def kinds(backbone: nn.Module) -> set[type]:
         return {type(module) for module in backbone.modules()} - {nn.Identity, type(backbone)}
 
@@ -154,8 +154,8 @@ def test_twins_have_the_blocks_of_the_model_that_they_stand_for(name: str, on_me
     assert kinds(on_meta[full]) - kinds(on_meta[name]) == set()
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_twins_learn_and_extract(name: str) -> None:
+@pytest.mark.parametrize("name", SMALL_VARIANTS)
+def test_small_variants_train_and_extract(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, num_identities=8, transreid=TransReIDOptions((64, 64)) if "transreid" in name else None)
     images, identities = torch.randn(16, 3, 64, 64), torch.arange(16) // 2
@@ -191,17 +191,17 @@ def test_networks_of_timm_by_name(name: str, length: int) -> None:
     assert isinstance(outputs, TrainOutputs)
     assert outputs.pooled.shape == (2, length) and outputs.logits.shape == (2, 3)
     assert model.eval()(torch.randn(2, 3, 32, 48)).shape == (2, length) == (2, model.num_features)
-    with pytest.raises(InputError, match="pools by itself"):
+    with pytest.raises(InputError, match="has its own pooling"):
         ReidModel(model.backbone, pooling="gem")
 
 
-def test_a_network_that_takes_one_size_says_so() -> None:
+def test_a_network_of_one_image_size_reports_other_sizes() -> None:
     model = build("gmlp_ti16_224").eval()
-    with pytest.raises(InputError, match=r"cannot take pictures of 32 x 48: .*224.*; change their size"):
+    with pytest.raises(InputError, match=r"cannot take images of 32 x 48: .*224.*; change their size"):
         model(torch.zeros(1, 3, 32, 48))
 
 
-def test_neck_and_classifier_start_as_the_papers_say() -> None:
+def test_neck_and_classifier_are_initialised_as_in_the_papers() -> None:
     model = build("resnet18", num_identities=1000)
     assert isinstance(model.neck, nn.BatchNorm1d) and model.classifier is not None
     assert not model.neck.bias.requires_grad and model.neck.weight.requires_grad
@@ -272,7 +272,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ReidModel(build_backbone(TINY), pooling="max")  # type: ignore[arg-type]
 
 
-def test_weight_files_round_trip_and_equal_states_have_equal_hashes(tmp_path: Path) -> None:
+def test_weights_files_round_trip_and_equal_states_have_equal_hashes(tmp_path: Path) -> None:
     model = build(TINY, 3)
     save_weights(tmp_path / "a.safetensors", model.state_dict(), {"kind": "model", "identities": ["7", "8"]})
     state, facts = load_weights(tmp_path / "a.safetensors")
@@ -314,7 +314,7 @@ def test_many_wrong_keys_are_counted_and_all_in_the_note() -> None:
     assert set(counted) <= set(caught.value.__notes__[0].splitlines())
 
 
-def test_starting_weights_from_our_model_drop_the_classifier_only(tmp_path: Path) -> None:
+def test_pretrained_weights_of_a_vreid_model_drop_the_classifier_only(tmp_path: Path) -> None:
     source = build(TINY, 3)
     save_weights(tmp_path / "m.safetensors", source.state_dict(), {})
     model = build(TINY, 8, tmp_path / "m.safetensors")
@@ -325,7 +325,7 @@ def test_starting_weights_from_our_model_drop_the_classifier_only(tmp_path: Path
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_starting_weights_from_a_published_trunk(tmp_path: Path, wrapped: bool) -> None:
+def test_pretrained_weights_of_a_published_backbone(tmp_path: Path, wrapped: bool) -> None:
     backbone = {k: v for k, v in build_backbone(TINY).state_dict().items() if not k.endswith("num_batches_tracked")}
     published = {**backbone, "fc.weight": torch.zeros(1000, 64), "fc.bias": torch.zeros(1000)}
     content = {"state_dict": {f"module.{k}": v for k, v in published.items()}} if wrapped else published
@@ -337,7 +337,7 @@ def test_starting_weights_from_a_published_trunk(tmp_path: Path, wrapped: bool) 
         build(TINY, 4, tmp_path / "other.pth")
 
 
-def test_files_that_are_no_weights_are_told_in_one_sentence(tmp_path: Path) -> None:
+def test_files_without_weights_are_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{}")
     (tmp_path / "cut.pth").write_bytes(b"nonsense")
     torch.save([1, 2], tmp_path / "list.pth")

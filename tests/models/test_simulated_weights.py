@@ -1,4 +1,4 @@
-"""Simulated starts: compact files, the shipped trunks, the word that names them, and the world that is theirs alone."""
+"""Simulated weights: compact files, shipped files of each backbone, model.weights=simulated, the pretraining world."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, read_tensors, write_tensors
 from vreid.models import BACKBONES, ModelConfig, TransReIDOptions, build, build_from, load_weights
-from vreid.models.published import SIMULATED, START_VERSION, located, simulated_starts
+from vreid.models.published import SIMULATED, SIMULATED_VERSION, located, simulated_weights
 from vreid.models.weights import save_compact
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
@@ -25,7 +25,7 @@ from vreid.simulator import simulate
 from vreid.simulator.city.presets import PRESETS, PRETRAINING_SEED, check_seed
 from vreid.training.supervised import train
 
-STARTS = simulated_starts()
+SHIPPED = simulated_weights()
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,7 +53,7 @@ def test_a_compact_file_by_hand(tmp_path: Path) -> None:
     assert torch.equal(read["tiny"], state["tiny"])
 
 
-def test_no_weight_moves_by_more_than_half_a_step_of_its_channel(tmp_path: Path) -> None:
+def test_the_error_of_a_compact_weight_is_at_most_half_a_step(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = {"b.weight": torch.randn(5, 3, 2, 2) * torch.logspace(-6, 3, 5).view(-1, 1, 1, 1), "a": torch.randn(4, 7)}
     save_compact(tmp_path / "c.safetensors", state, {})
@@ -63,7 +63,7 @@ def test_no_weight_moves_by_more_than_half_a_step_of_its_channel(tmp_path: Path)
         assert bool(((read[name] - value).flatten(1).abs().amax(1) <= 0.5001 * step).all())
 
 
-def test_scales_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_scales_that_do_not_fit_are_reported(tmp_path: Path) -> None:
     save_compact(tmp_path / "c.safetensors", {"a": torch.ones(3, 2)}, {})
     tensors, facts = read_tensors(tmp_path / "c.safetensors", "torch")
     for name, wrong in (("cut", {**tensors, "scales": torch.ones(2)}), ("none", {"a": tensors["a"]})):
@@ -75,15 +75,15 @@ def test_scales_that_do_not_fit_are_told(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is shipped
 
 
-def test_every_narrow_trunk_has_a_start_and_together_they_are_small() -> None:
-    assert set(STARTS) == {name for name in BACKBONES if name.endswith(("_small", "_tiny"))}
-    assert sum(path.stat().st_size for path in STARTS.values()) <= 12_000_000
+def test_every_small_variant_has_shipped_weights_of_limited_size() -> None:
+    assert set(SHIPPED) == {name for name in BACKBONES if name.endswith(("_small", "_tiny"))}
+    assert sum(path.stat().st_size for path in SHIPPED.values()) <= 12_000_000
 
 
-@pytest.mark.parametrize("backbone", STARTS)
-def test_a_shipped_trunk_fits_its_backbone_and_says_where_it_comes_from(backbone: str) -> None:
-    model = build(backbone, weights=SIMULATED)  # strict: a key that is missing or left over is refused
-    state, facts = load_weights(STARTS[backbone])
+@pytest.mark.parametrize("backbone", SHIPPED)
+def test_shipped_weights_fit_their_backbone_and_record_their_origin(backbone: str) -> None:
+    model = build(backbone, weights=SIMULATED)  # strict: a missing or unexpected key raises
+    state, facts = load_weights(SHIPPED[backbone])
     weight = max(state, key=lambda name: state[name].numel())
     if weight != "pos_embed":
         assert torch.equal(model.backbone.state_dict()[weight], state[weight])
@@ -95,26 +95,28 @@ def test_a_shipped_trunk_fits_its_backbone_and_says_where_it_comes_from(backbone
     assert bool(torch.isfinite(features).all()) and not torch.allclose(features[0], features[1])
 
 
-def test_positions_of_a_shipped_transformer_are_resized_to_the_pictures() -> None:
+def test_position_embeddings_of_a_shipped_transformer_are_resized() -> None:
     options = TransReIDOptions(image_size=(96, 128), sie_cameras=3)
     model = build_from(ModelConfig("transreid_small", weights=SIMULATED, transreid=options), 5)
     assert model.backbone.pos_embed.shape == (1, 1 + 9 * 12, 192)
     assert model.backbone.sie_embed.shape == (3, 1, 192)
 
 
-def test_a_backbone_without_a_start_is_told_what_to_do() -> None:
+def test_the_error_for_a_backbone_without_simulated_weights_suggests_a_fix() -> None:
     with pytest.raises(
-        InputError, match=r"resnet50_ibn_a has no simulated start; .* nothing for a random start .recipe small_random"
+        InputError, match=r"resnet50_ibn_a has no simulated weights; .* train from random weights .recipe small_random"
     ):
         build("resnet50_ibn_a", weights=SIMULATED)
-    with pytest.raises(InputError, match="This model has no simulated start"):
+    with pytest.raises(InputError, match="This model has no simulated weights"):
         located(SIMULATED)
 
 
-def test_the_initialisation_in_words(tmp_path: Path) -> None:
+def test_the_description_of_the_initialisation(tmp_path: Path) -> None:
     name = "resnet50_ibn_a_small"
-    digest = hashlib.sha256(STARTS[name].read_bytes()).hexdigest()[:16]
-    assert ModelConfig(name, weights=SIMULATED).initialisation == f"simulated start v{START_VERSION} (sha256 {digest})"
+    digest = hashlib.sha256(SHIPPED[name].read_bytes()).hexdigest()[:16]
+    assert (
+        ModelConfig(name, weights=SIMULATED).initialisation == f"simulated start v{SIMULATED_VERSION} (sha256 {digest})"
+    )
     assert ModelConfig(name).initialisation == "random"
     file = tmp_path / "resnet18_ibn_a-2f571257.pth"
     file.write_bytes(b"x")
@@ -128,10 +130,10 @@ def test_the_initialisation_in_words(tmp_path: Path) -> None:
         _ = ModelConfig(weights=str(tmp_path / "gone.pth")).initialisation
 
 
-def test_vreid_weights_list_shows_them(run: Run) -> None:
+def test_vreid_weights_list_shows_simulated_weights(run: Run) -> None:
     rows = {row["name"]: row for row in json.loads(run("weights list --json").out) if row["address"] == SIMULATED}
-    assert rows.keys() == STARTS.keys() and all(row["here"] for row in rows.values())
-    path = STARTS["transreid_small"]
+    assert rows.keys() == SHIPPED.keys() and all(row["here"] for row in rows.values())
+    path = SHIPPED["transreid_small"]
     assert rows["transreid_small"]["stored"] == str(path)
     assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(rows["transreid_small"]["sha256"])
     assert "model.weights=simulated" in run("weights list").out
@@ -140,7 +142,7 @@ def test_vreid_weights_list_shows_them(run: Run) -> None:
 @pytest.mark.parametrize(
     ("option", "weights"), [("", SIMULATED), ("--start random", ""), ("--start simulated", SIMULATED)]
 )
-def test_the_demo_starts_from_the_shipped_trunk_or_without(
+def test_the_demo_uses_simulated_or_random_weights(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, weights: str
 ) -> None:
     asked: list[str] = []
@@ -154,8 +156,8 @@ def test_the_demo_starts_from_the_shipped_trunk_or_without(
     assert asked == [weights]
 
 
-def test_a_run_and_its_model_say_what_they_started_from(tiny_world: Path, tmp_path: Path) -> None:
-    """A file that changes in between is refused, since the run would go on from other weights."""
+def test_a_run_and_its_model_record_their_initialisation(tiny_world: Path, tmp_path: Path) -> None:
+    """A weights file that changes before a resume raises, since the run began with other weights."""
     backbone = "resnet50_ibn_a_small"
     records = open_dataset(tiny_world / "AIC21_Track2_ReID").train
     settings = {"epochs": "1", "num_identities": "4", "transform.height": "32", "transform.width": "32"}
@@ -165,7 +167,7 @@ def test_a_run_and_its_model_say_what_they_started_from(tiny_world: Path, tmp_pa
     assert load_weights(model)[1]["initialisation"] == said and said.startswith("simulated start v")
     assert read_json(tmp_path / "a/data.json")["initialisation"] == said
     copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(STARTS[backbone].read_bytes())
+    copy.write_bytes(SHIPPED[backbone].read_bytes())
     named = recipe("small", {**settings, "model.backbone": backbone, "model.weights": str(copy)})
     same = load_weights(train(named, records, out=tmp_path / "b"))[0]
     assert all(torch.equal(value, same[name]) for name, value in load_weights(model)[0].items())
@@ -177,10 +179,10 @@ def test_a_run_and_its_model_say_what_they_started_from(tiny_world: Path, tmp_pa
     assert load_weights(train(random, records, out=tmp_path / "c"))[1]["initialisation"] == "random"
 
 
-def test_the_hash_of_a_stage_covers_what_is_in_the_file() -> None:
+def test_the_hash_of_a_stage_covers_the_contents_of_the_weights_file() -> None:
     plain = Model(SimulatedWorld("tiny", 1), ("real",), recipe("small_random"))
     started = replace(plain, training=replace(plain.training, model=replace(plain.training.model, weights=SIMULATED)))
-    path = STARTS["resnet18_ibn_a_small"]
+    path = SHIPPED["resnet18_ibn_a_small"]
     by_path = replace(
         started, training=replace(started.training, model=replace(started.training.model, weights=str(path)))
     )
@@ -192,7 +194,7 @@ def test_the_hash_of_a_stage_covers_what_is_in_the_file() -> None:
 # ---------------------------------------------------------------- the world
 
 
-def test_the_pretraining_world_is_nobody_elses(tmp_path: Path) -> None:
+def test_the_pretraining_seed_is_reserved(tmp_path: Path) -> None:
     for seed in (PRETRAINING_SEED, -1):
         with pytest.raises(InputError, match=f"seed {seed} is"):
             simulate(tmp_path / "w", preset="tiny", seed=seed)
@@ -202,7 +204,7 @@ def test_the_pretraining_world_is_nobody_elses(tmp_path: Path) -> None:
     assert WORLD.name not in PRESETS
 
 
-def test_the_night_is_new_to_every_start() -> None:
+def test_the_pretraining_world_has_no_night() -> None:
     assert {scene.scenario for scene in WORLD.scenes} == {"day_a", "day_b", "day_c", "day_d"}
     assert WORLD.new_scene is None
     assert all(preset.new_scene and preset.new_scene.scenario == "night" for preset in PRESETS.values())

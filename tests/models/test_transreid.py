@@ -1,4 +1,4 @@
-"""TransReID: patches, positions, side information, jigsaw patches, drop path, and its place in the model."""
+"""TransReID: patches, position embeddings, side information, jigsaw patches, stochastic depth, use in `ReidModel`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_rearrange_by_hand() -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.data())
-def test_rearrange_loses_no_patch(count: int, groups: int, data: st.DataObject) -> None:
+def test_rearrange_keeps_every_patch(count: int, groups: int, data: st.DataObject) -> None:
     shift = data.draw(st.integers(1, count))
     patches = torch.stack((torch.arange(count), torch.arange(count) + 100))[..., None]
     if count == 1 and groups > 1:
@@ -88,7 +88,7 @@ def test_local_features_see_the_class_token_and_their_quarter() -> None:
     torch.testing.assert_close(network(images), torch.stack(expected, 1))
 
 
-def test_local_block_starts_as_a_copy_and_goes_its_own_way() -> None:
+def test_the_local_block_is_initialised_as_a_copy() -> None:
     network = backbone(jpm=True)
     for (name, first), second in zip(
         network.blocks[-1].named_parameters(), network.local_block.parameters(), strict=True
@@ -119,7 +119,7 @@ def test_features_are_float32_under_autocast() -> None:
     assert {one.dtype for one in (outputs.pooled, *outputs.local_pooled)} == {torch.float32}
 
 
-def test_evaluation_joins_the_global_and_a_quarter_of_each_local_feature() -> None:
+def test_evaluation_concatenates_the_global_and_a_quarter_of_each_local_feature() -> None:
     model = ReidModel(backbone(jpm=True)).eval()
     for number, neck in enumerate((model.neck, *model.local_necks)):
         neck.running_mean.fill_(float(number))  # type: ignore[union-attr, operator]
@@ -131,7 +131,7 @@ def test_evaluation_joins_the_global_and_a_quarter_of_each_local_feature() -> No
     torch.testing.assert_close(feature[:, 72:96], (parts[:, 3] - 3) / scale / 4)
 
 
-def test_positions_are_resized_bilinearly_and_the_class_token_stays() -> None:
+def test_position_embeddings_are_resized_bilinearly_except_the_class_token() -> None:
     rows = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])  # a 2 x 3 grid
     positions = torch.cat((torch.tensor([9.0]), rows.flatten())).view(1, 7, 1)
     got = resize_positions(positions, (2, 3), (4, 3)).flatten()
@@ -142,7 +142,7 @@ def test_positions_are_resized_bilinearly_and_the_class_token_stays() -> None:
     assert resize_positions(positions, (2, 3), (2, 3)) is positions
 
 
-def test_pictures_of_other_sizes_are_taken() -> None:
+def test_images_of_other_sizes_are_accepted() -> None:
     network = backbone()
     assert network(torch.zeros(1, 3, 92, 64)).shape == (1, 24)
     same = TransReID(TransReIDOptions(image_size=(92, 64)), **NARROW).eval()  # type: ignore[arg-type]
@@ -175,18 +175,18 @@ def test_side_information_has_spread_002_and_needs_labels() -> None:
         backbone(sie_cameras=3)(torch.zeros(1, 3, 64, 64))
 
 
-def test_wrong_options_are_told() -> None:
+def test_wrong_options_raise() -> None:
     with pytest.raises(InputError, match="jpm_shift is 17; give a number from 1 to 16"):
         backbone(jpm=True, jpm_shift=17)
     with pytest.raises(InputError, match="image_size is 8 x 64"):
         TransReID(TransReIDOptions(image_size=(8, 64)))
-    with pytest.raises(InputError, match="backbone is resnet18; leave them or choose among transreid"):
+    with pytest.raises(InputError, match="backbone is resnet18; remove them or choose among transreid"):
         build("resnet18", transreid=TransReIDOptions(jpm=True))
-    with pytest.raises(InputError, match="pools by itself"):
+    with pytest.raises(InputError, match="has its own pooling"):
         build("transreid_small", pooling="gem")
 
 
-def test_configurations_written_as_json_are_read_back() -> None:
+def test_configurations_round_trip_through_json() -> None:
     config = ModelConfig(backbone="transreid_small", transreid=TransReIDOptions(image_size=(64, 80), jpm=True))
     plain = asdict(config)
     plain["transreid"]["image_size"] = [64, 80]
@@ -195,7 +195,7 @@ def test_configurations_written_as_json_are_read_back() -> None:
     assert build_from(config, 3).state_dict()["backbone.pos_embed"].shape == (1, 1 + 6 * 7, 192)
 
 
-def test_a_run_with_drop_path_and_jigsaw_resumes_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_run_with_drop_path_and_jigsaw_resumes_to_identical_weights(tmp_path: Path) -> None:
     rng, paths = np.random.default_rng(0), []
     for index in range(16):
         paths.append(tmp_path / f"{index}.png")

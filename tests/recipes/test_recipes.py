@@ -1,4 +1,4 @@
-"""Recipes are the papers' settings; overrides set any field from text, and nothing else."""
+"""Recipes have the papers' settings; overrides set any field from text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vreid.training.schedules import StepSchedule
 from vreid.training.train_config import LossConfig
 
 
-def test_recipes_are_the_papers() -> None:
+def test_recipes_have_the_papers_settings() -> None:
     base = RECIPES["resnet50_ibn_a"]()
     assert (base.num_identities, base.num_instances, base.epochs, base.seed) == (12, 8, 80, 1234)
     assert (base.transform.height, base.transform.width, base.transform.interpolation) == (256, 256, "bicubic")
@@ -29,11 +29,11 @@ def test_recipes_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not re.match("strdan_case", name)])
-def test_each_recipe_says_its_figure_cost_and_command(name: str) -> None:
+def test_each_recipe_documents_figure_cost_and_command(name: str) -> None:
     text = RECIPES[name].__doc__ or ""
     command = re.search(r"Command: (.+)", text)
     assert "Figure: " in text and re.search(r"Cost( \(.*\n.*\))?: ", text) and command is not None
-    assert re.match(f"vreid train {name} |python experiments|see above", command[1])
+    assert re.match(f"vreid train {name} |python studies|see the module", command[1])
 
 
 def test_overrides_read_values_as_the_fields_type() -> None:
@@ -79,12 +79,12 @@ def test_overrides_read_values_as_the_fields_type() -> None:
         ("num_identities", "1", "2 or more"),
     ],
 )
-def test_wrong_overrides_are_refused(key: str, value: str, sentence: str) -> None:
+def test_wrong_overrides_raise(key: str, value: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         recipe("small", {key: value})
     assert sentence in str(caught.value)
 
 
-def test_unknown_recipe_names_the_nearest() -> None:
+def test_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'resnet50_ibn_a'"):
         recipe("resnet50")

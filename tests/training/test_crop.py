@@ -151,7 +151,7 @@ def test_what_cannot_be_believed_is_no_box() -> None:
     st.floats(0, 1),
     st.floats(0, 0.9),
 )
-def test_every_box_lies_in_its_picture_and_is_large_enough(
+def test_every_box_lies_in_its_image_and_is_large_enough(
     seed: int, width: int, height: int, ratio: float, margin: float, shrink: float, least: float
 ) -> None:
     heat = np.random.default_rng(seed).random((16, 16), dtype=np.float32)
@@ -181,11 +181,11 @@ def test_wrong_settings(change: dict[str, object], words: str) -> None:
         crop_config("vox")
 
 
-# ---------------------------------------------------------------- a model and pictures
+# ---------------------------------------------------------------- a model and images
 
 
 class Brightness(nn.Module):
-    """A trunk whose map is how bright each cell of `stride` x `stride` pixels is."""
+    """A backbone whose map is how bright each cell of `stride` x `stride` pixels is."""
 
     num_features = 1
 
@@ -213,7 +213,7 @@ def picture(path: Path, width: int, height: int, *lights: tuple[int, int, int, i
 
 @pytest.fixture
 def frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
-    """A picture with a light in it, a dark one, and two parts of a full frame, one of them with the same light."""
+    """A image with a light in it, a dark one, and two parts of a full frame, one of them with the same light."""
     monkeypatch.setattr(module, "load_model", lambda source: trained())
     alone = picture(tmp_path / "alone.png", 128, 64, (32, 16, 96, 48))
     dark = picture(tmp_path / "dark.png", 128, 64)
@@ -230,7 +230,7 @@ class Notes(Silence):
         self.notes.append(text)
 
 
-def test_a_box_is_found_in_a_picture_and_in_a_part_of_a_frame(frame: Records) -> None:
+def test_a_box_is_found_in_an_image_and_in_a_part_of_a_frame(frame: Records) -> None:
     listener = Notes()
     found = find_boxes("net", frame, PLAIN, progress=listener, precision="float32")
     assert found.variant.values.tolist() == ["crop"] * 4
@@ -239,11 +239,11 @@ def test_a_box_is_found_in_a_picture_and_in_a_part_of_a_frame(frame: Records) ->
     left, top, right, bottom = found.box[0]
     # Bilinear ramps between cells of 16 pixels (of 128 x 128) cross the mean, a quarter, outside of the light.
     assert 24 <= left <= 32 and 96 <= right <= 104 and 12 <= top <= 16 and 48 <= bottom <= 52
-    assert found.box[1].tolist() == [0, 0, 128, 64]  # nothing stands out: the whole picture
+    assert found.box[1].tolist() == [0, 0, 128, 64]  # nothing stands out: the whole image
     # The third record shows 129 x 65 pixels from (99, 49) on, and its light begins one pixel later than the first's.
     np.testing.assert_allclose(found.box[2] - [99, 49, 99, 49], found.box[0], atol=2)
     assert found.box[3].tolist() == [300, 0, 400, 60]  # all of its part that lies on the frame
-    assert listener.notes == ["2 of 4 pictures stay whole: no box was found that could be believed."]
+    assert listener.notes == ["2 of 4 images stay whole: no box was found that could be believed."]
 
 
 def test_order_and_batches_do_not_matter(frame: Records) -> None:
@@ -254,7 +254,7 @@ def test_order_and_batches_do_not_matter(frame: Records) -> None:
     assert len(find_boxes("net", frame[:0])) == 0
 
 
-def test_a_picture_that_is_gone_is_named(frame: Records) -> None:
+def test_an_image_that_is_gone_is_named(frame: Records) -> None:
     with pytest.raises(InputError, match=r"gone\.png: the image is missing"):
         find_boxes("net", frame.with_(path=["gone.png"] * 4))
 
@@ -264,9 +264,9 @@ def test_a_picture_that_is_gone_is_named(frame: Records) -> None:
     [
         (
             trained(side=96),
-            "looks at pictures of 96 x 96; boxes need pictures of 128 x 128 or more and a map of stride",
+            "looks at images of 96 x 96; boxes need images of 128 x 128 or more and a map of stride",
         ),
-        (trained(side=256, stride=32), "map of a picture of 256 x 256 has 8 x 8 cells; .* recipe crop_model"),
+        (trained(side=256, stride=32), "map of an image of 256 x 256 has 8 x 8 cells; .* recipe crop_model"),
         (trained(side=128, stride=32), "has 4 x 4 cells"),
         (trained(pools=True), "its backbone gives no map"),
     ],

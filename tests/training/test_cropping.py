@@ -37,7 +37,7 @@ REAL = "AIC21_Track2_ReID"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that nobody trained, for pictures of 128 x 128."""
+    """A network that nobody trained, for images of 128 x 128."""
     torch.manual_seed(0)
     config = ModelConfig(backbone="resnet10_ibn_a_tiny")
     facts = {
@@ -195,9 +195,7 @@ def test_crops_are_matched_by_key(table: Path, real: Dataset) -> None:
         crops_of(real.gallery, real.gallery)
 
 
-def test_four_views_are_the_sum_of_two_pictures_and_their_mirror_images(
-    model: Path, table: Path, real: Dataset
-) -> None:
+def test_four_views_are_the_sum_of_two_images_and_their_mirror_images(model: Path, table: Path, real: Dataset) -> None:
     loaded, query, crops = load_model(model), real.query[:5], all_images(open_dataset(table))
     how = {"transform": loaded.transform, "precision": "float32"}
     four = ("original", "flip", "crop", "crop-flip")
@@ -253,7 +251,7 @@ def test_the_command_line_from_boxes_to_training_and_four_views(
         "no crop config 'tight'; choose among voc, even",
     )
     reported(run(f"data crop {model} {world} --out {tmp_path}/x.csv --set borders=1"), "did you mean 'border'")
-    reported(run(f"data crop {made}/run {world} --out {tmp_path}/x.csv"), "32 x 32; boxes need pictures of 128 x 128")
+    reported(run(f"data crop {made}/run {world} --out {tmp_path}/x.csv"), "32 x 32; boxes need images of 128 x 128")
     assert not (tmp_path / "x.csv").exists()
 
 

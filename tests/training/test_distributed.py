@@ -60,7 +60,7 @@ FROZEN = replace(TINY, epochs=2, accumulation=2, clip_norm=1.0, ema=0.5)
 
 
 class Frozen(Trainer):
-    """Batch normalisation, in trunk and neck, by its running statistics: these do not see how a batch is shared."""
+    """Batch normalisation, in backbone and neck, by its running statistics: these do not see how a batch is shared."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -139,7 +139,7 @@ def torchrun(*program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """8 identities x 4 pictures of noise."""
+    """8 identities x 4 images of noise."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:02d}.png" for number in range(32)]
@@ -242,7 +242,7 @@ def test_the_command_under_torchrun(records: Records, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first_batch", [0, 1])
-def test_shares_of_a_batch_are_its_pictures_augmented_alike(records: Records, first_batch: int) -> None:
+def test_shares_of_a_batch_are_its_images_augmented_alike(records: Records, first_batch: int) -> None:
     sampler = PKSampler(records.identity.codes, 4, 2, seed=3)
     kept = []
     for share in (Share(), Share(0, 2, 2), Share(1, 2, 2)):

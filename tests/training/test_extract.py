@@ -132,7 +132,7 @@ def test_killed_and_resumed_extraction_keeps_what_was_finished(
         run(model, records, out=out, precision="bfloat16")
     same = fingerprint(records)
     monkeypatch.setattr(module, "fingerprint", lambda _: same)
-    found = run(model, gone, out=out)  # the first twelve pictures are not there, so they were not read again
+    found = run(model, gone, out=out)  # the first twelve images are not there, so they were not read again
     np.testing.assert_allclose(found.features, run(model, records).features, atol=2e-5)
     assert FeatureSet.load(out).features.tobytes() == found.features.tobytes()
     assert not (tmp_path / "f.safetensors.parts").exists()
@@ -157,7 +157,7 @@ def test_a_finished_file_is_taken_or_refused(model: ReidModel, records: Records,
     assert len(run(model, records[:5], out=out, resume=False)) == 5
 
 
-def test_unknown_views_and_unreadable_pictures(model: ReidModel, records: Records, tmp_path: Path) -> None:
+def test_unknown_views_and_unreadable_images(model: ReidModel, records: Records, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"View 'mirror' is unknown; choose among original, flip"):
         run(model, records, views=("mirror",))
     with pytest.raises(InputError, match="is unknown"):

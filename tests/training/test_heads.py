@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """4 real vehicles without attributes and 4 synthetic ones with all, 4 pictures of each."""
+    """4 real vehicles without attributes and 4 synthetic ones with all, 4 images of each."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     paths = []
@@ -101,7 +101,7 @@ def gradients(head: str, reversal: float) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def test_the_domain_pushes_the_trunk_the_other_way_and_colour_does_not() -> None:
+def test_the_domain_pushes_the_backbone_the_other_way_and_colour_does_not() -> None:
     learned, reversed_ = gradients("domain", -1.0), gradients("domain", 0.5)
     for name, value in reversed_.items():
         factor = 1.0 if name.startswith("heads.domain.") else -0.5
@@ -111,7 +111,7 @@ def test_the_domain_pushes_the_trunk_the_other_way_and_colour_does_not() -> None
     assert all(torch.equal(value, other[name]) for name, value in color.items())
 
 
-def test_without_reversal_the_trunk_hears_nothing_of_the_domain() -> None:
+def test_without_reversal_the_backbone_hears_nothing_of_the_domain() -> None:
     found = gradients("domain", 0.0)
     assert all(not value.any() for name, value in found.items() if name.startswith("backbone."))
     assert bool(found["heads.domain.weight"].any())
@@ -139,7 +139,7 @@ def test_each_heads_loss_falls_on_sixteen_images(orientation: str) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses: dict[str, list[float]] = {name: [] for name in labels}
     for _ in range(60):
-        said = model(images, reversal=-1.0).heads  # -1: the trunk helps the domain head too
+        said = model(images, reversal=-1.0).heads  # -1: the backbone helps the domain head too
         terms = {}
         for name, target in labels.items():
             terms[name] = (circular_loss if target.is_floating_point() else classification_loss)(said[name], target)

@@ -1,4 +1,4 @@
-"""Side information of TransReID: which camera and view a picture is of, from the records to the embedding."""
+"""Side information of TransReID: which camera and view an image is of, from the records to the embedding."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_training_tells_the_network_and_the_model_file_knows_the_cameras(
     monkeypatch.setattr(TransReID, "forward", watched)
     still = replace(config, transform=replace(config.transform, flip=0.0))
     path = train(still, records, out=tmp_path / "run")
-    # Each epoch shows all twelve pictures: cameras 0, 1, 2 and views 0, ..., 3 in all pairs.
+    # Each epoch shows all twelve images: cameras 0, 1, 2 and views 0, ..., 3 in all pairs.
     for cameras, views in seen:
         assert sorted(zip(cameras, views, strict=True)) == [(camera, view) for camera in range(3) for view in range(4)]
     assert load_weights(path)[1]["cameras"] == ["c0", "c1", "c2"]

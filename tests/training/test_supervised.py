@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """8 identities x 4 noisy pictures of two colours each, one junk and one unknown."""
+    """8 identities x 4 noisy images of two colours each, one junk and one unknown."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     paths, identities = [], []

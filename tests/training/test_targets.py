@@ -78,7 +78,7 @@ class Turned:
 
 @pytest.mark.parametrize(("kind", "orientation"), [("pickup", 35.0), ("truck", 110.0)])
 def test_the_simulators_mirror_image_is_the_vehicle_at_the_mirrored_label(kind: str, orientation: float) -> None:
-    """The convention of the labels: of all angles, the picture flipped looks most like (360 - theta) mod 360."""
+    """The convention of the labels: of all angles, the image flipped looks most like (360 - theta) mod 360."""
     from vreid.simulator.render.synthetic import shoot_synthetic
     from vreid.simulator.vehicle.vehicles import VehicleSpec, build_vehicle
 
@@ -122,7 +122,7 @@ def test_attributes_count_by_domain_or_by_label(records: Records) -> None:
     assert by_label["color"].outputs == 3
 
 
-def test_bins_that_only_mirror_images_show_are_classes_where_pictures_are_flipped(records: Records) -> None:
+def test_bins_that_only_mirror_images_show_are_classes_where_images_are_flipped(records: Records) -> None:
     # Synthetic angles 10, 100, 350, 60 lie in bins 0, 1, 5, 1; mirrored 350, 260, 10, 300 in 5, 4, 0, 5.
     still = make_targets(records, "identity", ("orientation",), LabelConfig(), flips=False)["orientation"]
     assert still.outputs == 3 and still.values[4:].tolist() == [0, 1, 2, 1]
@@ -139,7 +139,7 @@ def test_circular_targets_are_degrees(records: Records) -> None:
     np.testing.assert_array_equal(target.mirrored.numpy(), np.float32([NAN] * 4 + [350, 260, 10, 300]))
 
 
-def test_a_batch_takes_the_mirror_images_label_where_the_picture_was_flipped(records: Records) -> None:
+def test_a_batch_takes_the_mirror_images_label_where_the_image_was_flipped(records: Records) -> None:
     targets = make_targets(records, "identity", ("orientation",), LabelConfig(), flips=True)
     rows, flipped = np.array([4, 4, 6, 0]), np.array([False, True, True, True])
     labels = batch_labels(targets, rows, flipped, torch.device("cpu"))

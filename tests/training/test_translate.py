@@ -53,7 +53,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
-    """A VehicleX folder of 5 reddish pictures of several sizes, and 6 bluish real pictures."""
+    """A VehicleX folder of 5 reddish images of several sizes, and 6 bluish real images."""
     folder = tmp_path_factory.mktemp("sides")
     rng = np.random.default_rng(0)
     made: dict[str, list[Path]] = {"synthetic/sys_image_train": [], "real": []}
@@ -329,7 +329,7 @@ def test_recipes() -> None:
         translation("spgan_smal")
 
 
-# ---------------------------------------------------------------- translated pictures
+# ---------------------------------------------------------------- translated images
 
 
 def test_translations_have_the_names_and_sizes_of_their_originals(

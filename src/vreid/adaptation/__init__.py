@@ -1,1 +1,1 @@
-"""Unsupervised adaptation: a trained model learns from unlabelled pictures of new cameras by their clusters."""
+"""Unsupervised adaptation: a trained model learns from unlabelled images of new cameras by their clusters."""

@@ -2,7 +2,7 @@
 
 RUN/config.json, data.json  what was asked, on what
 RUN/pseudo_labels.csv       image and cluster (-1: none), as last made
-RUN/pseudo_labels.html      what the clusters are worth, with pictures
+RUN/pseudo_labels.html      what the clusters are worth, with images
 RUN/pseudo.json             clusters, noise, settings with their reasons, batches, the gate's verdict
 RUN/round-0/                the fine-tuning as a training run; with re-clustering round-1, ... too
 RUN/model.safetensors       the adapted model, or the old one where the gate did not accept it
@@ -71,7 +71,7 @@ def adapt(
     progress: Progress | None = None,
     source: Records | None = None,
 ) -> Path:
-    """Adapt a trained model to the pictures of `target`; return the path of the model to use from now on.
+    """Adapt a trained model to the images of `target`; return the path of the model to use from now on.
 
     Args:
         model: a run folder or the .safetensors file of a trained model; it is not changed.
@@ -385,12 +385,12 @@ def with_new_cameras(
 
 
 def second_view(trained: TrainedModel) -> TrainTransform:
-    """Mirrored, padded and cropped at random: what the second view of a picture shows."""
+    """Mirrored, padded and cropped at random: what the second view of an image shows."""
     return replace(_augmentation(trained), flip=1.0, erase=0.0)
 
 
 def _augmentation(trained: TrainedModel) -> TrainTransform:
-    """Flip, padding of 10 pixels (a twenty-fifth of small pictures), random crop, erasing."""
+    """Flip, padding of 10 pixels (a twenty-fifth of small images), random crop, erasing."""
     shape = trained.transform
     return TrainTransform(**asdict(shape), pad=min(10, max(1, round(min(shape.height, shape.width) / 25))))
 

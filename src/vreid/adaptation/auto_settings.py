@@ -90,7 +90,7 @@ def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int
     """Passage of each image (N,), negative where unknown; None where the images do not tell.
 
     A tracklet is a passage. Without tracklets each image is one, unless its nearest neighbour is of its own camera far
-    more often than chance has it: then cameras took several pictures of a passage, and nobody knows which.
+    more often than chance has it: then cameras took several images of a passage, and nobody knows which.
     """
     if records.tracklet.known.any():
         return records.tracklet.codes

@@ -1,4 +1,4 @@
-"""What can be known of two models on unlabelled pictures: numbers that rise when vehicles are found better.
+"""What can be known of two models on unlabelled images: numbers that rise when vehicles are found better.
 
 Nobody says which vehicle is which, but some pairs are known: the images of a tracklet are one vehicle, two tracklets of
 one camera are (nearly always) two. Each number is one value per tracklet, the same tracklets for both models, so that

@@ -90,8 +90,8 @@ class GateDecision:
     Attributes:
         decision: one of the three.
         reason: one sentence.
-        changes: what became of each number in `MEANINGS` that could be had of these pictures.
-        facts: plain numbers: tracklets, pictures (if they stand for tracklets), cameras, mixed, clusters, noise,
+        changes: what became of each number in `MEANINGS` that could be had of these images.
+        facts: plain numbers: tracklets, images (if they stand for tracklets), cameras, mixed, clusters, noise,
             dimensions, `AGREEMENT`.
     """
 
@@ -129,7 +129,7 @@ def gate_adaptation(
     limits: Limits | None = None,
     seed: int = 0,
 ) -> GateDecision:
-    """Whether the model of `after` is better than that of `before` on the target's pictures, without their labels.
+    """Whether the model of `after` is better than that of `before` on the target's images, without their labels.
 
     Args:
         before, after: features of the same N images by the old and by the adapted model.
@@ -228,7 +228,7 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
 
     def decision(decision: Decision, reason: str) -> GateDecision:
         if pictures:
-            reason = f"{reason[:-1]}; no tracklets are known, so two views of each picture stood for one."
+            reason = f"{reason[:-1]}; no tracklets are known, so two views of each image stood for one."
         return GateDecision(decision, reason, changes, facts)
 
     pictures = facts.get("pictures", 0)

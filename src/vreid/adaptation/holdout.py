@@ -1,4 +1,4 @@
-"""Parts of the target: the earlier and the later pictures, and passages that are held out for the gate.
+"""Parts of the target: the earlier and the later images, and passages that are held out for the gate.
 
 Whoever adapts to new cameras adapts to what was seen and searches what comes after.
 """

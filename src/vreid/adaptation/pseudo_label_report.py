@@ -1,4 +1,4 @@
-"""What pseudo labels are worth: numbers without labels, numbers with them where they are known, and pictures.
+"""What pseudo labels are worth: numbers without labels, numbers with them where they are known, and images.
 
 Shapes: N images, C clusters.
 """
@@ -24,7 +24,7 @@ from vreid.retrieval.features import FeatureSet
 STEP = 0.05
 """How far eps is moved to see whether clusters hold."""
 SHOWN, PICTURES = 4, 9
-"""Clusters of a kind on the page, and pictures of each."""
+"""Clusters of a kind on the page, and images of each."""
 
 Numbers = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class PseudoReport:
         agreement: adjusted Rand index with the clusters of other settings, by their eps; noise is a cluster each.
         purity: (C,) share of a cluster's images that are of its most frequent vehicle; NaN where no vehicle is known.
         truth: purity, NMI, precision and recall of pairs (of all, and of two cameras); {} where no vehicle is known.
-        identity: the vehicles, for the pictures.
+        identity: the vehicles, for the images.
     """
 
     pseudo: PseudoLabels
@@ -166,7 +166,7 @@ def render_pseudo_report(report: PseudoReport) -> str:
 
 
 def _shown(report: PseudoReport, number: int) -> dict[str, object]:
-    """What the page shows of a cluster: its numbers, and pictures spread over its cameras and tracklets."""
+    """What the page shows of a cluster: its numbers, and images spread over its cameras and tracklets."""
     from vreid.report.thumbnails import thumbnail
 
     records = report.pseudo.records

@@ -27,7 +27,7 @@ def list_weights(as_json: Json = False) -> None:
         SIMULATED,
         file_hash,
         imagenet_file,
-        simulated_starts,
+        simulated_weights,
         weights_folder,
     )
 
@@ -58,7 +58,7 @@ def list_weights(as_json: Json = False) -> None:
             "here": package is not None,
         }
     )
-    starts = simulated_starts()
+    starts = simulated_weights()
     rows += [
         {
             "name": name,

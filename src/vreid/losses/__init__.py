@@ -1,4 +1,4 @@
-"""Losses: what training pulls on. Each takes plain tensors and returns one float32 number."""
+"""Loss functions. Each takes tensors and returns a float32 scalar."""
 
 from vreid.losses.circle import circle_loss
 from vreid.losses.classification import NO_LABEL, circular_loss, classification_loss

@@ -1,4 +1,4 @@
-"""Circle loss on pairs of images: each similarity is weighted by how far it is from its optimum.
+"""Circle loss with pairwise labels.
 
 Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, equations 4 to 8.
 Shape legend: B images in the batch, D feature length, A images that have both a positive and a negative in the batch.
@@ -12,15 +12,15 @@ from torch.nn import functional
 
 
 def circle_loss(features: Tensor, identities: Tensor, *, margin: float = 0.35, scale: float = 64.0) -> Tensor:
-    """Mean over images of softplus(logsumexp_n scale a_n (s_n - m) + logsumexp_p scale a_p (1 - m - s_p)).
+    """Compute the circle loss of a batch.
 
-    s are cosine similarities of the image with all others of its identity (p) and of other identities (n); the
-    weights a_p = max(0, 1 + m - s_p) and a_n = max(0, s_n + m) have no gradient; m is `margin`. Images without a
-    positive or a negative in the batch are left out; a batch without any gives 0. In float32 also under autocast.
+    The mean over images of softplus(logsumexp_n scale a_n (s_n - m) + logsumexp_p scale a_p (1 - m - s_p)), where s are the cosine similarities of the image to its positives (p) and negatives (n) in the batch; the weights
+    a_p = max(0, 1 + m - s_p) and a_n = max(0, s_n + m) have no gradient; m is `margin`. Images without a positive or
+    without a negative are ignored; a batch without any usable image gives 0. Computed in float32, also under autocast.
 
     Args:
-        features: (B, D); they need not have unit length.
-        identities: (B,).
+        features: (B, D), not necessarily normalised.
+        identities: (B,) integers.
         margin: relaxation m, from 0 to 1. The defaults are VOC-ReID's.
         scale: gamma of the paper.
 

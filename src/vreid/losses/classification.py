@@ -1,7 +1,7 @@
-"""Losses on what a model says of each image: cross-entropy over classes, and the direction of an angle.
+"""Losses per image: cross-entropy over classes, and regression of an angle.
 
-Images without a label take no part: each loss is the sum over labelled images divided by max(1, their number), so a
-batch without any gives 0 and no gradient.
+Images without a label are ignored: each loss is the sum over labelled images divided by max(1, their number), so a
+batch without labels gives 0 and no gradient.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 NO_LABEL = -1
-"""Class of an image that has none."""
+"""Class of an image without a label."""
 
 
 def classification_loss(logits: Tensor, classes: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of `logits` (B, C) against `classes` (B,) int64 in float32, mean over images with a class.
+    """Compute the cross-entropy of `logits` (B, C) and `classes` (B,) int64 in float32, mean over images with a class.
 
     With smoothing e the target is (1 - e) one-hot + e / C (Szegedy et al., "Rethinking the Inception Architecture",
     CVPR 2016, section 7); DMT and StRDAN use e = 0.
@@ -31,15 +31,15 @@ def classification_loss(logits: Tensor, classes: Tensor, *, label_smoothing: flo
 
 
 def circular_loss(directions: Tensor, degrees: Tensor) -> Tensor:
-    """Squared distance of `directions` (B, 2) to (sin, cos) of `degrees` (B,), mean over images whose angle is not NaN.
+    """Compute the squared distance of `directions` (B, 2) to (sin, cos) of `degrees` (B,), mean over known angles.
 
-    Unlike classes, 359 and 1 degree are neighbours. In float32.
+    Angles of NaN are ignored. The loss is periodic: 359 and 1 degree are close. Computed in float32.
 
     Example:
         >>> round(float(circular_loss(torch.tensor([[1.0, 0.0], [5.0, 5.0]]), torch.tensor([90.0, torch.nan]))), 4)
         0.0
     """
     known = ~degrees.isnan()
-    angles = torch.deg2rad(degrees.nan_to_num())  # before the functions: NaN times 0 in a gradient is NaN
+    angles = torch.deg2rad(degrees.nan_to_num())  # replace NaN before sin and cos: NaN times 0 in a gradient is NaN
     squared = (directions.float() - torch.stack((angles.sin(), angles.cos()), dim=1)).square().sum(dim=1)
     return (squared * known).sum() / known.sum().clamp(min=1)

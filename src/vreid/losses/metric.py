@@ -1,4 +1,4 @@
-"""Further losses by name (ArcFace, CosFace, ...) from pytorch-metric-learning (optional: no recipe needs it)."""
+"""Further losses by name (ArcFace, CosFace, ...) from pytorch-metric-learning, an optional dependency."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vreid.errors import InputError
 
 
 def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
-    """The loss `name` of `pytorch_metric_learning.losses`: (features (B, D), identities (B,)) -> one number.
+    """Build the loss `name` of `pytorch_metric_learning.losses`: (features (B, D), identities (B,)) -> scalar.
 
-    The library's own settings are kept. Losses that learn something for each class (ArcFaceLoss, CosFaceLoss,
-    ProxyAnchorLoss) are given the number of classes and the feature length; what they learn are parameters.
+    The library's default settings are used. Losses with learned class weights or proxies (ArcFaceLoss, CosFaceLoss,
+    ProxyAnchorLoss) receive the number of classes and the feature length; their weights are parameters of the module.
 
     Raises:
-        InputError: the library is not installed, has no such loss, or the loss needs more than that.
+        InputError: the library is not installed, has no such loss, or the loss requires other arguments.
 
     Example:
         >>> metric_loss("ArcFaceLoss", num_classes=576, num_features=2048)                        # doctest: +SKIP
@@ -41,6 +41,6 @@ def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
         return cast(nn.Module, kind(**{key: size for key, size in sizes.items() if key in accepted}))
     except TypeError as error:
         raise InputError(
-            f"losses.metric={name}: cannot be made from the number of classes and features alone ({error}); "
+            f"losses.metric={name}: requires more than the number of classes and the feature length ({error}); "
             "choose another loss."
         ) from error

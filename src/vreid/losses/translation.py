@@ -1,4 +1,4 @@
-"""What a translation between two domains is asked for: to look real, to be undone, and to keep what is there.
+"""Losses of image translation between two domains: adversarial, cycle and identity loss, self-similarity.
 
 Source: Deng et al., SPGAN, CVPR 2018, with the constants of its PyTorch port for VehicleX. A is the synthetic domain, B
 the real one. Shape legend: A, B images of either domain in the batch, D embedding length.
@@ -15,7 +15,9 @@ _SMALLEST = 1e-12  # of a squared distance, so that the root has a gradient
 
 
 def adversarial_loss(scores: Tensor, *, real: bool) -> Tensor:
-    """Mean of (score - 1)^2 where patches are to be called real, of score^2 where made (Mao et al., LSGAN, ICCV 2017).
+    """Compute the least-squares GAN loss: mean of (score - 1)^2 for the target `real`, else of score^2.
+
+    Source: Mao et al., LSGAN, ICCV 2017.
 
     Example:
         >>> import torch
@@ -26,20 +28,20 @@ def adversarial_loss(scores: Tensor, *, real: bool) -> Tensor:
 
 
 def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of two batches of equal shape: the cycle term and the identity term."""
+    """Compute the mean absolute difference of two batches, for the cycle loss and the identity loss."""
     return functional.l1_loss(made, wanted)
 
 
 def positive_pairs(left_BD: Tensor, right_BD: Tensor) -> Tensor:
-    """Mean squared distance of the embeddings of an image and of its translation, which are to be one vehicle."""
+    """Compute the mean squared distance of the embeddings of images and their translations (positive pairs)."""
     return (left_BD - right_BD).square().sum(dim=1).mean()
 
 
 def negative_pairs(left_AD: Tensor, right_BD: Tensor, margin: float = 2.0) -> Tensor:
-    """Mean of max(0, margin - distance)^2 over pairs of images of two domains, which are never one vehicle.
+    """Compute the mean of max(0, margin - distance)^2 over pairs of images of two domains (negative pairs).
 
-    Of unequal batches the images that have no partner are left out. Embeddings of length 1 are at most 2 apart, so the
-    paper's margin of 2 never lets go.
+    The domains share no vehicle. If the batches differ in size, images without a partner are ignored. Embeddings of
+    length 1 are at most 2 apart, so the paper's margin of 2 is active for all pairs.
     """
     pairs = min(len(left_AD), len(right_BD))
     squared = (left_AD[:pairs] - right_BD[:pairs]).square().sum(dim=1).clamp(min=_SMALLEST)
@@ -47,7 +49,7 @@ def negative_pairs(left_AD: Tensor, right_BD: Tensor, margin: float = 2.0) -> Te
 
 
 class Embeddings(NamedTuple):
-    """Of A synthetic images `a`, B real ones `b`, and the translations of either, which are as many."""
+    """Embeddings of A synthetic images `a`, B real images `b`, and their translations."""
 
     a_AD: Tensor
     b_BD: Tensor
@@ -56,8 +58,9 @@ class Embeddings(NamedTuple):
 
 
 def keeping_loss(of: Embeddings, margin: float = 2.0) -> Tensor:
-    """What the generators are asked: a translation stays near its image and away from the images that it imitates.
+    """Compute the self-similarity loss of the generators.
 
+    A translation stays close to its image and far from the images of the target domain:
     (pos(a, a as b) + pos(b, b as a) + (neg(a as b, b) + neg(b as a, a)) / 2) / 4.
     """
     near = positive_pairs(of.a_AD, of.a_as_b_AD) + positive_pairs(of.b_BD, of.b_as_a_BD)
@@ -66,6 +69,6 @@ def keeping_loss(of: Embeddings, margin: float = 2.0) -> Tensor:
 
 
 def siamese_loss(of: Embeddings, margin: float = 2.0) -> Tensor:
-    """What the Siamese net learns: (pos(a, a as b) + pos(b, b as a) + 2 neg(a, b)) / 3."""
+    """Compute the contrastive loss of the Siamese network: (pos(a, a as b) + pos(b, b as a) + 2 neg(a, b)) / 3."""
     near = positive_pairs(of.a_AD, of.a_as_b_AD) + positive_pairs(of.b_BD, of.b_as_a_BD)
     return (near + 2 * negative_pairs(of.a_AD, of.b_BD, margin)) / 3

@@ -1,4 +1,4 @@
-"""Batch-hard triplet loss: each image against its farthest mate and its nearest stranger in the batch.
+"""Batch-hard triplet loss: the farthest positive and the nearest negative of each image in the batch.
 
 Source: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 1703.07737, equation 5 and
 the soft margin of section 3.2. Shape legend: B images in the batch, D feature length.
@@ -18,12 +18,12 @@ _SMALLEST = 1e-12  # of a squared distance, so that the root has a gradient
 
 
 def batch_hard_pairs(features: Tensor, identities: Tensor) -> tuple[Tensor, Tensor]:
-    """Index (B,) of the farthest image of the same identity (possibly itself) and of the nearest of another.
+    """Find the hardest positive (possibly the image itself) and the hardest negative of each image: two indices (B,).
 
     Works for any number of images per identity. `features` is (B, D), `identities` (B,).
 
     Raises:
-        InputError: only one identity in the batch.
+        InputError: the batch has only one identity.
     """
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         features = features.float()
@@ -31,7 +31,7 @@ def batch_hard_pairs(features: Tensor, identities: Tensor) -> tuple[Tensor, Tens
         distances_BB = squared_norms[:, None] + squared_norms[None, :] - 2.0 * features @ features.T
         same_BB = identities[:, None] == identities[None, :]
         if bool(same_BB.all()):
-            raise InputError("The triplet loss needs two or more identities in a batch; raise num_identities.")
+            raise InputError("The triplet loss needs two or more identities in a batch; increase num_identities.")
         farthest = distances_BB.masked_fill(~same_BB, -torch.inf).argmax(dim=1)
         nearest = distances_BB.masked_fill(same_BB, torch.inf).argmin(dim=1)
     return farthest, nearest
@@ -45,14 +45,15 @@ def triplet_loss(
     squared: bool = False,
     margin: float = 0.0,
 ) -> Tensor:
-    """Mean over the batch of log(1 + exp(d_ap - d_an + margin)), or of max(0, d_ap - d_an + margin) as "hinge".
+    """Compute the batch-hard triplet loss of a batch.
 
-    d is the Euclidean distance of un-normalised features (B, D), or its square; d_ap to the hardest positive, d_an to
-    the hardest negative. Computed in float32 whatever autocast says. The defaults are DMT's code; `squared=True` with
-    a margin is its equation 1; `form="hinge", margin=0.3` is StRDAN's.
+    The mean over images of log(1 + exp(d_ap - d_an + margin)) or, for `form="hinge"`, max(0, d_ap - d_an + margin).
+    d_ap and d_an are Euclidean (or squared) distances of un-normalised features (B, D) to the hardest positive and
+    negative. Computed in float32, also under autocast. The defaults are those of DMT's code; `squared=True` with a
+    margin is its equation 1; `form="hinge", margin=0.3` is StRDAN's.
 
     Raises:
-        InputError: only one identity in the batch, or an unknown form.
+        InputError: the batch has only one identity, or the form is unknown.
 
     Example:
         >>> features = torch.tensor([[0.0], [1.0], [3.0]])
@@ -64,7 +65,7 @@ def triplet_loss(
     farthest, nearest = batch_hard_pairs(features, identities)
     with torch.autocast(features.device.type, enabled=False):
         features = features.float()
-        # Mined pairs are measured again by their difference: exact for near neighbours, where the matrix cancels.
+        # Distances of the mined pairs are recomputed from differences: the matrix form cancels for close features.
         gap = _distance(features, features[farthest], squared) - _distance(features, features[nearest], squared)
         losses = functional.softplus(gap + margin) if form == "soft" else functional.relu(gap + margin)
         return losses.mean()

@@ -1,4 +1,4 @@
-"""Networks: trunks, instance-batch normalisation, the re-identification model and its weight files."""
+"""Networks: backbones, instance-batch normalisation, the re-identification model and its weights files."""
 
 from vreid.models.backbones import BACKBONES, build_backbone
 from vreid.models.ibn import IBN

@@ -1,7 +1,7 @@
-"""Trunks by name: those of the two papers, narrow twins of them for CPUs, and any network of timm.
+"""Backbones by name: those of the two papers, small variants for CPUs, and every network of timm.
 
-`BACKBONES` is the one table of names. A trunk maps (B, 3, H, W) images to a (B, D, h, w) feature map or, where its
-attribute `pools` is true, to features (B, D); it knows D as `num_features`.
+`BACKBONES` lists the names. A backbone maps images (B, 3, H, W) to a feature map (B, D, h, w) or, if its attribute
+`pools` is true, to features (B, D); its attribute `num_features` is D.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from vreid.models.transreid import TransReID, TransReIDOptions
 
 @dataclass(frozen=True)
 class Backbone:
-    """One line of the table.
+    """An entry of `BACKBONES`.
 
     Attributes:
-        make: builds the trunk with random weights; a `TransReID` takes its options.
-        parameters: how many, in millions.
-        cost: multiply-adds of one 256 x 256 picture, in thousand millions; a training step takes three times as many.
+        make: builds the backbone with random weights; a `TransReID` takes its options.
+        parameters: number of parameters, in millions.
+        cost: billions of multiply-adds for one 256 x 256 image; a training step takes three times as many.
     """
 
     make: Callable[..., nn.Module]
@@ -81,31 +81,31 @@ BACKBONES: Mapping[str, Backbone] = {
     "resnest101_small": Backbone(partial(resnest, "resnest101e", **_SHALLOW_101), 1.1, 0.7),
     "transreid_small": Backbone(partial(TransReID, patch=12, stride=10, dim=192, depth=4, heads=3), 2.0, 1.8),
 }
-"""Name -> trunk. Names without _small or _tiny are the papers' networks, and the files of the same names fit them."""
+"""Name -> backbone. Names without _small or _tiny are the papers' networks, which load the published files."""
 
 TIMM = "timm/"
-"""Prefix that asks for timm's network, also where the table has one of the same name."""
+"""Prefix that selects timm's network even if `BACKBONES` has one of the same name."""
 
 
 def build_backbone(name: str, transreid: TransReIDOptions | None = None) -> nn.Module:
-    """Build the trunk `name` of `BACKBONES`, or timm's network of that name, with random weights.
+    """Build the backbone `name` of `BACKBONES`, or timm's network of that name, with random weights.
 
-    Networks of timm pool themselves, as their authors do, and take pictures of any size where timm can have it so
-    (sides that are no multiple of a patch are padded).
+    Networks of timm keep their own pooling and accept images of any size where timm supports it (sides that are not a
+    multiple of the patch size are padded).
 
     Args:
-        name: a key of `BACKBONES`, a name in timm, or "timm/" and one.
+        name: a key of `BACKBONES`, or a name in timm, with or without the prefix "timm/".
         transreid: options of a TransReID.
 
     Raises:
-        InputError: unknown name (the nearest known one is suggested), or options for another network.
+        InputError: the name is unknown (the nearest known one is suggested), or `transreid` is set for another network.
     """
     make = BACKBONES[name].make if name in BACKBONES else None
     if make is not None and _function(make) is TransReID:
         return make(transreid)
     if transreid not in (None, TransReIDOptions()):
         known = ", ".join(key for key, line in BACKBONES.items() if _function(line.make) is TransReID)
-        raise InputError(f"transreid options are set, but the backbone is {name}; leave them or choose among {known}.")
+        raise InputError(f"transreid options are set, but the backbone is {name}; remove them or choose among {known}.")
     return make() if make is not None else _timm(name)
 
 
@@ -114,7 +114,7 @@ def _function(make: Callable[..., nn.Module]) -> Any:
 
 
 def _timm(name: str) -> nn.Module:
-    """Timm's network `name`, pooled as it pools itself: (B, 3, H, W) -> (B, D)."""
+    """Build timm's network `name` with its own pooling: (B, 3, H, W) -> (B, D)."""
     import timm
 
     plain = name.removeprefix(TIMM)
@@ -123,14 +123,14 @@ def _timm(name: str) -> nn.Module:
         known = begun or [*BACKBONES, *timm.list_models()]
         near = max(known, key=lambda other: difflib.SequenceMatcher(None, other, plain).ratio())  # the first of equals
         papers = ", ".join(BACKBONES)
-        raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and timm's.")
+        raise InputError(f"There is no backbone {name!r}; did you mean {near!r}? Known: {papers}, and those of timm.")
     any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}
     choices: tuple[dict[str, Any], ...] = (any_size, {"strict_img_size": False}, {})
     for options in choices:
         try:
             backbone: Any = timm.create_model(plain, pretrained=False, num_classes=0, **options)
             break
-        except TypeError:  # a network that knows no such option
+        except TypeError:  # the network does not accept these options
             if not options:
                 raise
     heads = backbone.pretrained_cfg.get("classifier") or ()

@@ -1,8 +1,8 @@
-"""The papers' convolutional trunks: timm's networks with exchanged norms, squeeze-excitation and a stride of 16.
+"""The papers' convolutional backbones: timm's networks with IBN, squeeze-excitation and stride 16.
 
-Each function returns a trunk that maps (B, 3, H, W) images to a (B, D, h, w) feature map and knows D as
-`num_features`. State keys are those of the published files; where timm's block forces another name, the trunk's
-attribute `published_keys` holds the rules from theirs to ours (see `vreid.models.keys`).
+Each function returns a backbone that maps images (B, 3, H, W) to a feature map (B, D, h, w) and has the attribute
+`num_features` = D. State keys are those of the published files; where timm's block requires another name, the
+attribute `published_keys` holds the renaming rules (see `vreid.models.keys`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vreid.models.ibn import IBN
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh each channel by what the whole map holds: two bias-free linear layers, (B, C, H, W) -> same shape.
+    """Squeeze-and-excitation with two bias-free linear layers: (B, C, H, W) -> same shape.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018. State keys as published: `fc.0.weight`,
     `fc.2.weight`.
@@ -41,14 +41,14 @@ class SqueezeExcite(nn.Module):
 def resnet(
     name: str, *, ibn: Literal["", "a", "b"] = "", squeeze: bool = False, last_stride: int = 1, **options: Any
 ) -> nn.Module:
-    """A ResNet or ResNeXt of timm with stride 1 in layer4: stride 16.
+    """Build a ResNet or ResNeXt of timm with stride 1 in layer4, so that the map has stride 16.
 
     Args:
-        name: in timm.
-        ibn: "a" puts `IBN` in place of bn1 in every block of layer1 to layer3; "b" puts instance normalisation in place
-            of the stem's batch normalisation and behind the residual sum that ends layer1 and layer2.
-        squeeze: `SqueezeExcite` behind bn3, before the residual sum.
-        last_stride: of layer4; 2, as in the original network, makes a stride of 32.
+        name: name in timm.
+        ibn: "a" replaces bn1 by `IBN` in every block of layer1 to layer3; "b" replaces the stem's batch normalisation
+            by instance normalisation and adds one after the last residual sum of layer1 and of layer2.
+        squeeze: add `SqueezeExcite` after bn3, before the residual sum.
+        last_stride: stride of layer4; 2, as in the original network, gives a map of stride 32.
         options: further arguments of the timm network (widths, stem).
     """
     backbone = _timm(name, options)
@@ -69,7 +69,7 @@ def resnet(
         for stage in stages:
             for block in stage:
                 block.se = SqueezeExcite(block.bn3.num_features)
-    # Not timm's output_stride=16: that would also dilate the blocks that follow, which the papers' networks do not.
+    # timm's output_stride=16 would also dilate the blocks that follow, which the papers' networks do not.
     for module in backbone.layer4[0].modules():
         if isinstance(module, nn.Conv2d) and last_stride == 1:
             module.stride = (1, 1)
@@ -77,9 +77,10 @@ def resnet(
 
 
 def densenet(name: str, **options: Any) -> nn.Module:
-    """A DenseNet of timm with IBN-a, stride 32: norm1 of every third layer of the first three blocks, batch part first.
+    """Build a DenseNet of timm with IBN-a, stride 32.
 
-    The map is cut at 0 behind the last norm. `options` are further arguments of the timm network.
+    `IBN`, batch part first, replaces norm1 of every third layer of the first three blocks. The last norm is followed
+    by a ReLU. `options` are further arguments of the timm network.
     """
     backbone = _timm(name, options)
     for number in (1, 2, 3):
@@ -90,15 +91,15 @@ def densenet(name: str, **options: Any) -> nn.Module:
 
 
 def resnest(name: str, **options: Any) -> nn.Module:
-    """A ResNeSt of timm with stride 1 in layer4, whose blocks but the first are dilated by 2: stride 16.
+    """Build a ResNeSt of timm with stride 1 in layer4 and dilation 2 in all its blocks but the first: stride 16.
 
     Source: Zhang et al., "ResNeSt: Split-Attention Networks", CVPRW 2022, as DMT uses it. The first block of layer2 to
-    layer4 averages 3 x 3 behind conv2 (with the stride of the layer, so layer4 keeps the average at stride 1).
+    layer4 has a 3 x 3 average pooling after conv2, with the stride of the layer; layer4 keeps it at stride 1.
     """
     backbone = _timm(name, options)
     first, *others = backbone.layer4
     first.avd_last.stride = 1
-    first.downsample[0] = nn.Identity()  # the published network averages 1 x 1 here
+    first.downsample[0] = nn.Identity()  # the published network has a 1 x 1 average here
     for block in others:
         block.conv2.conv.dilation = block.conv2.conv.padding = (2, 2)
     return backbone  # type: ignore[no-any-return]

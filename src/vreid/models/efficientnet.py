@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0 of timm, and the names of its tensors in efficientnet-pytorch and in timm."""
+"""Tensor names of EfficientNet-Lite0 in efficientnet-pytorch and in timm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 IMAGENET_BACKBONE = "tf_efficientnet_lite0"
-"""The only backbone (of timm) whose ImageNet weights a Python package carries; images have mean and std 0.5."""
+"""The backbone (of timm) whose ImageNet weights are available as a Python package; images have mean and std 0.5."""
 _BLOCKS_OF_STAGES = (1, 2, 2, 3, 3, 4, 1)
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _INVERTED = {
@@ -28,4 +28,4 @@ def _rules() -> Iterator[tuple[str, str | None]]:
 
 
 EFFICIENTNET_LITE0_KEYS: tuple[tuple[str, str | None], ...] = tuple(_rules())
-"""Rules of `vreid.models.keys` for the file that `vreid.models.published.IMAGENET` means."""
+"""Renaming rules (see `vreid.models.keys`) for the weights file of `vreid.models.published.IMAGENET`."""

@@ -1,4 +1,4 @@
-"""Classifiers beside the identity's, and the gradient reversal that makes one of them an opponent.
+"""Attribute and domain heads, and gradient reversal for the adversarial domain head.
 
 Source: Lee et al., "StRDAN: Synthetic-to-Real Domain Adaptation Network for Vehicle Re-Identification", CVPRW 2020,
 section 3; gradient reversal: Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 ADVERSARIAL = ("domain",)
-"""Heads whose answer the feature learns to make impossible."""
+"""Heads trained through gradient reversal: the feature is trained so that they cannot predict their label."""
 
 
 class _Reversal(torch.autograd.Function):
@@ -30,7 +30,7 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
-    """`features` as they are; on the way back their gradient is multiplied by -`strength`.
+    """Return `features` unchanged; in the backward pass their gradient is multiplied by -`strength`.
 
     Example:
         >>> features = torch.ones(2, requires_grad=True)
@@ -43,20 +43,20 @@ def reverse_gradient(features: Tensor, strength: float) -> Tensor:
 
 
 class Heads(nn.ModuleDict):
-    """One linear layer for each head on the pooled feature: (B, D) -> {name: (B, outputs)}.
+    """One linear layer per head on the pooled feature: (B, D) -> {name: (B, outputs)}.
 
-    Weights start from N(0, 0.01 ** 2), biases from 0 (StRDAN's code).
+    Weights are initialised from N(0, 0.01 ** 2), biases with 0 (StRDAN's code).
 
     Args:
         num_features: D.
-        outputs: how many each head gives, by name.
+        outputs: number of outputs of each head, by name.
     """
 
     def __init__(self, num_features: int, outputs: Mapping[str, int]) -> None:
         super().__init__({name: plain_linear(num_features, count) for name, count in outputs.items()})
 
     def forward(self, features_BD: Tensor, reversal: float) -> dict[str, Tensor]:
-        """What each head says; adversarial heads see the feature through `reverse_gradient` of strength `reversal`."""
+        """Return the outputs of each head; adversarial heads apply `reverse_gradient` of strength `reversal`."""
         return {
             name: head(reverse_gradient(features_BD, reversal) if name in ADVERSARIAL else features_BD)
             for name, head in self.items()
@@ -64,7 +64,7 @@ class Heads(nn.ModuleDict):
 
 
 def plain_linear(num_features: int, outputs: int) -> nn.Linear:
-    """A linear layer with a bias that starts as StRDAN's do."""
+    """Build a linear layer with bias, initialised as in StRDAN's code."""
     layer = nn.Linear(num_features, outputs)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Instance-batch normalisation (IBN-a): part of the channels lose their image's style, the others keep it.
+"""Instance-batch normalisation (IBN-a).
 
 Source: Pan et al., "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
 """
@@ -10,17 +10,19 @@ from torch import Tensor, nn
 
 
 class IBN(nn.Module):
-    """Normalise `ratio` of the C channels by instance, the others by batch: (B, C, H, W) -> same shape.
+    """Instance normalisation for a share `ratio` of the C channels, batch normalisation for the others.
 
-    The instance part has learned scale and shift but no running statistics. State keys are those of the published
-    IBN-Net files: `IN.weight`, `IN.bias`, `BN.weight`, `BN.bias`, `BN.running_mean`, `BN.running_var`.
+    (B, C, H, W) -> same shape. The instance part has learned scale and shift but no running statistics. State keys are
+    those of the published IBN-Net files: `IN.weight`, `IN.bias`, `BN.weight`, `BN.bias`, `BN.running_mean`,
+    `BN.running_var`.
 
     Args:
         channels: C.
-        ratio: of the channels normalised by instance.
-        batch_first: the first floor((1 - ratio) C) channels go by batch, the others by instance, as the published
-            DenseNets do; otherwise the first floor(ratio C) channels go by instance.
-        relu: cut at 0 afterwards.
+        ratio: share of channels with instance normalisation.
+        batch_first: the first floor((1 - ratio) C) channels use batch normalisation and the others instance
+            normalisation, as in the published DenseNets; otherwise the first floor(ratio C) channels use instance
+            normalisation.
+        relu: apply ReLU afterwards.
 
     Example:
         >>> IBN(64)(torch.ones(2, 64, 8, 8)).shape
@@ -41,7 +43,7 @@ class IBN(nn.Module):
         """(B, C, H, W) -> (B, C, H, W), in the memory layout of the input."""
         first, second = torch.split(maps, self.split, dim=1)
         norms = (self.BN, self.IN) if self.batch_first else (self.IN, self.BN)
-        # Both kernels are fastest on plain layout; handing the input's layout back keeps the next convolution fast.
+        # Both kernels are fastest on contiguous memory; restoring the input's layout keeps the next convolution fast.
         joined = torch.cat((norms[0](first.contiguous()), norms[1](second.contiguous())), dim=1)
         joined = joined.relu_() if self.relu else joined
         channels_last = maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()

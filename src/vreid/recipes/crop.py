@@ -1,8 +1,8 @@
-"""The initial model of weakly supervised cropping, from whose activation maps boxes are read.
+"""Recipes of crop models, from whose activation maps `vreid data crop` derives boxes.
 
 Source: Zhu et al., "VOC-ReID: Vehicle Re-identification based on Vehicle-Orientation-Camera", CVPRW 2020, and its code.
-Train it on the originals of the real domain alone; `vreid data crop` reads boxes from its last map, so the stride is 16
-and pictures have at least 128 pixels.
+Train a crop model on the original images of the real domain only. Boxes are derived from the last feature map, so the
+stride must be 16 and images at least 128 pixels wide and high.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vreid.training.train_config import LossConfig, TrainConfig
 def crop_model() -> TrainConfig:
     """ResNet50-IBN-a at 256 x 256 (a map of 16 x 16) with GeM pooling, circle and triplet loss.
 
-    Circle loss has the authors' m 0.35 and s 64, but on pairs of images where theirs is on class weights. A warm-up of
-    two epochs stands for the two in which the authors freeze the backbone.
+    Circle loss has the authors' m 0.35 and s 64, but on pairs of images instead of class weights. A warm-up of two
+    epochs replaces the two epochs in which the authors freeze the backbone.
 
     Figure: none by itself.
-    Cost: 12 epochs of the real originals; a GPU's job.
+    Cost: 12 epochs of the real originals; needs a GPU.
     Command: vreid train crop_model --data REAL --out RUN --set model.weights=resnet50_ibn_a-d9d0bb7b.pth
     """
     return TrainConfig(
@@ -40,7 +40,7 @@ def crop_model() -> TrainConfig:
 
 
 def crop_model_small() -> TrainConfig:
-    """The crop model's twin for CPUs: 128 x 128, a map of 8 x 8, all else as `small_random`, but 12 epochs.
+    """Small variant of `crop_model` for CPUs: `small_random` at 128 x 128 (a map of 8 x 8) with GeM, 12 epochs.
 
     Figure: docs/guides/crops.md.
     Cost: 0.8 million parameters; one to two minutes for 1,700 images.

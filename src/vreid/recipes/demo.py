@@ -1,4 +1,4 @@
-"""The demo as configuration: which world, which recipe, which post-processing on top of what."""
+"""Configuration of the demo: simulated world, training recipe, post-processing steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vreid.retrieval.postprocessing.tracklet_features import Tracklets
 
 
 def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
-    """The demo's rows, each one step on top of the row before it: (name, what it adds, post-processing).
+    """Return the demo's rows, each with one step more than the row before: (name, description, post-processing).
 
     The steps and their constants are DMT's (`vreid.retrieval.postprocessing`), re-ranking at tracklet level.
     """
@@ -22,18 +22,18 @@ def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
     verified = replace(reranked, exclude_same_camera=True)
     return (
         ("plain", "Euclidean distance of the model's features.", plain),
-        ("+ camera mean", "Each camera's mean feature is taken off: what all its pictures share is its own.", camera),
-        ("+ tracklet mean", "The pictures of one passage are searched as one, by their mean feature.", tracklet),
-        ("+ re-ranking", "Distances are mixed with how many nearest neighbours two vehicles share.", reranked),
-        ("+ camera verification", "A vehicle is looked for in other cameras only.", verified),
+        ("+ camera mean", "The mean feature of each camera is subtracted from its features.", camera),
+        ("+ tracklet mean", "The features of each tracklet are replaced by their mean.", tracklet),
+        ("+ re-ranking", "Distances are combined with the Jaccard distance of k-reciprocal neighbours.", reranked),
+        ("+ camera verification", "Gallery images of the query's camera are excluded.", verified),
     )
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What `vreid demo` does: simulate `preset` with `seed`, train `recipe` on both of its domains, judge `rows`.
+    """Configuration of `vreid demo`: simulate `preset` with `seed`, train `recipe` on both domains, evaluate `rows`.
 
-    Recipe `small` starts from the shipped trunk, `small_random` from random weights.
+    Recipe `small` uses the shipped pretrained weights, `small_random` random weights.
     """
 
     preset: str = "demo"

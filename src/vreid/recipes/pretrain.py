@@ -1,10 +1,9 @@
-"""Where training starts when no ImageNet weights are at hand: a simulated world, and what each twin learns from it.
+"""Pretraining of the small backbones on a simulated world, as a substitute for ImageNet weights.
 
-Every number of both papers starts from ImageNet. The narrow trunks for CPUs start from this world instead, of which no
-test shows a vehicle or a camera: its seed is refused everywhere else (`PRETRAINING_SEED`). All cameras film by day, so
-that night is as new to such a start as to a random one; nothing else is held back: four kinds of daylight, all types,
-the car models that all worlds share, real-like and synthetic pictures. `studies/pretrain_starts.py` makes the files
-that the package ships.
+All results of both papers use ImageNet weights. The small backbones for CPUs are pretrained on this world instead. No
+other world shows its vehicles or cameras: its seed (`PRETRAINING_SEED`) is reserved. All cameras record by day, so
+that night scenes are unseen; otherwise the world covers four kinds of daylight, all vehicle types, the car models that
+all worlds share, and real-like and synthetic images. `studies/pretrain_starts.py` trains the shipped files.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from vreid.simulator.city.presets import PRETRAINING, Preset, Scene
 from vreid.training.train_config import LabelConfig, TrainConfig
 
 SIDE = 64
-"""Pixels of the square pictures that the starts are trained on."""
+"""Side of the square training images, in pixels."""
 
 WORLD = Preset(
     name=PRETRAINING,
@@ -36,18 +35,18 @@ WORLD = Preset(
     bystanders=24,
     motorcycle_share=0.05,
 )
-"""The world, in layout cityflow: some 8,300 training pictures of 1,800 vehicles, 32 cameras."""
+"""The simulated world, in layout cityflow: about 8,300 training images of 1,800 vehicles from 32 cameras."""
 
 EPOCHS = 7
-"""Epochs of every backbone: all have seen the same images equally often (two to eight minutes of one core each)."""
+"""Epochs for every backbone, so that all are trained on the same number of images (2 to 8 minutes on one core)."""
 
 
 def pretrain(backbone: str = "resnet18_ibn_a_small") -> TrainConfig:
-    """Identities of both domains and what is known of each picture (colour, type, orientation), at 64 x 64.
+    """Train on identities of both domains and on colour, type and orientation of each image, at 64 x 64.
 
-    Figure: none; docs/results/measurements.md has what a start is worth.
-    Cost: 7 epochs of 8,300 pictures, four minutes of one core.
-    Command: python studies/pretrain_starts.py (all trunks, world included)
+    Figure: none; docs/results/measurements.md measures the effect of these weights.
+    Cost: 7 epochs of 8,300 images, four minutes on one core.
+    Command: python studies/pretrain_starts.py (all backbones, world included)
     """
     base, attention = dmt.small_random(), backbone.startswith("transreid")
     options = TransReIDOptions(image_size=(SIDE, SIDE)) if attention else TransReIDOptions()

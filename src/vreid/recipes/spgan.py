@@ -1,7 +1,7 @@
-"""Style transfer as configuration: the published settings, and a twin for CPUs.
+"""Recipes of image translation (SPGAN): the published settings, and a small variant for CPUs.
 
-Source: Deng et al., SPGAN, CVPR 2018, with the constants of its PyTorch port for VehicleX, whose images DMT took for
-"Type 4" (and says that it tuned nothing).
+Source: Deng et al., SPGAN, CVPR 2018, with the constants of its PyTorch port for VehicleX, whose images DMT used as
+"Type 4" without tuning.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from vreid.training.translate import TranslateConfig
 
 
 def spgan() -> TranslateConfig:
-    """256 pixels of 286, 64 filters, 9 blocks, 20 epochs; the port's crop of 512 is `--set load=512`.
+    """SPGAN as published: 256-pixel crops of 286-pixel images, 64 filters, 9 blocks, 20 epochs.
 
-    Figure: Type 4 (translated) against Type 3 (as rendered), DMT's Table 1.
-    Cost: 29 million parameters in all; a GPU.
+    The VehicleX port crops from 512 pixels: `--set load=512`.
+
+    Figure: Type 4 (translated) compared with Type 3 (as rendered), DMT's Table 1.
+    Cost: 29 million parameters in total; needs a GPU.
     Command: vreid data translate train VEHICLEX CITY --recipe spgan --out RUN
     """
     return TranslateConfig()
@@ -27,12 +29,12 @@ def spgan() -> TranslateConfig:
 def spgan_small() -> TranslateConfig:
     """`spgan` for CPUs: the same losses at 64 pixels with a quarter of the filters, in minutes instead of days.
 
-    So short a schedule does not learn to paint vehicles anew. Generators therefore mix by a mask what they change into
-    the image, grow without a checkerboard, and move in every step; the cycle weighs less, since the random background
-    of a rendering cannot be had back from a road.
+    Such a short schedule is not enough to generate whole vehicles. The generators therefore blend their output into the
+    image by a mask, upsample by repeating pixels, and are updated in every step. The cycle loss has a lower weight,
+    because the random background of a rendering cannot be recovered from a road.
 
-    Figure: none in a paper; docs/guides/translation.md tells what it does to simulated pictures.
-    Cost: 0.3 million parameters a generator; about 4 CPU minutes on the 1,200 and 1,718 pictures of the preset smoke.
+    Figure: none in a paper; docs/guides/translation.md describes the effect on simulated images.
+    Cost: 0.3 million parameters per generator; about 4 CPU minutes for the 1,200 and 1,718 images of preset smoke.
     Command: vreid data translate train SYNTHETIC REAL --out RUN
     """
     return replace(
@@ -59,13 +61,13 @@ TRANSLATIONS: Mapping[str, Callable[[], TranslateConfig]] = {"spgan": spgan, "sp
 
 
 def translation(name: str, overrides: Mapping[str, str] | None = None) -> TranslateConfig:
-    """The configuration of the translation `name`, with fields set from text.
+    """Return the configuration of the translation `name`, with fields overridden by strings.
 
     Example:
         >>> translation("spgan_small", {"epochs": "3"}).epochs
         3
 
     Raises:
-        InputError: unknown name or key (the nearest is named), or a value that does not fit.
+        InputError: unknown name or key (the nearest is suggested), or an invalid value.
     """
     return with_overrides(named("translation", TRANSLATIONS, name)(), overrides or {})

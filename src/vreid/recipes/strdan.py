@@ -1,17 +1,17 @@
-"""StRDAN: real and synthetic images in one network, the domain unlearned, attributes learned where they are known.
+"""Recipes of StRDAN: joint training on real and synthetic images with an adversarial domain head and attribute heads.
 
 Source: Lee et al., "StRDAN: Synthetic-to-Real Domain Adaptation Network for Vehicle Re-Identification", CVPRW 2020 (AI
-City 2020), and the authors' released code. The paper's figures start from ImageNet weights and end with re-ranking:
+City 2020), and the authors' released code. The paper's figures use ImageNet weights and re-ranking:
 
     vreid train strdan --data VERI --data VEHICLEX --out RUN --set model.weights=resnet50-19c8e357.pth
     vreid extract RUN VERI --out FEATURES --views original --raw
-    vreid evaluate FEATURES                            (the plain number)
-    vreid evaluate FEATURES --post rerank=20:6:0.3     (the paper's way)
+    vreid evaluate FEATURES                            (without re-ranking)
+    vreid evaluate FEATURES --post rerank=20:6:0.3     (as in the paper)
 
-Features that were extracted with --raw are compared unnormalised by both.
+Features extracted with --raw are compared without normalisation.
 
-Where paper and code differ, recipes `strdan_as_paper` and `strdan_as_code` are the two, and `strdan` is one of them in
-every point.
+Paper and code differ: recipe `strdan_as_paper` follows the paper, `strdan_as_code` the code, and `strdan` follows one
+of them in each point.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ CASES: dict[int, tuple[HeadName, ...]] = {
     7: ("domain", "color", "vehicle_type"),
     8: ("domain", "orientation", "color", "vehicle_type"),
 }
-"""Heads of each row of Tables 1 and 2; identity and triplet loss are in all. The order of 5, 6 and 7 is inferred."""
+"""Heads of each row of Tables 1 and 2; all use identity and triplet loss. The order of 5, 6 and 7 is inferred."""
 
 
 def strdan() -> TrainConfig:
-    """All heads (case 8): losses as in the paper, batches of 8 real and 8 synthetic identities x 4 as in the code.
+    """StRDAN with all heads (case 8): losses of the paper, batches of the code (8 real and 8 synthetic identities x 4).
 
-    ResNet-50 with stride 2 in its last stage, average pooling, no neck, 128 x 256 (height x width). Identity
-    cross-entropy over real and synthetic vehicles, hinge triplet of margin 0.3 over both, domain through gradient
-    reversal; colour, type and six bins of orientation on synthetic images; every weight 1.
+    ResNet-50 with stride 2 in its last stage, average pooling, no neck, images of 128 x 256 (height x width). Identity
+    cross-entropy and hinge triplet loss of margin 0.3 on real and synthetic vehicles, domain head with gradient
+    reversal; colour, type and six orientation bins on synthetic images; all weights are 1.
 
     Figure: 74.6 mAP on VeRi-776 (Table 2), 34.0 mAP@100 on CityFlow (Table 1), both after re-ranking.
-    Cost: 60 epochs; 2.7 thousand million multiply-adds a picture, a third of resnet50_ibn_a.
-    Command: see above.
+    Cost: 60 epochs; 2.7 billion multiply-adds per image, a third of resnet50_ibn_a.
+    Command: see the module's docstring.
     """
     return TrainConfig(
         recipe="strdan",
@@ -72,7 +72,7 @@ def strdan() -> TrainConfig:
         optimiser=OptimiserConfig(
             kind="adam", learning_rate=3e-4, bias_factor=1.0, classifier_factor=1.0, amsgrad=True
         ),
-        # The code lowers the rate after epochs 20 and 40: epochs 21 and 41 are the first at the lower ones.
+        # The code lowers the rate after epochs 20 and 40, so that epochs 21 and 41 are the first with lower rates.
         schedule=StepSchedule(milestones=(21, 41), warmup_epochs=0),
         precision="float32",
         seed=1,
@@ -80,7 +80,7 @@ def strdan() -> TrainConfig:
 
 
 def case(number: int, base: TrainConfig | None = None) -> TrainConfig:
-    """Row `number` of the paper's tables, on top of `strdan` or of another configuration of it.
+    """Row `number` of the paper's tables: the heads of `CASES`, with the settings of `strdan` or of `base`.
 
     Figures, all after re-ranking (mAP on VeRi-776 | mAP@100 on CityFlow): 1: 73.0 | 25.5; 2: 76.1 | did not converge;
     3: 74.2 | 35.2; 4: 74.9 | 38.4; 5: 74.7 | 34.1; 6: 75.3 | 37.5; 7: 74.8 | 35.3; 8: 74.6 | 34.0.
@@ -92,9 +92,9 @@ def case(number: int, base: TrainConfig | None = None) -> TrainConfig:
 
 
 def domain_only(base: TrainConfig | None = None) -> TrainConfig:
-    """Identity and domain, no attribute: the row the attributes' gain must be measured against.
+    """StRDAN with the domain head only: the baseline for the effect of the attribute heads.
 
-    Figure: none; the paper has no such row, though the authors have a script for it.
+    Figure: none; the paper has no such row, but the authors published a script for it.
     Cost: as `strdan`.
     Command: vreid train strdan_domain --data VERI --data VEHICLEX --out RUN
     """
@@ -102,12 +102,12 @@ def domain_only(base: TrainConfig | None = None) -> TrainConfig:
 
 
 def as_paper(config: TrainConfig | None = None) -> TrainConfig:
-    """`config` (None: `strdan`) by the paper's text: identities of both domains, batches of (2 + 2) identities x 4.
+    """`config` (None: `strdan`) as in the paper's text: identities of both domains, batches of (2 + 2) identities x 4.
 
-    The paper says both "batch 64" and "2 identities of each domain, 4 images each"; `strdan` takes the first.
+    The paper states both "batch 64" and "2 identities of each domain, 4 images each"; `strdan` follows the first.
 
-    Figure: as `strdan`, of which it is the other reading.
-    Cost: as `strdan`, in batches of a quarter.
+    Figure: as `strdan`.
+    Cost: as `strdan`, with batches of a quarter of the size.
     Command: vreid train strdan_as_paper --data VERI --data VEHICLEX --out RUN
     """
     config = config or replace(strdan(), recipe="strdan_as_paper")
@@ -116,12 +116,12 @@ def as_paper(config: TrainConfig | None = None) -> TrainConfig:
 
 
 def as_code(config: TrainConfig | None = None) -> TrainConfig:
-    """`config` (None: `strdan`) by the released code: identity cross-entropy on real images, bins closed on the right.
+    """`config` (None: `strdan`) as in the released code: identity loss on real images only, bins closed on the right.
 
-    Its features are compared as they are (`vreid extract --raw`) and not re-ranked; the paper's numbers are. The code
-    also flips pictures without turning their orientation label; that is not repeated.
+    The code compares unnormalised features (`vreid extract --raw`) without re-ranking; the paper's numbers include
+    re-ranking. The code flips images without changing their orientation label; this is not reproduced.
 
-    Figure: none; as released the code does not run with synthetic images.
+    Figure: none; the released code does not run with synthetic images.
     Cost: as `strdan`.
     Command: vreid train strdan_as_code --data VERI --data VEHICLEX --out RUN
     """
@@ -131,10 +131,10 @@ def as_code(config: TrainConfig | None = None) -> TrainConfig:
 
 
 def strdan_small() -> TrainConfig:
-    """`strdan` for CPUs: the same blocks and heads, narrow, at 64 x 128, from the shipped trunk, in half the epochs.
+    """Small variant of `strdan` for CPUs: narrow blocks, images of 64 x 128, shipped pretrained weights, 10 epochs.
 
     Figure: none in a paper.
-    Cost: 0.8 million parameters; 235 images a CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
+    Cost: 0.8 million parameters; 235 images per CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
     Command: vreid train strdan_small --data REAL --data SYNTHETIC --out RUN
     """
     base = strdan()
@@ -151,15 +151,15 @@ def strdan_small() -> TrainConfig:
 
 
 def strdan_imagenet() -> TrainConfig:
-    """`strdan` for CPUs from ImageNet weights, as in the paper: EfficientNet-Lite0 at 48 x 96, 480 batches of 64.
+    """`strdan` for CPUs with ImageNet weights, as in the paper: EfficientNet-Lite0 at 48 x 96, 480 batches of 64.
 
-    Ten times the paper's rate, decayed after eight and eleven epochs: at 3e-4 so few batches leave the identity loss
-    near chance (chosen by training losses alone). An epoch has 40 batches whatever the data, so that cases with and
-    without synthetic images have the same budget. In float32, in which depth-wise networks are quicker on CPUs. Needs
-    the extra `imagenet`.
+    The learning rate is ten times the paper's and decays after epochs 8 and 11: with 3e-4, so few batches leave the
+    identity loss near chance (the rate was chosen by training losses only). An epoch has 40 batches regardless of the
+    data, so that cases with and without synthetic images have the same budget. Trained in float32, which is faster for
+    depth-wise networks on CPUs. Needs the extra `imagenet`.
 
     Figure: none in a paper.
-    Cost: 3.4 million parameters; 150 images a CPU second, three minutes.
+    Cost: 3.4 million parameters; 150 images per CPU second, three minutes.
     Command: vreid train strdan_imagenet --data REAL --data SYNTHETIC --out RUN
     """
     base, half = strdan(), (0.5, 0.5, 0.5)
@@ -179,7 +179,7 @@ def strdan_random() -> TrainConfig:
     """`strdan` for CPUs from random weights: the small variant of its ResNet-50 at 48 x 96, 1,200 batches of 64.
 
     Figure: none in a paper.
-    Cost: 0.8 million parameters; 500 images a CPU second, three minutes.
+    Cost: 0.8 million parameters; 500 images per CPU second, three minutes.
     Command: vreid train strdan_random --data REAL --data SYNTHETIC --out RUN
     """
     base = strdan_imagenet()

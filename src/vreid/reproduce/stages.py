@@ -223,7 +223,7 @@ class Model(Stage):
     def settings(self) -> dict[str, Any]:
         """The parts and the configuration."""
         config = self.training.as_dict()
-        start = self.training.model.start
+        start = self.training.model.weights_path
         config["model"]["weights"] = "" if start is None else digest([start])
         return {"parts": self.parts, "training": config}
 

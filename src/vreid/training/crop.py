@@ -4,7 +4,7 @@ Source: Zhu et al., "VOC-ReID: Vehicle Re-identification based on Vehicle-Orient
 code; DMT (Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section
 3.2) cites it and gives no numbers. The defaults are those of VOC's code, as shares where it has literals for 256 x 256.
 
-Shape legend: B pictures, D channels, h x w activation map, H x W pixels. A box is x1, y1, x2, y2, half-open.
+Shape legend: B images, D channels, h x w activation map, H x W pixels. A box is x1, y1, x2, y2, half-open.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 
 COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
-"""Stride of the map in pixels, its cells a side, and pixels a side of the picture that a box can be read from."""
+"""Stride of the map in pixels, its cells a side, and pixels a side of the image that a box can be read from."""
 
 Box = tuple[float, float, float, float]
 
@@ -44,8 +44,8 @@ class CropConfig:
         ratio: foreground is what reaches this multiple of the mean activation.
         largest_component: only the largest connected part of the foreground counts.
         margin: the box grows by this share of its own width and height, half of it on either side.
-        enlargement: factors of x1, y1 and of x2, y2 about the picture's upper left corner.
-        min_area: a box with less than this share of the picture is not believed; the whole picture is taken.
+        enlargement: factors of x1, y1 and of x2, y2 about the image's upper left corner.
+        min_area: a box with less than this share of the image is not believed; the whole image is taken.
 
     Raises:
         InputError: a number out of its range.
@@ -68,7 +68,7 @@ CROP_CONFIGS: Mapping[str, CropConfig] = {
     "even": CropConfig(border=0.125, ratio=0.6, margin=0.1, enlargement=(1.0, 1.0)),
 }
 """Settings by name. "voc" takes for granted that given boxes are loose, and cuts vehicles where they are not; "even"
-treats all sides alike and was chosen on simulated pictures, loose and tight ones (docs/guides/crops.md)."""
+treats all sides alike and was chosen on simulated images, loose and tight ones (docs/guides/crops.md)."""
 
 
 def crop_config(name: str) -> CropConfig:
@@ -155,10 +155,10 @@ def enlarged(box: Box, margin: float, enlargement: tuple[float, float]) -> Box:
 def box_of(
     heat_HW: NDArray[np.float32], width: int, height: int, config: CropConfig
 ) -> tuple[int, int, int, int] | None:
-    """The box of a picture of width x height pixels, in whole pixels of it, read from its heat.
+    """The box of an image of width x height pixels, in whole pixels of it, read from its heat.
 
     Returns:
-        None where nothing stands out, or the box has less than `min_area` of the picture.
+        None where nothing stands out, or the box has less than `min_area` of the image.
     """
     mask = foreground(heat_HW, config.ratio)
     found = extent(largest_component(mask) if config.largest_component else mask)
@@ -195,10 +195,10 @@ def find_boxes(
     """The same images as crops: `box` is where `model` is excited, variant is "crop", all else is as it was.
 
     A record that has a box (of a full frame) is looked at within it, and its crop lies in it. Where no box is found, or
-    one that cannot be believed, the crop is the whole picture or the given box; a note counts them.
+    one that cannot be believed, the crop is the whole image or the given box; a note counts them.
 
     Args:
-        model: a run folder or model file; its map must have a stride of at most 16 and 8 x 8 cells, from pictures of at
+        model: a run folder or model file; its map must have a stride of at most 16 and 8 x 8 cells, from images of at
             least 128 x 128: recipe crop_model, or crop_model_small.
         records: N images; labels are not looked at.
         config: from map to box.
@@ -209,7 +209,7 @@ def find_boxes(
         progress: listener, counts images.
 
     Raises:
-        InputError: an unreadable picture, or a model that is too coarse.
+        InputError: an unreadable image, or a model that is too coarse.
 
     Example:
         >>> crops = find_boxes("runs/crop_model", dataset.train)                                  # doctest: +SKIP
@@ -237,41 +237,39 @@ def find_boxes(
                 boxes[row] = left + x1, top + y1, left + x2, top + y2
             progress.advance(len(rows))
         if whole:
-            progress.note(
-                f"{whole:,} of {len(records):,} pictures stay whole: no box was found that could be believed."
-            )
+            progress.note(f"{whole:,} of {len(records):,} images stay whole: no box was found that could be believed.")
     finally:
         progress.finish()
     return records.with_(box=boxes, variant=["crop"] * len(records))
 
 
 def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
-    """The part of the picture at `path` that record number `row` shows, in whole pixels: its box, or all of it.
+    """The part of the image at `path` that record number `row` shows, in whole pixels: its box, or all of it.
 
     Raises:
-        InputError: the picture cannot be read, or its box lies outside of it.
+        InputError: the image cannot be read, or its box lies outside of it.
     """
     path = records.path[row]
     size = image_size(path)
     if size is None:
-        raise InputError(f"{path}: the size of the picture cannot be read; copy it again.")
+        raise InputError(f"{path}: the size of the image cannot be read; copy it again.")
     box = records.box[row]
     return (0, 0, *size) if np.isnan(box[0]) else region(box.tolist(), *size, path)
 
 
 def reject_coarse(trained: TrainedModel) -> None:
-    """Refuse a model whose map is too coarse to tell where a vehicle is; that of a 48 x 48 picture has 3 x 3 cells.
+    """Refuse a model whose map is too coarse to tell where a vehicle is; that of a 48 x 48 image has 3 x 3 cells.
 
     Raises:
-        InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, pictures below `SMALLEST`.
+        InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, images below `SMALLEST`.
     """
     height, width = trained.transform.height, trained.transform.width
     fix = (
-        f"boxes need pictures of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
+        f"boxes need images of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
         "train one by recipe crop_model, or crop_model_small."
     )
     if min(height, width) < SMALLEST:
-        raise InputError(f"{trained.source}: looks at pictures of {height} x {width}; {fix}")
+        raise InputError(f"{trained.source}: looks at images of {height} x {width}; {fix}")
     with torch.inference_mode():
         maps = trained.model.backbone(torch.zeros(1, 3, height, width))
     if maps.ndim != 4:
@@ -279,5 +277,5 @@ def reject_coarse(trained: TrainedModel) -> None:
     down, across = maps.shape[2:]
     if min(down, across) < FEWEST_CELLS or down * COARSEST < height or across * COARSEST < width:
         raise InputError(
-            f"{trained.source}: its map of a picture of {height} x {width} has {down} x {across} cells; {fix}"
+            f"{trained.source}: its map of an image of {height} x {width} has {down} x {across} cells; {fix}"
         )

@@ -1,4 +1,4 @@
-"""Crops of a whole data set on disk: a table of boxes, or the cut-out pictures in the data set's own layout."""
+"""Crops of a whole data set on disk: a table of boxes, or the cut-out images in the data set's own layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vreid.training.extract import load_model, model_hash
 from vreid.training.progress import Progress
 
 TABLE = "crops.csv"
-"""Name of the table of boxes in a folder of cut-out pictures."""
+"""Name of the table of boxes in a folder of cut-out images."""
 
 
 def crop_dataset(
@@ -43,13 +43,13 @@ def crop_dataset(
         model: see `vreid.training.crop.find_boxes`.
         dataset: of originals.
         out: a table (.csv), which `open_dataset` reads and whose boxes are cut out while loading; or a folder, which
-            gets such a table and the cut-out pictures in `folders`.
+            gets such a table and the cut-out images in `folders`.
         config: from map to box.
         folders: split -> folder below `out`, as the data set's reader looks for crops; None: it knows none.
         device, workers, progress: as in `find_boxes`.
 
     Raises:
-        InputError: `dataset` is of crops already, has no place for cut-out pictures, or `out` holds something else.
+        InputError: `dataset` is of crops already, has no place for cut-out images, or `out` holds something else.
     """
     out = Path(out)
     table = out if out.suffix == ".csv" else out / TABLE

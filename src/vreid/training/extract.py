@@ -164,7 +164,7 @@ def extract(
         progress: listener, counts images.
 
     Raises:
-        InputError: an unreadable picture, an unknown view, an image without a crop where a view needs it, or, when
+        InputError: an unreadable image, an unknown view, an image without a crop where a view needs it, or, when
             resuming, features of something else in `out`.
     """
     progress = progress or Silence()
@@ -231,7 +231,7 @@ def extract(
 
 
 def model_hash(model: ReidModel, transform: TestTransform) -> str:
-    """sha256 of a model's weights and of how pictures are prepared for it: equal hashes, comparable features."""
+    """sha256 of a model's weights and of how images are prepared for it: equal hashes, comparable features."""
     prepared = json.dumps(asdict(transform), sort_keys=True)
     if model.cameras:
         prepared += json.dumps(model.cameras)

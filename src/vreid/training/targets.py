@@ -2,7 +2,7 @@
 
 The classifier's target is the identity (or the camera, or the orientation); heads beside it say the domain and the
 attributes. Targets are classes numbered from 0 without gaps, only those that occur; an image whose label is unknown or
-does not count has NO_LABEL and takes no part in that loss. What a TransReID is told besides the picture (side
+does not count has NO_LABEL and takes no part in that loss. What a TransReID is told besides the image (side
 information) is made here too. Shapes: N training images, B of a batch.
 """
 

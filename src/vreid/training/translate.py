@@ -47,9 +47,9 @@ class TranslateConfig:
 
     Attributes:
         recipe: name under which it is found in `vreid.recipes.spgan.TRANSLATIONS`.
-        size: S, side of what the networks see, a multiple of 4; pictures are resized to squares.
-        load: pictures are resized to this side, then S x S is cropped at random. 286 as in SPGAN; the VehicleX port has
-            512, which trains on magnified quarters of pictures that are translated whole.
+        size: S, side of what the networks see, a multiple of 4; images are resized to squares.
+        load: images are resized to this side, then S x S is cropped at random. 286 as in SPGAN; the VehicleX port has
+            512, which trains on magnified quarters of images that are translated whole.
         filters: of the first layer of every network.
         blocks: residual blocks of a generator.
         masked: a generator mixes its painting into the image by a mask, instead of painting all anew.
@@ -118,7 +118,7 @@ class TranslateConfig:
         return Generator(self.filters, self.blocks, masked=self.masked, repeat=self.repeat)
 
     def transform(self) -> TestTransform:
-        """How a picture is prepared that is to be translated."""
+        """How an image is prepared that is to be translated."""
         return TestTransform(self.size, self.size, mean=HALF, std=HALF)
 
 
@@ -349,6 +349,6 @@ class Translation(Loop):
 
 
 def picture(image: Tensor) -> Image.Image:
-    """The picture of one image (3, H, W) in [-1, 1]."""
+    """The image of one image (3, H, W) in [-1, 1]."""
     values = ((image.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())

@@ -1,4 +1,4 @@
-"""From trained generators to translated pictures: the synthetic images once more, in the look of the real ones."""
+"""From trained generators to translated images: the synthetic images once more, in the look of the real ones."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def translate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Records:
-    """Translate all pictures into OUT/sys_image_train_tr; return the same images as variant "translated".
+    """Translate all images into OUT/sys_image_train_tr; return the same images as variant "translated".
 
-    Pictures keep their names, their size (the aspect is one of the few things that tell a bus from a car, and whatever
+    Images keep their names, their size (the aspect is one of the few things that tell a bus from a car, and whatever
     was measured in pixels stays true) and their detail: what the network changes in its square of S pixels is resized
-    and added to the picture, so that what was too fine for the network stays. Of an image with a box the box is
+    and added to the image, so that what was too fine for the network stays. Of an image with a box the box is
     translated. The folder appears whole; a stopped translation goes on, a finished one is not made again. Where `out`
     is the data set's own folder, `FOLDER@translated` reads them; elsewhere the labels are copied beside them
     (train_label.xml of VehicleX; of another source translated.csv is written).
@@ -140,10 +140,10 @@ def translate(
 
 
 def _names(records: Records) -> tuple[Path, list[str]]:
-    """The folder that all pictures share, and their names in it.
+    """The folder that all images share, and their names in it.
 
     Raises:
-        InputError: no pictures, or two images of one name.
+        InputError: no images, or two images of one name.
     """
     if not len(records):
         raise InputError("There are no images to translate; name a data set with training images.")
