@@ -171,7 +171,7 @@ def test_side_information_has_spread_002_and_needs_labels() -> None:
     network = TransReID(TransReIDOptions(sie_cameras=300), depth=1)
     assert float(network.sie_embed.detach().std()) == pytest.approx(0.02, rel=0.03)  # type: ignore[union-attr]
     assert backbone(sie_cameras=1, sie_views=1).sie_embed is None
-    with pytest.raises(InputError, match="sie_cameras is 3, but no camera is known"):
+    with pytest.raises(InputError, match="sie_cameras is 3, but the images have no known camera"):
         backbone(sie_cameras=3)(torch.zeros(1, 3, 64, 64))
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 def circle_loss(features: Tensor, identities: Tensor, *, margin: float = 0.35, scale: float = 64.0) -> Tensor:
     """Compute the circle loss of a batch.
 
-    The mean over images of softplus(logsumexp_n scale a_n (s_n - m) + logsumexp_p scale a_p (1 - m - s_p)), where s are the cosine similarities of the image to its positives (p) and negatives (n) in the batch; the weights
+    The mean over images of softplus(logsumexp_n scale a_n (s_n - m) + logsumexp_p scale a_p (1 - m - s_p)), where s are
+    the cosine similarities of the image to its positives (p) and negatives (n) in the batch; the weights
     a_p = max(0, 1 + m - s_p) and a_n = max(0, s_n + m) have no gradient; m is `margin`. Images without a positive or
     without a negative are ignored; a batch without any usable image gives 0. Computed in float32, also under autocast.
 
