@@ -26,7 +26,7 @@ from vreid.losses import (
 from vreid.models import TrainOutputs
 from vreid.recipes import RECIPES, recipe
 from vreid.training.objective import Objective
-from vreid.training.targets import MATES
+from vreid.training.targets import POSITIVES
 from vreid.training.train_config import LossConfig
 
 
@@ -248,7 +248,7 @@ def test_circular_loss_by_hand_has_no_gap_at_zero_and_no_nan_in_its_gradient() -
 
 
 def labels(identities: Tensor, **others: Tensor) -> dict[str, Tensor]:
-    return {"identity": identities, MATES: identities, **others}
+    return {"identity": identities, POSITIVES: identities, **others}
 
 
 def test_the_objective_is_each_weight_times_each_loss() -> None:

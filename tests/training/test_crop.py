@@ -58,7 +58,7 @@ def test_activation_sums_powers_over_channels() -> None:
     ("cells", "border", "first", "behind"),
     [(16, 0.25, 4, 12), (8, 0.25, 2, 6), (9, 0.25, 2, 7), (8, 0.125, 1, 7), (8, 0, 0, 8)],
 )
-def test_only_the_middle_of_a_map_survives(cells: int, border: float, first: int, behind: int) -> None:
+def test_the_border_of_a_map_is_set_to_zero(cells: int, border: float, first: int, behind: int) -> None:
     kept = without_border(torch.ones(1, cells, cells), border)[0]
     inside = torch.zeros(cells, cells)
     inside[first:behind, first:behind] = 1
@@ -93,7 +93,7 @@ def test_foreground_reaches_a_multiple_of_the_mean() -> None:
     assert not foreground(np.full((2, 2), 7, dtype=np.float32), 0.5).any()  # nothing stands out
 
 
-def test_the_largest_part_touches_by_edges_and_ties_go_to_the_first() -> None:
+def test_the_largest_component_is_4_connected_and_ties_go_to_the_first() -> None:
     mask = np.array([[1, 0, 1, 1], [0, 1, 0, 0], [1, 1, 0, 1]], dtype=bool)
     assert largest_component(mask).tolist() == [[False] * 4, [False, True, False, False], [True, True, False, False]]
     two = np.array([[1, 0, 1]], dtype=bool)
@@ -114,7 +114,7 @@ def test_the_extent_is_tight(rows: list[list[bool]]) -> None:
     assert all(edge.any() for edge in (mask[y1], mask[y2 - 1], mask[:, x1], mask[:, x2 - 1]))
 
 
-def test_a_box_grows_about_itself_or_about_the_origin() -> None:
+def test_a_box_is_enlarged_about_its_centre_or_the_origin() -> None:
     assert enlarged((10, 20, 30, 60), 0.5, (1, 1)) == (5, 10, 35, 70)
     assert enlarged((10, 20, 30, 60), 0, (0.5, 2)) == (5, 10, 60, 120)
     assert enlarged((10, 20, 30, 60), 0.5, (0.5, 2)) == (2.5, 5, 70, 140)
@@ -129,7 +129,7 @@ def test_the_defaults_are_vocs() -> None:
     assert box_of(heat, 128, 64, replace(CROP_CONFIGS["voc"], enlargement=(0, 2))) == (0, 0, 128, 64)  # cut off
 
 
-def test_what_cannot_be_believed_is_no_box() -> None:
+def test_boxes_that_are_too_small_are_dropped() -> None:
     heat = np.zeros((10, 10), dtype=np.float32)
     assert box_of(heat, 50, 50, PLAIN) is None
     heat[2:4, 3:8] = 1
@@ -243,7 +243,7 @@ def test_a_box_is_found_in_an_image_and_in_a_part_of_a_frame(frame: Records) -> 
     # The third record shows 129 x 65 pixels from (99, 49) on, and its light begins one pixel later than the first's.
     np.testing.assert_allclose(found.box[2] - [99, 49, 99, 49], found.box[0], atol=2)
     assert found.box[3].tolist() == [300, 0, 400, 60]  # all of its part that lies on the frame
-    assert listener.notes == ["2 of 4 images stay whole: no box was found that could be believed."]
+    assert listener.notes == ["2 of 4 images are not cropped: no box of sufficient size was found."]
 
 
 def test_order_and_batches_do_not_matter(frame: Records) -> None:
@@ -254,7 +254,7 @@ def test_order_and_batches_do_not_matter(frame: Records) -> None:
     assert len(find_boxes("net", frame[:0])) == 0
 
 
-def test_an_image_that_is_gone_is_named(frame: Records) -> None:
+def test_a_missing_image_is_reported(frame: Records) -> None:
     with pytest.raises(InputError, match=r"gone\.png: the image is missing"):
         find_boxes("net", frame.with_(path=["gone.png"] * 4))
 
@@ -264,21 +264,21 @@ def test_an_image_that_is_gone_is_named(frame: Records) -> None:
     [
         (
             trained(side=96),
-            "looks at images of 96 x 96; boxes need images of 128 x 128 or more and a map of stride",
+            "is for images of 96 x 96; boxes need images of 128 x 128 or more and a map of stride",
         ),
         (trained(side=256, stride=32), "map of an image of 256 x 256 has 8 x 8 cells; .* recipe crop_model"),
         (trained(side=128, stride=32), "has 4 x 4 cells"),
-        (trained(pools=True), "its backbone gives no map"),
+        (trained(pools=True), "its backbone returns no feature map"),
     ],
 )
-def test_coarse_models_are_refused(model: TrainedModel, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coarse_models_are_reported(model: TrainedModel, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_model", lambda source: model)
     with pytest.raises(InputError, match=words):
         find_boxes("net", Records.of(path=[]))
 
 
 @pytest.mark.parametrize(("name", "cells"), [("crop_model", 16), ("crop_model_small", 8)])
-def test_the_recipes_give_maps_that_boxes_can_be_read_from(name: str, cells: int) -> None:
+def test_maps_of_the_recipes_are_fine_enough_for_boxes(name: str, cells: int) -> None:
     config = recipe(name)
     assert config.model.pooling == "gem"
     with torch.device("meta"):

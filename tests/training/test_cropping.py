@@ -85,7 +85,7 @@ def test_a_table_is_read_as_the_same_images_with_boxes(table: Path, real: Datase
     assert (widths < [Image.open(path).width for path in crops.train.path]).any()
 
 
-def test_the_same_job_takes_the_table_as_it_is_and_another_is_refused(
+def test_the_same_job_reuses_the_table_and_another_job_raises(
     model: Path, table: Path, real: Dataset, no_network: None, tmp_path: Path
 ) -> None:
     again = crop_dataset(model, real, table)
@@ -102,7 +102,7 @@ def test_the_same_job_takes_the_table_as_it_is_and_another_is_refused(
         crop_dataset(model, real, tmp_path / "mine.csv")
 
 
-def test_copies_lie_where_the_reader_of_the_data_set_looks(
+def test_crops_are_written_where_the_reader_expects_them(
     model: Path, table: Path, tiny_world: Path, no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / REAL).symlink_to(tiny_world / REAL)
@@ -116,7 +116,7 @@ def test_copies_lie_where_the_reader_of_the_data_set_looks(
         ),
     )
     (tmp_path / CROPS["query"]).mkdir(parents=True)
-    with pytest.raises(InputError, match=r"image_query: holds crops that something else has made"):
+    with pytest.raises(InputError, match=r"image_query: holds crops of another job"):
         crop_dataset(model, dataset, tmp_path, folders=CROPS)
     shutil.rmtree(tmp_path / "cropped_aic_test")
     broken = Path(dataset.gallery.path[7])
@@ -149,14 +149,14 @@ def test_copies_lie_where_the_reader_of_the_data_set_looks(
     assert abs(one - same).mean() < 5  # but for one more compression
 
 
-def test_what_has_no_place_for_copies_or_is_cropped_already(model: Path, table: Path, tmp_path: Path) -> None:
+def test_formats_without_folders_for_crops_and_cropped_data_raise(model: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no place for cropped copies; write a table \(--out out\.csv\)"):
         crop_dataset(model, open_dataset(table), tmp_path / "out")
     with pytest.raises(InputError, match="crops are made of originals"):
         crop_dataset(model, open_dataset(table), tmp_path / "out.csv")
 
 
-def test_images_that_are_query_and_gallery_at_once_are_looked_at_once(model: Path, tmp_path: Path) -> None:
+def test_images_in_query_and_gallery_are_processed_once(model: Path, tmp_path: Path) -> None:
     for number in range(3):
         Image.effect_noise((40, 30), 60).convert("RGB").save(tmp_path / f"{number}.png")
     (tmp_path / "own.csv").write_text("path,identity,camera\n0.png,a,1\n1.png,a,2\n2.png,b,1\n")

@@ -38,7 +38,7 @@ from vreid.training.objective import Objective
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import CosineSchedule
 from vreid.training.supervised import Trainer, make_share, train
-from vreid.training.targets import MATES
+from vreid.training.targets import POSITIVES
 from vreid.training.train_config import LossConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -83,10 +83,10 @@ def losses_of_given_features(world: ProcessGroup) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(0)
     size = 8 // world.size
     own = slice(world.rank * size, (world.rank + 1) * size)
-    mates = torch.tensor([0, 0, 1, 1, 2, 2, 0, 3])
+    positives = torch.tensor([0, 0, 1, 1, 2, 2, 0, 3])
     labels = {
-        MATES: mates,
-        "identity": mates.masked_fill(torch.arange(8) < 3, NO_LABEL),
+        POSITIVES: positives,
+        "identity": positives.masked_fill(torch.arange(8) < 3, NO_LABEL),
         "orientation": torch.tensor([10.0, torch.nan, torch.nan, torch.nan, 90.0, 180.0, 270.0, 5.0]),
     }
     pooled, weight = torch.randn(8, 4, generator=rng), torch.randn(4, 4, generator=rng)
@@ -186,7 +186,7 @@ def test_two_ranks_agree_with_one_when_batch_statistics_are_frozen(two: Path, re
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_both_ranks_resume_to_the_same_bits(two: Path) -> None:
+def test_both_ranks_resume_to_identical_weights(two: Path) -> None:
     whole, resumed = (load_file(two / run / "model.safetensors") for run in ("whole", "resumed"))
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
     one, other = lines(two / "whole"), lines(two / "resumed")
@@ -271,7 +271,7 @@ def test_a_share_of_two_domains_has_both(size: int) -> None:
             assert (np.bincount(identities[share], minlength=16) % 3 == 0).all()
 
 
-def test_batches_that_cannot_be_shared_are_refused() -> None:
+def test_batches_that_cannot_be_shared_raise() -> None:
     with pytest.raises(InputError, match=r"num_identities is 4, but 3 processes share .* a multiple of 3"):
         make_share(TINY, ProcessGroup(0, 3))
     with pytest.raises(InputError, match="a multiple of 8"):
@@ -330,7 +330,7 @@ def test_gloo_on_cpu_and_nothing_alone(launched: list[Any], monkeypatch: pytest.
         assert place == "cuda:0" and launched == ["gloo", "left"]
 
 
-def test_gpus_that_are_not_there_are_refused(launched: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpus_are_reported(launched: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="a GPU of its own; use --device cuda"), processes("cuda:0"):
         pass
     monkeypatch.setenv("LOCAL_RANK", "2")

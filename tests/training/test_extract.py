@@ -81,7 +81,7 @@ def test_batch_size_and_order_do_not_change_a_feature(model: ReidModel, records:
     assert len(run(model, records[:0])) == 0
 
 
-def test_it_runs_in_bfloat16_too(model: ReidModel, records: Records) -> None:
+def test_extraction_runs_in_bfloat16(model: ReidModel, records: Records) -> None:
     close = run(model, records, precision="bfloat16")
     similarity = (close.features * run(model, records).features).sum(1)
     assert close.features.dtype == np.float32 and similarity.min() > 0.99
@@ -107,7 +107,7 @@ module.extract(model, records, transform=transform, batch_size=3, precision="flo
 """
 
 
-def test_killed_and_resumed_extraction_keeps_what_was_finished(
+def test_a_killed_extraction_resumes_after_the_finished_shards(
     model: ReidModel, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHARD", 4)
@@ -138,7 +138,7 @@ def test_killed_and_resumed_extraction_keeps_what_was_finished(
     assert not (tmp_path / "f.safetensors.parts").exists()
 
 
-def test_a_finished_file_is_taken_or_refused(model: ReidModel, records: Records, tmp_path: Path) -> None:
+def test_a_finished_file_is_reused_or_reported(model: ReidModel, records: Records, tmp_path: Path) -> None:
     out = tmp_path / "f.safetensors"
     first = run(model, records, out=out)
     before = out.stat().st_mtime_ns

@@ -21,7 +21,7 @@ from vreid.retrieval_run import RetrievalRun
 from vreid.training.extract import export_half, load_model
 
 
-def test_weights_round_to_halves_where_these_can_hold_them(tmp_path: Path) -> None:
+def test_weights_are_rounded_to_half_precision_within_its_range(tmp_path: Path) -> None:
     state = {
         "small": torch.tensor([1.0, 1 / 3, 2**-25, -65_519.0]),
         "large": torch.tensor([70_000.0, 1 / 3]),
@@ -56,7 +56,7 @@ def test_an_exported_model_extracts_almost_the_same_features(
     assert mixed.code == 0  # but may be joined, as those of any two models
 
 
-def test_an_export_says_who_it_is_and_can_be_exported_again(made: Path, tmp_path: Path) -> None:
+def test_an_export_keeps_its_metadata_and_can_be_exported_again(made: Path, tmp_path: Path) -> None:
     export_half(made / "run", tmp_path / "one.safetensors")
     export_half(tmp_path / "one.safetensors", tmp_path / "two.safetensors")
     one, two = (load_model(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
@@ -71,7 +71,7 @@ def unlabelled(tiny_world: Path, tmp_path: Path) -> Folders:
     return Folders.of(tmp_path / "world", labels="none")
 
 
-def test_a_row_leaves_its_model_or_says_why_not(
+def test_a_row_exports_its_model_or_reports_why_not(
     unlabelled: Folders, tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled = Folders.of(tiny_world / "AIC21_Track2_ReID")

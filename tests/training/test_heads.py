@@ -33,7 +33,7 @@ from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
 from vreid.training.supervised import Trainer, train
-from vreid.training.targets import MATES
+from vreid.training.targets import POSITIVES
 from vreid.training.train_config import LabelConfig, TrainConfig
 
 TINY = "resnet10_ibn_a_tiny"
@@ -51,8 +51,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
     rng = np.random.default_rng(0)
     paths = []
     for number in range(32):
-        picture = np.kron(rng.integers(0, 256, (4, 8, 3)), np.ones((8, 8, 1)))
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+        noise = np.kron(rng.integers(0, 256, (4, 8, 3)), np.ones((8, 8, 1)))
+        Image.fromarray(noise.astype(np.uint8)).save(folder / f"{number:02d}.png")
         paths.append(folder / f"{number:02d}.png")
     synthetic = np.arange(32) >= 16
     return Records.of(
@@ -83,7 +83,7 @@ def tiny() -> TrainConfig:
 # ---------------------------------------------------------------- gradients
 
 
-def test_reversal_turns_the_features_gradient_and_leaves_the_heads() -> None:
+def test_reversal_negates_the_gradient_of_features_but_not_of_heads() -> None:
     """Sign and magnitude by hand: loss w . x has gradient x for the head and w for the feature."""
     feature, weight = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, -4.0], requires_grad=True)
     reversed_ = reverse_gradient(feature, 0.25)
@@ -101,7 +101,7 @@ def gradients(head: str, reversal: float) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def test_the_domain_pushes_the_backbone_the_other_way_and_colour_does_not() -> None:
+def test_only_the_domain_gradient_of_the_backbone_is_reversed() -> None:
     learned, reversed_ = gradients("domain", -1.0), gradients("domain", 0.5)
     for name, value in reversed_.items():
         factor = 1.0 if name.startswith("heads.domain.") else -0.5
@@ -111,13 +111,13 @@ def test_the_domain_pushes_the_backbone_the_other_way_and_colour_does_not() -> N
     assert all(torch.equal(value, other[name]) for name, value in color.items())
 
 
-def test_without_reversal_the_backbone_hears_nothing_of_the_domain() -> None:
+def test_with_zero_reversal_the_domain_has_no_gradient_in_the_backbone() -> None:
     found = gradients("domain", 0.0)
     assert all(not value.any() for name, value in found.items() if name.startswith("backbone."))
     assert bool(found["heads.domain.weight"].any())
 
 
-def test_layers_start_as_strdans() -> None:
+def test_heads_are_initialised_as_in_strdan() -> None:
     model = build(TINY, 400, neck=False, heads={"color": 400})
     for layer in (model.classifier, model.heads["color"]):
         assert isinstance(layer, nn.Linear) and not layer.bias.any()
@@ -150,7 +150,7 @@ def test_each_heads_loss_falls_on_sixteen_images(orientation: str) -> None:
     assert {name: values[-1] < 0.1 * values[0] for name, values in losses.items()} == dict.fromkeys(labels, True)
 
 
-def test_strdan_learns_all_it_is_told(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_strdan_trains_all_heads(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     config = replace(
         tiny,
         epochs=40,
@@ -167,7 +167,7 @@ def test_strdan_learns_all_it_is_told(records: Records, tiny: TrainConfig, tmp_p
     assert epochs[-1]["loss"] == pytest.approx(sum(epochs[-1][name] for name in terms), rel=1e-4)
 
 
-def test_what_is_stored_says_how_many_outputs_there_are(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_the_model_file_records_the_number_of_outputs(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     code = replace(as_code(tiny), num_identities=4, num_instances=2, epochs=1)
     path = train(code, records, out=tmp_path / "run")
     state, facts = load_weights(path)
@@ -179,7 +179,7 @@ def test_what_is_stored_says_how_many_outputs_there_are(records: Records, tiny: 
     assert not features.normalised and features.features.shape == (32, 64)
 
 
-def test_w_weighs_the_attributes(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_the_attribute_weight_scales_attribute_losses(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     first = []
     for weight in (1.0, 0.25):
         losses = replace(tiny.losses, attributes=weight)
@@ -207,7 +207,7 @@ def test_camera_and_orientation_models_train_by_the_same_loop(
     assert line["loss"] == line[base.target] and line["step"] == (4 if name == "camera_small" else 2)
 
 
-def test_another_run_starts_from_a_model_with_heads(tmp_path: Path) -> None:
+def test_pretrained_weights_from_a_model_with_heads(tmp_path: Path) -> None:
     first = build(TINY, 3, neck=False, heads={"color": 2})
     save_weights(tmp_path / "first.safetensors", first.state_dict(), {})
     second = build(TINY, 5, neck=False, heads={"domain": 2, "color": 4})
@@ -245,7 +245,7 @@ class _Centres(nn.Module):
 @pytest.mark.parametrize(
     ("metric", "changes"), [("", {}), ("CentreLoss", {}), ("", {"accumulation": 3, "ema": 0.9})], ids=str
 )
-def test_an_interrupted_run_with_heads_ends_in_the_same_bits(
+def test_an_interrupted_run_with_heads_resumes_to_identical_weights(
     records: Records,
     tiny: TrainConfig,
     tmp_path: Path,
@@ -292,7 +292,7 @@ def trainer(tmp_path: Path) -> Callable[..., Trainer]:
 def batches() -> list[tuple[Tensor, dict[str, Tensor]]]:
     generator = torch.Generator().manual_seed(1)
     identities = torch.tensor([0, 0, 1, 1])
-    labels = {"identity": identities, MATES: identities}
+    labels = {"identity": identities, POSITIVES: identities}
     return [(torch.randn(4, 3, 32, 32, generator=generator), labels) for _ in range(2)]
 
 
@@ -348,13 +348,13 @@ def test_mean_weights_by_hand(trainer: Callable[..., Trainer]) -> None:
         ({"labels": LabelConfig(bins=1)}, "labels.bins is 1; give a whole number from 2 to 360"),
     ],
 )
-def test_settings_that_make_no_sense_are_one_sentence(changes: dict[str, object], sentence: str) -> None:
+def test_invalid_settings_are_reported_in_one_sentence(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         replace(strdan(), **changes)  # type: ignore[arg-type]
     assert sentence in str(caught.value)
 
 
-def test_data_without_the_labels_are_refused_before_a_folder_is_made(
+def test_missing_labels_are_reported_before_a_folder_is_created(
     records: Records, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     for config, data, sentence in (

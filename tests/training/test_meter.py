@@ -10,7 +10,7 @@ import torch
 from vreid.training.meter import Meter, memory_at_most
 
 
-def test_meter_goes_on_where_it_was_interrupted() -> None:
+def test_a_meter_continues_after_an_interruption() -> None:
     first, whole = Meter(), Meter()
     for value in (1.0, 2.0):
         first.add({"loss": torch.tensor(value)}, 4)

@@ -20,7 +20,7 @@ from vreid.training.train_config import LossConfig, TrainConfig
     ("epoch", "rate"),
     [(1, 1.09e-3), (5, 5.05e-3), (9, 9.01e-3), (10, 1e-2), (39, 1e-2), (40, 1e-3), (69, 1e-3), (70, 1e-4), (80, 1e-4)],
 )
-def test_step_schedule_is_the_papers(epoch: int, rate: float) -> None:
+def test_step_schedule_has_the_papers_rates(epoch: int, rate: float) -> None:
     schedule = StepSchedule()
     assert schedule.rate(0.01, epoch - 1, 80) == pytest.approx(rate, rel=1e-12)
     assert schedule.rate(0.01, epoch - 0.01, 80) == pytest.approx(rate, rel=1e-12)  # constant inside an epoch
@@ -173,7 +173,7 @@ def test_camera_and_orientation_models(name: str, target: str) -> None:
     assert RECIPES["orientation_model"]().labels.bins == 36
 
 
-def test_strdan_is_the_papers() -> None:
+def test_strdan_has_the_papers_settings() -> None:
     config = strdan()
     assert facts(config) == ("domains", 16, 4, 60, 1)
     transform = config.transform
@@ -188,7 +188,7 @@ def test_strdan_is_the_papers() -> None:
     assert (config.labels.bins, config.labels.attributes_on) == (6, "synthetic")
 
 
-def test_paper_and_code_differ_in_what_they_differ() -> None:
+def test_differences_between_strdan_as_paper_and_as_code() -> None:
     paper, code = as_paper(strdan()), as_code(strdan())
     assert (paper.labels.identity_on, paper.labels.bin_edges, paper.num_identities) == ("all", "left", 4)
     assert (code.labels.identity_on, code.labels.bin_edges, code.num_identities) == ("real", "right", 16)

@@ -93,7 +93,7 @@ def test_eight_views_are_those_of_veri() -> None:
 
 
 @pytest.mark.parametrize(("camera", "view", "rows"), [(-1, 2, [2, 6, 10]), (1, -1, [4, 5, 6, 7]), (-1, -1, range(12))])
-def test_what_is_unknown_has_the_mean_of_the_embeddings(camera: int, view: int, rows: Any) -> None:
+def test_unknown_cameras_and_views_take_the_mean_embedding(camera: int, view: int, rows: Any) -> None:
     torch.manual_seed(0)
     narrow: Any = {"patch": 16, "stride": 16, "dim": 24, "depth": 1, "heads": 3}
     network, plain = (
@@ -109,7 +109,7 @@ def test_what_is_unknown_has_the_mean_of_the_embeddings(camera: int, view: int, 
     torch.testing.assert_close(got, plain.eval()(images))
 
 
-def test_training_tells_the_network_and_the_model_file_knows_the_cameras(
+def test_training_uses_side_information_and_the_model_file_records_cameras(
     records: Records, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[int], list[int]]] = []
@@ -262,7 +262,7 @@ def test_training_from_a_model_of_other_cameras_matches_them_by_name(
     assert any("matched by name for 2 of 4 cameras (c0, c2); d, e take the mean" in note for note in notes.said)
 
 
-def test_embeddings_that_the_training_images_cannot_fill_are_refused(
+def test_embeddings_without_matching_training_images_raise(
     records: Records, config: TrainConfig, tmp_path: Path
 ) -> None:
     for options, wrong, sentence in (

@@ -110,7 +110,7 @@ def test_loss_falls_by_ninety_percent_on_sixteen_images(
     assert last["loss"] == pytest.approx(last["identity"] + last["triplet"], rel=1e-5)
 
 
-def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_run_folder_records_the_run(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     seen: list[str] = []
 
@@ -151,7 +151,7 @@ def test_a_run_folder_says_what_was_done(records: Records, tiny: TrainConfig, tm
     assert bool((state["neck.bias"] == 0).all())
 
 
-def test_the_same_seed_gives_the_same_bits_for_any_number_of_workers(
+def test_the_same_seed_gives_identical_weights_for_any_number_of_workers(
     records: Records, tiny: TrainConfig, tmp_path: Path
 ) -> None:
     config = replace(tiny, epochs=2)
@@ -172,7 +172,7 @@ train(config, records, out=sys.argv[2], resume=True, checkpoint_steps=3, log_ste
 
 
 @pytest.mark.parametrize(("kind", "precision", "kills"), [("adamw", "float32", 2), ("sgd", "bfloat16", 1)])
-def test_kill_minus_nine_and_resume_end_in_the_same_bits(
+def test_a_killed_run_resumes_to_identical_weights(
     records: Records, tiny: TrainConfig, tmp_path: Path, kind: str, precision: str, kills: int
 ) -> None:
     """Subprocesses are killed, each after a random number of metric lines; then the run is resumed here."""
@@ -315,7 +315,7 @@ def test_a_log_that_lost_lines_is_reported(
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "model.safetensors", "config.json"])
 @pytest.mark.parametrize("damage", DAMAGES[2:])
-def test_what_is_no_file_is_refused_at_once(
+def test_folders_and_pipes_in_place_of_files_are_reported(
     name: str, damage: Callable[[Path], None], records: Records, finished: tuple[TrainConfig, Path], tmp_path: Path
 ) -> None:
     config, whole = finished
@@ -336,7 +336,7 @@ def test_a_complete_run_is_left_as_it_is(records: Records, tiny: TrainConfig, tm
     assert model.stat().st_mtime_ns == before
 
 
-def test_what_does_not_fit_is_refused_in_one_sentence(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_mismatching_run_is_reported_in_one_sentence(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     config, run = replace(tiny, epochs=1), tmp_path / "run"
     train(config, records, out=run)
     with pytest.raises(InputError, match="is not empty; name another folder, or resume"):
@@ -371,7 +371,7 @@ def test_a_run_killed_before_its_first_step_starts_again(records: Records, tiny:
         assert_bit_equal(whole, train(config, records, out=run, resume=True))
 
 
-def test_the_nan_guard_says_what_it_saw(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_reported(records: Records, tiny: TrainConfig, tmp_path: Path) -> None:
     wild = replace(tiny, optimiser=OptimiserConfig(learning_rate=1e30), schedule=StepSchedule(warmup_epochs=0))
     with pytest.raises(InputError) as caught:
         train(wild, records, out=tmp_path / "run")
@@ -381,7 +381,7 @@ def test_the_nan_guard_says_what_it_saw(records: Records, tiny: TrainConfig, tmp
     assert not list((tmp_path / "run").glob("checkpoints/*"))  # nothing poisoned was kept
 
 
-def test_weights_that_the_last_step_broke_are_not_kept(
+def test_weights_broken_by_the_last_step_are_not_saved(
     records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(optimiser: torch.optim.Optimizer) -> None:
@@ -405,7 +405,7 @@ def test_a_checkpoint_of_another_model_is_not_loaded(records: Records, tiny: Tra
         load_checkpoint(tmp_path / "c.safetensors", other, build_optimiser(other, tiny.optimiser))
 
 
-def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_path: Path) -> None:
+def test_the_run_folder_keeps_two_checkpoints_and_removes_partial_files(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
     run.begin()
     run.checkpoints.mkdir()
@@ -420,7 +420,7 @@ def test_run_folder_keeps_two_checkpoints_and_drops_what_was_half_written(tmp_pa
 # ---------------------------------------------------------------- TensorBoard, compile
 
 
-def test_tensorboard_is_shown_the_lines_of_the_log(
+def test_tensorboard_receives_the_lines_of_the_log(
     records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[str, float, int]] = []
@@ -469,7 +469,7 @@ def test_tensorboard_itself_reads_the_same_numbers(records: Records, tiny: Train
     assert [event.value for event in shown] == pytest.approx([loss for _, loss in logged])
 
 
-def test_tensorboard_that_is_not_installed_is_refused_before_anything_is_written(
+def test_missing_tensorboard_is_reported_before_anything_is_written(
     records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -13,7 +13,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.losses import NO_LABEL
 from vreid.training.targets import (
-    MATES,
+    POSITIVES,
     LabelConfig,
     batch_labels,
     labelled,
@@ -106,7 +106,7 @@ def test_identities_are_numbered_over_both_domains_or_the_real_ones(records: Rec
     assert everything["identity"].outputs == 4
     real = make_targets(records, "identity", (), LabelConfig(identity_on="real"), flips=True)
     assert real["identity"].values.tolist() == [0, 0, 1, 1, *[NO_LABEL] * 4] and real["identity"].outputs == 2
-    assert real[MATES].values.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # the triplet loss takes them all
+    assert real[POSITIVES].values.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # the triplet loss takes them all
     with pytest.raises(InputError, match=r"labels\.identity_on is real, but all training images are synthetic"):
         make_targets(records[4:], "identity", (), LabelConfig(identity_on="real"), flips=True)
 
@@ -144,7 +144,7 @@ def test_a_batch_takes_the_mirror_images_label_where_the_image_was_flipped(recor
     rows, flipped = np.array([4, 4, 6, 0]), np.array([False, True, True, True])
     labels = batch_labels(targets, rows, flipped, torch.device("cpu"))
     assert labels["orientation"].tolist() == [0, 3, 0, NO_LABEL]
-    assert labels["identity"].tolist() == labels[MATES].tolist() == [2, 2, 3, 0]
+    assert labels["identity"].tolist() == labels[POSITIVES].tolist() == [2, 2, 3, 0]
 
 
 def test_camera_and_orientation_as_targets(records: Records) -> None:
@@ -177,7 +177,7 @@ def test_camera_and_orientation_as_targets(records: Records) -> None:
         (slice(2), "orientation", LabelConfig(orientation="circle"), "head orientation has nothing to learn"),
     ],
 )
-def test_a_head_without_labels_is_refused(
+def test_a_head_without_labels_raises(
     records: Records, rows: slice, head: str, config: LabelConfig, sentence: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -186,6 +186,6 @@ def test_a_head_without_labels_is_refused(
 
 
 @pytest.mark.parametrize(("target", "fix"), [("identity", "needs labels"), ("camera", "add camera labels")])
-def test_no_image_with_the_target_is_refused(target: str, fix: str) -> None:
+def test_images_without_the_target_raise(target: str, fix: str) -> None:
     with pytest.raises(InputError, match=f"no training image with a known {target}; .*{fix}"):
         labelled(Records.of(path=["a.jpg"]), target)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def weights(module: nn.Module) -> Tensor:
 # ---------------------------------------------------------------- networks, pool, terms
 
 
-def test_networks_are_the_papers() -> None:
+def test_networks_have_the_papers_sizes() -> None:
     generator = Generator()
     residual, ends = 9 * 2 * 9 * 256**2, 49 * 3 * 64 * 2 + 3
     assert sum(w.numel() for w in generator.parameters()) == residual + ends + 2 * 9 * (64 * 128 + 128 * 256)
@@ -163,7 +163,7 @@ def test_cycle_and_identity_terms_by_hand() -> None:
 # ---------------------------------------------------------------- who moves when
 
 
-def test_generators_move_in_every_second_step_and_the_others_in_each() -> None:
+def test_generators_are_updated_in_every_second_step_and_the_others_in_each() -> None:
     made = loop(TINY)
     a, b = images(2, -1, 0), images(3, 0, 1)
     seen = []
@@ -180,7 +180,7 @@ def test_generators_move_in_every_second_step_and_the_others_in_each() -> None:
     assert all(weight.grad is None for weight in made.learned.parameters())
 
 
-def test_the_siamese_net_is_listened_to_from_the_third_epoch_and_not_moved_by_that() -> None:
+def test_the_self_similarity_loss_begins_in_the_third_epoch_and_does_not_update_the_siamese_network() -> None:
     config = replace(TINY, generator_every=1, siamese_from=9)
 
     def moved(epoch: int, other_siamese: bool) -> Tensor:
@@ -198,7 +198,7 @@ def test_the_siamese_net_is_listened_to_from_the_third_epoch_and_not_moved_by_th
     assert not torch.equal(moved(2, False), moved(2, True))
 
 
-def test_discriminators_learn_what_can_be_told_apart() -> None:
+def test_discriminators_learn_to_separate_real_and_generated_images() -> None:
     made = loop(replace(TINY, generator_every=1000, learning_rate=2e-3))
     losses = []
     for _ in range(25):
@@ -241,7 +241,7 @@ def whole(sides: tuple[Records, Records], tmp_path_factory: pytest.TempPathFacto
     return run
 
 
-def test_a_run_says_what_it_did_and_shows_samples(sides: tuple[Records, Records], whole: Path) -> None:
+def test_a_run_folder_holds_its_record_and_samples(sides: tuple[Records, Records], whole: Path) -> None:
     assert read_json(whole / "config.json") == TINY.as_dict()
     assert read_json(whole / "data.json")["real"]["images"] == 6
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -262,9 +262,7 @@ def test_a_run_says_what_it_did_and_shows_samples(sides: tuple[Records, Records]
     assert "nothing is left to train" in notes[0]
 
 
-def test_kill_minus_nine_and_resume_end_in_the_same_bits(
-    sides: tuple[Records, Records], whole: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_to_identical_weights(sides: tuple[Records, Records], whole: Path, tmp_path: Path) -> None:
     job, run = tmp_path / "job", tmp_path / "run"
     job.write_bytes(pickle.dumps((TINY, *sides)))
     metrics, lines = run / "metrics.jsonl", 0
@@ -285,7 +283,7 @@ def test_kill_minus_nine_and_resume_end_in_the_same_bits(
     )
 
 
-def test_wrong_input_is_told(sides: tuple[Records, Records], whole: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_reported(sides: tuple[Records, Records], whole: Path, tmp_path: Path) -> None:
     synthetic, real = sides
     for images_of, sentence in (
         ((real, synthetic), "give the synthetic ones first"),
@@ -344,10 +342,10 @@ def test_translations_have_the_names_and_sizes_of_their_originals(
         started += 1
         if started == 4:
             raise KeyboardInterrupt
-        return picture(*args, **options)  # type: ignore[arg-type]
+        return to_pil(*args, **options)  # type: ignore[arg-type]
 
-    picture = translate_images.picture
-    monkeypatch.setattr(translate_images, "picture", stops)
+    to_pil = translate_images.to_pil
+    monkeypatch.setattr(translate_images, "to_pil", stops)
     with pytest.raises(KeyboardInterrupt):
         translate(whole, synthetic, folder.parent)
     assert not (folder.parent / "sys_image_train_tr").exists()
@@ -357,13 +355,13 @@ def test_translations_have_the_names_and_sizes_of_their_originals(
     assert there == {path.name: Image.open(path).size for path in folder.iterdir()}
     assert set(made.variant.values) == {"translated"} and made.image_key.tolist() == synthetic.image_key.tolist()
     assert open_dataset(f"{folder.parent}@translated").train.with_(path=made.path) == made
-    monkeypatch.setattr(translate_images, "picture", None)  # a finished folder is not made again
+    monkeypatch.setattr(translate_images, "to_pil", None)  # a finished folder is not made again
     assert translate(whole, synthetic, folder.parent) == made
     with pytest.raises(InputError, match="of another model or of other images"):
         translate(whole, synthetic[:4], folder.parent)
 
 
-def test_what_is_too_fine_for_the_network_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_detail_is_preserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fine = np.indices((50, 90)).sum(axis=0) % 2 * 130 + 60  # 60 and 190 in turn, which 32 pixels see as grey
     fine[:, 80:] = 250
     Image.fromarray(np.repeat(fine[..., None], 3, axis=2).astype(np.uint8)).save(tmp_path / "fine.png")

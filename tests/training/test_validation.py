@@ -87,7 +87,7 @@ def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_validation_changes_no_bit_of_the_training(
+def test_validation_does_not_change_the_trained_weights(
     records: Records, validation: Validation, tmp_path: Path, ema: float
 ) -> None:
     config = replace(CONFIG, ema=ema)
@@ -143,7 +143,7 @@ def test_the_best_epoch_is_kept_also_by_a_resumed_run(records: Records, validati
     assert read_json(run / "data.json")["kept"]["data"] == "half"
 
 
-def test_what_cannot_be_validated_on_is_found_before_the_training(records: Records, validation: Validation) -> None:
+def test_unusable_validation_data_are_reported_before_training(records: Records, validation: Validation) -> None:
     unknown = records.with_(identity=[""] * 16)
     for changes, sentence in (
         ({"query": unknown[8::2]}, "half: has no labelled test to validate on"),

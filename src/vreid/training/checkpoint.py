@@ -1,4 +1,4 @@
-"""Everything a run needs to go on as if it had never stopped, as one safetensors file."""
+"""Checkpoints: everything needed to resume a run to bit-identical weights, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vreid.models.weights import load_strict, load_weights, save_weights
 
 @dataclass
 class LoopState:
-    """Where training stands; the batches and their augmentation follow from seed, epoch and step alone.
+    """Position of training; batches and augmentation are functions of seed, epoch and step.
 
     Attributes:
-        epoch: the epoch that comes next or is under way, from 0.
-        step: batches of that epoch that are done.
-        total_steps: batches done since the start.
+        epoch: current or next epoch, from 0.
+        step: completed batches of that epoch.
+        total_steps: completed batches in total.
         metrics_bytes: length of metrics.jsonl.
         sums: running sums of this epoch's loss terms.
         best: epoch (from 1) of the highest validation mAP so far, and that mAP; {} without validation.
@@ -38,7 +38,7 @@ class LoopState:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: LoopState) -> None:
-    """Write model, optimiser, random-number states and loop state, whole or not at all."""
+    """Write model, optimiser, random-number states and loop state atomically."""
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
@@ -51,10 +51,10 @@ def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> LoopState:
-    """Put model, optimiser and random-number states back and return the loop state; all of them or none.
+    """Restore model, optimiser and random-number states and return the loop state; nothing changes if it fails.
 
     Raises:
-        InputError: not a checkpoint, damaged, or of another model.
+        InputError: the file is not a checkpoint, is damaged, or belongs to another model.
     """
     tensors, facts = load_weights(path)
     if facts.get("kind") != "checkpoint":
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     for parameter, held in optimiser.state.items():
         for key, value in held.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                # Same memory layout as before the save: kernels may round differently on another one.
+                # Restore the memory layout too: kernels may round differently with another one.
                 held[key] = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
     torch.set_rng_state(generator)
     if "random.cuda" in tensors and torch.cuda.is_available():
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 
 
 def _require_fit(moments: Mapping[int, Mapping[str, Tensor]], optimiser: torch.optim.Optimizer) -> None:
-    """Refuse an optimiser state of other weights, before any of it is taken over."""
+    """Raise ValueError for an optimiser state of other weights, before anything is restored."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for index, held in moments.items():
         for key, value in held.items():

@@ -1,4 +1,4 @@
-"""Weakly supervised cropping: where a re-identification model is excited, there is the vehicle. No box is labelled.
+"""Weakly supervised cropping: boxes from the activation maps of a re-identification model, without box labels.
 
 Source: Zhu et al., "VOC-ReID: Vehicle Re-identification based on Vehicle-Orientation-Camera", CVPRW 2020, and its
 code; DMT (Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section
@@ -29,26 +29,26 @@ from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence
 
 COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
-"""Stride of the map in pixels, its cells a side, and pixels a side of the image that a box can be read from."""
+"""Largest stride of the map in pixels, smallest map side in cells, smallest image side in pixels."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class CropConfig:
-    """From a map to a box, in the order of the steps; the defaults are VOC's.
+    """Settings of cropping in the order of the steps; the defaults are VOC's.
 
     Attributes:
         exponent: the activation of a cell is the sum over channels of |feature| to this power.
         border: share of the map's height and width that is set to zero on every side.
-        ratio: foreground is what reaches this multiple of the mean activation.
-        largest_component: only the largest connected part of the foreground counts.
-        margin: the box grows by this share of its own width and height, half of it on either side.
-        enlargement: factors of x1, y1 and of x2, y2 about the image's upper left corner.
-        min_area: a box with less than this share of the image is not believed; the whole image is taken.
+        ratio: threshold of the foreground as a multiple of the mean activation.
+        largest_component: use only the largest connected component of the foreground.
+        margin: enlarge the box by this share of its width and height, half of it on either side.
+        enlargement: factors of (x1, y1) and of (x2, y2), relative to the upper left corner of the image.
+        min_area: smallest area of a box as a share of the image; below it the whole image is used.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a number is out of range.
     """
 
     exponent: float = in_range(2.0, least=0.1, most=10)
@@ -67,15 +67,15 @@ CROP_CONFIGS: Mapping[str, CropConfig] = {
     "voc": CropConfig(),
     "even": CropConfig(border=0.125, ratio=0.6, margin=0.1, enlargement=(1.0, 1.0)),
 }
-"""Settings by name. "voc" takes for granted that given boxes are loose, and cuts vehicles where they are not; "even"
-treats all sides alike and was chosen on simulated images, loose and tight ones (docs/guides/crops.md)."""
+"""Settings by name. "voc" assumes loosely cropped images and cuts off parts of vehicles in tight ones; "even" treats
+all sides alike and was chosen on loose and tight simulated images (docs/guides/crops.md)."""
 
 
 def crop_config(name: str) -> CropConfig:
-    """The settings called `name`.
+    """Return the settings called `name`.
 
     Raises:
-        InputError: there are none; the known ones are named.
+        InputError: unknown name; the known names are listed.
     """
     if name not in CROP_CONFIGS:
         raise InputError(f"There is no crop config {name!r}; choose among {', '.join(CROP_CONFIGS)}.")
@@ -83,7 +83,7 @@ def crop_config(name: str) -> CropConfig:
 
 
 def activation(maps_BDhw: Tensor, exponent: float = 2.0) -> Tensor:
-    """How excited each cell is: the sum over channels of |feature|^exponent, (B, D, h, w) -> (B, h, w) float32.
+    """Compute the activation of each cell, the sum over channels of |feature|^exponent: (B, D, h, w) -> (B, h, w).
 
     Example:
         >>> activation(torch.tensor([[[[1.0, -2.0]], [[3.0, 0.0]]]]))
@@ -93,7 +93,7 @@ def activation(maps_BDhw: Tensor, exponent: float = 2.0) -> Tensor:
 
 
 def without_border(activation_Bhw: Tensor, border: float) -> Tensor:
-    """The same with zeros in the outer floor(border h) rows and floor(border w) columns on every side."""
+    """Set the outer floor(border h) rows and floor(border w) columns on every side to zero."""
     height, width = activation_Bhw.shape[1:]
     top, left = int(border * height), int(border * width)
     kept = torch.zeros_like(activation_Bhw)
@@ -103,7 +103,7 @@ def without_border(activation_Bhw: Tensor, border: float) -> Tensor:
 
 
 def resized(activation_Bhw: Tensor, height: int, width: int) -> NDArray[np.float32]:
-    """The same at H x W pixels, bilinear between the middles of cells: (B, h, w) -> (B, H, W)."""
+    """Resize activation maps bilinearly, aligned at cell centres: (B, h, w) -> (B, H, W)."""
     size = (height, width)
     larger = torch.nn.functional.interpolate(activation_Bhw[:, None], size=size, mode="bilinear", align_corners=False)
     heat: NDArray[np.float32] = larger[:, 0].cpu().numpy()
@@ -111,14 +111,14 @@ def resized(activation_Bhw: Tensor, height: int, width: int) -> NDArray[np.float
 
 
 def foreground(heat_HW: NDArray[np.float32], ratio: float) -> NDArray[np.bool_]:
-    """(H, W) where the heat above its least value reaches `ratio` times its mean; nowhere if it is all the same."""
+    """Threshold a heat map (H, W), shifted to minimum 0, at `ratio` times its mean; empty for a constant map."""
     above = heat_HW - heat_HW.min()
     mask: NDArray[np.bool_] = (above >= ratio * above.mean()) & bool(above.any())
     return mask
 
 
 def largest_component(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest part of the mask whose pixels touch by an edge; of equally large ones the first in reading order."""
+    """Return the largest 4-connected component of a mask; of equally large ones, the first in reading order."""
     from scipy.ndimage import label
 
     parts, count = label(mask_HW)
@@ -127,7 +127,7 @@ def largest_component(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def extent(mask_HW: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around all that is true; None if nothing is.
+    """Return the bounding box of a mask; None if the mask is empty.
 
     Example:
         >>> extent(np.array([[False, False, False], [False, True, True]]))
@@ -140,7 +140,7 @@ def extent(mask_HW: NDArray[np.bool_]) -> Box | None:
 
 
 def enlarged(box: Box, margin: float, enlargement: tuple[float, float]) -> Box:
-    """The box grown by `margin` of its size, half on either side, then x1, y1 and x2, y2 times factors of their own.
+    """Enlarge a box by `margin` of its size, half on either side, then multiply (x1, y1) and (x2, y2) by two factors.
 
     Example:
         >>> enlarged((10, 20, 30, 40), 0.5, (1, 1)), enlarged((10, 20, 30, 40), 0, (0.5, 2))
@@ -155,10 +155,10 @@ def enlarged(box: Box, margin: float, enlargement: tuple[float, float]) -> Box:
 def box_of(
     heat_HW: NDArray[np.float32], width: int, height: int, config: CropConfig
 ) -> tuple[int, int, int, int] | None:
-    """The box of an image of width x height pixels, in whole pixels of it, read from its heat.
+    """Derive a box in integer pixels of a width x height image from its heat map.
 
     Returns:
-        None where nothing stands out, or the box has less than `min_area` of the image.
+        The box; None if the foreground is empty or the box covers less than `min_area` of the image.
     """
     mask = foreground(heat_HW, config.ratio)
     found = extent(largest_component(mask) if config.largest_component else mask)
@@ -174,7 +174,7 @@ def box_of(
 
 
 def heat_maps(trained: TrainedModel, images_B3HW: Tensor, config: CropConfig) -> NDArray[np.float32]:
-    """(B, H, W) heat of network inputs, its border suppressed; `trained.model` is on the device of the images."""
+    """Compute heat maps (B, H, W) of network inputs with zero borders; model and images are on the same device."""
     with torch.inference_mode():
         maps_BDhw = trained.model.backbone(images_B3HW.contiguous(memory_format=torch.channels_last))
         activation_Bhw = without_border(activation(maps_BDhw, config.exponent), config.border)
@@ -192,24 +192,24 @@ def find_boxes(
     precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> Records:
-    """The same images as crops: `box` is where `model` is excited, variant is "crop", all else is as it was.
+    """Find vehicle boxes: return the records as crops, with `box` from activation maps and variant "crop".
 
-    A record that has a box (of a full frame) is looked at within it, and its crop lies in it. Where no box is found, or
-    one that cannot be believed, the crop is the whole image or the given box; a note counts them.
+    If a record has a box (in a full frame), the search is limited to it. If no box is found, or it is too small, the
+    crop is the whole image or the given box; a note reports how many.
 
     Args:
-        model: a run folder or model file; its map must have a stride of at most 16 and 8 x 8 cells, from images of at
-            least 128 x 128: recipe crop_model, or crop_model_small.
-        records: N images; labels are not looked at.
-        config: from map to box.
+        model: a run folder or model file whose map has a stride of at most 16 and at least 8 x 8 cells, for images of
+            at least 128 x 128: recipe crop_model, or crop_model_small.
+        records: N images; labels are not used.
+        config: settings of cropping.
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
-        batch_size: images at once.
+        batch_size: images per batch.
         precision: number type of convolutions, as in `vreid.training.extract`.
-        progress: listener, counts images.
+        progress: listener; counts images.
 
     Raises:
-        InputError: an unreadable image, or a model that is too coarse.
+        InputError: an image cannot be read, or the model's map is too coarse.
 
     Example:
         >>> crops = find_boxes("runs/crop_model", dataset.train)                                  # doctest: +SKIP
@@ -237,14 +237,14 @@ def find_boxes(
                 boxes[row] = left + x1, top + y1, left + x2, top + y2
             progress.advance(len(rows))
         if whole:
-            progress.note(f"{whole:,} of {len(records):,} images stay whole: no box was found that could be believed.")
+            progress.note(f"{whole:,} of {len(records):,} images are not cropped: no box of sufficient size was found.")
     finally:
         progress.finish()
     return records.with_(box=boxes, variant=["crop"] * len(records))
 
 
 def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
-    """The part of the image at `path` that record number `row` shows, in whole pixels: its box, or all of it.
+    """Return the region of the image file that record `row` shows, in integer pixels: its box or the whole image.
 
     Raises:
         InputError: the image cannot be read, or its box lies outside of it.
@@ -252,28 +252,28 @@ def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
     path = records.path[row]
     size = image_size(path)
     if size is None:
-        raise InputError(f"{path}: the size of the image cannot be read; copy it again.")
+        raise InputError(f"{path}: the image size cannot be read; copy it again.")
     box = records.box[row]
     return (0, 0, *size) if np.isnan(box[0]) else region(box.tolist(), *size, path)
 
 
 def reject_coarse(trained: TrainedModel) -> None:
-    """Refuse a model whose map is too coarse to tell where a vehicle is; that of a 48 x 48 image has 3 x 3 cells.
+    """Check that a model's map is fine enough to locate a vehicle (for a 48 x 48 image it has only 3 x 3 cells).
 
     Raises:
-        InputError: no map, a map coarser than `COARSEST` or smaller than `FEWEST_CELLS`, images below `SMALLEST`.
+        InputError: no map, a stride above `COARSEST`, fewer than `FEWEST_CELLS` cells a side, images below `SMALLEST`.
     """
     height, width = trained.transform.height, trained.transform.width
     fix = (
         f"boxes need images of {SMALLEST} x {SMALLEST} or more and a map of stride {COARSEST}; "
-        "train one by recipe crop_model, or crop_model_small."
+        "train one with recipe crop_model, or crop_model_small."
     )
     if min(height, width) < SMALLEST:
-        raise InputError(f"{trained.source}: looks at images of {height} x {width}; {fix}")
+        raise InputError(f"{trained.source}: is for images of {height} x {width}; {fix}")
     with torch.inference_mode():
         maps = trained.model.backbone(torch.zeros(1, 3, height, width))
     if maps.ndim != 4:
-        raise InputError(f"{trained.source}: its backbone gives no map; {fix}")
+        raise InputError(f"{trained.source}: its backbone returns no feature map; {fix}")
     down, across = maps.shape[2:]
     if min(down, across) < FEWEST_CELLS or down * COARSEST < height or across * COARSEST < width:
         raise InputError(

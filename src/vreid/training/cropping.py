@@ -36,20 +36,20 @@ def crop_dataset(
 ) -> Dataset:
     """Find the boxes of all images of `dataset`, write them to `out`, and return the data set as crops.
 
-    Beside the table lies a .json of the same name, which says what made it: the same job takes the table as it is, so
-    that an interrupted one goes on behind the boxes; another one is refused.
+    A .json file next to the table records its inputs: the same job reuses the table, so that an interrupted job resumes
+    after the boxes; another job raises.
 
     Args:
         model: see `vreid.training.crop.find_boxes`.
-        dataset: of originals.
-        out: a table (.csv), which `open_dataset` reads and whose boxes are cut out while loading; or a folder, which
-            gets such a table and the cut-out images in `folders`.
-        config: from map to box.
-        folders: split -> folder below `out`, as the data set's reader looks for crops; None: it knows none.
+        dataset: a data set of original images.
+        out: a table (.csv), which `open_dataset` reads and whose boxes are cropped while loading; or a folder for such
+            a table and for the cropped images in `folders`.
+        config: settings of cropping.
+        folders: split -> folder under `out` where the data set's reader looks for crops; None: the format has none.
         device, workers, progress: as in `find_boxes`.
 
     Raises:
-        InputError: `dataset` is of crops already, has no place for cut-out images, or `out` holds something else.
+        InputError: `dataset` contains crops already, its format has no folder for crops, or `out` holds something else.
     """
     out = Path(out)
     table = out if out.suffix == ".csv" else out / TABLE
@@ -67,9 +67,7 @@ def crop_dataset(
         if not table.exists():
             for place in (out / folder for folder in folders.values()):
                 if place.exists():
-                    raise InputError(
-                        f"{place}: holds crops that something else has made; remove it or name another place."
-                    )
+                    raise InputError(f"{place}: holds crops of another job; remove it or name another place.")
             found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
             write_json(table.with_suffix(".json"), {**job, **asdict(config)})
             found.write_table(table)
@@ -81,15 +79,15 @@ def crop_dataset(
 
 
 def _reject_other(table: Path, job: Mapping[str, Any]) -> None:
-    """Refuse a table that something else has made than `job`, as the story beside it tells."""
-    story = table.with_suffix(".json")
-    if table.exists() and not story.exists():
-        raise InputError(f"{table}: is there already, without a {story.name} that says what made it; name another.")
-    reported = read_json(story) if story.exists() else job
+    """Raise InputError if the table exists and the .json file next to it records another job than `job`."""
+    record = table.with_suffix(".json")
+    if table.exists() and not record.exists():
+        raise InputError(f"{table}: exists without a {record.name} that records its inputs; name another file.")
+    recorded = read_json(record) if record.exists() else job
     for key, value in job.items():
-        there = reported.get(key) if isinstance(reported, dict) else None
+        there = recorded.get(key) if isinstance(recorded, dict) else None
         if there != value:
             raise InputError(
-                f"{story}: holds crops of other {key} ({there}, now {value}); remove it and {table.name}, or name "
+                f"{record}: holds crops of other {key} ({there}, now {value}); remove it and {table.name}, or name "
                 "another place."
             )

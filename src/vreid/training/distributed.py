@@ -1,12 +1,12 @@
-"""Several processes that train one model, each on its share of every batch; torchrun starts them.
+"""Distributed training: several processes train one model, each on its share of every batch.
 
     torchrun --nproc-per-node 2 -m vreid train RECIPE --data DATA --out RUN
 
-The batches are those of one process. Each process runs its share through the network, then outputs and labels of all
-are gathered: every process computes the losses of the whole batch, mined and averaged over all of it, and sends their
-gradients back through its own share. What differs from one process is batch normalisation, which sees a share
-(`TrainConfig.sync_batchnorm` ends that on GPUs), and rounding. The run folder is one that all processes see; the first
-writes. Shapes: B images of the whole batch.
+The batches are the same as in a single process. Each process runs its share through the network, then outputs and
+labels are gathered: every process computes the losses of the whole batch and back-propagates through its own share.
+Results differ from a single process by batch normalisation, which uses the share (`TrainConfig.sync_batchnorm` changes
+that on GPUs), and by rounding. All processes share the run folder; the first one writes. Shapes: B images of the whole
+batch.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Value = TypeVar("Value")
 
 @contextmanager
 def processes(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started; without torchrun nothing happens.
+    """Join the process group that torchrun started; without torchrun, do nothing.
 
     Args:
-        device: "auto", "cuda" or "cpu"; with several processes a GPU is that of LOCAL_RANK.
+        device: "auto", "cuda" or "cpu"; with several processes, the GPU is that of LOCAL_RANK.
 
     Yields:
         The device of this process.
 
     Raises:
-        InputError: more processes than GPUs on this machine, or all of them on one.
+        InputError: there are more processes than GPUs on this machine, or `device` names a single GPU.
 
     Example:
         >>> with processes("cpu") as place:
@@ -61,7 +61,7 @@ def processes(device: str) -> Iterator[str]:
     else:
         distributed.init_process_group("gloo")
     yield device
-    distributed.destroy_process_group()  # not after an error: that would wait for processes which are stuck
+    distributed.destroy_process_group()  # not after an error: it would wait for blocked processes
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,23 @@ class ProcessGroup:
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """Those of torch's process group; alone where there is none."""
+        """Return torch's process group; a group of one if there is none."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and talks."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have reached this call."""
         if self.size > 1:
             distributed.barrier()
 
     def agree(self, make: Callable[[], Value]) -> Value:
-        """Return what the first process makes, to all of them."""
+        """Return to all processes the value that the first one computes."""
         if self.size == 1:
             return make()
         held = [make() if self.first else None]
@@ -97,17 +97,17 @@ class ProcessGroup:
         return held[0]  # type: ignore[return-value]
 
     def gather(self, part: Tensor) -> Tensor:
-        """Join the parts (B / size, ...) of all processes, in the order of their ranks, to (B, ...).
+        """Concatenate the parts (B / size, ...) of all processes in order of rank: (B, ...).
 
-        The gradient goes to the own part, times `size`: `parallel` takes the mean of the processes' gradients, and it
-        is their sum that belongs to the whole batch.
+        The gradient flows to the process's own part, times `size`, because `parallel` averages the gradients of the
+        processes and the whole batch needs their sum.
         """
         if self.size == 1:
             return part
         parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
         distributed.all_gather(parts, part.detach().contiguous())
         if part.requires_grad:
-            own = part.view_as(part)  # its gradient is that of this use alone: f_t also feeds the classifier
+            own = part.view_as(part)  # scale only the gradient of this use: f_t also feeds the classifier
             own.register_hook(lambda gradient: gradient * self.size)  # type: ignore[no-untyped-call]
             parts[self.rank] = own
         return torch.cat(parts)
@@ -115,7 +115,7 @@ class ProcessGroup:
     def gather_all(
         self, outputs: TrainOutputs, labels: Mapping[str, Tensor]
     ) -> tuple[TrainOutputs, Mapping[str, Tensor]]:
-        """Outputs and labels of the whole batch."""
+        """Gather outputs and labels of the whole batch."""
         if self.size == 1:
             return outputs, labels
         join = self.gather
@@ -129,26 +129,26 @@ class ProcessGroup:
         return whole, {name: join(values) for name, values in labels.items()}
 
     def parallel(self, module: nn.Module, *, some_unused: bool = False) -> nn.Module:
-        """Wrap a module so that its gradients are the mean over all processes; `some_unused`: some weights get none."""
+        """Wrap a module to average its gradients over all processes; `some_unused`: some weights have no gradient."""
         if self.size == 1:
             return module
         return DistributedDataParallel(module, find_unused_parameters=some_unused)
 
     def gradients_wait(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Context whose gradients stay in their process until a step outside of it."""
+        """Return a context in which gradients accumulate locally, without synchronisation."""
         wait: AbstractContextManager[None] = module.no_sync() if self.size > 1 else nullcontext()  # type: ignore[operator]
         return wait
 
     def seed_step(self, seed: int, step: int) -> None:
-        """Let each process drop out units of its own, the same after a resume."""
+        """Seed dropout differently in each process, and reproducibly after a resume."""
         if self.size > 1:
             torch.manual_seed(int(generator(seed, "dropout", self.rank, step).integers(2**63)))
 
     def synchronise_batchnorm(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Replace batch normalisation by one over the whole batch; names of weights stay.
+        """Replace batch normalisation by SyncBatchNorm over the whole batch; names of weights do not change.
 
         Raises:
-            InputError: several processes without GPUs.
+            InputError: there are several processes but no GPUs.
         """
         if self.size == 1:
             return model

@@ -1,6 +1,4 @@
-"""The loop that every training shares: epochs of batches, checkpoints, metrics, progress. What a step learns is the
-subclass's affair.
-"""
+"""Base class of training loops: epochs of batches, checkpoints, metrics, progress; subclasses define the step."""
 
 from __future__ import annotations
 
@@ -23,20 +21,20 @@ from vreid.training.run_folder import RunFolder
 
 
 class Loop(ABC):
-    """Learns batch after batch; killed at any moment, it goes on from its newest checkpoint to the same weights.
+    """Resumable training loop: a stopped run continues from its newest checkpoint to bit-identical weights.
 
     Args:
-        title: of the job, for progress.
-        epochs: how many.
-        learned: everything with weights or state that a checkpoint must hold, the optimiser aside.
-        optimiser: moves the weights.
-        run: where metrics and checkpoints go.
-        device: where the batches are.
+        title: title of the job, for progress.
+        epochs: number of epochs.
+        learned: all modules with weights or state that belong in a checkpoint, except the optimiser.
+        optimiser: optimiser of the weights.
+        run: run folder for metrics and checkpoints.
+        device: device of the batches.
         progress: listener.
     """
 
     remedy = "lower the learning rate"
-    """What to do about a loss that is no longer finite."""
+    """Suggested fix in the error about a loss that is not finite."""
 
     def __init__(
         self,
@@ -61,26 +59,26 @@ class Loop(ABC):
 
     @abstractmethod
     def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
-        """Learn from one batch when `time` epochs are over, the `last` of its epoch or not; return its loss terms."""
+        """Train on one batch after `time` epochs (`last`: it ends its epoch); return its loss terms."""
 
     @abstractmethod
     def rate(self, time: float) -> float:
-        """Learning rate after `time` epochs."""
+        """Return the learning rate after `time` epochs."""
 
     def can_checkpoint(self, *, last: bool) -> bool:
-        """Whether all that was learned is in weights and state, so that a checkpoint may follow this batch."""
+        """Whether a checkpoint may follow this batch, i.e. no accumulated gradient is pending."""
         return True
 
     def epoch_ends(self, epoch: int) -> str:
-        """Called when `epoch` (from 0) is over, before its checkpoint; may be called again after a resume.
+        """Hook at the end of `epoch` (from 0), before its checkpoint; may be called again after a resume.
 
         Returns:
-            What to add to the epoch's line of progress; "" for nothing.
+            Text to append to the epoch's progress line, or "".
         """
         return ""
 
     def restore(self) -> None:
-        """Go back to the newest checkpoint that can be read, if there is one; others are set aside."""
+        """Restore the newest readable checkpoint, if there is one; unreadable ones are renamed."""
         paths = self.run.checkpoint_paths()
         for path in paths:
             try:
@@ -99,15 +97,15 @@ class Loop(ABC):
             self.progress.note(f"{self.run.metrics}: lines from before the checkpoint are missing.")
 
     def run_epochs(self, loader: Loader, *, checkpoint_steps: int | None = None, log_steps: int = 10) -> None:
-        """Learn until the last epoch is over.
+        """Train until the last epoch is complete.
 
         Args:
-            loader: of the batches.
-            checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
-            log_steps: steps between two lines of metrics.jsonl.
+            loader: loader of the batches.
+            checkpoint_steps: interval of checkpoints in steps, in addition to one after each epoch.
+            log_steps: interval of lines of metrics.jsonl, in steps.
 
         Raises:
-            InputError: the loss is no longer finite, or the weights are not.
+            InputError: the loss or the weights are not finite.
         """
         state, epochs = self.state, self.epochs
         loader.set_epoch(state.epoch)
@@ -147,10 +145,10 @@ class Loop(ABC):
             self._checkpoint()
 
     def raise_if_diverged(self, terms: Mapping[str, float], time: float) -> None:
-        """Stop before a checkpoint is poisoned.
+        """Stop training before weights that are not finite reach a checkpoint.
 
         Raises:
-            InputError: one of the loss terms is not finite; the sentence says what was seen, and what to do.
+            InputError: a loss term is not finite; the message lists the terms and suggests a fix.
         """
         if all(math.isfinite(value) for value in terms.values()):
             return
@@ -163,7 +161,7 @@ class Loop(ABC):
         )
 
     def _broken_weights(self) -> str:
-        """Which weights are not finite, in words; "" if all are."""
+        """Describe the weights that are not finite; "" if there are none."""
         wrong = [name for name, value in self.learned.state_dict().items() if not bool(torch.isfinite(value).all())]
         return f"weights hold NaN or infinity (first {wrong[0]}, {len(wrong)} in all)" if wrong else ""
 
@@ -183,13 +181,13 @@ class Loop(ABC):
             self.progress.advance(meter.batches, text)
 
     def _summary(self, meter: Meter) -> str:
-        """Mean loss, images a second and memory of an epoch, in words."""
+        """Format mean loss, images per second and memory of an epoch."""
         line = meter.line()
         loss = [f"loss {line['loss']:.3f}"] if "loss" in line else []
         return ", ".join([*loss, f"{line['images_per_second']:.0f} images/s", memory_at_most(self.device)])
 
     def _checkpoint(self) -> None:
-        if broken := self._broken_weights():  # by the last step, whose loss was finite before it
+        if broken := self._broken_weights():  # the last step can break weights after a finite loss
             raise InputError(f"{self.run.path}: {broken}, after {self.state.total_steps} steps; {self.remedy}.")
         if not self.world.first:
             return

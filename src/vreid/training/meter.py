@@ -1,4 +1,4 @@
-"""Running means of loss terms, the time they took, without waiting for the device at every step, and memory."""
+"""Running means of loss terms without synchronising the device in every step, throughput, and peak memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _OF = "batches of "
 
 
 class Meter:
-    """Means over batches since it was made; sums stay on the device until they are asked for.
+    """Means of loss terms over batches; sums stay on the device until they are read.
 
-    A term that some batches lack is averaged over those that have it.
+    A term missing from some batches is averaged over those that have it.
 
     Args:
-        sums: what an interrupted meter had summed (`sums()` of it).
+        sums: the sums of an interrupted meter, from `Meter.sums`.
 
     Example:
         >>> import torch
@@ -58,19 +58,19 @@ class Meter:
         return {name: float(total) / self._batches_of[name] for name, total in self._sums.items()}
 
     def sums(self) -> dict[str, float]:
-        """What `Meter(sums)` needs to go on."""
+        """Return the state from which `Meter(sums)` continues."""
         counts = {"batches": float(self.batches), "images": float(self.images), "seconds": self.seconds}
         counts |= {_OF + name: float(number) for name, number in self._batches_of.items()}
         return {name: float(total) for name, total in self._sums.items()} | counts
 
     def line(self) -> dict[str, float]:
-        """Means, images a second and seconds, for metrics.jsonl."""
+        """Return means, images per second and seconds, for metrics.jsonl."""
         means, seconds = self.means(), self.seconds  # the means first: reading them waits for the device
         return means | {"images_per_second": round(self.images / seconds, 1), "seconds": round(seconds, 3)}
 
 
 class Pace:
-    """Seconds a step takes, told once: after the first steps, which allocate memory and choose kernels, are over."""
+    """Measure the time per step once, after the first steps, which allocate memory and select kernels."""
 
     def __init__(self, untimed: int = 3, timed: int = 8) -> None:
         self._untimed, self._timed = untimed, timed
@@ -78,7 +78,7 @@ class Pace:
         self._begun = 0.0
 
     def tick(self) -> float | None:
-        """One step is done; the mean time of a step on the one occasion that it is known, else None."""
+        """Count a step; return the mean seconds per step when the measurement is complete, otherwise None."""
         self._steps += 1
         if self._steps == self._untimed:
             self._begun = time.perf_counter()
@@ -88,7 +88,7 @@ class Pace:
 
 
 def memory_at_most(device: torch.device) -> str:
-    """The most memory that this process has held so far, in words: of a GPU what tensors took, else main memory.
+    """Format the peak memory of this process: memory of tensors on a GPU, otherwise resident main memory.
 
     Example:
         >>> memory_at_most(torch.device("cpu")).endswith(" GiB")

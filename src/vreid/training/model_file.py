@@ -1,4 +1,4 @@
-"""Path of the weights that a MODEL argument names; nothing here needs torch."""
+"""Resolve a MODEL argument to a weights file, without importing torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vreid.errors import InputError
 from vreid.files import reading
 
 MODEL = "model.safetensors"
-"""Name of the trained model in a run folder; its presence says that the run is complete."""
+"""Name of the trained model in a run folder; a run that has it is complete."""
 
 
 def model_file(source: Path | str) -> Path:
-    """Return the .safetensors file that a MODEL argument names: itself, or that of a run folder.
+    """Return the .safetensors file that a MODEL argument names: the file itself, or that of a run folder.
 
     Raises:
-        InputError: nothing there, a run that is not finished, or another kind of file.
+        InputError: nothing exists at the path, the run is not finished, or it is another kind of file.
     """
     path = Path(source)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""What training minimises: the weighted sum of the losses that a configuration names."""
+"""Training objective: the weighted sum of the configured losses."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from vreid.losses import circle_loss, circular_loss, classification_loss, metric_loss, triplet_loss
 from vreid.models.reid_model import TrainOutputs
 from vreid.ranges import in_range
-from vreid.training.targets import MATES
+from vreid.training.targets import POSITIVES
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Which losses, how strong; the defaults are those of DMT's code.
+    """Losses and their weights; the defaults are those of DMT's code.
 
     Attributes:
         identity: weight of the classifier's cross-entropy.
-        label_smoothing: of that cross-entropy.
-        triplet: weight of the batch-hard triplet loss on f_t; 0 leaves it out.
+        label_smoothing: label smoothing of that cross-entropy.
+        triplet: weight of the batch-hard triplet loss on f_t; 0 disables it.
         triplet_form, triplet_squared, triplet_margin: see `vreid.losses.triplet_loss`.
-        circle: weight of the circle loss on f_t; 0 leaves it out.
+        circle: weight of the circle loss on f_t; 0 disables it.
         circle_margin, circle_scale: m and gamma of `vreid.losses.circle_loss`.
         metric: name of a further loss of pytorch-metric-learning on f_t, "" for none; see `vreid.losses.metric_loss`.
         metric_weight: its weight.
-        domain: weight of the domain head's loss; how strongly its gradient is reversed is not its matter.
+        domain: weight of the domain head's loss, independent of the strength of gradient reversal.
         attributes: weight of the losses of the color, vehicle_type and orientation heads: w of StRDAN's equation 1.
     """
 
@@ -48,10 +48,10 @@ class LossConfig:
 
 
 class Objective(nn.Module):
-    """(outputs, labels (B,) by name) -> weighted loss terms by name; their sum is minimised.
+    """Weighted loss terms by name from (outputs, labels (B,) by name); training minimises their sum.
 
-    Identity cross-entropy and triplet of DMT and StRDAN (StRDAN: equations 1 to 5), circle loss (VOC-ReID), one
-    cross-entropy for each head.
+    Identity cross-entropy and triplet loss of DMT and StRDAN (StRDAN: equations 1 to 5), circle loss (VOC-ReID), and
+    one loss per head.
     Where a model gives local features besides the global one (TransReID's JPM), each of these losses is half that of
     the global and half the mean of the local ones (He et al., "TransReID", ICCV 2021, equation 3).
 
@@ -73,8 +73,8 @@ class Objective(nn.Module):
             self.metric = metric_loss(config.metric, num_classes=num_classes, num_features=num_features)
 
     def forward(self, outputs: TrainOutputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each term is its weight times its loss."""
-        config, mates, terms = self.config, labels[MATES], {}
+        """Return each term: its weight times its loss."""
+        config, positives, terms = self.config, labels[POSITIVES], {}
         if config.identity:
             smoothing = config.label_smoothing
             losses = [
@@ -85,19 +85,19 @@ class Objective(nn.Module):
         if config.triplet:
             form, squared, margin = config.triplet_form, config.triplet_squared, config.triplet_margin
             losses = [
-                triplet_loss(features, mates, form=form, squared=squared, margin=margin)
+                triplet_loss(features, positives, form=form, squared=squared, margin=margin)
                 for features in (outputs.pooled, *outputs.local_pooled)
             ]
             terms["triplet"] = config.triplet * _with_locals(losses)
         if config.circle:
             losses = [
-                circle_loss(features, mates, margin=config.circle_margin, scale=config.circle_scale)
+                circle_loss(features, positives, margin=config.circle_margin, scale=config.circle_scale)
                 for features in (outputs.pooled, *outputs.local_pooled)
             ]
             terms["circle"] = config.circle * _with_locals(losses)
         if self.metric is not None:
             with torch.autocast(outputs.pooled.device.type, enabled=False):
-                terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), mates)
+                terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), positives)
         for name, said in outputs.heads.items():
             weight = config.domain if name == "domain" else config.attributes
             loss = circular_loss if labels[name].is_floating_point() else classification_loss
@@ -106,6 +106,6 @@ class Objective(nn.Module):
 
 
 def _with_locals(losses: list[Tensor]) -> Tensor:
-    """The global loss, or half of it and half the mean of the local ones."""
+    """Return the global loss, or half of it plus half the mean of the local losses."""
     first, *local = losses
     return 0.5 * first + 0.5 * torch.stack(local).mean() if local else first

@@ -14,17 +14,17 @@ from vreid.ranges import in_range
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How weights move; the defaults are those of DMT's CNNs.
+    """Optimiser settings; the defaults are those of DMT's CNNs.
 
     Attributes:
-        kind: "sgd", "adamw", or "adam", whose weight decay goes through the moments (StRDAN).
-        learning_rate: the peak; schedules multiply it.
-        momentum: of SGD, or the first beta of Adam; the second is 0.999.
-        amsgrad: Adam divides by the largest second moment so far instead of the present one.
-        weight_decay: of weights.
-        vector_decay: of biases and normalisation weights.
-        bias_factor: learning rate of parameters whose name contains "bias", as a multiple.
-        classifier_factor: learning rate of the classifier, as a multiple.
+        kind: "sgd", "adamw", or "adam" with L2 regularisation (StRDAN).
+        learning_rate: peak learning rate, which schedules scale.
+        momentum: momentum of SGD, or the first beta of Adam; the second is 0.999.
+        amsgrad: use the AMSGrad variant of Adam.
+        weight_decay: weight decay of weights.
+        vector_decay: weight decay of biases and normalisation weights.
+        bias_factor: factor of the learning rate for parameters whose name contains "bias".
+        classifier_factor: factor of the learning rate for the classifier.
     """
 
     kind: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -38,9 +38,9 @@ class OptimiserConfig:
 
 
 def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimiserConfig) -> list[dict[str, Any]]:
-    """Trainable parameters in groups of equal `factor` (of the learning rate) and `weight_decay`, in stable order.
+    """Group trainable parameters by learning-rate `factor` and `weight_decay`, in a stable order.
 
-    A frozen parameter (the neck's bias) is in no group.
+    Frozen parameters (the neck's bias) are in no group.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
@@ -60,7 +60,7 @@ def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: Opt
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters of `model`."""
+    """Build the optimiser of all trainable parameters of `model`."""
     groups = parameter_groups(model.named_parameters(), config)
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
@@ -69,6 +69,6 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
 
 
 def set_rates(optimiser: torch.optim.Optimizer, peak: float, rate: Callable[[float], float]) -> None:
-    """Give every group the learning rate that `rate` makes of its own peak: `peak` times its factor."""
+    """Set the learning rate of every group to `rate` of its peak, which is `peak` times its factor."""
     for group in optimiser.param_groups:
         group["lr"] = rate(peak * group["factor"])

@@ -1,4 +1,4 @@
-"""Number type of convolutions and matrix products: bfloat16 where a network is faster in it, else float32."""
+"""Choice of the number type of convolutions and matrix products: bfloat16 if it is faster, otherwise float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 NumberType = Literal["float32", "bfloat16"]
 
 AS_SET = "as set"
-"""The reason for a number type that the user has chosen."""
+"""The reason given for a number type that the user chose."""
 MOST_DEPTHWISE = 0.2
 """Share of depth-wise channels above which training on a CPU is slower in bfloat16: 0.3 to 0.4 in networks of inverted
 residuals (MobileNet, EfficientNet), whose training takes 1.2 to 1.6 times longer; 0.16 in ConvNeXt, which gains."""
@@ -39,7 +39,7 @@ def choose_precision(
     Args:
         precision: "auto", or the number type itself.
         device: where the network runs.
-        network: the module; only its layers are looked at.
+        network: the module; only its layer types are used.
         training: whether gradients are computed.
     """
     if precision != "auto":
@@ -60,14 +60,14 @@ def choose_precision(
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16 and torch makes use of it (AMX or AVX512_BF16)."""
+    """Whether this processor has bfloat16 instructions (AMX or AVX512_BF16) and torch uses them."""
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return has_onednn and any(check is not None and check() for check in checks)
 
 
 def depthwise_share(network: nn.Module) -> float:
-    """Share of the output channels of all convolutions and linear layers that depth-wise convolutions make, 0 to 1.
+    """Compute the share, 0 to 1, of output channels of convolutions and linear layers that are depth-wise.
 
     Example:
         >>> depthwise_share(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 24, 1)))
@@ -84,7 +84,7 @@ def depthwise_share(network: nn.Module) -> float:
 
 
 def autocast(dtype: str, device: torch.device) -> AbstractContextManager[None]:
-    """Context in which convolutions and matrix products run in `dtype` ("float32" or "bfloat16")."""
+    """Return a context in which convolutions and matrix products run in `dtype` ("float32" or "bfloat16")."""
     context: AbstractContextManager[None] = torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"
     )

@@ -1,13 +1,13 @@
-"""The folder of a training run: what was asked, on what, by what, how it went, and where it stands.
+"""Run folder of a training: configuration, data, environment, metrics, checkpoints and the trained model.
 
 RUN/config.json          the resolved configuration
 RUN/data.json            fingerprint and counts of the training images
 RUN/environment.json     versions, revision, device, threads, number type
-RUN/metrics.jsonl        one line every few steps and one an epoch
-RUN/tensorboard/         the same lines for TensorBoard, if asked for
-RUN/checkpoints/         the last two, named by their step
-RUN/best.safetensors     until the run is complete: weights of the best epoch, if these are to be kept
-RUN/model.safetensors    the trained model; its presence says that the run is complete
+RUN/metrics.jsonl        one line every few steps and one per epoch
+RUN/tensorboard/         the same values for TensorBoard, if enabled
+RUN/checkpoints/         the last two checkpoints, named by step
+RUN/best.safetensors     weights of the best epoch, if they are kept, until the run is complete
+RUN/model.safetensors    the trained model; a run that has it is complete
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class RunFolder:
     """One run's folder, new or resumed.
 
     Args:
-        path: the folder; made if absent.
+        path: the folder; created if it does not exist.
         config, data: plain values of config.json and data.json; a resumed run must have equal ones.
-        resume: continue what lies there (or start, if nothing does); without it the folder must be empty.
-        tensorboard: write the lines of metrics.jsonl for TensorBoard too.
+        resume: continue the run in the folder, or start it; without `resume` the folder must be empty.
+        tensorboard: also write the lines of metrics.jsonl for TensorBoard.
         writes: hold the folder's lock until `close`, unless the run is complete; False for a process that only reads.
 
     Raises:
@@ -82,12 +82,12 @@ class RunFolder:
             raise
 
     def _checked(self, config: dict[str, Any], data: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-        """The files that say what a new run is; None if the run asked for lies here already."""
+        """Return the files that describe a new run; None if the folder already holds this run."""
         started = (self.path / "config.json").exists()
         there = {entry.name for entry in self.path.iterdir()} - {LOCK} if self.path.exists() else set[str]()
         if not resume and there:
             raise InputError(f"{self.path}: is not empty; name another folder, or resume the run that lies there.")
-        for file in (self.model, self.best, self.metrics):  # a pipe in its place would be waited for without end
+        for file in (self.model, self.best, self.metrics):  # opening a pipe would block
             if file.exists() and not file.is_file():
                 raise InputError(f"{file}: is no file, but a folder, a pipe or a device; move it away.")
         if self.checkpoints.exists() and not self.checkpoints.is_dir():
@@ -96,17 +96,17 @@ class RunFolder:
             self._require_equal("config.json", config)
             self._require_equal("data.json", data)
         elif {name for name in there if not name.startswith(".")} - {"data.json"}:
-            # A run killed right at its start has data.json only (or a hidden, half-written file).
+            # A run that was killed while starting has only data.json (or a hidden, partial file).
             raise InputError(f"{self.path}: holds no run (no config.json); name the folder of a run.")
         return None if started else {"data.json": data, "config.json": config}
 
     def begin(self) -> None:
-        """Write down what a new run is, once all that can be wrong with it from the start has been found."""
+        """Write config.json and data.json of a new run, after its inputs have been checked."""
         for name, value in (self._new or {}).items():
             write_json(self.path / name, value)
 
     def abandon(self) -> None:
-        """Remove what a new run has written if it never got to a checkpoint, so that it can be started again."""
+        """Remove the files of a new run that has no checkpoint, so that it can be started again."""
         if self._new is None or self.checkpoint_paths():
             self.close()
             return
@@ -130,9 +130,9 @@ class RunFolder:
             )
 
     def environment(self, current: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """The environment the run was started in (`current` if it starts now); differences are noted.
+        """Return the environment in which the run was started (`current` for a new run); report differences.
 
-        The number type stays that of the start: the caller obeys what is returned.
+        The caller must use the number type of the returned environment.
         """
         file = self.path / "environment.json"
         if not file.exists():
@@ -172,14 +172,14 @@ class RunFolder:
                 self._board.add_scalar(f"{line['event']}/{name}", value, line["step"])
 
     def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl so far: a checkpoint remembers them, so that a resumed run repeats no line."""
+        """Return the bytes of metrics.jsonl, which a checkpoint stores so that a resumed run repeats no line."""
         if self._metrics is not None:
             with writing(self.metrics):
                 os.fsync(self._metrics.fileno())  # a checkpoint must not outlive the lines before it
         return self.metrics.stat().st_size if self.metrics.exists() else 0
 
     def cut_metrics(self, size: int) -> bool:
-        """Forget the lines that were written after a checkpoint; return whether all before it are there."""
+        """Remove the lines written after a checkpoint; return whether all lines before it exist."""
         there = self.metrics_size()
         with writing(self.metrics):
             if there > size:
@@ -190,26 +190,26 @@ class RunFolder:
         return there >= size
 
     def close(self) -> None:
-        """Close metrics.jsonl and what TensorBoard reads, and release the folder."""
+        """Close metrics.jsonl and the TensorBoard writer, and release the folder's lock."""
         if self._board is not None:
             self._board.close()
             self._board = None
         if self._metrics is not None:
-            with suppress(OSError):  # each line was flushed and told of, if it could not be
+            with suppress(OSError):  # each line has been flushed, with an error if that failed
                 self._metrics.close()
             self._metrics = None
         self._held.close()
 
     def checkpoint_path(self, step: int) -> Path:
-        """Where the checkpoint after `step` steps lies."""
+        """Return the path of the checkpoint after `step` steps."""
         return self.checkpoints / f"step-{step:08d}.safetensors"
 
     def checkpoint_paths(self) -> list[Path]:
-        """Existing checkpoints, newest first."""
+        """Return the existing checkpoints, newest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Rename a checkpoint that cannot be read, whatever stands in its place, to NAME.broken."""
+        """Rename an unreadable checkpoint (file or folder) to NAME.broken."""
         aside = path.with_name(path.name + ".broken")
         with writing(path):
             if aside.is_dir() and not aside.is_symlink():
@@ -237,7 +237,7 @@ def _summary_writer() -> Callable[..., Any]:
 
 
 def environment(device: torch.device, precision: PrecisionChoice, processes: int = 1) -> dict[str, Any]:
-    """What the weights' last bits depend on besides configuration and data."""
+    """Describe the environment that affects the exact weights, besides configuration and data."""
     return {
         "vreid": vreid.__version__,
         "revision": revision(),
@@ -253,7 +253,7 @@ def environment(device: torch.device, precision: PrecisionChoice, processes: int
 
 
 def revision() -> str | None:
-    """git revision of the source tree vreid runs from, with "+" when files differ from it; None if installed."""
+    """Return the git revision of vreid's source tree, with "+" if files are modified; None if installed."""
     root = Path(vreid.__file__).parents[2]
     if not (root / ".git").exists():
         return None

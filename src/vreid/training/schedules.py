@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of how far training is, so that a resumed run needs no schedule state."""
+"""Learning-rate schedules: pure functions of training progress, so that a resumed run needs no schedule state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vreid.ranges import in_range
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Linear warm-up, then a factor `decay` at each milestone; changes once an epoch. DMT's CNN schedule.
+    """Linear warm-up, then a factor `decay` at each milestone, updated once per epoch. DMT's CNN schedule.
 
     In epoch e = 1, 2, ... the peak rate is multiplied by decay^(milestones <= e) and, while e < warmup_epochs, by
     warmup_factor (1 - e / warmup_epochs) + e / warmup_epochs.
@@ -28,7 +28,7 @@ class StepSchedule:
     warmup_factor: float = in_range(0.01, least=0, most=1)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
-        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        """Return the learning rate after `time` of `epochs` epochs (fractional within an epoch)."""
         epoch = int(time) + 1
         factor = math.prod(self.decay for milestone in self.milestones if epoch >= milestone)
         if epoch < self.warmup_epochs:
@@ -39,7 +39,7 @@ class StepSchedule:
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """Linear warm-up, then half a cosine down to `final_factor`; changes with every step. For short runs.
+    """Linear warm-up, then half a cosine down to `final_factor`, updated in every step; for short runs.
 
     Example:
         >>> schedule = CosineSchedule(warmup_epochs=0.0, final_factor=0.0)
@@ -53,7 +53,7 @@ class CosineSchedule:
     final_factor: float = in_range(0.01, least=0, most=1)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
-        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        """Return the learning rate after `time` of `epochs` epochs (fractional within an epoch)."""
         if time < self.warmup_epochs:
             return peak * (self.warmup_factor + (1 - self.warmup_factor) * time / self.warmup_epochs)
         done = min((time - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9), 1.0)
@@ -62,7 +62,7 @@ class CosineSchedule:
 
 @dataclass(frozen=True)
 class EpochCosineSchedule:
-    """Linear warm-up, then the cosine that began with it, in absolute rates; changes once an epoch. DMT's TransReID.
+    """Linear warm-up, then a cosine over all epochs, in absolute rates, updated once per epoch. DMT's TransReID.
 
     In epoch e = 1, 2, ... of E the rate is warmup_rate + e (peak - warmup_rate) / warmup_epochs, and from
     e = warmup_epochs on final_rate + (peak - final_rate) (1 + cos(pi e / E)) / 2. Every parameter group has its own
@@ -79,7 +79,7 @@ class EpochCosineSchedule:
     final_rate: float = in_range(1e-5, least=0, most=1e30)
 
     def rate(self, peak: float, time: float, epochs: int) -> float:
-        """Learning rate when `time` of `epochs` epochs are over (a fraction inside an epoch)."""
+        """Return the learning rate after `time` of `epochs` epochs (fractional within an epoch)."""
         epoch = int(time) + 1
         if epoch < self.warmup_epochs:
             return self.warmup_rate + epoch * (peak - self.warmup_rate) / self.warmup_epochs
@@ -90,9 +90,9 @@ Schedule = StepSchedule | CosineSchedule | EpochCosineSchedule
 
 
 def reversal_strength(progress: float) -> float:
-    """How strongly the gradient of an adversarial head is reversed: 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1.
+    """Return the strength of gradient reversal for adversarial heads: 2 / (1 + exp(-10 p)) - 1, from 0 to almost 1.
 
-    `progress` p is the share of all steps that are done (Ganin and Lempitsky, ICML 2015; StRDAN's code).
+    `progress` p is the share of completed steps (Ganin and Lempitsky, ICML 2015; StRDAN's code).
 
     Example:
         >>> [round(reversal_strength(progress), 4) for progress in (0, 0.1, 0.5, 1)]

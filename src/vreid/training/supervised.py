@@ -1,9 +1,8 @@
-"""Supervised training: one loop for every model that learns from labels.
+"""Supervised training: one loop for every model that is trained on labels.
 
-What varies is configuration (`TrainConfig`), what the outputs are to say (`vreid.training.targets`) and the objective,
-which makes named loss terms of outputs and labels. A run can be killed at any moment: batches and augmentation are
-functions of (seed, epoch, position), everything else is in the checkpoint, so `resume=True` ends in the same weights to
-the last bit.
+A training is defined by its configuration (`TrainConfig`), its targets (`vreid.training.targets`) and its objective,
+which computes named loss terms from outputs and labels. Runs are resumable: batches and augmentation are functions of
+(seed, epoch, position) and everything else is in the checkpoint, so `resume=True` continues to bit-identical weights.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
 from vreid.training.targets import (
-    MATES,
+    POSITIVES,
     SIDE,
     Targets,
     batch_labels,
@@ -52,7 +51,7 @@ from vreid.training.train_config import TrainConfig
 from vreid.training.validation import Validation
 
 SHOWN = ("rank1", "rank5", "mINP", "num_queries")
-"""What a validation writes besides its mean average precision."""
+"""Metrics that a validation writes in addition to mean average precision."""
 
 
 def train(
@@ -73,28 +72,28 @@ def train(
 ) -> Path:
     """Train the model of `config` on the labelled images of `records`; return the path of the trained model.
 
-    Several processes that have joined (see `vreid.training.distributed`) call it alike and train one model together.
+    In distributed training (see `vreid.training.distributed`), every process calls it with the same arguments.
 
     Args:
-        config: what decides the weights besides the data.
-        records: training images; those whose identity (or other target) is unknown or junk are left out.
-        out: the run folder; see `vreid.training.run_folder` for what it will hold.
+        config: the configuration, which together with the data determines the weights.
+        records: training images; those whose identity (or other target) is unknown or junk are ignored.
+        out: the run folder; see `vreid.training.run_folder` for its contents.
         device: "cpu", "cuda", "cuda:1", ...
         workers: processes that load images (None: chosen for the device); the weights do not depend on it.
         resume: continue the run in `out`, or start it if there is none; a complete run is left as it is.
-        checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
-        log_steps: steps between two lines of metrics.jsonl.
-        tensorboard: write these lines for TensorBoard too.
+        checkpoint_steps: interval of checkpoints in steps, in addition to one after each epoch.
+        log_steps: interval of lines of metrics.jsonl, in steps.
+        tensorboard: also write these lines for TensorBoard.
         progress: listener for cost estimate, steps and time.
-        start: weights of the whole model, classifier included, to start from instead of those that `config` names; rows
-            of the classifier are the identities that occur, in the order of their codes.
+        start: initial weights of the whole model, including the classifier, in place of `config.model.weights`; rows of
+            the classifier are the identities that occur, in order of their codes.
         cameras: names of the cameras of the embeddings (SIE) in `start`; images of other cameras take the mean of all.
-        validation: evaluates the model every few epochs; the numbers go into metrics.jsonl and to `progress`. The
-            trained weights are the same with and without it, but for `validation.keep_best`.
+        validation: evaluation every few epochs, written to metrics.jsonl and `progress`. It does not change the trained
+            weights, except with `validation.keep_best`.
 
     Raises:
-        InputError: `out` is in use or holds another run, the data do not suffice, `start` does not fit, or the
-            loss is no longer finite.
+        InputError: `out` is in use or holds another run, there are too few images, `start` does not fit, or the loss is
+            not finite.
 
     Example:
         >>> from vreid.recipes import RECIPES                                          # doctest: +SKIP
@@ -146,9 +145,9 @@ def train(
             sentence = load_pretrained(model, config.model.weights, config.model.backbone, cameras)
             if sentence:
                 progress.note(sentence)
-        sizes = {"num_classes": targets[MATES].outputs, "num_features": model.num_features // (1 + model.num_local)}
+        sizes = {"num_classes": targets[POSITIVES].outputs, "num_features": model.num_features // (1 + model.num_local)}
         objective = Objective(config.losses, config.target, **sizes)
-        world.wait()  # for the looks of all at the folder, before the first writes
+        world.wait()  # all processes check the folder before the first one writes
         started = world.agree(lambda: _begin(run, config, model, place, world, progress))
         trainer = Trainer(config, model, objective, run, place, started["precision"], progress, validation, workers)
         if validation is not None:
@@ -189,12 +188,12 @@ def train(
 
 
 def _announce(validation: Validation, trained: Records, progress: Progress) -> None:
-    """Say what a training is evaluated on, and what must not be."""
+    """Report the validation data, and warn about training images in them and about optimistic numbers."""
     when = "every epoch" if validation.every == 1 else f"every {validation.every} epochs"
     progress.note(f"Validation {when} on {validation}.")
     shared = len(set(trained.path) & {*validation.query.path, *validation.gallery.path})
     if shared:
-        progress.note(f"{shared:,} image files of {validation.name} are trained on too: its numbers are too high.")
+        progress.note(f"{shared:,} image files of {validation.name} are training images too: its numbers are too high.")
     if validation.keep_best:
         progress.note(
             f"The epoch with the highest mAP on {validation.name} is kept: final numbers on these images are "
@@ -205,7 +204,7 @@ def _announce(validation: Validation, trained: Records, progress: Progress) -> N
 def _begin(
     run: RunFolder, config: TrainConfig, model: ReidModel, device: torch.device, world: ProcessGroup, progress: Progress
 ) -> dict[str, Any]:
-    """Write the start of a run; return the environment that it was started in."""
+    """Write the files of a new run; return the environment in which the run was started."""
     precision = choose_precision(config.precision, device, model, training=True)
     here = environment(device, precision, world.size)
     run.begin()
@@ -213,12 +212,12 @@ def _begin(
 
 
 def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> BatchSampler:
-    """The batches that `config` asks for, of images with these `targets`.
+    """Build the batch sampler of `config` for images with these `targets`.
 
     Raises:
-        InputError: the images do not suffice.
+        InputError: there are too few images or identities.
     """
-    classes, size = targets[MATES].values.numpy(), (config.num_identities, config.num_instances)
+    classes, size = targets[POSITIVES].values.numpy(), (config.num_identities, config.num_instances)
     if config.batches == "images":
         sampler: BatchSampler = ImageSampler(len(records), math.prod(size), config.seed)
     elif config.batches == "domains":
@@ -229,10 +228,10 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
 
 
 def make_share(config: TrainConfig, world: ProcessGroup) -> Share:
-    """What of each batch falls to this process: as much as to the others, of either domain, and at least two images.
+    """Return this process's share of each batch: equal for all processes and per domain, with at least two images.
 
     Raises:
-        InputError: the identities of a batch cannot be dealt out so.
+        InputError: the identities of a batch cannot be divided like this.
     """
     unit = world.size * (2 if config.batches == "domains" or config.num_instances == 1 else 1)
     if world.size > 1 and config.num_identities % unit:
@@ -244,7 +243,7 @@ def make_share(config: TrainConfig, world: ProcessGroup) -> Share:
 
 
 class _Losses(nn.Module):
-    """A share of a batch in, the loss terms of the whole batch out; what the processes run and wait for together."""
+    """Loss terms of the whole batch from a process's share of it; the module that DistributedDataParallel wraps."""
 
     def __init__(self, model: nn.Module, objective: nn.Module, world: ProcessGroup) -> None:
         super().__init__()
@@ -258,7 +257,7 @@ class _Losses(nn.Module):
 
 
 class Trainer(Loop):
-    """The loop with a model and an objective in it: trained weights, metrics and checkpoints come out."""
+    """Training loop of a model with an objective: weights, metrics and checkpoints."""
 
     remedy = "lower optimiser.learning_rate, set clip_norm=1 or precision=float32"
 
@@ -287,7 +286,7 @@ class Trainer(Loop):
         if config.ema:
             learned["mean"] = deepcopy(self.model).requires_grad_(False)
         if config.compile:
-            self.model.backbone.compile()  # in place: names of weights stay, and the mean above is as it was
+            self.model.backbone.compile()  # in place: names of weights do not change, and the EMA copy stays uncompiled
         optimiser = build_optimiser(learned, config.optimiser)
         super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
         losses = _Losses(self.model, self.objective, world)
@@ -297,23 +296,23 @@ class Trainer(Loop):
 
     @property
     def trained(self) -> nn.Module:
-        """The model to keep: the one that was trained, or the running mean of its weights."""
+        """The resulting model: the trained model, or the EMA of its weights."""
         return self.learned["mean" if self.config.ema else "model"]
 
     def fit(
         self, loader: Loader, targets: Targets, *, checkpoint_steps: int | None = None, log_steps: int = 10
     ) -> None:
-        """Train until the last epoch is over; `targets` are those of the loader's N images."""
+        """Train until the last epoch is complete; `targets` are those of the loader's N images."""
         self._targets = targets
         self.run_epochs(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
 
     @property
     def keeps_best(self) -> bool:
-        """Whether the weights of the best epoch are kept in place of the last."""
+        """Whether the weights of the best epoch are kept instead of the last."""
         return self.validation is not None and self.validation.keep_best
 
     def epoch_ends(self, epoch: int) -> str:
-        """Evaluate the model where validation is due, keep it if it is the best, and return the numbers in words."""
+        """Run validation if it is due, keep the model if it is the best, and return the metrics as text."""
         check, number = self.validation, epoch + 1
         if check is None or (number % check.every and number != self.epochs):
             return ""
@@ -343,11 +342,11 @@ class Trainer(Loop):
         return words
 
     def can_checkpoint(self, *, last: bool) -> bool:
-        """Whether the weights move in this step, so that no gradient waits for the next."""
+        """Whether this step updates the weights, so that no accumulated gradient is pending."""
         return last or (self.state.step + 1) % self.config.accumulation == 0
 
     def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
-        """One step on a batch of the loader, with its targets."""
+        """Train on a batch of the loader with its targets."""
         assert self._targets is not None, "fit sets them"
         if self.config.fresh_optimiser and self.state.step == 0:
             self.optimiser.state.clear()
@@ -355,23 +354,23 @@ class Trainer(Loop):
         return self.step(batch.images, labels, time, moves=self.can_checkpoint(last=last))
 
     def rate(self, time: float, peak: float | None = None) -> float:
-        """Learning rate after `time` epochs of parameters whose peak is `peak` (None: those without a factor)."""
+        """Return the learning rate after `time` epochs for a peak rate (None: that of parameters without a factor)."""
         peak = self.config.optimiser.learning_rate if peak is None else peak
         return self.config.schedule.rate(peak, time, self.config.epochs)
 
     def step(
         self, images: Tensor, labels: Mapping[str, Tensor], time: float, *, moves: bool = True
     ) -> dict[str, Tensor]:
-        """One step when `time` epochs are over, on (B, 3, H, W) images (of several processes: this one's) with their
-        targets (B,) by name.
+        """Train on images (B, 3, H, W), in distributed training this process's share, and targets (B,) by name.
 
-        Unless the step `moves` the weights its gradients wait for those of the next.
+        `time` is the number of completed epochs. If `moves` is false, gradients accumulate and no weight is updated.
 
         Returns:
             The loss terms and their sum as "loss".
 
         Raises:
-            InputError: the loss is not finite. (On a GPU each report looks instead: looking waits for the device.)
+            InputError: the loss is not finite. (On a GPU this is checked only when metrics are written, since reading
+                the loss synchronises the device.)
         """
         set_rates(self.optimiser, self.config.optimiser.learning_rate, partial(self.rate, time))
         self.world.seed_step(self.config.seed, self.state.total_steps)
@@ -396,9 +395,9 @@ class Trainer(Loop):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the mean of the weights, and of what normalisation counts, towards the present ones."""
+        """Update the EMA of weights and normalisation statistics."""
         steps = self.state.total_steps
-        decay = min(self.config.ema, (1 + steps) / (10 + steps))  # so that the random start is soon forgotten
+        decay = min(self.config.ema, (1 + steps) / (10 + steps))  # so that the initial weights decay quickly
         present = self.model.state_dict()
         for name, value in self.trained.state_dict().items():
             if value.is_floating_point():

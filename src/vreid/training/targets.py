@@ -1,9 +1,8 @@
-"""What each output of a model is to say of every training image, and of its mirror image.
+"""Training targets for each head, and side information (SIE) for a TransReID.
 
-The classifier's target is the identity (or the camera, or the orientation); heads beside it say the domain and the
-attributes. Targets are classes numbered from 0 without gaps, only those that occur; an image whose label is unknown or
-does not count has NO_LABEL and takes no part in that loss. What a TransReID is told besides the image (side
-information) is made here too. Shapes: N training images, B of a batch.
+The classifier's target is the identity (or the camera, or the orientation); further heads predict the domain and the
+attributes. Each target also has values for the mirror image. Classes are numbered from 0 without gaps; an image whose
+label is unknown or not used has NO_LABEL and is ignored in that loss. Shapes: N training images, B images of a batch.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from vreid.ranges import in_range
 TargetName = Literal["identity", "camera", "orientation"]
 HeadName = Literal["domain", "color", "vehicle_type", "orientation"]
 SIDE = "sie_"
-"""What a batch's names of side information begin with: of what the backbone is told, not asked."""
-MATES = "mates"
-"""Name of the target by which images are mates, for batches and the triplet loss; the classifier may learn fewer."""
+"""Prefix of the names of side information in a batch: inputs of the backbone, not targets."""
+POSITIVES = "positives"
+"""Name of the labels that define positive pairs, for batches and the triplet loss; the classifier may use fewer."""
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Which labels count, and what is made of an orientation; the defaults are StRDAN's as its paper has them.
+    """Use of labels and encoding of orientations; the defaults are those of StRDAN's paper.
 
     Attributes:
-        identity_on: "all" images, or "real" ones only (StRDAN's code), for the classifier; the triplet loss and the
-            batches take all identities in any case.
-        attributes_on: heads of color, vehicle_type and orientation learn from "synthetic" images only (StRDAN), or from
-            whatever is "labelled" (VeRi's real images have colour and type).
-        orientation: "bins" (classes), or "circle": sine and cosine are predicted; for the head, not for a target.
-        bins: how many bins the circle is divided into; those that do not occur are no class.
+        identity_on: the classifier is trained on "all" images, or on "real" ones only (StRDAN's code); the triplet loss
+            and the batches always use all identities.
+        attributes_on: heads color, vehicle_type and orientation are trained on "synthetic" images only (StRDAN), or on
+            all "labelled" images (VeRi's real images have colour and type).
+        orientation: "bins" (classes), or "circle" (regression of sine and cosine; only for the head, not for a target).
+        bins: number of bins of the circle; bins that do not occur are not classes.
         bin_edges: "left": bin b holds [b w, (b + 1) w) for the width w; "right": (b w, (b + 1) w], and 0 lies in bin 0
             (the codes of StRDAN and, for angles with one decimal, of DMT).
     """
@@ -54,7 +53,7 @@ class LabelConfig:
 
 
 class TrainingTarget(NamedTuple):
-    """What one output is to say: `values` (N,) of the images and `mirrored` (N,) of their mirror images.
+    """Target of one output: `values` (N,) for the images and `mirrored` (N,) for their mirror images.
 
     Both are int64 classes below `outputs`, or float32 degrees where two `outputs` are their sine and cosine.
     """
@@ -68,7 +67,7 @@ Targets = Mapping[str, TrainingTarget]
 
 
 def orientation_bins(degrees: ArrayLike, bins: int, edges: Literal["left", "right"] = "left") -> NDArray[np.int64]:
-    """Bin of each angle in degrees, NO_LABEL for NaN; see `LabelConfig` for the edges.
+    """Return the bin of each angle in degrees, NO_LABEL for NaN; see `LabelConfig` for the edges.
 
     Example:
         >>> orientation_bins([0, 60, 359.9, np.nan], 6).tolist(), orientation_bins([0, 60, 61], 6, "right").tolist()
@@ -80,19 +79,19 @@ def orientation_bins(degrees: ArrayLike, bins: int, edges: Literal["left", "righ
 
 
 def mirrored_orientation(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Orientation that the mirror image shows: (360 - theta) mod 360.
+    """Return the orientation in the mirror image, (360 - theta) mod 360.
 
-    0 degrees faces the camera, so left and right are exchanged and front and rear stay.
+    0 degrees faces the camera, so mirroring exchanges left and right but not front and rear.
     """
     turned: NDArray[np.float32] = (360 - degrees) % 360
     return turned
 
 
 def labelled(records: Records, target: TargetName) -> Records:
-    """The images whose target is known.
+    """Return the images with a known target.
 
     Raises:
-        InputError: there are none.
+        InputError: no image has a known target.
     """
     known = ~np.isnan(records.orientation) if target == "orientation" else _column(records, target).known
     if not known.any():
@@ -104,28 +103,28 @@ def labelled(records: Records, target: TargetName) -> Records:
 def make_targets(
     records: Records, target: TargetName, heads: tuple[HeadName, ...], config: LabelConfig, *, flips: bool
 ) -> Targets:
-    """Targets of the classifier (under the name `target`), of each head, and MATES.
+    """Build the targets of the classifier (under the name `target`), of each head, and POSITIVES.
 
     Args:
         records: N training images, all with a known target (see `labelled`).
-        target: what the classifier tells apart.
-        heads: what the heads say.
-        config: which labels count.
-        flips: whether mirror images occur in training, so that bins which only they show are classes too.
+        target: target of the classifier.
+        heads: names of further heads.
+        config: use of labels.
+        flips: whether images are flipped in training, so that bins that occur only in mirror images are classes too.
 
     Raises:
-        InputError: a head or the classifier has no label to learn from, or nothing to tell apart.
+        InputError: the classifier or a head has no labels, or only one class.
     """
     everything = np.ones(len(records), dtype=bool)
     synthetic = records.domain.values == "synthetic"
-    made = {MATES: _target(records, target, everything, config, flips)}
+    made = {POSITIVES: _target(records, target, everything, config, flips)}
     real_only = target == "identity" and config.identity_on == "real"
-    made[target] = _target(records, target, ~synthetic, config, flips) if real_only else made[MATES]
+    made[target] = _target(records, target, ~synthetic, config, flips) if real_only else made[POSITIVES]
     if not made[target].outputs:
         raise InputError(
             "labels.identity_on is real, but all training images are synthetic; add a real data set, or set it to all."
         )
-    if made[target].outputs < 2 and target != "identity":  # too few identities are told where batches are drawn
+    if made[target].outputs < 2 and target != "identity":  # the batch sampler reports too few identities
         raise InputError(f"All training images have the same {target}, so there is nothing to tell apart; add others.")
     for name in heads:
         if name == "orientation" and config.orientation == "circle":
@@ -133,14 +132,14 @@ def make_targets(
         else:
             counts = synthetic if name != "domain" and config.attributes_on == "synthetic" else everything
             made[name] = _target(records, name, counts, config, flips)
-        _refuse_unteachable(name, made[name], config)
+        _check_trainable(name, made[name], config)
     return made
 
 
 def batch_labels(
     targets: Targets, rows: NDArray[np.int64], flipped: NDArray[np.bool_], device: torch.device
 ) -> dict[str, Tensor]:
-    """Targets (B,) of the images in `rows` (B,), those of the mirror image where `flipped` (B,)."""
+    """Return the targets (B,) of the images in `rows` (B,), those of the mirror image where `flipped` (B,)."""
     index, mirror = torch.from_numpy(rows), torch.from_numpy(flipped)
     return {
         name: torch.where(mirror, target.mirrored[index], target.values[index]).to(device)
@@ -149,11 +148,11 @@ def batch_labels(
 
 
 def side_information(options: TransReIDOptions, cameras: Sequence[str], records: Records) -> Targets:
-    """What a TransReID with embeddings of cameras or views is told of images, by name; else nothing.
+    """Build the side information (camera and view) of images for a TransReID with embeddings; otherwise empty.
 
     Args:
-        options: how many embeddings there are.
-        cameras: names of the training cameras; others, and unknown ones, are -1.
+        options: options with the numbers of embeddings.
+        cameras: names of the training cameras; other and unknown cameras are -1.
         records: N images of training or test.
     """
     reported = {}
@@ -162,7 +161,7 @@ def side_information(options: TransReIDOptions, cameras: Sequence[str], records:
         codes = torch.tensor([number_of.get(name, NO_LABEL) for name in records.camera.values], dtype=torch.int64)
         reported["camera"] = TrainingTarget(codes, codes, options.sie_cameras)
     if options.sie_views > 1:
-        centred = np.float32(180 / options.sie_views)  # the first view is around 0, not from 0 on
+        centred = np.float32(180 / options.sie_views)  # the first view is centred at 0 degrees
         values, mirrored = (
             torch.from_numpy(orientation_bins(angles + centred, options.sie_views))
             for angles in (records.orientation, mirrored_orientation(records.orientation))
@@ -172,10 +171,10 @@ def side_information(options: TransReIDOptions, cameras: Sequence[str], records:
 
 
 def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]:
-    """Names of the training cameras in the order of their embeddings; none where there are no embeddings.
+    """Return the names of the training cameras in the order of their embeddings; empty without camera embeddings.
 
     Raises:
-        InputError: there are more or fewer embeddings than cameras, or views without a known orientation.
+        InputError: the number of embeddings differs from that of cameras, or views have no known orientation.
     """
     if options.sie_views > 1 and np.isnan(records.orientation).all():
         raise InputError(
@@ -193,7 +192,7 @@ def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]
 
 
 def _target(records: Records, name: str, counts: NDArray[np.bool_], config: LabelConfig, flips: bool) -> TrainingTarget:
-    """Classes without gaps; images for which `counts` is off have none."""
+    """Build a target with classes without gaps; images where `counts` is false have no label."""
     if name == "orientation":
         degrees = np.where(counts, records.orientation, np.float32(np.nan))
         both = [
@@ -220,7 +219,7 @@ def _column(records: Records, name: str) -> Labels:
     return column
 
 
-def _refuse_unteachable(name: str, target: TrainingTarget, config: LabelConfig) -> None:
+def _check_trainable(name: str, target: TrainingTarget, config: LabelConfig) -> None:
     if target.outputs >= 2:
         return
     if name == "domain":

@@ -1,4 +1,4 @@
-"""The resolved configuration of a training run: one frozen value, plain to read and to compare."""
+"""Configuration of a training run, as a frozen dataclass."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = ["HeadName", "LabelConfig", "LossConfig", "TargetName", "TrainConfig"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the weights besides the data; what does not (workers, checkpoints) is no part of it.
+    """All settings that determine the weights, besides the data; workers and checkpoints are arguments of `train`.
 
     Attributes:
-        recipe: name under which it is found in `vreid.recipes.RECIPES`.
-        target: what the classifier tells apart; an image without it takes no part.
-        heads: what further linear layers say of the pooled feature: any of "domain" (through gradient reversal, so that
-            the feature forgets it), "color", "vehicle_type" and "orientation".
-        labels: which of these labels count.
-        batches: P x K of the target, as "identities", or of "domains": half of P real, half synthetic (StRDAN); or
-            P x K "images" at random.
+        recipe: name of the recipe in `vreid.recipes.RECIPES`.
+        target: target of the classifier; images without it are ignored.
+        heads: further heads on the pooled feature: any of "domain" (adversarial, with gradient reversal), "color",
+            "vehicle_type" and "orientation".
+        labels: use of the labels.
+        batches: "identities": P identities x K images; "domains": the same, with half of P real and half synthetic
+            (StRDAN); "images": P x K random images.
         num_identities, num_instances: P and K of a batch.
         epochs: passes of the sampler.
-        iterations: batches of an epoch, however many passes of the sampler they take; None: one pass.
-        transform: augmentation; `transform.test()` is what the model sees afterwards.
-        precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
-        fresh_optimiser: each epoch begins without the momentum of the one before it (DMT's adaptation).
-        accumulation: batches whose gradients are averaged before the weights move.
-        clip_norm: gradients are scaled down to this norm; None leaves them alone.
-        sync_batchnorm: several processes normalise by the statistics of the whole batch, not of their shares (GPUs).
-        compile: torch.compile of the backbone: minutes at the start, fewer seconds a step; rounds differently.
-        ema: the model is the running mean of the weights with this decay a step (0.999, say; in step t = 0, 1, ... at
-            most (1 + t) / (10 + t)); 0: the last weights.
-        seed: of initial weights, batches and augmentation.
+        iterations: batches per epoch, over as many passes of the sampler as needed; None: one pass.
+        transform: augmentation; `transform.test()` is the preprocessing in testing.
+        precision: number type of convolutions; "auto" is resolved on the machine and recorded in the run.
+        fresh_optimiser: reset the optimiser's state at the start of each epoch (DMT's adaptation).
+        accumulation: number of batches whose gradients are averaged per update.
+        clip_norm: maximum norm of the gradients; None disables clipping.
+        sync_batchnorm: in distributed training, use batch statistics of the whole batch instead of the share (GPUs).
+        compile: use torch.compile for the backbone: minutes of start-up time, faster steps, different rounding.
+        ema: decay per step of an exponential moving average of the weights, such as 0.999 (in step t = 0, 1, ... at
+            most (1 + t) / (10 + t)), which becomes the model; 0: the last weights.
+        seed: seed of initial weights, batches and augmentation.
     """
 
     recipe: str
@@ -92,6 +92,6 @@ class TrainConfig:
             raise InputError(f"{self.target} is the target and a head too; take it out of heads.")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values, nested as the fields are."""
+        """Return JSON-serialisable values, nested like the fields."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain

@@ -1,10 +1,11 @@
-"""Style transfer from synthetic to real images without pairs: training SPGAN.
+"""Training of unpaired image translation from synthetic to real images (SPGAN).
 
-Two generators learn to repaint each domain as the other. A patch discriminator judges what each makes; it must lead
-back to the image (cycle), an image that is of the target domain already must stay as it is (identity), and a Siamese
-net asks that a translation stay near its image and away from those that it imitates. Specification: methods, section 7.
+Two generators translate each domain to the other. Their losses: a patch discriminator for each domain (adversarial),
+translating back restores the image (cycle), images of the target domain stay unchanged (identity), and a Siamese
+network keeps a translation close to its image and far from images of the target domain. Specification: methods,
+section 7.
 
-Shapes: A synthetic and B real images in a batch (as many of each but in the last one), S side in pixels.
+Shapes: A synthetic and B real images in a batch (equally many except in the last batch), S side in pixels.
 """
 
 from __future__ import annotations
@@ -43,33 +44,33 @@ HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class TranslateConfig:
-    """Everything that decides the generators besides the images; the defaults are those of SPGAN for VehicleX.
+    """Settings that determine the generators, besides the images; the defaults are those of SPGAN for VehicleX.
 
     Attributes:
-        recipe: name under which it is found in `vreid.recipes.spgan.TRANSLATIONS`.
-        size: S, side of what the networks see, a multiple of 4; images are resized to squares.
-        load: images are resized to this side, then S x S is cropped at random. 286 as in SPGAN; the VehicleX port has
-            512, which trains on magnified quarters of images that are translated whole.
-        filters: of the first layer of every network.
+        recipe: name of the recipe in `vreid.recipes.spgan.TRANSLATIONS`.
+        size: S, side of the networks' square inputs, a multiple of 4.
+        load: side to which images are resized before a random crop of S x S. 286 as in SPGAN; the VehicleX port has
+            512 and so trains on magnified quarters, although whole images are translated.
+        filters: channels of the first layer of every network.
         blocks: residual blocks of a generator.
-        masked: a generator mixes its painting into the image by a mask, instead of painting all anew.
-        repeat: a generator grows by repeated pixels instead of transposed convolutions, which leave a checkerboard
-            where training is short.
+        masked: generators blend their output into the image by a mask instead of generating the whole image.
+        repeat: generators upsample by repeating pixels instead of transposed convolutions, which cause checkerboard
+            artefacts in short trainings.
         patch_layers: layers of stride 2 of a discriminator.
-        metric_stages: stages of the Siamese net, each quarters the side.
+        metric_stages: stages of the Siamese network; each divides the side by 4.
         epochs: passes over the smaller domain.
-        batch_size: images of each domain.
-        learning_rate: of Adam with betas (0.5, 0.999), constant.
-        cycle, identity, keeping: weights of these terms beside the adversarial ones.
-        margin: of the contrastive terms.
-        generator_every: the generators move in every so-many-th step, the other networks in each.
-        siamese_from, keeping_from: epochs (from 0) in which the Siamese net begins to learn, and to be listened to.
-        pool: earlier made images of either domain that are shown to a discriminator again.
-        precision: number type of convolutions; "auto" is decided by the machine and recorded in the run.
-        seed: of initial weights, batches, augmentation and pools.
+        batch_size: images per domain.
+        learning_rate: constant learning rate of Adam with betas (0.5, 0.999).
+        cycle, identity, keeping: weights of the cycle, identity and self-similarity losses.
+        margin: margin of the contrastive losses.
+        generator_every: interval of generator updates in steps; the other networks are updated in every step.
+        siamese_from, keeping_from: first epochs (from 0) with Siamese training and with the self-similarity loss.
+        pool: number of previously generated images per domain that are shown to the discriminator again.
+        precision: number type of convolutions; "auto" is resolved on the machine and recorded in the run.
+        seed: seed of initial weights, batches, augmentation and pools.
 
     Raises:
-        InputError: a number out of its range, or sizes that do not fit each other.
+        InputError: a number is out of range, or sizes do not fit each other.
     """
 
     recipe: str = "spgan"
@@ -109,16 +110,16 @@ class TranslateConfig:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values."""
+        """Return JSON-serialisable values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
     def generator(self) -> Generator:
-        """A generator with random weights."""
+        """Build a generator with random weights."""
         return Generator(self.filters, self.blocks, masked=self.masked, repeat=self.repeat)
 
     def transform(self) -> TestTransform:
-        """How an image is prepared that is to be translated."""
+        """Return the preprocessing of images for translation."""
         return TestTransform(self.size, self.size, mean=HALF, std=HALF)
 
 
@@ -135,25 +136,25 @@ def train_translation(
     log_steps: int = 10,
     progress: Progress | None = None,
 ) -> Path:
-    """Train generators between two sets of images, whose labels are not looked at; return the path of the model.
+    """Train image translation between two sets of images without labels; return the path of the model.
 
-    `out` becomes a run folder as `vreid.training.run_folder` describes it, with a grid of samples an epoch:
-    RUN/samples/epoch_003.jpg (columns: synthetic, translated, back again; real, translated, back again).
+    `out` becomes a run folder (see `vreid.training.run_folder`) with a grid of samples per epoch:
+    RUN/samples/epoch_003.jpg (columns: synthetic, translated, reconstructed; real, translated, reconstructed).
 
     Args:
-        config: what decides the weights besides the images.
+        config: the settings.
         synthetic, real: images of either domain.
         out: the run folder.
         device: "cpu", "cuda", "cuda:1", ...
         workers: processes that load images (None: chosen for the device); the weights do not depend on it.
         resume: continue the run in `out`, or start it if there is none; a complete run is left as it is.
-        checkpoint_steps: write a checkpoint every so many steps besides the one after each epoch.
-        log_steps: steps between two lines of metrics.jsonl.
+        checkpoint_steps: interval of checkpoints in steps, in addition to one after each epoch.
+        log_steps: interval of lines of metrics.jsonl, in steps.
         progress: listener for cost estimate, steps and time.
 
     Raises:
-        InputError: no images, domains the wrong way round, `out` is in use or holds another run, or the loss is no
-            longer finite.
+        InputError: there are no images, the domains are swapped, `out` is in use or holds another run, or the loss is
+            not finite.
 
     Example:
         >>> config = TRANSLATIONS["spgan_small"]()                                        # doctest: +SKIP
@@ -179,7 +180,7 @@ def train_translation(
         place = torch.device(device)
         seed_everything(config.seed)
         run.begin()
-        with torch.device("meta"):  # only its layers are looked at; no random number is drawn
+        with torch.device("meta"):  # for its layer types only; draws no random numbers
             network = config.generator()
         precision = choose_precision(config.precision, place, network, training=True)
         started = run.environment(environment(place, precision), progress)
@@ -209,18 +210,18 @@ def _all(records: Records, domain: str) -> bool:
 
 
 def _chosen(records: Records, config: TranslateConfig, name: str) -> Tensor:
-    """(SHOWN, 3, S, S) images of a domain for the sample grids, or all if there are fewer."""
-    pictures = ImageDataset(records, config.transform())
+    """Choose up to SHOWN images (N, 3, S, S) of a domain for the sample grids."""
+    images = ImageDataset(records, config.transform())
     rows = generator(config.seed, "samples", name).permutation(len(records))[:SHOWN]
-    return config.transform().finish(torch.stack([pictures.prepared(int(row)) for row in rows]))
+    return config.transform().finish(torch.stack([images.prepared(int(row)) for row in rows]))
 
 
 class Translation(Loop):
-    """The loop that trains generators, discriminators and Siamese net; all of them and the pools are `learned`.
+    """Training loop of generators, discriminators and Siamese network, which form `learned` with the image pools.
 
     Args:
-        config: what decides the weights besides the images.
-        first: how many rows of the loader's images are synthetic; the real ones follow them.
+        config: the settings.
+        first: number of synthetic images in the loader; the real ones follow them.
         samples: images of either domain, (N, 3, S, S), for the grid after each epoch.
         run, device, progress: see `Loop`.
         precision: "float32" or "bfloat16".
@@ -243,31 +244,31 @@ class Translation(Loop):
         siamese = SiameseNet(config.size, config.filters, config.metric_stages)
         pools = {name: ImagePool(config.pool, config.size) for name in ("pool_a", "pool_b")}
         learned = nn.ModuleDict({**generators, **judges, "siamese": siamese, **pools}).to(device)
-        # One optimiser: it leaves weights alone that have no gradient, and each part asks for those of its networks.
+        # One optimiser is enough: it skips weights without gradient, and each loss computes only those of its networks.
         adam = OptimiserConfig("adam", config.learning_rate, 0.5, 0.0, 0.0, bias_factor=1.0, classifier_factor=1.0)
         optimiser = build_optimiser(learned, adam)
         super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
         self.config, self.first, self.samples, self.precision = config, first, samples, precision
 
     def rate(self, time: float) -> float:
-        """The learning rate, which is constant."""
+        """Return the constant learning rate."""
         return self.config.learning_rate
 
     def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
-        """One step on a batch of A synthetic and B real images, which lie one after the other."""
+        """Train on a batch of A synthetic images followed by B real ones."""
         images = self._cropped(batch.images)
         split = int((batch.rows < self.first).sum())
         terms = self.step(images[:split], images[split:], int(time))
-        if self.device.type == "cpu":  # on a GPU each report looks: looking waits for the device
+        if self.device.type == "cpu":  # on a GPU only when metrics are written: reading the loss synchronises
             self.raise_if_diverged({name: float(value) for name, value in terms.items()}, time)
         return terms
 
     def step(self, a: Tensor, b: Tensor, epoch: int) -> dict[str, Tensor]:
-        """One step on `a` (A, 3, S, S) and `b` (B, 3, S, S) in this epoch (from 0).
+        """Train on `a` (A, 3, S, S) and `b` (B, 3, S, S) in this epoch (from 0).
 
         Returns:
-            The weighted terms: of the generators, in the steps in which they move, with their sum as "loss"; of the
-            discriminators ("judges"); of the Siamese net.
+            The weighted terms: those of the generators, in steps that update them, with their sum as "loss"; that of
+            the discriminators ("judges"); that of the Siamese network.
         """
         config = self.config
         terms: dict[str, Tensor] = {}
@@ -280,7 +281,7 @@ class Translation(Loop):
             with torch.no_grad(), autocast(self.precision, self.device):
                 a_as_b, b_as_a = self.learned["to_real"](a), self.learned["to_synthetic"](b)
         with autocast(self.precision, self.device):
-            terms["judges"] = self._judged("b", b, a_as_b) + self._judged("a", a, b_as_a)
+            terms["judges"] = self._discriminator_loss("b", b, a_as_b) + self._discriminator_loss("a", a, b_as_a)
             if epoch >= config.siamese_from:
                 terms["siamese"] = siamese_loss(self._embedded(a, b, a_as_b.detach(), b_as_a.detach()), config.margin)
         self._move(terms["judges"], "judge_a", "judge_b")
@@ -289,10 +290,10 @@ class Translation(Loop):
         return {name: value.detach() for name, value in terms.items()}
 
     def _translated(self, a: Tensor, b: Tensor, epoch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Both translations and what the generators have to answer for."""
+        """Return both translations and the loss terms of the generators."""
         config = self.config
         to_real, to_synthetic = self.learned["to_real"], self.learned["to_synthetic"]
-        # Images do not see each other in these networks, so that two batches go through as one.
+        # These networks treat images independently, so that two batches can run as one.
         a_as_b, b_as_b = to_real(torch.cat([a, b])).split([len(a), len(b)])
         b_as_a, a_as_a = to_synthetic(torch.cat([b, a])).split([len(b), len(a)])
         back_a, back_b = to_synthetic(a_as_b), to_real(b_as_a)
@@ -307,24 +308,24 @@ class Translation(Loop):
         return a_as_b, b_as_a, terms
 
     def _move(self, loss: Tensor, *networks: str) -> None:
-        """Let the loss move the weights of these networks and of no others."""
+        """Update the weights of these networks, and no others, by the gradient of the loss."""
         loss.backward(inputs=[w for name in networks for w in self.learned[name].parameters()])  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
     def _embedded(self, *batches: Tensor) -> Embeddings:
-        """The Siamese net's embeddings of a, b and their translations."""
+        """Compute the Siamese network's embeddings of a, b and their translations."""
         return Embeddings(*self.learned["siamese"](torch.cat(batches)).split([len(batch) for batch in batches]))
 
-    def _judged(self, domain: str, true: Tensor, made: Tensor) -> Tensor:
-        """The loss of a domain's discriminator on its own images and on made ones, some of them from the pool."""
+    def _discriminator_loss(self, domain: str, true: Tensor, made: Tensor) -> Tensor:
+        """Compute the loss of a domain's discriminator on real images and on generated ones, some from the pool."""
         draws = generator(self.config.seed, "pool", domain, self.state.total_steps).random(len(made)).tolist()
         handed = cast(ImagePool, self.learned[f"pool_{domain}"]).exchange(made, draws)
         on_true, on_made = self.learned[f"judge_{domain}"](torch.cat([true, handed])).split([len(true), len(made)])
         return (adversarial_loss(on_true, real=True) + adversarial_loss(on_made, real=False)) / 2
 
     def _cropped(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) of (N, 3, load, load), each from a place of its own."""
+        """Crop each image at random: (N, 3, load, load) -> (N, 3, S, S)."""
         size, rng = self.config.size, generator(self.config.seed, "crop", self.state.total_steps)
         corners = rng.integers(self.config.load - size + 1, size=(len(images), 2)).tolist()
         pairs = zip(images, corners, strict=True)
@@ -344,11 +345,11 @@ class Translation(Loop):
         grid = torch.cat([torch.cat(list(column), dim=1) for column in columns], dim=2)
         path = self.run.path / "samples" / f"epoch_{epoch + 1:03d}.jpg"
         with atomic_write(path) as temporary:
-            picture(grid).save(temporary, "JPEG", quality=90)
+            to_pil(grid).save(temporary, "JPEG", quality=90)
         return ""
 
 
-def picture(image: Tensor) -> Image.Image:
-    """The image of one image (3, H, W) in [-1, 1]."""
+def to_pil(image: Tensor) -> Image.Image:
+    """Convert an image tensor (3, H, W) in [-1, 1] to a PIL image."""
     values = ((image.float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())

@@ -1,4 +1,4 @@
-"""From trained generators to translated images: the synthetic images once more, in the look of the real ones."""
+"""Translation of synthetic images to the real domain by trained generators."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.training.precision import autocast, choose_precision
 from vreid.training.progress import Progress, Silence
-from vreid.training.translate import TranslateConfig, picture
+from vreid.training.translate import TranslateConfig, to_pil
 
 FACTS = "translation.json"
-"""In a folder of translations: what made them."""
+"""File in a folder of translations that records model and images."""
 TABLE = "translated.csv"
 QUALITY = 95
-"""Of JPEGs: a second compression should not be seen."""
+"""JPEG quality, high enough that recompression is not visible."""
 
 
 def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
-    """The generator from synthetic to real of a run folder or its model.safetensors, and how it was trained.
+    """Load the synthetic-to-real generator of a run folder or its model.safetensors, with its configuration.
 
     Raises:
-        InputError: nothing there, a run that is not finished, or a file that holds no translation.
+        InputError: nothing exists at the path, the run is not finished, or the file holds no translation.
     """
     path = Path(source)
     if path.is_dir():
@@ -68,20 +68,20 @@ def translate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Records:
-    """Translate all images into OUT/sys_image_train_tr; return the same images as variant "translated".
+    """Translate all images into OUT/sys_image_train_tr; return their records as variant "translated".
 
-    Images keep their names, their size (the aspect is one of the few things that tell a bus from a car, and whatever
-    was measured in pixels stays true) and their detail: what the network changes in its square of S pixels is resized
-    and added to the image, so that what was too fine for the network stays. Of an image with a box the box is
-    translated. The folder appears whole; a stopped translation goes on, a finished one is not made again. Where `out`
-    is the data set's own folder, `FOLDER@translated` reads them; elsewhere the labels are copied beside them
-    (train_label.xml of VehicleX; of another source translated.csv is written).
+    Images keep their names, their size (the aspect ratio helps to distinguish vehicle types, and boxes in pixels stay
+    valid) and their fine detail: the change that the network makes at S x S pixels is resized and added to the image.
+    If an image has a box, only the box is translated. The folder is created atomically; a stopped translation resumes,
+    a finished one is not repeated. If `out` is the data set's own folder, `FOLDER@translated` reads the translations;
+    otherwise the labels are copied next to them (train_label.xml of VehicleX; for other sources, translated.csv is
+    written).
 
     Args:
         model: run folder of `train_translation`, or its model.safetensors.
         records: images.
-        out: the folder that sys_image_train_tr is to lie in.
-        batch_size: images at once.
+        out: the parent folder of sys_image_train_tr.
+        batch_size: images per batch.
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
         progress: listener, counts images.
@@ -159,7 +159,7 @@ def _names(records: Records) -> tuple[Path, list[str]]:
 
 
 def _require(folder: Path, facts: dict[str, Any]) -> None:
-    """Refuse what another model made, or of other images."""
+    """Raise InputError if the folder holds translations of another model or of other images."""
     there = read_json(folder / FACTS) if (folder / FACTS).exists() else None
     if there != facts:
         raise InputError(
@@ -191,14 +191,14 @@ def _paint(
             for change, row in zip(changes, rows.tolist(), strict=True):
                 form = Image.registered_extensions().get(places[row].suffix.lower(), "JPEG")
                 with atomic_write(places[row]) as temporary:
-                    picture(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
+                    to_pil(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
             progress.advance(len(rows))
     finally:
         progress.finish()
 
 
 def _changed(records: Records, row: int, change: Tensor) -> Tensor:
-    """What a record shows, (3, H, W) in about [-1, 1], and on top of it the change (3, S, S), brought to its size."""
+    """Add the change (3, S, S), resized, to the image of a record: (3, H, W) in about [-1, 1]."""
     box = records.box[row]
     shown = read_image(records.path[row], box=None if np.isnan(box[0]) else box.tolist())
     pixels = torch.from_numpy(np.array(shown)).permute(2, 0, 1) / 127.5 - 1

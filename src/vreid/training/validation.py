@@ -1,4 +1,4 @@
-"""Evaluation of a model while it is trained, on labelled query and gallery images."""
+"""Validation during training, on labelled query and gallery images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vreid.training.precision import Precision
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Labelled images on which a training is evaluated: plain search, no post-processing.
+    """Labelled images on which a model is evaluated during training, without post-processing.
 
     Attributes:
         name: of the data set.
@@ -52,22 +52,22 @@ class Validation:
                 f"{self.name}: has no labelled test to validate on; name a data set with labelled query and gallery "
                 "images (`vreid data split` makes one from training images)."
             )
-        rng = np.random.default_rng(0)  # random vectors, so that wrong labels are found before the training
+        rng = np.random.default_rng(0)  # evaluate random vectors to find wrong labels before training
         try:
             query, gallery = (FeatureSet(rng.normal(size=(len(s), 4)).astype(np.float32), s).normalise() for s in sides)
-            self._judge(query, gallery)
+            self._metrics(query, gallery)
         except InputError as error:
             raise InputError(f"{self.name}, to validate on: {error}") from error
 
     @classmethod
     def of(cls, dataset: Dataset, *, every: int = 1, keep_best: bool = False) -> Validation:
-        """The query and gallery images of a data set under its own protocol."""
+        """Use the query and gallery images of a data set with its own protocol."""
         return cls(dataset.name, dataset.query, dataset.gallery, dataset.protocol, every, keep_best)
 
     def evaluate(
         self, model: ReidModel, transform: TestTransform, *, device: str, workers: int | None, precision: Precision
     ) -> Metrics:
-        """Evaluate `model`; its modes, and the random numbers of the training, are as before afterwards.
+        """Evaluate `model` and restore its training mode and the state of random numbers.
 
         Raises:
             InputError: an image cannot be read, or the features are not finite.
@@ -84,13 +84,13 @@ class Validation:
         finally:
             for module, training in modes:
                 module.training = training
-        return self._judge(features[0], features[-1])
+        return self._metrics(features[0], features[-1])
 
-    def _judge(self, query: FeatureSet, gallery: FeatureSet) -> Metrics:
+    def _metrics(self, query: FeatureSet, gallery: FeatureSet) -> Metrics:
         return evaluate_retrieval(query, gallery, PostProcessing(), self.protocol)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that identify the evaluation, for data.json and the facts of a model."""
+        """Return values that identify the evaluation, for data.json and the metadata of a model."""
         return {
             "data": self.name,
             "query": fingerprint(self.query),

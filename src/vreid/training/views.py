@@ -1,4 +1,4 @@
-"""Views of an image whose features are added up, by name; nothing here needs torch."""
+"""Test-time augmentation: views of an image whose features are summed; does not import torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vreid.errors import InputError
 
 
 class View(NamedTuple):
-    """Whether the network sees the image itself or its crop, and whether mirrored."""
+    """A view: the image or its crop, flipped or not."""
 
     cropped: bool
     flipped: bool
@@ -21,14 +21,14 @@ VIEWS: Mapping[str, View] = {
     "crop": View(True, False),
     "crop-flip": View(True, True),
 }
-"""What can be added up; all four are DMT's augmentation test."""
+"""Views by name; all four together are DMT's test-time augmentation."""
 
 
 def check_views(views: Sequence[str], *, crops: bool) -> None:
-    """Check names of views; `crops` says whether crops are at hand.
+    """Check the names of views; `crops`: crops are available.
 
     Raises:
-        InputError: an unknown view, none, one named twice, or a view of crops without crops.
+        InputError: a view is unknown or named twice, no view is given, or a view needs crops and there are none.
     """
     unknown = [view for view in views if view not in VIEWS]
     if unknown or not views:
