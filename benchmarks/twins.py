@@ -21,7 +21,7 @@ from vreid.recipes import recipe
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
 from vreid.training.precision import autocast, choose_precision
-from vreid.training.targets import MATES
+from vreid.training.targets import POSITIVES
 from vreid.training.train_config import TrainConfig
 
 IMAGES = {"camera_small": 1718, "orientation_small": 1200}
@@ -60,7 +60,7 @@ def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
     objective, optimiser = Objective(config.losses, config.target), build_optimiser(learned, config.optimiser)
     images = torch.randn(count, 3, config.transform.height, config.transform.width)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = {MATES: classes, config.target: classes, **{name: classes % 6 for name in heads}}
+    labels = {POSITIVES: classes, config.target: classes, **{name: classes % 6 for name in heads}}
 
     precision = {
         learns: choose_precision(config.precision, DEVICE, model, training=learns).dtype for learns in (True, False)
