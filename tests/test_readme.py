@@ -54,11 +54,11 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     somebodys_features(tmp_path)
     settings = ", ".join(f"{key!r}: {value!r}" for key, value in SMALLEST.items())
     block = block.replace('preset="demo"', 'preset="tiny"').replace(
-        'recipe("small")', f'recipe("small", {{{settings}}})'
+        'train("small", data, "town-run")', f'train("small", data, "town-run", settings={{{settings}}})'
     )
     namespace: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), namespace)
-    assert "distances" in namespace
+    assert "distances" in namespace or ((tmp_path / "ranking.csv").is_file() and (tmp_path / "report.html").is_file())
 
 
 def test_vreid_lines_run_in_order(

@@ -20,12 +20,7 @@
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from vreid.data.open import open_dataset
-from vreid.recipes import recipe
-from vreid.retrieval import PostProcessing, ReRanking, Tracklets, evaluate_distances, rank
-from vreid.simulator import simulate
-from vreid.training.extract import extract, load_model
-from vreid.training.supervised import train
+import vreid
 
 # %% [markdown]
 # ## Simulate a small city
@@ -34,8 +29,8 @@ from vreid.training.supervised import train
 # sees. The folder looks like CityFlowV2-ReID as distributed.
 
 # %%
-simulate("city", preset="tiny", seed=3, workers=1)
-data = open_dataset("city", labels="auto")
+vreid.simulate("city", preset="tiny", seed=3, workers=1)
+data = vreid.open_dataset("city", labels="auto")
 print(data)
 
 # %% [markdown]
@@ -65,8 +60,7 @@ show(first.path, [f"{i} at {c}" for i, c in zip(first.identity.values, first.cam
 
 # %%
 settings = {"epochs": "3", "num_identities": "6", "transform.height": "64", "transform.width": "64"}
-run = train(recipe("small", settings), data.train, out="run")
-trained = load_model(run)
+model = vreid.train("small", data, "run", settings=settings)
 
 # %% [markdown]
 # ## Extract features
@@ -74,9 +68,8 @@ trained = load_model(run)
 # The model turns each image into a vector; images of one vehicle should have near vectors.
 
 # %%
-query, gallery = (extract(trained.model, part, transform=trained.transform) for part in (data.query, data.gallery))
-print(query)
-print(gallery)
+run = vreid.extract(model, data)
+print(run)
 
 # %% [markdown]
 # ## Rank and evaluate
@@ -87,8 +80,7 @@ print(gallery)
 # [mINP](../reference/glossary.md#minp).
 
 # %%
-plain = PostProcessing().apply(query, gallery)
-print(evaluate_distances(plain, data.protocol))
+print(run.evaluate())
 
 # %% [markdown]
 # With eight vehicles these numbers say that the code works, nothing more.
@@ -101,9 +93,8 @@ print(evaluate_distances(plain, data.protocol))
 # [transductive](../reference/glossary.md#transductive), and the result says so.
 
 # %%
-steps = PostProcessing(tracklets=Tracklets(), reranking=ReRanking(k1=4, k2=2, lambda_=0.6), exclude_same_camera=True)
-reranked = steps.apply(query, gallery)
-print(evaluate_distances(reranked, data.protocol))
+steps = "tracklets, rerank=4:2:0.6, other-cameras"
+print(run.evaluate(steps))
 
 # %% [markdown]
 # ## Look at a ranking
@@ -111,7 +102,7 @@ print(evaluate_distances(reranked, data.protocol))
 # One query and the five nearest gallery images: green is the same vehicle, red another one.
 
 # %%
-ranking = rank(reranked, data.protocol, top_k=5)
+ranking = run.rank(steps, top_k=5)
 number = 0
 wanted, found = data.query[number], data.gallery[ranking.indices[number]]
 colors = ["green" if identity == wanted.identity.values else "red" for identity in found.identity.values]
