@@ -138,6 +138,7 @@ def test_house_style(file: Path) -> None:
         assert not [c for c in calls if c.func.id == "print"], f"{file}: only vreid.console prints"  # type: ignore[attr-defined]
 
 
+NAMED_TUPLE = ("_replace", "_asdict", "_fields")
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LEVELS = ("cli.", "recipes.", "reproduce.tables.")
 """Where a module may have the name of the library's module that it offers, sets or tabulates."""
@@ -179,6 +180,27 @@ def test_tests_import_no_other_test(file: Path) -> None:
         if top not in shared | set(sys.stdlib_module_names):
             assert not top.startswith("test_"), f"{file} imports the test file {top}"
             assert importlib.util.find_spec(top), f"{file} imports {top}, which is neither installed nor in {shared}"
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT / "tests")))
+def test_tests_use_public_names(file: Path) -> None:
+    """No private name of vreid is imported, read or patched; what a test needs to reach is public."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = [name for target in imports(file) for name in target.split(".") if target.startswith("vreid.")]
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vreid")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
+            names.append(node.attr)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("setattr", "delattr"):
+            patched = [part.value for part in node.args[:2] if isinstance(part, ast.Constant)]
+            names += [name for value in patched for name in str(value).split(".")]
+    private = [name for name in names if re.match("_[^_]", name) and name not in NAMED_TUPLE]
+    assert not private, f"{file} uses {private}: give the module a public name for it"
 
 
 def test_both_papers_can_be_read_in_an_hour() -> None:

@@ -189,20 +189,20 @@ def test_identities_and_tracklets_of_queries_change_nothing(made, target, tmp_pa
 
 @pytest.mark.parametrize("recluster", [0, 1])
 def test_a_stopped_run_ends_in_the_same_weights(made, target, tmp_path, recluster):
-    from vreid.training.loop import Loop
+    from vreid.training import loop
 
     config = replace(FAST, recluster=recluster, ema=0.5)
     adapt(made / "run", target, config, out=tmp_path / "whole")
-    checkpoint, written = Loop._checkpoint, []
+    save, written = loop.save_checkpoint, []
 
-    def killed(self):
-        checkpoint(self)
-        written.append(self.state.epoch)
+    def killed(path, *content):
+        save(path, *content)
+        written.append(path)
         if len(written) == 1:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_checkpoint", killed)
+        patch.setattr(loop, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             adapt(made / "run", target, config, out=tmp_path / "cut")
     with pytest.raises(InputError, match=r"is not finished; resume it"):

@@ -18,6 +18,7 @@ from PIL import Image
 from support.command_line import SMALLEST, Run, reported, state
 from vreid.errors import InputError
 from vreid.files import atomic_write, write_json, write_text
+from vreid.simulator.render.sheet import SHEETS
 
 # ---------------------------------------------------------------- a full disk
 
@@ -74,7 +75,7 @@ def test_a_full_disk(
     table = pictures(tmp_path)
     new = tmp_path / "new"
     new.mkdir()
-    monkeypatch.setattr("vreid.simulator.render.sheet._closeup", lambda rng: Image.effect_noise((90, 90), 50))
+    monkeypatch.setitem(SHEETS, "closeup", lambda rng: Image.effect_noise((90, 90), 50))
     if WRITERS[line]:
         (new / WRITERS[line]).write_text("what was there before")
     before = state(tmp_path)

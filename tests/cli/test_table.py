@@ -161,10 +161,10 @@ def test_a_dry_run_of_a_simulated_scale_makes_no_table(
 
 
 def test_a_cut_is_a_table_that_can_be_read(tiny_world: Path, tmp_path: Path) -> None:
-    from vreid.reproduce.dry_run import _cut
+    from vreid.reproduce.dry_run import few_vehicles
 
     dataset = Folders.of(tiny_world / "AIC21_Track2_ReID").open()
-    cut = _cut(dataset, tmp_path)
+    cut = few_vehicles(dataset, tmp_path)
     read = read_table(Path(cut.sources[0]))
     assert (
         len(read.query) and len(read.gallery) and set(read.query.identity.values) <= set(read.gallery.identity.values)

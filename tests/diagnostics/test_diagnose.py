@@ -11,7 +11,7 @@ import pytest
 
 from vreid.data.protocols import MARKET
 from vreid.data.records import Records
-from vreid.diagnostics.camera_gap import _overtaken, _variance_shares, camera_gap
+from vreid.diagnostics.camera_gap import camera_gap, overtaken_shares, variance_shares
 from vreid.diagnostics.diagnose import diagnose
 from vreid.diagnostics.embedding import POINTS, embedding
 from vreid.diagnostics.estimates import Estimate, means
@@ -85,7 +85,7 @@ def test_variance_shares_are_those_of_a_slow_analysis_of_variance() -> None:
         np.concatenate([query.features, gallery.features]),
         Records.concat([query.records, gallery.records]),
     )
-    found = _variance_shares(features, records, True, 0)
+    found = variance_shares(features, records, True, 0)
     passes = {
         (v, c): features[(records.identity.values == v) & (records.camera.values == c)].mean(axis=0)
         for v, c in product(records.identity.names, records.camera.names)
@@ -109,13 +109,13 @@ def test_pure_cameras_pure_vehicles_and_pure_noise() -> None:
     ):
         query, gallery = town(**settings)
         features = np.concatenate([query.features, gallery.features])
-        shares = _variance_shares(features, Records.concat([query.records, gallery.records]), True, 0)
+        shares = variance_shares(features, Records.concat([query.records, gallery.records]), True, 0)
         assert [number.value for number in shares.values()] == pytest.approx(expected, abs=0.05)
 
 
 def test_strangers_before_the_mate_are_those_of_a_slow_count() -> None:
     query, gallery = town(camera=1.0, noise=1.0, count=6)
-    found = _overtaken(query, gallery, 0)
+    found = overtaken_shares(query, gallery, 0)
     own, other = [], []
     for row in range(len(query)):
         distance = np.square(gallery.features.astype(float) - query.features[row]).sum(axis=1)

@@ -21,7 +21,7 @@ from vreid.data.protocols import CROSS_CAMERA, MARKET
 from vreid.data.records import Records
 from vreid.diagnostics.leaks import leaks
 from vreid.diagnostics.saliency import attention, occlusion, worst_looks
-from vreid.diagnostics.shortcuts import CELLS, PIXELS, _hits, cells, shortcuts
+from vreid.diagnostics.shortcuts import CELLS, PIXELS, cells, nearest_hits, shortcuts
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
@@ -134,7 +134,7 @@ def test_hits_are_those_of_a_slow_search() -> None:
     rng = np.random.default_rng(0)
     query, gallery = rng.integers(0, 3, (2, 12, 2, 3)).astype(np.float32)  # many ties
     vehicle, may = np.repeat(np.arange(4), 3), rng.random((12, 12)) < 0.6
-    found = _hits(query, gallery, may, vehicle)
+    found = nearest_hits(query, gallery, may, vehicle)
     for row in range(12):
         mates = [g for g in range(12) if may[row, g] and vehicle[g] == vehicle[row]]
         others = [g for g in range(12) if may[row, g] and vehicle[g] != vehicle[row]]

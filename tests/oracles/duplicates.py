@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vreid.data.doctor import Case
-from vreid.data.doctor.duplicates import ALIKE, _same
+from vreid.data.doctor.duplicates import ALIKE, same_image
 
 
 def near_copies(case: Case) -> set[tuple[int, int]]:
@@ -23,6 +23,6 @@ def near_copies(case: Case) -> set[tuple[int, int]]:
                 likeness = np.corrcoef(rows[one], rows[other])[0, 1]
                 if likeness > best:
                     best, partner = likeness, other
-        if partner is not None and _same(case, one, partner):
+        if partner is not None and same_image(case, one, partner):
             out.add((max(one, partner), min(one, partner)))
     return out

@@ -257,9 +257,9 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     torn = with_training(seed=9)
     for line in run_rows([torn, replace(torn, post=RERANKED.post)], tmp_path / "torn"):
         assert line.error == "ZeroDivisionError: integer division or modulo by zero"
-    monkeypatch.setattr(runner, "_numbers", lambda *args: 1 // 0)
+    monkeypatch.setattr(runner, "line_numbers", lambda *args: 1 // 0)
     mended = run_rows([RERANKED, PLAIN], tmp_path)
-    assert mended[0].error.startswith("ZeroDivisionError") and "_numbers" in mended[0].facts["traceback"]
+    assert mended[0].error.startswith("ZeroDivisionError") and "line_numbers" in mended[0].facts["traceback"]
     assert mended[1] == lines[3]
     monkeypatch.undo()
     assert not run_rows([RERANKED], tmp_path)[0].error

@@ -83,13 +83,13 @@ def test_cameras_by_name_and_views_around_the_axes() -> None:
 
 
 def test_eight_views_are_those_of_veri() -> None:
-    from vreid.simulator.formats.layouts import VIEWS, _view
+    from vreid.simulator.formats.layouts import VIEWS, view_number
 
     degrees = np.arange(0.3, 360, 7)
     bins = side_information(
         TransReIDOptions(sie_views=8), (), Records.of(path=range(len(degrees)), orientation=degrees)
     )
-    assert [VIEWS[number] for number in bins["view"].values.tolist()] == [_view(angle) for angle in degrees]
+    assert [VIEWS[number] for number in bins["view"].values.tolist()] == [view_number(angle) for angle in degrees]
 
 
 @pytest.mark.parametrize(("camera", "view", "rows"), [(-1, 2, [2, 6, 10]), (1, -1, [4, 5, 6, 7]), (-1, -1, range(12))])

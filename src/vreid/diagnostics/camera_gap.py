@@ -46,12 +46,12 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
     if not everything.camera.known.all():
         raise InputError("camera gap: some pictures have no camera; give the column `camera`.")
     labelled = not (query.records.identity.codes == UNKNOWN).any()
-    numbers = _variance_shares(np.concatenate([query.features, gallery.features]), everything, labelled, seed)
+    numbers = variance_shares(np.concatenate([query.features, gallery.features]), everything, labelled, seed)
     camera = numbers["variance between cameras"]
     sentence = f"{camera} % of the variance of the features lies between cameras"
     warning = False
     if labelled:
-        overtaken = _overtaken(query, gallery, seed)
+        overtaken = overtaken_shares(query, gallery, seed)
         plain, centred = (
             evaluate_retrieval(query, gallery, PostProcessing(camera_mean=mean), protocol)
             for mean in (None, CameraMean())
@@ -104,7 +104,8 @@ def _passes(
     return total / count[:, None], vehicle[first], camera[first]
 
 
-def _variance_shares(features: NDArray[np.float32], records: Records, labelled: bool, seed: int) -> dict[str, Estimate]:
+def variance_shares(features: NDArray[np.float32], records: Records, labelled: bool, seed: int) -> dict[str, Estimate]:
+    """Estimate the shares of the variance of mean features of passes between cameras, and between vehicles."""
     mean_PD, owner, camera = _passes(features, records, labelled)
     keep = np.sort(np.random.default_rng([seed, 3]).permutation(len(mean_PD))[:MOST_PASSES])
     mean_PD, camera = mean_PD[keep] - mean_PD[keep].mean(axis=0), camera[keep]
@@ -144,7 +145,7 @@ def _variance_shares(features: NDArray[np.float32], records: Records, labelled: 
     return found
 
 
-def _overtaken(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[str, Estimate]:
+def overtaken_shares(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[str, Estimate]:
     """Per query the share of pairs of a stranger and a mate at another camera in which the stranger is nearer."""
     own, identity = joint_codes(query.records.identity, gallery.records.identity)
     own_camera, camera = joint_codes(query.records.camera, gallery.records.camera)

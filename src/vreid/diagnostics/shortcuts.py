@@ -67,9 +67,9 @@ def shortcuts(
     found = []
     several = first != last
     if several.any():
-        hits = _hits(cells_first, cells_last, same_camera & several, vehicle)
+        hits = nearest_hits(cells_first, cells_last, same_camera & several, vehicle)
         found.append(_part(WITHIN, where, np.where(several[:, None], hits, np.nan), vehicle, seed))
-    hits = _hits(cells_first, cells_first, ~same_camera, vehicle)
+    hits = nearest_hits(cells_first, cells_first, ~same_camera, vehicle)
     found.append(_part(ACROSS, where, hits, vehicle, seed))
     return found
 
@@ -112,7 +112,7 @@ def _passes(records: Records, seed: int) -> tuple[NDArray[np.intp], NDArray[np.i
     return first[keep], last[keep]
 
 
-def _hits(
+def nearest_hits(
     query: NDArray[np.float32], gallery: NDArray[np.float32], may: NDArray[np.bool_], vehicle: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """(P, 64) whether the nearest of the passes that a pass `may` (P, P) be compared with is one of its vehicle, cell

@@ -84,7 +84,9 @@ def dry_run_stages(rows: Iterable[AnyRow], device: str = "cpu", progress: Progre
         datas: dict[Data, Data] = {}
         for data in dict.fromkeys(row.data for row in chosen):
             datas[data] = (
-                SimulatedWorld(FEW, 1, data.layout) if isinstance(data, SimulatedWorld) else _cut(wholes[data], folder)
+                SimulatedWorld(FEW, 1, data.layout)
+                if isinstance(data, SimulatedWorld)
+                else few_vehicles(wholes[data], folder)
             )
         short = [_short(row, datas[row.data], device.partition(":")[0]) for row in chosen]
         lines = run_rows(short, folder / "cache", device=device, progress=progress)
@@ -195,7 +197,7 @@ def _identities(transform: TrainTransform, count: int, instances: int, device: s
     return min(count, max(2, fitting // 2 * 2))  # half of them may be of either domain
 
 
-def _cut(dataset: Dataset, folder: Path) -> Folders:
+def few_vehicles(dataset: Dataset, folder: Path) -> Folders:
     """A table of few vehicles of each kind, the test with made-up vehicles where it has none."""
     real, synthetic = (of_part(dataset.train, part) for part in ("real", "synthetic"))
     query, gallery = dataset.query, dataset.gallery

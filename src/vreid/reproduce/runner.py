@@ -238,7 +238,7 @@ class _Runner:
                 distances = self._distances(evaluated)
                 facts["submission"] = self._submission(row, distances)
                 if search.query.records.identity.known.any():
-                    metrics, queries = _numbers(search, self._parts(evaluated, search, distances))
+                    metrics, queries = line_numbers(search, self._parts(evaluated, search, distances))
                 elif facts["submission"].startswith(_NONE):
                     raise InputError(f"the test has no labels to evaluate by, and no track2.txt: {facts['submission']}")
                 else:
@@ -356,7 +356,7 @@ def _initialisation(evaluated: Evaluated) -> str:
     return " | ".join(dict.fromkeys(model.training.model.initialisation for model in models))
 
 
-def _numbers(search: RetrievalRun, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
+def line_numbers(search: RetrievalRun, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metrics of a line, and its queries."""
     whole, identity = parts[ALL], search.query.records.identity
     protocol = whole.protocol

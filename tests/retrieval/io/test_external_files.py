@@ -17,7 +17,7 @@ from support.command_line import Run
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval import CROSS_CAMERA, MARKET, evaluate, load_features
-from vreid.retrieval.io.external import _FIELDS, _MEANING, _SIDES
+from vreid.retrieval.io.external import FIELD_NAMES, MEANINGS_OF_NAMES, SIDE_NAMES
 from vreid.retrieval_run import RetrievalRun
 
 QUERY = np.array([[1, 0, 0], [0, 2, 0]], dtype=np.float32)
@@ -173,8 +173,8 @@ def test_one_matrix_with_labels_and_a_split_in_the_file(tmp_path):
 
 
 def test_every_spelling_has_one_meaning():
-    sides, fields = ([name for names in table.values() for name in names] for table in (_SIDES, _FIELDS))
-    assert len(_MEANING) == len(sides) * len(fields) + 1
+    sides, fields = ([name for names in table.values() for name in names] for table in (SIDE_NAMES, FIELD_NAMES))
+    assert len(MEANINGS_OF_NAMES) == len(sides) * len(fields) + 1
 
 
 # From the command line, with a table.

@@ -37,7 +37,7 @@ def ways(monkeypatch):
         results = []
         for compiled, few in ((False, 0), (True, 10**9), (True, 0)):
             with monkeypatch.context() as patch:
-                patch.setattr(neighbours, "_FEW", few)
+                patch.setattr(neighbours, "FEW_QUERIES", few)
                 if not compiled:
                     patch.setattr(core, "load", lambda: None)
                 results.append(work())
@@ -93,7 +93,7 @@ def test_ranks_count_what_a_sort_finds(seed, size, mates, different):
 
 
 def test_a_core_of_other_sources_is_not_used(monkeypatch):
-    monkeypatch.setattr(core, "_REVISION", -1)
+    monkeypatch.setattr(core, "REVISION", -1)
     core.load.cache_clear()
     try:
         assert core.load() is None

@@ -34,7 +34,7 @@ def use(way, patch):
         pytest.skip("this processor has no bfloat16 matrix units")
     if way == "numpy":
         patch.setattr(core, "load", lambda: None)
-    patch.setattr(neighbours, "_FEW", 0 if way == "matrix units" else 10**9)
+    patch.setattr(neighbours, "FEW_QUERIES", 0 if way == "matrix units" else 10**9)
 
 
 @pytest.fixture(params=WAYS)
@@ -159,14 +159,14 @@ def test_no_rounding_leads_it_astray(way, kind, seed, count, dimensions, length)
 
 def test_rows_given_up_by_rounding_are_done_again(monkeypatch):
     use("matrix units", monkeypatch)
-    calls, by_core = [], neighbours._by_core
+    calls, by_core = [], neighbours.propose_by_core
 
     def counted(*arguments, rounded):
         failed = by_core(*arguments, rounded=rounded)
         calls.append((rounded, len(failed)))
         return failed
 
-    monkeypatch.setattr(neighbours, "_by_core", counted)
+    monkeypatch.setattr(neighbours, "propose_by_core", counted)
     points = attack(0, "near ties", 400, 32)
     assert check_lists(points, 5) == 0
     assert calls[0] == (True, 0)  # their centre is taken off: what is left is rounded relative to itself
@@ -178,7 +178,9 @@ def test_rows_given_up_by_rounding_are_done_again(monkeypatch):
     few = clouds(0, 2000, 8, identities=2000)
     few[:80] = few[0]
     assert check_lists(few, 3) == 0
-    assert len(calls) == 1 and 80 <= calls[0][1] <= 2000 // neighbours._MANY  # the equal ones, and who is near them
+    assert (
+        len(calls) == 1 and 80 <= calls[0][1] <= 2000 // neighbours.MANY_FAILED
+    )  # the equal ones, and who is near them
 
 
 def test_the_bound_is_not_loose(monkeypatch):
@@ -196,7 +198,7 @@ def test_the_bound_is_not_loose(monkeypatch):
 def test_tile_sizes_and_threads_change_nothing(way, monkeypatch):
     points = attack(3, "duplicates", 300, 40)
     whole = neighbour_lists(Points.of("test", points=points), 11, farthest=True)
-    monkeypatch.setattr(neighbours, "_TILE", 37)
+    monkeypatch.setattr(neighbours, "TILE", 37)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     tiled = neighbour_lists(Points.of("test", points=points), 11, farthest=True)
     assert np.array_equal(whole.index, tiled.index)
@@ -282,10 +284,10 @@ def test_precision_may_be_asked_for_in_either_way(kind, expected):
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         pytest.skip("this torch knows the older way alone")
     code = (
-        "import torch\nfrom vreid.retrieval.nearest.device import _INPUT_ROUNDING, _precision\n"
-        "assert _INPUT_ROUNDING[_precision('cuda')] == _INPUT_ROUNDING[_precision('cpu')] == 0\n"
+        "import torch\nfrom vreid.retrieval.nearest.device import INPUT_ROUNDING, product_precision\n"
+        "assert INPUT_ROUNDING[product_precision('cuda')] == INPUT_ROUNDING[product_precision('cpu')] == 0\n"
         "torch.backends.cuda.matmul.fp32_precision = 'tf32'\ntorch.backends.mkldnn.matmul.fp32_precision = 'bf16'\n"
-        f"print(_precision('{kind}'))"
+        f"print(product_precision('{kind}'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == expected, done.stderr

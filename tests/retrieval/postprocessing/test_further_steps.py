@@ -24,7 +24,7 @@ from vreid.retrieval import (
     learn_transit_times,
     nearest_elsewhere,
 )
-from vreid.retrieval.postprocessing.transit_times import TransitRatios, _smoothed, unit_times
+from vreid.retrieval.postprocessing.transit_times import TransitRatios, smoothed_shares, unit_times
 
 
 def codes(*values):
@@ -161,7 +161,7 @@ def test_where_times_say_nothing_nothing_changes():
 
 
 def test_smoothing_by_hand():
-    assert _smoothed(np.array([4.0, 0.0, 0.0])) == pytest.approx(np.array([8 / 3, 1.0, 0.0]) / (11 / 3))
+    assert smoothed_shares(np.array([4.0, 0.0, 0.0])) == pytest.approx(np.array([8 / 3, 1.0, 0.0]) / (11 / 3))
 
 
 def test_times_of_units_are_means_of_what_is_known():

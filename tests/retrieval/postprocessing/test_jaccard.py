@@ -104,7 +104,7 @@ def test_the_order_of_the_points_does_not_matter(seed, neighbours):
 def test_small_pieces_give_the_same(monkeypatch):
     points = vehicles()
     whole = jaccard_graph(points, k1=10, k2=3, max_distance=0.7)
-    for name, value in (("_ROWS", 7), ("_CELLS", 200)):
+    for name, value in (("ROWS", 7), ("CELLS", 200)):
         monkeypatch.setattr(module, name, value)
     pieces = jaccard_graph(points, k1=10, k2=3, max_distance=0.7)
     assert np.array_equal(whole.indices, pieces.indices) and np.abs(whole.data - pieces.data).max() < 1e-7

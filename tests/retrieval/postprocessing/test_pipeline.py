@@ -161,7 +161,8 @@ def test_weighted_features_equal_their_formula(sides, monkeypatch):
         expected = oracle.weighted_tracklet(near, gallery.features[units == unit])
         assert ours[unit] == pytest.approx(expected, abs=1e-6)
     monkeypatch.setattr(
-        "vreid.retrieval.postprocessing.tracklet_features._spans", lambda starts, _: [(u, u + 1) for u in range(count)]
+        "vreid.retrieval.postprocessing.tracklet_features.unit_spans",
+        lambda starts, _: [(u, u + 1) for u in range(count)],
     )
     assert weighted_features(near, gallery.features, units, count) == pytest.approx(ours, abs=1e-6)
 

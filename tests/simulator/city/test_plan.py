@@ -16,7 +16,7 @@ from vreid.errors import InputError
 from vreid.simulator.city.identities import BUS_COLORS, COLOR_SHARES, TYPE_SHARES, draw_vehicles
 from vreid.simulator.city.plan import World, plan_world
 from vreid.simulator.city.presets import PRESETS, Scene, preset_named
-from vreid.simulator.city.roads import RoadMap, _gabriel, build_roads
+from vreid.simulator.city.roads import RoadMap, build_roads, gabriel_graph
 from vreid.simulator.render.camera import SCENARIOS
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 
@@ -144,7 +144,7 @@ def test_motorcycles_are_off_unless_asked_for() -> None:
 def test_gabriel_graph_of_a_hand_worked_case() -> None:
     # A square with its centre: the diagonals run through the centre, the sides' circles just touch it (distance equal).
     points = np.array([[0, 0], [2, 0], [2, 2], [0, 2], [1, 1.2]], dtype=float)
-    assert _gabriel(points) == [(0, 1), (0, 3), (0, 4), (1, 2), (1, 4), (2, 4), (3, 4)]
+    assert gabriel_graph(points) == [(0, 1), (0, 3), (0, 4), (1, 2), (1, 4), (2, 4), (3, 4)]
 
 
 @settings(max_examples=25, deadline=None)

@@ -13,7 +13,7 @@ import numpy as np
 from vreid.simulator.city.plan import plan_world
 from vreid.simulator.city.presets import PRESETS
 from vreid.simulator.formats.write import simulate
-from vreid.simulator.render.filming import CUT_DEPTH, CUT_EDGES, CUT_SHARE, Studio, _touch
+from vreid.simulator.render.filming import CUT_DEPTH, CUT_EDGES, CUT_SHARE, Studio, overlap
 from vreid.simulator.render.scene import Placed
 
 TINY = PRESETS["tiny"]
@@ -81,6 +81,6 @@ def test_a_few_boxes_are_cut_mostly_at_the_bottom(sketch: SimpleNamespace) -> No
 def test_vehicles_that_would_overlap_are_reported() -> None:
     vehicle = SimpleNamespace(size=(4.5, 1.8, 1.5))
     here = Placed(vehicle, 0.0, 0.0, 0.0)
-    assert _touch(here, Placed(vehicle, 4.5, 0.0, 0.0)) and _touch(here, Placed(vehicle, 0.0, 2.0, np.pi))
-    assert not _touch(here, Placed(vehicle, 5.2, 0.0, 0.0)) and not _touch(here, Placed(vehicle, 0.0, 2.5, np.pi))
-    assert _touch(here, Placed(vehicle, 3.0, 1.5, np.pi / 2))
+    assert overlap(here, Placed(vehicle, 4.5, 0.0, 0.0)) and overlap(here, Placed(vehicle, 0.0, 2.0, np.pi))
+    assert not overlap(here, Placed(vehicle, 5.2, 0.0, 0.0)) and not overlap(here, Placed(vehicle, 0.0, 2.5, np.pi))
+    assert overlap(here, Placed(vehicle, 3.0, 1.5, np.pi / 2))

@@ -147,7 +147,7 @@ def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
         left, right = images[left[there]], images[right[there]]
         at_odds = _at_odds(case, left, right)
         for pair in _nearest(case, left[at_odds], right[at_odds]):
-            if pair not in confirmed and _same(case, *pair):
+            if pair not in confirmed and same_image(case, *pair):
                 confirmed.add(pair)
     yield from sorted(confirmed)
 
@@ -195,7 +195,7 @@ def _principal(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def _same(case: Case, one: int, other: int) -> bool:
+def same_image(case: Case, one: int, other: int) -> bool:
     """Whether two images are the same, compared at up to `CLOSE` pixels a side."""
     try:
         decoded = [_decode(case, image) for image in (one, other)]

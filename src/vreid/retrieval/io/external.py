@@ -25,8 +25,8 @@ from vreid.retrieval.features import FeatureSet, norms
 from vreid.retrieval.io.external_files import SUFFIXES as SUFFIXES
 from vreid.retrieval.io.external_files import read_named
 
-_SIDES = {"": ("",), "query": ("query", "probe", "q"), "gallery": ("gallery", "test", "g")}
-_FIELDS = {
+SIDE_NAMES = {"": ("",), "query": ("query", "probe", "q"), "gallery": ("gallery", "test", "g")}
+FIELD_NAMES = {
     "features": ("", "feature", "feat", "f", "embedding", "emb", "vector", "descriptor"),
     "identity": ("identity", "identitie", "id", "pid", "vid", "vehicleid", "label"),
     "camera": ("camera", "cameraid", "cam", "camid"),
@@ -34,11 +34,12 @@ _FIELDS = {
     "path": ("path", "imagepath", "imgpath", "name", "imagename", "filename", "file", "filepath"),
     "split": ("split",),
 }
-_MEANING = {
+MEANINGS_OF_NAMES = {
     side_name + field_name: (side, field)
-    for (side, side_names), (field, field_names) in product(_SIDES.items(), _FIELDS.items())
+    for (side, side_names), (field, field_names) in product(SIDE_NAMES.items(), FIELD_NAMES.items())
     for side_name, field_name in product(side_names, field_names)
 } | {"arr0": ("", "features")}  # what numpy.savez calls an array without a name
+"""Side and field of every array name that is understood."""
 _SPLITS = ("train", "query", "gallery")
 
 
@@ -66,8 +67,8 @@ def load_features(path: Path | str, records: Records | None = None) -> tuple[Fea
         >>> distances = PostProcessing(reranking=ReRanking(20, 6, 0.3)).apply(query, gallery)   # doctest: +SKIP
     """
     path = Path(path)
-    found = _found(path, read_named(path, lambda name: _plain(name) in _MEANING, _side))
-    names = {side: found[side, "features"][0] for side in _SIDES if (side, "features") in found}
+    found = _found(path, read_named(path, lambda name: _plain(name) in MEANINGS_OF_NAMES, _side))
+    names = {side: found[side, "features"][0] for side in SIDE_NAMES if (side, "features") in found}
     matrices = {side: _matrix(path, *found[side, "features"]) for side in names}
     if set(names) == {""}:
         return _divided(path, _side_of(path, "", names[""], matrices[""], found, records))
@@ -112,7 +113,7 @@ _Found = dict[tuple[str, str], tuple[str, Any]]
 def _found(path: Path, arrays: Mapping[str, Any]) -> _Found:
     found: _Found = {}
     for name, values in arrays.items():
-        meaning = _MEANING.get(_plain(name))
+        meaning = MEANINGS_OF_NAMES.get(_plain(name))
         if meaning in found:
             raise InputError(f"{path}: {found[meaning][0]} and {name} mean the same; leave one of them out.")
         if meaning is not None:
@@ -127,8 +128,8 @@ def _found(path: Path, arrays: Mapping[str, Any]) -> _Found:
 
 def _side(name: str) -> str | None:
     """The side that a name means as a whole: "query", "probe", "gallery", "test"."""
-    side, field = _MEANING.get(_plain(name), ("", ""))
-    return side if side and field == "features" and _plain(name) in _SIDES[side] else None
+    side, field = MEANINGS_OF_NAMES.get(_plain(name), ("", ""))
+    return side if side and field == "features" and _plain(name) in SIDE_NAMES[side] else None
 
 
 def _order(path: Path, side: str, name: str, found: _Found, records: Records, count: int) -> NDArray[np.intp] | None:

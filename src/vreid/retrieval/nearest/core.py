@@ -8,7 +8,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-_REVISION = 2  # of the functions that Python calls
+REVISION = 2
+"""Version of the functions that Python calls; a core of another version is not used."""
 
 
 @cache
@@ -18,7 +19,7 @@ def load() -> ModuleType | None:
         compiled = importlib.import_module("vreid.retrieval.nearest._core")
     except ImportError:
         return None
-    return compiled if getattr(compiled, "revision", None) == _REVISION else None
+    return compiled if getattr(compiled, "revision", None) == REVISION else None
 
 
 def has_matrix_units() -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = 1 << 27  # numbers in a tile of distances, and in the float64 differences of candidates
 _SPARE = 32  # candidates kept besides those asked for: the room for what is too close to call
-_INPUT_ROUNDING = {  # by the names of torch's two ways to ask for less
+INPUT_ROUNDING = {
     "highest": 0.0,
     "ieee": 0.0,
     "none": 0.0,
@@ -29,6 +29,7 @@ _INPUT_ROUNDING = {  # by the names of torch's two ways to ask for less
     "medium": 2.0**-8,
     "bf16": 2.0**-8,
 }
+"""Relative rounding of float32 inputs, by the names of both of torch's settings."""
 
 
 def propose(
@@ -42,7 +43,7 @@ def propose(
     points_QD = torch.cat(ours) if len(ours) > 1 else ours[0]
     del ours  # or the features stand there twice
     others_GD = points_QD if alone else torch.from_numpy(others.parts[0]).to(device)
-    rough = _INPUT_ROUNDING[_precision(torch.device(device).type)]
+    rough = INPUT_ROUNDING[product_precision(torch.device(device).type)]
     rounding = (rough * np.sqrt(points.squares), rough * np.sqrt(others.squares)) if rough else None
     squares_G = torch.from_numpy(others.squares).to(device, torch.float32)
     error = window(points.squares, others.squares, points.dimensions, rounding=rounding)
@@ -66,8 +67,8 @@ def propose(
     return np.unique(np.concatenate(failed)) if failed else np.empty(0, dtype=np.intp)
 
 
-def _precision(kind: str) -> str:
-    """What products of float32 are rounded to on a kind of device."""
+def product_precision(kind: str) -> str:
+    """Return the name of the precision in which torch multiplies float32 on a kind of device ("cuda", "cpu")."""
     import torch
 
     backend = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}.get(kind)

@@ -24,10 +24,13 @@ from vreid.retrieval.nearest.lists import Lists
 from vreid.retrieval.nearest.points import Points, exact_distances
 from vreid.retrieval.tensors import like
 
-_TILE = 1600  # rows and columns of a tile, at most: large enough for the speed of a large product
-_FEW = 128  # fewer queries than this do not repay rounding the gallery for matrix units
+TILE = 1600
+"""Most rows and columns of a tile: large enough for the speed of a large product."""
+FEW_QUERIES = 128
+"""Fewer queries than this do not repay rounding the gallery for matrix units."""
 _SAMPLE = 1024  # about so many features tell where the middle is
-_MANY = 16  # one row in so many given up: better rounded less than done one by one
+MANY_FAILED = 16
+"""Where more than one row in so many fails, all are searched again without rounding."""
 _ABOVE = np.float32(np.inf)
 _ROWS = 32  # rows selected from together: their copy stays in the cache
 
@@ -90,7 +93,7 @@ def lists_of_rows(rows: Source, length: int, columns_by: NDArray[np.float32] | N
 
 def search(points: Points, others: Points, count: int, *, farthest: bool = False, products: bool = False) -> Lists:
     """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
-    rounded = len(points) >= _FEW and core.has_matrix_units() and core.load() is not None
+    rounded = len(points) >= FEW_QUERIES and core.has_matrix_units() and core.load() is not None
     products = products and points.device is None and not rounded
     lists = Lists(
         np.empty((len(points), count), dtype=np.int32),
@@ -105,16 +108,16 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
     elif core.load() is None:
         failed = _by_numpy(points, others, lists, farthest)
     else:
-        failed = _by_core(points, others, lists, farthest, rounded=rounded)
-        if rounded and len(failed) > len(points) // _MANY:
-            failed = _by_core(points, others, lists, farthest, rounded=False)
+        failed = propose_by_core(points, others, lists, farthest, rounded=rounded)
+        if rounded and len(failed) > len(points) // MANY_FAILED:
+            failed = propose_by_core(points, others, lists, farthest, rounded=False)
     for row, columns, exact, far in _whole_rows(points, others, failed, count):
         order = np.lexsort((columns, exact))[:count]
         lists.index[row], lists.squared[row], lists.farthest[row] = columns[order], exact[order], far
     return lists
 
 
-def _by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, rounded: bool) -> NDArray[np.intp]:
+def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, rounded: bool) -> NDArray[np.intp]:
     """Fill `lists` with the compiled core; returns the rows that it gave up. `rounded`: from bfloat16 products."""
     compiled = core.load()
     assert compiled is not None
@@ -185,9 +188,9 @@ def _products(
     The products of the first part with the second are written to `between`, too.
     """
     split = len(points.parts[0])
-    buffer = np.empty(_TILE * _TILE, dtype=np.float32)
-    for row, ours in points.blocks(_TILE):
-        for column, theirs in others.blocks(_TILE):
+    buffer = np.empty(TILE * TILE, dtype=np.float32)
+    for row, ours in points.blocks(TILE):
+        for column, theirs in others.blocks(TILE):
             if points is not others or row <= column:
                 tile = buffer[: len(ours) * len(theirs)].reshape(len(ours), len(theirs))
                 np.matmul(ours, theirs.T, out=tile)
@@ -212,7 +215,7 @@ def _whole_rows(
         batch = rows[start : start + _ROWS]
         ours = points.take(batch)
         distances = np.empty((len(batch), len(others)))
-        for column, theirs in others.blocks(_TILE):
+        for column, theirs in others.blocks(TILE):
             np.matmul(ours, theirs.astype(np.float64).T, out=distances[:, column : column + len(theirs)])
         distances *= -2
         distances += others.squares
@@ -234,7 +237,7 @@ def _first_equal(points: Points) -> NDArray[np.intp]:
     """(N,) for every point the first point with the same bits."""
     first: dict[bytes, int] = {}
     out = np.empty(len(points), dtype=np.intp)
-    for start, block in points.blocks(_TILE):
+    for start, block in points.blocks(TILE):
         for i, feature in enumerate(block, start=start):
             out[i] = first.setdefault(hashlib.blake2b(feature, digest_size=16).digest(), i)
     return out

@@ -32,8 +32,10 @@ from vreid.retrieval.nearest.points import Points, exact_distances
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_ROWS = 4096  # rows of a sparse product made together: its intermediate is k / 2 times larger than its result
-_CELLS = 1 << 21  # cells of a dense piece of Jaccard distances (16 MiB)
+ROWS = 4096
+"""Rows of a sparse product computed together: its intermediate is k / 2 times larger than its result."""
+CELLS = 1 << 21
+"""Cells of a dense piece of Jaccard distances (16 MiB)."""
 
 OfPairs = Callable[[NDArray[np.intp], NDArray[np.integer]], NDArray[np.float32]]
 """Of pairs (row, column) a number: what the weight of a point in another's set is the exponential of, say."""
@@ -191,13 +193,13 @@ class Encoding:
         compiled = core.load()
         if compiled is not None:
             sides = _parts(self.weights), _parts(columns)
-            for start in range(0, stop, _ROWS):
-                rows = range(start, min(start + _ROWS, stop))
+            for start in range(0, stop, ROWS):
+                rows = range(start, min(start + ROWS, stop))
                 starts, column, jaccard = compiled.jaccard(*sides[0], rows.start, rows.stop, *sides[1], width, below)
                 yield rows, np.repeat(np.arange(rows.start, rows.stop), np.diff(starts)), column, jaccard
             return
         sizes = np.diff(columns.indptr)
-        height = max(1, _CELLS // width)
+        height = max(1, CELLS // width)
         for start in range(0, stop, height):
             block = self.weights[start : min(start + height, stop)]
             row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
@@ -314,8 +316,8 @@ def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_ar
     near, half = _reciprocal(lists[:, :length]), _reciprocal(lists[:, :half_length])
     half_size = np.diff(half.indptr).astype(np.float32)
     parts = []
-    for start in range(0, len(lists), _ROWS):
-        mine = near[start : start + _ROWS]
+    for start in range(0, len(lists), ROWS):
+        mine = near[start : start + ROWS]
         inside = mine.multiply(mine @ half).tocsr()  # on the pattern of `mine`: |half list of candidate & my set|
         inside.data = (3 * inside.data > 2 * half_size[inside.indices]).astype(np.float32)
         inside.eliminate_zeros()
@@ -392,7 +394,7 @@ def _averaged(weights: csr_array[Any], lists: NDArray[np.int32], length: int) ->
         starts, columns, values = compiled.averaged(*_parts(weights), lists, length)
         return sparse.csr_array((values, columns, starts), shape=weights.shape)
     chosen = _rows_to_sparse(lists[:, :length], 1 / length)
-    parts = [chosen[start : start + _ROWS] @ weights for start in range(0, len(lists), _ROWS)]
+    parts = [chosen[start : start + ROWS] @ weights for start in range(0, len(lists), ROWS)]
     averaged: csr_array[Any] = sparse.vstack(parts, format="csr")
     averaged.sort_indices()
     return averaged

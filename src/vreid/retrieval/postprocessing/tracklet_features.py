@@ -117,7 +117,7 @@ def weighted_features(
     order = np.argsort(unit_of_image, kind="stable")
     starts = np.searchsorted(unit_of_image[order], np.arange(num_units + 1))
     weights = np.empty(len(features_GD), dtype=np.float32)
-    for first, last in _spans(starts, 1024):
+    for first, last in unit_spans(starts, 1024):
         images = order[starts[first] : starts[last]]
         distances_GQ = np.concatenate([tile for _, tile in SquaredEuclidean(features_GD[images], query_QD).tiles()])
         for unit in range(first, last):
@@ -205,7 +205,7 @@ def tracklet_step(state: SearchState, config: Tracklets) -> SearchState:
     return state
 
 
-def _spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:
+def unit_spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:
     """Runs of whole units that hold about `images` images each, so that one matrix product serves many units."""
     edges = [0]
     for unit in range(1, len(starts)):

@@ -138,11 +138,11 @@ def _ratio(matched: NDArray[np.float64], strangers: NDArray[np.float64]) -> Tran
         for gaps in (matched, strangers)
     )
     any_pair = (of_strangers + 0.5) / (of_strangers + 0.5).sum()
-    match = _smoothed(of_matched + _PRIOR_MATCHES * any_pair)
-    return TransitPrior(edges, np.log(match / _smoothed(any_pair)).astype(np.float32), len(matched))
+    match = smoothed_shares(of_matched + _PRIOR_MATCHES * any_pair)
+    return TransitPrior(edges, np.log(match / smoothed_shares(any_pair)).astype(np.float32), len(matched))
 
 
-def _smoothed(counts_B: NDArray[np.float64]) -> NDArray[np.float64]:
+def smoothed_shares(counts_B: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shares of bins, each mixed with its neighbours one to two to one."""
     kernel = np.array([1.0, 2.0, 1.0])
     mixed = np.convolve(counts_B, kernel, mode="same") / np.convolve(np.ones_like(counts_B), kernel, mode="same")

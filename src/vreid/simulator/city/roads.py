@@ -132,7 +132,7 @@ def build_roads(seed: int, districts: Mapping[str, Sequence[str]]) -> RoadMap:
             name = names.get(i, f"{district}-{i + 1}")
             junctions.append(Junction(name, district, round(x, 1), round(y, 1), has_camera=i in names))
         here = np.arange(first, first + count)
-        for a, b in _gabriel(points):
+        for a, b in gabriel_graph(points):
             roads.append(_road(rng, junctions, first + a, first + b))
         if len(earlier):
             positions = np.array([(j.x, j.y) for j in junctions])
@@ -143,7 +143,8 @@ def build_roads(seed: int, districts: Mapping[str, Sequence[str]]) -> RoadMap:
     return RoadMap(tuple(junctions), tuple(roads))
 
 
-def _gabriel(points: NDArray[np.float64]) -> list[tuple[int, int]]:
+def gabriel_graph(points: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the edges (a < b) of the Gabriel graph of `points` (N, 2): no third point in the circle over an edge."""
     squared = ((points[:, None] - points[None]) ** 2).sum(2)
     edges = []
     for a in range(len(points)):

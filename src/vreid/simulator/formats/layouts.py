@@ -158,7 +158,7 @@ def _veri_files(rows: Rows, tracks: Tracks, world: World) -> dict[str, str]:
         ]
         files[f"{name}_label.xml"] = items_xml(labelled, columns, number=str(len(labelled)), encoding="gb2312")
         files[f"keypoint_{name}.txt"] = _lines(
-            f"{row['path']} {'-1 -1 ' * KEYPOINTS}{_view(float(row['orientation']))}" for row in rows[split]
+            f"{row['path']} {'-1 -1 ' * KEYPOINTS}{view_number(float(row['orientation']))}" for row in rows[split]
         )
     places: dict[str, list[tuple[int, str]]] = {}
     for number, row in enumerate(rows["gallery"], start=1):
@@ -180,7 +180,8 @@ def _veri_files(rows: Rows, tracks: Tracks, world: World) -> dict[str, str]:
     return files
 
 
-def _view(orientation: float) -> int:
+def view_number(orientation: float) -> int:
+    """Return VeRi's number of the view at an orientation in degrees."""
     return VIEWS[round(orientation / 45) % 8]
 
 

@@ -117,7 +117,7 @@ class Studio:
             placed = target.at(seconds)
             around: list[Placed] = []
             for other in (drive.at(seconds) for drive in others):
-                if not any(_touch(other, there) for there in (placed, *around)):
+                if not any(overlap(other, there) for there in (placed, *around)):
                     around.append(other)
             return view.shoot(
                 placed,
@@ -189,7 +189,7 @@ def _nearest(lane: Lane, placed: Placed) -> float:
     return float(places[int(np.argmin(gaps))])
 
 
-def _touch(one: Placed, two: Placed) -> bool:
+def overlap(one: Placed, two: Placed) -> bool:
     """Whether two vehicles overlap, each taken as a row of discs along its axis, half a metre of air between them."""
     gaps = np.linalg.norm(_discs(one)[:, None] - _discs(two)[None], axis=2)
     return bool(gaps.min() < (one.vehicle.size[1] + two.vehicle.size[1]) / 2 + 0.5)
