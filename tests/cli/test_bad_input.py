@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,11 @@ def test_a_damaged_training_picture_can_be_mended_and_the_same_line_typed_again(
 # ---------------------------------------------------------------- sources of every kind that is none
 
 
+def crossed(some: list[str], every: list[str], faults: Iterable[str], one: str) -> list[tuple[str, str]]:
+    """Pairs of command and fault: `some` commands with all faults, every other command with `one` of them."""
+    return [*product(some, faults), *((line, one) for line in every if line not in some)]
+
+
 def _fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -325,8 +331,11 @@ READERS = [
 ]
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("source", SOURCES, ids=lambda name: ascii(name[:20]))
+@pytest.mark.parametrize(
+    ("reader", "source"),
+    crossed(["check {source}", "evaluate {source}"], READERS, SOURCES, "table.csv"),
+    ids=lambda name: ascii(name[:40]),
+)
 def test_sources_that_are_none(source: str, reader: str, run: Run, places: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / source
     SOURCES[source](path)
@@ -368,8 +377,15 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize("way", IN_THE_WAY)
-@pytest.mark.parametrize("line", [*FILES, *FOLDERS])
+@pytest.mark.parametrize(
+    ("line", "way"),
+    crossed(
+        [f"rank {FEATURES} --out {{out}}", "data split {world} --out {out}"],
+        [*FILES, *FOLDERS],
+        IN_THE_WAY,
+        "below_a_file",
+    ),
+)
 def test_outputs_in_whose_way_something_is(
     line: str, way: str, run: Run, sketch: object, places: dict[str, Path], tmp_path: Path
 ) -> None:
