@@ -151,7 +151,7 @@ def test_no_two_modules_share_a_name() -> None:
         level = next((level for level in LEVELS if name.startswith(level)), "library")
         if file.stem != "__init__":
             places.setdefault((level, file.stem), []).append(name)
-    assert not [names for (_, stem), names in places.items() if len(names) > 1]
+    assert not [names for names in places.values() if len(names) > 1]
 
 
 def test_no_two_classes_share_a_name() -> None:
@@ -209,6 +209,22 @@ def test_both_papers_can_be_read_in_an_hour() -> None:
     assert len(names) == 9
     for name in names:
         assert (SOURCE / name).is_file(), f"the page names {name}"
+
+
+def test_the_walk_of_the_architecture_page_leads_through_the_imports() -> None:
+    """Each file is imported by one before it, and none imports an entry of the walk: nothing climbs back."""
+    section = ARCHITECTURE.partition("## A stranger's walk")[2].partition("\n## ")[0]
+    walk = re.findall(r"^\| `([\w/.]+)` \|", section, re.MULTILINE)
+    entries = {"data/open.py", "workflow.py"}
+    assert len(walk) == len(set(walk)) <= 12 and entries < set(walk)
+    doors = {"vreid." + name.removesuffix(".py").replace("/", ".") for name in entries}
+    seen: set[str] = set()
+    for name in walk:
+        module = "vreid." + name.removesuffix(".py").replace("/", ".")
+        assert name in entries or module in seen, f"nothing before {name} on the walk imports it"
+        found = imports(SOURCE / name)
+        assert not found & doors, f"{name} imports {found & doors}"
+        seen |= found
 
 
 def test_import_vreid_is_light() -> None:
