@@ -52,8 +52,8 @@ def test_check_prints_a_table_and_ends_with_1(run: Run, damaged: Town) -> None:
     check, where, wrong, fix = (re.sub(r"\s", "", "".join(cells)) for cells in columns)
     assert check == "labelmissingimageimagewithtwoidentities"
     assert where == "".join(damaged.where(row) for row in (23, 0, 38)).replace(" ", "")
-    assert wrong.startswith("time'noon'is") and wrong.endswith("thatofline5")
-    assert fix.endswith("takeitsrowoutofthelabelsfindoutwhichvehicleitisandtaketheotherimageout")
+    assert wrong.startswith("time'noon'is") and wrong.endswith("copyofline5")
+    assert fix.endswith("removeitsrowfromthelabelsfindoutwhichvehicleitshowsandremovetheotherimage")
 
 
 def test_check_reports_machines_everything(run: Run, damaged: Town, tmp_path: Path) -> None:
