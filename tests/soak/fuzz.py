@@ -56,11 +56,13 @@ def targets(place: Place) -> list[Target]:
     from vreid.retrieval.evaluation.calibration import Threshold
     from vreid.retrieval.features import FACTS
     from vreid.retrieval.io.external import load_features
-    from vreid.retrieval.io.submission import read_submission
+    from vreid.retrieval.io.submission import check_submission
     from vreid.retrieval_run import RetrievalRun
     from vreid.training.extract import load_model
 
     table = Records.of(path=["a", "b", "c"], split=["query", "gallery", "gallery"])
+    numbered = [Records.of(path=list(numbers)) for numbers in ("12", "123")]
+    submission = functools.partial(check_submission, query=numbered[0], gallery=numbered[1])
     found = []
     for suffix, data in _features().items():
         read = functools.partial(load_features, records=table) if suffix == ".npy" else load_features
@@ -74,7 +76,7 @@ def targets(place: Place) -> list[Target]:
         Target("model", "a.safetensors", _unhashed(place, "run/model.safetensors"), load_model),
         Target("JSON", "a.json", b'{"a": [1, 2.5, "text", null, true]}', read_json),
         Target("threshold", "a.json", _threshold(), Threshold.load),
-        Target("submission", "track2.txt", b"1 2 3\n2 1 3\n", read_submission),
+        Target("submission", "track2.txt", b"1 2 3\n2 1 3\n", submission),
         Target("search facts", FACTS, (_features_of(place) / FACTS).read_bytes(), _search(place, RetrievalRun)),
     ]
     found += [

@@ -30,7 +30,6 @@ from vreid.retrieval.io.external import load_features
 from vreid.retrieval.io.submission import (
     SUBMISSION,
     check_submission,
-    read_submission,
     score_submission,
     write_submission,
 )
@@ -120,7 +119,6 @@ __all__ = [
     "nearest_elsewhere",
     "open_set",
     "rank",
-    "read_submission",
     "rerank",
     "rerank_top",
     "score_submission",

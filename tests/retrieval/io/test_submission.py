@@ -29,7 +29,6 @@ from vreid.retrieval import (
     check_submission,
     evaluate_distances,
     rank,
-    read_submission,
     score_submission,
     write_submission,
 )
@@ -73,11 +72,20 @@ FORMS = {
 }
 
 
+def written(path: Path) -> list[list[int]]:
+    """The numbers on each line of a file in the plain form."""
+    return [[int(number) for number in line.split()] for line in path.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_in_circulation_is_read(form, tmp_path):
     path = saved(tmp_path, FORMS[form])
-    assert [line.tolist() for line in read_submission(path)] == PLAIN
     assert check_submission(path, QUERY, GALLERY) == []
+    plain = saved(tmp_path, FORMS["plain"])
+    assert written(plain) == PLAIN
+    expected = score_submission(plain, QUERY, GALLERY).average_precision_at_k
+    path = saved(tmp_path, FORMS[form])
+    np.testing.assert_array_equal(score_submission(path, QUERY, GALLERY).average_precision_at_k, expected)
 
 
 def test_the_plain_form_is_written(tmp_path):
@@ -134,13 +142,13 @@ def test_what_is_written_is_read_again(ranking, tmp_path):
     write_submission(ranking, path)
     query, gallery = ranking.query, ranking.gallery
     assert [finding for finding in check_submission(path, query, gallery) if finding.check != "order"] == []
-    lines = read_submission(path)
+    lines = written(path)
     numbers = image_numbers(gallery)
     for line, row in zip(lines, np.argsort(image_numbers(query)), strict=True):
         listed = numbers[ranking.indices[row, : ranking.lengths[row]]].tolist()
-        assert line[: len(listed)].tolist() == listed
+        assert line[: len(listed)] == listed
         rest = sorted(set(numbers.tolist()) - set(listed))
-        assert line[len(listed) :].tolist() == rest[: len(line) - len(listed)]
+        assert line[len(listed) :] == rest[: len(line) - len(listed)]
 
 
 DEFECTS = {
@@ -246,8 +254,8 @@ def test_score_equals_the_definition(ranking, tmp_path):
     relevant = {number for number, (identity, camera) in known.items() if identity == "x" and camera != "1"}
     for protocol in (AI_CITY, AI_CITY_MIN):
         score = score_submission(path, query, gallery, protocol)
-        for line, row in zip(read_submission(path), np.argsort(image_numbers(query)), strict=True):
-            order = [n for n in line.tolist() if known[n] != ("x", "1") and known[n][0] != "junk"]
+        for line, row in zip(written(path), np.argsort(image_numbers(query)), strict=True):
+            order = [n for n in line if known[n] != ("x", "1") and known[n][0] != "junk"]
             expected = judge_by_definition(order, relevant, 100, protocol.normaliser)
             assert score.average_precision_at_k[row] == pytest.approx(expected[0])
             assert score.first_hit[row] == expected[1]

@@ -86,23 +86,12 @@ def write_submission(ranking: Ranking, path: Path | str) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_submission(path: Path | str, on_finding: OnFinding = raise_finding) -> list[NDArray[np.int64]]:
-    """The numbers on each line of a track2.txt, in any of the forms in circulation.
-
-    Numbers may have leading zeros and ".jpg" and stand between blanks, tabs or commas; line ends, a mark at the start,
-    UTF-16 and empty lines at the end do not matter. An empty line between others is a query without a list.
-
-    Args:
-        path: the file.
-        on_finding: told of each line that holds something else than image numbers; reading goes on without it.
-
-    Raises:
-        InputError: the file cannot be read, or is empty.
-    """
-    return list(_lines(path, on_finding))
-
-
 def _lines(path: Path | str, on_finding: OnFinding) -> Iterator[NDArray[np.int64]]:
+    """The numbers on each line, in any of the forms in circulation.
+
+    Numbers may have leading zeros and ".jpg" and stand between blanks, tabs or commas; line ends, a byte order mark,
+    UTF-16 and empty lines at the end do not matter. An empty line between others is a query without a list.
+    """
     data = read_lines_bounded(path)
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     lines = re.split(r"\r\n|\n|\r", data.decode(encoding, "replace").rstrip())
