@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _POST = "vreid.retrieval.postprocessing"
-STEPS: Mapping[str, str] = {
+STEPS: dict[str, str] = {
     "norm": "vreid.retrieval.features:Norm",
     "camera-mean": f"{_POST}.camera_statistics:CameraMean",
     "camera-whitening": f"{_POST}.camera_statistics:CameraWhitening",
@@ -51,7 +51,7 @@ VIEWS = ("original", "flip", "crop", "crop-flip")
 """Views of an image whose features are summed: `vreid.training.views.VIEWS`."""
 
 _DMT, _STRDAN, _BIAS, _CROP = (f"vreid.recipes.{module}" for module in ("dmt", "strdan", "bias", "crop"))
-RECIPES: Mapping[str, str] = {
+RECIPES: dict[str, str] = {
     "small": f"{_DMT}:small",
     "small_random": f"{_DMT}:small_random",
     "resnet50_ibn_a": f"{_DMT}:resnet50_ibn_a",

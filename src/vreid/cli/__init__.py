@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from vreid import __version__
+from vreid import __version__, plugins
 from vreid.cli import (
     adapt,
     crop,
@@ -32,8 +33,28 @@ from vreid.errors import InputError
 from vreid.files import system_error
 from vreid.threads import wait_passively
 
+
+class Commands(TyperGroup):
+    """The commands; `--import` may stand before or behind their names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move `--import PLUGIN` to the front, where it belongs to all commands."""
+        first: list[str] = []
+        rest: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                rest += [word, *words]
+            elif word == "--import":
+                first += [word, *([value] if (value := next(words, None)) is not None else [])]
+            else:
+                (first if word.startswith("--import=") else rest).append(word)
+        return super().parse_args(ctx, [*first, *rest])
+
+
 app = typer.Typer(
     name="vreid",
+    cls=Commands,
     help="Vehicle re-identification: where else was this vehicle seen, when, and how sure?",
     no_args_is_help=True,
     add_completion=False,
@@ -62,8 +83,19 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
+    import_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="PLUGIN",
+            help="A .py file or module that adds backbones, losses, readers or recipes; with any command.",
+        ),
+    ] = None,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Import the plugins: those of installed packages, and those that --import names."""
+    plugins.load_installed()
+    for plugin in import_ or ():
+        plugins.load(plugin)
 
 
 DATA, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Training", "Retrieval", "Papers", "Tools"
@@ -140,6 +172,8 @@ def _report_error(error: Exception) -> int:
         _say(_usage(error)) if error.format_message() else None  # without words: its help was shown
     elif os.environ.get(TRACEBACK):
         raise error
+    elif plugins.failure(error):
+        _say(plugins.failure(error))
     else:
         _say(
             f"a mistake in vreid itself ({type(error).__name__}: {error}); with {TRACEBACK}=1 in the environment "

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from typing import Any, cast
 
 from torch import nn
 
 from vreid.errors import InputError
 
+ADDED_LOSSES: dict[str, Callable[[int, int], nn.Module]] = {}
+"""Losses that plugins add, by name: called with the number of classes and the feature length (`vreid.plugins`)."""
+
 
 def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
     """Build the loss `name` of `pytorch_metric_learning.losses`: (features (B, D), identities (B,)) -> scalar.
 
-    The library's default settings are used. Losses with learned class weights or proxies (ArcFaceLoss, CosFaceLoss,
-    ProxyAnchorLoss) receive the number of classes and the feature length; their weights are parameters of the module.
+    A loss that a plugin added comes first. The library's default settings are used. Losses with learned class weights or
+    proxies (ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss) receive the number of classes and the feature length; their
+    weights are parameters of the module.
 
     Raises:
         InputError: the library is not installed, has no such loss, or the loss requires other arguments.
@@ -23,6 +28,8 @@ def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
     Example:
         >>> metric_loss("ArcFaceLoss", num_classes=576, num_features=2048)                        # doctest: +SKIP
     """
+    if name in ADDED_LOSSES:
+        return ADDED_LOSSES[name](num_classes, num_features)
     try:
         from pytorch_metric_learning import losses
     except ImportError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ _NARROW: dict[str, Any] = {"stem_type": "deep", "stem_width": 16, "channels": (2
 _SHALLOW_50 = {**_NARROW, "layers": (2, 2, 2, 2)}
 _SHALLOW_101 = {**_NARROW, "layers": (2, 2, 5, 2)}
 
-BACKBONES: Mapping[str, Backbone] = {
+BACKBONES: dict[str, Backbone] = {
     "resnet18": Backbone(partial(resnet, "resnet18"), 11.2, 4.0),
     "resnet34": Backbone(partial(resnet, "resnet34"), 21.3, 7.3),
     "resnet50": Backbone(partial(resnet, "resnet50"), 23.5, 8.1),

@@ -12,7 +12,7 @@ from vreid.training.train_config import TrainConfig
 
 __all__ = ["RECIPES", "known_keys", "recipe", "with_overrides"]
 
-RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "small": dmt.small,
     "small_random": dmt.small_random,
     "resnet50_ibn_a": dmt.resnet50_ibn_a,

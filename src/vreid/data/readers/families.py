@@ -46,7 +46,7 @@ class DatasetFamily:
     list_sizes: Callable[[Path], Mapping[str, str]] | None = None
 
 
-FAMILIES = (
+FAMILIES: list[DatasetFamily] = [
     DatasetFamily("split.csv with split.json (vreid data split)", split.find, split.read_split),
     DatasetFamily(
         "image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
@@ -87,7 +87,7 @@ FAMILIES = (
     DatasetFamily(
         "images, one sub-folder per identity, and train, query, gallery sub-folders", folder.find, folder.read_folder
     ),
-)
+]
 
 _MOST_INSIDE, _DEEPEST = 50, 3
 
