@@ -1,4 +1,4 @@
-"""`vreid evaluate --open-set`, `--calibrate`, `--threshold`, `--by` and `vreid rank --threshold`, end to end."""
+"""Commands calibrate and rank --threshold, and the open set, thresholds and slices of evaluate, end to end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_share_of_the_vehicles_is_left_out(run: Run, features: Path) -> None:
 
 def test_calibrate_then_try_then_decide(run: Run, features: Path, held_out: Path, tmp_path: Path) -> None:
     threshold = tmp_path / "threshold.json"
-    calibrated = run(f"evaluate {features} --calibrate {threshold} --fpir 0.05 --miss-rate 0.02")
+    calibrated = run(f"calibrate {features} --out {threshold} --fpir 0.05 --miss-rate 0.02")
     assert calibrated.code == 0
     stored = json.loads(threshold.read_text(encoding="utf-8"))
     assert stored["false_match"]["num_queries"] == 180
@@ -123,8 +123,7 @@ def test_slices_of_few_queries_are_marked(run: Run, tmp_path: Path) -> None:
 
 
 WRONG = {
-    "evaluate {features} --calibrate {new}/t.json --fpir 0.001": "at least 1,000 queries without a mate; there are 180",
-    "evaluate {features} --calibrate {new}/t.json --threshold {new}/t.json": "--calibrate and --threshold: give one",
+    "calibrate {features} --out {new}/t.json --fpir 0.001": "at least 1,000 queries without a mate; there are 180",
     "evaluate {features} --threshold {new}/none.json": "none.json",
     "evaluate {features} --threshold {features}/features.json": "holds no threshold",
     "evaluate {other} --threshold {threshold}": "calibrated on other distances (features: model gaussian",
@@ -143,7 +142,7 @@ WRONG = {
 def test_wrong_input_gets_one_sentence(line: str, run: Run, features: Path, tmp_path: Path) -> None:
     other = write_features(tmp_path / "other", seed=1, model="another") if "{other}" in line else ""
     threshold = tmp_path / "threshold.json"
-    assert run(f"evaluate {features} --calibrate {threshold} --fpir 0.05").code == 0
+    assert run(f"calibrate {features} --out {threshold} --fpir 0.05").code == 0
     outcome = run(line.format(features=features, other=other, threshold=threshold, new=tmp_path / "new"))
     assert outcome.code == 2, outcome
     assert WRONG[line] in outcome.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 from contextlib import suppress
 from typing import Annotated, Any
@@ -13,11 +14,13 @@ from typer.core import TyperGroup
 
 from vreid import __version__, plugins
 from vreid.cli import (
+    ablation,
     adapt,
     crop,
     data,
     demo,
     models,
+    open_set,
     report,
     search,
     show,
@@ -25,6 +28,7 @@ from vreid.cli import (
     submission,
     table,
     translate,
+    tuning,
     weights,
 )
 from vreid.cli.extras import missing
@@ -98,6 +102,9 @@ def options(
         plugins.load(plugin)
 
 
+MOVED = {"--tune": ("tune", "--on"), "--calibrate": ("calibrate", "--out"), "--ablate": ("ablate", "")}
+"""Options that `evaluate` had: the command that replaces each, and the name of the option there."""
+
 DATA, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Training", "Retrieval", "Papers", "Tools"
 """Headings of `vreid --help`."""
 
@@ -111,6 +118,9 @@ app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
 app.command("extract", rich_help_panel=TRAINING)(models.extract_command)
 app.add_typer(weights.group, name="weights", rich_help_panel=TRAINING)
 app.command("evaluate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.evaluate_command)
+app.command("ablate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(ablation.ablate_command)
+app.command("tune", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(tuning.tune_command)
+app.command("calibrate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(open_set.calibrate_command)
 app.command("rank", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.rank_command)
 app.command("report", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(report.report_command)
 app.add_typer(submission.app, name="submission", rich_help_panel=RETRIEVAL)
@@ -184,8 +194,32 @@ def _report_error(error: Exception) -> int:
 
 
 def _usage(error: Any) -> str:
+    if moved := _moved(sys.argv[1:]):
+        return moved
     command = getattr(getattr(error, "ctx", None), "command_path", "vreid")
     return f"{error.format_message().rstrip('.')}; `{command} --help` lists what there is."
+
+
+def _moved(arguments: list[str]) -> str:
+    """The command line that does what options of `evaluate` once did, in one sentence; "" if there is none of these."""
+    if "evaluate" not in arguments:
+        return ""
+    place = arguments.index("evaluate")
+    words = [word for argument in arguments[place + 1 :] for word in _split(argument)]
+    option = next((option for option in MOVED if option in words), "")
+    if not option:
+        return ""
+    command, renamed = MOVED[option]
+    rest = [renamed if word == option else word for word in words]
+    rest = [word for word in rest if word and word not in MOVED]
+    line = shlex.join(["vreid", *arguments[:place], command, *rest])
+    return f"evaluate {option} is a command of its own now: {line}"
+
+
+def _split(argument: str) -> list[str]:
+    """An option and its value as two words."""
+    option, equals, value = argument.partition("=")
+    return [option, value] if equals and option in MOVED else [argument]
 
 
 def _say(sentence: str) -> None:

@@ -1,33 +1,42 @@
-"""`vreid evaluate --ablate`: what each step of a post-processing is worth."""
+"""Command ablate: what each step of a post-processing is worth."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from vreid.cli.options import print_json, print_notes
+from vreid.cli.options import (
+    AllFeatures,
+    FusionName,
+    Json,
+    Post,
+    ProtocolName,
+    RecordTable,
+    Weights,
+    load_search,
+    post_processing,
+    print_json,
+    print_notes,
+)
 from vreid.console import say
 
-if TYPE_CHECKING:
-    from vreid.retrieval.postprocessing.pipeline import PostProcessing
-    from vreid.retrieval_run import RetrievalRun
 
-Ablate = Annotated[
-    bool,
-    typer.Option("--ablate", help="Judge what each step of --post is worth: added one by one, and left out of all."),
-]
-
-
-def evaluate_ablation(search: RetrievalRun, post: PostProcessing, as_json: bool) -> None:
-    """Print the cumulative and the leave-one-out ladder."""
+def ablate_command(
+    features: AllFeatures,
+    steps: Post = "",
+    protocol: ProtocolName = "",
+    records: RecordTable = None,
+    weights: Weights = "",
+    fusion: FusionName = "mean",
+    as_json: Json = False,
+) -> None:
+    """Measure what each step of --post is worth: steps added one by one, and each left out of all."""
     from rich import box
     from rich.table import Table
 
     from vreid.console import Console
 
-    rows = search.ablate(post)
+    search = load_search(features, records, protocol, weights, fusion)
+    rows = search.ablate(post_processing(steps).of(search.query))
     if as_json:
         print_json(
             [

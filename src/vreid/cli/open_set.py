@@ -1,53 +1,55 @@
-"""`vreid evaluate --open-set`: known vehicles told from unknown ones, thresholds calibrated and tried."""
+"""Command calibrate, and the open-set part of evaluate."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vreid.cli.options import both, print_json, print_notes
+from vreid.cli.options import (
+    AllFeatures,
+    FusionName,
+    Json,
+    Post,
+    ProtocolName,
+    RecordTable,
+    Seed,
+    Weights,
+    both,
+    load_search,
+    post_processing,
+    print_json,
+    print_notes,
+)
 from vreid.console import say
-from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.retrieval.evaluation.calibration import Threshold
+    from vreid.retrieval.evaluation.open_set import OpenSet
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval_run import RetrievalRun
 
 OpenSetOption = Annotated[
     bool,
     typer.Option(
-        "--open-set", help="Measure how well vehicles that the gallery holds are told from those that it does not hold."
+        "--open-set",
+        help="Evaluate open-set identification: queries whose vehicle is in the gallery, and queries whose is not.",
     ),
 ]
 LeaveOut = Annotated[
     float,
     typer.Option(
-        metavar="SHARE", help="Take this share of the vehicles out of the gallery, so that their queries have no mate."
+        metavar="SHARE", help="Open set: take this share of the vehicles out of the gallery (their queries stay)."
     ),
-]
-CalibrateFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibrate",
-        metavar="OUT.json",
-        help="Calibrate a threshold on these features (validation data) and write it.",
-    ),
-]
-Fpir = Annotated[
-    float, typer.Option(help="With --calibrate: share of the queries without a mate that may get a MATCH.")
-]
-MissRate = Annotated[
-    float, typer.Option(help="With --calibrate: share of queries with a mate whose mates may all get a NO MATCH.")
 ]
 ThresholdFile = Annotated[
     Path | None,
     typer.Option(
-        "--threshold", metavar="FILE", help="A threshold that --calibrate has written: MATCH, UNCERTAIN or NO MATCH."
+        "--threshold",
+        metavar="FILE",
+        help="A threshold that `vreid calibrate` has written: MATCH, UNCERTAIN or NO MATCH.",
     ),
 ]
 
@@ -57,51 +59,73 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The options of `vreid evaluate` that concern the open set."""
+def calibrate_command(
+    features: AllFeatures,
+    out: Annotated[Path, typer.Option(help="File of the threshold (.json), for --threshold of rank and evaluate.")],
+    steps: Post = "",
+    leave_out: LeaveOut = 0,
+    seed: Seed = 0,
+    fpir: Annotated[float, typer.Option(help="Share of the queries without a match that may get a MATCH.")] = 0.01,
+    miss_rate: Annotated[
+        float, typer.Option(help="Share of the queries with a match whose matches may all get a NO MATCH.")
+    ] = 0.05,
+    protocol: ProtocolName = "",
+    records: RecordTable = None,
+    weights: Weights = "",
+    fusion: FusionName = "mean",
+    as_json: Json = False,
+) -> None:
+    """Calibrate the distances of MATCH and NO MATCH on validation features, and show how well they separate.
 
-    leave_out: float
-    seed: int
-    calibrate: Path | None
-    fpir: float
-    miss_rate: float
-    threshold: Path | None
+    FPIR and FNIR (open-set identification) stand beside the threshold, with and without re-ranking.
+    """
+    from vreid.retrieval.evaluation.calibration import calibrate
+
+    search = load_search(features, records, protocol, weights, fusion)
+    rows = _open_sets(search, post_processing(steps), leave_out, seed)
+    threshold = calibrate(rows[-1][1], fpir=fpir, miss_rate=miss_rate)
+    threshold.save(out)
+    if _report(search, rows, {"calibrated": threshold.as_dict()}, as_json):
+        say(f"{out}: {threshold}.")
 
 
-def evaluate_open_set(search: RetrievalRun, post: PostProcessing, wanted: Wanted, as_json: bool) -> None:
-    """Print the open-set numbers with and without re-ranking, calibrate on the last, or try a threshold on it."""
-    from vreid.retrieval.evaluation.calibration import Threshold, calibrate
+def evaluate_open_set(
+    search: RetrievalRun, post: PostProcessing, leave_out: float, seed: int, threshold: Path | None, as_json: bool
+) -> None:
+    """Print the open-set numbers with and without re-ranking, and try a threshold on the last."""
+    from vreid.retrieval.evaluation.calibration import Threshold
 
-    if wanted.calibrate and wanted.threshold:
-        raise InputError("--calibrate and --threshold: give one; a threshold is tried on other data than its own.")
-    threshold = Threshold.load(wanted.threshold) if wanted.threshold else None
-    rows = [(row.describe(), search.open_set(row, leave_out=wanted.leave_out, seed=wanted.seed)) for row in both(post)]
+    given = Threshold.load(threshold) if threshold else None
+    rows = _open_sets(search, post, leave_out, seed)
     found = rows[-1][1]
     reported: dict[str, Any] = {}
-    if wanted.calibrate:
-        threshold = calibrate(found, fpir=wanted.fpir, miss_rate=wanted.miss_rate)
-        threshold.save(wanted.calibrate)
-        reported["calibrated"] = threshold.as_dict()
-    elif threshold:
-        threshold.check(features=found.features, steps=found.steps)
+    if given:
+        given.check(features=found.features, steps=found.steps)
         reported["threshold"] = {
-            **threshold.as_dict(),
-            "errors": found.at(threshold.match),
-            "errors_of_no_match": found.at(threshold.no_match),
-            "notes": threshold.notes(found.gallery_images, found.protocol),
+            **given.as_dict(),
+            "errors": found.at(given.match),
+            "errors_of_no_match": found.at(given.no_match),
+            "notes": given.notes(found.gallery_images, found.protocol),
         }
-    reported["rows"] = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
+    if _report(search, rows, reported, as_json) and given:
+        _print_trial(given, reported["threshold"])
+
+
+def _open_sets(search: RetrievalRun, post: PostProcessing, leave_out: float, seed: int) -> list[tuple[str, OpenSet]]:
+    post = post.of(search.query)
+    return [(row.describe(), search.open_set(row, leave_out=leave_out, seed=seed)) for row in both(post)]
+
+
+def _report(search: RetrievalRun, rows: list[tuple[str, OpenSet]], reported: dict[str, Any], as_json: bool) -> bool:
+    """Print the open-set numbers; return whether text may follow."""
+    numbers = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
     if as_json:
-        print_json({**reported, "protocol": search.protocol.description})
-        return
-    say(f"{search.protocol.description}\n{found}.")
-    _print_table(reported["rows"])
+        print_json({**reported, "rows": numbers, "protocol": search.protocol.description})
+        return False
+    say(f"{search.protocol.description}\n{rows[-1][1]}.")
+    _print_table(numbers)
     print_notes(of_row for _, of_row in rows)
-    if wanted.calibrate:
-        say(f"{wanted.calibrate}: {threshold}.")
-    elif threshold:
-        _print_trial(threshold, reported["threshold"])
+    return True
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -92,12 +92,10 @@ Post = Annotated[
     typer.Option(
         "--post",
         metavar="STEPS",
-        help="Post-processing, for example "
-        "'camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras'. Steps: "
-        f"{', '.join(names.STEPS)} (=GROUP/GROUP, a group being CAMERA+CAMERA, #41 the "
-        "camera of that number, * all that are not named; or =labels:SOURCE, a data set whose training labels are "
-        "used); published settings: "
-        f"{', '.join(names.STEP_PRESETS)}.",
+        help="Post-processing steps in any order, for example 'camera-mean, tracklets=weighted, rerank=7:2:0.6'; they "
+        f"are listed below. Published settings: {', '.join(names.STEP_PRESETS)}. scene-groups=GROUP/GROUP: a group is "
+        "CAMERA+CAMERA, #41 the camera of that number, * all others; or scene-groups=labels:SOURCE, groups by the "
+        "training labels of that data set.",
     ),
 ]
 By = Annotated[
@@ -112,7 +110,7 @@ ProtocolName = Annotated[
     typer.Option(
         "--protocol",
         metavar="NAME",
-        help=f"How rankings are judged; default: as the data set prescribes. One of {', '.join(names.PROTOCOLS)}.",
+        help=f"How rankings are evaluated; default: as the data set prescribes. One of {', '.join(names.PROTOCOLS)}.",
     ),
 ]
 

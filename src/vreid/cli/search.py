@@ -8,17 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vreid.cli.ablation import Ablate, evaluate_ablation
-from vreid.cli.open_set import (
-    CalibrateFile,
-    Fpir,
-    LeaveOut,
-    MissRate,
-    OpenSetOption,
-    ThresholdFile,
-    Wanted,
-    evaluate_open_set,
-)
+from vreid.cli.open_set import LeaveOut, OpenSetOption, ThresholdFile, evaluate_open_set
 from vreid.cli.options import (
     AllFeatures,
     By,
@@ -38,7 +28,6 @@ from vreid.cli.options import (
     print_slices,
     with_and_without,
 )
-from vreid.cli.tuning import Tune, print_gain, tuned
 from vreid.console import say
 from vreid.errors import InputError
 
@@ -90,42 +79,25 @@ def evaluate_command(
     protocol: ProtocolName = "",
     records: RecordTable = None,
     by: By = "",
-    ablate: Ablate = False,
-    tune: Tune = None,
     open_set: OpenSetOption = False,
     leave_out: LeaveOut = 0,
     seed: Seed = 0,
-    calibrate: CalibrateFile = None,
-    fpir: Fpir = 0.01,
-    miss_rate: MissRate = 0.05,
     threshold: ThresholdFile = None,
     weights: Weights = "",
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Judge features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
+    """Evaluate features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
 
-    With --by the same numbers of each slice, with --ablate what each step of --post is worth, with --tune after its
-    parameters were chosen on validation features. With --open-set, how well known vehicles are told from unknown ones.
+    --by evaluates slices. --open-set, --leave-out or --threshold evaluate open-set identification instead: FPIR and
+    FNIR, and the errors of a threshold that `vreid calibrate` has written.
     """
     search = load_search(features, records, protocol, weights, fusion)
-    given = post = post_processing(steps).of(search.query)
-    if tune:
-        tuning = tuned(search, given, tune, protocol, as_json)
-        post = tuning.best.post
-        if not as_json:
-            say(f"{tuning}.")
-            print_gain(search, given, post)
-    if ablate:
-        if by or open_set or leave_out or calibrate or threshold:
-            raise InputError("--ablate: judges whole rankings; give --by and open-set options without it.")
-        evaluate_ablation(search, post, as_json)
-        return
-    if open_set or leave_out or calibrate or threshold:
+    post = post_processing(steps).of(search.query)
+    if open_set or leave_out or threshold:
         if by:
             raise InputError(f"--by {by}: slices are of the numbers without --open-set; give one of the two.")
-        wanted = Wanted(leave_out, seed, calibrate, fpir, miss_rate, threshold)
-        evaluate_open_set(search, post, wanted, as_json)
+        evaluate_open_set(search, post, leave_out, seed, threshold, as_json)
         return
     rows = with_and_without(search, post, by)
     if as_json:

@@ -1,48 +1,63 @@
-"""`vreid evaluate --tune`: parameters chosen on validation features that share nothing with the test."""
+"""Command tune: parameters chosen on validation features that share nothing with the test."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vreid.cli.options import load_search
+from vreid.cli.options import (
+    Features,
+    Json,
+    Post,
+    ProtocolName,
+    RecordTable,
+    json_row,
+    load_search,
+    post_processing,
+    print_json,
+    print_rows,
+    with_and_without,
+)
 from vreid.console import say
 
-if TYPE_CHECKING:
-    from vreid.retrieval.evaluation.tuning import Tuning
-    from vreid.retrieval.postprocessing.pipeline import PostProcessing
-    from vreid.retrieval_run import RetrievalRun
 
-Tune = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--tune",
-        metavar="FEATURES",
-        help="Choose the parameters of --post "
-        "on these validation features (several: on their mean), then judge; "
-        "refused if they share vehicles or pictures.",
-    ),
-]
-
-
-def tuned(search: RetrievalRun, post: PostProcessing, folders: list[Path], protocol: str, quiet: bool) -> Tuning:
-    """The best parameters on the features in `folders`."""
+def tune_command(
+    features: Features,
+    validation: Annotated[
+        list[Path],
+        typer.Option(
+            "--on",
+            metavar="FEATURES",
+            help="Validation features to choose on; several: on their mean. An error if they share vehicles or images "
+            "with the test.",
+        ),
+    ],
+    steps: Post = "",
+    protocol: ProtocolName = "",
+    records: RecordTable = None,
+    as_json: Json = False,
+) -> None:
+    """Choose the parameters of --post on validation features, then evaluate FEATURES with them."""
     from vreid.console import ProgressBars
-
-    validation = [load_search(folder, None, protocol) for folder in folders]
-    with ProgressBars(quiet=quiet) as bars:
-        return search.tune(post, validation, progress=bars.counter("tune"))
-
-
-def print_gain(search: RetrievalRun, given: PostProcessing, best: PostProcessing) -> None:
-    """One line: what tuning is worth on the test."""
     from vreid.retrieval.evaluation.tuning import gain
 
-    before, after = (search.evaluate(post).overall for post in (given, best))
-    value, low, high = (100 * number for number in gain(before, after))
+    search = load_search(features, records, protocol)
+    given = post_processing(steps).of(search.query)
+    others = [load_search(folder, None, protocol) for folder in validation]
+    with ProgressBars(quiet=as_json) as bars:
+        tuning = search.tune(given, others, progress=bars.counter("tune"))
+    best = tuning.best.post
+    rows = with_and_without(search, best)
+    if as_json:
+        print_json([json_row(name, parts, search.protocol) for name, parts in rows])
+        return
+    value, low, high = (100 * number for number in gain(search.evaluate(given).overall, search.evaluate(best).overall))
+    say(f"{tuning}.")
     say(
         f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
         "(paired, bootstrap over vehicles)."
     )
+    say(search.protocol.description)
+    print_rows(rows)

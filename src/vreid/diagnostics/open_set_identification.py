@@ -112,7 +112,7 @@ def unknown_vehicles(
         f"taken for one that it holds, {first_fnir} % of the known ones are missed or not first. {kept}.",
         numbers=numbers,
         warning=warning,
-        fix="calibrate on data of these cameras and of a gallery of this size (vreid evaluate --calibrate)",
+        fix="calibrate on data of these cameras and of a gallery of this size (vreid calibrate)",
         needs="identities",
         limits="For a gallery of this size: more images bring more false matches.",
         chart=Curves(

@@ -18,7 +18,7 @@ ADDED_LOSSES: dict[str, Callable[[int, int], nn.Module]] = {}
 def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
     """Build the loss `name` of `pytorch_metric_learning.losses`: (features (B, D), identities (B,)) -> scalar.
 
-    A loss that a plugin added comes first. The library's default settings are used. Losses with learned class weights or
+    Losses of plugins come first. The library's default settings are used. Losses with learned class weights or
     proxies (ArcFaceLoss, CosFaceLoss, ProxyAnchorLoss) receive the number of classes and the feature length; their
     weights are parameters of the module.
 

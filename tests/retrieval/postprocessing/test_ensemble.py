@@ -251,7 +251,7 @@ def test_folders_of_other_images_are_refused(run, folders):
 
 
 def test_ablation_on_the_command_line(run, folders):
-    line = f"evaluate {folders}/one --post camera-mean,tracklets,rerank=5:2:0.3 --ablate"
+    line = f"ablate {folders}/one --post camera-mean,tracklets,rerank=5:2:0.3"
     shown = run(line)
     for text in ("plain search", "+ rerank=5:2:0.3", "+ tracklets=mean", "all but camera-mean", "step is worth"):
         assert text in shown.out
@@ -259,11 +259,10 @@ def test_ablation_on_the_command_line(run, folders):
     assert [row["ladder"] for row in rows] == ["cumulative"] * 4 + ["leave-one-out"] * 3
     assert rows[0]["change"] is None
     assert rows[3]["steps"] == "camera-mean, tracklets=mean, rerank=5:2:0.3"
-    both = json.loads(run(f"evaluate {folders}/one {folders}/two --post camera-mean --ablate --json").out)
+    both = json.loads(run(f"ablate {folders}/one {folders}/two --post camera-mean --json").out)
     assert [row["name"] for row in both] == ["plain search", "+ camera-mean"]
     assert both[0]["metrics"]["mAP"] != rows[0]["metrics"]["mAP"]
-    assert "no step is on" in run(f"evaluate {folders}/one --ablate").err
-    assert "--ablate: judges whole rankings" in run(f"{line} --by camera").err
+    assert "no step is on" in run(f"ablate {folders}/one").err
 
 
 @pytest.mark.parametrize("fusion", [Fusion(), Fusion((3, 1)), Fusion(how="rank")])
@@ -282,7 +281,7 @@ def test_rows_of_an_ablation_are_ensembles_as_asked(run, folders, fusion, draws)
         )
     if not draws and fusion != Fusion():
         options = "--weights 3,1" if fusion.weights else "--fusion rank"
-        line = f"evaluate {folders}/one {folders}/two --post {post.describe().replace(' ', '')} --ablate --json"
+        line = f"ablate {folders}/one {folders}/two --post {post.describe().replace(' ', '')} --json"
         reported = [row["metrics"]["mAP"] for row in json.loads(run(f"{line} {options}").out)]
         assert reported == [row.metrics.mAP for row in rows]
         assert reported != [row["metrics"]["mAP"] for row in json.loads(run(line).out)]

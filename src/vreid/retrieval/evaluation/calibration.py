@@ -172,7 +172,7 @@ class Threshold:
         """
         stored = read_json(path)
         if not isinstance(stored, dict) or stored.pop("kind", None) != "threshold":
-            raise InputError(f"{path}: holds no threshold; give a file that `vreid evaluate --calibrate` has written.")
+            raise InputError(f"{path}: holds no threshold; give a file that `vreid calibrate` has written.")
         with parse_errors(path):
             return typed(cls, stored, "threshold")
 
