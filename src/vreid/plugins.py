@@ -113,10 +113,10 @@ def load(source: str) -> None:
     name = f"vreid_plugin_{path.stem}"
     spec = util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
+    module, loader = util.module_from_spec(spec), spec.loader
     sys.modules[name] = module
     _LOADED[str(path)] = source
-    _imported(source, lambda: spec.loader.exec_module(module))
+    _imported(source, lambda: loader.exec_module(module))
 
 
 def load_installed() -> None:
