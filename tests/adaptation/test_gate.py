@@ -208,7 +208,7 @@ def lone(world: World, model: FeatureSet) -> FeatureSet:
     return replace(model[::IMAGES], records=world.records[::IMAGES].with_(tracklet=[""] * (len(model) // IMAGES)))
 
 
-def judged_by_pictures(
+def decide_by_images(
     world: World, after: tuple[float, float], labels: NDArray[np.integer] | None = None
 ) -> GateDecision:
     before = [lone(world, world.model(0.6, 0.7, view=view)) for view in (0, 1)]
@@ -218,13 +218,13 @@ def judged_by_pictures(
 
 
 def test_without_tracklets_two_views_of_an_image_stand_for_one(world: World) -> None:
-    decision = judged_by_pictures(world, (0.2, 0.5))
+    decision = decide_by_images(world, (0.2, 0.5))
     assert decision.decision == ACCEPT and decision.reason.endswith("two views of each image stood for one.")
     assert decision.facts["tracklets"] == 0 and decision.facts["pictures"] == VEHICLES * CAMERAS
     assert "own camera" not in decision.changes and decision.changes["two views"].tracklets == VEHICLES * CAMERAS
-    assert judged_by_pictures(world, (1.2, 0.7)).decision == REJECT
-    assert judged_by_pictures(world, (0.6, 0.7)).decision == UNKNOWN
-    shuffled = judged_by_pictures(world, (0.2, 0.5), np.random.default_rng(1).permutation(world.vehicle[::IMAGES]))
+    assert decide_by_images(world, (1.2, 0.7)).decision == REJECT
+    assert decide_by_images(world, (0.6, 0.7)).decision == UNKNOWN
+    shuffled = decide_by_images(world, (0.2, 0.5), np.random.default_rng(1).permutation(world.vehicle[::IMAGES]))
     assert shuffled.decision == UNKNOWN and "not what the features say" in shuffled.reason
 
 

@@ -95,7 +95,7 @@ def test_the_same_job_reuses_the_table_and_another_job_raises(
     with pytest.raises(InputError, match="other images"):
         crop_dataset(model, replace(real, train=real.train[:3]), table)
     shutil.copy(table, tmp_path / "mine.csv")
-    with pytest.raises(InputError, match=r"mine\.csv: is there already, without a mine\.json"):
+    with pytest.raises(InputError, match=r"mine\.csv: exists without a mine\.json"):
         crop_dataset(model, real, tmp_path / "mine.csv")
     (tmp_path / "mine.json").write_text("[]")
     with pytest.raises(InputError, match=r"mine\.json: holds crops of other model \(None, now "):

@@ -166,7 +166,7 @@ def test_training_images_among_those_of_the_validation_are_reported(
 
     config = replace(CONFIG, epochs=1)
     train(config, records, out=tmp_path / "run", validation=replace(validation, keep_best=True), progress=Listener())
-    assert "8 image files of half are trained on too: its numbers are too high." in notes
+    assert "8 image files of half are training images too: its numbers are too high." in notes
     assert any("final numbers on these images are optimistic" in note for note in notes)
 
 

@@ -1,1 +1,1 @@
-"""Unsupervised adaptation: a trained model learns from unlabelled images of new cameras by their clusters."""
+"""Unsupervised adaptation of a trained model to unlabelled cameras by pseudo labels."""

@@ -1,12 +1,12 @@
-"""Adaptation: extract, cluster, give each cluster a row of a new classifier, fine-tune; labels are never looked at.
+"""Unsupervised adaptation: extract features, cluster them, fine-tune on the clusters; identities are never used.
 
-RUN/config.json, data.json  what was asked, on what
-RUN/pseudo_labels.csv       image and cluster (-1: none), as last made
-RUN/pseudo_labels.html      what the clusters are worth, with images
-RUN/pseudo.json             clusters, noise, settings with their reasons, batches, the gate's verdict
-RUN/round-0/                the fine-tuning as a training run; with re-clustering round-1, ... too
-RUN/model.safetensors       the adapted model, or the old one where the gate did not accept it
-RUN/rejected.safetensors    the adapted model, then
+RUN/config.json, data.json  configuration and fingerprint of the images
+RUN/pseudo_labels.csv       image and cluster (-1: noise) of the last round
+RUN/pseudo_labels.html      report on the quality of the clusters, with images
+RUN/pseudo.json             clusters, noise, settings with their reasons, batches, the gate's decision
+RUN/round-0/                run folder of the fine-tuning; also round-1, ... with re-clustering
+RUN/model.safetensors       the adapted model, or the old one if the gate did not accept it
+RUN/rejected.safetensors    the adapted model if the gate did not accept it
 
 Source: DMT, section 3.3 and code (methods: section 8). Shapes: N images, D feature dimensions, C clusters.
 """
@@ -54,9 +54,9 @@ from vreid.training.train_config import TrainConfig
 
 LABELS, PAGE, FACTS, REJECTED = "pseudo_labels.csv", "pseudo_labels.html", "pseudo.json", "rejected.safetensors"
 BATCH = 96
-"""Images of a batch, where K follows from the clusters."""
+"""Images per batch if K is chosen from the clusters."""
 PATH, RATES = 4e-4 * 900, (4e-4, 1e-2)
-"""Learning rate times batches, and the limits of the rate, where it follows from the number of batches."""
+"""Learning rate times number of batches, and the limits of the rate, if it is chosen from the number of batches."""
 
 
 def adapt(
@@ -71,22 +71,22 @@ def adapt(
     progress: Progress | None = None,
     source: Records | None = None,
 ) -> Path:
-    """Adapt a trained model to the images of `target`; return the path of the model to use from now on.
+    """Adapt a trained model to the unlabelled images of `target`; return the path of the model to use.
 
     Args:
         model: a run folder or the .safetensors file of a trained model; it is not changed.
-        target: N images of the new cameras. Identities, and tracklets of queries, are not looked at, except that the
-            page about the clusters says how right they are where vehicles are known.
-        config: the settings; None follows the data.
-        out: the folder of the adaptation; see above for what it will hold.
+        target: N images of the new cameras. Identities, and tracklets of queries, are not used, except that the report
+            on the clusters evaluates them against known identities.
+        config: the settings; None: preset "auto", which chooses settings from the data.
+        out: the folder of the adaptation; see the module's docstring for its contents.
         device: "cpu", "cuda", ...
         workers: processes that load images.
-        resume: continue what lies in `out`, or start; the weights are those of a run that was never stopped.
+        resume: continue the adaptation in `out`, or start it; it continues to bit-identical weights.
         progress: listener for settings, cost and steps.
-        source: labelled images that the model was trained on, for `config.replay`, and to infer scene groups from.
+        source: labelled images that the model was trained on, for `config.replay` and to infer scene groups.
 
     Raises:
-        InputError: nothing to adapt or to adapt to, settings that the data cannot meet, or `out` holds something else.
+        InputError: there is no model or no image, the settings do not fit the data, or `out` holds something else.
 
     Example:
         >>> from vreid.data.open import open_dataset                             # doctest: +SKIP
@@ -116,7 +116,7 @@ def adapt(
             progress.note(f"{run.path} is complete; nothing is left to adapt.")
             return run.model
         try:
-            first = job.label(old, 0)  # what can be wrong from the start is found before anything is written
+            first = job.label(old, 0)  # find wrong input before anything is written
             run.begin()
             new, pseudo = job.rounds(old, first)
         except InputError:
@@ -130,7 +130,7 @@ def adapt(
 
 
 def target_images(dataset: Dataset) -> Records:
-    """Query and gallery images of a data set together, each once."""
+    """Return query and gallery images of a data set together, each once."""
     if dataset.query == dataset.gallery:
         return dataset.gallery.with_(split=["gallery"] * len(dataset.gallery))
     return Records.concat([dataset.query, dataset.gallery])
@@ -138,7 +138,7 @@ def target_images(dataset: Dataset) -> Records:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One adaptation and its surroundings."""
+    """State of one adaptation."""
 
     config: AdaptConfig
     target: Records
@@ -150,7 +150,7 @@ class _Job:
     progress: Progress
 
     def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
-        """(N, D) raw features of one view: "original", "flip", or mirrored and `shifted` at random."""
+        """Extract raw features (N, D) of one view: "original", "flip", or flipped and `shifted` at random."""
         transform = second_view(trained) if shifted else trained.transform
         return extract(
             trained.model,
@@ -165,11 +165,11 @@ class _Job:
 
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:
-        """(N,) images that no batch shows, the same in every round."""
+        """(N,) images excluded from training, the same in every round."""
         return hold_out(self.target, self.config.held_out, self.config.seed)
 
     def label(self, trained: TrainedModel, number: int) -> tuple[FeatureSet, PseudoLabels]:
-        """The features of both views that round `number` begins with, and the clusters they form."""
+        """Extract the features of both views for round `number`, and cluster them."""
         features = two_views(self.view(trained, "original"), self.view(trained, "original", shifted=True))
         pseudo = pseudo_labels(features, self.config.pseudo, held_out=self.held_out)
         for reason in pseudo.reasons:
@@ -183,7 +183,7 @@ class _Job:
     def rounds(
         self, old: TrainedModel, first: tuple[FeatureSet, PseudoLabels]
     ) -> tuple[TrainedModel | None, PseudoLabels]:
-        """Fine-tune, and label anew where asked: the adapted model (None: nothing was learned) and its labels."""
+        """Fine-tune, with re-clustering if configured; return the adapted model (None: no clusters) and its labels."""
         every = self.config.recluster or self.config.epochs
         trained: TrainedModel | None = None
         learned = first[1]
@@ -202,7 +202,7 @@ class _Job:
     def tune(
         self, trained: TrainedModel, features: FeatureSet, pseudo: PseudoLabels, epochs: int, number: int
     ) -> TrainedModel:
-        """Fine-tune `trained` on its clusters, with a classifier of their means."""
+        """Fine-tune `trained` on clusters, with a classifier initialised from their means."""
         records = clustered(pseudo)
         centres_CD = pseudo.centres
         if self.config.classifier == "plain":
@@ -239,7 +239,7 @@ class _Job:
     def with_source(
         self, trained: TrainedModel, records: Records, centres_CD: NDArray[np.float32]
     ) -> tuple[Records, NDArray[np.float32]]:
-        """Clusters and labelled source images together, the latter with a row of the classifier for each identity."""
+        """Combine clusters with labelled source images, whose identities get classifier rows too."""
         assert self.source is not None
         source = self.source[self.source.identity.known]
         source = source.with_(identity=Labels.of([f"source {name}" for name in source.identity.values]))
@@ -252,7 +252,7 @@ class _Job:
             workers=self.workers,
             progress=self.progress,
         )
-        # "domain" tells the two halves of a batch apart, whatever the images are
+        # the column `domain` marks the two halves of a batch, whatever the images are
         both = Records.concat(
             [records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))]
         )
@@ -294,7 +294,7 @@ class _Job:
         )
 
     def finish(self, old: TrainedModel, new: TrainedModel | None, pseudo: PseudoLabels, model: Path) -> None:
-        """Put the adapted model in its place, or the old one where the gate does not accept it."""
+        """Write the adapted model, or the old one if the gate does not accept it."""
         if new is None:
             self.write_labels(pseudo)
             _copy(old.source, model)
@@ -313,13 +313,13 @@ class _Job:
         _copy(kept.source, model)
 
     def forget(self) -> None:
-        """Remove what an adaptation that was refused has written besides its rounds."""
+        """Remove the files of a failed adaptation, except its rounds."""
         for name in (LABELS, PAGE, FACTS):
             (self.path / name).unlink(missing_ok=True)
 
 
 def clustered(pseudo: PseudoLabels) -> Records:
-    """The images of clusters, these as their identities, in the order of the clusters' numbers."""
+    """Return the clustered images with their clusters as identities, numbered like the clusters."""
     names = np.array([f"cluster {number:06d}" for number in range(pseudo.clusters)], dtype=object)
     return replace(pseudo.records, identity=Labels(names, pseudo.labels))[pseudo.labels >= 0]
 
@@ -327,10 +327,10 @@ def clustered(pseudo: PseudoLabels) -> Records:
 def tuning(
     config: AdaptConfig, trained: TrainedModel, pseudo: PseudoLabels, epochs: int, *, halves: bool = False
 ) -> TrainConfig:
-    """The fine-tuning of `trained` on two or more clusters as a training configuration.
+    """Build the training configuration for fine-tuning `trained` on two or more clusters.
 
-    Where K follows from the data it is the median cluster's size, from 2 to 8, and P fills a batch of 96. P is at most
-    the number of clusters, and even if `halves` of a batch come from elsewhere.
+    If K is chosen from the data, it is the median cluster size, from 2 to 8, and P fills a batch of 96. P is at most
+    the number of clusters, and even if `halves` of a batch are source images.
     """
     size = config.num_instances or int(np.clip(np.median(pseudo.sizes), 2, 8))
     wanted = config.num_identities if config.num_instances else BATCH // size
@@ -357,9 +357,9 @@ def tuning(
 
 
 def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[str, Tensor]:
-    """The weights of `model` with a classifier whose rows are `centres_CD`; heads are left behind.
+    """Return the weights of `model` with a classifier whose rows are `centres_CD`; further heads are dropped.
 
-    A model with local features (JPM) has a classifier for each: they take their parts of the centres.
+    A model with local features (JPM) has one classifier per feature; each takes its part of the centres.
     """
     state = {
         name: value
@@ -379,24 +379,24 @@ def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[
 def with_new_cameras(
     start: Mapping[str, Tensor], cameras: Sequence[str], records: Records
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return `start` with an embedding for each further camera of `records`, the mean of the others, and all names."""
+    """Add an embedding, the mean of the others, for each new camera of `records`; return weights and all names."""
     extended = (*cameras, *(name for name in map(str, records.camera.compact().names) if name not in cameras))
     return {**start, EMBEDDINGS: match_cameras(start[EMBEDDINGS], cameras, extended)}, extended
 
 
 def second_view(trained: TrainedModel) -> TrainTransform:
-    """Mirrored, padded and cropped at random: what the second view of an image shows."""
+    """Return the transform of the second view: flip, padding and random crop."""
     return replace(_augmentation(trained), flip=1.0, erase=0.0)
 
 
 def _augmentation(trained: TrainedModel) -> TrainTransform:
-    """Flip, padding of 10 pixels (a twenty-fifth of small images), random crop, erasing."""
+    """Return the augmentation: flip, padding of 10 pixels (1/25 of the side of small images), random crop, erasing."""
     shape = trained.transform
     return TrainTransform(**asdict(shape), pad=min(10, max(1, round(min(shape.height, shape.width) / 25))))
 
 
 def with_scene_groups(config: AdaptConfig, target: Records, source: Records | None) -> AdaptConfig:
-    """Scene groups as given, else by the column `scene`, else by the labels of source images, if they are used."""
+    """Set scene groups, if they are used and not given, from the column `scene` or from labels of source images."""
     pseudo = config.pseudo
     if not pseudo.scenes or pseudo.scene_groups:
         return config

@@ -1,4 +1,4 @@
-"""What decides an adaptation: one frozen value, and the presets of DMT's two sets of pseudo labels.
+"""Configuration of an adaptation, with presets for DMT's two sets of pseudo labels.
 
 Source: Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, section 3.3,
 and the authors' released code, which differs from the paper's equations.
@@ -19,27 +19,27 @@ CannotLink = Literal["off", "time", "camera"]
 
 @dataclass(frozen=True)
 class PseudoConfig:
-    """How features become pseudo labels; None is decided by the data (`vreid.adaptation.auto_settings`), with a reason.
+    """Settings of pseudo labels; None is chosen from the data (`vreid.adaptation.auto_settings`) and reported.
 
     Attributes:
-        camera: what is taken off each feature: its camera's second moment ("whitening", DMT's code), its camera's
-            "mean" (Eq. 2), or nothing ("none").
-        ridge: of the whitening: P_c = (X_c^T X_c + n_c ridge I)^-1.
-        centred: X_c without its mean.
-        alpha: how much of the camera's mean is taken off where `camera` is "mean".
-        own_share: a of y <- a y + (1 - a) mean of its tracklet; 1 leaves tracklets out.
-        renormalise: y is L2-normalised after that.
-        level: what is clustered: every "image", or every "tracklet" by the mean of its images, as one point.
+        camera: camera normalisation of features: "whitening" by the camera's second moment (DMT's code), subtraction
+            of the camera's "mean" (Eq. 2), or "none".
+        ridge: ridge of the whitening: P_c = (X_c^T X_c + n_c ridge I)^-1.
+        centred: subtract the mean from X_c.
+        alpha: factor of the camera's mean if `camera` is "mean".
+        own_share: a in y <- a y + (1 - a) mean of its tracklet; 1 ignores tracklets.
+        renormalise: L2-normalise y afterwards.
+        level: unit of clustering: each "image", or each "tracklet" by the mean of its images.
         k1, k2: neighbours of the k-reciprocal encoding, the point itself among them, and of its averaging.
-        cosine_weight: share of the cosine distance beside the Jaccard distance.
+        cosine_weight: weight of the cosine distance; the Jaccard distance has the rest.
         eps: largest distance of neighbours in DBSCAN.
-        min_samples: how many neighbours, itself included, make the core of a cluster.
+        min_samples: number of neighbours, itself included, of a core point of DBSCAN.
         scenes: images of two scene groups are never neighbours.
         scene_groups: cameras of each scene group (see `SceneGroups`); () takes the column `scene`, or, where it is not
             known, the labels of source images.
-        cannot_link: no cluster holds two tracklets of one camera that overlap in "time", or two of one "camera" at all
-            (no vehicle passes it twice); a cluster that does is divided at its weakest links.
-        tight: a cluster that falls apart under an eps so much smaller is replaced by its parts; 0 asks nothing.
+        cannot_link: cannot-link constraints: no cluster may hold two tracklets of one camera that overlap in "time", or
+            any two of one "camera" (if no vehicle returns); a cluster that does is split at its longest links.
+        tight: replace a cluster by its parts if it splits when eps is smaller by this amount; 0 disables the check.
     """
 
     camera: CameraStep = "whitening"
@@ -67,28 +67,28 @@ class PseudoConfig:
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Everything that decides an adaptation besides the model and the images; plain values, so `asdict` is its hash.
+    """Settings of an adaptation, besides the model and the images.
 
     Attributes:
-        preset: the name of the settings that it began with.
-        pseudo: how features become pseudo labels.
-        epochs: of fine-tuning.
-        recluster: epochs after which the labels are made anew with the model as it is then; 0: once, at the beginning.
-        visits: how often a clustered image is seen in fine-tuning, where `iterations` is None.
-        iterations: batches of an epoch.
-        num_identities, num_instances: P and K of a batch; K of None follows from the sizes of the clusters. P is at
+        preset: name of the preset that the settings are based on.
+        pseudo: settings of pseudo labels.
+        epochs: epochs of fine-tuning.
+        recluster: interval of re-clustering in epochs; 0: cluster once, at the beginning.
+        visits: average number of times that a clustered image is used in fine-tuning, if `iterations` is None.
+        iterations: batches per epoch.
+        num_identities, num_instances: P and K of a batch; K = None is chosen from the sizes of the clusters. P is at
             most the number of clusters.
-        learning_rate: of SGD, constant, twice that for biases and the classifier; None: the fewer batches the higher,
-            DMT's 0.0004 for its 900.
-        classifier: rows of the new classifier are means of the "clustered" features of each cluster (DMT), or of the
-            model's own ("plain").
-        new_cameras: cameras without an embedding (SIE) get one of their own, which starts as the mean of the trained
-            ones; off: they take that mean in training, too.
-        replay: half of each batch are labelled source images, where a source is given.
-        ema: the model is the running mean of the weights with this decay; 0: the last weights.
-        held_out: share of the tracklets (an image without one is one) that no batch shows: evidence for the gate.
-        gate: the adapted model is kept only if label-free evidence speaks for it.
-        seed: of batches and augmentation.
+        learning_rate: constant rate of SGD, doubled for biases and the classifier; None: inversely proportional to the
+            number of batches, DMT's 0.0004 for its 900.
+        classifier: rows of the new classifier: mean per cluster of the "clustered" features (DMT) or of the model's
+            unprocessed features ("plain").
+        new_cameras: add an embedding (SIE), initialised with the mean, for cameras without one; off: they take the mean
+            in training too.
+        replay: use labelled source images for half of each batch; needs a source.
+        ema: decay of an exponential moving average of the weights, which becomes the model; 0: the last weights.
+        held_out: share of tracklets (or of images without one) excluded from training, as evidence for the gate.
+        gate: keep the adapted model only if label-free evidence supports it.
+        seed: seed of batches and augmentation.
     """
 
     preset: str = "v1"
@@ -124,12 +124,12 @@ def _presets() -> dict[str, AdaptConfig]:
 
 
 PRESETS: Mapping[str, AdaptConfig] = _presets()
-"""By name: "v1" and "v2" are DMT's two sets of pseudo labels as its code makes them, "paper" is Eq. 2 and 3 as printed
-(the camera's mean, beta = 0.0005, no whitening), "auto" follows the data."""
+"""Presets by name: "v1" and "v2" are the two sets of pseudo labels of DMT's code, "paper" is Eq. 2 and 3 as printed
+(camera mean, beta = 0.0005, no whitening), "auto" chooses settings from the data."""
 
 
 def preset_named(name: str) -> AdaptConfig:
-    """The preset of that name.
+    """Return the preset `name`.
 
     Raises:
         InputError: there is none.

@@ -1,10 +1,9 @@
-"""Settings that follow from the data, each with its reason: no label is looked at.
+"""Choice of clustering settings from unlabelled data, with a reason for each.
 
-The evidence: passages (tracklets) of one camera are of different vehicles, but for the rare one that returns. A
-clustering that puts a share v of all pairs of passages of one camera into one cluster puts about the same share of
-pairs of different vehicles of two cameras there too. So of X linked pairs of two cameras about v times all such pairs
-are wrong; eps and k1 are those that link most right pairs less `PRICE` times the wrong ones. Where no passages are
-known, eps lies in the valley between near and far neighbours.
+Two tracklets of one camera nearly always show different vehicles. A clustering that links a share v of all pairs of
+tracklets of one camera therefore links about the same share of pairs of different vehicles across cameras. So about v
+times all cross-camera pairs are linked wrongly; eps and k1 maximise the right pairs minus `PRICE` times the wrong
+ones. If no tracklets are known, eps is the valley between near and far neighbours.
 
 Shapes: N images, U points that are clustered.
 """
@@ -26,19 +25,19 @@ from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.nearest.neighbours import nearest
 
 EPS = tuple(round(0.3 + 0.05 * step, 2) for step in range(11))
-"""Looked at where eps follows from the data."""
+"""Candidates of eps if it is chosen from the data."""
 NEIGHBOURS = (5, 7, 10, 15)
-"""Passages in a k-reciprocal list, looked at where k1 follows from the data."""
+"""Candidates for the number of tracklets in a k-reciprocal list if k1 is chosen from the data."""
 PRICE = 2.0
-"""Right pairs that are worth one wrong pair."""
+"""Cost of a wrong pair in right pairs."""
 DEFAULT_K1 = 30
-"""DMT's, where nothing tells how many images a vehicle has."""
-_SAMPLE = 2000  # images whose nearest neighbour is looked for
+"""DMT's k1, used if the number of images per vehicle is unknown."""
+_SAMPLE = 2000  # images whose nearest neighbour is computed
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One clustering: its settings, (N,) labels of the images, and the graph of the points it was made from."""
+    """A clustering: its settings, labels (N,) of the images, and the neighbour graph of the points."""
 
     k1: int
     eps: float
@@ -49,12 +48,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Pairs of images of two passages that share a cluster.
+    """Counts of image pairs from different tracklets in one cluster.
 
     Attributes:
-        linked: of two cameras.
-        confused: share of all pairs of two passages of one camera that share a cluster.
-        wrong: how many of `linked` are of two vehicles, if two cameras confuse as many vehicles as one does.
+        linked: pairs from two cameras.
+        confused: share of all pairs from two tracklets of one camera that are in one cluster.
+        wrong: estimated number of `linked` pairs that show two vehicles, assuming the same share across cameras.
     """
 
     linked: float
@@ -63,12 +62,12 @@ class Evidence:
 
     @property
     def gain(self) -> float:
-        """Right pairs less `PRICE` times the wrong ones."""
+        """Right pairs minus `PRICE` times the wrong ones."""
         return self.linked - (1 + PRICE) * self.wrong
 
 
 def structure(features: FeatureSet, config: PseudoConfig) -> tuple[PseudoConfig, tuple[str, ...]]:
-    """`config` with the level decided, and why; what the data lack for the rest is told too."""
+    """Choose the clustering level; return the settings, and reasons and warnings about the data."""
     reasons, records, dimensions = [], features.records, features.features.shape[1]
     if config.level is None:
         gallery = records.split.values != "query"
@@ -87,10 +86,10 @@ def structure(features: FeatureSet, config: PseudoConfig) -> tuple[PseudoConfig,
 
 
 def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int32] | None:
-    """Passage of each image (N,), negative where unknown; None where the images do not tell.
+    """Return the tracklet of each image (N,), negative if unknown; None if it cannot be determined.
 
-    A tracklet is a passage. Without tracklets each image is one, unless its nearest neighbour is of its own camera far
-    more often than chance has it: then cameras took several images of a passage, and nobody knows which.
+    Without known tracklets, each image counts as one, unless nearest neighbours are from the same camera far more often
+    than by chance: then there are several images per tracklet, and the grouping is unknown.
     """
     if records.tracklet.known.any():
         return records.tracklet.codes
@@ -108,10 +107,10 @@ def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int
 def candidates(
     count: int, passage: NDArray[np.int32] | None, config: PseudoConfig
 ) -> list[tuple[int, int, tuple[float, ...], int]]:
-    """(k1, k2, several eps, min_samples) to look at, of `count` points; one if nothing is left to the data.
+    """List the settings (k1, k2, several eps, min_samples) to try for `count` points; one if all are given.
 
     Raises:
-        InputError: too few points.
+        InputError: there are too few points.
     """
     if count < 3:
         raise InputError(f"There are {count} images or tracklets to cluster; adaptation needs at least 3.")
@@ -131,7 +130,7 @@ def candidates(
 
 
 def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: NDArray[np.integer]) -> Evidence | None:
-    """What the passages of one camera say of a clustering of N images; None where they can say nothing.
+    """Evaluate a clustering of N images by tracklets of one camera; None if there are no such pairs.
 
     Example:
         >>> labels, camera, passage = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.arange(4)
@@ -154,7 +153,7 @@ def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: 
 def choose(
     found: list[Candidate], camera: NDArray[np.integer], passage: NDArray[np.integer] | None
 ) -> tuple[Candidate, str]:
-    """The best of several candidates, and why it is that."""
+    """Return the best of several candidates, and the reason."""
     seen = [None if passage is None else evidence(one.labels, camera, passage) for one in found]
     gains = [one.gain for one in seen if one is not None]
     if not gains:
@@ -179,11 +178,11 @@ def choose(
 
 
 def valley(graph: Any, min_samples: int) -> float:
-    """Distance between near and far neighbours: Otsu's threshold of what makes each of U points a core.
+    """Compute the threshold between near and far neighbours by Otsu's method on the core distances of U points.
 
     Args:
         graph: (U, U) sparse distances up to the largest eps.
-        min_samples: see `PseudoConfig`; the distance of that neighbour, itself included, is looked at.
+        min_samples: see `PseudoConfig`; the core distance is that of this neighbour, itself included.
     """
     starts, far = graph.indptr, float(graph.data.max(initial=EPS[0]))
     reach = np.full(graph.shape[0], far)
@@ -200,7 +199,7 @@ def valley(graph: Any, min_samples: int) -> float:
 
 
 def _pairs(*keys: NDArray[np.integer]) -> float:
-    """How many pairs agree in all keys."""
+    """Count the pairs that agree in all keys."""
     if not len(keys[0]):
         return 0.0
     counts = np.unique(np.stack(keys), axis=1, return_counts=True)[1].astype(np.float64)

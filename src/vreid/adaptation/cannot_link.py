@@ -1,4 +1,4 @@
-"""What two passages of one camera say without labels: that they are two vehicles.
+"""Cannot-link constraints: two tracklets of one camera at the same time are two vehicles.
 
 Shapes: N images, U points that are clustered (images or tracklets).
 """
@@ -15,9 +15,9 @@ from vreid.data.records import Records
 
 
 def spans(records: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """First and last time of each image's tracklet (N,), NaN where there is none or no image of it has a time.
+    """Compute the first and last time of each image's tracklet (N,), NaN without tracklet or time.
 
-    The clock is the column `time`, or, where that is unknown throughout, the camera's `frame` numbers.
+    Times are the column `time` or, if it is unknown for all images, the `frame` numbers of the camera.
     """
     time = records.time
     if np.isnan(time).all():
@@ -39,10 +39,10 @@ def spans(records: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def divide(
     labels: NDArray[np.integer], graph: Any, points: Records, cannot_link: str, min_samples: int, records: Records
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Divide clusters that hold two tracklets which one camera saw at the same time (or at all).
+    """Split clusters that violate a cannot-link constraint.
 
-    Inside such a cluster, pairs are joined from the nearest on, as long as no part comes to hold two such tracklets;
-    parts below `min_samples` points become noise.
+    Within such a cluster, pairs are merged in order of distance, except where a part would violate the constraint;
+    parts with fewer than `min_samples` points become noise.
 
     Args:
         labels: (U,) clusters, -1 for noise.
@@ -50,10 +50,10 @@ def divide(
         points: (U,) the records of one image of each point.
         cannot_link: "time" or "camera"; see `PseudoConfig`.
         min_samples: points that make a cluster.
-        records: all images, which tell when a tracklet begins and ends.
+        records: all images, for the start and end of tracklets.
 
     Returns:
-        New labels (U,), and a sentence on what was divided, or why nothing could be.
+        New labels (U,), and a sentence that reports the splits, or why there can be none.
     """
     tracklet, camera = points.tracklet.codes, points.camera.codes
     begin, end = np.full(len(points), -np.inf), np.full(len(points), np.inf)
@@ -91,11 +91,11 @@ def divide(
 
 
 Passage = tuple[int, int, float, float]
-"""Camera, tracklet, when it begins and ends."""
+"""Camera, tracklet, its start and its end."""
 
 
 def _conflict(passages: set[Passage]) -> bool:
-    """Whether one camera has two tracklets at once."""
+    """Whether tracklets of one camera overlap in time."""
     ordered = sorted(passages, key=lambda p: (p[0], p[2], p[3]))
     latest: dict[int, float] = {}
     for camera, _, begin, end in ordered:
@@ -112,7 +112,7 @@ def _joined(
     distances: NDArray[np.float32],
     passages: Sequence[tuple[Passage, ...]],
 ) -> list[list[int]]:
-    """Parts of a cluster: Kruskal's algorithm that refuses to join what conflicts."""
+    """Split a cluster into parts by Kruskal's algorithm, skipping merges that conflict."""
     part = {int(i): [int(i)] for i in members}
     held = {int(i): set(passages[i]) for i in members}
     place = {int(i): int(i) for i in members}

@@ -1,4 +1,4 @@
-"""Features as clustering sees them: two views, the camera's share taken off, the mean of the tracklet mixed in.
+"""Features for clustering: mean of two views, camera normalisation, tracklet mean.
 
 Source: DMT's code (methods: section 8, steps 1 to 3). Shapes: N images, D feature dimensions.
 """
@@ -18,20 +18,20 @@ from vreid.retrieval.postprocessing.camera_statistics import camera_wise, whiten
 from vreid.retrieval.postprocessing.tracklet_features import mean_features, units_of_codes
 
 SECOND_VIEW = "flip+shift"
-"""Mirror image, moved at random by up to the padding of training."""
+"""Name of the second view: flipped and shifted at random by up to the padding of training."""
 RIDGE = 2.0
-"""Ridge of the whitening times dimensions, where it follows from the data: of L2-normalised features the mean square of
-a dimension is 1 / D (DMT's 0.0005 is 1.0 for 2,048 dimensions; with fewer images of a camera more is safer)."""
+"""Ridge of the whitening times D, if it is chosen from the data: the mean square of a dimension of L2-normalised
+features is 1 / D (DMT's 0.0005 is 1.0 for 2,048 dimensions; fewer images per camera need a larger ridge)."""
 
 
 def two_views(original: FeatureSet, shifted: FeatureSet) -> FeatureSet:
-    """(x1 + x2) / 2 of the L2-normalised features of two views of the same images; not normalised again.
+    """Average the L2-normalised features of two views of the same images, without renormalising.
 
     Raises:
-        InputError: other images.
+        InputError: the views are of different images.
     """
     if original.records != shifted.records:
-        raise InputError("The two views are of other images; extract both from the same.")
+        raise InputError("The two views are of different images; extract both from the same images.")
     mean = (original.normalise().features + shifted.normalise().features) / 2
     return replace(
         original, features=mean.astype(np.float32), normalised=False, raw=False, views=(*original.views, SECOND_VIEW)
@@ -39,9 +39,9 @@ def two_views(original: FeatureSet, shifted: FeatureSet) -> FeatureSet:
 
 
 def without_answers(records: Records) -> Records:
-    """The records as adaptation may see them: without identities, and queries without their tracklet.
+    """Remove the identities, and the tracklets of queries, which adaptation must not use.
 
-    Which passage a query is of is what the search asks, so it is not known beforehand.
+    The tracklet of a query is part of the answer to the search, so it is not known beforehand.
     """
     tracklet = np.where(records.split.values == "query", UNKNOWN, records.tracklet.codes).astype(np.int32)
     return replace(
@@ -52,13 +52,13 @@ def without_answers(records: Records) -> Records:
 
 
 def prepare(features: FeatureSet, config: PseudoConfig) -> NDArray[np.float32]:
-    """(N, D) features y that are clustered: steps 2 and 3 of DMT's adaptation.
+    """Compute the features y (N, D) for clustering: steps 2 and 3 of DMT's adaptation.
 
-    Images without a camera, and cameras with a single one, have the mean of all images taken off. An image without a
-    tracklet keeps its own feature.
+    Images without a camera, or from a camera with a single image, are normalised by the mean of all images. An image
+    without a tracklet keeps its own feature.
 
     Raises:
-        InputError: a camera step, but no image has a camera.
+        InputError: camera normalisation is enabled, but no image has a camera.
     """
     records, mixed = features.records, features.features
     if config.camera != "none":

@@ -1,6 +1,6 @@
-"""The do-no-harm gate: does an adapted model find vehicles better? Decided without labels, in favour of the old one.
+"""The adaptation gate: decide without labels whether an adapted model is better; in doubt, keep the old one.
 
-What the numbers mean stands in `vreid.adaptation.evidence`; limits and error rates in docs/guides/adaptation.md.
+`vreid.adaptation.evidence` defines the measurements; docs/guides/adaptation.md lists limits and error rates.
 
 Shapes: N images, D feature dimensions.
 """
@@ -38,9 +38,9 @@ UNKNOWN: Decision = "NOT ENOUGH EVIDENCE"
 REFERENCE = PseudoConfig(
     "mean", own_share=0.1, renormalise=True, k1=20, k2=6, cosine_weight=0.0, eps=0.6, min_samples=6
 )
-"""Settings of the clusters that the gate makes for itself."""
-PICTURES = PseudoConfig("mean", own_share=1.0, k1=5, k2=1, cosine_weight=0.0, eps=0.7, min_samples=2)
-"""The same for images without tracklets."""
+"""Settings of the gate's own reference clusters."""
+SINGLE_IMAGES = PseudoConfig("mean", own_share=1.0, k1=5, k2=1, cosine_weight=0.0, eps=0.7, min_samples=2)
+"""Settings of the reference clusters for images without tracklets."""
 
 MEANINGS = {
     "same cluster": "an image finds those of its cluster in other cameras",
@@ -50,28 +50,28 @@ MEANINGS = {
     "two views": "an image is found by its mirror image",
     "other cameras": "other cameras are among the nearest tracklets",
 }
-"""The changes of a verdict by name: what each is the success of."""
+"""Description of each measurement, by name."""
 
 GAIN, HELD_OUT = "same cluster", "held-out tracklets"
 DECISIVE = (GAIN, "own camera", "round trip")
-"""The changes that decide: the first must be a gain, the others no loss; a loss of held-out tracklets is one, too."""
+"""Decisive measurements: the first must improve, the others must not get worse; nor must held-out tracklets."""
 
 AGREEMENT = "agreement of two pseudo-label sets"
-"""The fact that compares what was learned from with the clusters that the gate makes itself."""
+"""Name of the agreement of the pseudo labels with the gate's reference clusters."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the gate asks for; chosen on simulated validation worlds.
+    """Thresholds of the gate, chosen on simulated validation worlds.
 
     Attributes:
-        tracklets: fewer of two images or more say nothing, in any of the numbers.
+        tracklets: smallest number of tracklets with two or more images, for every measurement.
         mixed: largest share of tracklets with images of several cameras.
-        agreement: least one of the pseudo labels with clusters that the gate makes itself, by pairs in two cameras.
-        sense: of "own camera" with the old model; with less, tracklets are not what they are said to be.
-        dimensions: of the adapted features, as a share of the old ones.
-        loss: a mean that falls by more, its interval lying below 0, is harm.
-        gain: what the interval of "same cluster" must lie above.
+        agreement: smallest agreement of the pseudo labels with the reference clusters, over cross-camera pairs.
+        sense: smallest "own camera" of the old model; below it, the tracklets are unreliable.
+        dimensions: smallest effective dimension of the adapted features, as a share of that of the old ones.
+        loss: largest acceptable loss of a mean whose interval is below 0.
+        gain: lower bound for the interval of "same cluster".
     """
 
     tracklets: int = 20
@@ -85,13 +85,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """ACCEPT, REJECT or NOT ENOUGH EVIDENCE, and why; on anything but ACCEPT the old model stays.
+    """Decision of the gate with its reason; the old model is kept unless the decision is ACCEPT.
 
     Attributes:
-        decision: one of the three.
+        decision: ACCEPT, REJECT or NOT ENOUGH EVIDENCE.
         reason: one sentence.
-        changes: what became of each number in `MEANINGS` that could be had of these images.
-        facts: plain numbers: tracklets, images (if they stand for tracklets), cameras, mixed, clusters, noise,
+        changes: change of each measurement in `MEANINGS` that is available for these images.
+        facts: further numbers: tracklets, images (if they replace tracklets), cameras, mixed, clusters, noise,
             dimensions, `AGREEMENT`.
     """
 
@@ -102,17 +102,17 @@ class GateDecision:
 
     @property
     def accepted(self) -> bool:
-        """Whether the adapted model takes the old one's place."""
+        """Whether the adapted model replaces the old one."""
         return self.decision == ACCEPT
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """Changes and facts as plain values for JSON."""
+        """Changes and facts as JSON-serialisable values."""
         return {**{name: asdict(change) for name, change in self.changes.items()}, **self.facts}
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """The evidence in sentences, what decides first."""
+        """The evidence in sentences, decisive measurements first."""
         names = sorted(self.changes, key=lambda name: (*DECISIVE, HELD_OUT, *MEANINGS).index(name))
         lines = [f"{name}: {reported(name, self.changes[name])}." for name in names]
         if AGREEMENT in self.facts:
@@ -129,15 +129,15 @@ def gate_adaptation(
     limits: Limits | None = None,
     seed: int = 0,
 ) -> GateDecision:
-    """Whether the model of `after` is better than that of `before` on the target's images, without their labels.
+    """Decide without labels whether the adapted model is better than the old one on the target's images.
 
     Args:
         before, after: features of the same N images by the old and by the adapted model.
-        pseudo: what the adapted model learned from.
-        flipped: features of the mirror images by both models; searches are then those of both views together, "two
-            views" is among the evidence, and where no tracklets are known two views of an image stand for one.
-        limits: what it takes.
-        seed: of drawn tracklets and intervals.
+        pseudo: the pseudo labels on which the adapted model was trained.
+        flipped: features of the flipped images by both models; then both views are combined, "two views" is measured,
+            and the two views of an image replace tracklets if none are known.
+        limits: thresholds; None for the defaults.
+        seed: seed of tracklet samples and confidence intervals.
 
     Raises:
         InputError: the features are not of the same images in the same order.
@@ -150,9 +150,9 @@ def gate_adaptation(
     views = [[unit_rows(view.features) for view in model] for model in models] if flipped else []
     labels, camera = reference_labels(old, records), records.camera.codes
     target, pictures = UnlabelledSet(records, seed=seed), 0
-    if views and lone_pictures(old, records):
+    if views and single_images(old, records):
         target, pictures = UnlabelledSet(views_as_tracklets(records), seed=seed), len(records)
-        values = _of_pictures(target, views, np.tile(labels, 2))
+        values = _of_images(target, views, np.tile(labels, 2))
     else:
         values = _of_tracklets(target, old, new, labels, pseudo)
         if views:
@@ -182,7 +182,7 @@ def _of_tracklets(
     labels: NDArray[np.int32],
     pseudo: PseudoLabels,
 ) -> dict[str, tuple[Values, Values]]:
-    """By name a value per tracklet for the old model (N, D) and the new one; `labels` (N,) are the gate's clusters."""
+    """Measure both models per tracklet, by name; `labels` (N,) are the reference clusters."""
     values = {
         "own camera": (target.own_camera(old), target.own_camera(new)),
         GAIN: (target.same_cluster(old, labels), target.same_cluster(new, labels)),
@@ -195,10 +195,10 @@ def _of_tracklets(
     return values
 
 
-def _of_pictures(
+def _of_images(
     target: UnlabelledSet, views: list[list[NDArray[np.float32]]], labels: NDArray[np.int32]
 ) -> dict[str, tuple[Values, Values]]:
-    """By name a value per image for both models, two views of each; `labels` (2N,) are the gate's clusters."""
+    """Measure both models per image from two views, by name; `labels` (2N,) are the reference clusters."""
     old, new = (np.concatenate(model) for model in views)
     return {
         GAIN: (target.same_cluster(old, labels), target.same_cluster(new, labels)),
@@ -208,23 +208,23 @@ def _of_pictures(
     }
 
 
-def lone_pictures(features_ND: NDArray[np.float32], records: Records) -> bool:
-    """Whether no tracklet is known and each image is a passage, as far as unit-length features tell (`passages`)."""
+def single_images(features_ND: NDArray[np.float32], records: Records) -> bool:
+    """Whether no tracklet is known and, by their unit-length features, images are single (see `passages`)."""
     if records.tracklet.known.any() or not records.camera.known.any():
         return False
-    return passages(prepare(FeatureSet(features_ND, records), PICTURES), records) is not None
+    return passages(prepare(FeatureSet(features_ND, records), SINGLE_IMAGES), records) is not None
 
 
 def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDArray[np.int32]:
-    """(N,) clusters of images with unit-length features by fixed settings, -1 for none, whatever the run was told."""
-    config = REFERENCE if records.tracklet.known.any() else PICTURES
+    """Cluster unit-length features with fixed settings, independent of the run's: labels (N,), -1 for noise."""
+    config = REFERENCE if records.tracklet.known.any() else SINGLE_IMAGES
     if not records.camera.known.any() or len(records) <= (config.k1 or 0):
         return np.full(len(records), -1, dtype=np.int32)
     return pseudo_labels(FeatureSet(features_ND, records), config).labels
 
 
 def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) -> GateDecision:
-    """The rule: can the evidence be believed, what speaks against the new model, what is missing, what is for it."""
+    """Decide from the evidence: check its reliability, then losses, then missing evidence, then gains."""
 
     def decision(decision: Decision, reason: str) -> GateDecision:
         if pictures:
@@ -288,6 +288,6 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
 
 
 def reported(name: str, change: Change) -> str:
-    """One number of a verdict in words, in percent."""
+    """Format a measurement as text, in percent."""
     before, after, low, high = (100 * value for value in (change.before, change.after, change.low, change.high))
     return f"{MEANINGS[name]} with {after:.1f} %, before {before:.1f} % (change {low:+.1f} to {high:+.1f})"

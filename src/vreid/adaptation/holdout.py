@@ -1,6 +1,6 @@
-"""Parts of the target: the earlier and the later images, and passages that are held out for the gate.
+"""Hold-out splits of the target: earlier and later images, and tracklets held out for the gate.
 
-Whoever adapts to new cameras adapts to what was seen and searches what comes after.
+In deployment, a model is adapted to earlier images and searches later ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vreid.retrieval.postprocessing.tracklet_features import units_of_codes
 
 
 def earlier(records: Records, share: float) -> NDArray[np.bool_]:
-    """(N,) which images are of the earlier `share` of all: whole passages, by the mean time of their images.
+    """Mark (N,) the earlier `share` of the images: whole tracklets, by the mean time of their images.
 
     Example:
         >>> records = Records.of(path=list("abcd"), time=[1.0, 9.0, 2.0, 8.0], tracklet=["t", "", "t", "u"])
@@ -23,7 +23,7 @@ def earlier(records: Records, share: float) -> NDArray[np.bool_]:
         [True, False, True, False]
 
     Raises:
-        InputError: an image without a time, a share that is not between 0 and 1, or a part without images.
+        InputError: an image has no time, the share is not between 0 and 1, or a part has no images.
     """
     if not 0 < share < 1:
         raise InputError(f"The earlier part is {share} of the images; give a share between 0 and 1.")
@@ -47,7 +47,7 @@ def earlier(records: Records, share: float) -> NDArray[np.bool_]:
 
 
 def hold_out(records: Records, share: float, seed: int) -> NDArray[np.bool_]:
-    """(N,) which images are of a drawn `share` of the tracklets; an image without one is one.
+    """Mark (N,) the images of a random `share` of the tracklets; an image without a tracklet counts as one.
 
     Example:
         >>> records = Records.of(path=list("abcd"), tracklet=["t", "", "t", "u"])

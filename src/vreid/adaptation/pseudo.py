@@ -1,6 +1,6 @@
-"""From features of unlabelled images to pseudo labels: k-reciprocal Jaccard distances, DBSCAN, what must not be linked.
+"""Pseudo labels of unlabelled images: k-reciprocal Jaccard distances, DBSCAN, cannot-link constraints.
 
-Sparse all through: memory grows with the neighbours of a point, not with the square of their number. Source: DMT's code
+All distances are sparse: memory grows with the number of neighbours, not with the square of N. Source: DMT's code
 (methods: section 8, steps 2 to 8). Shapes: N images, D feature dimensions, U points that are clustered, C clusters.
 """
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """Which cluster each image is of.
+    """Clusters of images, used as identities in training.
 
     Attributes:
-        labels: (N,) int32 clusters from 0 without gaps; -1 is noise, which takes no part in training.
-        eps, min_samples, k1: what DBSCAN and the k-reciprocal encoding were given.
-        reasons: one sentence for each setting that the data decided, and for what was noticed on the way.
-        records: the N images, without what adaptation may not know.
+        labels: (N,) int32 clusters from 0 without gaps; -1 is noise, which is not used in training.
+        eps, min_samples, k1: settings of DBSCAN and of the k-reciprocal encoding.
+        reasons: one sentence for each setting chosen from the data, and warnings.
+        records: the N images, without identities and without tracklets of queries.
         centres: (C, D) float32 mean of the processed features of each cluster.
 
     Raises:
-        InputError: labels that do not fit the records, or with gaps.
+        InputError: the labels do not fit the records, or have gaps.
     """
 
     labels: NDArray[np.int32]
@@ -61,17 +61,17 @@ class PseudoLabels:
 
     @property
     def clusters(self) -> int:
-        """C."""
+        """C, the number of clusters."""
         return int(self.labels.max(initial=-1)) + 1
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
-        """(C,) images of each cluster."""
+        """(C,) number of images of each cluster."""
         return np.bincount(self.labels[self.labels >= 0], minlength=self.clusters)
 
     @property
     def noise(self) -> float:
-        """Share of the images that are of no cluster."""
+        """Share of the images without a cluster."""
         return float((self.labels < 0).mean()) if len(self.labels) else 0.0
 
 
