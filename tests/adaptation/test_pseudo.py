@@ -98,7 +98,7 @@ def test_two_views_are_averaged_at_unit_length_and_not_normalised_again():
     records = plain(camera=["c"])
     mean = two_views(FeatureSet([[3.0, 4.0]], records), FeatureSet([[0.0, 2.0]], records))
     assert np.allclose(mean.features, [[0.3, 0.9]]) and not mean.normalised
-    with pytest.raises(InputError, match="other images"):
+    with pytest.raises(InputError, match="different images"):
         two_views(FeatureSet([[1.0]], records), FeatureSet([[1.0]], plain(camera=["d"])))
 
 
