@@ -281,7 +281,7 @@ class _Runner:
         folder = self._shop.cache / SECONDS
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json").stage(stage.name)
+        return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json", in_empty_folder=True).stage(stage.name)
 
     def _distances(self, evaluated: Evaluated) -> Distances:
         """The distances of the member, or of all members joined."""

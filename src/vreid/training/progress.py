@@ -56,8 +56,8 @@ class Stopwatch:
     resumed tells the truth (but for what a killed process took from it).
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, in_empty_folder: bool = False) -> None:
+        self._path, self._in_empty_folder = path, in_empty_folder
         self.seconds: dict[str, float] = {}
         if path.exists():
             with parse_errors(path):
@@ -71,7 +71,7 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = round(before + time.perf_counter() - started, 1)
-            if _holds_anything(self._path.parent):  # not if the first stage was refused
+            if self._in_empty_folder or _holds_anything(self._path.parent):  # not if the first stage was refused
                 write_json(self._path, self.seconds)
 
 
