@@ -1,8 +1,8 @@
-"""What can be known of two models on unlabelled images: numbers that rise when vehicles are found better.
+"""Label-free comparison of two models: retrieval measurements on pairs that are known without identities.
 
-Nobody says which vehicle is which, but some pairs are known: the images of a tracklet are one vehicle, two tracklets of
-one camera are (nearly always) two. Each number is one value per tracklet, the same tracklets for both models, so that
-the interval of the change is a paired bootstrap over tracklets. Without tracklets two views of an image stand for one.
+The images of a tracklet show one vehicle, and two tracklets of one camera (nearly always) two. Each measurement has one
+value per tracklet, over the same tracklets for both models, so that the interval of the change is a paired bootstrap
+over tracklets. If no tracklets are known, two views of an image replace a tracklet.
 
 Shapes: N images, D feature dimensions, T tracklets, C cameras.
 """
@@ -29,17 +29,17 @@ Features = NDArray[np.float32]
 Values = NDArray[np.float64]
 
 NEIGHBOURS = 10
-"""Tracklets among which cameras are counted."""
+"""Number of nearest tracklets in "other cameras"."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One number for the model before and after, over the same tracklets.
+    """Change of a measurement between the old and the adapted model, over the same tracklets.
 
     Attributes:
         before, after: means over tracklets.
-        low, high: 95 % bootstrap interval of after - before, tracklets being drawn.
-        tracklets: how many there are.
+        low, high: 95 % bootstrap interval of after - before, resampling tracklets.
+        tracklets: number of tracklets.
     """
 
     before: float
@@ -55,7 +55,7 @@ class Change:
 
     @classmethod
     def of(cls, before: Values, after: Values, *, seed: int = 0) -> Change | None:
-        """From a value per tracklet, NaN where there is none; None if there are fewer than two.
+        """Compute the change from one value per tracklet (NaN: missing); None with fewer than two tracklets.
 
         Example:
             >>> Change.of(np.array([0.25, 0.5, np.nan]), np.array([0.5, 0.75, np.nan]))
@@ -71,12 +71,12 @@ class Change:
 
 
 class UnlabelledSet:
-    """The known pairs among N images: what the numbers of both models are taken of.
+    """Known pairs among N unlabelled images, on which both models are measured.
 
     Args:
-        records: cameras and tracklets; identities are not looked at.
-        most: tracklets that are searched for; of more, so many are drawn.
-        seed: of that draw.
+        records: images with cameras and tracklets; identities are not used.
+        most: largest number of tracklets used as queries; more are sampled at random.
+        seed: seed of that sample.
     """
 
     def __init__(self, records: Records, *, most: int = 1000, seed: int = 0) -> None:
@@ -92,7 +92,7 @@ class UnlabelledSet:
         self.later = self._later(size)
 
     def _later(self, size: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(N,) whether an image is of the later half of its tracklet (the larger one where they are not equal)."""
+        """Mark (N,) the images of the later half of each tracklet (the larger half if its length is odd)."""
         records = self.records
         order = np.lexsort((records.image_key.astype(str), records.time, records.frame, self.tracklet))
         order = order[self.tracklet[order] >= 0]
@@ -103,17 +103,17 @@ class UnlabelledSet:
 
     @cached_property
     def tracklets(self) -> int:
-        """How many tracklets of two images or more are searched for."""
+        """Number of tracklets with two or more images that are used as queries."""
         return len(np.unique(self.tracklet[self.searched]))
 
     @cached_property
     def cameras(self) -> int:
-        """C, the known cameras."""
+        """C, the number of known cameras."""
         return self.records.camera.distinct
 
     @cached_property
     def mixed(self) -> float:
-        """Share of these tracklets whose images are of several cameras, which a passage cannot be; 0 without any."""
+        """Share of these tracklets with images of several cameras, which indicates wrong labels; 0 without any."""
         rows = self.searched & (self.camera >= 0)
         places = np.unique(np.stack([self.tracklet[rows], self.camera[rows]], axis=1), axis=0)[:, 0]
         several = np.bincount(places, minlength=1) > 1
@@ -133,7 +133,7 @@ class UnlabelledSet:
         return int(self.tracklet.max(initial=-1)) + 1
 
     def own_camera(self, features_ND: Features) -> Values:
-        """(T,) mean average precision of one half of a tracklet, searched for by the other among its camera's images.
+        """(T,) mean average precision of retrieving half a tracklet by the other half among its camera's images.
 
         All other tracklets of the camera count as other vehicles: within a camera this is the search itself.
         """
@@ -146,7 +146,7 @@ class UnlabelledSet:
         return self.per_tracklet(rows, precision(features_ND[rows], features_ND, rows, self.tracklet, removed))
 
     def same_cluster(self, features_ND: Features, labels: NDArray[np.integer]) -> Values:
-        """(T,) mean average precision of the images of an image's cluster in other cameras, among all other images.
+        """(T,) mean average precision of retrieving an image's cluster in other cameras among all other images.
 
         `labels` are clusters (N,), -1 for none: an estimate of mAP that is as good as they are.
         """
@@ -159,7 +159,7 @@ class UnlabelledSet:
         return self.per_tracklet(rows, precision(features_ND[rows], features_ND, rows, labels, removed))
 
     def two_views(self, original_ND: Features, flip_ND: Features) -> Values:
-        """(T,) mean of 1 / rank of an image, searched for by its mirror image among other tracklets of its camera."""
+        """(T,) mean reciprocal rank of an image retrieved by its mirror image, among other tracklets of its camera."""
         rows = np.flatnonzero(self.searched & (self.camera >= 0))
         number = np.arange(len(self.tracklet))
 
@@ -206,7 +206,7 @@ class UnlabelledSet:
             whole_UD = units.means(features_ND)
             _, near = nearest(whole_UD[searched], whole_UD, NEIGHBOURS + 1)
             other = units.camera[near] != units.camera[searched, None]
-            values[units.tracklet[searched]] = other.sum(axis=1) / NEIGHBOURS  # itself, or its equal, is no other
+            values[units.tracklet[searched]] = other.sum(axis=1) / NEIGHBOURS  # excludes the tracklet itself
         return values
 
     @cached_property
@@ -215,7 +215,7 @@ class UnlabelledSet:
 
 
 def views_as_tracklets(records: Records) -> Records:
-    """(2N,) the images and then their mirror images, an image and its mirror image being a tracklet."""
+    """Return the records (2N,) of the images, then of their mirror images, each pair as a tracklet."""
     once = records.with_(tracklet=[str(number) for number in range(len(records))])
     return Records.concat([once, once])
 
@@ -249,7 +249,7 @@ def precision(
     codes: NDArray[np.integer],
     removed: Callable[[int], NDArray[np.bool_]],
 ) -> Values:
-    """(Q,) average precision of each query among N images, NaN where it has no mate left.
+    """Compute the average precision (Q,) of each query among N images; NaN for a query without positives.
 
     Args:
         query_QD: features of the images `rows`.
@@ -267,7 +267,7 @@ def precision(
 
 
 def dimensions(features_ND: Features) -> float:
-    """How many directions unit-length features make use of: (tr C)^2 / tr(C^2) of their covariance C; 1 is a line.
+    """Compute the effective dimension of unit-length features, (tr C)^2 / tr(C^2) of their covariance C.
 
     Example:
         >>> dimensions(np.float32([[1, 0], [-1, 0], [0, 1], [0, -1]]))
@@ -280,7 +280,7 @@ def dimensions(features_ND: Features) -> float:
 
 
 def num_pairs(*columns: NDArray[np.integer], camera: NDArray[np.integer] | None = None) -> int:
-    """Pairs of images that agree in all `columns`, each (N,), negative for none; with `camera` those of two cameras.
+    """Count image pairs that agree in all `columns` (N,), negative: unknown; with `camera`, only cross-camera pairs.
 
     Example:
         >>> num_pairs(np.array([0, 0, 0, 1, -1, -1])), num_pairs(np.array([0, 0, 0]), camera=np.array([0, 0, 1]))
@@ -297,7 +297,7 @@ def num_pairs(*columns: NDArray[np.integer], camera: NDArray[np.integer] | None 
 def pair_scores(
     labels: NDArray[np.integer], truth: NDArray[np.integer], camera: NDArray[np.integer] | None = None
 ) -> tuple[float, float]:
-    """Precision and recall of the pairs of images that `labels` (N,) put together, NaN where there are no pairs.
+    """Compute precision and recall of the image pairs within the clusters `labels` (N,); NaN without pairs.
 
     Images of a negative label are in no pair, those of a negative truth are left out; `camera` as in `num_pairs`.
 
@@ -315,7 +315,7 @@ def pair_scores(
 def pair_agreement(
     labels: NDArray[np.integer], others: NDArray[np.integer], camera: NDArray[np.integer] | None = None
 ) -> float:
-    """Pairs that two sets of labels (N,) share, over the mean number of their pairs: 0 to 1; NaN without any pair.
+    """Compute the pairs common to two clusterings (N,), over their mean number of pairs: 0 to 1; NaN without pairs.
 
     Example:
         >>> pair_agreement(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))

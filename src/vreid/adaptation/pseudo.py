@@ -78,15 +78,16 @@ class PseudoLabels:
 def pseudo_labels(
     features: FeatureSet, config: PseudoConfig | None = None, *, held_out: NDArray[np.bool_] | None = None
 ) -> PseudoLabels:
-    """Cluster the images of `features`; identities, and tracklets of queries, are not looked at.
+    """Cluster the images of `features`; identities, and tracklets of queries, are not used.
 
     Args:
         features: N images, usually of two views, not normalised (see `two_views`).
-        config: the steps; what is None there follows from the data.
-        held_out: (N,) images that help to find clusters, but are of none (see `vreid.adaptation.holdout.hold_out`).
+        config: the settings; those that are None are chosen from the data.
+        held_out: (N,) images that are used in clustering but labelled as noise (see
+            `vreid.adaptation.holdout.hold_out`).
 
     Raises:
-        InputError: too few images, a camera step without cameras, or scene groups that the data do not have.
+        InputError: there are too few images, no cameras for camera normalisation, or no scene groups.
 
     Example:
         >>> from vreid.adaptation.adapt_config import PRESETS
@@ -137,7 +138,7 @@ def pseudo_labels(
 
 
 def cluster_means(features_ND: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:
-    """(C, D) mean feature of each cluster; noise is of none.
+    """Compute the mean feature (C, D) of each cluster, without noise.
 
     Example:
         >>> cluster_means(np.float32([[1, 0], [3, 0], [9, 9]]), np.array([0, 0, -1])).tolist()
@@ -150,7 +151,7 @@ def cluster_means(features_ND: NDArray[np.float32], labels: NDArray[np.integer])
 
 
 def consensus(loose: NDArray[np.integer], tight: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Labels of two granularities: a loose cluster that two or more tight ones share is replaced by these.
+    """Combine two clusterings: replace a loose cluster by its tight clusters if it contains two or more.
 
     Example:
         >>> consensus(np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, -1, 1, 2, -1])).tolist()
@@ -166,7 +167,7 @@ def consensus(loose: NDArray[np.integer], tight: NDArray[np.integer]) -> NDArray
 
 
 def _points(records: Records, config: PseudoConfig) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Point of each image (N,) int32, and the first image of each point (U,)."""
+    """Return the point of each image (N,) int32 and the first image of each point (U,)."""
     if config.level == "tracklet":
         return units_of_codes(records.tracklet.codes)
     everyone = np.arange(len(records))
@@ -182,7 +183,7 @@ def _up_to(graph: csr_array[Any], eps: float) -> csr_array[Any]:
 
 
 def _within(graph: csr_array[Any], group: NDArray[np.int32]) -> csr_array[Any]:
-    """Only pairs of one group, or with a point of none (v2: their distances are raised by 10)."""
+    """Keep pairs within a scene group, or with a point of no group (v2 adds 10 to the other distances)."""
     rows = group[np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))]
     columns = group[graph.indices]
     return _kept(graph, (rows == columns) | (rows < 0) | (columns < 0))
@@ -196,7 +197,7 @@ def _kept(graph: csr_array[Any], keep: NDArray[np.bool_]) -> csr_array[Any]:
 
 
 def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Clusters from 0 without gaps, in the order of their first image."""
+    """Renumber clusters from 0 without gaps, in order of their first image."""
     known = np.flatnonzero(labels >= 0)
     _, first, number = np.unique(labels[known], return_index=True, return_inverse=True)
     place = np.empty(len(first), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""What pseudo labels are worth: numbers without labels, numbers with them where they are known, and images.
+"""Report on the quality of pseudo labels: measurements without and, if identities are known, with labels; images.
 
 Shapes: N images, C clusters.
 """
@@ -22,16 +22,16 @@ from vreid.files import write_text
 from vreid.retrieval.features import FeatureSet
 
 STEP = 0.05
-"""How far eps is moved to see whether clusters hold."""
+"""Change of eps for measuring the stability of clusters."""
 SHOWN, PICTURES = 4, 9
-"""Clusters of a kind on the page, and images of each."""
+"""Clusters per section of the page, and images per cluster."""
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoReport:
-    """What is known of C clusters of N images.
+    """Quality of C clusters of N images.
 
     Attributes:
         pseudo: the pseudo labels.
@@ -60,7 +60,7 @@ class PseudoReport:
 
     @cached_property
     def doubt(self) -> Numbers:
-        """(C,) the larger of what is doubled and what is not steady: 0 to 1, high is doubtful."""
+        """(C,) the larger of `doubled` and 1 - `steadiness`: 0 to 1, high values are doubtful."""
         return np.fmax(self.doubled, 1 - self.steadiness)
 
     @property
@@ -70,12 +70,12 @@ class PseudoReport:
 
     @property
     def purest(self) -> list[int]:
-        """Up to `SHOWN` clusters of which the most is right, or, where no vehicle is known, those least in doubt."""
+        """Up to `SHOWN` clusters of the highest purity, or of the lowest `doubt` if no identity is known."""
         return self._first(self.doubt if np.isnan(self.purity).all() else -np.nan_to_num(self.purity))
 
     @property
     def most_doubtful(self) -> list[int]:
-        """Up to `SHOWN` clusters with the highest `doubt`; vehicles are not looked at."""
+        """Up to `SHOWN` clusters with the highest `doubt`, which does not use identities."""
         return self._first(-self.doubt)
 
     def _first(self, key: NDArray[np.floating] | NDArray[np.integer]) -> list[int]:
@@ -86,7 +86,7 @@ class PseudoReport:
 def examine_pseudo_labels(
     pseudo: PseudoLabels, *, others: Sequence[PseudoLabels] = (), identity: Labels | None = None
 ) -> PseudoReport:
-    """Examine pseudo labels; nothing is changed by what the vehicles (`identity`) say.
+    """Measure the quality of pseudo labels; known identities are used only for evaluation.
 
     Args:
         pseudo: the labels in question.
@@ -125,11 +125,11 @@ def examine_pseudo_labels(
 
 
 def neighbouring_labels(features: FeatureSet, pseudo: PseudoLabels, config: PseudoConfig) -> list[PseudoLabels]:
-    """The labels of the same features with eps a `STEP` smaller and larger, as far as `config` can take it."""
-    settled = replace(config, k1=pseudo.k1, min_samples=pseudo.min_samples)
+    """Cluster the same features with eps smaller and larger by `STEP`, within the valid range."""
+    resolved = replace(config, k1=pseudo.k1, min_samples=pseudo.min_samples)
     most = 0.99 - config.cosine_weight
     around = [eps for eps in (pseudo.eps - STEP, pseudo.eps + STEP) if 0 < eps < most]
-    return [pseudo_labels(features, replace(settled, eps=round(eps, 6))) for eps in around]
+    return [pseudo_labels(features, replace(resolved, eps=round(eps, 6))) for eps in around]
 
 
 def write_pseudo_report(report: PseudoReport, path: Path | str) -> None:
@@ -166,7 +166,7 @@ def render_pseudo_report(report: PseudoReport) -> str:
 
 
 def _shown(report: PseudoReport, number: int) -> dict[str, object]:
-    """What the page shows of a cluster: its numbers, and images spread over its cameras and tracklets."""
+    """Return the page's values for a cluster: its measurements, and images spread over its cameras and tracklets."""
     from vreid.report.thumbnails import thumbnail
 
     records = report.pseudo.records
@@ -193,7 +193,7 @@ def _shown(report: PseudoReport, number: int) -> dict[str, object]:
 
 
 def _table(labels: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(C, K) images of cluster and column; images of neither count."""
+    """Count images by cluster and column value (C, K); images with an unknown value are ignored."""
     use = (labels >= 0) & (columns >= 0)
     table = np.zeros((int(labels.max(initial=-1)) + 1, int(columns.max(initial=-1)) + 1), dtype=np.int64)
     np.add.at(table, (labels[use], columns[use]), 1)
