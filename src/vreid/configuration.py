@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from vreid.errors import InputError
@@ -28,6 +29,18 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     settings = [(key.split("."), key, text) for key, text in overrides.items()]
     made: Config = _replaced(config, settings, list(known_keys(config)))
     return made
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """The resolved configuration as JSON has it: nested dictionaries, lists instead of tuples.
+
+    Example:
+        >>> from vreid.training.schedules import CosineSchedule
+        >>> plain_values(CosineSchedule())["kind"]
+        'cosine'
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from vreid.configuration import plain_values
 from vreid.data.crops import SPLITS, all_images, crops_of, write_crop_images
 from vreid.data.dataset import Dataset
 from vreid.data.open import open_dataset
@@ -63,7 +63,7 @@ def crop_dataset(
     trained = load_model(model)
     with nullcontext() if table == out else locked(out):
         job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
-        _reject_other(table, {**job, **json.loads(json.dumps(asdict(config)))})
+        _reject_other(table, {**job, **plain_values(config)})
         if not table.exists():
             for place in (out / folder for folder in folders.values()):
                 if place.exists():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vreid.configuration import plain_values
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
 from vreid.models.reid_model import ModelConfig
@@ -93,5 +93,4 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable values, nested like the fields."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return plain_values(self)

@@ -10,8 +10,7 @@ Shapes: A synthetic and B real images in a batch (equally many except in the las
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vreid.configuration import plain_values
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.dataset import fingerprint
 from vreid.data.loading import Batch, ImageDataset, train_loader
@@ -111,8 +111,7 @@ class TranslateConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return plain_values(self)
 
     def generator(self) -> Generator:
         """Build a generator with random weights."""

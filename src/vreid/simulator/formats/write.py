@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vreid.configuration import plain_values
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, write_json, write_text, writing
@@ -113,7 +113,7 @@ def simulate(
 
 
 def _made_by(preset: Preset, layout: Layout, seed: int) -> dict[str, Any]:
-    fields = json.loads(json.dumps(asdict(preset)))
+    fields = plain_values(preset)
     return {"simulator_version": SIMULATOR_VERSION, "seed": seed, "layout": layout.name, "preset": fields}
 
 
