@@ -58,11 +58,14 @@ class Initialisation:
         name: in the names of the rows.
         training: the configuration that the cases are variants of; `iterations` and `epochs` are the budget of each.
         data: training and test images, by layout of the simulator.
+        domain: weight of the domain head's loss. At 1, as in the paper, so few batches teach no identity: the reversed
+            gradient wins at once.
     """
 
     name: str
     training: TrainConfig
     data: Callable[[str], Data]
+    domain: float = 0.1
 
 
 @dataclass(frozen=True)

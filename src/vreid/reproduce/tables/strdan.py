@@ -97,6 +97,7 @@ def _initialised(
     # batches of both domains, with no head
     joint = replace(full, recipe="strdan_joint", heads=())
     identity = replace(real, name=f"{name}identity", training=joint, parts=TYPE_2, against=real.name)
+    full = replace(full, losses=replace(full.losses, domain=start.domain))
     domain = replace(
         identity, name=f"{name}identity + domain", training=strdan.domain_only(full), against=identity.name
     )
