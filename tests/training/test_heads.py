@@ -361,7 +361,7 @@ def test_missing_labels_are_reported_before_a_folder_is_created(
         (tiny, records[:16], "head domain needs real and synthetic"),
         (case(1, tiny), records[16:].with_(identity=[""] * 16), "training needs labels"),
         (replace(tiny, heads=()), records[:16], "need both domains"),
-        (replace(tiny, heads=("color",)), records.with_(color=[""] * 32), "head color has nothing to learn"),
+        (replace(tiny, heads=("color",)), records.with_(color=[""] * 32), "head color has no labels"),
         (replace(tiny, num_identities=16), records, "needs 8 identities but the real training images have 4"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -159,7 +159,7 @@ def test_camera_and_orientation_as_targets(records: Records) -> None:
         3,
         3,
     ]
-    with pytest.raises(InputError, match="have the same camera, so there is nothing to tell apart"):
+    with pytest.raises(InputError, match="have the same camera; training needs two or more"):
         make_targets(known[:1], "camera", (), LabelConfig(), flips=True)
     angles = labelled(records, "orientation")
     target = make_targets(angles, "orientation", (), LabelConfig(bins=36), flips=False)["orientation"]
@@ -173,8 +173,8 @@ def test_camera_and_orientation_as_targets(records: Records) -> None:
         (slice(4), "domain", LabelConfig(), "head domain needs real and synthetic"),
         (slice(4), "color", LabelConfig(), "no synthetic training image has that label, set labels.attributes_on"),
         (slice(2, 4), "color", LabelConfig(attributes_on="labelled"), "no training image has that label, or take it"),
-        (slice(2), "color", LabelConfig(attributes_on="labelled"), "head color has nothing to tell apart"),
-        (slice(2), "orientation", LabelConfig(orientation="circle"), "head orientation has nothing to learn"),
+        (slice(2), "color", LabelConfig(attributes_on="labelled"), "head color needs two or more classes"),
+        (slice(2), "orientation", LabelConfig(orientation="circle"), "head orientation has no labels"),
     ],
 )
 def test_a_head_without_labels_raises(

@@ -161,7 +161,7 @@ def choose(
         best = min(found, key=lambda one: abs(one.eps - eps))
         return best, (
             f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no "
-            "two passages of one camera are known, which would tell more."
+            "two tracklets of one camera are known, which would give better evidence."
         )
     number = int(np.argmax(gains))
     best, reported = found[number], seen[number]

@@ -67,10 +67,10 @@ def divide(
             np.where(tracklet >= 0, side[tracklet], np.nan) if side.size else np.full(len(points), np.nan)
             for side in of_tracklet
         )
-    tells = (tracklet >= 0) & (camera >= 0) & ~np.isnan(begin)
-    if not tells.any():
+    known = (tracklet >= 0) & (camera >= 0) & ~np.isnan(begin)
+    if not known.any():
         return labels.astype(np.int64), ("cannot_link does nothing: no tracklet has a camera and a time.",)
-    passages = [((camera[i], tracklet[i], begin[i], end[i]),) if tells[i] else () for i in range(len(points))]
+    passages = [((camera[i], tracklet[i], begin[i], end[i]),) if known[i] else () for i in range(len(points))]
     new = labels.astype(np.int64)
     divided, number = 0, int(labels.max(initial=-1)) + 1
     rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))

@@ -255,14 +255,16 @@ def precision(
         query_QD: features of the images `rows`.
         gallery_ND: features of all images.
         rows: (Q,) which images the queries are.
-        codes: (N,) images of one code are mates.
+        codes: (N,) images with equal codes are positives.
         removed: of an image, the mask (N,) of those that are no candidates for it.
     """
     out = np.full(len(rows), np.nan)
     tiles = SquaredEuclidean(query_QD, gallery_ND).tiles()
-    for query, distances, mates in rows_of(tiles, codes[rows], codes, lambda q: np.flatnonzero(removed(int(rows[q])))):
-        if len(mates):
-            out[query] = scores(ranks_of(distances, mates), len(mates), MARKET)[0]
+    for query, distances, positives in rows_of(
+        tiles, codes[rows], codes, lambda q: np.flatnonzero(removed(int(rows[q])))
+    ):
+        if len(positives):
+            out[query] = scores(ranks_of(distances, positives), len(positives), MARKET)[0]
     return out
 
 

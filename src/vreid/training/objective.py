@@ -57,7 +57,7 @@ class Objective(nn.Module):
 
     Args:
         config: the weights.
-        target: what the classifier tells apart: the name of its labels and of its term.
+        target: target of the classifier: the name of its labels and of its term.
         num_classes, num_features: how many identities there are, and length of f_t; for losses that learn something for
             each identity.
     """

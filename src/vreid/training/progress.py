@@ -1,4 +1,4 @@
-"""What a long job tells whoever started it. The library never prints: the command line draws, others may listen."""
+"""Progress reporting: listeners for long jobs. The library never prints; the command line draws progress bars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress(Protocol):
         """The job `title` begins: `total` steps, of which `done` were done earlier (a resumed job)."""
 
     def advance(self, steps: int, text: str = "") -> None:
-        """`steps` more are done; `text` says in short how it goes."""
+        """`steps` more are done; `text` is a short status."""
 
     def log(self, text: str) -> None:
         """Report a part of the job that is done (an epoch) in one line; listeners that draw bars may leave it out."""
@@ -33,7 +33,7 @@ class Progress(Protocol):
 
 
 class Silence:
-    """The listener who does not care."""
+    """A listener that ignores everything."""
 
     def start(self, title: str, total: int, done: int = 0) -> None:
         """Nothing."""

@@ -125,7 +125,7 @@ def make_targets(
             "labels.identity_on is real, but all training images are synthetic; add a real data set, or set it to all."
         )
     if made[target].outputs < 2 and target != "identity":  # the batch sampler reports too few identities
-        raise InputError(f"All training images have the same {target}, so there is nothing to tell apart; add others.")
+        raise InputError(f"All training images have the same {target}; training needs two or more, add other images.")
     for name in heads:
         if name == "orientation" and config.orientation == "circle":
             made[name] = _angles(records, synthetic if config.attributes_on == "synthetic" else everything)
@@ -230,9 +230,7 @@ def _check_trainable(name: str, target: TrainingTarget, config: LabelConfig) -> 
     which = "synthetic training image" if config.attributes_on == "synthetic" else "training image"
     if target.outputs == 0:
         also = ", set labels.attributes_on=labelled to learn from real ones" if which[0] == "s" else ""
-        raise InputError(
-            f"The head {name} has nothing to learn: no {which} has that label{also}, or take it out of heads."
-        )
+        raise InputError(f"The head {name} has no labels: no {which} has that label{also}, or take it out of heads.")
     raise InputError(
-        f"The head {name} has nothing to tell apart: each labelled {which} has the same; take it out of heads."
+        f"The head {name} needs two or more classes, but each labelled {which} has the same; take it out of heads."
     )
