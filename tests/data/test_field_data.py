@@ -35,8 +35,26 @@ def check(run: Run, source: Path) -> dict[str, Any]:
 def test_01_ids_that_differ_in_their_last_digit(run: Run) -> None:
     found = check(run, case("01_cams"))
     assert "gallery 18 images, 0 identities, 2 cameras, 6 tracklets" in found["dataset"]
-    # true of the case: the frames of its second camera are copies of those of the first
-    assert {finding["check"] for finding in found["findings"]} <= {"image with two cameras"}
+    assert found["findings"] == []
+    assert "frames of camera c002 are those of camera c001." in found["notes"]
+
+
+@pytest.mark.parametrize("copies", [3, 2])
+def test_a_camera_whose_frames_are_all_those_of_another_is_a_note(copies: int, run: Run, tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    for camera in ("c001", "c002"):
+        (tmp_path / camera / "img1").mkdir(parents=True)
+        (tmp_path / camera / f"{camera}.txt").write_text(
+            "".join(f"{frame},{7 + box},{90 * box},9,80,60,0.9,-1,-1,-1\n" for frame in (1, 2, 3) for box in (0, 1))
+        )
+    for frame in (1, 2, 3):
+        for camera in ("c001", "c002"):
+            if camera == "c001" or frame > copies:
+                image = Image.fromarray(draws.integers(0, 256, (90, 200, 3), dtype=np.uint8))
+            image.save(tmp_path / camera / "img1" / f"{frame:06d}.png")
+    found = check(run, tmp_path)
+    note = "frames of camera c002 are those of camera c001." in found["notes"]
+    assert (note, len(found["findings"])) == ((True, 0) if copies == 3 else (False, 1))
 
 
 def test_02_ultralytics(run: Run) -> None:

@@ -92,16 +92,17 @@ def check(
         if findings and not as_json:  # what was found before reading stopped
             _print_findings(findings)
         raise
+    notes = list(dataset.notes)
     with ProgressBars(quiet=as_json) as bars:
-        findings += examine(dataset, progress=bars.counter("read pictures"))
+        findings += examine(dataset, progress=bars.counter("read pictures"), on_note=notes.append)
     if page is not None:
         from vreid.report.doctor_page import write_findings
 
         write_findings(dataset, findings, page)
     if as_json:
-        print_json({"dataset": repr(dataset), "notes": dataset.notes, "findings": [asdict(f) for f in findings]})
+        print_json({"dataset": repr(dataset), "notes": notes, "findings": [asdict(f) for f in findings]})
     else:
-        say(dataset, *(f"note: {note}" for note in dataset.notes), sep="\n")
+        say(dataset, *(f"note: {note}" for note in notes), sep="\n")
         _print_findings(findings)
     raise typer.Exit(1 if findings else 0)
 

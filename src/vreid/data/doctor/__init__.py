@@ -55,6 +55,7 @@ def examine(
     workers: int = 4,
     progress: Progress = lambda done, total: None,
     now: float | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Finding]:
     """Run all checks on `dataset` and return the findings, most severe first; an empty list means no problems.
 
@@ -65,9 +66,13 @@ def examine(
         dataset: from `open_dataset`.
         progress: called as progress(done, total) while images are read.
         now: current time in UTC seconds; default: the system clock.
+        on_note: called with each observation that is worth a note but no problem.
     """
     case = Case.of(dataset, workers=workers, progress=progress, now=time.time() if now is None else now)
-    return [finding for check in CHECKS for finding in check(case)]
+    findings = [finding for check in CHECKS for finding in check(case)]
+    for note in case.notes:
+        on_note(note)
+    return findings
 
 
 __all__ = ["CHECKS", "Case", "examine"]

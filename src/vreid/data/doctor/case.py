@@ -29,6 +29,7 @@ class Case:
         row: (N,) number of the image in its split, from 0.
         scan: what reading them gave.
         now: UTC seconds.
+        notes: what checks found worth telling; nothing is wrong.
     """
 
     dataset: Dataset
@@ -37,6 +38,7 @@ class Case:
     row: NDArray[np.intp]
     scan: ImageScan
     now: float
+    notes: list[str] = field(default_factory=list)
     train: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -65,6 +65,7 @@ def duplicate_images(case: Case) -> Iterator[Finding]:
     for image, earlier in near_copies(case, {image for image, _ in pairs}):
         if check := _contradiction(case, image, earlier):
             found[check].append((image, earlier, False))
+    found[TWO_CAMERAS] = _without_copied_cameras(case, found[TWO_CAMERAS])
     for check, fix in FIXES.items():
         rows = sorted(found[check])
         if rows:
@@ -77,6 +78,23 @@ def duplicate_images(case: Case) -> Iterator[Finding]:
                 fix,
                 beside=[row[1] for row in rows],
             )
+
+
+def _without_copied_cameras(case: Case, rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+    """Leave out cameras without identities whose frames are, all of them, those of another camera: one note each."""
+    camera, box = case.records.camera, case.records.box
+    pairs: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for image, earlier, exact in rows:
+        if exact:
+            pairs[int(camera.codes[image]), int(camera.codes[earlier])].add(image)
+    copied = set()
+    for (later, first), images in pairs.items():
+        own = np.flatnonzero(camera.codes == later)
+        whole = len(images) == len(own) == np.count_nonzero(camera.codes == first)
+        if whole and not np.isnan(box[own]).any() and not case.records.identity.known.any():
+            case.notes.append(f"frames of camera {camera.names[later]} are those of camera {camera.names[first]}.")
+            copied.add((later, first))
+    return [row for row in rows if (int(camera.codes[row[0]]), int(camera.codes[row[1]])) not in copied]
 
 
 def _contradiction(case: Case, one: int, other: int) -> str:
