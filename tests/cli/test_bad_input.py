@@ -138,7 +138,7 @@ LINES = {
     "table dmt.4 --only nonsense --out {new}/t": "No row of dmt.4 has 'nonsense' in its name",
     "table dmt.7 --merge {empty}/a.jsonl --out {new}/t": "a.jsonl: cannot be read",
     # data crop
-    "data crop {made}/run {world} --out {new}/c.csv": "run/model.safetensors: looks at pictures of 32 x 32; boxes need",
+    "data crop {made}/run {world} --out {new}/c.csv": "run/model.safetensors: is for images of 32 x 32; boxes need",
     "data crop {made}/run {world} --out {new}/c.csv --config vox": "no crop config 'vox'; choose among voc, even",
     "data crop {made}/run {world} --out {new}/c.csv --set ratio=-1": "crop ratio is -1.0; give a number from 0 to 100",
     "data crop {made}/features {world} --out {new}/c.csv": "features: holds no trained model",
