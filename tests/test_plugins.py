@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from support.command_line import Run
 from vreid import names, plugins
+from vreid.data.protocols import MARKET
 from vreid.data.readers.families import FAMILIES
+from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.losses.metric import ADDED_LOSSES
 from vreid.models.backbones import BACKBONES
 from vreid.recipes import RECIPES
+from vreid.retrieval import FeatureSet, PostProcessing
+from vreid.retrieval.evaluation.ablation import ablation
+from vreid.retrieval.postprocessing.reranking import ReRanking
+from vreid.retrieval.postprocessing.state import SearchState
+from vreid.retrieval.postprocessing.steps import STEPS
 
 
 @pytest.fixture(autouse=True)
 def tables_stay(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test adds is gone after it."""
     modules = set(sys.modules)
-    tables: list[dict[str, object]] = [BACKBONES, RECIPES, ADDED_LOSSES, names.RECIPES]  # type: ignore[list-item]
+    tables: tuple[dict[str, Any], ...] = (BACKBONES, RECIPES, ADDED_LOSSES, STEPS, names.RECIPES, names.STEPS)
     before, families = [dict(table) for table in tables], list(FAMILIES)
     yield
     for table, rows in zip(tables, before, strict=True):
@@ -112,3 +122,81 @@ def test_entry_points_of_installed_packages_are_imported(
     entry = metadata.EntryPoint("theirs", "their_package", plugins.GROUP)
     monkeypatch.setattr(metadata, "entry_points", lambda group: [entry] if group == plugins.GROUP else [])
     assert "\nfast: A recipe of one epoch.\n" in run("show recipes").out
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiply features.
+
+    Attributes:
+        factor: what they are multiplied by.
+    """
+
+    factor: float = 2.0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Add to features."""
+
+    by: int = 1
+
+
+@dataclass(frozen=True)
+class NoDefault:
+    path: str
+
+
+def scaled(state: SearchState, config: Scale) -> SearchState:
+    return replace(state, unit_UD=config.factor * state.unit_UD)
+
+
+def shifted(state: SearchState, config: Shift) -> SearchState:
+    return replace(state, unit_UD=state.unit_UD + config.by)
+
+
+def sides() -> tuple[FeatureSet, FeatureSet]:
+    made = []
+    for side in range(2):
+        features = np.random.default_rng(side).normal(size=(6, 4)).astype(np.float32)
+        identity, paths = [f"v{row % 3}" for row in range(6)], [f"{side}{row}" for row in range(6)]
+        records = Records.of(path=paths, identity=identity, camera=[f"c{side}"] * 6)
+        made.append(FeatureSet(features, records).normalise())
+    return made[0], made[1]
+
+
+def test_added_steps_are_steps_like_others() -> None:
+    plugins.add_step("shift", Shift, shifted, after="tracklets", why="no reason")
+    plugins.add_step("scale", Scale, scaled, after="tracklets")
+    assert list(STEPS)[3:6] == ["tracklets", "scale", "shift"] == list(names.STEPS)[3:6]
+    post = PostProcessing.parse("shift=3, rerank=2:1:0.3, scale")
+    assert post.describe() == "scale, shift=3, rerank=2:1:0.3"
+    assert post == PostProcessing(added=(Shift(3), Scale()), reranking=ReRanking(2, 1, 0.3))
+    assert "no reason" in post.transductive_reasons
+    query, gallery = sides()
+    found = PostProcessing.parse("scale=3, shift=2").apply(query, gallery).matrix()
+    expected = ((query.features[:, None] - (3 * gallery.features + 2)) ** 2).sum(axis=2)
+    assert np.allclose(found, expected, atol=1e-4)
+    rows = ablation(post, query, gallery, MARKET)
+    cumulative = [row.name for row in rows if row.ladder == "cumulative"]
+    assert cumulative == ["plain search", "+ rerank=2:1:0.3", "+ scale", "+ shift=3"]
+    assert rows[-1].post.describe() == "scale, rerank=2:1:0.3"
+
+
+def test_added_steps_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="step 'rerank': exists already"):
+        plugins.add_step("rerank", Scale, scaled, after="norm")
+    with pytest.raises(InputError, match="There is no step 'nrom'; did you mean 'norm'"):
+        plugins.add_step("scale", Scale, scaled, after="nrom")
+    with pytest.raises(InputError, match="give a frozen dataclass whose fields all have defaults"):
+        plugins.add_step("scale", NoDefault, scaled, after="norm")
+    plugins.add_step("scale", Scale, scaled, after="norm")
+    with pytest.raises(InputError, match="Scale is the configuration of another step"):
+        plugins.add_step("scale-2", Scale, scaled, after="norm")
+    with pytest.raises(InputError, match="scale: is written twice"):
+        PostProcessing.parse("scale=1, scale=2")
+    with pytest.raises(InputError, match="step scale=much: factor is 'much'; write scale=FACTOR"):
+        PostProcessing.parse("scale=much")
+    for added in ((Scale(1), Scale(2)), (Shift(),)):
+        with pytest.raises(InputError, match="is of no added step, or of one given twice"):
+            PostProcessing(added=added)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vreid import names
-from vreid.errors import InputError
+from vreid.errors import InputError, named
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vreid.data.dataset import Dataset
+    from vreid.retrieval.postprocessing.state import SearchState
     from vreid.training.train_config import TrainConfig
 
 GROUP = "vreid.plugins"
@@ -96,6 +97,38 @@ def add_recipe(name: str, build: Callable[[], TrainConfig]) -> None:
     names.RECIPES[name] = f"{build.__module__}:{build.__qualname__}"
 
 
+def add_step(
+    name: str, config: type[Any], run: Callable[[SearchState, Any], SearchState], *, after: str, why: str = ""
+) -> None:
+    """Add a step for `--post NAME=VALUE:VALUE`.
+
+    Args:
+        name: not yet taken.
+        config: a frozen dataclass; the values that are written are those of its fields, in their order, all with
+            defaults. Its docstring documents the step.
+        run: the step: the state of a search (`vreid.retrieval.postprocessing.state`) to the next.
+        after: the step behind which it runs.
+        why: why the result for one query depends on more than it and single gallery images; "" if it does not.
+
+    Raises:
+        InputError: the name is taken or is not one word, or there is no step `after`; or `config` does not fit.
+    """
+    from vreid.retrieval.postprocessing.steps import ADDED, PRESETS, STEPS, Step
+
+    _free("step", name, {**STEPS, **PRESETS})
+    named("step", STEPS, after)
+    try:
+        hash(config())
+    except TypeError as error:
+        raise InputError(f"step {name!r}: give a frozen dataclass whose fields all have defaults ({error}).") from None
+    if any(step.config is config for step in STEPS.values()):
+        raise InputError(
+            f"step {name!r}: {config.__name__} is the configuration of another step; make a class of its own."
+        )
+    _insert(STEPS, after, name, Step(ADDED, config, run, why=why))
+    _insert(names.STEPS, after, name, f"{config.__module__}:{config.__qualname__}")
+
+
 def load(source: str) -> None:
     """Import a plugin: a .py file, or a module by its dotted name. A plugin that is imported already stays as it is.
 
@@ -155,3 +188,11 @@ def _free(what: str, name: str, table: Mapping[str, Any]) -> None:
         raise InputError(f"{what} {name!r}: is not one word of letters, digits, - and _; choose another name.")
     if name in table:
         raise InputError(f"{what} {name!r}: exists already; choose another name.")
+
+
+def _insert(table: dict[str, Any], after: str, name: str, value: Any) -> None:
+    """Insert into `table` behind the key `after`."""
+    rows = list(table.items())
+    place = list(table).index(after) + 1
+    table.clear()
+    table.update([*rows[:place], (name, value), *rows[place:]])

@@ -92,7 +92,7 @@ def options(
         typer.Option(
             "--import",
             metavar="PLUGIN",
-            help="A .py file or module that adds backbones, losses, readers or recipes; with any command.",
+            help="A .py file or module that adds backbones, losses, readers, steps or recipes; with any command.",
         ),
     ] = None,
 ) -> None:

@@ -27,7 +27,7 @@ from vreid.retrieval import (
     TransitTimes,
 )
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS
-from vreid.retrieval.postprocessing.steps import PRESETS, STEPS
+from vreid.retrieval.postprocessing.steps import ADDED, PRESETS, STEPS
 
 # --- words ------------------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ def test_steps_are_written_in_the_order_in_which_they_run():
     assert PostProcessing.parse("other-cameras, rerank=7:2:0.6, tracklets, camera-whitening=0.18:0.5").describe() == (
         "camera-whitening=0.18:0.5, tracklets=mean, rerank=7:2:0.6, other-cameras"
     )
-    assert [step.field for step in STEPS.values()] == [field.name for field in fields(PostProcessing)]
+    assert [*(step.field for step in STEPS.values()), ADDED] == [field.name for field in fields(PostProcessing)]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.features import FeatureSet, Sides
 from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, evaluate_retrieval, search_each
-from vreid.retrieval.postprocessing.steps import STEPS
+from vreid.retrieval.postprocessing.steps import ADDED, STEPS
 
 Ladder = Literal["cumulative", "leave-one-out"]
 
@@ -98,6 +98,7 @@ def ablation(
     """
     post = common_norm([(query, gallery), *others], post)
     start = PostProcessing().of(query)  # raw features are compared raw from the first row on
+    order = (*order, *(name for name, step in STEPS.items() if step.field == ADDED and name not in order))
     names = [name for name in order if name in STEPS and _of(post, name) and _of(post, name) != _of(start, name)]
     if len(names) != len(set(post.steps) - set(start.steps)):
         raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
@@ -105,10 +106,8 @@ def ablation(
         raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
     longer = [start]
     for name in names:
-        longer.append(replace(longer[-1], **{STEPS[name].field: _of(post, name)}))
-    shorter = [
-        replace(post, **{STEPS[name].field: _of(PostProcessing(), name)}) for name in (names if len(names) > 1 else ())
-    ]
+        longer.append(STEPS[name].put(longer[-1], _of(post, name)))
+    shorter = [STEPS[name].put(post, _of(PostProcessing(), name)) for name in (names if len(names) > 1 else ())]
     under_protocol = {chosen: chosen.under(protocol, query) for chosen in (*longer, post, *shorter)}
     distinct = list(dict.fromkeys(under_protocol.values()))
     members = [(query, gallery), *others]
@@ -142,7 +141,7 @@ def ablation(
 
 def _of(post: PostProcessing, name: str) -> Any:
     """The configuration of the step of that name; None or False where it is off."""
-    return getattr(post, STEPS[name].field)
+    return STEPS[name].of(post)
 
 
 def _written(post: PostProcessing, name: str) -> str:

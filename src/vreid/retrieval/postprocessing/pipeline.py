@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet
 from vreid.retrieval.postprocessing.prefix_cache import Action, Model, Prefix, PrefixCache
 from vreid.retrieval.postprocessing.reranking import ReRanking
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
-from vreid.retrieval.postprocessing.steps import PLAIN, STEPS, read_steps, write_steps
+from vreid.retrieval.postprocessing.steps import ADDED, PLAIN, STEPS, read_steps, write_steps
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets
 from vreid.retrieval.postprocessing.transit_times import TransitTimes
 
@@ -61,6 +62,7 @@ class PostProcessing:
         exclude_same_camera: camera verification: a vehicle is searched in other cameras only, so images of the
             query's own camera are no candidates.
         scene_groups: a vehicle is searched in cameras of the query's own group only.
+        added: configurations of steps that plugins have added (`vreid.plugins.add_step`).
 
     Raises:
         InputError: fields that contradict each other.
@@ -83,8 +85,11 @@ class PostProcessing:
     transit_times: TransitTimes | None = None
     exclude_same_camera: bool = False
     scene_groups: SceneGroups | None = None
+    added: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.added:
+            self._order_added()
         if self.camera_mean and self.camera_whitening:
             raise InputError("post-processing: camera whitening takes the camera mean off too; switch one off.")
         on_features = self.reranking, self.own_tracklet, self.query_expansion, self.gallery_expansion
@@ -96,10 +101,19 @@ class PostProcessing:
         if self.raw:
             self._check_raw()
 
+    def _order_added(self) -> None:
+        """Put the configurations of added steps into the order in which they run."""
+        kinds = [step.config for step in STEPS.values() if step.field == ADDED]
+        for config in self.added:
+            if type(config) not in kinds or len([other for other in self.added if type(other) is type(config)]) > 1:
+                raise InputError(f"post-processing: added: {config!r} is of no added step, or of one given twice.")
+        ordered = tuple(config for kind in kinds for config in self.added if type(config) is kind)
+        object.__setattr__(self, "added", ordered)
+
     def _check_raw(self) -> None:
         """Refuse steps that would L2-normalise one side, or both, behind norm=raw."""
         fields = "camera_whitening", "own_tracklet", "gallery_expansion", "query_expansion"
-        names = [name for name, step in STEPS.items() if step.field in fields and getattr(self, step.field)]
+        names = [name for name, step in STEPS.items() if step.field in fields and step.of(self)]
         if names:
             raise InputError(
                 f"post-processing: {names[0]} L2-normalises features, which norm=raw (or extract --raw) leaves "
@@ -157,7 +171,7 @@ class PostProcessing:
     @property
     def transductive_reasons(self) -> tuple[str, ...]:
         """Why the result for one query depends on more than that query and single gallery images."""
-        reasons = [step.why for step in STEPS.values() if step.why and getattr(self, step.field)]
+        reasons = [step.why for step in STEPS.values() if step.why and step.of(self)]
         if self.tracklets and self.tracklets.feature == "weighted":
             reasons.append("tracklet weights use all queries together")
         return tuple(reasons)
@@ -204,7 +218,7 @@ def plan(post: PostProcessing) -> tuple[Action, ...]:
         early = [bias for bias in (post.camera_bias, post.orientation_bias) if bias and bias.when == "before"]
     actions = []
     for step in STEPS.values():
-        config = getattr(post, step.field)
+        config = step.of(post)
         if step.field == "norm":
             config = config or Norm()
         if step.field == "camera_whitening" and config:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, get_type_hints
 
 from vreid.errors import InputError
 from vreid.retrieval.features import Norm
@@ -30,13 +30,17 @@ from vreid.retrieval.postprocessing.state import SearchState, normalisation_step
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets, tracklet_step
 from vreid.retrieval.postprocessing.transit_times import TransitTimes, transit_times_step
 
+Post = TypeVar("Post")
+ADDED = "added"
+"""The field of `PostProcessing` that holds the configurations of all steps of plugins."""
+
 
 @dataclass(frozen=True)
 class Step:
     """A post-processing step.
 
     Attributes:
-        field: of `PostProcessing`.
+        field: of `PostProcessing`; `ADDED` for a step that a plugin has added.
         config: what the field holds; None for a field that is on or off.
         run: the function that does it, called as run(state, config).
         shown: how many values are written even where they are the defaults.
@@ -50,6 +54,19 @@ class Step:
     shown: int = 0
     why: str = ""
     other: Callable[[Prefix, Any], Prefix] | None = None
+
+    def of(self, post: Any) -> Any:
+        """The configuration of this step in a `PostProcessing`; None or False where it is off."""
+        if self.field != ADDED:
+            return getattr(post, self.field)
+        return next((config for config in post.added if type(config) is self.config), None)
+
+    def put(self, post: Post, config: Any) -> Post:
+        """A copy of a `PostProcessing` with this configuration of the step, or without the step (None, False)."""
+        if self.field != ADDED:
+            return replace(post, **{self.field: config})  # type: ignore[type-var]
+        others = [other for other in post.added if type(other) is not self.config]  # type: ignore[attr-defined]
+        return replace(post, added=(*others, config) if config else tuple(others))  # type: ignore[type-var]
 
 
 _STATISTICS = "camera statistics are fitted on the gallery's test images"
@@ -110,15 +127,18 @@ def read_steps(text: str) -> dict[str, Any]:
         InputError: an unknown step (the near one is named), one written twice, or values that do not fit.
     """
     found: dict[str, Any] = {}
+    seen: set[str] = set()
     for name, equals, values in _pieces(text):
         step = STEPS[name]
-        if step.field in found:
+        if name in seen:
             raise InputError(f"step {name}: is written twice; write it once.")
-        if step.config is None and equals:
+        seen.add(name)
+        if equals and (step.config is None or not fields(step.config)):
             raise InputError(f"step {name}: takes no values; write {name}.")
         if equals and not values:
             raise InputError(f"step {name}=: has no value; write {_usage(name)}.")
-        found[step.field] = True if step.config is None else _read(name, step.config, values)
+        config = True if step.config is None else _read(name, step.config, values)
+        found[step.field] = (*found.get(ADDED, ()), config) if step.field == ADDED else config
     return found
 
 
@@ -126,7 +146,7 @@ def write_steps(post: object) -> tuple[str, ...]:
     """The steps of a `PostProcessing` that are on, as `read_steps` reads them, in the order in which they run."""
     written = []
     for name, step in STEPS.items():
-        value = getattr(post, step.field)
+        value = step.of(post)
         if step.config is not None and value is not None:
             values = [_written(value, field.name) for field in fields(step.config)]
             defaults = [_written(field, "default") for field in fields(step.config)]
