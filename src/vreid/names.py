@@ -21,7 +21,7 @@ STEPS: dict[str, str] = {
     "camera-bias": f"{_POST}.bias:Bias",
     "orientation-bias": f"{_POST}.bias:Bias",
     "transit-times": f"{_POST}.transit_times:TransitTimes",
-    "other-cameras": f"{_POST}.camera_statistics:exclude_same_camera",
+    "other-cameras": f"{_POST}.camera_verification:exclude_same_camera",
     "scene-groups": f"{_POST}.scene_groups:SceneGroups",
 }
 """Steps of `--post` in the order in which they run: `vreid.retrieval.postprocessing.steps.STEPS`."""

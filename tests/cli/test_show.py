@@ -63,6 +63,7 @@ def test_every_setting_of_a_step_is_documented() -> None:
             found = documentation(names.STEPS[name])
             settings = [field.name for field in fields(step.config)]
             assert list(found.defaults) == settings and set(settings) <= set(found.attributes), name
+            assert found.defaults == {field.name: repr(field.default) for field in fields(step.config)}, name
 
 
 def test_show_lists_kinds_names_and_settings(run: Run) -> None:

@@ -46,9 +46,16 @@ def documentation(place: str) -> Documentation:
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
-            defaults = {ast.unparse(line.target): ast.unparse(line.value) if line.value else "" for line in fields}
+            defaults = {ast.unparse(line.target): _default(line.value) for line in fields}
             return parse(ast.get_docstring(node) or "", defaults if isinstance(node, ast.ClassDef) else {})
     raise LookupError(f"{file} defines no {name}.")
+
+
+def _default(value: ast.expr | None) -> str:
+    """The default of a field; `in_range(20, least=1)` has 20."""
+    if isinstance(value, ast.Call) and value.args:
+        value = value.args[0]
+    return ast.unparse(value) if value else ""
 
 
 def parse(docstring: str, defaults: Mapping[str, str] | None = None) -> Documentation:
