@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo docs test test-all lint bench soak core clean
+.PHONY: install demo docs test test-all lint bench soak core clean
+
+install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo

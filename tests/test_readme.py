@@ -76,7 +76,7 @@ def test_vreid_lines_run_in_order(
         with pytest.raises(SystemExit) as stopped:
             main()
         assert not stopped.value.code, (line, capsys.readouterr())
-    assert {"city", "run", "features", "sightings.csv", "report.html", "track2.txt"} <= {
+    assert {"city", "run", "features", "ranking.csv", "report.html", "track2.txt"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
