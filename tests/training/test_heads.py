@@ -283,7 +283,7 @@ def trainer(tmp_path: Path) -> Callable[..., Trainer]:
         config = TrainConfig("plain", ModelConfig(TINY), optimiser=plain, schedule=schedule, **changes)  # type: ignore[arg-type]
         torch.manual_seed(0)
         model = build(TINY, 2)
-        run = RunFolder(tmp_path / "run", config={}, data={}, resume=False)
+        run = RunFolder(tmp_path / str(len(list(tmp_path.iterdir()))), config={}, data={}, resume=False)
         return Trainer(config, model, Objective(config.losses), run, torch.device("cpu"), "float32", Silence())
 
     return made

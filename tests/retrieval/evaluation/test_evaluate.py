@@ -363,7 +363,9 @@ def test_the_page_names_a_metric_as_it_was_made(run, tmp_path):
     assert run(f"report {folder} --out {tmp_path}/page.html")[0] == 0
     page = (tmp_path / "page.html").read_text()
     assert page.count(">mAP (trapezoid)<") == 2 and ">mAP<" not in page.replace("<b>mAP</b>", "")
-    assert "mAP (trapezoid) in percent" in page and "summed by trapezoids" in page
+    assert "summed by trapezoids" in page
+    assert run(f"report {folder} --post rerank=2:1:0.5 --out {tmp_path}/page.html")[0] == 0  # two rows: a chart
+    assert "mAP (trapezoid) in percent" in (tmp_path / "page.html").read_text()
     drawn = search_folder(tmp_path / "pool", pool(), pool(), VEHICLE_ID)
     assert run(f"report {drawn} --out {tmp_path}/page.html")[0] == 0
     page = (tmp_path / "page.html").read_text()

@@ -243,7 +243,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "truth values": (lambda: torch.from_numpy(FEATURES) > 0, "holds truth values"),
     "NaN": (lambda: {**dict(zip(NAMES, FEATURES, strict=True)), NAMES[2]: FEATURES[2] * np.nan}, NAMES[2]),
     "sparse": (lambda: torch.from_numpy(FEATURES).to_sparse(), "sparse"),
-    "an object": (Frame, "an object of class test_external_features.Frame"),
+    "an object": (Frame, f"an object of class {Frame.__module__}.Frame"),
     "an object under a name": (lambda: {"features": Frame()}, "no rows of numbers"),
     "objects": (lambda: np.array([{"a": 1}], dtype=object), "has no array called features"),
     "text": (lambda: "features", "holds text"),
@@ -325,5 +325,5 @@ def test_a_wrong_file_on_the_command_line(run: Run, tmp_path: Path) -> None:
     torch.save(Frame(), tmp_path / "f.pt")
     table = table_lines(["path", "split"], [NAMES, SPLIT], tmp_path / "t.csv")
     reported(
-        run(f"evaluate {tmp_path}/f.pt --records {table}"), "holds an object of class test_external_features.Frame"
+        run(f"evaluate {tmp_path}/f.pt --records {table}"), f"holds an object of class {Frame.__module__}.Frame"
     )

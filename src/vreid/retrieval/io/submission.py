@@ -204,7 +204,7 @@ def _wrong(listed: NDArray[np.int64], gallery: NDArray[np.int64]) -> Iterator[tu
     strange = listed[~np.isin(listed, gallery)]
     if len(strange):
         span = f"numbers run from {gallery[0]} to {gallery[-1]}"
-        fix = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the pictures' names"
+        fix = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the images' names"
         yield "range", f"{_some(strange)} no image of the gallery, whose {span}", fix
     numbers, count = np.unique(listed, return_counts=True)
     if len(numbers) < len(listed):
