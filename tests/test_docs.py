@@ -68,7 +68,7 @@ def test_the_tutorial_runs(
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(DOCS / build_site.TUTORIAL))
-    numbers = re.findall(r"^mAP ([\d.]+)", capsys.readouterr().out, re.MULTILINE)
+    numbers = re.findall(r"^  all cameras +mAP ([\d.]+),", capsys.readouterr().out, re.MULTILINE)
     assert len(numbers) == 2
     assert all(0 < float(number) < 100 for number in numbers)
     assert len(plt.get_fignums()) == 2

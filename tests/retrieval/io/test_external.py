@@ -324,6 +324,4 @@ def test_cases_of_the_field(name: str, run: Run) -> None:
 def test_a_wrong_file_on_the_command_line(run: Run, tmp_path: Path) -> None:
     torch.save(Frame(), tmp_path / "f.pt")
     table = table_lines(["path", "split"], [NAMES, SPLIT], tmp_path / "t.csv")
-    reported(
-        run(f"evaluate {tmp_path}/f.pt --records {table}"), f"holds an object of class {Frame.__module__}.Frame"
-    )
+    reported(run(f"evaluate {tmp_path}/f.pt --records {table}"), f"holds an object of class {Frame.__module__}.Frame")

@@ -210,8 +210,9 @@ def test_evaluate_and_rank_and_report(run: Run, folder: Path) -> None:
     assert numbers["mAP"] == pytest.approx(expected.mAP)
     assert numbers["protocol"] == MARKET.name
     assert run(f"rank {folder}/features.npy --records {folder}/images.csv --out {folder}/lists.csv").code == 0
-    first = (folder / "lists.csv").read_text().splitlines()[1].split(",")
-    assert (first[1], Path(first[2]).name) == ("1", "c.jpg")
+    with open(folder / "lists.csv", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["rank"], Path(first["path"]).name) == ("1", "c.jpg")
     assert run(f"report {folder}/features.npy --records {folder}/images.csv --out {folder}/page.html").code == 0
     assert f"{100 * expected.mAP:.1f}" in (folder / "page.html").read_text(encoding="utf-8")
 

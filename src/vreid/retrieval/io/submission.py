@@ -205,7 +205,7 @@ def _wrong(listed: NDArray[np.int64], gallery: NDArray[np.int64]) -> Iterator[tu
     if len(strange):
         span = f"numbers run from {gallery[0]} to {gallery[-1]}"
         fix = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the images' names"
-        yield "range", f"{_some(strange)} no image of the gallery, whose {span}", fix
+        yield "range", f"{_some(strange)} not a gallery image, whose {span}", fix
     numbers, count = np.unique(listed, return_counts=True)
     if len(numbers) < len(listed):
         yield "twice", f"{_some(numbers[count > 1])} on it more than once", "list each image once"
