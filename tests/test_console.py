@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 JOB = """
-from vreid.console import Bars
-with Bars() as bars:
+from vreid.console import ProgressBars
+with ProgressBars() as bars:
     bars.start("train resnet101_ibn_a", 12000, 5000)
     bars.advance(6345, "epoch 120/120, loss 10.1, 12345 img/s")
     bars.log("epoch 119/120: loss 10.123, 12345 images/s, 139.9 GiB, 2 h 3 min left")

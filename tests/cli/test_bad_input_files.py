@@ -149,7 +149,7 @@ def test_a_damaged_ranking(run: Run, made: Path, tmp_path: Path) -> None:
 MODELS: dict[str, tuple[Callable[[Arrays, Facts], object], str]] = {
     "another version": (lambda a, f: f["transform"].update(sharpen=3), "make it again"),
     "no transform": (lambda a, f: f.pop("transform"), "transform is missing"),
-    "no height": (lambda a, f: f["transform"].update(height=0), "give height and width in pixels"),
+    "no height": (lambda a, f: f["transform"].update(height=0), "transform.height is 0; give a whole number from 1 to"),
     "no backbone": (lambda a, f: f["model"].pop("backbone"), "backbone is missing"),
     "another backbone": (lambda a, f: f["model"].update(backbone="resnet999"), "There is no backbone"),
     "text for a number": (lambda a, f: f.update(num_identities="many"), "make it again"),

@@ -84,8 +84,13 @@ def test_batch_size_and_workers_change_nothing_but_rounding(run: Run, made: Path
 
 
 WITHOUT_TORCH = """
-import shlex, sys
-sys.modules["torch"] = None  # importing it fails
+import builtins, shlex, sys
+importing = builtins.__import__
+def without_torch(name, *rest, **options):
+    if name.partition(".")[0] == "torch":
+        raise ModuleNotFoundError("torch is imported", name="torch")
+    return importing(name, *rest, **options)
+builtins.__import__ = without_torch  # it is installed, but importing it fails
 from vreid.cli import main
 for line in sys.stdin.read().splitlines():
     sys.argv = ["vreid", *shlex.split(line)]

@@ -258,4 +258,7 @@ def test_a_table_in_two_spellings_is_shown_by_check(tmp_path: Path, run: Run) ->
         lines.append(f"{number}.jpg,{number // 2 % 2}.0,{camera},{'query' if number < 4 else 'gallery'}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
     (finding,) = (f for f in check(run, tmp_path / "t.csv")["findings"] if f["check"] == "inconsistent spelling")
-    assert finding["where"].endswith("t.csv, line 2") and "'c001' is probably '1'" in finding["message"]
+    assert (
+        finding["where"].endswith("t.csv, line 2")
+        and "'c001' is probably another spelling of '1'" in finding["message"]
+    )

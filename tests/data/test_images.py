@@ -216,7 +216,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"a.jpg: is not an image that can be read; use JPEG or PNG\."):
             read_image(path)
         assert image_size(path) is None
-    with pytest.raises(InputError, match=r"none.jpg: the image is missing; put it there or take its row out"):
+    with pytest.raises(InputError, match=r"none.jpg: the image is missing; put it there or remove its row"):
         read_image(tmp_path / "none.jpg")
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         read_image(tmp_path)
@@ -240,7 +240,7 @@ def test_images_of_100_megapixels_are_rejected_before_they_are_decoded(
 ) -> None:
     path = _png(tmp_path / "a.png", 1, 0, bytes(width // 8), width, height=1000)
     assert path.stat().st_size < 200_000
-    with pytest.raises(InputError, match=r"a.png: the image has .* more than 100 megapixels; cut the vehicles out"):
+    with pytest.raises(InputError, match=r"a.png: the image has .* more than 100 megapixels; crop the vehicles"):
         read_image(path)
     assert not list(recwarn)
 

@@ -339,7 +339,7 @@ def test_huge_images_are_rejected_before_they_are_decoded(tmp_path: Path, recwar
         small = save(tmp_path / "small.png", Image.new("1", (1, 1))).read_bytes()
         header = side.to_bytes(4, "big") * 2
         path.write_bytes(_with_size(small, header))
-        with pytest.raises(InputError, match=rf"{side}.png: the image has .* more than 100 megapixels; cut the"):
+        with pytest.raises(InputError, match=rf"{side}.png: the image has .* more than 100 megapixels; crop the"):
             read_image(path)
     assert not list(recwarn)
     assert vreid.data.images.MAX_PIXELS == 100_000_000

@@ -335,7 +335,7 @@ def test_another_split_or_anything_else_is_not_overwritten(town: Path, tmp_path:
     assert (tmp_path / "out" / "split.csv").read_bytes() == before
     with pytest.raises(InputError, match="town: holds something else; choose a new folder"):
         write_split(hold_out(whole), town)
-    with pytest.raises(InputError, match=r"split\.csv: holds something else"):
+    with pytest.raises(InputError, match=r"split\.csv: is a file; name a folder"):
         write_split(hold_out(whole), tmp_path / "out" / "split.csv")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "split.csv").write_text("stopped early")  # without split.json it was never finished

@@ -93,7 +93,7 @@ def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
     (tmp_path / "c.png").unlink()
     (tmp_path / "a.png").write_bytes(b"no picture")
     assert len(slices(evaluated(query[2]), query[2], "size")) == 1  # a box needs no picture
-    with pytest.raises(InputError, match=r"a\.png: is not a picture"):
+    with pytest.raises(InputError, match=r"a\.png: is not an image"):
         slices(evaluated(query), query, "size")
 
 

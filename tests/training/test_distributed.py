@@ -1,6 +1,6 @@
 """Several processes train as one does: the same batches, losses, gradients, weights; and a resume to the last bit.
 
-torchrun runs this file as a program, `python -m test_distributed FOLDER`; see `ranked`.
+torchrun runs this file as a program, `python -m training.test_distributed FOLDER`; see `ranked`.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, records: Records) -> Path:
     """What two ranks have left."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "records").write_bytes(pickle.dumps(records))
-    ended = torchrun("test_distributed", str(folder))
+    ended = torchrun("training.test_distributed", str(folder))
     assert ended.returncode == 0, ended.stderr[-3000:]
     return folder
 

@@ -163,13 +163,13 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process_and_for_any_number_of
     code = """
 import hashlib, numpy as np
 from vreid.simulator.render.camera import sample_camera
-from vreid.simulator.render.scene import Placed, View
+from vreid.simulator.render.scene import CameraView, Placed
 from vreid.simulator.render.synthetic import shoot_synthetic
 from vreid.simulator.vehicle.vehicles import VehicleSpec, build_vehicle
 digest = hashlib.sha256()
 for scenario, kind in (("day_a", "suv"), ("night", "truck")):
     camera = sample_camera(np.random.default_rng(3), scenario)
-    view, vehicle = View(camera), build_vehicle(VehicleSpec(kind, "blue", 1, 5))
+    view, vehicle = CameraView(camera), build_vehicle(VehicleSpec(kind, "blue", 1, 5))
     lane = camera.lanes[0]
     for share in (0.3, 0.6):
         placed = Placed(vehicle, *lane.pose(share * lane.length))
