@@ -20,8 +20,9 @@ def model_file(source: Path | str) -> Path:
     path = Path(source)
     if path.is_dir():
         if not (path / MODEL).exists():
-            what = "is not finished; resume it" if (path / "config.json").exists() else "holds no trained model"
-            raise InputError(f"{path}: {what}, or name a folder that holds {MODEL}.")
+            unfinished = (path / "config.json").exists()
+            what = "is not finished; resume it, or" if unfinished else "holds no trained model;"
+            raise InputError(f"{path}: {what} name a folder that holds {MODEL}.")
         path = path / MODEL
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: is neither a run folder nor a .safetensors file; give one of these.")
