@@ -10,6 +10,8 @@ from pathlib import Path
 import build_site
 import pytest
 
+import vreid
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / name for name in build_site.PAGES), *sorted(DOCS.rglob("*.md"))]
@@ -137,3 +139,8 @@ def test_sections_with_a_table_of_results_link_to_the_glossary(page: Path) -> No
     for section in page.read_text(encoding="utf-8").split("\n## ")[1:]:
         if re.search(r"^\|[-:| ]+\|$", section, re.MULTILINE):
             assert "glossary.md#" in section, section.partition("\n")[0]
+
+
+def test_the_python_reference_names_the_front_door() -> None:
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in vreid.__all__ if not name.startswith("_") and f"`vreid.{name}`" not in page] == []

@@ -177,7 +177,7 @@ def _report_error(error: Exception) -> int:
     elif isinstance(error, ModuleNotFoundError) and missing([error.name or ""]):
         _say(missing([error.name or ""]))
     elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        _say("memory ran out; use smaller pictures, batches or a smaller data set, or a machine with more memory.")
+        _say("memory ran out; use smaller images, batches or a smaller data set, or a machine with more memory.")
     elif hasattr(error, "format_message"):  # the command line could not be understood
         _say(_usage(error)) if error.format_message() else None  # without words: its help was shown
     elif os.environ.get(TRACEBACK):

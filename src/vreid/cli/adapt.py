@@ -37,7 +37,7 @@ def adapt_command(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help=f"Adapt to this earlier share of the pictures only; OUT/{LATER} lists the rest, to be tested on.",
+            help=f"Adapt to this earlier share of the images only; OUT/{LATER} lists the rest, to be tested on.",
         ),
     ] = None,
     gate: Annotated[bool, typer.Option(help="Keep the old model unless evidence speaks for the new one.")] = True,
@@ -46,7 +46,7 @@ def adapt_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Adapt a model to unlabelled pictures of other cameras: cluster, learn from the clusters, keep it if it helps."""
+    """Adapt a model to unlabelled images of other cameras by pseudo labels; keep it only on evidence that it helps."""
     needs("train", "adapt", "report")
     from vreid.adaptation.adapt_config import preset_named
     from vreid.training.model_file import model_file

@@ -20,7 +20,7 @@ def crop_command(
         Path,
         typer.Option(
             help="A table (.csv) of boxes, cut out while loading; or a folder for cut-out "
-            "pictures: a CityFlow data set's own, or the one above it."
+            "images: a CityFlow data set's own, or the one above it."
         ),
     ],
     how: Annotated[
@@ -35,7 +35,7 @@ def crop_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find the vehicle in each picture where a trained model looks, and write the crops; no box is labelled."""
+    """Find the vehicle in each image by activation maps of a trained model, without box labels, and write crops."""
     needs("train")
     from vreid.configuration import with_overrides
     from vreid.console import ProgressBars

@@ -1,4 +1,4 @@
-"""Commands about pictures: simulate, sheet, check."""
+"""Commands about images: simulate, sheet, check."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check(
         raise
     notes = list(dataset.notes)
     with ProgressBars(quiet=as_json) as bars:
-        findings += examine(dataset, progress=bars.counter("read pictures"), on_note=notes.append)
+        findings += examine(dataset, progress=bars.counter("read images"), on_note=notes.append)
     if page is not None:
         from vreid.report.doctor_page import write_findings
 

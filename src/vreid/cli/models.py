@@ -126,7 +126,7 @@ def extract_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Turn the query and gallery pictures of a data set into features."""
+    """Extract features of the query and gallery images of a data set."""
     needs("train")
     from vreid.console import ProgressBars
     from vreid.data.crops import all_images, crops_of

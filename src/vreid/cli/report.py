@@ -51,7 +51,7 @@ def report_command(
     ] = False,
     model: Annotated[Path | None, typer.Option(help=f"{_OF}the model, to see where it looks.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help=f"{_OF}the data set with its training pictures, to look for leaks.")
+        Path | None, typer.Option(help=f"{_OF}the data set with its training images, to look for leaks.")
     ] = None,
     labels: LabelTable = "auto",
     validation: Annotated[Path | None, typer.Option(help=f"{_OF}features to calibrate a threshold on.")] = None,

@@ -124,7 +124,7 @@ def score(
 
 
 def _opened(source: Path, labels: str) -> Dataset:
-    """The data set; the pictures of a table need not be there."""
+    """The data set; the images of a table need not exist."""
     from vreid.data.readers.image_table import SUFFIXES, read_table
 
     if source.is_file() and source.suffix.lower() in SUFFIXES:
