@@ -20,7 +20,7 @@ from vreid.data.findings import Finding
 from vreid.data.open import open_dataset
 from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.slices import ALL, NEW, SEEN
-from vreid.files import read_json, write_json
+from vreid.files import parse_errors, read_json, write_json
 from vreid.locks import locking
 from vreid.models.weights import load_weights
 from vreid.recipes import recipe
@@ -79,7 +79,8 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
         adapted = extract(out / "adapted", real, out / "adapted-features", device=device, progress=bars)
     with watch.stage("rank"):
         plain, *steps = config.rows
-        outcome = _adaptation(read_json(out / "adapted" / ADAPTED))
+        with parse_errors(out / "adapted" / ADAPTED):
+            outcome = _adaptation(read_json(out / "adapted" / ADAPTED))
         rows = search.ladder([plain]) + adapted.ladder([("+ adaptation", outcome, PostProcessing()), *steps])
         baselines = _baselines(search, config, bars)
         ranking = adapted.rank(steps[-1][2], top_k=len(adapted.gallery))
@@ -122,10 +123,10 @@ def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> 
 def _adaptation(facts: dict[str, Any]) -> str:
     """What adaptation did, in a sentence."""
     decision = facts.get("verdict", {})
-    clusters = f"Adapted to the test's own pictures without labels, from {facts['clusters']:,} clusters"
+    clusters = f"Adapted to the test images without labels, from {facts['clusters']:,} clusters"
     if decision.get("decision") == "ACCEPT":
         return f"{clusters}."
-    return f"{clusters}; refused, so this is the model before ({decision.get('reason', 'too few clusters')})."
+    return f"{clusters}; rejected, so this is the model before ({decision.get('reason', 'too few clusters')})."
 
 
 def _summary(

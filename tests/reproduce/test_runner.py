@@ -28,7 +28,7 @@ from vreid.reproduce import stages as stages_module
 from vreid.reproduce.builders import of_part
 from vreid.reproduce.result_lines import Line, merge, read_lines, write_lines
 from vreid.reproduce.rows import TYPE_1, Folders, Row, SimulatedWorld, with_seeds
-from vreid.reproduce.runner import RESULTS, plan, run_rows
+from vreid.reproduce.runner import RESULTS, plan, run_rows, seconds_taken
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean, CameraWhitening
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
@@ -333,3 +333,11 @@ def test_seeds() -> None:
         ("+ re-ranking", {"world": 1, "training": 1}),
     ]
     assert len({row.hash for row in rows}) == 6 and len({row.data.hash for row in rows}) == 3
+
+
+@pytest.mark.parametrize("content", ["[]", '{"model/0": "long"}', '{"model/0": NaN}', "3"])
+def test_damaged_seconds_of_stages_are_reported(content: str, tmp_path: Path) -> None:
+    (tmp_path / "seconds").mkdir()
+    (tmp_path / "seconds" / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json: seconds.* must be"):
+        seconds_taken(tmp_path)

@@ -57,7 +57,7 @@ def adapt_command(
     from vreid.adaptation.holdout import earlier
     from vreid.configuration import with_overrides
     from vreid.console import ProgressBars
-    from vreid.files import read_json
+    from vreid.files import parse_errors, read_json
 
     asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
@@ -76,7 +76,10 @@ def adapt_command(
         )
     if known is not None:
         records[~known].write_table(out / LATER)
-    facts = {"model": str(made), **read_json(out / FACTS)}
-    decision = facts.get("verdict", {}).get("decision", "not judged")
-    words = f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
+    with parse_errors(out / FACTS):
+        facts = {"model": str(made), **read_json(out / FACTS)}
+        decision = facts.get("verdict", {}).get("decision", "not evaluated")
+        words = (
+            f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
+        )
     print_json(facts) if as_json else say(f"The model: {made} ({words})")

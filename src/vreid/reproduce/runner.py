@@ -32,7 +32,8 @@ from vreid.data.records import Records
 from vreid.diagnostics.slices import ALL
 from vreid.environment import environment_facts
 from vreid.errors import InputError
-from vreid.files import read_json, writing
+from vreid.files import parse_errors, read_json, writing
+from vreid.formats.facts import typed
 from vreid.formatting import duration
 from vreid.locks import InUse, locked
 from vreid.reproduce.builders import StageBuilder
@@ -122,7 +123,11 @@ def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] |
 
 def seconds_taken(cache: Path) -> dict[str, float]:
     """What each stage of a cache took, as "model/0123456789abcdef"."""
-    return {name: value for file in sorted((cache / SECONDS).glob("*.json")) for name, value in read_json(file).items()}
+    seconds: dict[str, float] = {}
+    for file in sorted((cache / SECONDS).glob("*.json")):
+        with parse_errors(file):
+            seconds |= typed(dict[str, float], read_json(file), "seconds")
+    return seconds
 
 
 def _missing(wanted: Iterable[Stage], cache: Path) -> list[Stage]:
