@@ -1,7 +1,7 @@
 """Evaluation of plain arrays, for people whose distances or features come from elsewhere.
 
 Identities and cameras are integers or strings. A gallery image of identity -2 or "junk" never counts, one of identity
--1 or "" is nobody's mate, and a camera -1 or "" is unknown and equals no other.
+-1 or "" matches no other, and a camera -1 or "" is unknown and equals no other.
 
 Shapes: Q queries, G gallery images, N images, D feature dimensions.
 """
@@ -52,10 +52,10 @@ def evaluate(
     normaliser: Normaliser = "total",
     average_precision: AveragePrecision = "rectangular",
 ) -> Metrics:
-    """Judge a (Q, G) matrix of distances: image to image, same identity and camera removed (Market-1501 protocol).
+    """Evaluate a (Q, G) matrix of distances: image to image, same identity and camera removed (Market-1501 protocol).
 
     Raises:
-        InputError: lengths that do not fit, NaN, a query without identity, or no query with a mate.
+        InputError: lengths that do not fit, NaN, a query without identity, or no query with a positive match.
 
     Example:
         >>> metrics = evaluate([[0.1, 0.2, 0.3]], query_identity=[7], gallery_identity=[7, 8, 7], query_camera=[1],
@@ -82,7 +82,7 @@ def evaluate_tracks(
     normaliser: Normaliser = "total",
     average_precision: AveragePrecision = "rectangular",
 ) -> Metrics:
-    """Judge a (Q, G) matrix of distances image to tracklet: each tracklet is as near as its nearest image.
+    """Evaluate a (Q, G) matrix of distances image to tracklet: each tracklet is as near as its nearest image.
 
     Tracklets of the query's identity and camera are removed (VeRi-776). `tracklet_of_image` (G,) names the tracklet of
     each gallery image; one of -1 or "" is a unit by itself. To search by mean features, give `evaluate` the distances
@@ -144,7 +144,7 @@ def evaluate_features(
 
 
 def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int = 10, seed: int = 0) -> Metrics:
-    """Judge an (N, N) matrix of distances by VehicleID's protocol: mean over drawn one-image-a-vehicle galleries.
+    """Evaluate an (N, N) matrix of distances by VehicleID's protocol: mean over drawn one-image-a-vehicle galleries.
 
     Raises:
         InputError: the matrix is not square, repeats below 1, or as `evaluate`.
@@ -171,7 +171,7 @@ def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int
 def _evaluate_codes(
     tiles: Tiles, identities: tuple[Codes, Codes], cameras: tuple[Codes, Codes], protocol: Protocol
 ) -> Metrics:
-    """Judge with units of the query's identity and camera removed, from codes of (queries, units)."""
+    """Evaluate with units of the query's identity and camera removed, from codes of (queries, units)."""
     (query_names, unit_names), (query_where, unit_where) = identities, cameras
     of_identity = Groups(unit_names)
 
