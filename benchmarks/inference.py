@@ -128,8 +128,8 @@ def beside_peer(sides: Sides) -> None:
 def extraction(count: int = 4) -> None:
     """Print images a CPU second of each network of the ensemble, and what all of it comes to."""
     import torch
-    from small_variants import rate
 
+    from small_variants import rate
     from vreid.models.reid_model import build_from
     from vreid.recipes import recipe
     from vreid.reproduce.tables.dmt import MODELS

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.adaptation.adapt import clustered, start_weights, tuning
+from vreid.adaptation.adapt import clustered, initial_weights, tuning
 from vreid.adaptation.adapt_config import PRESETS, AdaptConfig
 from vreid.adaptation.clustering_features import two_views, without_answers
 from vreid.adaptation.gate import ACCEPT, REJECT, gate_adaptation
@@ -178,7 +178,7 @@ def adapted(lab: Path, out: Path, world: int, name: str) -> tuple[Views, Views, 
             clustered(pseudo),
             out=run,
             workers=0,
-            start=start_weights(trained.model, pseudo.centres),
+            initial_weights=initial_weights(trained.model, pseudo.centres),
         )
     before = both_views(lab / "run" / str(world), target(lab, world)[0], folder / f"before-on-{world}")
     return before, both_views(model, target(lab, world)[0], after), seen[0]

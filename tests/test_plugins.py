@@ -178,7 +178,7 @@ def test_added_steps_are_steps_like_others() -> None:
     expected = ((query.features[:, None] - (3 * gallery.features + 2)) ** 2).sum(axis=2)
     assert np.allclose(found, expected, atol=1e-4)
     rows = ablation(post, query, gallery, MARKET)
-    cumulative = [row.name for row in rows if row.ladder == "cumulative"]
+    cumulative = [row.name for row in rows if row.kind == "cumulative"]
     assert cumulative == ["plain search", "+ rerank=2:1:0.3", "+ scale", "+ shift=3"]
     assert rows[-1].post.describe() == "scale, rerank=2:1:0.3"
 

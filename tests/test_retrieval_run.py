@@ -54,9 +54,9 @@ def test_a_run_is_saved_loaded_and_printed(made: Path, tmp_path: Path) -> None:
 def test_an_ensemble_is_evaluated_but_not_saved_as_one_folder(made: Path, tmp_path: Path) -> None:
     ensemble = RetrievalRun.load(made / "features", made / "features")
     assert "2 models" in repr(ensemble)
-    with pytest.raises(InputError, match="one folder holds the features of one model"):
+    with pytest.raises(InputError, match="a folder holds the features of one model"):
         ensemble.save(tmp_path / "both")
-    with pytest.raises(InputError, match="tune each member by itself"):
+    with pytest.raises(InputError, match="tune each member separately"):
         ensemble.tune("rerank", ensemble)
 
 

@@ -25,7 +25,7 @@ from vreid.locks import locking
 from vreid.models.weights import load_weights
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
-from vreid.report.contents import SIMULATED_NOTICE, LadderRow, MapRoad, Report, Site
+from vreid.report.contents import SIMULATED_NOTICE, MapRoad, Report, ResultRow, Site
 from vreid.report.page import write_report
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval_run import RetrievalRun
@@ -40,12 +40,12 @@ from vreid.workflow import extract
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made: where its page and summary lie, the ladder, the baselines, and the doctor's findings."""
+    """What the demo made: where its page and summary lie, the ablation, the baselines, and the doctor's findings."""
 
     report: Path
     summary: Path
-    rows: Sequence[LadderRow]
-    baselines: Sequence[LadderRow]
+    rows: Sequence[ResultRow]
+    baselines: Sequence[ResultRow]
     findings: Sequence[Finding]
     seconds: dict[str, float]
 
@@ -81,7 +81,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
         plain, *steps = config.rows
         with parse_errors(out / "adapted" / ADAPTED):
             outcome = _adaptation(read_json(out / "adapted" / ADAPTED))
-        rows = search.ladder([plain]) + adapted.ladder([("+ adaptation", outcome, PostProcessing()), *steps])
+        rows = search.result_rows([plain]) + adapted.result_rows([("+ adaptation", outcome, PostProcessing()), *steps])
         baselines = _baselines(search, config, bars)
         ranking = adapted.rank(steps[-1][2], top_k=len(adapted.gallery))
     seconds, about = watch.seconds, load_weights(model)[1]
@@ -108,15 +108,15 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     return DemoResult(out / "report.html", summary, rows, baselines, findings, seconds)
 
 
-def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> list[LadderRow]:
+def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> list[ResultRow]:
     """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
     chance = search.with_features(random_vectors)
     histogram = search.with_features(lambda records: hsv_histogram(records, bars.counter("histogram")))
     plain, full = PostProcessing(), config.rows[-1][2]
     return [
-        LadderRow("chance", "Random vectors in place of features.", chance.evaluate(plain)),
-        LadderRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.evaluate(plain)),
-        LadderRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.evaluate(full)),
+        ResultRow("chance", "Random vectors in place of features.", chance.evaluate(plain)),
+        ResultRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.evaluate(plain)),
+        ResultRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.evaluate(full)),
     ]
 
 
@@ -130,9 +130,9 @@ def _adaptation(facts: dict[str, Any]) -> str:
 
 
 def _summary(
-    rows: Sequence[LadderRow], baselines: Sequence[LadderRow], seconds: dict[str, float], initialisation: str
+    rows: Sequence[ResultRow], baselines: Sequence[ResultRow], seconds: dict[str, float], initialisation: str
 ) -> dict[str, Any]:
-    def entry(row: LadderRow) -> dict[str, Any]:
+    def entry(row: ResultRow) -> dict[str, Any]:
         overall = row.metrics[ALL].as_dict()
         return {**overall, "parts": {part: metrics.as_dict() for part, metrics in row.metrics.items()}}
 
@@ -140,7 +140,7 @@ def _summary(
         "notice": SIMULATED_NOTICE,
         "simulator_version": SIMULATOR_VERSION,
         "initialisation": initialisation,
-        "ladder": [{"name": row.name, **entry(row)} for row in rows],
+        "ablation": [{"name": row.name, **entry(row)} for row in rows],
         "baselines": {
             key: entry(row)
             for key, row in zip(("chance", "hsv_histogram", "hsv_histogram_all_steps"), baselines, strict=True)
@@ -149,7 +149,7 @@ def _summary(
     }
 
 
-def _lead(dataset: Dataset, rows: Sequence[LadderRow]) -> str:
+def _lead(dataset: Dataset, rows: Sequence[ResultRow]) -> str:
     train, metrics = dataset.train, rows[0].metrics
     text = (
         f"A network was trained on {len(train):,} pictures of {train.identity.distinct:,} vehicles and then asked, for "

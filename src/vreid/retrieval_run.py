@@ -1,6 +1,6 @@
-"""A retrieval run: the features of one query and gallery, and everything that is asked of them.
+"""A retrieval run: query and gallery features of one data set, with evaluation, ranking, calibration and reports.
 
-Each method joins parts that know nothing of each other; no algorithm lives here.
+Each method combines independent parts of the package; the algorithms are in `vreid.retrieval`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vreid.errors import InputError, named
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact, typed
 from vreid.locks import locking
-from vreid.report.contents import LadderRow
+from vreid.report.contents import ResultRow
 from vreid.retrieval.distances import Distances, check_comparable
 from vreid.retrieval.evaluation.ablation import AblationRow, ablation
 from vreid.retrieval.evaluation.calibration import Threshold, calibrate
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 SIDES = ("query", "gallery")
 
-Ladder = Sequence[tuple[str, str, PostProcessing]]
-"""Rows of (name, what it adds in words, post-processing)."""
+Steps = Sequence[tuple[str, str, PostProcessing]]
+"""Post-processings to compare: name, description, settings of each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Mapping[str, Metrics]):
-    """Metrics by part of the queries: all of them and, where some cameras are new to the model, both kinds; or slices.
+    """Metrics by part of the queries: all and, if some cameras are new to the model, seen and new cameras; or slices.
 
     Attributes:
         parts: metrics by name of the part.
@@ -100,10 +100,10 @@ class RetrievalRun:
     Attributes:
         query, gallery: features of one model.
         protocol: how rankings are evaluated.
-        trained_cameras: cameras that took training images; queries of other cameras are also evaluated separately.
-        facts: what made the features, for reports ("data set": ..., "model": ...).
-        others: query and gallery features of further models of the same images; distances are joined over all.
-        fusion: how they are joined.
+        trained_cameras: cameras with training images; queries of other cameras are also evaluated separately.
+        facts: origin of the features, for reports ("data set": ..., "model": ...).
+        others: query and gallery features of further models of the same images; distances are fused over all.
+        fusion: how they are fused.
 
     Example:
         >>> run = RetrievalRun.load("features")                        # doctest: +SKIP
@@ -155,10 +155,10 @@ class RetrievalRun:
         if folder.is_file() or (folder.suffix.lower() in SUFFIXES and not folder.is_dir()):
             return cls._load_file(folder, None if records is None else Path(records))
         if records is not None:
-            raise InputError(f"{folder}: features that `vreid extract` has written know their records; give no table.")
+            raise InputError(f"{folder}: features written by `vreid extract` include their records; give no table.")
         if not (folder / FACTS).is_file():
             raise InputError(
-                f"{folder}: holds no {FACTS}; give a folder that `vreid extract` has written, or a file of features "
+                f"{folder}: holds no {FACTS}; give a folder written by `vreid extract`, or a file of features "
                 f"({', '.join(SUFFIXES)})."
             )
         stored = read_json(folder / FACTS)
@@ -192,7 +192,7 @@ class RetrievalRun:
             InputError: these are features of several models, or the folder cannot be written.
         """
         if self.others:
-            raise InputError(f"{folder}: one folder holds the features of one model; save those of each model apart.")
+            raise InputError(f"{folder}: a folder holds the features of one model; save each model separately.")
         Path(folder, FACTS).unlink(missing_ok=True)  # written last: without it the folder is incomplete
         self.query.save(Path(folder) / "query.safetensors")
         if self.query is not self.gallery:
@@ -200,7 +200,7 @@ class RetrievalRun:
         self.save_facts(folder)
 
     def save_facts(self, folder: Path | str) -> None:
-        """Write features.json beside the features (last: with it the folder is complete)."""
+        """Write features.json next to the features; written last, it marks the folder as complete."""
         write_json(
             Path(folder) / FACTS,
             {
@@ -222,14 +222,14 @@ class RetrievalRun:
         return replace(self, protocol=protocol.with_junk_of(self.protocol))
 
     def evaluate(self, post: PostProcessing | str = "", by: str = "") -> Evaluation:
-        """Evaluate all queries and, where some cameras are new to the model, both kinds apart; or slices.
+        """Evaluate all queries and, if some cameras are new to the model, seen and new cameras separately; or slices.
 
         Args:
             post: the post-processing.
             by: slices by a property of the query (color, size, ...) or of query and match (camera-pair, gap).
 
         Raises:
-            InputError: as `evaluate_retrieval`, or `by` is unknown or known of no query.
+            InputError: as `evaluate_retrieval`, or `by` is not a known property, or no query has a value for it.
         """
         post = _post(post)
         if by in MATE_BINS:
@@ -240,21 +240,21 @@ class RetrievalRun:
         return Evaluation(slices(metrics, self.query.records, by) if by else self.apart(metrics), post)
 
     def apart(self, metrics: Metrics) -> dict[str, Metrics]:
-        """Metrics of these queries, whole and, where some cameras are new to the model, of both kinds apart."""
+        """Split metrics of these queries: all and, if some cameras are new to the model, seen and new cameras."""
         seen = Records.of(path=list(self.trained_cameras), camera=Labels.of(self.trained_cameras))
         parts = camera_parts(seen, self.query.records)
         return {name: metrics.of(mask) for name, mask in parts.items() if (metrics.relevant[mask] > 0).any()}
 
-    def ladder(self, rows: Ladder) -> list[LadderRow]:
-        """Evaluate one row for each post-processing."""
+    def result_rows(self, steps: Steps) -> list[ResultRow]:
+        """Evaluate each post-processing; return one row of a report for each."""
         made = []
-        for name, description, post in rows:
+        for name, description, post in steps:
             parts = self.evaluate(post)
-            made.append(LadderRow(name, " ".join([description, *parts[ALL].notes]), parts))
+            made.append(ResultRow(name, " ".join([description, *parts[ALL].notes]), parts))
         return made
 
     def ablate(self, post: PostProcessing | str) -> list[AblationRow]:
-        """Measure what each step of `post` is worth: added one by one, and left out of all.
+        """Measure the effect of each step of `post`: cumulative and leave-one-out ablation.
 
         Raises:
             InputError: as `ablation`.
@@ -268,19 +268,19 @@ class RetrievalRun:
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tuning:
-        """Choose the parameters of `post` on validation features, which must share nothing with this run.
+        """Choose the parameters of `post` on validation features, which must be disjoint from this run.
 
         Args:
-            post: which steps, and where to start.
-            validation: features of other images by the same model; the mean decides over several.
-            progress: called as progress(tried, at most).
+            post: the steps and their initial parameters.
+            validation: features of other images by the same model; with several, their mean decides.
+            progress: called as progress(tried, maximum).
 
         Raises:
             InputError: this is an ensemble, validation shares vehicles or images with this run, or as
                 `vreid.retrieval.evaluation.tuning.tune`.
         """
         if self.others:
-            raise InputError("tune: takes the features of one model; tune each member by itself.")
+            raise InputError("tune: takes the features of one model; tune each member separately.")
         runs = [validation] if isinstance(validation, RetrievalRun) else list(validation)
         for number, other in enumerate(runs, start=1):
             try:
@@ -296,16 +296,16 @@ class RetrievalRun:
 
     @property
     def _source(self) -> tuple[str | int | None, ...]:
-        """What data set the features are of; simulated ones are of one where layout and seed are the same."""
+        """Identify the data set of the features; simulated data sets with the same layout and seed are one."""
         return tuple(self.facts.get(fact) for fact in ("data set", "layout", "seed"))
 
     def open_set(self, post: PostProcessing | str = "", *, leave_out: float = 0, seed: int = 0) -> OpenSet:
-        """Evaluate open-set identification: what queries with and without a match in the gallery find.
+        """Evaluate open-set identification: queries with and without a match in the gallery.
 
         Args:
             post: the post-processing.
-            leave_out: share of the vehicles to take out of the gallery, so that their queries have no match.
-            seed: of the vehicles that are taken out.
+            leave_out: share of the vehicles to remove from the gallery, so that their queries have no match.
+            seed: seed of the choice of these vehicles.
 
         Raises:
             InputError: all queries have a match, or none has; or as `vreid.retrieval.leave_out`.
@@ -327,12 +327,12 @@ class RetrievalRun:
         leave_out: float = 0,
         seed: int = 0,
     ) -> Threshold:
-        """Calibrate the distances of MATCH and NO MATCH on this run, which must be validation data.
+        """Calibrate the distance thresholds of MATCH and NO MATCH on this run, which must be validation data.
 
         Args:
             post: the post-processing.
-            fpir: share of the queries without a match that may get a MATCH.
-            miss_rate: share of the queries with a match whose matches may all get a NO MATCH.
+            fpir: acceptable share of queries without a match that get a MATCH.
+            miss_rate: acceptable share of queries with a match whose matches all get a NO MATCH.
             leave_out, seed: as in `open_set`.
 
         Raises:
@@ -341,11 +341,11 @@ class RetrievalRun:
         return calibrate(self.open_set(post, leave_out=leave_out, seed=seed), fpir=fpir, miss_rate=miss_rate)
 
     def rank(self, post: PostProcessing | str = "", top_k: int | None = None, *, per_tracklet: bool = False) -> Ranking:
-        """Order the gallery images of each query (or query tracklet) under the protocol's exclusions; none drawn."""
+        """Rank the whole gallery for each query (or query tracklet) under the protocol's exclusions."""
         return rank(self.distances(post), self.protocol, top_k=top_k, per_tracklet=per_tracklet)
 
     def distances(self, post: PostProcessing | str = "") -> Distances:
-        """Compute the distances after the steps of `post`, with what the protocol prescribes."""
+        """Compute the distances after the steps of `post` and those that the protocol prescribes."""
         sides = [(self.query, self.gallery), *self.others]
         return search_all(sides, _post(post).under(self.protocol, self.query), self.fusion)
 
@@ -360,10 +360,10 @@ class RetrievalRun:
         """Write a self-contained HTML page: plain search, the chosen post-processing, and its ranked lists.
 
         Args:
-            path: the page.
+            path: path of the page.
             post: the post-processing.
             run: run folder of the model, for its loss curves.
-            diagnosis: what `vreid.diagnostics.diagnose.diagnose` found.
+            diagnosis: result of `vreid.diagnostics.diagnose.diagnose`.
 
         Raises:
             InputError: as `evaluate`, or the page cannot be written.
@@ -382,7 +382,7 @@ class RetrievalRun:
             rows.append(("+ re-ranking", f"{post.describe()}.", post))
         page = features_report(
             self.facts,
-            self.ladder(rows) if self.labelled else [],
+            self.result_rows(rows) if self.labelled else [],
             self.rank(post, top_k=len(self.gallery)),
             ranking_name=rows[-1][0],
             training=None if run is None else read_metrics(Path(run) / "metrics.jsonl"),
@@ -391,7 +391,7 @@ class RetrievalRun:
         write_report(page, path)
 
     def with_features(self, make: Callable[[Records], FeatureSet]) -> RetrievalRun:
-        """Return the same run with features of another kind (a baseline, say)."""
+        """Return the same run with other features, for example of a baseline."""
         sides = make(self.query.records), make(self.gallery.records)
         return replace(self, query=sides[0], gallery=sides[1], others=(), fusion=ALIKE)
 

@@ -1,4 +1,4 @@
-"""Adaptation of a tiny model: what is learned from, what is written, resumed and refused; the command."""
+"""Adaptation of a tiny model: training data, outputs, resuming, rejected inputs, and the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from support.command_line import Run
 from vreid.adaptation import adapt as module
-from vreid.adaptation.adapt import adapt, clustered, start_weights, target_images, tuning
+from vreid.adaptation.adapt import adapt, clustered, initial_weights, target_images, tuning
 from vreid.adaptation.adapt_config import PRESETS
 from vreid.adaptation.clustering_features import without_answers
 from vreid.adaptation.gate import ACCEPT, REJECT, GateDecision
@@ -83,7 +83,7 @@ def equal(one: Path, other: Path) -> bool:
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
-# ---------------------------------------------------------------- the parts
+# ---------------------------------------------------------------- functions
 
 
 def test_epochs_of_a_given_number_of_batches():
@@ -102,20 +102,20 @@ def test_clusters_become_identities_in_the_order_of_their_numbers():
     assert learned.path.tolist() == ["0", "2", "3", "4"] and learned.identity.codes.tolist() == [2, 0, 1, 0]
 
 
-def test_the_classifier_starts_from_the_means_of_clusters_and_heads_are_left():
+def test_classifier_is_initialised_with_cluster_means_and_heads_are_dropped():
     model = build("resnet10_ibn_a_tiny", 5, heads={"color": 3})
     centres = np.random.default_rng(0).normal(size=(3, model.num_features)).astype(np.float32)
-    made = start_weights(model, centres)
+    made = initial_weights(model, centres)
     adapted = build("resnet10_ibn_a_tiny", 3)
     adapted.load_state_dict(dict(made))
     features = torch.ones(1, model.num_features)
     assert torch.allclose(adapted.classifier(features)[0], torch.from_numpy(centres.sum(axis=1)), atol=1e-5)
     assert torch.equal(adapted.neck.weight, model.neck.weight)
     without = build("resnet10_ibn_a_tiny", 5, neck=False)
-    assert not start_weights(without, centres)["classifier.bias"].any()
+    assert not initial_weights(without, centres)["classifier.bias"].any()
 
 
-def test_fine_tuning_is_that_of_dmt(made):
+def test_fine_tuning_settings_match_dmt(made):
     trained = load_model(made / "run")
     config = tuning(PRESETS["v1"], trained, labels_of(np.repeat(np.arange(20), 9)), 3)
     assert (config.num_identities, config.num_instances, config.epochs, config.iterations) == (12, 8, 3, 300)
@@ -131,7 +131,7 @@ def test_fine_tuning_is_that_of_dmt(made):
     assert tuning(PRESETS["v1"], large, labels_of([0, 0, 1, 1]), 3).transform.pad == 10
 
 
-def test_batches_follow_the_clusters(made):
+def test_batch_shape_depends_on_the_clusters(made):
     trained = load_model(made / "run")
 
     def shape(sizes, config=BASE, **further):
@@ -145,7 +145,7 @@ def test_batches_follow_the_clusters(made):
     assert shape([5, 5], halves=True)[0] == 4
 
 
-def test_the_optimiser_forgets_with_each_epoch(made, target, tmp_path, monkeypatch):
+def test_optimiser_state_is_reset_each_epoch(made, target, tmp_path, monkeypatch):
     held, step = [], torch.optim.SGD.step
 
     def watched(self, *arguments):
@@ -157,10 +157,10 @@ def test_the_optimiser_forgets_with_each_epoch(made, target, tmp_path, monkeypat
     assert held == [False, True, False, True]
 
 
-# ---------------------------------------------------------------- the whole
+# ---------------------------------------------------------------- adapt()
 
 
-def test_a_run_holds_a_model_like_any_other_and_says_what_it_learned_from(made, target, tmp_path):
+def test_a_run_writes_a_loadable_model_and_its_pseudo_labels(made, target, tmp_path):
     notes = Notes()
     path = adapt(made / "run", target, FAST, out=tmp_path / "run", progress=notes)
     assert path == tmp_path / "run" / "model.safetensors"
@@ -179,7 +179,7 @@ def test_a_run_holds_a_model_like_any_other_and_says_what_it_learned_from(made, 
     assert notes.said[-1].endswith("nothing is left to adapt.")
 
 
-def test_identities_and_tracklets_of_queries_change_nothing(made, target, tmp_path):
+def test_identities_and_query_tracklets_are_not_used(made, target, tmp_path):
     adapt(made / "run", target, FAST, out=tmp_path / "a")
     query = target.split.values == "query"
     other = target.with_(identity=["x"] * len(target), tracklet=np.where(query, "", target.tracklet.values).tolist())
@@ -188,7 +188,7 @@ def test_identities_and_tracklets_of_queries_change_nothing(made, target, tmp_pa
 
 
 @pytest.mark.parametrize("recluster", [0, 1])
-def test_a_stopped_run_ends_in_the_same_weights(made, target, tmp_path, recluster):
+def test_a_resumed_run_gives_identical_weights(made, target, tmp_path, recluster):
     from vreid.training import loop
 
     config = replace(FAST, recluster=recluster, ema=0.5)
@@ -216,12 +216,12 @@ def test_a_stopped_run_ends_in_the_same_weights(made, target, tmp_path, recluste
         adapt(made / "run", target, config, out=tmp_path / "cut")
 
 
-def test_fewer_than_two_clusters_leave_the_model_as_it_is(made, target, tmp_path):
+def test_fewer_than_two_clusters_leave_the_model_unchanged(made, target, tmp_path):
     notes = Notes()
     config = replace(FAST, pseudo=replace(FAST.pseudo, eps=1e-5, min_samples=50))
     adapt(made / "run", target, config, out=tmp_path / "run", progress=notes)
     assert equal(made / "run", tmp_path / "run")
-    assert "There is nothing to learn from 0 clusters; the model stays as it was." in notes.said
+    assert "Training needs at least 2 clusters, found 0; the model is unchanged." in notes.said
     assert json.loads((tmp_path / "run" / "pseudo.json").read_text())["noise"] == 1
 
 
@@ -242,11 +242,11 @@ def test_held_out_tracklets_are_in_no_batch(made, target, tmp_path):
 def test_the_gate_decides_which_model_is_kept(made, target, tmp_path, monkeypatch, decision):
     evaluated = []
 
-    def judge(before, after, pseudo, *, flipped):
+    def gate(before, after, pseudo, *, flipped):
         evaluated.append((before, after, flipped))
         return GateDecision(decision, "Because.", {}, {"clusters": pseudo.clusters})
 
-    monkeypatch.setattr(module, "gate_adaptation", judge)
+    monkeypatch.setattr(module, "gate_adaptation", gate)
     notes = Notes()
     adapt(made / "run", target, replace(FAST, gate=True), out=tmp_path / "run", progress=notes)
     (before, after, flipped), adapted = evaluated[0], tmp_path / "run" / "round-0"
@@ -289,7 +289,7 @@ def test_scene_groups_are_inferred_from_labelled_source_images(made, target, tmp
     assert [reason for reason in reasons if reason.startswith("scene-groups: ")]
 
 
-def test_one_camera_or_none(made, target, tmp_path):
+def test_targets_with_one_camera_or_without_cameras(made, target, tmp_path):
     notes = Notes()
     one = target[target.camera.values == target.camera.values[0]]
     adapt(made / "run", one, FAST, out=tmp_path / "one", progress=notes)
@@ -309,7 +309,7 @@ def test_a_model_with_local_features_has_a_classifier_for_each(tmp_path):
         state_dict=lambda: {"neck.weight": torch.ones(2), "local_classifiers.0.weight": 0, "classifier.weight": 0},
         num_local=1,
     )
-    made = start_weights(model, np.float32([[1, 2, 3, 4]]))
+    made = initial_weights(model, np.float32([[1, 2, 3, 4]]))
     assert made["classifier.weight"].tolist() == [[1, 2]] and made["local_classifiers.0.weight"].tolist() == [[3, 4]]
 
 

@@ -1,4 +1,4 @@
-"""What the do-no-harm gate looks at: every statistic by hand."""
+"""Evidence of the gate: every statistic against hand-computed values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def directions(*degrees: float) -> NDArray[np.float32]:
 
 
 def images(tracklet: str, camera: str, frames: list[int] | None = None) -> Records:
-    """One image a letter, "." for none."""
+    """One image per letter; "." is no tracklet."""
     known = [["" if letter == "." else letter for letter in column] for column in (tracklet, camera)]
     return Records.of(path=[f"{i}.jpg" for i in range(len(tracklet))], tracklet=known[0], camera=known[1], frame=frames)
 
 
 def random_world(seed: int = 0, vehicles: int = 5, cameras: int = 3) -> tuple[Records, NDArray[np.float32]]:
-    """Three images of each vehicle at each camera, one tracklet, and features with little in them."""
+    """Three images of each vehicle at each camera, one tracklet each, with weakly informative features."""
     random = np.random.default_rng(seed)
     where = [(v, c) for v in range(vehicles) for c in range(cameras) for _ in range(3)]
     records = Records.of(
@@ -53,7 +53,7 @@ def test_the_interval_of_a_change_is_paired() -> None:
 
 
 def test_own_camera_by_hand() -> None:
-    # in camera 1: a at 0 | 10 40 (halves by frame), b at 30 | 60; c is elsewhere and in nobody's way
+    # in camera 1: a at 0 | 10 40 (halves by frame), b at 30 | 60; c is in another camera and does not matter
     target = UnlabelledSet(images("aaabbcc", "1111122", [5, 7, 6, 1, 2, 1, 2]))
     values = target.own_camera(directions(0, 10, 40, 30, 60, 11, 12))
     a = np.mean([(1 / 1 + 2 / 3) / 2, 1 / 1, 1 / 3])  # 0 finds 10, b, 40; 10 finds 0 first; 40 finds b, b, 0
@@ -61,7 +61,7 @@ def test_own_camera_by_hand() -> None:
     assert values == pytest.approx([a, b, 1])
 
 
-def test_images_without_a_tracklet_are_others_and_without_a_camera_in_no_search() -> None:
+def test_images_without_a_tracklet_are_negatives_and_those_without_a_camera_are_excluded() -> None:
     target = UnlabelledSet(images("aa.bb", "111.."))
     values = target.own_camera(directions(0, 20, 5, 1, 2))
     assert values == pytest.approx([1 / 2, np.nan], nan_ok=True)
@@ -97,20 +97,20 @@ def test_same_cluster_is_the_mean_precision_across_cameras() -> None:
 def test_two_views_by_hand() -> None:
     target = UnlabelledSet(images("aabb.c", "111112"))
     originals, mirrored = directions(0, 10, 20, 90, 12, 14), directions(14, 10, 21, 40, 12, 14)
-    # 14 (of 0) finds 12, 20, 0; 10 itself; 21 itself; 40 (of 90) finds 12, 10, 0, 90; 14 of camera 2 is in no way
+    # 14 (of 0) finds 12, 20, 0; 10 itself; 21 itself; 40 (of 90) finds 12, 10, 0, 90; 14 is of camera 2
     assert target.two_views(originals, mirrored) == pytest.approx(
         [(1 / 3 + 1) / 2, (1 + 1 / 4) / 2, np.nan], nan_ok=True
     )
 
 
 def test_round_trip_by_hand() -> None:
-    # camera 1: a, b; camera 2: c. Every way out of camera 1 leads to c, and c is nearer to a
+    # camera 1: a, b; camera 2: c. Both a and b lead to c, and c is nearer to a
     target = UnlabelledSet(images("aabbcc", "111122"))
     values = target.round_trip(directions(0, 2, 30, 34, 10, 14))
     assert values == pytest.approx([1, 1 / 2, 1])
 
 
-def test_round_trip_of_random_features_is_that_of_its_definition() -> None:
+def test_round_trip_of_random_features_matches_its_definition() -> None:
     records, features_ND = random_world()
     target = UnlabelledSet(records)
     tracklet, camera = records.tracklet.codes, records.camera.codes
@@ -136,7 +136,7 @@ def test_round_trip_of_random_features_is_that_of_its_definition() -> None:
     assert target.round_trip(features_ND) == pytest.approx(expected)
 
 
-def test_a_collapse_looks_bad_to_the_round_trip() -> None:
+def test_collapsed_features_have_a_low_round_trip() -> None:
     records, features_ND = random_world()
     assert (UnlabelledSet(records).round_trip(np.ones_like(features_ND)) == 1 / 5).all()
 
@@ -156,7 +156,7 @@ def test_one_camera_has_no_round_trip() -> None:
     assert np.isfinite(UnlabelledSet(records).own_camera(features_ND)).all()
 
 
-def test_without_tracklets_nothing_is_known() -> None:
+def test_without_tracklets_all_measurements_are_missing() -> None:
     records, features_ND = random_world()
     target = UnlabelledSet(records.with_(tracklet=[""] * len(records)))
     assert target.tracklets == 0
@@ -169,7 +169,7 @@ def test_without_tracklets_nothing_is_known() -> None:
         assert not np.isfinite(values).any()
 
 
-def test_of_many_tracklets_some_are_searched_for_among_all() -> None:
+def test_many_tracklets_are_sampled_as_queries_but_all_stay_in_the_gallery() -> None:
     records, features_ND = random_world(vehicles=12)
     some, everyone = UnlabelledSet(records, most=9, seed=3), UnlabelledSet(records)
     values, all_values = some.own_camera(features_ND), everyone.own_camera(features_ND)
@@ -179,7 +179,7 @@ def test_of_many_tracklets_some_are_searched_for_among_all() -> None:
     assert trips[np.isfinite(trips)] == pytest.approx(all_trips[np.isfinite(trips)])
 
 
-def test_dimensions_count_directions() -> None:
+def test_effective_dimension() -> None:
     cross = np.vstack([np.eye(3), -np.eye(3)]).astype(np.float32)
     assert dimensions(cross) == pytest.approx(3)
     assert dimensions(directions(0, 180)) == pytest.approx(1)

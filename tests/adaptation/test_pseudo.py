@@ -1,4 +1,4 @@
-"""Pseudo labels: every step by hand or against DMT's dense matrices, settings by the data, what must not be linked."""
+"""Pseudo labels: each step against DMT's dense matrices or hand-computed values, automatic settings, cannot-link."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oracles import pseudo_labels as oracle
 from vreid.adaptation.adapt_config import PRESETS, AdaptConfig, PseudoConfig, preset_named
-from vreid.adaptation.auto_settings import Candidate, candidates, choose, evidence, passages, valley
+from vreid.adaptation.auto_settings import Candidate, candidates, choose, evidence, image_tracklets, valley
 from vreid.adaptation.cannot_link import divide, spans
 from vreid.adaptation.clustering_features import prepare, two_views, without_answers
 from vreid.adaptation.holdout import earlier
@@ -26,7 +26,7 @@ AUTO = PRESETS["auto"].pseudo
 
 
 def world(vehicles=12, cameras=3, each=4, dimensions=32, noise=0.3, gap=0.5, seed=0):
-    """Features of vehicles that each pass every camera once, `each` images a passage, and a query of every passage."""
+    """Features of vehicles with one tracklet of `each` images in every camera, and one query per tracklet."""
     generator = np.random.default_rng(seed)
     vehicle, camera, image = (a.ravel() for a in np.indices((vehicles, cameras, each + 1)))
     centre = generator.normal(size=(vehicles, dimensions))
@@ -49,7 +49,7 @@ def plain(**columns):
 
 
 def agree(labels, identity):
-    """Share of pairs in one cluster that are of one vehicle, and of those of one vehicle that are in one cluster."""
+    """Pair precision and recall of the clusters."""
     same = (labels[:, None] == labels) & (labels >= 0) & ~np.eye(len(labels), dtype=bool)
     truth = (identity[:, None] == identity) & ~np.eye(len(labels), dtype=bool)
     return (same & truth).sum() / max(same.sum(), 1), (same & truth).sum() / truth.sum()
@@ -58,7 +58,7 @@ def agree(labels, identity):
 # ---------------------------------------------------------------- the published settings
 
 
-def test_presets_are_those_of_the_paper_and_its_code():
+def test_presets_match_the_paper_and_its_code():
     v1, v2, paper = PRESETS["v1"], PRESETS["v2"], PRESETS["paper"]
     assert v1.pseudo == PseudoConfig("whitening", 0.0005, False, 1.0, 0.3, False, "image", 30, 6, 0.1, 0.55, 10)
     assert (v2.pseudo.own_share, v2.pseudo.scenes) == (0.1, True)
@@ -86,7 +86,7 @@ def test_presets_are_those_of_the_paper_and_its_code():
         (AdaptConfig, {"classifier": "random"}, "use one of clustered, plain"),
     ],
 )
-def test_wrong_settings_are_refused(kind, changes, reported):
+def test_invalid_settings_are_rejected(kind, changes, reported):
     with pytest.raises(InputError, match=reported):
         kind(**changes)
 
@@ -94,7 +94,7 @@ def test_wrong_settings_are_refused(kind, changes, reported):
 # ---------------------------------------------------------------- features
 
 
-def test_two_views_are_averaged_at_unit_length_and_not_normalised_again():
+def test_two_views_are_normalised_averaged_and_not_renormalised():
     records = plain(camera=["c"])
     mean = two_views(FeatureSet([[3.0, 4.0]], records), FeatureSet([[0.0, 2.0]], records))
     assert np.allclose(mean.features, [[0.3, 0.9]]) and not mean.normalised
@@ -102,14 +102,14 @@ def test_two_views_are_averaged_at_unit_length_and_not_normalised_again():
         two_views(FeatureSet([[1.0]], records), FeatureSet([[1.0]], plain(camera=["d"])))
 
 
-def test_adaptation_sees_no_identity_and_no_tracklet_of_a_query():
+def test_identities_and_query_tracklets_are_removed():
     records = without_answers(world(vehicles=2).records)
     assert not records.identity.known.any()
     assert np.array_equal(records.tracklet.known, records.split.values == "gallery")
 
 
 @pytest.mark.parametrize("centred", [False, True])
-def test_whitening_is_the_inverse_of_the_second_moment_in_float64(centred):
+def test_whitening_matches_the_inverse_second_moment_in_float64(centred):
     features = world(dimensions=20).features
     cameras = ["a"] * 40 + ["b"] * (len(features) - 41) + ["alone"]
     config = PseudoConfig(centred=centred, own_share=1.0)
@@ -118,13 +118,13 @@ def test_whitening_is_the_inverse_of_the_second_moment_in_float64(centred):
     assert made.dtype == np.float32
 
 
-def test_ridge_without_a_number_follows_the_dimensions():
+def test_default_ridge_depends_on_the_dimensions():
     features = replace(world(), records=without_answers(world().records))
     by_data = prepare(features, PseudoConfig(ridge=None))
     assert np.array_equal(by_data, prepare(features, PseudoConfig(ridge=2 / 32)))
 
 
-def test_camera_mean_and_the_tracklet_by_hand():
+def test_camera_mean_and_tracklet_mean():
     records = plain(camera=["a", "a", "a", "b", "b"], tracklet=["t", "t", "", "", ""])
     features = FeatureSet([[3.0, 0.0], [1.0, 2.0], [2.0, 4.0], [0.0, 1.0], [0.0, 5.0]], records)
     # of a: mean (2, 2), so (1, -2), (-1, 0), (0, 2); of b: mean (0, 3), so (0, -2), (0, 2)
@@ -149,7 +149,7 @@ def test_a_camera_step_needs_a_camera():
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "paper"])
-def test_published_labels_are_those_of_dense_matrices(name):
+def test_preset_labels_match_dense_matrices(name):
     features = world(vehicles=8, each=3, noise=1.5, gap=0.8)
     cameras = features.records.camera.values
     records = features.records.with_(scene=np.where(cameras == "c2", "far", "near").tolist())
@@ -177,7 +177,7 @@ def test_published_labels_are_those_of_dense_matrices(name):
         assert np.allclose(found.centres[number], mixed[found.labels == number].mean(axis=0), atol=1e-4)
 
 
-def test_scenes_are_never_linked_and_must_be_there():
+def test_scenes_are_never_linked_and_are_required():
     features = world(noise=0.05)
     found = pseudo_labels(features, replace(AUTO, scenes=True, scene_groups=(("c0", "c1"), ("c2",))))
     far = features.records.camera.values == "c2"
@@ -186,7 +186,7 @@ def test_scenes_are_never_linked_and_must_be_there():
         pseudo_labels(features, PRESETS["v2"].pseudo)
 
 
-def test_clusters_are_numbered_in_the_order_of_their_images_and_checked():
+def test_clusters_are_numbered_by_first_image_and_validated():
     found = pseudo_labels(world(noise=0.05), AUTO)
     first = [int(np.argmax(found.labels == number)) for number in range(found.clusters)]
     assert first == sorted(first) and found.clusters > 1
@@ -209,7 +209,7 @@ def test_labels_do_not_depend_on_identities_or_the_order_of_images(seed):
     assert len({*zip(found[order].tolist(), moved.tolist(), strict=True)}) == len(np.unique(found))
 
 
-def test_means_of_clusters_and_labels_of_two_granularities():
+def test_cluster_means_and_consensus():
     assert cluster_means(np.float32([[1, 2], [8, 8], [3, 4]]), np.array([1, 0, 1])).tolist() == [[8, 8], [2, 3]]
     loose, tight = np.array([0, 0, 0, 0, 1, 1, -1]), np.array([0, 0, 1, -1, 2, -1, -1])
     assert consensus(loose, tight).tolist() == [2, 2, 3, -1, 1, 1, -1]
@@ -219,7 +219,7 @@ def test_means_of_clusters_and_labels_of_two_granularities():
     assert tighter.clusters > found.clusters
 
 
-# ---------------------------------------------------------------- what must not be linked
+# ---------------------------------------------------------------- cannot-link constraints
 
 
 def passing(times):
@@ -240,22 +240,24 @@ def graph_of(pairs, count):
     return sparse.csr_array((np.float32(values), (rows, columns)), shape=(count, count))
 
 
-def test_a_cluster_is_divided_where_one_camera_saw_two_passages_at_once():
+def test_a_cluster_with_overlapping_tracklets_of_one_camera_is_split():
     records = passing([("a", 0, 10), ("a", 5, 20), ("b", 30, 40), ("a", 50, 60)])
     points = records[::2]
-    # t0 - t2 near, t2 - t1 far, t3 - t1: the weakest link of t0 ... t1 is dropped
+    # t0 - t2 near, t2 - t1 far, t3 - t1: the longest link between t0 and t1 is dropped
     graph = graph_of([(0, 2, 0.1), (1, 2, 0.4), (1, 3, 0.2)], 4)
     labels = np.zeros(4, dtype=int)
     made, reported = divide(labels, graph, points, "time", 2, records)
     assert made[0] == made[2] != made[1] == made[3] and (made >= 0).all()
-    assert reported == ("1 clusters were divided: one camera saw them at the same time.",)
-    made, _ = divide(labels, graph, points, "camera", 2, records)  # t1 and t3 pass the same camera, if later
+    assert reported == ("1 clusters were split: they hold tracklets of one camera that overlap in time.",)
+    made, _ = divide(
+        labels, graph, points, "camera", 2, records
+    )  # t1 and t3 are of the same camera, at different times
     assert made[0] == made[2] >= 0 and made[1] == made[3] == -1
     apart = passing([("a", 0, 10), ("a", 11, 20), ("b", 30, 40), ("a", 50, 60)])
     assert divide(labels, graph, apart[::2], "time", 2, apart)[0].tolist() == [0, 0, 0, 0]
 
 
-def test_images_of_one_tracklet_do_not_conflict_and_frames_are_a_clock():
+def test_images_of_one_tracklet_do_not_conflict_and_frames_replace_times():
     records = passing([("a", 0, 10), ("a", 5, 20)]).with_(time=[np.nan] * 4, frame=[0, 10, 5, 20])
     assert [side.tolist() for side in spans(records)] == [[0, 0, 5, 5], [10, 10, 20, 20]]
     graph = graph_of([(0, 1, 0.1), (2, 3, 0.1), (1, 2, 0.3)], 4)
@@ -263,11 +265,11 @@ def test_images_of_one_tracklet_do_not_conflict_and_frames_are_a_clock():
     assert made[0] == made[1] != made[2] == made[3]
     without = records.with_(frame=[-1] * 4)
     made, reported = divide(np.zeros(4, dtype=int), graph, without, "time", 2, without)
-    assert made.tolist() == [0, 0, 0, 0] and "does nothing" in reported[0]
+    assert made.tolist() == [0, 0, 0, 0] and "has no effect" in reported[0]
 
 
 @pytest.mark.parametrize("level", ["image", "tracklet"])
-def test_cannot_link_holds_in_the_end(level):
+def test_final_labels_satisfy_cannot_link(level):
     features = world(noise=2.0, gap=1.0)
     found = pseudo_labels(features, replace(AUTO, level=level, k1=20, eps=0.85, cannot_link="camera"))
     known = found.records.tracklet.known & (found.labels >= 0)
@@ -278,35 +280,35 @@ def test_cannot_link_holds_in_the_end(level):
         )
     }
     assert found.clusters > 1 and len({(k, c) for k, c, _ in pairs}) == len(pairs)
-    assert any("were divided" in reason for reason in found.reasons)
+    assert any("were split" in reason for reason in found.reasons)
 
 
-# ---------------------------------------------------------------- settings by the data
+# ---------------------------------------------------------------- automatic settings
 
 
 def test_evidence_by_hand():
-    # camera 0: passages 0 0 1, camera 1: passages 2 3; cluster 0 holds passages 0, 1 and 2
+    # camera 0: tracklets 0 0 1, camera 1: tracklets 2 3; cluster 0 holds tracklets 0, 1 and 2
     labels, camera = np.array([0, 0, 0, 0, -1]), np.array([0, 0, 0, 1, 1])
-    reported = evidence(labels, camera, np.array([0, 0, 1, 2, 3]))
-    assert reported.linked == 3  # the three images of camera 0 with that of passage 2
-    # of 3 pairs of two passages of one camera, 2 are linked; of two cameras there are 6 pairs
-    assert reported.confused == pytest.approx(2 / 3) and reported.wrong == pytest.approx(2 / 3 * 6)
-    assert reported.gain == pytest.approx(3 - (1 + 2) * 4)
+    counts = evidence(labels, camera, np.array([0, 0, 1, 2, 3]))
+    assert counts.linked == 3  # the three images of camera 0 with that of tracklet 2
+    # of 3 pairs of two tracklets of one camera, 2 are linked; there are 6 cross-camera pairs
+    assert counts.confused == pytest.approx(2 / 3) and counts.wrong == pytest.approx(2 / 3 * 6)
+    assert counts.gain == pytest.approx(3 - (1 + 2) * 4)
     assert evidence(labels, np.zeros(5, dtype=int), np.arange(5)) is None
     assert evidence(labels, np.arange(5), np.arange(5)) is None
 
 
 def test_the_best_candidate_links_right_pairs_and_few_wrong_ones():
-    camera, passage = np.array([0, 1] * 4), np.arange(8)
+    camera, tracklet = np.array([0, 1] * 4), np.arange(8)
     some, none, all_ = np.array([0, 0, 1, 1, 2, 2, 3, 3]), np.full(8, -1), np.zeros(8, dtype=int)
     found = [Candidate(5, eps, 2, labels, None) for eps, labels in ((0.3, none), (0.5, some), (0.7, all_))]
-    best, why = choose(found, camera, passage)
-    assert best is found[1] and "links 4 pairs" in why and "confuses 0.00% of" in why
-    best, why = choose([found[0], found[2]], camera, passage)
+    best, why = choose(found, camera, tracklet)
+    assert best is found[1] and "links 4 cross-camera pairs" in why and "wrongly, 0.00% of" in why
+    best, why = choose([found[0], found[2]], camera, tracklet)
     assert best is found[0] and "no setting links enough" in why
 
 
-def test_without_passages_eps_lies_in_the_valley():
+def test_without_tracklets_eps_is_in_the_valley():
     near, far = 0.35, 0.72
     graph = graph_of([(i, i + 1, near) for i in range(0, 8, 2)] + [(8, 9, far), (10, 11, far)], 12)
     assert near <= valley(graph, 2) < far
@@ -315,30 +317,30 @@ def test_without_passages_eps_lies_in_the_valley():
     assert best.eps == 0.35 and "valley" in why
 
 
-def test_what_counts_as_a_passage():
+def test_image_tracklets():
     features = world(each=1)
     singles = replace(features, records=features.records.with_(tracklet=[""] * len(features)))
     one_each = singles[features.records.split.values == "query"]
-    assert passages(one_each.features, one_each.records).tolist() == list(range(36))
+    assert image_tracklets(one_each.features, one_each.records).tolist() == list(range(36))
     bursts = world(each=5, gap=2.0, noise=0.1)
     unknown = bursts.records.with_(tracklet=[""] * len(bursts))
-    assert passages(bursts.features, unknown) is None
-    assert passages(bursts.features, unknown.with_(camera=["c"] * len(bursts))) is None
-    assert np.array_equal(passages(bursts.features, bursts.records), bursts.records.tracklet.codes)
+    assert image_tracklets(bursts.features, unknown) is None
+    assert image_tracklets(bursts.features, unknown.with_(camera=["c"] * len(bursts))) is None
+    assert np.array_equal(image_tracklets(bursts.features, bursts.records), bursts.records.tracklet.codes)
 
 
-def test_candidates_follow_the_size_of_a_passage():
-    passage = np.repeat(np.arange(10), 6).astype(np.int32)
+def test_candidates_depend_on_the_tracklet_size():
+    tracklet = np.repeat(np.arange(10), 6).astype(np.int32)
     by_image, by_tracklet = replace(AUTO, level="image"), replace(AUTO, level="tracklet")
-    assert [(k1, m) for k1, _, _, m in candidates(60, passage, by_image)] == [(30, 6), (42, 6), (59, 6)]
-    assert [(k1, k2, m) for k1, k2, _, m in candidates(60, passage, by_tracklet)] == [
+    assert [(k1, m) for k1, _, _, m in candidates(60, tracklet, by_image)] == [(30, 6), (42, 6), (59, 6)]
+    assert [(k1, k2, m) for k1, k2, _, m in candidates(60, tracklet, by_tracklet)] == [
         (5, 1, 2),
         (7, 1, 2),
         (10, 2, 2),
         (15, 3, 2),
     ]
     assert [(k1, m) for k1, _, _, m in candidates(500, None, by_image)] == [(30, 4)]
-    assert candidates(60, passage, PseudoConfig()) == [(30, 6, (0.55,), 10)]
+    assert candidates(60, tracklet, PseudoConfig()) == [(30, 6, (0.55,), 10)]
     with pytest.raises(InputError, match="at least 3"):
         candidates(2, None, by_image)
 
@@ -349,14 +351,14 @@ def test_auto_finds_vehicles_with_and_without_tracklets_and_gives_reasons():
     precision, recall = agree(found.labels, features.records.identity.codes)
     assert precision > 0.9 and recall > 0.8
     assert [reason.split()[0] for reason in found.reasons] == ["level", "ridge", "k1"]
-    single = features[features.records.split.values == "query"]  # an image a passage, no tracklet known
+    single = features[features.records.split.values == "query"]  # one image per vehicle and camera, no tracklet known
     found = pseudo_labels(single, AUTO)
     precision, recall = agree(found.labels, single.records.identity.codes)
     assert precision > 0.9 and recall > 0.8 and found.min_samples == 2
 
 
-def test_look_alikes_are_not_linked_for_the_sake_of_more_pairs():
-    """Features that tell nothing of the vehicle: no setting is right, and few images are taken."""
+def test_uninformative_features_give_few_links():
+    """Features without information on the vehicle: no setting is right, and few images are clustered."""
     generator = np.random.default_rng(3)
     features = world(vehicles=20)
     noise = FeatureSet(generator.normal(size=features.features.shape).astype(np.float32), features.records).normalise()
@@ -366,7 +368,7 @@ def test_look_alikes_are_not_linked_for_the_sake_of_more_pairs():
     assert across.mean() < 0.02
 
 
-def test_one_camera_is_told_and_two_images_are_refused():
+def test_one_camera_gives_a_warning_and_two_images_are_rejected():
     features = world()
     one = features[features.records.camera.values == "c0"]
     assert any("one camera" in reason for reason in pseudo_labels(one, AUTO).reasons)
@@ -377,7 +379,7 @@ def test_one_camera_is_told_and_two_images_are_refused():
 # ---------------------------------------------------------------- time
 
 
-def test_earlier_takes_whole_passages():
+def test_earlier_keeps_tracklets_whole():
     records = world().records
     early = earlier(records, 0.4)
     assert 0.3 < early.mean() <= 0.4

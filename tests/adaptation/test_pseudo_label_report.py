@@ -1,4 +1,4 @@
-"""The report of pseudo labels: every number by hand, clusters worth a look, and the page."""
+"""Report on pseudo labels: numbers against hand-computed values, selected clusters, and the page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_numbers_without_labels(examined: PseudoReport) -> None:
     assert examined.camera_entropy == pytest.approx([one, two])
     assert examined.doubled == pytest.approx([2 / 3, 0])  # a and b share camera 1
     assert examined.consistency == pytest.approx((1 + 1 + 1 / 2) / 3)  # a, d, e; b, c and f have one image
-    assert examined.steadiness == pytest.approx([(2 / 4 + 4 / 9) / 2, (3 / 3 + 3 / 9) / 2])
+    assert examined.stability == pytest.approx([(2 / 4 + 4 / 9) / 2, (3 / 3 + 3 / 9) / 2])
     assert examined.doubt == pytest.approx([2 / 3, 1 / 3])
 
 
@@ -59,7 +59,7 @@ def test_agreement_is_the_adjusted_rand_index_with_noise_apart(examined: PseudoR
     assert examined.agreement[0.6] == pytest.approx(0)
 
 
-def test_numbers_with_the_vehicles(examined: PseudoReport) -> None:
+def test_numbers_with_known_vehicles(examined: PseudoReport) -> None:
     assert examined.purity == pytest.approx([3 / 4, 2 / 3])
     truth = examined.truth
     assert truth["purity"] == pytest.approx(5 / 7)
@@ -76,11 +76,11 @@ def test_numbers_with_the_vehicles(examined: PseudoReport) -> None:
     assert truth["NMI"] == pytest.approx(2 * mutual / (entropy(vehicles) + entropy(clusters)))
 
 
-def test_which_clusters_are_shown(examined: PseudoReport) -> None:
+def test_shown_clusters(examined: PseudoReport) -> None:
     assert (examined.largest, examined.purest, examined.most_doubtful) == ([0, 1], [0, 1], [0, 1])
     unknown = examine_pseudo_labels(examined.pseudo)
-    assert unknown.truth == {} and np.isnan(unknown.purity).all() and np.isnan(unknown.steadiness).all()
-    assert unknown.purest == [1, 0]  # the one least in doubt, where no vehicle is known
+    assert unknown.truth == {} and np.isnan(unknown.purity).all() and np.isnan(unknown.stability).all()
+    assert unknown.purest == [1, 0]  # lowest doubt if no vehicle is known
 
 
 def test_without_clusters_tracklets_or_cameras() -> None:
@@ -88,12 +88,12 @@ def test_without_clusters_tracklets_or_cameras() -> None:
     assert empty.largest == [] and empty.truth == {} and empty.consistency == 0
     bare = examine_pseudo_labels(labelled(LABELS, camera=None, tracklet=None), others=[labelled([-1] * 9)])
     assert math.isnan(bare.consistency)
-    assert bare.doubled.tolist() == bare.camera_entropy.tolist() == bare.steadiness.tolist() == [0, 0]
+    assert bare.doubled.tolist() == bare.camera_entropy.tolist() == bare.stability.tolist() == [0, 0]
     for report in (empty, bare):
         assert "Pseudo labels" in render_pseudo_report(report)
 
 
-def test_labels_of_other_images_are_refused() -> None:
+def test_labels_of_other_images_are_rejected() -> None:
     pseudo = labelled(LABELS)
     with pytest.raises(InputError, match="8 identities for 9 images"):
         examine_pseudo_labels(pseudo, identity=Labels.of(VEHICLE[:8]))
@@ -113,7 +113,7 @@ def test_pairs_by_hand() -> None:
     assert math.isnan(pair_agreement(np.full(3, -1), np.array([0, 1, 2])))
 
 
-def test_neighbouring_labels_move_eps_alone() -> None:
+def test_neighbouring_labels_change_only_eps() -> None:
     random = np.random.default_rng(0)
     features_ND = np.repeat(np.eye(4), 8, axis=0) + 0.1 * random.normal(size=(32, 4))
     records = Records.of(path=[f"{i}" for i in range(32)], camera=["1", "2"] * 16)
@@ -124,7 +124,7 @@ def test_neighbouring_labels_move_eps_alone() -> None:
     assert [other.eps for other in around] == pytest.approx([0.5, 0.6])
     assert {(other.k1, other.min_samples) for other in around} == {(7, 3)}
     report = examine_pseudo_labels(pseudo, others=around)
-    assert pseudo.clusters == 4 and report.steadiness.min() == 1 and min(report.agreement.values()) == 1
+    assert pseudo.clusters == 4 and report.stability.min() == 1 and min(report.agreement.values()) == 1
     assert cluster_means(features.features, pseudo.labels).shape == (4, 4)
 
 
@@ -136,7 +136,7 @@ def test_the_page_shows_images_of_each_kind(tmp_path: Path) -> None:
     report = examine_pseudo_labels(pseudo, others=[pseudo], identity=Labels.of(VEHICLE))
     write_pseudo_report(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/jpeg;base64,") == 3 * 8 and page.count("no picture</span>") == 3
+    assert page.count("data:image/jpeg;base64,") == 3 * 8 and page.count("no image</span>") == 3
     assert "&lt;1&gt;" in page and "a &lt; b" in page and "<1>" not in page
     assert "Most doubtful" in page and "Purest" in page and "adjusted Rand index 1.00" in page
     assert "src=" in page and "://" not in page and "<script" not in page

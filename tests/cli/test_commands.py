@@ -149,7 +149,7 @@ def test_resume_of_a_complete_run_keeps_it(run: Run, made: Path, tiny_world: Pat
 def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST} --json"
     summary = answer(run(line))
-    assert [row["name"] for row in summary["ladder"]] == [
+    assert [row["name"] for row in summary["ablation"]] == [
         "plain",
         "+ adaptation",
         "+ camera mean",
@@ -157,7 +157,7 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
         "+ re-ranking",
         "+ camera verification",
     ]
-    for entry in (*summary["ladder"], *summary["baselines"].values()):
+    for entry in (*summary["ablation"], *summary["baselines"].values()):
         assert 0 <= entry["rank1"] <= 1
         assert 0 < entry["mAP"] <= 1
         assert set(entry["parts"]) == {"all cameras", "seen cameras", "new cameras"}
@@ -167,9 +167,9 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
     assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "not that it works on roads" in page and summary["initialisation"] in page
-    assert f"{100 * summary['ladder'][0]['mAP']:.1f}" in page
+    assert f"{100 * summary['ablation'][0]['mAP']:.1f}" in page
     again = answer(run(line))  # everything is there: the same numbers, nothing trained again
-    assert again["ladder"] == summary["ladder"]
+    assert again["ablation"] == summary["ablation"]
 
 
 def test_help_names_every_command(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 from support.pages import HOSTILE, PARTS, Element, Page, judge, made_report, parse, town
 from vreid.errors import InputError
 from vreid.formatting import clock, duration, percent
-from vreid.report import LadderRow, MapRoad, Report, Site, write_report
+from vreid.report import MapRoad, Report, ResultRow, Site, write_report
 from vreid.report.page import milestones, render
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 
@@ -81,7 +81,7 @@ def test_nothing_but_a_title_is_a_page_too():
 @pytest.mark.parametrize(
     ("without", "gone"),
     [
-        ({"rows": (), "baselines": ()}, {"results", "ladder"}),
+        ({"rows": (), "baselines": ()}, {"results", "ablation"}),
         ({"ranking": None}, {"lists", "pairs"}),
         ({"ranking": None, "sites": (), "roads": ()}, {"lists", "pairs", "cameras"}),
         ({"training": None}, {"training"}),
@@ -91,7 +91,7 @@ def test_nothing_but_a_title_is_a_page_too():
 )
 def test_a_missing_part_leaves_its_sections_out(report, page, without, gone):
     whole = {section.attributes["id"] for section in page.all("section")}
-    assert whole == {"results", "ladder", "cameras", "lists", "pairs", "training", "commands", "made"}
+    assert whole == {"results", "ablation", "cameras", "lists", "pairs", "training", "commands", "made"}
     smaller = parse(replace(report, **without))
     assert {section.attributes["id"] for section in smaller.all("section")} == whole - gone
     links = {link.attributes["href"].removeprefix("#") for link in smaller.one("nav").all("a")}
@@ -107,7 +107,7 @@ def test_hostile_names_are_shown_as_they_are(report, tmp_path):
     gallery = gallery.with_(camera=camera, image_key=[f'{i}"{HOSTILE}\udcff' for i in range(len(gallery))])
     _, ranking = judge(query, gallery, 0, 0.5)
     metrics = report.rows[0].metrics["all cameras"]
-    rows = [LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics}), LadderRow(HOSTILE, HOSTILE, {HOSTILE: metrics})]
+    rows = [ResultRow(HOSTILE, HOSTILE, {HOSTILE: metrics}), ResultRow(HOSTILE, HOSTILE, {HOSTILE: metrics})]
     hostile = Report(
         HOSTILE,
         HOSTILE,
@@ -170,8 +170,8 @@ def expected(metrics: Metrics) -> list[list[float]]:
     return [[round(100 * share, 1) for share in cell] for cell in shares] + [[float(metrics.num_queries), *skipped]]
 
 
-def test_every_number_of_the_ladder_is_the_metrics_number(report, page):
-    body = page.one("table", class_="ladder").all("tbody")
+def test_ablation_numbers_equal_the_metrics(report, page):
+    body = page.one("table", class_="ablation").all("tbody")
     rows = [*report.rows, *report.baselines]
     assert len(body) == len(rows) == 4
     for shown, row in zip(body, rows, strict=True):
@@ -186,8 +186,8 @@ def test_every_number_of_the_ladder_is_the_metrics_number(report, page):
 
 def test_skipped_queries_are_shown(report):
     metrics = replace(report.rows[0].metrics["all cameras"], num_skipped=1234)
-    page = parse(replace(report, rows=[LadderRow("plain", "", {"all cameras": metrics})], baselines=()))
-    assert "1,234 skipped" in page.one("table", class_="ladder").text
+    page = parse(replace(report, rows=[ResultRow("plain", "", {"all cameras": metrics})], baselines=()))
+    assert "1,234 skipped" in page.one("table", class_="ablation").text
 
 
 def test_headline_shows_first_last_plain_and_last_reranked_whatever_their_numbers(report, page):
@@ -204,7 +204,7 @@ def test_headline_shows_first_last_plain_and_last_reranked_whatever_their_number
 def test_a_part_that_a_row_lacks_is_a_dash(report):
     rows = [report.rows[0], replace(report.rows[1], metrics={PARTS[0]: report.rows[1].metrics[PARTS[0]]})]
     page = parse(replace(report, rows=rows))
-    _, _, *without = page.one("table", class_="ladder").all("tbody")[1].all("tr")
+    _, _, *without = page.one("table", class_="ablation").all("tbody")[1].all("tr")
     assert [[cell.text for cell in line.all("td")] for line in without] == [["\N{EN DASH}"] * 5] * 2
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from support.pages import CUT, PARTS, judge, made_report, town
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Diagnosis, Part
 from vreid.diagnostics.estimates import Estimate
-from vreid.report import LadderRow, Report
+from vreid.report import Report, ResultRow
 from vreid.report.page import loss_curves, render
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -30,7 +30,7 @@ for (const table of document.querySelectorAll("table")) {
   if (box.right > innerWidth + 1 || holder.scrollWidth > holder.clientWidth + 1 || cut.length)
     wide.push([table.className, Math.round(box.right), cut.slice(0, 3).map(cell => cell.textContent.trim())]);
 }
-const methods = [...document.querySelectorAll(".ladder .method th")].map(cell => Math.round(cell.offsetWidth));
+const methods = [...document.querySelectorAll(".ablation .method th")].map(cell => Math.round(cell.offsetWidth));
 parent.postMessage({inner: innerWidth, page: document.documentElement.scrollWidth, wide, methods}, "*");
 </script>"""
 FRAME = """<!DOCTYPE html><body style="margin: 0">
@@ -60,7 +60,7 @@ def wide_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         "Adapted to the test's own images without labels, from 1,234 clusters; refused, so this is the model before. "
     )
     counted = {part: replace(m, num_queries=11_579, num_skipped=1_234) for part, m in metrics.items()}
-    rows = [*report.rows, LadderRow("+ camera verification and more", 3 * long, counted)]
+    rows = [*report.rows, ResultRow("+ camera verification and more", 3 * long, counted)]
     return replace(
         report, rows=rows, ranking=ranking, facts=[("initialisation", "simulated start v1 " + 8 * "0123abcd")]
     )
@@ -137,7 +137,7 @@ def test_a_chart_needs_two_points(tmp_path: Path) -> None:
     assert 'id="training"' not in render(replace(report, training=[line]))
     only = {PARTS[0]: report.rows[0].metrics[PARTS[0]]}
     page = render(replace(report, rows=[replace(report.rows[0], metrics=only)], baselines=()))
-    assert "<b>The ladder.</b>" not in page and "Looking further down the list" in page
+    assert "<b>The ablation.</b>" not in page and "Looking further down the list" in page
     number = Estimate(0.5, 0.4, 0.6, 10)
     for chart, figures in (
         (BarChart({"": {"one": number}}, "share"), 0),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vreid.data.protocols import AI_CITY, MARKET
 from vreid.data.records import Records
-from vreid.report import LadderRow, MapRoad, Report, Site
+from vreid.report import MapRoad, Report, ResultRow, Site
 from vreid.report.page import render
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
@@ -126,7 +126,7 @@ def judge(query: Records, gallery: Records, seed: int, signal: float, protocol=M
 
 
 def made_report(folder: Path) -> Report:
-    """A whole report on made-up results: ladder, baselines, ranking, map, training, commands."""
+    """A whole report on made-up results: ablation, baselines, ranking, map, training, commands."""
     query, gallery = town(folder)
     plain, _ = judge(query, gallery, 1, 0.3, CUT)
     better, ranking = judge(query, gallery, 2, 0.1, CUT)
@@ -136,14 +136,14 @@ def made_report(folder: Path) -> Report:
     sites += [Site("c3", 0, 300, PARTS[2]), Site("corner", 800, 150, has_camera=False)]
     roads = [MapRoad("c0", "c1", 40), MapRoad("c1", "corner", 30), MapRoad("corner", "c2", 30), MapRoad("c2", "c3", 45)]
     training = [{"event": "step", "step": s, "epoch": 1, "identity": 5 / s, "loss": 6 / s} for s in range(1, 9)]
-    rows = [LadderRow("plain", "nothing else", plain), LadderRow("+ mean", "means", better)]
+    rows = [ResultRow("plain", "nothing else", plain), ResultRow("+ mean", "means", better)]
     return Report(
         "A report",
         notice="Simulated.",
         summary="Done.",
         facts=[("seed", "0")],
-        rows=[*rows, LadderRow("+ re-ranking", "neighbours", best)],
-        baselines=[LadderRow("chance", "", chance)],
+        rows=[*rows, ResultRow("+ re-ranking", "neighbours", best)],
+        baselines=[ResultRow("chance", "", chance)],
         ranking=ranking,
         ranking_name="+ mean",
         training=training,

@@ -99,7 +99,7 @@ def adapt(
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
     elif config.new_cameras:
-        raise InputError(f"{old.source}: has no camera embeddings (SIE), so new_cameras has no meaning; leave it off.")
+        raise InputError(f"{old.source}: has no camera embeddings (SIE); set new_cameras=false.")
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = with_scene_groups(config, target, source)
@@ -176,7 +176,7 @@ class _Job:
             self.progress.note(reason)
         self.progress.note(
             f"round {number + 1}: {pseudo.clusters:,} clusters of {len(self.target):,} images, "
-            f"{pseudo.noise:.0%} of them in none."
+            f"{pseudo.noise:.0%} of them noise."
         )
         return features, pseudo
 
@@ -191,8 +191,10 @@ class _Job:
             features, pseudo = self.label(trained, number) if trained else first
             if pseudo.clusters < 2:
                 self.progress.note(
-                    f"There is nothing to learn from {pseudo.clusters} clusters; "
-                    f"the model stays as it {'became' if number else 'was'}."
+                    f"Training needs at least 2 clusters, found {pseudo.clusters}; "
+                    f"the model of the previous round is kept."
+                    if number
+                    else f"Training needs at least 2 clusters, found {pseudo.clusters}; the model is unchanged."
                 )
                 break
             epochs = min(every, self.config.epochs - number * every)
@@ -210,9 +212,9 @@ class _Job:
         if self.source is not None:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
-        start, cameras = start_weights(trained.model, centres_CD), trained.model.cameras
+        weights, cameras = initial_weights(trained.model, centres_CD), trained.model.cameras
         if self.config.new_cameras:
-            start, cameras = with_new_cameras(start, cameras, records)
+            weights, cameras = with_new_cameras(weights, cameras, records)
             options = replace(config.model.transreid, sie_cameras=len(cameras))
             config = replace(config, model=replace(config.model, transreid=options))
         self.write_labels(pseudo, config)
@@ -231,7 +233,7 @@ class _Job:
             workers=self.workers,
             resume=True,
             progress=self.progress,
-            start=start,
+            initial_weights=weights,
             cameras=cameras,
         )
         return load_model(path)
@@ -252,7 +254,7 @@ class _Job:
             workers=self.workers,
             progress=self.progress,
         )
-        # the column `domain` marks the two halves of a batch, whatever the images are
+        # DomainSampler splits batches by the column `domain`, so it marks the two halves here
         both = Records.concat(
             [records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))]
         )
@@ -305,7 +307,7 @@ class _Job:
             decision = gate_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
             facts = {"decision": decision.decision, "reason": decision.reason, "evidence": decision.evidence}
             write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": facts})
-            for line in (*decision.reported, f"{decision.decision}: {decision.reason}"):
+            for line in (*decision.evidence_lines, f"{decision.decision}: {decision.reason}"):
                 self.progress.note(line)
             if not decision.accepted:
                 _copy(new.source, self.path / REJECTED)
@@ -356,7 +358,7 @@ def tuning(
     )
 
 
-def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[str, Tensor]:
+def initial_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[str, Tensor]:
     """Return the weights of `model` with a classifier whose rows are `centres_CD`; further heads are dropped.
 
     A model with local features (JPM) has one classifier per feature; each takes its part of the centres.
@@ -377,11 +379,11 @@ def start_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mapping[
 
 
 def with_new_cameras(
-    start: Mapping[str, Tensor], cameras: Sequence[str], records: Records
+    weights: Mapping[str, Tensor], cameras: Sequence[str], records: Records
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Add an embedding, the mean of the others, for each new camera of `records`; return weights and all names."""
     extended = (*cameras, *(name for name in map(str, records.camera.compact().names) if name not in cameras))
-    return {**start, EMBEDDINGS: match_cameras(start[EMBEDDINGS], cameras, extended)}, extended
+    return {**weights, EMBEDDINGS: match_cameras(weights[EMBEDDINGS], cameras, extended)}, extended
 
 
 def second_view(trained: TrainedModel) -> TrainTransform:

@@ -74,18 +74,18 @@ def structure(features: FeatureSet, config: PseudoConfig) -> tuple[PseudoConfig,
         share = float(records.tracklet.known[gallery].mean()) if gallery.any() else 0.0
         by_tracklet = share >= 0.5
         config = replace(config, level="tracklet" if by_tracklet else "image")
-        what = "a tracklet is one point" if by_tracklet else "images are clustered one by one"
+        what = "each tracklet is one point" if by_tracklet else "each image is one point"
         reasons.append(f"level {config.level}: {share:.0%} of the images have a tracklet, so {what}.")
     if config.ridge is None and config.camera == "whitening":
         reasons.append(
             f"ridge {RIDGE / dimensions:.2g}: {RIDGE:g} times the mean square of one of {dimensions} dimensions."
         )
     if records.camera.distinct == 1:
-        reasons.append("All images are of one camera: nothing can be learned about how vehicles look in another.")
+        reasons.append("All images are of one camera: there are no cross-camera pairs to learn from.")
     return config, tuple(reasons)
 
 
-def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int32] | None:
+def image_tracklets(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int32] | None:
     """Return the tracklet of each image (N,), negative if unknown; None if it cannot be determined.
 
     Without known tracklets, each image counts as one, unless nearest neighbours are from the same camera far more often
@@ -105,7 +105,7 @@ def passages(points_UD: NDArray[np.float32], records: Records) -> NDArray[np.int
 
 
 def candidates(
-    count: int, passage: NDArray[np.int32] | None, config: PseudoConfig
+    count: int, tracklet: NDArray[np.int32] | None, config: PseudoConfig
 ) -> list[tuple[int, int, tuple[float, ...], int]]:
     """List the settings (k1, k2, several eps, min_samples) to try for `count` points; one if all are given.
 
@@ -115,65 +115,67 @@ def candidates(
     if count < 3:
         raise InputError(f"There are {count} images or tracklets to cluster; adaptation needs at least 3.")
     size = 1
-    if config.level == "image" and passage is not None:
-        sizes = np.bincount(passage[passage >= 0])
+    if config.level == "image" and tracklet is not None:
+        sizes = np.bincount(tracklet[tracklet >= 0])
         size = max(1, round(float(np.median(sizes[sizes > 0]))))
     if config.k1:
         several = [config.k1]
-    elif passage is None:
+    elif tracklet is None:
         several = [min(DEFAULT_K1, max(3, count // 10))]
     else:
         several = sorted({min(k * size, count - 1) for k in NEIGHBOURS})
-    min_samples = config.min_samples or (4 if passage is None else 2 if size == 1 else min(max(size, 4), 10))
+    min_samples = config.min_samples or (4 if tracklet is None else 2 if size == 1 else min(max(size, 4), 10))
     eps = (config.eps,) if config.eps else EPS
     return [(k1, config.k2 or max(1, min(6, round(k1 / 5))), eps, min_samples) for k1 in several]
 
 
-def evidence(labels: NDArray[np.integer], camera: NDArray[np.integer], passage: NDArray[np.integer]) -> Evidence | None:
+def evidence(
+    labels: NDArray[np.integer], camera: NDArray[np.integer], tracklet: NDArray[np.integer]
+) -> Evidence | None:
     """Evaluate a clustering of N images by tracklets of one camera; None if there are no such pairs.
 
     Example:
-        >>> labels, camera, passage = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.arange(4)
-        >>> evidence(labels, camera, passage)  # two pairs of two cameras are linked, none of one camera
+        >>> labels, camera, tracklet = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.arange(4)
+        >>> evidence(labels, camera, tracklet)  # two pairs of two cameras are linked, none of one camera
         Evidence(linked=2.0, confused=0.0, wrong=0.0)
     """
-    use = (camera >= 0) & (passage >= 0)
-    label, camera, passage = labels[use], camera[use], passage[use]
-    same_camera = _pairs(camera) - _pairs(passage)
+    use = (camera >= 0) & (tracklet >= 0)
+    label, camera, tracklet = labels[use], camera[use], tracklet[use]
+    same_camera = _pairs(camera) - _pairs(tracklet)
     two_cameras = _pairs(np.zeros_like(camera)) - _pairs(camera)
     if not same_camera or not two_cameras:
         return None
     inside = label >= 0
-    label, camera, passage = label[inside], camera[inside], passage[inside]
+    label, camera, tracklet = label[inside], camera[inside], tracklet[inside]
     of_one = _pairs(label, camera)
-    confused = (of_one - _pairs(label, passage)) / same_camera
+    confused = (of_one - _pairs(label, tracklet)) / same_camera
     return Evidence(_pairs(label) - of_one, confused, confused * two_cameras)
 
 
 def choose(
-    found: list[Candidate], camera: NDArray[np.integer], passage: NDArray[np.integer] | None
+    found: list[Candidate], camera: NDArray[np.integer], tracklet: NDArray[np.integer] | None
 ) -> tuple[Candidate, str]:
     """Return the best of several candidates, and the reason."""
-    seen = [None if passage is None else evidence(one.labels, camera, passage) for one in found]
+    seen = [None if tracklet is None else evidence(one.labels, camera, tracklet) for one in found]
     gains = [one.gain for one in seen if one is not None]
     if not gains:
         eps = valley(found[0].graph, found[0].min_samples)
         best = min(found, key=lambda one: abs(one.eps - eps))
         return best, (
-            f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no "
-            "two tracklets of one camera are known, which would give better evidence."
+            f"k1 {best.k1}, eps {best.eps:g}: the valley between near and far neighbours is at {eps:.2f}; no camera "
+            "has two known tracklets, which would be better evidence."
         )
     number = int(np.argmax(gains))
-    best, reported = found[number], seen[number]
-    assert reported is not None  # all are, or none
+    best, chosen = found[number], seen[number]
+    assert chosen is not None  # either all or none are None
     if not gains[number] > 0:
         return best, (
-            f"k1 {best.k1}, eps {best.eps:g}: no setting links enough images of two cameras for the passages "
-            "of one camera that it confuses."
+            f"k1 {best.k1}, eps {best.eps:g}: no setting links enough cross-camera pairs of images for the pairs of "
+            "tracklets of one camera that it wrongly links."
         )
     return best, (
-        f"k1 {best.k1}, eps {best.eps:g}: links {reported.linked:,.0f} pairs of images of two cameras and "
-        f"confuses {reported.confused:.2%} of those of two passages of one camera."
+        f"k1 {best.k1}, eps {best.eps:g}: links {chosen.linked:,.0f} cross-camera pairs of images and, wrongly, "
+        f"{chosen.confused:.2%} of the pairs from two tracklets of one camera."
     )
 
 
@@ -184,9 +186,9 @@ def valley(graph: Any, min_samples: int) -> float:
         graph: (U, U) sparse distances up to the largest eps.
         min_samples: see `PseudoConfig`; the core distance is that of this neighbour, itself included.
     """
-    starts, far = graph.indptr, float(graph.data.max(initial=EPS[0]))
+    offsets, far = graph.indptr, float(graph.data.max(initial=EPS[0]))
     reach = np.full(graph.shape[0], far)
-    for point, (start, stop) in enumerate(pairwise(starts)):
+    for point, (start, stop) in enumerate(pairwise(offsets)):
         if stop - start >= min_samples:
             reach[point] = np.partition(graph.data[start:stop], min_samples - 1)[min_samples - 1]
     cuts = np.array(EPS)

@@ -69,34 +69,34 @@ def divide(
         )
     known = (tracklet >= 0) & (camera >= 0) & ~np.isnan(begin)
     if not known.any():
-        return labels.astype(np.int64), ("cannot_link does nothing: no tracklet has a camera and a time.",)
-    passages = [((camera[i], tracklet[i], begin[i], end[i]),) if known[i] else () for i in range(len(points))]
+        return labels.astype(np.int64), ("cannot_link has no effect: no tracklet has a camera and a time.",)
+    spans_of = [((camera[i], tracklet[i], begin[i], end[i]),) if known[i] else () for i in range(len(points))]
     new = labels.astype(np.int64)
     divided, number = 0, int(labels.max(initial=-1)) + 1
     rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
     for cluster in range(number):
         members = np.flatnonzero(labels == cluster)
-        if not _conflict({p for i in members for p in passages[i]}):
+        if not _conflict({span for i in members for span in spans_of[i]}):
             continue
         divided += 1
         inside = (labels[rows] == cluster) & (labels[graph.indices] == cluster)
-        parts = _joined(members, rows[inside], graph.indices[inside], graph.data[inside], passages)
+        parts = _joined(members, rows[inside], graph.indices[inside], graph.data[inside], spans_of)
         new[members] = -1
         for part in parts:
             if len(part) >= min_samples:
                 new[part] = number
                 number += 1
-    what = "at the same time" if cannot_link == "time" else "twice"
-    return new, (f"{divided} clusters were divided: one camera saw them {what}.",) if divided else ()
+    what = "overlap in time" if cannot_link == "time" else "cannot be one vehicle"
+    return new, (f"{divided} clusters were split: they hold tracklets of one camera that {what}.",) if divided else ()
 
 
-Passage = tuple[int, int, float, float]
-"""Camera, tracklet, its start and its end."""
+TrackletSpan = tuple[int, int, float, float]
+"""Camera, tracklet, its first and its last time."""
 
 
-def _conflict(passages: set[Passage]) -> bool:
+def _conflict(tracklet_spans: set[TrackletSpan]) -> bool:
     """Whether tracklets of one camera overlap in time."""
-    ordered = sorted(passages, key=lambda p: (p[0], p[2], p[3]))
+    ordered = sorted(tracklet_spans, key=lambda span: (span[0], span[2], span[3]))
     latest: dict[int, float] = {}
     for camera, _, begin, end in ordered:
         if begin <= latest.get(camera, -np.inf) and camera in latest:
@@ -110,11 +110,11 @@ def _joined(
     rows: NDArray[np.intp],
     columns: NDArray[np.integer],
     distances: NDArray[np.float32],
-    passages: Sequence[tuple[Passage, ...]],
+    spans_of: Sequence[tuple[TrackletSpan, ...]],
 ) -> list[list[int]]:
     """Split a cluster into parts by Kruskal's algorithm, skipping merges that conflict."""
     part = {int(i): [int(i)] for i in members}
-    held = {int(i): set(passages[i]) for i in members}
+    held = {int(i): set(spans_of[i]) for i in members}
     place = {int(i): int(i) for i in members}
     for edge in np.lexsort((columns, rows, distances)):
         one, other = place[int(rows[edge])], place[int(columns[edge])]

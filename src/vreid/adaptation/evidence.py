@@ -88,7 +88,7 @@ class UnlabelledSet:
         several = np.flatnonzero(size > 1)
         if len(several) > most:
             several = np.sort(generator(seed, "tracklets").choice(several, most, replace=False))
-        self.searched = np.isin(tracklet, several)
+        self.queried = np.isin(tracklet, several)
         self.later = self._later(size)
 
     def _later(self, size: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -104,7 +104,7 @@ class UnlabelledSet:
     @cached_property
     def tracklets(self) -> int:
         """Number of tracklets with two or more images that are used as queries."""
-        return len(np.unique(self.tracklet[self.searched]))
+        return len(np.unique(self.tracklet[self.queried]))
 
     @cached_property
     def cameras(self) -> int:
@@ -114,13 +114,13 @@ class UnlabelledSet:
     @cached_property
     def mixed(self) -> float:
         """Share of these tracklets with images of several cameras, which indicates wrong labels; 0 without any."""
-        rows = self.searched & (self.camera >= 0)
+        rows = self.queried & (self.camera >= 0)
         places = np.unique(np.stack([self.tracklet[rows], self.camera[rows]], axis=1), axis=0)[:, 0]
         several = np.bincount(places, minlength=1) > 1
         return float(several.sum() / max(len(np.unique(places)), 1))
 
     def per_tracklet(self, rows: NDArray[np.intp], values: Values) -> Values:
-        """(T,) mean of `values` of the images `rows`, NaN for a tracklet without any."""
+        """(T,) mean of `values` over the images `rows` of each tracklet; NaN without any."""
         usable = np.isfinite(values)
         code, value = self.tracklet[rows[usable]], values[usable]
         count = np.bincount(code, minlength=self._count)
@@ -135,9 +135,9 @@ class UnlabelledSet:
     def own_camera(self, features_ND: Features) -> Values:
         """(T,) mean average precision of retrieving half a tracklet by the other half among its camera's images.
 
-        All other tracklets of the camera count as other vehicles: within a camera this is the search itself.
+        All other tracklets of the camera count as other vehicles.
         """
-        rows = np.flatnonzero(self.searched & (self.camera >= 0))
+        rows = np.flatnonzero(self.queried & (self.camera >= 0))
 
         def removed(row: int) -> NDArray[np.bool_]:
             own_half = (self.tracklet == self.tracklet[row]) & (self.later == self.later[row])
@@ -151,7 +151,7 @@ class UnlabelledSet:
         `labels` are clusters (N,), -1 for none: an estimate of mAP that is as good as they are.
         """
         rows = np.flatnonzero((labels >= 0) & (self.tracklet >= 0) & (self.camera >= 0))
-        rows = rows[self.searched[rows]]
+        rows = rows[self.queried[rows]]
 
         def removed(row: int) -> NDArray[np.bool_]:
             return np.asarray((labels == labels[row]) & (self.camera == self.camera[row]))
@@ -160,7 +160,7 @@ class UnlabelledSet:
 
     def two_views(self, original_ND: Features, flip_ND: Features) -> Values:
         """(T,) mean reciprocal rank of an image retrieved by its mirror image, among other tracklets of its camera."""
-        rows = np.flatnonzero(self.searched & (self.camera >= 0))
+        rows = np.flatnonzero(self.queried & (self.camera >= 0))
         number = np.arange(len(self.tracklet))
 
         def removed(row: int) -> NDArray[np.bool_]:
@@ -170,11 +170,11 @@ class UnlabelledSet:
         return self.per_tracklet(rows, precision(flip_ND[rows], original_ND, rows, number, removed))
 
     def round_trip(self, features_ND: Features) -> Values:
-        """(T,) mean of 1 / rank of half a tracklet on the way back from another camera, to which the other half led.
+        """(T,) mean reciprocal rank of a tracklet on the way back from its nearest tracklet in another camera.
 
-        One half of a tracklet is followed to the nearest tracklet of another camera, and from there back among the same
-        halves of all tracklets of its own camera; mean over the other cameras and both directions. Ties count against
-        it. Vehicles that never came to the other camera lower it for every model alike.
+        The query is one half of a tracklet. From its nearest tracklet in another camera, the search goes back to the
+        other halves of all tracklets of its own camera; mean over the other cameras and both directions. Ties count
+        against it. Vehicles that never came to the other camera lower it equally for all models.
         """
         units, values = self._units, np.full(self._count, np.nan)
         places = np.unique(units.camera)
@@ -182,31 +182,31 @@ class UnlabelledSet:
             return values
         whole_UD = units.means(features_ND)
         halves = [units.means(features_ND, ~self.later), units.means(features_ND, self.later)]
-        searched = np.flatnonzero(units.searched)
-        total = np.zeros(len(searched))
+        queries = np.flatnonzero(units.queried)
+        total = np.zeros(len(queries))
         members = Groups(units.camera)
         for half_UD, other_UD in (halves, halves[::-1]):
             for place in places:
                 there = members[place]
-                led = there[np.argmax(half_UD[searched] @ whole_UD[there].T, axis=1)]
+                led = there[np.argmax(half_UD[queries] @ whole_UD[there].T, axis=1)]
                 for own in places[places != place]:
-                    rows = np.flatnonzero(units.camera[searched] == own)
+                    rows = np.flatnonzero(units.camera[queries] == own)
                     back = whole_UD[led[rows]] @ other_UD[members[own]].T
-                    mine = back[members[own] == searched[rows, None]]
+                    mine = back[members[own] == queries[rows, None]]
                     total[rows] += 1 / (back >= mine[:, None]).sum(axis=1)
-        values[units.tracklet[searched]] = total / (2 * (len(places) - 1))
+        values[units.tracklet[queries]] = total / (2 * (len(places) - 1))
         return values
 
     def other_cameras(self, features_ND: Features) -> Values:
         """(T,) share of other cameras among the `NEIGHBOURS` nearest tracklets."""
         units = self._units
-        searched = np.flatnonzero(units.searched)
+        queries = np.flatnonzero(units.queried)
         values = np.full(self._count, np.nan)
         if len(units.tracklet) > NEIGHBOURS:
             whole_UD = units.means(features_ND)
-            _, near = nearest(whole_UD[searched], whole_UD, NEIGHBOURS + 1)
-            other = units.camera[near] != units.camera[searched, None]
-            values[units.tracklet[searched]] = other.sum(axis=1) / NEIGHBOURS  # excludes the tracklet itself
+            _, near = nearest(whole_UD[queries], whole_UD, NEIGHBOURS + 1)
+            other = units.camera[near] != units.camera[queries, None]
+            values[units.tracklet[queries]] = other.sum(axis=1) / NEIGHBOURS  # excludes the tracklet itself
         return values
 
     @cached_property
@@ -221,7 +221,7 @@ def views_as_tracklets(records: Records) -> Records:
 
 
 class _Units:
-    """The U tracklets of two images or more in a known camera: code, camera, and whether it is searched for."""
+    """The U tracklets with two or more images in a known camera: code, camera, and whether it is a query."""
 
     def __init__(self, target: UnlabelledSet) -> None:
         known = (target.tracklet >= 0) & (target.camera >= 0)
@@ -232,7 +232,7 @@ class _Units:
             target.tracklet[self.images], return_index=True, return_inverse=True
         )
         self.camera = target.camera[self.images][first]
-        self.searched = target.searched[self.images][first]
+        self.queried = target.queried[self.images][first]
 
     def means(self, features_ND: Features, among: NDArray[np.bool_] | None = None) -> Features:
         """(U, D) mean features of the units' images, or of those `among` them (N,), with norm 1."""
@@ -256,7 +256,7 @@ def precision(
         gallery_ND: features of all images.
         rows: (Q,) which images the queries are.
         codes: (N,) images with equal codes are positives.
-        removed: of an image, the mask (N,) of those that are no candidates for it.
+        removed: function from an image to the mask (N,) of images that are excluded from its gallery.
     """
     out = np.full(len(rows), np.nan)
     tiles = SquaredEuclidean(query_QD, gallery_ND).tiles()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.adaptation.adapt_config import PseudoConfig
-from vreid.adaptation.auto_settings import passages
+from vreid.adaptation.auto_settings import image_tracklets
 from vreid.adaptation.clustering_features import prepare
 from vreid.adaptation.evidence import (
     Change,
@@ -43,12 +43,12 @@ SINGLE_IMAGES = PseudoConfig("mean", own_share=1.0, k1=5, k2=1, cosine_weight=0.
 """Settings of the reference clusters for images without tracklets."""
 
 MEANINGS = {
-    "same cluster": "an image finds those of its cluster in other cameras",
-    "own camera": "half a tracklet finds the other half in its camera",
+    "same cluster": "an image retrieves its cluster in other cameras",
+    "own camera": "half a tracklet retrieves the other half within its camera",
     "round trip": "a tracklet leads to another camera and back to itself",
-    "held-out tracklets": "half a tracklet that was not learned from finds the other half in its camera",
-    "two views": "an image is found by its mirror image",
-    "other cameras": "other cameras are among the nearest tracklets",
+    "held-out tracklets": "half a held-out tracklet retrieves the other half within its camera",
+    "two views": "an image is retrieved by its mirror image",
+    "other cameras": "the nearest tracklets are from other cameras",
 }
 """Description of each measurement, by name."""
 
@@ -111,12 +111,12 @@ class GateDecision:
         return {**{name: asdict(change) for name, change in self.changes.items()}, **self.facts}
 
     @property
-    def reported(self) -> tuple[str, ...]:
-        """The evidence in sentences, decisive measurements first."""
+    def evidence_lines(self) -> tuple[str, ...]:
+        """The evidence as sentences, decisive measurements first."""
         names = sorted(self.changes, key=lambda name: (*DECISIVE, HELD_OUT, *MEANINGS).index(name))
-        lines = [f"{name}: {reported(name, self.changes[name])}." for name in names]
+        lines = [f"{name}: {describe_change(name, self.changes[name])}." for name in names]
         if AGREEMENT in self.facts:
-            lines.append(f"{AGREEMENT}: {100 * self.facts[AGREEMENT]:.0f} % of the pairs of images in two cameras.")
+            lines.append(f"{AGREEMENT}: {100 * self.facts[AGREEMENT]:.0f} % of the cross-camera pairs of images.")
         return tuple(lines)
 
 
@@ -149,9 +149,9 @@ def gate_adaptation(
     old, new = (unit_rows(np.sum([view.features for view in model], axis=0)) for model in models)
     views = [[unit_rows(view.features) for view in model] for model in models] if flipped else []
     labels, camera = reference_labels(old, records), records.camera.codes
-    target, pictures = UnlabelledSet(records, seed=seed), 0
+    target, images = UnlabelledSet(records, seed=seed), 0
     if views and single_images(old, records):
-        target, pictures = UnlabelledSet(views_as_tracklets(records), seed=seed), len(records)
+        target, images = UnlabelledSet(views_as_tracklets(records), seed=seed), len(records)
         values = _of_images(target, views, np.tile(labels, 2))
     else:
         values = _of_tracklets(target, old, new, labels, pseudo)
@@ -159,8 +159,8 @@ def gate_adaptation(
             values["two views"] = target.two_views(*views[0]), target.two_views(*views[1])
     changes = {name: Change.of(*both, seed=seed) for name, both in values.items()}
     facts: dict[str, float] = {
-        "tracklets": 0 if pictures else target.tracklets,
-        "pictures": pictures,
+        "tracklets": 0 if images else target.tracklets,
+        "images": images,
         "cameras": target.cameras,
         "mixed": target.mixed,
         "clusters": pseudo.clusters,
@@ -209,10 +209,10 @@ def _of_images(
 
 
 def single_images(features_ND: NDArray[np.float32], records: Records) -> bool:
-    """Whether no tracklet is known and, by their unit-length features, images are single (see `passages`)."""
+    """Whether no tracklet is known and each image counts as one by its unit-length feature (see `image_tracklets`)."""
     if records.tracklet.known.any() or not records.camera.known.any():
         return False
-    return passages(prepare(FeatureSet(features_ND, records), SINGLE_IMAGES), records) is not None
+    return image_tracklets(prepare(FeatureSet(features_ND, records), SINGLE_IMAGES), records) is not None
 
 
 def reference_labels(features_ND: NDArray[np.float32], records: Records) -> NDArray[np.int32]:
@@ -227,53 +227,55 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
     """Decide from the evidence: check its reliability, then losses, then missing evidence, then gains."""
 
     def decision(decision: Decision, reason: str) -> GateDecision:
-        if pictures:
-            reason = f"{reason[:-1]}; no tracklets are known, so two views of each image stood for one."
+        if images:
+            reason = f"{reason[:-1]}; no tracklets are known, so two views of each image were used instead."
         return GateDecision(decision, reason, changes, facts)
 
-    pictures = facts.get("pictures", 0)
-    decisive = tuple(name for name in DECISIVE if name != "own camera" or not pictures)
+    images = facts.get("images", 0)
+    decisive = tuple(name for name in DECISIVE if name != "own camera" or not images)
     if facts["clusters"] < 2:
-        return decision(REJECT, "The pseudo labels are fewer than two clusters, so nothing could be learned from them.")
+        return decision(REJECT, "The pseudo labels have fewer than two clusters, so the model could not be trained.")
     known = {name: change for name, change in changes.items() if change.tracklets >= limits.tracklets}
     if facts["mixed"] > limits.mixed:
         return decision(
             UNKNOWN,
-            f"{100 * facts['mixed']:.0f} % of the tracklets hold images of several cameras: the columns tracklet and "
-            "camera cannot both be right.",
+            f"{100 * facts['mixed']:.0f} % of the tracklets have images of several cameras; check the columns tracklet "
+            "and camera.",
         )
     if "own camera" in known and known["own camera"].before < limits.sense:
         return decision(
             UNKNOWN,
-            "The images of a tracklet are hardly more alike than others of its camera, so the column tracklet cannot "
-            f"be relied on: {reported('own camera', known['own camera'])}.",
+            "Images of a tracklet are hardly more similar than other images of its camera, so the column tracklet is "
+            f"unreliable: {describe_change('own camera', known['own camera'])}.",
         )
     if facts["dimensions"] < limits.dimensions:
         return decision(
             REJECT,
-            f"The features have collapsed: they use {100 * facts['dimensions']:.0f} % of the directions that the old "
-            "ones use.",
+            "The features have collapsed: their effective dimension is "
+            f"{100 * facts['dimensions']:.0f} % of that of the old model.",
         )
     for name in (*decisive, HELD_OUT):
         change = known.get(name)
         if change and change.high < 0 and change.change < -limits.loss:
-            return decision(REJECT, f"Vehicles are found less well: {reported(name, change)}.")
+            return decision(REJECT, f"Retrieval is worse: {describe_change(name, change)}.")
     if facts["cameras"] < 2:
-        return decision(UNKNOWN, "There is one camera only: nothing says whether vehicles are found again at another.")
-    if max(facts["tracklets"], pictures) < limits.tracklets:
+        return decision(UNKNOWN, "There is only one camera, so cross-camera retrieval cannot be measured.")
+    if max(facts["tracklets"], images) < limits.tracklets:
         return decision(
             UNKNOWN,
-            f"There are {facts['tracklets']:.0f} tracklets of two images or more, and {limits.tracklets} are needed: "
-            "too few pairs of images are known to show the same vehicle.",
+            f"There are {facts['tracklets']:.0f} tracklets with two or more images; at least {limits.tracklets} are "
+            "needed.",
         )
     for name in decisive:
         if name not in known:
-            return decision(UNKNOWN, f"Fewer than {limits.tracklets} tracklets say whether {MEANINGS[name]}.")
+            return decision(
+                UNKNOWN, f"Fewer than {limits.tracklets} tracklets show how often {MEANINGS[name]} ({name!r})."
+            )
     if facts.get(AGREEMENT, 1.0) < limits.agreement:
         return decision(
             UNKNOWN,
-            "The pseudo labels are not what the features say: of the pairs of images in two cameras, those that they "
-            f"put together and those of clusters made anew agree to {100 * facts[AGREEMENT]:.0f} % only.",
+            "The pseudo labels do not agree with the features: only "
+            f"{100 * facts[AGREEMENT]:.0f} % of cross-camera pairs are common to them and the reference clusters.",
         )
     for name in decisive:
         change = known[name]
@@ -281,13 +283,13 @@ def decide(changes: dict[str, Change], facts: dict[str, float], limits: Limits) 
         if change.low <= least:
             return decision(
                 UNKNOWN,
-                f"The change is within chance, or too small: {reported(name, change)}, and its lower end must "
-                f"be above {100 * least:+.1f}.",
+                f"The change is not significant, or too small: {describe_change(name, change)}; the lower end of its "
+                f"interval must be above {100 * least:+.1f}.",
             )
-    return decision(ACCEPT, f"Vehicles are found better: {reported(GAIN, known[GAIN])}.")
+    return decision(ACCEPT, f"Retrieval is better: {describe_change(GAIN, known[GAIN])}.")
 
 
-def reported(name: str, change: Change) -> str:
+def describe_change(name: str, change: Change) -> str:
     """Format a measurement as text, in percent."""
     before, after, low, high = (100 * value for value in (change.before, change.after, change.low, change.high))
     return f"{MEANINGS[name]} with {after:.1f} %, before {before:.1f} % (change {low:+.1f} to {high:+.1f})"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.adaptation.adapt_config import PseudoConfig
-from vreid.adaptation.auto_settings import Candidate, candidates, choose, passages, structure
+from vreid.adaptation.auto_settings import Candidate, candidates, choose, image_tracklets, structure
 from vreid.adaptation.cannot_link import divide
 from vreid.adaptation.clustering_features import prepare, without_answers
 from vreid.data.records import Records
@@ -105,9 +105,10 @@ def pseudo_labels(
         groups = SceneGroups(config.scene_groups)
         scene, _ = groups.of(records, records)
         reasons += (groups.describe(records, records),)
-    passage = None if config.k1 and config.eps and config.min_samples else passages(points_UD, records)
+    chosen = config.k1 and config.eps and config.min_samples
+    tracklet = None if chosen else image_tracklets(points_UD, records)
     found = []
-    for k1, k2, several_eps, min_samples in candidates(len(first), passage, config):
+    for k1, k2, several_eps, min_samples in candidates(len(first), tracklet, config):
         graph = _graph(points_UD, k1, k2, max(several_eps), config.cosine_weight)
         if scene is not None:
             graph = _within(graph, scene[first])
@@ -117,7 +118,7 @@ def pseudo_labels(
         ]
     best = found[0]
     if len(found) > 1:
-        best, why = choose(found, records.camera.codes, passage)
+        best, why = choose(found, records.camera.codes, tracklet)
         reasons += (why,)
     graph = _up_to(best.graph, best.eps)
     point_labels = best.labels[first]
@@ -126,10 +127,8 @@ def pseudo_labels(
         tight = cluster(_up_to(graph, eps), eps, best.min_samples) if eps > 0 else np.full_like(point_labels, -1)
         point_labels = consensus(point_labels, tight)
     if config.cannot_link != "off":
-        point_labels, reported = divide(
-            point_labels, graph, records[first], config.cannot_link, best.min_samples, records
-        )
-        reasons += reported
+        point_labels, split = divide(point_labels, graph, records[first], config.cannot_link, best.min_samples, records)
+        reasons += split
     image_labels = point_labels[unit]
     labels = _renumbered(image_labels if held_out is None else np.where(held_out, -1, image_labels))
     return PseudoLabels(
@@ -192,8 +191,8 @@ def _within(graph: csr_array[Any], group: NDArray[np.int32]) -> csr_array[Any]:
 def _kept(graph: csr_array[Any], keep: NDArray[np.bool_]) -> csr_array[Any]:
     from scipy import sparse
 
-    starts = np.concatenate([[0], np.cumsum(keep)])[graph.indptr]
-    return sparse.csr_array((graph.data[keep], graph.indices[keep], starts), shape=graph.shape)
+    indptr = np.concatenate([[0], np.cumsum(keep)])[graph.indptr]
+    return sparse.csr_array((graph.data[keep], graph.indices[keep], indptr), shape=graph.shape)
 
 
 def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -23,7 +23,7 @@ from vreid.retrieval.features import FeatureSet
 
 STEP = 0.05
 """Change of eps for measuring the stability of clusters."""
-SHOWN, PICTURES = 4, 9
+SHOWN, IMAGES = 4, 9
 """Clusters per section of the page, and images per cluster."""
 
 Numbers = NDArray[np.float64]
@@ -36,9 +36,9 @@ class PseudoReport:
     Attributes:
         pseudo: the pseudo labels.
         camera_entropy: (C,) of the cameras of a cluster's images, in bits; 0 is one camera.
-        doubled: (C,) share of a cluster's tracklets that share their camera with another of them; one vehicle seldom
-            passes a camera twice. 0 where no image has a tracklet.
-        steadiness: (C,) intersection over union with the nearest cluster of other settings, mean over these
+        doubled: (C,) share of a cluster's tracklets that have the same camera as another one; a vehicle seldom passes
+            a camera twice. 0 where no image has a tracklet.
+        stability: (C,) intersection over union with the nearest cluster of other settings, mean over these
             (Hennig 2007); NaN if there are none.
         consistency: share of a tracklet's images that are in its most frequent cluster, mean over tracklets of two
             images or more; NaN without any.
@@ -51,7 +51,7 @@ class PseudoReport:
     pseudo: PseudoLabels
     camera_entropy: Numbers
     doubled: Numbers
-    steadiness: Numbers
+    stability: Numbers
     consistency: float
     agreement: Mapping[float, float]
     purity: Numbers
@@ -60,8 +60,8 @@ class PseudoReport:
 
     @cached_property
     def doubt(self) -> Numbers:
-        """(C,) the larger of `doubled` and 1 - `steadiness`: 0 to 1, high values are doubtful."""
-        return np.fmax(self.doubled, 1 - self.steadiness)
+        """(C,) the larger of `doubled` and 1 - `stability`: 0 to 1, high values are doubtful."""
+        return np.fmax(self.doubled, 1 - self.stability)
 
     @property
     def largest(self) -> list[int]:
@@ -113,7 +113,7 @@ def examine_pseudo_labels(
         pseudo,
         camera_entropy=_entropy(_table(labels, camera)),
         doubled=_doubled(labels, camera, tracklet),
-        steadiness=np.mean([_best_match(labels, other.labels) for other in others], axis=0)
+        stability=np.mean([_best_match(labels, other.labels) for other in others], axis=0)
         if others
         else np.full(pseudo.clusters, np.nan),
         consistency=_consistency(labels, tracklet),
@@ -142,7 +142,7 @@ def write_pseudo_report(report: PseudoReport, path: Path | str) -> None:
 
 
 def render_pseudo_report(report: PseudoReport) -> str:
-    """The page as text (see `write_pseudo_report`)."""
+    """Render the page as text (see `write_pseudo_report`)."""
     from vreid.report.template import fill
 
     known = bool(report.truth)
@@ -151,8 +151,8 @@ def render_pseudo_report(report: PseudoReport) -> str:
         ("Purest" if known else "Least in doubt", "", report.purest),
         (
             "Most doubtful",
-            "Two tracklets of one camera are seldom one vehicle, and a cluster that another eps tears "
-            "apart or swallows is none.",
+            "Two tracklets of one camera are seldom one vehicle, and a cluster that another eps splits or merges "
+            "is unreliable.",
             report.most_doubtful,
         ),
     ]
@@ -161,7 +161,7 @@ def render_pseudo_report(report: PseudoReport) -> str:
         report=report,
         pseudo=report.pseudo,
         kinds=[(title, note, [_shown(report, number) for number in chosen]) for title, note, chosen in kinds],
-        most=PICTURES,
+        most=IMAGES,
     )
 
 
@@ -174,7 +174,7 @@ def _shown(report: PseudoReport, number: int) -> dict[str, object]:
     members = members[
         np.lexsort((records.frame[members], records.tracklet.codes[members], records.camera.codes[members]))
     ]
-    chosen = members[np.unique(np.linspace(0, len(members) - 1, PICTURES).round().astype(int))]
+    chosen = members[np.unique(np.linspace(0, len(members) - 1, IMAGES).round().astype(int))]
     boxes = [None if np.isnan(records.box[row]).any() else records.box[row].tolist() for row in chosen]
     names = None if report.identity is None else report.identity.values
     return {
@@ -183,9 +183,9 @@ def _shown(report: PseudoReport, number: int) -> dict[str, object]:
         "cameras": records.camera[members].distinct,
         "entropy": report.camera_entropy[number],
         "doubled": report.doubled[number],
-        "steadiness": report.steadiness[number],
+        "stability": report.stability[number],
         "purity": report.purity[number],
-        "pictures": [
+        "images": [
             (thumbnail(records.path[row], box), records.camera.values[row], "" if names is None else names[row])
             for row, box in zip(chosen, boxes, strict=True)
         ],
@@ -209,11 +209,11 @@ def _entropy(table: NDArray[np.int64]) -> Numbers:
 
 def _doubled(labels: NDArray[np.integer], camera: NDArray[np.integer], tracklet: NDArray[np.integer]) -> Numbers:
     use = (labels >= 0) & (camera >= 0) & (tracklet >= 0)
-    passages = np.unique(np.stack([labels[use], camera[use], tracklet[use]], axis=1), axis=0)
+    tracklets = np.unique(np.stack([labels[use], camera[use], tracklet[use]], axis=1), axis=0)
     clusters = int(labels.max(initial=-1)) + 1
-    _, place, count = np.unique(passages[:, :2], axis=0, return_inverse=True, return_counts=True)
-    total = np.bincount(passages[:, 0], minlength=clusters)
-    doubled = np.bincount(passages[:, 0], count[place.ravel()] > 1, minlength=clusters)
+    _, place, count = np.unique(tracklets[:, :2], axis=0, return_inverse=True, return_counts=True)
+    total = np.bincount(tracklets[:, 0], minlength=clusters)
+    doubled = np.bincount(tracklets[:, 0], count[place.ravel()] > 1, minlength=clusters)
     return np.divide(doubled, total, out=np.zeros(clusters), where=total > 0)
 
 

@@ -41,7 +41,7 @@ def ablate_command(
         print_json(
             [
                 {
-                    "ladder": row.ladder,
+                    "kind": row.kind,
                     "name": row.name,
                     "steps": row.post.describe(),
                     "metrics": row.metrics.as_dict(),
@@ -59,7 +59,7 @@ def ablate_command(
     for column in table.columns[1:]:
         column.justify = "right"
     for before, row in zip([None, *rows], rows, strict=False):
-        if before and before.ladder != row.ladder:
+        if before and before.kind != row.kind:
             table.add_section()
         low, high = (100 * value for value in row.interval)
         worth = ("", "")

@@ -1,6 +1,6 @@
 """Pretrained weights: published ImageNet files, ImageNet weights of a Python package, and shipped simulated weights.
 
-The shipped weights were trained on a simulated world by `studies/pretrain_starts.py`; see `vreid.recipes.pretrain`.
+The shipped weights were trained on a simulated world by `studies/pretrain_small.py`; see `vreid.recipes.pretrain`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIMULATED = "simulated"
 """The value of `ModelConfig.weights` that selects the shipped weights of the backbone."""
 SIMULATED_VERSION = 2
 """Version of the shipped files, incremented whenever they are trained again."""
-SIMULATED_FOLDER = Path(__file__).parent / "starts"
+SIMULATED_FOLDER = Path(__file__).parent / "pretrained"
 """Folder of the shipped weights, one file per backbone."""
 IMAGENET = "imagenet"
 """The value of `ModelConfig.weights` that selects the ImageNet weights of `IMAGENET_BACKBONE`."""

@@ -47,7 +47,8 @@ def camera_small() -> TrainConfig:
     """Small variant of `camera_model` for CPUs, at 96 x 96.
 
     Figure: none in a paper.
-    Cost: 1.0 million parameters; 160 images per CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
+    Cost: 1.0 million parameters; 160 images per CPU second, two minutes on preset smoke
+    (`benchmarks/small_variants.py`).
     Command: vreid train camera_small --data REAL --out RUN
     """
     small = dmt.small()

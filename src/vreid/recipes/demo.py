@@ -10,7 +10,7 @@ from vreid.retrieval.postprocessing.reranking import ReRanking
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets
 
 
-def ladder() -> tuple[tuple[str, str, PostProcessing], ...]:
+def demo_rows() -> tuple[tuple[str, str, PostProcessing], ...]:
     """Return the demo's rows, each with one step more than the row before: (name, description, post-processing).
 
     The steps and their constants are DMT's (`vreid.retrieval.postprocessing`), re-ranking at tracklet level.
@@ -40,4 +40,4 @@ class DemoConfig:
     seed: int = 0
     recipe: str = "small"
     overrides: dict[str, str] = field(default_factory=dict)
-    rows: tuple[tuple[str, str, PostProcessing], ...] = field(default_factory=ladder)
+    rows: tuple[tuple[str, str, PostProcessing], ...] = field(default_factory=demo_rows)

@@ -129,10 +129,11 @@ def small() -> TrainConfig:
     model.backbone=densenet169_ibn_a_small`); for transreid_small, set model.transreid.image_size=96,96 as well.
 
     Figure: none in a paper; `vreid demo` prints its own.
-    Cost (`benchmarks/twins.py`: training images per CPU second on one thread, minutes for a whole run on a world of
-    preset smoke): resnet18_ibn_a_small 204, 2.4; resnet50_ibn_a_small 177, 2.7; resnet50_stride32_small 201, 2.4;
-    resnet101_ibn_a_small 156, 3.1; resnext101_ibn_a_small 158, 3.1; se_resnet101_ibn_a_small 118, 4.1;
-    densenet169_ibn_a_small 167, 2.9; resnest101_small 99, 4.9; transreid_small 125, 3.9. At 64 x 64 half of that.
+    Cost (`benchmarks/small_variants.py`: training images per CPU second on one thread, minutes for a whole run on a
+    world of preset smoke): resnet18_ibn_a_small 204, 2.4; resnet50_ibn_a_small 177, 2.7;
+    resnet50_stride32_small 201, 2.4; resnet101_ibn_a_small 156, 3.1; resnext101_ibn_a_small 158, 3.1;
+    se_resnet101_ibn_a_small 118, 4.1; densenet169_ibn_a_small 167, 2.9; resnest101_small 99, 4.9;
+    transreid_small 125, 3.9. At 64 x 64 half of that.
     Command: vreid train small --data FOLDER --out RUN
     """
     base = small_random()

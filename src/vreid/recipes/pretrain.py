@@ -3,7 +3,7 @@
 All results of both papers use ImageNet weights. The small backbones for CPUs are pretrained on this world instead. No
 other world shows its vehicles or cameras: its seed (`PRETRAINING_SEED`) is reserved. All cameras record by day, so
 that night scenes are unseen; otherwise the world covers four kinds of daylight, all vehicle types, the car models that
-all worlds share, and real-like and synthetic images. `studies/pretrain_starts.py` trains the shipped files.
+all worlds share, and real-like and synthetic images. `studies/pretrain_small.py` trains the shipped files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pretrain(backbone: str = "resnet18_ibn_a_small") -> TrainConfig:
 
     Figure: none; docs/results/measurements.md measures the effect of these weights.
     Cost: 7 epochs of 8,300 images, four minutes on one core.
-    Command: python studies/pretrain_starts.py (all backbones, world included)
+    Command: python studies/pretrain_small.py (all backbones, world included)
     """
     base, attention = dmt.small_random(), backbone.startswith("transreid")
     options = TransReIDOptions(image_size=(SIDE, SIDE)) if attention else TransReIDOptions()

@@ -134,7 +134,8 @@ def strdan_small() -> TrainConfig:
     """Small variant of `strdan` for CPUs: narrow blocks, images of 64 x 128, shipped pretrained weights, 10 epochs.
 
     Figure: none in a paper.
-    Cost: 0.8 million parameters; 235 images per CPU second, two minutes on preset smoke (`benchmarks/twins.py`).
+    Cost: 0.8 million parameters; 235 images per CPU second, two minutes on preset smoke
+    (`benchmarks/small_variants.py`).
     Command: vreid train strdan_small --data REAL --data SYNTHETIC --out RUN
     """
     base = strdan()

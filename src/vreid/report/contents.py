@@ -15,8 +15,8 @@ SIMULATED_NOTICE = "Measured on simulated data: it shows that the code works, no
 
 
 @dataclass(frozen=True)
-class LadderRow:
-    """One row of the ladder: a name, what it adds in words, and its metrics by part of the queries.
+class ResultRow:
+    """One row of the results: a name, what it adds in words, and its metrics by part of the queries.
 
     The keys of `metrics` are the parts, for example "all cameras", "seen cameras" and "new cameras".
     """
@@ -30,7 +30,7 @@ class LadderRow:
 class Site:
     """A place on the map: a camera, or (`has_camera=False`) a mere junction; `x`, `y` in metres, y upwards.
 
-    `part` groups the cameras by colour; where it equals a part of the ladder, both get the same colour.
+    `part` groups the cameras by colour; where it equals a part of `rows`, both get the same colour.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Report:
         notice: what a reader must know before believing a number ("Measured on simulated data: ...").
         summary: what was done, in a sentence or two.
         facts: ordered pairs of what made the numbers: data set, protocol, model, seed, ...
-        rows: the ladder, first row plain, each next row one step further.
+        rows: the ablation: plain search first, each further row with one more step.
         baselines: what the numbers have to beat (chance, a colour histogram), same parts as `rows`.
         ranking: the ranked lists to show, with the query and gallery Records they refer to.
         ranking_name: name of the row that `ranking` belongs to.
@@ -76,8 +76,8 @@ class Report:
     notice: str = ""
     summary: str = ""
     facts: Sequence[tuple[str, str]] = ()
-    rows: Sequence[LadderRow] = ()
-    baselines: Sequence[LadderRow] = ()
+    rows: Sequence[ResultRow] = ()
+    baselines: Sequence[ResultRow] = ()
     ranking: Ranking | None = None
     ranking_name: str = ""
     training: Sequence[Mapping[str, Any]] | None = None
@@ -99,5 +99,5 @@ class Report:
 
     @property
     def parts(self) -> list[str]:
-        """The parts of the queries in order of first appearance in the ladder and its baselines."""
+        """The parts of the queries in order of first appearance in rows and baselines."""
         return list(dict.fromkeys(part for row in (*self.rows, *self.baselines) for part in row.metrics))

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vreid.diagnostics.diagnosis import Diagnosis
-from vreid.report.contents import SIMULATED_NOTICE, LadderRow, Report
+from vreid.report.contents import SIMULATED_NOTICE, Report, ResultRow
 from vreid.retrieval.ranking import Ranking
 
 
 def features_report(
     facts: Mapping[str, str | int],
-    rows: Sequence[LadderRow],
+    rows: Sequence[ResultRow],
     ranking: Ranking,
     *,
     ranking_name: str,

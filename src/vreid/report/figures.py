@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vreid.report.contents import LadderRow
+from vreid.report.contents import ResultRow
 from vreid.retrieval.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     return {name: LOOKS[number % len(LOOKS)] for number, name in enumerate(names)}
 
 
-def ladder(
-    rows: Sequence[LadderRow],
-    baselines: Sequence[LadderRow],
+def ablation(
+    rows: Sequence[ResultRow],
+    baselines: Sequence[ResultRow],
     parts: Sequence[str],
     bounds: Callable[[Metrics], tuple[float, float]],
 ) -> str:
@@ -129,10 +129,10 @@ def ladder(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         legend(axes, [(part, look[part], False) for part in parts])
-        return to_svg(figure, "ladder", "Mean average precision of every row of the ladder")
+        return to_svg(figure, "ablation", "Mean average precision of each ablation row")
 
 
-def cmc(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequence[str], ranks: int = 20) -> str:
+def cmc(rows: Sequence[ResultRow], baselines: Sequence[ResultRow], parts: Sequence[str], ranks: int = 20) -> str:
     """CMC of the first row (thin, dashed) and the last row (bold), by part; the last baseline's in grey dots."""
     look = looks(parts)
     with drawing(width=5.6, height=3.7) as (figure, axes):
@@ -164,7 +164,7 @@ def cmc(rows: Sequence[LadderRow], baselines: Sequence[LadderRow], parts: Sequen
         return to_svg(figure, "cmc", "Share of queries found within the first results")
 
 
-def _cmc_line(axes: Axes, row: LadderRow, part: str, ranks: int, **style: Any) -> None:
+def _cmc_line(axes: Axes, row: ResultRow, part: str, ranks: int, **style: Any) -> None:
     if part in row.metrics:
         values = 100 * row.metrics[part].cmc[:ranks]
         axes.plot(np.arange(1, len(values) + 1), values, **style)

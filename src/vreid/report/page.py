@@ -15,8 +15,8 @@ from vreid.files import write_text
 from vreid.report.camera_candidates import clearest_candidates
 from vreid.report.cards import CardMaker
 from vreid.report.charts import chart
-from vreid.report.contents import LadderRow, Report
-from vreid.report.figures import cmc, ladder, losses
+from vreid.report.contents import Report, ResultRow
+from vreid.report.figures import ablation, cmc, losses
 from vreid.report.maps import LARGE, camera_maps
 from vreid.report.rank_lists import EvaluatedRanking
 from vreid.report.template import fill
@@ -74,7 +74,7 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
     )
 
 
-def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
+def milestones(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """The rows worth a headline: the first, the last without re-ranking, the last with it; each once.
 
     Chosen by their place, never by their numbers.
@@ -87,10 +87,10 @@ def milestones(rows: Sequence[LadderRow]) -> list[LadderRow]:
 
 
 def _charts(report: Report, bounds: Callable[[Metrics], tuple[float, float]]) -> dict[str, str]:
-    out = {"ladder": "", "cmc": "", "losses": ""}
+    out = {"ablation": "", "cmc": "", "losses": ""}
     if report.rows and report.parts:
         if sum(len(row.metrics) for row in report.rows) > 1:  # one point is no chart
-            out["ladder"] = ladder(report.rows, report.baselines, report.parts, bounds)
+            out["ablation"] = ablation(report.rows, report.baselines, report.parts, bounds)
         out["cmc"] = cmc(report.rows, report.baselines, report.parts)
     curves, unit = loss_curves(report.training or ())
     if curves:
@@ -147,7 +147,7 @@ def _ranked(report: Report) -> dict[str, Any]:
 
 
 def _protocol(report: Report) -> Protocol:
-    """The ranking's protocol: the ladder's of that name, else the known one, else only the query picture goes."""
+    """Return the ranking's protocol: that of a row, else a known one, else one that excludes only the query image."""
     name = report.ranking.protocol if report.ranking else ""
     used = {m.protocol.name: m.protocol for row in report.rows for m in row.metrics.values()}
     return {**PROTOCOLS, **used}.get(name, Protocol(name, exclude="itself"))

@@ -66,7 +66,7 @@ def train(
     log_steps: int = 10,
     tensorboard: bool = False,
     progress: Progress | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    initial_weights: Mapping[str, Tensor] | None = None,
     cameras: Sequence[str] = (),
     validation: Validation | None = None,
 ) -> Path:
@@ -85,15 +85,16 @@ def train(
         log_steps: interval of lines of metrics.jsonl, in steps.
         tensorboard: also write these lines for TensorBoard.
         progress: listener for cost estimate, steps and time.
-        start: initial weights of the whole model, including the classifier, in place of `config.model.weights`; rows of
-            the classifier are the identities that occur, in order of their codes.
-        cameras: names of the cameras of the embeddings (SIE) in `start`; images of other cameras take the mean of all.
+        initial_weights: weights of the whole model, including the classifier, in place of `config.model.weights`; rows
+            of the classifier are the identities that occur, in order of their codes.
+        cameras: names of the cameras of the embeddings (SIE) in `initial_weights`; images of other cameras take the
+            mean of all.
         validation: evaluation every few epochs, written to metrics.jsonl and `progress`. It does not change the trained
             weights, except with `validation.keep_best`.
 
     Raises:
-        InputError: `out` is in use or holds another run, there are too few images, `start` does not fit, or the loss is
-            not finite.
+        InputError: `out` is in use or holds another run, there are too few images, `initial_weights` do not fit, or the
+            loss is not finite.
 
     Example:
         >>> from vreid.recipes import RECIPES                                          # doctest: +SKIP
@@ -106,10 +107,10 @@ def train(
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)
     options = config.model.transreid
-    cameras = side_cameras(options, chosen) if start is None else tuple(cameras)
+    cameras = side_cameras(options, chosen) if initial_weights is None else tuple(cameras)
     if len(cameras) != options.sie_cameras and options.sie_cameras > 1:
         raise InputError(
-            f"The weights to start from have {options.sie_cameras} camera embeddings, but name {len(cameras)} cameras; "
+            f"The initial weights have {options.sie_cameras} camera embeddings, but name {len(cameras)} cameras; "
             "give the model file that training wrote."
         )
     reported = side_information(options, cameras, chosen)
@@ -121,8 +122,8 @@ def train(
     )
     data = {"fingerprint": fingerprint(chosen), "images": len(chosen), "identities": chosen.identity.distinct}
     initialisation = config.model.initialisation
-    if start is not None:
-        data["start"] = hashed = weights_hash(start)
+    if initial_weights is not None:
+        data["start"] = hashed = weights_hash(initial_weights)
         initialisation = f"given weights (hash {hashed[:16]})"
     elif config.model.weights:
         data["initialisation"] = initialisation
@@ -139,8 +140,8 @@ def train(
         heads: dict[str, int] = {name: targets[name].outputs for name in config.heads}
         model = build_from(replace(config.model, weights=""), targets[config.target].outputs, heads)
         model.cameras = tuple(cameras)
-        if start is not None:
-            load_strict(model, start, "The weights to start from")
+        if initial_weights is not None:
+            load_strict(model, initial_weights, "The initial weights")
         elif config.model.weights:
             sentence = load_pretrained(model, config.model.weights, config.model.backbone, cameras)
             if sentence:

@@ -256,13 +256,13 @@ def test_ablation_on_the_command_line(run, folders):
     for text in ("plain search", "+ rerank=5:2:0.3", "+ tracklets=mean", "all but camera-mean", "step is worth"):
         assert text in shown.out
     rows = json.loads(run(f"{line} --json").out)
-    assert [row["ladder"] for row in rows] == ["cumulative"] * 4 + ["leave-one-out"] * 3
+    assert [row["kind"] for row in rows] == ["cumulative"] * 4 + ["leave-one-out"] * 3
     assert rows[0]["change"] is None
     assert rows[3]["steps"] == "camera-mean, tracklets=mean, rerank=5:2:0.3"
     both = json.loads(run(f"ablate {folders}/one {folders}/two --post camera-mean --json").out)
     assert [row["name"] for row in both] == ["plain search", "+ camera-mean"]
     assert both[0]["metrics"]["mAP"] != rows[0]["metrics"]["mAP"]
-    assert "no step is on" in run(f"ablate {folders}/one").err
+    assert "no step is enabled" in run(f"ablate {folders}/one").err
 
 
 @pytest.mark.parametrize("fusion", [Fusion(), Fusion((3, 1)), Fusion(how="rank")])
@@ -297,7 +297,7 @@ def sides():
     return world()
 
 
-def test_the_ladders_have_the_rows_of_table_4_and_their_metrics(sides):
+def test_ablation_rows_follow_table_4_and_match_direct_evaluation(sides):
     post = PostProcessing.parse(STEPS)
     rows = ablation(post, *sides, MARKET)
     assert [row.name for row in rows] == [
@@ -335,7 +335,7 @@ def test_the_order_may_be_chosen(sides):
     assert [row.name.split("=")[0] for row in rows[1:5]] == [f"+ {name}" for name in order]
     with pytest.raises(InputError, match="lacks a step"):
         ablation(PostProcessing.parse(STEPS), *sides, MARKET, order=("rerank",))
-    with pytest.raises(InputError, match="no step is on"):
+    with pytest.raises(InputError, match="no step is enabled"):
         ablation(PostProcessing(), *sides, MARKET)
 
 
@@ -360,4 +360,4 @@ def test_protocols_that_draw_or_prescribe(sides):
     assert cut[0].value < cut[0].metrics.mAP
     assert cut[1].change == pytest.approx(cut[1].value - cut[0].value)
     assert cut[1].interval == interval(cut[1].metrics, "mAP@3")
-    assert [row.ladder for row in cut] == ["cumulative", "cumulative"]
+    assert [row.kind for row in cut] == ["cumulative", "cumulative"]

@@ -168,7 +168,7 @@ def test_ablation_and_tuning_start_from_raw_features():
     assert [row.name for row in rows] == ["norm=raw", "+ rerank=5:2:0.4"]
     assert rows[0].value == evaluate_retrieval(query, gallery, PostProcessing(), CAMERA_LESS).mAP
     chosen = ablation(PostProcessing.parse("norm=unit, rerank=5:2:0.4"), query, gallery, CAMERA_LESS)
-    assert [row.name for row in chosen if row.ladder == "cumulative"] == ["norm=raw", "+ norm=unit", "+ rerank=5:2:0.4"]
+    assert [row.name for row in chosen if row.kind == "cumulative"] == ["norm=raw", "+ norm=unit", "+ rerank=5:2:0.4"]
     grids = {"reranking": {"lambda_": (0.1, 0.9)}}
     tuned = tune(PostProcessing(reranking=ReRanking(5, 2, 0.4)), [((query, gallery), CAMERA_LESS)], grids=grids)
     assert tuned.best.post.describe().startswith("norm=raw, rerank=5:2:")

@@ -1,5 +1,8 @@
-"""The three sizes of every table: `smoke` (narrow twins on simulated worlds, for CPUs), `gpu` (the papers' networks on
-a larger simulated world, at 256 pixels) and `paper` (the real folders, the papers' settings)."""
+"""The three sizes of every table: `smoke`, `gpu` and `paper`.
+
+`smoke` trains small variants on simulated worlds, for CPUs; `gpu` the papers' networks on a larger simulated world, at
+256 pixels; `paper` uses the real folders and the papers' settings.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ def ungated(name: str) -> AdaptConfig:
 
 
 def smoke() -> Scale:
-    """Narrow twins at 64 x 64 from the simulated starts, small worlds: about half a minute to two a training.
+    """Small variants at 64 x 64 from the simulated weights, small worlds: about half a minute to two per training.
 
     Stage 2 keeps what its preset takes off the cameras and whether scenes are told apart; neighbours, clusters, ridge,
     steps and rate follow from the smaller target (`vreid.adaptation.auto_settings`), since DMT's constants belong to

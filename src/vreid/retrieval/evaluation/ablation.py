@@ -1,7 +1,7 @@
-"""Ablation: what each step of a post-processing is worth, in two ladders from one call.
+"""Ablation of a post-processing: the effect of each step, cumulative and leave-one-out.
 
-Cumulative: from plain search, one step after the other. Leave-one-out: all steps but one. A step that helps in the
-first and is not missed in the second does what another one does too.
+Cumulative: steps are added to plain search one by one. Leave-one-out: all steps but one. A step that helps in the first
+but whose removal costs nothing in the second is redundant with another step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, evaluate_retrieval, search_each
 from vreid.retrieval.postprocessing.steps import ADDED, STEPS
 
-Ladder = Literal["cumulative", "leave-one-out"]
+AblationKind = Literal["cumulative", "leave-one-out"]
 
 TABLE_4 = (
     "norm",
@@ -37,26 +37,26 @@ TABLE_4 = (
     "transit-times",
     "scene-groups",
 )
-"""The order of Table 4 of the DMT paper, behind the norm that all steps start from; what it does not have follows."""
+"""Steps in the order of Table 4 of the DMT paper: the norm first, steps that the table does not have last."""
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One judged post-processing.
+    """One evaluated post-processing.
 
     Attributes:
-        ladder: which of the two it belongs to.
-        name: "plain search" ("norm=raw" of raw features), "+ STEP", or "all but STEP".
+        kind: which of the two ablations it belongs to.
+        name: "plain search" ("norm=raw" for raw features), "+ STEP", or "all but STEP".
         post: the steps.
-        metrics: its numbers.
-        value: its mAP, or mAP@K where the protocol cuts.
-        interval: of `value`, 95 % bootstrap over vehicles.
-        change: of `value` against the row above (cumulative), or what all steps have more than this row
-            (leave-one-out): both are what the step is worth; None for plain search.
-        change_interval: of `change`, by the same draws of vehicles on both sides.
+        metrics: its metrics.
+        value: its mAP, or mAP@K if the protocol truncates rankings.
+        interval: 95 % bootstrap interval of `value` over vehicles.
+        change: effect of the step on `value`: the difference to the row above (cumulative), or of all steps to this
+            row (leave-one-out); None for plain search.
+        change_interval: paired bootstrap interval of `change`.
     """
 
-    ladder: Ladder
+    kind: AblationKind
     name: str
     post: PostProcessing
     metrics: Metrics
@@ -77,34 +77,33 @@ def ablation(
     order: Sequence[str] = TABLE_4,
     seed: int = 0,
 ) -> list[AblationRow]:
-    """The cumulative and the leave-one-out ladder of the steps of `post`, all from the same features.
+    """Compute the cumulative and the leave-one-out ablation of the steps of `post` on the same features.
 
-    What rows have in common is made once: features after the camera step, unit features, and k-reciprocal encodings,
-    one for each setting that occurs, so that a row costs one pass over its distances besides what is new in it. (Where
-    the protocol draws galleries, every row starts from the features.)
+    Intermediate results that rows share (features after the camera step, unit features, k-reciprocal encodings) are
+    computed once. If the protocol draws galleries, every row is computed from the features.
 
     Args:
-        post: all steps; the last row of the cumulative ladder.
+        post: all steps; the last row of the cumulative ablation.
         query: features of the queries.
         gallery: features of the gallery.
-        protocol: how rankings are judged. Where it prescribes mean features of tracklets, each row has them.
+        protocol: evaluation protocol. If it prescribes mean features of tracklets, each row has them.
         others: as in `evaluate_retrieval`.
         fusion: as in `evaluate_retrieval`.
-        order: names of the steps in the order in which the cumulative ladder adds them.
-        seed: of the intervals.
+        order: names of the steps in the order in which the cumulative ablation adds them.
+        seed: seed of the bootstrap intervals.
 
     Raises:
-        InputError: no step is on, `order` lacks one, or as `evaluate_retrieval`.
+        InputError: no step is enabled, `order` lacks one, or as `evaluate_retrieval`.
     """
     post = common_norm([(query, gallery), *others], post)
-    start = PostProcessing().of(query)  # raw features are compared raw from the first row on
+    plain = PostProcessing().of(query)  # keeps raw features unnormalised in every row
     order = (*order, *(name for name, step in STEPS.items() if step.field == ADDED and name not in order))
-    names = [name for name in order if name in STEPS and _of(post, name) and _of(post, name) != _of(start, name)]
-    if len(names) != len(set(post.steps) - set(start.steps)):
+    names = [name for name in order if name in STEPS and _of(post, name) and _of(post, name) != _of(plain, name)]
+    if len(names) != len(set(post.steps) - set(plain.steps)):
         raise InputError(f"ablation: order {', '.join(order)} lacks a step of {post.describe()}; name each once.")
     if not names:
-        raise InputError("ablation: no step is on; give the post-processing whose steps are to be compared.")
-    longer = [start]
+        raise InputError("ablation: no step is enabled; give the post-processing whose steps are to be compared.")
+    longer = [plain]
     for name in names:
         longer.append(STEPS[name].put(longer[-1], _of(post, name)))
     shorter = [STEPS[name].put(post, _of(PostProcessing(), name)) for name in (names if len(names) > 1 else ())]
@@ -126,12 +125,12 @@ def ablation(
         value = metrics.mAP if metrics.mAP_at_k is None else metrics.mAP_at_k
         return value, interval(metrics, protocol.metric, seed=seed)
 
-    def row(ladder: Ladder, name: str, chosen: PostProcessing, worth: Metrics | None = None) -> AblationRow:
+    def row(kind: AblationKind, name: str, chosen: PostProcessing, effect: Metrics | None = None) -> AblationRow:
         metrics = of(chosen)
-        change = (None, None) if worth is None else measured(worth)
-        return AblationRow(ladder, name, chosen, metrics, *measured(metrics), *change)
+        change = (None, None) if effect is None else measured(effect)
+        return AblationRow(kind, name, chosen, metrics, *measured(metrics), *change)
 
-    rows = [row("cumulative", start.describe(), start)]
+    rows = [row("cumulative", plain.describe(), plain)]
     for name, (before, after) in zip(names, pairwise(longer), strict=True):
         rows.append(row("cumulative", f"+ {_written(post, name)}", after, difference(of(after), of(before))))
     for name, less in zip(names, shorter, strict=False):
@@ -140,7 +139,7 @@ def ablation(
 
 
 def _of(post: PostProcessing, name: str) -> Any:
-    """The configuration of the step of that name; None or False where it is off."""
+    """Return the configuration of the step `name`; None or False if it is disabled."""
     return STEPS[name].of(post)
 
 
@@ -149,7 +148,7 @@ def _written(post: PostProcessing, name: str) -> str:
 
 
 def difference(more: Metrics, less: Metrics) -> Metrics:
-    """Metrics whose average precisions are differences, query by query: means and intervals are those of the change."""
+    """Subtract metrics query by query; means and intervals of the result are those of the change."""
     return replace(
         more,
         mAP=more.mAP - less.mAP,

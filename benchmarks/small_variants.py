@@ -1,8 +1,8 @@
-"""What the narrow twins cost: `PYTHONPATH=src python benchmarks/twins.py`.
+"""Speed of the small variants: `PYTHONPATH=src python benchmarks/small_variants.py`.
 
-Images a second of one thread in CPU seconds, of random pictures that are there already (the loader adds some five
-percent, see training.py): a whole training step, and extraction of both views. The minutes are of a whole stage-1 run
-of the recipe on a world of preset smoke (see IMAGES), one thread.
+Images per CPU second on one thread, for a whole training step and for extraction of both views, with random images in
+memory (loading adds about five percent, see training.py). The minutes are those of a whole stage-1 run of the recipe on
+a world of preset smoke (see IMAGES) on one thread.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from vreid.training.targets import POSITIVES
 from vreid.training.train_config import TrainConfig
 
 IMAGES = {"camera_small": 1718, "orientation_small": 1200}
-"""Training images of a world of preset smoke that a recipe takes: the real ones, the synthetic ones, else both."""
+"""Training images that a recipe uses of a world of preset smoke: real ones, synthetic ones, otherwise both."""
 BOTH = 2918
 DEVICE = torch.device("cpu")
 
 
 def small_variants() -> dict[str, TrainConfig]:
-    """The recipes by name, `small` once for each narrow backbone."""
+    """Return the recipes by name, `small` once for each small backbone."""
     small = recipe("small")
-    trunks = [name for name in BACKBONES if name.endswith("_small")]
-    found = {f"small, {name}": replace(small, model=replace(small.model, backbone=name)) for name in trunks}
+    backbones = [name for name in BACKBONES if name.endswith("_small")]
+    found = {f"small, {name}": replace(small, model=replace(small.model, backbone=name)) for name in backbones}
     return found | {name: recipe(name) for name in ("camera_small", "orientation_small", "strdan_small")}
 
 
 def rate(count: int, work: Callable[[], object], rounds: int) -> float:
-    """Images a CPU second, the median of `rounds` after a first one."""
+    """Measure images per CPU second: the median of `rounds` after one warm-up round."""
     seconds = []
     for _ in range(rounds + 1):
         start = time.process_time()
@@ -49,7 +49,7 @@ def rate(count: int, work: Callable[[], object], rounds: int) -> float:
 
 
 def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
-    """Images a CPU second in training and in extraction."""
+    """Measure images per CPU second in training and in extraction."""
     count = config.num_identities * config.num_instances
     classes = torch.arange(count) // config.num_instances
     heads = {name: 6 for name in config.heads}
@@ -63,7 +63,8 @@ def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
     labels = {POSITIVES: classes, config.target: classes, **{name: classes % 6 for name in heads}}
 
     precision = {
-        learns: choose_precision(config.precision, DEVICE, model, training=learns).dtype for learns in (True, False)
+        training: choose_precision(config.precision, DEVICE, model, training=training).dtype
+        for training in (True, False)
     }
 
     def step() -> None:
@@ -85,10 +86,10 @@ def steps(config: TrainConfig, rounds: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", type=int, help="square pictures of this side in place of the recipe's size")
+    parser.add_argument("--side", type=int, help="side of square images, instead of the recipe's size")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("images a CPU second (one thread); minutes of a whole stage-1 run on a world of preset smoke")
+    print("images per CPU second (one thread); minutes of a whole stage-1 run on a world of preset smoke")
     for name, config in small_variants().items():
         if options.side:
             config = replace(config, transform=replace(config.transform, height=options.side, width=options.side))

@@ -1,11 +1,11 @@
-"""Make the trunks that the package ships: pretrained on a simulated world that no test shows.
+"""Pretrain the small backbones whose weights ship with the package, on a simulated world used by no test.
 
-The world (some 8,300 pictures of 1,800 vehicles by day) is simulated once, four minutes of one core; a trunk takes
-three to five more. Everything is kept, so a stopped run goes on and a changed trunk is made alone. With a labelled data
-set, --check tells beside each file what int8 costs: how far its features turn (cosine with those of the float32
-weights), and mAP of plain search with both.
+The world (about 8,300 images of 1,800 vehicles by day) is simulated once, in four minutes on one core; each backbone
+takes three to five more. Results are kept: a stopped run is resumed, and a changed backbone is trained alone. With a
+labelled data set, --check measures the loss of int8 weights: cosine between the features of int8 and float32 weights,
+and mAP of plain search with both.
 
-    python studies/pretrain_starts.py [--trunks resnet18_ibn_a_small ...] [--check runs/world/AIC21_Track2_ReID]
+    python studies/pretrain_small.py [--backbones resnet18_ibn_a_small ...] [--check runs/world/AIC21_Track2_ReID]
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vreid.simulator.city.presets import PRETRAINING_SEED, SIMULATOR_VERSION
 from vreid.training.extract import extract, load_model
 from vreid.training.supervised import train
 
-TRUNK = "backbone."
+PREFIX = "backbone."
 
 
-def start(backbone: str, data: Dataset, out: Path, into: Path, bars: ProgressBars) -> Path:
+def train_backbone(backbone: str, data: Dataset, out: Path, into: Path, bars: ProgressBars) -> Path:
     """Train `backbone` in the folder `out` and write its compact file into the folder `into`."""
     run = train(pretrain(backbone), data.train, out=out / backbone, resume=True, progress=bars)
     state, facts = load_weights(run)
-    backbone_state = {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+    backbone_state = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     kept = {key: facts[key] for key in ("model", "transform", "recipe", "seed", "fingerprint", "vreid", "revision")}
     lines = [json.loads(line) for line in (out / backbone / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if line["event"] == "epoch"][-1]
@@ -49,8 +49,8 @@ def start(backbone: str, data: Dataset, out: Path, into: Path, bars: ProgressBar
     return path
 
 
-def harm(backbone: str, out: Path, path: Path, data: Dataset, bars: ProgressBars) -> dict[str, float]:
-    """Compare features of the float32 model with those of the same model whose trunk is the compact one."""
+def int8_loss(backbone: str, out: Path, path: Path, data: Dataset, bars: ProgressBars) -> dict[str, float]:
+    """Compare features of the float32 model with those of the same model with the compact (int8) backbone."""
     loaded = load_model(out / backbone)
     halves = []
     for compact in (False, True):
@@ -71,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--into", type=Path, default=SIMULATED_FOLDER)
-    parser.add_argument("--trunks", nargs="+", default=list(simulated_weights()), metavar="NAME")
-    parser.add_argument("--check", metavar="DATA", help="a labelled data set to measure the harm of int8 on")
+    parser.add_argument("--backbones", nargs="+", default=list(simulated_weights()), metavar="NAME")
+    parser.add_argument("--check", metavar="DATA", help="labelled data set on which the loss of int8 is measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with ProgressBars() as bars:
@@ -81,11 +81,11 @@ def main() -> None:
         real = open_dataset(world / "AIC21_Track2_ReID", labels="auto")
         data = join(real, open_dataset(world / "AIC21_Track2_ReID_Simulation"))
         check = open_dataset(options.check, labels="auto") if options.check else None
-        for backbone in options.trunks:
-            path = start(backbone, data, options.out, options.into, bars)
-            line = {"trunk": backbone, "bytes": path.stat().st_size}
+        for backbone in options.backbones:
+            path = train_backbone(backbone, data, options.out, options.into, bars)
+            line = {"backbone": backbone, "bytes": path.stat().st_size}
             if check is not None:
-                line |= harm(backbone, options.out, path, check, bars)
+                line |= int8_loss(backbone, options.out, path, check, bars)
             print(json.dumps(line), flush=True)
 
 
