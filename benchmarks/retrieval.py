@@ -84,14 +84,15 @@ def rerank(query: Features, gallery: Features) -> Any:
 def rerank_float32(query: Features, gallery: Features) -> Any:
     from vreid.retrieval.nearest import neighbours
 
-    neighbours._FEW = sys.maxsize
+    neighbours.FEW_QUERIES = sys.maxsize
     return rerank(query, gallery)
 
 
 def rerank_numpy(query: Features, gallery: Features) -> Any:
     from vreid.retrieval.nearest import core
 
-    core.load = lambda: None  # type: ignore[assignment]
+    core.REVISION = -1
+    core.compiled_core.cache_clear()
     return rerank(query, gallery)
 
 
@@ -239,8 +240,7 @@ def on_device(points: int, dimensions: int, device: str) -> None:
     """Print what neighbours of random points cost on a device, beside the bare product of all pairs there."""
     import torch
 
-    from vreid.retrieval.nearest.neighbours import neighbour_lists
-    from vreid.retrieval.nearest.points import Points
+    from vreid.retrieval.nearest import Points, neighbour_lists
 
     is_gpu = torch.device(device).type == "cuda"
     generator = torch.Generator(device).manual_seed(0)

@@ -69,7 +69,7 @@ def made(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sketch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand-ins for the renderer that draw noise: `refuse` tells which shots they refuse, `shots` counts them."""
-    from vreid.simulator.render import filming
+    from vreid.simulator import filming
     from vreid.simulator.render.scene import Shot
     from vreid.simulator.render.synthetic import SyntheticShot
 

@@ -106,8 +106,11 @@ def test_retrieval_needs_numpy_and_scipy_only(file: Path) -> None:
         assert top in light or top in sys.stdlib_module_names, f"{file} imports {target}"
 
 
-def test_no_import_circle() -> None:
-    """Imports inside functions and for type checkers count: whoever reads a file has to follow them too."""
+def import_graph() -> dict[str, set[str]]:
+    """The modules that each module imports.
+
+    Imports inside functions and for type checkers count: whoever reads a file has to follow them too.
+    """
     graph = {}
     modules = {module_name(file): file for file in FILES}
     for name, file in modules.items():
@@ -115,6 +118,13 @@ def test_no_import_circle() -> None:
         # `from vreid.report import figures` needs the module figures, not what the package exports.
         parents = {t.rpartition(".")[0] for t in targets if t in modules}
         graph[name] = {t for t in targets - parents if t in modules and t != name}
+    return graph
+
+
+GRAPH = import_graph()
+
+
+def check_no_circle(graph: dict[str, set[str]]) -> None:
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> None:
@@ -126,6 +136,30 @@ def test_no_import_circle() -> None:
 
     for name in graph:
         walk(name, ())
+
+
+def test_no_import_circle() -> None:
+    check_no_circle(GRAPH)
+
+
+@pytest.mark.parametrize("package", sorted({name.split(".")[0] for name in GRAPH if "." in name}))
+def test_folders_of_a_package_have_no_import_circle(package: str) -> None:
+    """Inside a package, all modules of a folder count as one."""
+    graph: dict[str, set[str]] = {}
+    for name, targets in GRAPH.items():
+        if name.startswith(f"{package}."):
+            folders = {target.split(".")[1] for target in targets if target.startswith(f"{package}.")}
+            graph.setdefault(name.split(".")[1], set()).update(folders - {name.split(".")[1]})
+    check_no_circle(graph)
+
+
+def test_nearest_neighbours_have_one_entry() -> None:
+    """Modules of retrieval/nearest are imported in it, in its own tests and in benchmarks; all others import it."""
+    inside = {"src/vreid/retrieval/nearest", "tests/retrieval/nearest"}
+    modules = {f"vreid.{name}" for name in GRAPH if name.startswith("retrieval.nearest.")}
+    for file in sorted(path for top in ("src", "tests", "studies") for path in (ROOT / top).rglob("*.py")):
+        if str(file.parent.relative_to(ROOT)) not in inside:
+            assert not imports(file) & modules, f"{file}: import from vreid.retrieval.nearest"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))

@@ -36,7 +36,7 @@ def environment_facts(*, full: bool = True) -> dict[str, Any]:
     from importlib import metadata
 
     from vreid import __version__
-    from vreid.retrieval.nearest.core import core_info
+    from vreid.retrieval.nearest import core_info
     from vreid.simulator.city.presets import SIMULATOR_VERSION
 
     facts: dict[str, Any] = {

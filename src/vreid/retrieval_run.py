@@ -25,6 +25,7 @@ from vreid.report.contents import ResultRow
 from vreid.retrieval.distances import Distances, check_comparable
 from vreid.retrieval.evaluation.ablation import AblationRow, ablation
 from vreid.retrieval.evaluation.calibration import Threshold, calibrate
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.evaluation.open_set import OpenSet, open_set
 from vreid.retrieval.evaluation.open_set import leave_out as leave_out_vehicles
@@ -32,7 +33,7 @@ from vreid.retrieval.evaluation.tuning import Tuning, check_apart, tune
 from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, Sides, load_sides
 from vreid.retrieval.io.external import SUFFIXES, load_features
 from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, check_same_images
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval, search_all
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, search_all
 from vreid.retrieval.ranking import Ranking, rank
 
 if TYPE_CHECKING:

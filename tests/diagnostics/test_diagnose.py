@@ -21,9 +21,9 @@ from vreid.diagnostics.renderings import compare_renderings
 from vreid.diagnostics.worst_slices import worst_slices
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.evaluate import evaluate_distances, evaluate_retrieval
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 VEHICLES, CAMERAS, FRAMES, DIMENSIONS = 24, 4, 3, 16
 

@@ -27,9 +27,9 @@ from vreid.retrieval import (
     nearest,
     rank,
 )
-from vreid.retrieval.distances import Matrix
-from vreid.retrieval.nearest.neighbours import smallest
+from vreid.retrieval.nearest import smallest
 from vreid.retrieval.ranking import nearest_of_row
+from vreid.retrieval.tiles import Matrix
 
 ANY = replace(MARKET, name="any", exclude="nothing")
 

@@ -22,7 +22,7 @@ from vreid.adaptation.clustering_features import RIDGE
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.nearest import nearest
 
 EPS = tuple(round(0.3 + 0.05 * step, 2) for step in range(11))
 """Candidates of eps if it is chosen from the data."""

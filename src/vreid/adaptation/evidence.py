@@ -22,7 +22,7 @@ from vreid.data.seeds import generator
 from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.evaluation.bootstrap import mean_interval
 from vreid.retrieval.evaluation.evaluate import ranks_of, rows_of, scores
-from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.nearest import nearest
 from vreid.retrieval.postprocessing.tracklet_features import mean_features
 
 Features = NDArray[np.float32]

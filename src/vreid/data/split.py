@@ -14,18 +14,18 @@ camera's images of other vehicles stay.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.dataset import Dataset
-from vreid.data.findings import OnFinding, Origin, raise_finding
+from vreid.data.findings import Origin
 from vreid.data.protocols import AI_CITY, PROTOCOLS
 from vreid.data.readers.common import natural
+from vreid.data.readers.held_out import METADATA, TABLE
 from vreid.data.records import Records, connected_cameras
 from vreid.data.seeds import generator
 from vreid.errors import InputError
@@ -34,7 +34,6 @@ from vreid.locks import LOCK, locking
 
 By = Literal["scene", "cameras", "identities"]
 
-TABLE, METADATA = "split.csv", "split.json"
 SHARE = 0.2
 """Default share of held-out vehicles: the paper's 88 of 440."""
 
@@ -284,31 +283,3 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
         name: {"images": len(side), "identities": side.identity.distinct, "cameras": side.camera.distinct}
         for name, side in sides.items()
     }
-
-
-def find(folder: Path) -> Path | None:
-    """Return `folder` if it was written by `write_split`, else None."""
-    return folder if (folder / METADATA).is_file() and (folder / TABLE).is_file() else None
-
-
-def read_split(folder: Path, *, on_finding: OnFinding = raise_finding) -> Dataset:
-    """Read a split written by `write_split`.
-
-    Raises:
-        InputError: a file that is broken, or images that are no longer where they were.
-    """
-    from vreid.data.readers.image_table import read_table
-
-    metadata = read_json(folder / METADATA)
-    kinds: Mapping[str, type] = {"name": str, "protocol": str, "source": dict, "notes": list}
-    if not isinstance(metadata, dict) or any(not isinstance(metadata.get(key), kind) for key, kind in kinds.items()):
-        raise InputError(f"{folder / METADATA}: lacks one of {', '.join(kinds)}; make the split again.")
-    if metadata["protocol"] not in PROTOCOLS:
-        raise InputError(f"{folder / METADATA}: protocol {metadata['protocol']!r} is unknown; make the split again.")
-    read = read_table(folder / TABLE, on_finding=on_finding)
-    reported: dict[str, Any] = {
-        "name": metadata["name"],
-        "protocol": PROTOCOLS[metadata["protocol"]],
-        "source": metadata["source"],
-    }
-    return replace(read, **reported, notes=(*metadata["notes"], *read.notes))

@@ -15,9 +15,10 @@ from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
 from vreid.retrieval.evaluation.bootstrap import percentile_interval, resampled_counts
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 CLEAR = 0.1
 """How much more often strangers of the own camera may come before a mate than those of others, before it is told."""

@@ -12,10 +12,10 @@ from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
-from vreid.retrieval.evaluation.evaluate import evaluated_rows, ranks_of, scores
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval, evaluated_rows, ranks_of, scores
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)

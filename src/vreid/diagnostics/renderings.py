@@ -13,8 +13,9 @@ from vreid.data.protocols import Protocol
 from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.features import FeatureSet, Sides
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 ORIGINAL = "as it is"
 

@@ -17,10 +17,10 @@ from vreid.diagnostics.diagnosis import BarChart, Looked, Looks, Part
 from vreid.diagnostics.estimates import means
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.evaluation.evaluate import evaluated_rows
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval, evaluated_rows
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet, Sides
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from vreid.reproduce.stages import (
     Stage,
     Translations,
 )
-from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.simulator.formats.write import simulate
 from vreid.training.progress import Progress
 from vreid.training.supervised import train

@@ -21,7 +21,7 @@ from vreid.retrieval.clustering import cluster
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.ablation import AblationRow, ablation
 from vreid.retrieval.evaluation.calibration import Decisions, Threshold, calibrate, decide
-from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.evaluate import evaluate_distances, evaluate_retrieval
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.evaluation.open_set import OpenSet, leave_out, open_set
 from vreid.retrieval.evaluation.plain_arrays import evaluate, evaluate_features, evaluate_repeated, evaluate_tracks
@@ -33,8 +33,7 @@ from vreid.retrieval.io.submission import (
     score_submission,
     write_submission,
 )
-from vreid.retrieval.nearest.core import core_info
-from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.nearest import core_info, nearest
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.camera_statistics import (
     CameraMean,
@@ -47,7 +46,7 @@ from vreid.retrieval.postprocessing.ensemble import ensemble
 from vreid.retrieval.postprocessing.expansion import Expansion, augment_gallery, expand_queries
 from vreid.retrieval.postprocessing.jaccard import jaccard_graph
 from vreid.retrieval.postprocessing.own_tracklet import OwnTracklet, join_own_tracklet, nearest_elsewhere
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval.postprocessing.reranking import ReRanking, rerank, rerank_top
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups, exclude_other_scenes
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets, mean_features, tracklet_units, weighted_features

@@ -14,7 +14,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json
 from vreid.formats.facts import fact
-from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tensors import on_host
 
 FACTS = "features.json"

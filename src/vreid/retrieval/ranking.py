@@ -17,8 +17,8 @@ from vreid.files import atomic_write, parse_errors
 from vreid.formats.facts import fact
 from vreid.ranges import check_number
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.io.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
+from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.io.storage import read_arrays, write_arrays
+from vreid.retrieval.storage import read_arrays, write_arrays
 from vreid.training.model_file import model_file
 from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.progress import Progress, Silence

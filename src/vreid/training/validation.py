@@ -15,9 +15,10 @@ from vreid.data.records import UNKNOWN, Records
 from vreid.errors import InputError
 from vreid.models.reid_model import ReidModel
 from vreid.ranges import check_number
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.training.extract import extract
 from vreid.training.precision import Precision
 

@@ -25,8 +25,8 @@ from vreid.retrieval import (
     evaluate_tracks,
     interval,
 )
-from vreid.retrieval.distances import Matrix
 from vreid.retrieval.evaluation.evaluate import ranks_of
+from vreid.retrieval.tiles import Matrix
 
 
 def one_query(distances, gallery_identity, gallery_camera=None, **options):

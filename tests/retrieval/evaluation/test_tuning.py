@@ -14,9 +14,10 @@ import pytest
 from vreid.data.protocols import AI_CITY, MARKET
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.evaluation.tuning import check_apart, gain, tune
 from vreid.retrieval.features import FeatureSet, Sides
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, evaluate_retrieval
+from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 GRID = {"reranking": {"k1": (3, 6), "lambda_": (0.0, 0.5, 1.0)}}
 

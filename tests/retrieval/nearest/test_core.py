@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.without_core import without_core
 from vreid.retrieval import core_info, jaccard_graph, rerank, rerank_top
 from vreid.retrieval.evaluation.evaluate import ranks_of
-from vreid.retrieval.nearest import core, neighbours
-from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.nearest import Points, compiled_core, exact_distances, neighbours
+from vreid.retrieval.nearest.core import has_matrix_units, num_threads
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS
 
-needs_core = pytest.mark.skipif(core.load() is None, reason="the compiled core is not built")
+needs_core = pytest.mark.skipif(compiled_core() is None, reason="the compiled core is not built")
 
 
 def features(count=500, dimensions=64, seed=0, noise=0.6):
@@ -36,10 +38,8 @@ def ways(monkeypatch):
     def run(work):
         results = []
         for compiled, few in ((False, 0), (True, 10**9), (True, 0)):
-            with monkeypatch.context() as patch:
+            with monkeypatch.context() as patch, nullcontext() if compiled else without_core():
                 patch.setattr(neighbours, "FEW_QUERIES", few)
-                if not compiled:
-                    patch.setattr(core, "load", lambda: None)
                 results.append(work())
         return results
 
@@ -86,19 +86,14 @@ def test_ranks_count_what_a_sort_finds(seed, size, mates, different):
     place = np.empty(size, dtype=np.int64)
     place[np.argsort(row, kind="stable")] = np.arange(1, size + 1)
     expected = np.sort(place[chosen[row[chosen] < np.inf]])
-    assert core.load().ranks(row, chosen).tolist() == expected.tolist()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core, "load", lambda: None)
+    assert compiled_core().ranks(row, chosen).tolist() == expected.tolist()
+    with without_core():
         assert ranks_of(row, chosen).tolist() == expected.tolist()
 
 
-def test_a_core_of_other_sources_is_not_used(monkeypatch):
-    monkeypatch.setattr(core, "REVISION", -1)
-    core.load.cache_clear()
-    try:
-        assert core.load() is None
-    finally:
-        core.load.cache_clear()
+def test_a_core_of_other_sources_is_not_used():
+    with without_core():
+        assert compiled_core() is None
 
 
 @needs_core
@@ -115,13 +110,13 @@ def test_exact_distances_are_the_same(ways):
     assert exact_distances(one, row[:1], two, column[:0]).shape == (0,)
 
 
-def test_says_what_is_active(monkeypatch):
+def test_says_what_is_active():
     info = core_info()
-    assert info["compiled"] == (core.load() is not None)
+    assert info["compiled"] == (compiled_core() is not None)
     if info["compiled"]:
-        assert info["instructions"] and info["matrix_units"] == core.has_matrix_units()
-    monkeypatch.setattr(core, "load", lambda: None)
-    assert core_info() == {"compiled": False}
+        assert info["instructions"] and info["matrix_units"] == has_matrix_units()
+    with without_core():
+        assert core_info() == {"compiled": False}
 
 
 def test_works_without_the_core():
@@ -138,7 +133,7 @@ def test_works_without_the_core():
 
 def test_threads_are_those_asked_for(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert core.num_threads() == 3
+    assert num_threads() == 3
     for nothing in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", nothing)
-        assert core.num_threads() >= 1
+        assert num_threads() >= 1

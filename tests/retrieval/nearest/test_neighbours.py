@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.without_core import without_core
 from vreid.errors import InputError
 from vreid.retrieval import nearest, rerank, rerank_top
-from vreid.retrieval.nearest import core, neighbours
+from vreid.retrieval.nearest import Points, compiled_core, neighbour_lists, neighbours
 from vreid.retrieval.nearest.candidates import Candidates
-from vreid.retrieval.nearest.neighbours import neighbour_lists
-from vreid.retrieval.nearest.points import Points
+from vreid.retrieval.nearest.core import has_matrix_units
 
 WAYS = ("numpy", "core", "matrix units", "device")
 
@@ -28,19 +29,18 @@ def use(way, patch):
         of = Points.of.__func__
         patch.setattr(Points, "of", classmethod(lambda *a, **k: replace(of(*a, **k), device="cpu")))
         return
-    if way != "numpy" and core.load() is None:
+    if way != "numpy" and compiled_core() is None:
         pytest.skip("the compiled core is not built")
-    if way == "matrix units" and not core.has_matrix_units():
+    if way == "matrix units" and not has_matrix_units():
         pytest.skip("this processor has no bfloat16 matrix units")
-    if way == "numpy":
-        patch.setattr(core, "load", lambda: None)
     patch.setattr(neighbours, "FEW_QUERIES", 0 if way == "matrix units" else 10**9)
 
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
     use(request.param, monkeypatch)
-    return request.param
+    with without_core() if request.param == "numpy" else nullcontext():
+        yield request.param
 
 
 def float64_distances(points, others):

@@ -31,7 +31,7 @@ from vreid.retrieval import (
     weighted_features,
     whiten_cameras,
 )
-from vreid.retrieval.distances import Matrix
+from vreid.retrieval.tiles import Matrix
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vreid.data import split
 from vreid.data.dataset import Dataset
 from vreid.data.readers import (
     cityflow,
     folder,
+    held_out,
     image_table,
     tracker,
     vehicleid,
@@ -47,7 +47,7 @@ class DatasetFamily:
 
 
 FAMILIES: list[DatasetFamily] = [
-    DatasetFamily("split.csv with split.json (vreid data split)", split.find, split.read_split),
+    DatasetFamily("split.csv with split.json (vreid data split)", held_out.find, held_out.read_split),
     DatasetFamily(
         "image_train with names like 0002_c002_00030600_0.jpg and name_train.txt or train_label.xml (VeRi-776)",
         veri.find,

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
-from vreid.retrieval.evaluation.evaluate import evaluate_distances
+from vreid.retrieval.evaluation.evaluate import evaluate_distances, evaluate_retrieval
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.features import FeatureSet, Sides
 from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion
-from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, evaluate_retrieval, search_each
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, search_each
 from vreid.retrieval.postprocessing.steps import ADDED, STEPS
 
 AblationKind = Literal["cumulative", "leave-one-out"]

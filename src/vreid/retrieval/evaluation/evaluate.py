@@ -7,7 +7,7 @@ distances up in them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from vreid.data.protocols import Exclusion, Groups, Protocol
 from vreid.data.records import JUNK, UNKNOWN, joint_codes
 from vreid.errors import InputError
-from vreid.retrieval.distances import Distances, Tiles
+from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.metrics import Metrics, mean_over_draws, summary
-from vreid.retrieval.nearest import core
+from vreid.retrieval.features import FeatureSet, Sides
+from vreid.retrieval.nearest import compiled_core
+from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion
+from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm, search_all
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
+from vreid.retrieval.tiles import Tiles
 
 _FEW = 64  # up to so many mates counting is quicker than sorting
 
@@ -88,6 +92,44 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
             return np.unique(units[exclusion.removed(row)]).astype(np.intp)
 
     return rows_of(tiles, query_names, unit_names, removed, query.path)
+
+
+def evaluate_retrieval(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    post: PostProcessing,
+    protocol: Protocol,
+    others: Sequence[Sides] = (),
+    fusion: Fusion = ALIKE,
+) -> Metrics:
+    """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
+
+    Args:
+        query: features of the queries.
+        gallery: features of the gallery.
+        post: the steps.
+        protocol: how rankings are judged.
+        others: the same images as other models see them; distances are then joined over all models.
+        fusion: how they are joined.
+
+    Raises:
+        InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
+            images that are not the queries, tracklets that are not there.
+    """
+    members = [(query, gallery), *others]
+    post = common_norm(members, post).under(protocol, query)
+    if not protocol.repeats:
+        return evaluate_distances(search_all(members, post, fusion), protocol)
+    if not np.array_equal(query.records.image_key, gallery.records.image_key):
+        raise InputError(
+            f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
+            "not the same images here; give all of them as both, or take a protocol of a fixed gallery."
+        )
+
+    def of_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], once: Protocol) -> Metrics:
+        return evaluate_distances(search_all([(q[rows], g[drawn]) for q, g in members], post, fusion), once)
+
+    return evaluate_draws(query.records.identity.codes, protocol, of_draw)
 
 
 def evaluate_draws(
@@ -263,7 +305,7 @@ def ranks_of(row: NDArray[np.float32], mates: NDArray[np.intp]) -> NDArray[np.in
         >>> ranks_of(np.array([3, 1, 1, np.inf, 2], dtype=np.float32), np.array([0, 2, 3])).tolist()
         [2, 4]
     """
-    compiled = core.load()
+    compiled = compiled_core()
     if compiled is not None and len(mates) <= _FEW:
         counted: NDArray[np.int64] = compiled.ranks(row, mates)
         return counted

@@ -29,12 +29,13 @@ from vreid.data.records import JUNK, JUNK_NAME, UNKNOWN
 from vreid.data.spellings import largest_exact, plain_labels, spelling
 from vreid.errors import InputError
 from vreid.ranges import check_number
-from vreid.retrieval.distances import SquaredEuclidean, Tiles, as_matrix
+from vreid.retrieval.distances import SquaredEuclidean, as_matrix
 from vreid.retrieval.evaluation.evaluate import check_one_each, evaluate_draws, evaluate_tiles, nearest_of_units
 from vreid.retrieval.evaluation.metrics import Metrics
-from vreid.retrieval.nearest.points import Points
+from vreid.retrieval.nearest import Points
 from vreid.retrieval.postprocessing.tracklet_features import units_of_codes
 from vreid.retrieval.tensors import on_host
+from vreid.retrieval.tiles import Tiles
 
 _ROWS = 256  # rows rearranged together, so that no second matrix is held
 

@@ -21,10 +21,11 @@ from vreid.data.protocols import AI_CITY, Protocol
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_lines_bounded, write_text
-from vreid.retrieval.distances import Distances, Tiles
+from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.ranking import Ranking
+from vreid.retrieval.tiles import Tiles
 
 LENGTH = 100
 """Numbers on a line."""

@@ -13,7 +13,7 @@ REVISION = 2
 
 
 @cache
-def load() -> ModuleType | None:
+def compiled_core() -> ModuleType | None:
     """The compiled core, or None where it was not built, or was built from other sources than these."""
     try:
         compiled = importlib.import_module("vreid.retrieval.nearest._core")
@@ -24,7 +24,7 @@ def load() -> ModuleType | None:
 
 def has_matrix_units() -> bool:
     """Whether the core can use bfloat16 matrix units (Intel AMX) of this processor."""
-    compiled = load()
+    compiled = compiled_core()
     return compiled is not None and bool(compiled.information()["matrix_units"])
 
 
@@ -43,5 +43,5 @@ def core_info() -> dict[str, Any]:
         >>> sorted(core_info())[0] in ("compiled", "compiler")
         True
     """
-    compiled = load()
+    compiled = compiled_core()
     return {"compiled": compiled is not None} | (compiled.information() if compiled else {})

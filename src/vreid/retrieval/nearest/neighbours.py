@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.ranges import check_number
-from vreid.retrieval.distances import Source, strips
-from vreid.retrieval.nearest import core
 from vreid.retrieval.nearest.candidates import Candidates, window
+from vreid.retrieval.nearest.core import compiled_core, has_matrix_units, num_threads
 from vreid.retrieval.nearest.lists import Lists
 from vreid.retrieval.nearest.points import Points, exact_distances
 from vreid.retrieval.tensors import like
+from vreid.retrieval.tiles import Source, strips
 
 TILE = 1600
 """Most rows and columns of a tile: large enough for the speed of a large product."""
@@ -93,7 +93,7 @@ def lists_of_rows(rows: Source, length: int, columns_by: NDArray[np.float32] | N
 
 def search(points: Points, others: Points, count: int, *, farthest: bool = False, products: bool = False) -> Lists:
     """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
-    rounded = len(points) >= FEW_QUERIES and core.has_matrix_units() and core.load() is not None
+    rounded = len(points) >= FEW_QUERIES and has_matrix_units() and compiled_core() is not None
     products = products and points.device is None and not rounded
     lists = Lists(
         np.empty((len(points), count), dtype=np.int32),
@@ -105,7 +105,7 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
         from vreid.retrieval.nearest.device import propose
 
         failed = propose(points, others, lists, farthest, points.device)
-    elif core.load() is None:
+    elif compiled_core() is None:
         failed = _by_numpy(points, others, lists, farthest)
     else:
         failed = propose_by_core(points, others, lists, farthest, rounded=rounded)
@@ -119,7 +119,7 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
 
 def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, rounded: bool) -> NDArray[np.intp]:
     """Fill `lists` with the compiled core; returns the rows that it gave up. `rounded`: from bfloat16 products."""
-    compiled = core.load()
+    compiled = compiled_core()
     assert compiled is not None
     alone = points is others
     ours = compiled.Points(list(points.parts))
@@ -141,7 +141,7 @@ def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool
         np.nextafter(window(squares, other_squares, points.dimensions, rounding=rounding).astype(np.float32), _ABOVE),
         lists.index.shape[1],
         farthest,
-        core.num_threads(),
+        num_threads(),
     )
     if rounded:
         scan.multiply_bfloat16(packed, other_packed)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.retrieval.features import as_features
-from vreid.retrieval.nearest import core
+from vreid.retrieval.nearest.core import compiled_core
 from vreid.retrieval.tensors import is_tensor
 
 _ROWS = 32  # rows looked at together: their float64 copies stay in the cache
@@ -131,7 +131,7 @@ def exact_distances(
     exactly, and the number does not depend on where in memory, or beside which others, a pair stands. With `dtype`
     float32, where last bits decide nothing, numpy takes half the time and errs by up to D 2^-24 of the distance.
     """
-    compiled = core.load()
+    compiled = compiled_core()
     if compiled is not None:
         sides = (compiled.Points(list(side.parts)) for side in (points, others))
         distances: NDArray[np.float32] = compiled.pair_distances(next(sides), row, next(sides), column)

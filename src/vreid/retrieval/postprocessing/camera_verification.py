@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.retrieval.distances import Distances, Source, Tiles
+from vreid.retrieval.distances import Distances
 from vreid.retrieval.postprocessing.state import SearchState, joint_cameras
+from vreid.retrieval.tiles import Source, Tiles
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.retrieval.distances import Distances, RowReader, Source, Tiles, tile_rows
+from vreid.retrieval.distances import Distances
+from vreid.retrieval.tiles import RowReader, Source, Tiles, tile_rows
 
 How = Literal["mean", "rank"]
 

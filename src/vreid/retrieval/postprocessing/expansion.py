@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import as_features, unit_rows
-from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.nearest import nearest
 from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
 from vreid.retrieval.postprocessing.state import Codes, SearchState
 

@@ -22,12 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.ranges import check_number
-from vreid.retrieval.distances import Source, SquaredEuclidean
+from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.features import unit_rows
-from vreid.retrieval.nearest import core
-from vreid.retrieval.nearest.lists import Lists
-from vreid.retrieval.nearest.neighbours import lists_of_rows, neighbour_lists
-from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.nearest import Lists, Points, compiled_core, exact_distances, lists_of_rows, neighbour_lists
+from vreid.retrieval.tiles import Source
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -190,7 +188,7 @@ class Encoding:
         """
         columns = self.weights[first_column:].tocsc()
         width = columns.shape[0]
-        compiled = core.load()
+        compiled = compiled_core()
         if compiled is not None:
             sides = _parts(self.weights), _parts(columns)
             for start in range(0, stop, ROWS):
@@ -309,7 +307,7 @@ def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_ar
     """(N, N) sparse pattern: each row the expanded k-reciprocal set, columns ascending."""
     from scipy import sparse
 
-    compiled = core.load()
+    compiled = compiled_core()
     if compiled is not None:
         starts, columns, _ = compiled.expanded(lists, length, half_length)
         return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(lists),) * 2)
@@ -389,7 +387,7 @@ def _averaged(weights: csr_array[Any], lists: NDArray[np.int32], length: int) ->
     """Each row replaced by the mean of the rows of its first neighbours (itself included)."""
     from scipy import sparse
 
-    compiled = core.load()
+    compiled = compiled_core()
     if compiled is not None:
         starts, columns, values = compiled.averaged(*_parts(weights), lists, length)
         return sparse.csr_array((values, columns, starts), shape=weights.shape)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vreid.data.protocols import Groups
 from vreid.ranges import check_settings, in_range
 from vreid.retrieval.features import unit_rows
-from vreid.retrieval.nearest.neighbours import nearest
+from vreid.retrieval.nearest import nearest
 from vreid.retrieval.postprocessing.state import Codes, SearchState
 
 

@@ -16,14 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vreid.data.protocols import Protocol
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
-from vreid.retrieval.evaluation.evaluate import evaluate_distances, evaluate_draws
-from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet, Norm, Sides
 from vreid.retrieval.postprocessing.bias import Bias, bias_before_reranking_step, same_steps_of_bias
 from vreid.retrieval.postprocessing.camera_statistics import (
@@ -230,44 +225,6 @@ def plan(post: PostProcessing) -> tuple[Action, ...]:
         if step.field == "reranking" and post.camera_whitening and post.camera_whitening.share < 1:
             actions.append(Action(mean_with_plain_step, post.camera_whitening.share, without_whitening))
     return tuple(actions)
-
-
-def evaluate_retrieval(
-    query: FeatureSet,
-    gallery: FeatureSet,
-    post: PostProcessing,
-    protocol: Protocol,
-    others: Sequence[Sides] = (),
-    fusion: Fusion = ALIKE,
-) -> Metrics:
-    """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
-
-    Args:
-        query: features of the queries.
-        gallery: features of the gallery.
-        post: the steps.
-        protocol: how rankings are judged.
-        others: the same images as other models see them; distances are then joined over all models.
-        fusion: how they are joined.
-
-    Raises:
-        InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
-            images that are not the queries, tracklets that are not there.
-    """
-    members = [(query, gallery), *others]
-    post = common_norm(members, post).under(protocol, query)
-    if not protocol.repeats:
-        return evaluate_distances(search_all(members, post, fusion), protocol)
-    if not np.array_equal(query.records.image_key, gallery.records.image_key):
-        raise InputError(
-            f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
-            "not the same images here; give all of them as both, or take a protocol of a fixed gallery."
-        )
-
-    def of_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], once: Protocol) -> Metrics:
-        return evaluate_distances(search_all([(q[rows], g[drawn]) for q, g in members], post, fusion), once)
-
-    return evaluate_draws(query.records.identity.codes, protocol, of_draw)
 
 
 def common_norm(members: Sequence[Sides], post: PostProcessing) -> PostProcessing:

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
 from vreid.ranges import check_number, check_settings, in_range
-from vreid.retrieval.distances import Source, SquaredEuclidean, Tiles, strips
+from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.features import as_features
-from vreid.retrieval.nearest.neighbours import search, smallest
-from vreid.retrieval.nearest.points import Points, exact_distances
+from vreid.retrieval.nearest import Points, exact_distances, search, smallest
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS, Convention, Encoding, convention_of
 from vreid.retrieval.postprocessing.state import Arrays, SearchState
 from vreid.retrieval.tensors import like
+from vreid.retrieval.tiles import Source, Tiles, strips
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from vreid.data.records import Records, joint_codes
 from vreid.errors import InputError
-from vreid.retrieval.distances import Distances, Source, SquaredEuclidean, check_comparable
+from vreid.retrieval.distances import Distances, SquaredEuclidean, check_comparable
 from vreid.retrieval.features import FeatureSet, Norm
+from vreid.retrieval.tiles import Source
 
 Codes = NDArray[np.int32]
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
-from vreid.retrieval.distances import SquaredEuclidean, Tiles
+from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.features import NormKind, unit_rows
 from vreid.retrieval.postprocessing.state import SearchState
+from vreid.retrieval.tiles import Tiles
 
 TrackletFeature = Literal["mean", "weighted", "per-query"]
 

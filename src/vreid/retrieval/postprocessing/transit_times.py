@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
-from vreid.retrieval.distances import Tiles, tile_rows
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
 from vreid.retrieval.postprocessing.state import Codes, SearchState
+from vreid.retrieval.tiles import Tiles, tile_rows
 
 _CANDIDATES = 50  # nearest of other cameras among which a match is looked for
 _MATCH_WEIGHT = 0.1  # of the log-ratio beside squared distances (0 to 4) while matches are made

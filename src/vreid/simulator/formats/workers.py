@@ -23,8 +23,8 @@ from PIL import Image
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.simulator.city.plan import FRAMES_PER_SECOND, Posed, Traveller, World
+from vreid.simulator.filming import Studio, Take
 from vreid.simulator.formats.label_files import Row
-from vreid.simulator.render.filming import Studio, Take
 from vreid.simulator.render.synthetic import SyntheticShot
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.simulator.raster import DepthMap, rasterise
 from vreid.simulator.render.camera import CameraSpec, Pinhole
 from vreid.simulator.render.drawing import FINE, ImageWindow, Placed
 from vreid.simulator.render.ground import Ground
 from vreid.simulator.render.light import Environment
-from vreid.simulator.render.raster import DepthMap, rasterise
 from vreid.simulator.render.surroundings import surroundings_of
 
 Float = NDArray[np.float32]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.simulator.raster import DepthMap, Fragments, depth_map, rasterise
 from vreid.simulator.render.camera import Pinhole
 from vreid.simulator.render.light import Environment
-from vreid.simulator.render.raster import DepthMap, Fragments, depth_map, rasterise
 from vreid.simulator.render.shading import perspective, shade
 from vreid.simulator.vehicle.vehicles import Vehicle
 

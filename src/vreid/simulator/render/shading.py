@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.simulator.raster import DepthMap, Fragments
 from vreid.simulator.render.light import Environment
-from vreid.simulator.render.raster import DepthMap, Fragments
 from vreid.simulator.vehicle.canvas import FINISHES, Level
 from vreid.simulator.vehicle.mesh import ATLAS_SIZE, Mesh
 

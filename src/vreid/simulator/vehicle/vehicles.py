@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.render.occlusion import MARGIN, sky_visibility
 from vreid.simulator.vehicle.bodies import MOTORCYCLE, TYPES, CarModel, car_model
 from vreid.simulator.vehicle.canvas import (
     ALLOY,
@@ -30,6 +29,7 @@ from vreid.simulator.vehicle.fittings import fittings
 from vreid.simulator.vehicle.marks import Marks, Wheel, draw_marks, draw_wheel
 from vreid.simulator.vehicle.mesh import Mesh, concatenate
 from vreid.simulator.vehicle.motorcycle import draw_ride, motorcycle_shell, paint_motorcycle, riding
+from vreid.simulator.vehicle.occlusion import MARGIN, sky_visibility
 from vreid.simulator.vehicle.shell import ODD_WHEEL, WHEEL, shell, swatch_patch, views_of
 from vreid.simulator.vehicle.sides import Coat, outline_of, paint_side
 from vreid.simulator.vehicle.tops import paint_top

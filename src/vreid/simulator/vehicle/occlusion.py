@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.render.raster import depth_map
+from vreid.simulator.raster import depth_map
 from vreid.simulator.vehicle.mesh import Mesh
 
 Float = NDArray[np.float32]

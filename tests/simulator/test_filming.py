@@ -12,8 +12,8 @@ import numpy as np
 
 from vreid.simulator.city.plan import plan_world
 from vreid.simulator.city.presets import PRESETS
+from vreid.simulator.filming import CUT_DEPTH, CUT_EDGES, CUT_SHARE, Studio, overlap
 from vreid.simulator.formats.write import simulate
-from vreid.simulator.render.filming import CUT_DEPTH, CUT_EDGES, CUT_SHARE, Studio, overlap
 from vreid.simulator.render.scene import Placed
 
 TINY = PRESETS["tiny"]

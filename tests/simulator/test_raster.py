@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles.raster import rasterise_slowly
-from vreid.simulator.render.raster import axes_along, depth_map, rasterise
+from vreid.simulator.raster import axes_along, depth_map, rasterise
 from vreid.simulator.vehicle.mesh import MeshBuilder, grid_faces
 
 
