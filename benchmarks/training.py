@@ -23,12 +23,12 @@ from vreid.data.loading import train_loader
 from vreid.data.records import Records
 from vreid.losses import classification_loss, triplet_loss
 from vreid.models import build
+from vreid.progress import Progress
 from vreid.recipes import recipe
 from vreid.training.meter import Meter
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser
 from vreid.training.precision import autocast, choose_precision
-from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.supervised import Trainer, make_sampler
 from vreid.training.targets import batch_labels, make_targets
@@ -59,7 +59,7 @@ def main() -> None:
         run = RunFolder(Path(name) / "run", config=config.as_dict(), data={}, resume=False)
         model = build(config.model.backbone, classes)
         precision = choose_precision(config.precision, device, model, training=True).dtype
-        trainer = Trainer(config, model, Objective(config.losses), run, device, precision, Silence())
+        trainer = Trainer(config, model, Objective(config.losses), run, device, precision, Progress())
         plain = build(config.model.backbone, classes).to(memory_format=torch.channels_last).train()
         optimiser = build_optimiser(plain, config.optimiser)
         images, rows, flipped = next(iter(loader))

@@ -63,7 +63,7 @@ def main() -> None:
                     preset=again,
                     seed=int(str(facts["seed"])),
                     layout=str(facts["layout"]),
-                    progress=bars.counter(name),
+                    progress=bars,
                 )
             dataset = open_dataset(world, labels="auto")
             found[name] = extract(options.run, dataset, folder / "features", progress=bars)

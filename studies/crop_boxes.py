@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="a .jpg of pictures, heat and boxes")
     options = parser.parse_args()
     with ProgressBars() as bars:
-        loose = simulate(options.out / "world", preset=LOOSE, seed=options.seed, progress=bars.counter("simulate"))
+        loose = simulate(options.out / "world", preset=LOOSE, seed=options.seed, progress=bars)
         images = open_dataset(loose.path).train
         model = train(recipe("crop_model_small"), images, out=options.out / "run", resume=True, progress=bars)
         truth = Truth.of(loose.path)

@@ -37,7 +37,7 @@ def prepare(
 ) -> RetrievalRun:
     """Simulate, train and extract one side of the comparison."""
     world = replace(PRESETS[preset], label_new_scene=labelled)
-    simulate(out / "data", preset=world, seed=seed, progress=bars.counter("simulate"))
+    simulate(out / "data", preset=world, seed=seed, progress=bars)
     real = open_dataset(out / "data" / "AIC21_Track2_ReID", labels="auto")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
     train(recipe("small_random", overrides), data.train, out=out / "run", resume=True, progress=bars)

@@ -85,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with ProgressBars() as bars:
         world = options.out / "world"
-        simulate(world, preset=options.preset, seed=options.world, progress=bars.counter("simulate"))
+        simulate(world, preset=options.preset, seed=options.world, progress=bars)
         real = open_dataset(world / "AIC21_Track2_ReID", labels="auto")
         synthetic = open_dataset(world / "AIC21_Track2_ReID_Simulation")
         held_out = synthetic.train.identity.codes % 5 == 0

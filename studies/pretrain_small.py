@@ -77,7 +77,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with ProgressBars() as bars:
         world = options.out / "world"
-        simulate(world, preset=WORLD, seed=PRETRAINING_SEED, progress=bars.counter("simulate"))
+        simulate(world, preset=WORLD, seed=PRETRAINING_SEED, progress=bars)
         real = open_dataset(world / "AIC21_Track2_ReID", labels="auto")
         data = join(real, open_dataset(world / "AIC21_Track2_ReID_Simulation"))
         check = open_dataset(options.check, labels="auto") if options.check else None

@@ -58,7 +58,7 @@ POSTS = {"plain": PostProcessing(), "camera mean": PostProcessing(camera_mean=Ca
 
 def trained(out: Path, world: Preset, seed: int, overrides: dict[str, str], bars: ProgressBars) -> Path:
     """Simulate `world`, train on its pictures of both domains, return the run folder."""
-    simulate(out / "data", preset=world, seed=seed, progress=bars.counter("simulate"))
+    simulate(out / "data", preset=world, seed=seed, progress=bars)
     real = open_dataset(out / "data" / "AIC21_Track2_ReID")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
     train(recipe("small_random", overrides), data.train, out=out / "run", resume=True, progress=bars)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TextIO
 
 import rich.console
+import rich.progress
 from rich.console import ConsoleOptions, RenderableType
-from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
 from vreid.formatting import printable
+from vreid.progress import Progress
 
 
 class _State(TextColumn):
@@ -43,8 +45,8 @@ class Console(rich.console.Console):
             yield segment if clean else segment._replace(text=printable(segment.text))
 
 
-class ProgressBars:
-    """Progress display for long jobs, as a context manager and listener for training and extraction.
+class ProgressBars(Progress):
+    """Progress display for long jobs, as a context manager and listener.
 
     If standard error is not a terminal, each finished part of a job (an epoch) prints one line. With `quiet` nothing is
     printed.
@@ -61,7 +63,7 @@ class ProgressBars:
             _State("", table_column=Column(no_wrap=True)),
         )
         self._draws = not quiet and self._console.is_terminal
-        self._progress = Progress(*columns, console=self._console, disable=not self._draws, expand=True)
+        self._progress = rich.progress.Progress(*columns, console=self._console, disable=not self._draws, expand=True)
         self._tasks: list[TaskID] = []
 
     def __enter__(self) -> ProgressBars:
@@ -72,15 +74,6 @@ class ProgressBars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-
-    def counter(self, title: str) -> Callable[[int, int], None]:
-        """A function `progress(done, total)` that draws one bar."""
-        task = self._progress.add_task(title, total=None, text="")
-
-        def progress(done: int, total: int) -> None:
-            self._progress.update(task, completed=done, total=total)
-
-        return progress
 
     def start(self, title: str, total: int, done: int = 0) -> None:
         """A job begins; `done` of `total` steps were done earlier."""

@@ -23,6 +23,7 @@ from vreid.diagnostics.slices import ALL, NEW, SEEN
 from vreid.files import parse_errors, read_json, write_json
 from vreid.locks import locking
 from vreid.models.weights import load_weights
+from vreid.progress import Stopwatch
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
 from vreid.report.contents import SIMULATED_NOTICE, MapRoad, Report, ResultRow, Site
@@ -33,7 +34,6 @@ from vreid.simulator.city.presets import SIMULATOR_VERSION, preset_named
 from vreid.simulator.formats.layouts import CITYFLOW
 from vreid.simulator.formats.write import simulate
 from vreid.training.metrics_log import read_metrics
-from vreid.training.progress import Stopwatch
 from vreid.training.supervised import train
 from vreid.workflow import extract
 
@@ -64,11 +64,11 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     if config.preset == "demo":
         bars.note("Simulate, train, adapt, search, report: about five minutes on two cores; stopped, it goes on.")
     with watch.stage("simulate"):
-        simulation = simulate(world, preset=preset, seed=config.seed, progress=bars.counter("simulate"))
+        simulation = simulate(world, preset=preset, seed=config.seed, progress=bars)
     real = open_dataset(world / CITYFLOW.real, labels="auto")
     dataset = join(real, open_dataset((world / CITYFLOW.synthetic).parent))
     with watch.stage("check"):
-        findings = examine(dataset, progress=bars.counter("check"))
+        findings = examine(dataset, progress=bars)
     bars.note(f"The model starts from: {training.model.initialisation}.")
     with watch.stage("train"):
         model = train(training, dataset.train, out=out / "run", device=device, resume=True, progress=bars)
@@ -111,7 +111,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
 def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> list[ResultRow]:
     """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
     chance = search.with_features(random_vectors)
-    histogram = search.with_features(lambda records: hsv_histogram(records, bars.counter("histogram")))
+    histogram = search.with_features(lambda records: hsv_histogram(records, bars))
     plain, full = PostProcessing(), config.rows[-1][2]
     return [
         ResultRow("chance", "Random vectors in place of features.", chance.evaluate(plain)),

@@ -21,6 +21,7 @@ from vreid.errors import InputError, named
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact, typed
 from vreid.locks import locking
+from vreid.progress import Progress
 from vreid.report.contents import ResultRow
 from vreid.retrieval.distances import Distances, check_comparable
 from vreid.retrieval.evaluation.ablation import AblationRow, ablation
@@ -267,14 +268,14 @@ class RetrievalRun:
         post: PostProcessing | str,
         validation: RetrievalRun | Sequence[RetrievalRun],
         *,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> Tuning:
         """Choose the parameters of `post` on validation features, which must be disjoint from this run.
 
         Args:
             post: the steps and their initial parameters.
             validation: features of other images by the same model; with several, their mean decides.
-            progress: called as progress(tried, maximum).
+            progress: listener, counts settings.
 
         Raises:
             InputError: this is an ensemble, validation shares vehicles or images with this run, or as

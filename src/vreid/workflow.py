@@ -17,8 +17,8 @@ from vreid.retrieval_run import SIDES, RetrievalRun
 
 if TYPE_CHECKING:
     from vreid.adaptation.adapt_config import AdaptConfig
+    from vreid.progress import Progress
     from vreid.training.extract import TrainedModel
-    from vreid.training.progress import Progress
     from vreid.training.train_config import TrainConfig
     from vreid.training.validation import Validation
 

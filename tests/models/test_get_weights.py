@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from support.command_line import Run
+from support.listeners import Steps
 from vreid.errors import InputError
 from vreid.models import build, build_backbone, published
 from vreid.models.published import FOLDER, Published, get_weights, weights_folder
@@ -69,12 +70,10 @@ def server() -> Iterator[Server]:
 
 
 def test_a_whole_download_is_checked_and_not_repeated(server: Server, tmp_path: Path) -> None:
-    reported: list[tuple[int, int]] = []
-    path = get_weights(
-        server.published(), folder=tmp_path / "new", progress=lambda *progress: reported.append(progress)
-    )
+    steps = Steps()
+    path = get_weights(server.published(), folder=tmp_path / "new", progress=steps)
     assert path == tmp_path / "new" / NAME and path.read_bytes() == CONTENT
-    assert reported[-1] == (len(CONTENT), len(CONTENT)) and reported == sorted(reported)
+    assert steps.seen[-1] == (len(CONTENT), len(CONTENT)) and steps.seen == sorted(steps.seen)
     assert get_weights(server.published(), folder=tmp_path / "new") == path
     assert server.asked == [None]
     assert [file.name for file in path.parent.iterdir()] == [NAME]

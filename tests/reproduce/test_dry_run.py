@@ -20,6 +20,7 @@ from vreid.data.open import open_dataset
 from vreid.data.split import hold_out, write_split
 from vreid.models.published import FOLDER, PUBLISHED
 from vreid.models.reid_model import ModelConfig, build
+from vreid.progress import Progress
 from vreid.recipes import recipe
 from vreid.recipes.spgan import translation
 from vreid.reproduce.builders import scene_groups
@@ -31,7 +32,6 @@ from vreid.reproduce.tables import scales
 from vreid.reproduce.tables.running import rows_of
 from vreid.reproduce.tables.scales import Scale
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
-from vreid.training.progress import Silence
 from vreid.training.train_config import TrainConfig
 
 TRUE_SIZE = bool(os.environ.get("VREID_TRUE_SIZE"))
@@ -50,7 +50,7 @@ def dataset(folders: Folders) -> Dataset:
     return folders.open()
 
 
-class Notes(Silence):
+class Notes(Progress):
     """Remembers the notes."""
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.models.backbones import build_backbone
 from vreid.models.reid_model import ReidModel
+from vreid.progress import Progress
 from vreid.recipes import recipe
 from vreid.training import crop as module
 from vreid.training.crop import (
@@ -37,7 +38,6 @@ from vreid.training.crop import (
     without_border,
 )
 from vreid.training.extract import TrainedModel
-from vreid.training.progress import Silence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -222,7 +222,7 @@ def frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
     return Records.of(path=[alone, dark, frame, frame], image_key=list("abcd"), box=boxes, identity=["1"] * 4)
 
 
-class Notes(Silence):
+class Notes(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 

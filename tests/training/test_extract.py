@@ -92,12 +92,12 @@ import os, pickle, signal, sys
 from pathlib import Path
 from vreid.models import build
 from vreid.training import extract as module
-from vreid.training.progress import Silence
+from vreid.progress import Progress
 state, records, transform = pickle.loads(Path(sys.argv[1]).read_bytes())
 model = build("resnet10_ibn_a_tiny", 5)
 model.load_state_dict(state)
 module.SHARD = 4
-class Dies(Silence):
+class Dies(Progress):
     images = 0
     def advance(self, steps, text=""):
         self.images += steps

@@ -24,12 +24,12 @@ from vreid.errors import InputError
 from vreid.losses import circular_loss, classification_loss
 from vreid.models import ModelConfig, build, load_pretrained, load_weights, save_weights
 from vreid.models.heads import reverse_gradient
+from vreid.progress import Progress
 from vreid.recipes import RECIPES
 from vreid.recipes.strdan import as_code, case, strdan, strdan_small
 from vreid.training.extract import extract, load_model
 from vreid.training.objective import Objective
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
 from vreid.training.supervised import Trainer, train
@@ -219,7 +219,7 @@ def test_pretrained_weights_from_a_model_with_heads(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- resuming
 
 
-class Stop(Silence):
+class Stop(Progress):
     """A listener who ends the run after some steps, as Ctrl-C does."""
 
     def __init__(self, steps: int) -> None:
@@ -284,7 +284,7 @@ def trainer(tmp_path: Path) -> Callable[..., Trainer]:
         torch.manual_seed(0)
         model = build(TINY, 2)
         run = RunFolder(tmp_path / str(len(list(tmp_path.iterdir()))), config={}, data={}, resume=False)
-        return Trainer(config, model, Objective(config.losses), run, torch.device("cpu"), "float32", Silence())
+        return Trainer(config, model, Objective(config.losses), run, torch.device("cpu"), "float32", Progress())
 
     return made
 

@@ -15,8 +15,8 @@ from vreid.data.records import Records
 from vreid.files import read_json
 from vreid.models import ModelConfig, load_weights
 from vreid.models.backbones import build_backbone
+from vreid.progress import Progress
 from vreid.training.precision import choose_precision, depthwise_share
-from vreid.training.progress import Silence
 from vreid.training.supervised import train
 from vreid.training.train_config import TrainConfig, TrainTransform
 
@@ -69,7 +69,7 @@ def test_the_choice_is_recorded_and_a_resumed_run_keeps_it(tmp_path: Path, monke
     )
     notes: list[str] = []
 
-    class Listener(Silence):
+    class Listener(Progress):
         def note(self, text: str) -> None:
             notes.append(text)
 

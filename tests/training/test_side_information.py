@@ -17,9 +17,9 @@ from vreid.data.augment import TrainTransform
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.models import ModelConfig, TransReID, TransReIDOptions, load_weights
+from vreid.progress import Progress
 from vreid.training.extract import extract, load_model, model_hash
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.progress import Silence
 from vreid.training.supervised import train
 from vreid.training.targets import side_cameras, side_information
 from vreid.training.train_config import TrainConfig
@@ -27,7 +27,7 @@ from vreid.training.train_config import TrainConfig
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Notes(Silence):
+class Notes(Progress):
     """Keeps what is said."""
 
     def __init__(self) -> None:

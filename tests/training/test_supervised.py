@@ -29,8 +29,8 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import read_json
 from vreid.models import ModelConfig, build, load_weights, save_weights
+from vreid.progress import Progress
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.progress import Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import CosineSchedule, StepSchedule
 from vreid.training.supervised import train
@@ -114,7 +114,7 @@ def test_a_run_folder_records_the_run(records: Records, tiny: TrainConfig, tmp_p
     run = tmp_path / "run"
     seen: list[str] = []
 
-    class Listener(Silence):
+    class Listener(Progress):
         def start(self, title: str, total: int, done: int = 0) -> None:
             seen.append(f"start {title} {total} {done}")
 
@@ -207,7 +207,7 @@ def test_a_killed_run_resumes_to_identical_weights(
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
 
 
-class Listener(Silence):
+class Listener(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 

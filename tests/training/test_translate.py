@@ -27,9 +27,9 @@ from vreid.errors import InputError
 from vreid.files import read_json
 from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, negative_pairs, siamese_loss
 from vreid.models.spgan import Discriminator, Generator, ImagePool, RepeatedPixels, SiameseNet
+from vreid.progress import Progress
 from vreid.recipes.spgan import TRANSLATIONS, translation
 from vreid.training import translate_images
-from vreid.training.progress import Silence
 from vreid.training.translate import TranslateConfig, Translation, train_translation
 from vreid.training.translate_images import translate
 
@@ -71,7 +71,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
 def loop(config: TranslateConfig, path: Path | None = None) -> Translation:
     torch.manual_seed(0)
     run = SimpleNamespace(path=path)
-    return Translation(config, 2, (), run, torch.device("cpu"), "float32", Silence())  # type: ignore[arg-type]
+    return Translation(config, 2, (), run, torch.device("cpu"), "float32", Progress())  # type: ignore[arg-type]
 
 
 def images(count: int, low: float, high: float) -> Tensor:
@@ -254,7 +254,7 @@ def test_a_run_folder_holds_its_record_and_samples(sides: tuple[Records, Records
     assert Image.open(grids[0]).size == (6 * 32, 6 * 32)
     notes: list[str] = []
 
-    class Listener(Silence):
+    class Listener(Progress):
         def note(self, text: str) -> None:
             notes.append(text)
 

@@ -22,9 +22,9 @@ from vreid.files import read_json
 from vreid.models import ModelConfig, load_weights
 from vreid.models.backbones import build_backbone
 from vreid.models.reid_model import ReidModel
+from vreid.progress import Progress
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.training.extract import load_model
-from vreid.training.progress import Silence
 from vreid.training.supervised import train
 from vreid.training.train_config import TrainConfig
 from vreid.training.validation import Validation
@@ -117,7 +117,7 @@ def test_evaluation_draws_no_random_number_and_leaves_modes(validation: Validati
     assert model.training and model.backbone.training and not model.neck.training
 
 
-class Stops(Silence):
+class Stops(Progress):
     def log(self, text: str) -> None:
         if text.startswith("epoch 3"):  # the checkpoint of this epoch is not written
             raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_training_images_among_those_of_the_validation_are_reported(
 ) -> None:
     notes: list[str] = []
 
-    class Listener(Silence):
+    class Listener(Progress):
         def note(self, text: str) -> None:
             notes.append(text)
 

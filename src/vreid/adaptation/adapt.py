@@ -42,11 +42,11 @@ from vreid.models.keys import EMBEDDINGS
 from vreid.models.reid_model import ModelConfig, ReidModel
 from vreid.models.transreid import match_cameras, matched_cameras
 from vreid.models.weights import load_weights
+from vreid.progress import Progress
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.training.extract import TrainedModel, extract, load_model
 from vreid.training.optimiser import OptimiserConfig
-from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
 from vreid.training.supervised import train
@@ -94,7 +94,7 @@ def adapt(
         >>> adapt("runs/first", images, out="runs/adapted")                         # doctest: +SKIP
         PosixPath('runs/adapted/model.safetensors')
     """
-    progress, config = progress or Silence(), config or PRESETS["auto"]
+    progress, config = progress or Progress(), config or PRESETS["auto"]
     old, identity, target = load_model(model), target.identity, without_answers(target)
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))

@@ -38,9 +38,7 @@ def simulate_command(
     from vreid.simulator.formats.write import simulate
 
     with ProgressBars(quiet=as_json) as bars:
-        made = simulate(
-            out, preset=preset, layout=layout, seed=seed, workers=workers, progress=bars.counter("simulate")
-        )
+        made = simulate(out, preset=preset, layout=layout, seed=seed, workers=workers, progress=bars)
     facts = {
         "path": str(made.path),
         "preset": made.preset.name,
@@ -94,7 +92,7 @@ def check(
         raise
     notes = list(dataset.notes)
     with ProgressBars(quiet=as_json) as bars:
-        findings += examine(dataset, progress=bars.counter("read images"), on_note=notes.append)
+        findings += examine(dataset, progress=bars, on_note=notes.append)
     if page is not None:
         from vreid.report.doctor_page import write_findings
 

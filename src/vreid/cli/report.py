@@ -118,6 +118,5 @@ def _diagnosed(
             renderings={name: sides(folder) for name, folder in renderings.items() if folder},
             device=resolve(device) if trained else "cpu",
             seed=seed,
-            counter=bars.counter,
             progress=bars,
         )

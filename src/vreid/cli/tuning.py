@@ -47,7 +47,7 @@ def tune_command(
     given = post_processing(steps).of(search.query)
     others = [load_search(folder, None, protocol) for folder in validation]
     with ProgressBars(quiet=as_json) as bars:
-        tuning = search.tune(given, others, progress=bars.counter("tune"))
+        tuning = search.tune(given, others, progress=bars)
     best = tuning.best.post
     rows = with_and_without(search, best)
     if as_json:

@@ -97,7 +97,7 @@ def get(
 
     published = published_as(name)
     with ProgressBars(quiet=as_json) as bars:
-        path = get_weights(published, folder=folder, source=source, progress=bars.counter(published.file))
+        path = get_weights(published, folder=folder, source=source, progress=bars)
     print_json({"name": published.backbone, "file": str(path)}) if as_json else say(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from PIL import Image
 
 from vreid.data.images import read_image
 from vreid.data.records import Records
+from vreid.progress import Progress, job
 from vreid.retrieval.features import FeatureSet
 
 BINS = (12, 5, 5)
@@ -18,7 +19,7 @@ CENTRE = 0.6
 """Share of width and height that the central crop keeps, so that the vehicle counts more than the road."""
 
 
-def hsv_histogram(records: Records, progress: Callable[[int, int], None] = lambda done, total: None) -> FeatureSet:
+def hsv_histogram(records: Records, progress: Progress | None = None) -> FeatureSet:
     """Square root of the 3-D HSV histogram of each picture's central crop: (N, 300) unit-norm features.
 
     The square root makes the squared Euclidean distance that of Hellinger, the usual one for histograms.
@@ -27,12 +28,13 @@ def hsv_histogram(records: Records, progress: Callable[[int, int], None] = lambd
         InputError: a picture cannot be read.
     """
     features = np.empty((len(records), int(np.prod(BINS))), dtype=np.float32)
-    for row, image in enumerate(_images(records)):
-        width, height = image.size
-        dx, dy = width * (1 - CENTRE) / 2, height * (1 - CENTRE) / 2
-        centre = image.crop((round(dx), round(dy), max(round(width - dx), 1), max(round(height - dy), 1)))
-        features[row] = _histogram(np.asarray(centre.convert("HSV")).reshape(-1, 3))
-        progress(row + 1, len(records))
+    with job(progress, "histogram", len(records)) as listener:
+        for row, image in enumerate(_images(records)):
+            width, height = image.size
+            dx, dy = width * (1 - CENTRE) / 2, height * (1 - CENTRE) / 2
+            centre = image.crop((round(dx), round(dy), max(round(width - dx), 1), max(round(height - dy), 1)))
+            features[row] = _histogram(np.asarray(centre.convert("HSV")).reshape(-1, 3))
+            listener.advance(1)
     return FeatureSet(features, records, model="hsv_histogram").normalise()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,15 +22,13 @@ from vreid.diagnostics.renderings import compare_renderings
 from vreid.diagnostics.shortcuts import shortcuts
 from vreid.diagnostics.worst_slices import worst_slices
 from vreid.errors import InputError
+from vreid.progress import Progress
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.features import Sides
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 if TYPE_CHECKING:
     from vreid.training.extract import TrainedModel
-
-Counter = Callable[[str], Callable[[int, int], None]]
-"""Makes a listener `progress(done, total)` for the job of that name."""
 
 
 def diagnose(
@@ -44,8 +42,7 @@ def diagnose(
     renderings: Mapping[str, Sides] | None = None,
     device: str = "cpu",
     seed: int = 0,
-    counter: Counter = lambda name: lambda done, total: None,
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Look at features from every side; what cannot be had is left out, with the reason.
 
@@ -60,8 +57,7 @@ def diagnose(
         renderings: features of other renderings of the same images, by name.
         device: for the model.
         seed: of everything drawn.
-        counter: draws a bar while pictures are read.
-        progress: listener of the extraction.
+        progress: listener, counts the pictures that are read and extracted.
 
     Raises:
         InputError: validation features, renderings or a model that do not belong to the features; a negative seed.
@@ -93,7 +89,7 @@ def diagnose(
     if model:
         check_model(sides, model)
     if dataset:
-        attempt("leaks", lambda: leaks(dataset, counter("leaks")))
+        attempt("leaks", lambda: leaks(dataset, progress))
     else:
         left_out.append(("leaks", "the data set was not given (--data)."))
     if not labelled:
@@ -102,7 +98,7 @@ def diagnose(
         return Diagnosis(tuple(made), tuple(left_out))
     distances = post.under(protocol, query).apply(query, gallery)
     metrics = evaluate_distances(distances, protocol)
-    attempt("floors", lambda: floors(query, gallery, protocol, metrics, seed=seed, progress=counter("histogram")))
+    attempt("floors", lambda: floors(query, gallery, protocol, metrics, seed=seed, progress=progress))
     attempt("camera gap", lambda: camera_gap(query, gallery, protocol, seed=seed))
     attempt("neighbours", lambda: embedding(query, gallery, seed=seed))
     attempt("slices", lambda: worst_slices(distances, metrics, protocol, seed=seed))
@@ -125,8 +121,7 @@ def diagnose(
     train = dataset.train if dataset else query.records[:0]
     for where, records in (("training pictures", train), ("test pictures", _once(query.records, gallery.records))):
         if len(records):
-            listener = counter(f"shortcuts, {where}")
-            attempt("shortcuts, " + where, partial(shortcuts, records, where, seed=seed, progress=listener))
+            attempt("shortcuts, " + where, partial(shortcuts, records, where, seed=seed, progress=progress))
     return Diagnosis(tuple(made), tuple(left_out))
 
 

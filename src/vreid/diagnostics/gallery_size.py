@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from vreid.data.protocols import Protocol
@@ -12,6 +10,7 @@ from vreid.diagnostics.baselines import hsv_histogram, random_vectors
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Part
 from vreid.diagnostics.estimates import Estimate, means
 from vreid.errors import InputError
+from vreid.progress import Progress
 from vreid.retrieval.evaluation.evaluate import evaluate_retrieval, evaluated_rows, ranks_of, scores
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.features import FeatureSet
@@ -33,13 +32,13 @@ def floors(
     metrics: Metrics,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> Part:
     """mAP of the model's features beside that of random vectors and of a colour histogram, same queries.
 
     Args:
         metrics: of the model's features under `protocol`, as judged.
-        progress: called as progress(done, total) while pictures are read.
+        progress: listener, counts pictures.
 
     A picture that cannot be read leaves the histogram out. Random vectors are three times drawn, so that chance is not
     one draw's.
@@ -58,11 +57,7 @@ def floors(
     made["random vectors"] = np.mean(chance, axis=0)
     missing = ""
     try:
-        total = len(query) + len(gallery)
-        sides = (
-            hsv_histogram(query.records, lambda done, _: progress(done, total)),
-            hsv_histogram(gallery.records, lambda done, _: progress(len(query) + done, total)),
-        )
+        sides = hsv_histogram(query.records, progress), hsv_histogram(gallery.records, progress)
         made["colour histogram"] = evaluate_retrieval(*sides, PostProcessing(), protocol).average_precision
     except InputError as error:
         missing = f" The colour histogram could not be made: {error}"

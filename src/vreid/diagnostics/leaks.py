@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import Case
 from vreid.data.doctor.duplicates import QUERY_IN_GALLERY, TRAIN_AND_TEST, duplicate_images
 from vreid.data.doctor.label_checks import train_and_test
 from vreid.diagnostics.diagnosis import Part
 from vreid.errors import InputError
+from vreid.progress import Progress
 
 
-def leaks(dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None) -> Part:
+def leaks(dataset: Dataset, progress: Progress | None = None) -> Part:
     """The data doctor's checks of what makes every number of a test worthless.
 
     Raises:

@@ -5,7 +5,7 @@ B pictures in a batch, H x W pixels of the network's input.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from vreid.data.records import Records
 from vreid.diagnostics.diagnosis import BarChart, Looked, Looks, Part
 from vreid.diagnostics.estimates import means
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_retrieval, evaluated_rows
 from vreid.retrieval.evaluation.metrics import Metrics
@@ -45,7 +46,7 @@ def occlusion(
     *,
     device: str = "cpu",
     seed: int = 0,
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> Part:
     """mAP of up to 60 vehicles among themselves, with nothing, the border or the middle covered by the mean grey.
 
@@ -189,24 +190,19 @@ def attention(trained: TrainedModel, records: Records, device: str = "cpu") -> N
     return np.asarray((heat - low) / np.maximum(high - low, 1e-9), dtype=np.float32)
 
 
-def _features(trained: TrainedModel, records: Records, device: str, progress: Any) -> dict[str, FeatureSet]:
+def _features(trained: TrainedModel, records: Records, device: str, progress: Progress | None) -> dict[str, FeatureSet]:
     """Features of the pictures with each of `COVERED`; a covered pixel is 0, which is the mean after normalisation."""
     import torch
 
     trained.model.to(device).eval()
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in COVERED}
-    if progress:
-        progress.start("cover pictures", len(records))
-    for images, rows, _ in test_loader(records, trained.transform, batch_size=BATCH, device=device):
-        middle = _middle(*images.shape[2:])
-        with torch.inference_mode():
+    with job(progress, "cover pictures", len(records)) as listener, torch.inference_mode():
+        for images, rows, _ in test_loader(records, trained.transform, batch_size=BATCH, device=device):
+            middle = _middle(*images.shape[2:])
             for name, mask in zip(COVERED, (np.ones_like(middle), middle, 1 - middle), strict=True):
                 made = trained.model(images * torch.from_numpy(mask).to(images))
                 parts[name].append(made.float().cpu().numpy())
-        if progress:
-            progress.advance(len(rows))
-    if progress:
-        progress.finish()
+            listener.advance(len(rows))
     return {
         name: FeatureSet(np.concatenate(values), records, model=f"{trained.hash} {name}").normalise()
         for name, values in parts.items()

@@ -11,8 +11,6 @@ luck.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +20,7 @@ from vreid.data.records import Records, joint_codes
 from vreid.diagnostics.diagnosis import Grids, Part
 from vreid.diagnostics.estimates import means
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 
 CELLS = 8
 """Cells a side; the outermost ones are the border."""
@@ -45,7 +44,7 @@ def shortcuts(
     where: str = "pictures",
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> list[Part]:
     """What the border of the pictures tells of the vehicle, within a camera and across cameras: two parts.
 
@@ -53,7 +52,7 @@ def shortcuts(
         records: pictures with identities and cameras, train or test; junk and unknown ones are left out.
         where: what they are called in the parts' names, for example "training pictures".
         seed: of the passes drawn, the halves and the intervals.
-        progress: called as progress(done, total) while pictures are read.
+        progress: listener, counts pictures.
 
     Raises:
         InputError: too few vehicles with two pictures at a camera or with two cameras, or an unreadable picture.
@@ -61,8 +60,7 @@ def shortcuts(
     first, last = _passes(records, seed)
     vehicle, _ = joint_codes(records.identity[first], records.identity[last])
     camera = records.camera.codes[first]
-    cells_first = cells(records[first], lambda done, total: progress(done, 2 * total))
-    cells_last = cells(records[last], lambda done, total: progress(total + done, 2 * total))
+    cells_first, cells_last = np.split(cells(records[np.concatenate([first, last])], progress), 2)
     same_camera = camera[:, None] == camera
     found = []
     several = first != last
@@ -74,7 +72,7 @@ def shortcuts(
     return found
 
 
-def cells(records: Records, progress: Callable[[int, int], None] = lambda done, total: None) -> NDArray[np.float32]:
+def cells(records: Records, progress: Progress | None = None) -> NDArray[np.float32]:
     """(N, 64, 108) levels 0 to 1 of the cells of each picture, row by row.
 
     Raises:
@@ -82,11 +80,12 @@ def cells(records: Records, progress: Callable[[int, int], None] = lambda done, 
     """
     side = CELLS * PIXELS
     out = np.empty((len(records), CELLS * CELLS, PIXELS * PIXELS * 3), dtype=np.float32)
-    for row, (path, box) in enumerate(zip(records.path, records.box, strict=True)):
-        image = read_image(path, box=None if np.isnan(box[0]) else box).resize((side, side), Image.Resampling.BOX)
-        grid = np.asarray(image, dtype=np.float32).reshape(CELLS, PIXELS, CELLS, PIXELS, 3) / 255
-        out[row] = grid.transpose(0, 2, 1, 3, 4).reshape(CELLS * CELLS, -1)
-        progress(row + 1, len(records))
+    with job(progress, "shortcuts", len(records)) as listener:
+        for row, (path, box) in enumerate(zip(records.path, records.box, strict=True)):
+            image = read_image(path, box=None if np.isnan(box[0]) else box).resize((side, side), Image.Resampling.BOX)
+            grid = np.asarray(image, dtype=np.float32).reshape(CELLS, PIXELS, CELLS, PIXELS, 3) / 255
+            out[row] = grid.transpose(0, 2, 1, 3, 4).reshape(CELLS * CELLS, -1)
+            listener.advance(1)
     return out
 
 

@@ -13,13 +13,14 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from vreid.errors import InputError, nearest_name
 from vreid.files import atomic_write, reading, system_error, writing
 from vreid.models.efficientnet import IMAGENET_BACKBONE
+from vreid.progress import Progress, job
 
 FOLDER = "VREID_WEIGHTS"
 """Environment variable that names the folder where published files are stored."""
@@ -38,7 +39,6 @@ _IMAGENET_SHA256 = "579344248a93e230"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 
-Progress = Callable[[int, int], None]
 """Called with (bytes fetched, bytes in total) after every chunk."""
 
 
@@ -233,7 +233,7 @@ def get_weights(
         published: the file.
         folder: destination; None: `weights_folder()`.
         source: local copy of the file to use instead of downloading.
-        progress: see `Progress`.
+        progress: listener, counts bytes.
 
     Raises:
         InputError: the file cannot be fetched, read or written, or its checksum differs.
@@ -246,7 +246,7 @@ def get_weights(
         return target
     if not target.exists():
         part = target.with_name(target.name + ".partial")
-        _download(published, part, progress or (lambda done, total: None))
+        _download(published, part, progress)
         try:
             _reject_other(part, published, "the partial download was damaged and has been removed; try again")
         except InputError:
@@ -270,7 +270,7 @@ def _reject_other(path: Path, published: Published, fix: str) -> None:
         )
 
 
-def _download(published: Published, part: Path, progress: Progress) -> None:
+def _download(published: Published, part: Path, progress: Progress | None) -> None:
     """Download `published` into `part`, resuming after the bytes that exist.
 
     Raises:
@@ -286,14 +286,14 @@ def _download(published: Published, part: Path, progress: Progress) -> None:
             begun = re.match(rf"bytes {done}-", answer.headers.get("Content-Range", "")) if done else None
             done = done if begun else 0
             total = done + int(answer.headers.get("Content-Length") or 0)
-            with open(part, "ab" if begun else "wb") as file:
+            with open(part, "ab" if begun else "wb") as file, job(progress, published.file, total, done) as listener:
                 while piece := answer.read(_CHUNK):
                     try:
                         file.write(piece)
                     except OSError as error:
                         raise system_error(part, "written", error) from error
                     done += len(piece)
-                    progress(done, max(total, done))
+                    listener.advance(len(piece))
             if done < total:
                 raise http.client.IncompleteRead(b"", total - done)
     except urllib.error.HTTPError as error:

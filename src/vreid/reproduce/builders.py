@@ -13,6 +13,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, write_json
+from vreid.progress import Progress
 from vreid.reproduce.stages import (
     Adapted,
     Crops,
@@ -28,7 +29,6 @@ from vreid.reproduce.stages import (
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.simulator.formats.write import simulate
-from vreid.training.progress import Progress
 from vreid.training.supervised import train
 from vreid.workflow import extract
 
@@ -126,7 +126,7 @@ def _world(builder: StageBuilder, stage: SimulatedWorld) -> None:
         seed=stage.seed,
         layout=stage.layout,
         workers=builder.workers,
-        progress=_Counter(builder.progress),
+        progress=builder.progress,
     )
 
 
@@ -194,18 +194,3 @@ BUILDERS: Mapping[type[Stage], Callable[[StageBuilder, Any], None]] = {
     Adapted: _adapted,
     Features: _features,
 }
-
-
-class _Counter:
-    """A progress(done, total) for a listener."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._done = progress, 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self._done:
-            self._progress.start("simulate", total)
-        self._progress.advance(done - self._done)
-        self._done = done
-        if done == total:
-            self._progress.finish()

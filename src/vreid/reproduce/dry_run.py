@@ -24,6 +24,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.formatting import duration
+from vreid.progress import Progress
 from vreid.reproduce.builders import of_part, scene_groups
 from vreid.reproduce.rows import AnyRow, Cropping, Ensemble, Row, SideModel, stages
 from vreid.reproduce.runner import run_rows, seconds_taken
@@ -43,7 +44,6 @@ from vreid.reproduce.stages import (
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.simulator.city.presets import PRESETS
 from vreid.training.meter import memory_at_most
-from vreid.training.progress import Progress
 from vreid.training.train_config import TrainConfig
 
 CUT, SHOTS = 32, 2

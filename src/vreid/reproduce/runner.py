@@ -36,6 +36,7 @@ from vreid.files import parse_errors, read_json, writing
 from vreid.formats.facts import typed
 from vreid.formatting import duration
 from vreid.locks import InUse, locked
+from vreid.progress import Progress, Stopwatch
 from vreid.reproduce.builders import StageBuilder
 from vreid.reproduce.result_lines import Line, merge, write_lines
 from vreid.reproduce.rows import AnyRow
@@ -50,7 +51,6 @@ from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval.ranking import rank
 from vreid.retrieval_run import RetrievalRun
 from vreid.training.extract import export_half
-from vreid.training.progress import Progress, Silence, Stopwatch
 
 RESULTS = "results.jsonl"
 SECONDS = "seconds"
@@ -176,7 +176,7 @@ def run_rows(
         >>> lines = run_rows(rows, "runs/table", device="cuda")      # doctest: +SKIP
         >>> sys.exit(any(line.error for line in lines))              # doctest: +SKIP
     """
-    rows, cache, progress = list(rows), Path(cache), progress or Silence()
+    rows, cache, progress = list(rows), Path(cache), progress or Progress()
     progress.note(plan(rows, cache, usual).describe())
     runner = _Runner(StageBuilder(cache, device, workers, progress))
     lines: dict[str, Line] = {}

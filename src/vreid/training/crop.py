@@ -23,10 +23,10 @@ from vreid.data.images import image_size, region
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 from vreid.ranges import check_settings, in_range
 from vreid.training.extract import TrainedModel, load_model
 from vreid.training.precision import Precision, autocast, choose_precision
-from vreid.training.progress import Progress, Silence
 
 COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
 """Largest stride of the map in pixels, smallest map side in cells, smallest image side in pixels."""
@@ -216,7 +216,6 @@ def find_boxes(
         >>> Records.concat([dataset.train, crops])                                                # doctest: +SKIP
         Records: 105,434 images, 440 identities, 40 cameras, ...
     """
-    progress = progress or Silence()
     trained = load_model(model)
     reject_coarse(trained)
     place = torch.device(device)
@@ -224,8 +223,7 @@ def find_boxes(
     dtype = choose_precision(precision, place, trained.model, training=False).dtype
     loader = test_loader(records, trained.transform, batch_size=batch_size, workers=workers, device=place)
     boxes, whole = np.empty((len(records), 4), dtype=np.float32), 0
-    progress.start("find boxes", len(records))
-    try:
+    with job(progress, "find boxes", len(records)) as listener:
         for images, rows, _ in loader:
             with autocast(dtype, place):
                 heat = heat_maps(trained, images, config)
@@ -235,11 +233,9 @@ def find_boxes(
                 whole += found is None
                 x1, y1, x2, y2 = found or (0, 0, right - left, bottom - top)
                 boxes[row] = left + x1, top + y1, left + x2, top + y2
-            progress.advance(len(rows))
+            listener.advance(len(rows))
         if whole:
-            progress.note(f"{whole:,} of {len(records):,} images are not cropped: no box of sufficient size was found.")
-    finally:
-        progress.finish()
+            listener.note(f"{whole:,} of {len(records):,} images are not cropped: no box of sufficient size was found.")
     return records.with_(box=boxes, variant=["crop"] * len(records))
 
 

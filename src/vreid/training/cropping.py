@@ -15,9 +15,9 @@ from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, write_json
 from vreid.locks import locked
+from vreid.progress import Progress
 from vreid.training.crop import CROP_CONFIGS, CropConfig, find_boxes
 from vreid.training.extract import load_model, model_hash
-from vreid.training.progress import Progress
 
 TABLE = "crops.csv"
 """Name of the table of boxes in a folder of cut-out images."""

@@ -28,11 +28,11 @@ from vreid.formats.facts import fact
 from vreid.models.reid_model import ModelConfig, ReidModel, build_from
 from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
+from vreid.progress import Progress
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.storage import read_arrays, write_arrays
 from vreid.training.model_file import model_file
 from vreid.training.precision import Precision, autocast, choose_precision
-from vreid.training.progress import Progress, Silence
 from vreid.training.targets import batch_labels, side_information
 from vreid.training.views import VIEWS, check_views
 
@@ -167,7 +167,7 @@ def extract(
         InputError: an unreadable image, an unknown view, an image without a crop where a view needs it, or, when
             resuming, features of something else in `out`.
     """
-    progress = progress or Silence()
+    progress = progress or Progress()
     check_views(views, crops=crops is not None)
     kinds = sorted({VIEWS[view].cropped for view in views})
     pictures = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}

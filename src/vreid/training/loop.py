@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from vreid.data.loading import Batch, Loader
 from vreid.errors import InputError
 from vreid.formatting import duration
+from vreid.progress import Progress
 from vreid.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from vreid.training.distributed import ProcessGroup
 from vreid.training.meter import Meter, Pace, memory_at_most
-from vreid.training.progress import Progress
 from vreid.training.run_folder import RunFolder
 
 

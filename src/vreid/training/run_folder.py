@@ -28,8 +28,8 @@ import vreid
 from vreid.errors import InputError
 from vreid.files import read_json, write_json, writing
 from vreid.locks import LOCK, locked
+from vreid.progress import Progress
 from vreid.training.precision import AS_SET, PrecisionChoice
-from vreid.training.progress import Progress
 
 KEPT_CHECKPOINTS = 2
 

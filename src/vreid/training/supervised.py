@@ -29,12 +29,12 @@ from vreid.errors import InputError
 from vreid.models.keys import load_pretrained
 from vreid.models.reid_model import ReidModel, build_from
 from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
+from vreid.progress import Progress
 from vreid.training.distributed import ProcessGroup
 from vreid.training.loop import Loop
 from vreid.training.objective import Objective
 from vreid.training.optimiser import build_optimiser, set_rates
 from vreid.training.precision import Precision, autocast, choose_precision
-from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 from vreid.training.schedules import reversal_strength
 from vreid.training.targets import (
@@ -102,7 +102,7 @@ def train(
         PosixPath('runs/first/model.safetensors')
     """
     world = ProcessGroup.current()
-    progress = progress if progress and world.first else Silence()
+    progress = progress if progress and world.first else Progress()
     chosen = labelled(records, config.target)
     flips = config.transform.flip > 0
     targets = make_targets(chosen, config.target, config.heads, config.labels, flips=flips)

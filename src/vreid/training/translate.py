@@ -30,11 +30,11 @@ from vreid.files import atomic_write
 from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, reconstruction_loss, siamese_loss
 from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
+from vreid.progress import Progress
 from vreid.ranges import check_settings, in_range
 from vreid.training.loop import Loop
 from vreid.training.optimiser import OptimiserConfig, build_optimiser
 from vreid.training.precision import Precision, autocast, choose_precision
-from vreid.training.progress import Progress, Silence
 from vreid.training.run_folder import RunFolder, environment
 
 SHOWN = 6
@@ -160,7 +160,7 @@ def train_translation(
         >>> train_translation(config, vehiclex.train, city.train, out="runs/spgan")      # doctest: +SKIP
         PosixPath('runs/spgan/model.safetensors')
     """
-    progress = progress or Silence()
+    progress = progress or Progress()
     if _all(synthetic, "real") and _all(real, "synthetic"):
         raise InputError("The first images are all real and the second all synthetic; give the synthetic ones first.")
     sampler = PairedSampler(len(synthetic), len(real), config.batch_size, config.seed)

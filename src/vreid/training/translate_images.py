@@ -24,8 +24,8 @@ from vreid.formats.facts import fact
 from vreid.locks import locking
 from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
+from vreid.progress import Progress, job
 from vreid.training.precision import autocast, choose_precision
-from vreid.training.progress import Progress, Silence
 from vreid.training.translate import TranslateConfig, to_pil
 
 FACTS = "translation.json"
@@ -95,7 +95,7 @@ def translate(
         >>> open_dataset("vehiclex@translated").train == made                               # doctest: +SKIP
         True
     """
-    progress = progress or Silence()
+    progress = progress or Progress()
     network, config = load_translator(model)
     shared, names = _names(records)
     folder = Path(out) / TRANSLATED
@@ -183,8 +183,7 @@ def _paint(
     place = torch.device(device)
     network, precision = network.to(place), choose_precision("auto", place, network, training=False).dtype
     loader = test_loader(records, config.transform(), batch_size=batch_size, workers=workers, device=place)
-    progress.start("translate", done + len(records), done)
-    try:
+    with job(progress, "translate", done + len(records), done):
         for images, rows, _ in loader:
             with torch.inference_mode(), autocast(precision, place):
                 changes = (network(images) - images).cpu()
@@ -193,8 +192,6 @@ def _paint(
                 with atomic_write(places[row]) as temporary:
                     to_pil(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
             progress.advance(len(rows))
-    finally:
-        progress.finish()
 
 
 def _changed(records: Records, row: int, change: Tensor) -> Tensor:

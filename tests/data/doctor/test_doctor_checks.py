@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oracles.duplicates import near_copies as slow_near_copies
+from support.listeners import Steps
 from support.town import START, Town
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import Case, examine, image_scan
@@ -28,7 +29,7 @@ NOTHING = Records.of(path=[])
 
 
 def case_of(dataset: Dataset) -> Case:
-    return Case.of(dataset, workers=1, progress=lambda done, total: None, now=START)
+    return Case.of(dataset, workers=1, now=START)
 
 
 def scene(seed: int, size: tuple[int, int] = (64, 48), detail: int = 9) -> Image.Image:
@@ -304,11 +305,11 @@ def test_pairs_lie_side_by_side_and_progress_counts_files(tmp_path: Path) -> Non
     assert finding.paired
     assert finding.paths == (str(town.image(49)), str(town.image(48)))
     assert finding.boxes == ((), ())
-    steps: list[tuple[int, int]] = []
+    steps = Steps()
     paths = [str(town.image(0)), str(town.image(9)), str(town.image(0))]
     train = Records.of(path=paths, image_key=list("abc"), box=[[0, 0, 20, 20], [0, 0, 20, 20], [20, 0, 40, 20]])
-    examine(Dataset("set", train, NOTHING, NOTHING, MARKET), progress=lambda *step: steps.append(step))
-    assert steps == [(1, 2), (2, 2)]
+    examine(Dataset("set", train, NOTHING, NOTHING, MARKET), progress=steps)
+    assert steps.seen == [(0, 2), (1, 2), (2, 2)] and steps.finished == 1
 
 
 def test_an_empty_data_set_has_no_finding() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.listeners import Steps
 from vreid.data.protocols import AI_CITY, MARKET
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -77,12 +78,10 @@ def test_gain_is_the_paired_difference() -> None:
 
 
 def test_progress_never_passes_its_total() -> None:
-    reported: list[tuple[int, int]] = []
-    found = tune(
-        PostProcessing.parse("rerank"), [(sides(1), MARKET)], grids=GRID, progress=lambda *n: reported.append(n)
-    )
-    assert [done for done, _ in reported] == list(range(1, len(found.trials) + 1))
-    assert all(done <= total for done, total in reported)
+    steps = Steps()
+    found = tune(PostProcessing.parse("rerank"), [(sides(1), MARKET)], grids=GRID, progress=steps)
+    assert [done for done, _ in steps.seen] == list(range(len(found.trials) + 1))
+    assert all(done <= total for done, total in steps.seen)
 
 
 @pytest.mark.parametrize(("steps", "count", "message"), [("", 1, "no parameter to choose"), ("rerank", 0, "nothing")])

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.listeners import Steps
 from vreid.data.open import open_dataset
 from vreid.data.records import CSV_COLUMNS
 from vreid.errors import InputError
@@ -322,32 +323,38 @@ def test_wrong_arguments_are_rejected(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_planned_image(sketch: SimpleNamespace, tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    simulate(tmp_path / "out", preset=TINY, seed=1, workers=1, progress=lambda done, total: calls.append((done, total)))
-    done, totals = zip(*calls, strict=True)
+    steps = Steps()
+    simulate(tmp_path / "out", preset=TINY, seed=1, workers=1, progress=steps)
+    done, totals = zip(*steps.seen, strict=True)
     assert set(totals) == {plan_world(TINY, 1).images} and done[0] == 0 and done[-1] == totals[0]
     assert (np.diff(done) > 0).all()
 
 
 def test_an_interrupted_run_leaves_nothing(sketch: SimpleNamespace, tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
+    class Interrupt(Steps):
+        def advance(self, steps: int, text: str = "") -> None:
+            super().advance(steps, text)
+            done, total = self.seen[-1]
+            if done > total / 2:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        simulate(tmp_path / "out", preset=TINY, seed=1, workers=1, progress=interrupt)
+        simulate(tmp_path / "out", preset=TINY, seed=1, workers=1, progress=Interrupt())
     assert not list(tmp_path.iterdir())
 
 
 STOPPED = """
 import os, signal, sys
+from vreid.progress import Progress
 from vreid.simulator import simulate
+class Kill(Progress):
+    def advance(self, steps, text=""):
+        os.kill(os.getpid(), number)
 if __name__ == "__main__":
     number = getattr(signal, sys.argv[2])
     if number == signal.SIGINT:  # a shell that runs the tests in the background ignores it
         signal.signal(number, signal.default_int_handler)
-    simulate(sys.argv[1], preset="tiny", seed=1, workers=2,
-             progress=lambda done, total: done and os.kill(os.getpid(), number))
+    simulate(sys.argv[1], preset="tiny", seed=1, workers=2, progress=Kill())
 """
 
 

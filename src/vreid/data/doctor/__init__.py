@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable
 from vreid.data.dataset import Dataset
 from vreid.data.doctor import clocks, duplicates, image_checks, label_checks, tracklet_checks
 from vreid.data.doctor.case import Case
-from vreid.data.doctor.image_scan import Progress
 from vreid.data.findings import Finding
+from vreid.progress import Progress
 
 CHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     image_checks.unreadable,
@@ -53,7 +53,7 @@ def examine(
     dataset: Dataset,
     *,
     workers: int = 4,
-    progress: Progress = lambda done, total: None,
+    progress: Progress | None = None,
     now: float | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Finding]:
@@ -64,7 +64,7 @@ def examine(
 
     Args:
         dataset: from `open_dataset`.
-        progress: called as progress(done, total) while images are read.
+        progress: listener, counts image files.
         now: current time in UTC seconds; default: the system clock.
         on_note: called with each observation that is worth a note but no problem.
     """

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.dataset import Dataset
-from vreid.data.doctor.image_scan import ImageScan, Progress, scan_images
+from vreid.data.doctor.image_scan import ImageScan, scan_images
 from vreid.data.findings import Finding
 from vreid.data.records import Records
+from vreid.progress import Progress
 
 EXAMPLES = 5
 """Maximum number of further rows that a finding names; the rest are counted."""
@@ -45,7 +46,7 @@ class Case:
         object.__setattr__(self, "train", self.split == "train")
 
     @classmethod
-    def of(cls, dataset: Dataset, *, workers: int, progress: Progress, now: float) -> Case:
+    def of(cls, dataset: Dataset, *, workers: int, progress: Progress | None = None, now: float) -> Case:
         """Concatenate the splits and scan all images."""
         splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
         if dataset.query == dataset.gallery:

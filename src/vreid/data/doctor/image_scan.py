@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 from vreid.data.images import read_image
 from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 
 SIDE = 16
 """Side of the thumbnails that are compared, in pixels."""
@@ -23,8 +24,6 @@ FLAT = 3
 """An image whose averaged levels (0..255) differ by no more than this is of one colour."""
 BATCH = 1024
 """Files given to the threads at a time."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class _ScannedFile:
     error: tuple[str, str] = ("", "")
 
 
-def scan_images(records: Records, workers: int, progress: Progress) -> ImageScan:
+def scan_images(records: Records, workers: int, progress: Progress | None) -> ImageScan:
     """Read the images of `records` in `workers` threads; each file once, however many boxes lie on it."""
     images_of: dict[str, list[int]] = defaultdict(list)
     for image, path in enumerate(records.path.tolist()):
@@ -79,17 +78,17 @@ def scan_images(records: Records, workers: int, progress: Progress) -> ImageScan
         thumbnail=np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8),
         seen=np.zeros(count, dtype=np.bool_),
     )
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, job(progress, "read images", len(paths)) as listener:
         for start in range(0, len(paths), BATCH):  # so that results do not pile up
             batch = paths[start : start + BATCH]
             reads = pool.map(_read, batch, [records.box[images_of[path]] for path in batch])
-            for done, (path, read) in enumerate(zip(batch, reads, strict=True), start=start + 1):
+            for path, read in zip(batch, reads, strict=True):
                 for place, image in enumerate(images_of[path]):
                     out.error[image], out.size[image], out.digest[image] = read.error, read.size, read.digest
                     small = read.thumbnails[place] if read.thumbnails else None
                     if small is not None:
                         out.thumbnail[image], out.seen[image] = small, True
-                progress(done, len(paths))
+                listener.advance(1)
     return out
 
 

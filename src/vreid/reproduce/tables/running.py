@@ -9,6 +9,7 @@ from pathlib import Path
 from vreid.errors import InputError, named
 from vreid.locks import locked
 from vreid.models.published import IMAGENET, IMAGENET_PACKAGE, PUBLISHED, imagenet_file, weights_folder
+from vreid.progress import Progress
 from vreid.report.contents import SIMULATED_NOTICE
 from vreid.reproduce.result_lines import merge, write_lines
 from vreid.reproduce.rows import AnyRow, compared_with, stages
@@ -18,7 +19,6 @@ from vreid.reproduce.table import Entry, write_csv
 from vreid.reproduce.table_figure import draw_table
 from vreid.reproduce.tables import TABLES, Table
 from vreid.reproduce.tables.scales import Scale
-from vreid.training.progress import Progress, Silence
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def make_tables(
     if make:
         rows = rows_of(names, scale, seeds=seeds, only=only)
         for sentence in other_data(names, scale):
-            (progress or Silence()).note(sentence)
+            (progress or Progress()).note(sentence)
         run_rows(rows, out, device=device, workers=workers, progress=progress, usual=scale.usual)
     own = out / RESULTS
     lines = merge([own]) if own.exists() else []

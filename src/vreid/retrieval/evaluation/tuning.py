@@ -7,7 +7,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from vreid.data.protocols import Protocol
 from vreid.data.records import JUNK_NAME
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 from vreid.retrieval.evaluation.ablation import difference
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
 from vreid.retrieval.evaluation.metrics import Metrics, interval
@@ -71,7 +72,7 @@ def tune(
     validation: Sequence[Validation],
     *,
     grids: Mapping[str, Mapping[str, tuple[Any, ...]]] = GRIDS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> Tuning:
     """Choose the parameters of the steps of `post` that are on; ties go to the value given, then to the first.
 
@@ -79,7 +80,7 @@ def tune(
         post: which steps, and where to start.
         validation: one set of features or several, whose metrics are averaged.
         grids: values by step and parameter.
-        progress: called as progress(tried, at most).
+        progress: listener, counts settings.
 
     Raises:
         InputError: no validation, no step with a parameter to choose, or as `PostProcessing.apply`.
@@ -113,17 +114,18 @@ def tune(
         for chosen, *each in zip(new, *found, strict=True):
             values = (_value(evaluate_distances(*pair)) for pair in zip(each, protocols, strict=True))
             tried[chosen] = float(np.mean(list(values)))
-            progress(len(tried), most)
+            listener.advance(1)
 
     best = post
-    for _ in range(ROUNDS):
-        before = best
-        for step, name, values in parameters:
-            choices = [replace(best, **{step: replace(getattr(best, step), **{name: value})}) for value in values]
-            try_out([best, *choices])
-            best = max([best, *choices], key=tried.__getitem__)
-        if best == before:
-            break
+    with job(progress, "tune", most) as listener:
+        for _ in range(ROUNDS):
+            before = best
+            for step, name, values in parameters:
+                choices = [replace(best, **{step: replace(getattr(best, step), **{name: value})}) for value in values]
+                try_out([best, *choices])
+                best = max([best, *choices], key=tried.__getitem__)
+            if best == before:
+                break
     trials = tuple(Trial(chosen, number) for chosen, number in tried.items())
     return Tuning(Trial(post, tried[post]), Trial(best, tried[best]), trials)
 

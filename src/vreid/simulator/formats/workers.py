@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -22,6 +22,7 @@ from PIL import Image
 
 from vreid.data.seeds import generator
 from vreid.errors import InputError
+from vreid.progress import Progress, job
 from vreid.simulator.city.plan import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
 from vreid.simulator.formats.label_files import Row
@@ -45,21 +46,16 @@ class RenderedImage:
     row: Row
 
 
-def render_all(
-    world: World, raw: Path, workers: int | None, progress: Callable[[int, int], None]
-) -> list[list[RenderedImage]]:
+def render_all(world: World, raw: Path, workers: int | None, progress: Progress | None) -> list[list[RenderedImage]]:
     """Render every identity, the travellers and then the synthetic ones; one list of images for each, in order."""
     planned = [t.images for t in world.travellers] + [p.images for p in world.posed]
-    done = 0
-    progress(done, world.images)
     files: list[list[RenderedImage]] = [[] for _ in planned]
     count = workers or min(_processors(), 1 + world.images // IMAGES_PER_WORKER)
     finished = _in_turn(world, raw, len(planned)) if count == 1 else _in_processes(world, raw, len(planned), count)
-    with closing(finished):
+    with closing(finished), job(progress, "simulate", world.images) as listener:
         for index, made in finished:
             files[index] = made
-            done += planned[index]
-            progress(done, world.images)
+            listener.advance(planned[index])
     return files
 
 

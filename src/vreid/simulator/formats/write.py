@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, write_json, write_text, writing
 from vreid.locks import LOCK, locked
+from vreid.progress import Progress
 from vreid.simulator.city.plan import World
 from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
 from vreid.simulator.formats.label_files import (
@@ -63,14 +64,14 @@ def simulate(
     seed: int,
     layout: str = CITYFLOW.name,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Simulation:
     """Make the world `seed` of `preset` in the folder `out`, in the files of one data set (docs/guides/simulator.md).
 
     `layout` names the data set (`formats.layouts.LAYOUTS`); the same seed in another layout is another world,
     so that results on two data sets are two experiments. The same preset, layout and seed give the same bytes for any
-    number of `workers` (processes; None: as many as the machine has and the preset is worth). `progress(done, total)`
-    counts images. The folder appears whole, by one rename; if it holds this very simulation already it is left alone.
+    number of `workers` (processes; None: as many as the machine has and the preset is worth). `progress` counts
+    images. The folder appears whole, by one rename; if it holds this very simulation already it is left alone.
 
     Example:
         >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
@@ -94,7 +95,7 @@ def simulate(
     with _folder_in_the_making(out, form) as folder:
         raw = folder / _RAW
         raw.mkdir()
-        rendered = render_all(world, raw, workers, progress or (lambda done, total: None))
+        rendered = render_all(world, raw, workers, progress)
         travellers, posed = rendered[: len(world.travellers)], rendered[len(world.travellers) :]
         counts, real_texts, digests = _place_real(form, world, travellers, raw, folder)
         synthetic_texts, synthetic_digests = _place_synthetic(form, posed, raw, folder)

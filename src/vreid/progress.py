@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import typed
 from vreid.locks import LOCK
 
 
-class Progress(Protocol):
-    """A listener: one `start`, any number of `advance`, `log` and `note`, one `finish`."""
+class Progress:
+    """A listener, silent unless a subclass says more.
+
+    A job is one `start`, any number of `advance`, `log` and `note`, and one `finish`.
+    """
 
     def start(self, title: str, total: int, done: int = 0) -> None:
         """The job `title` begins: `total` steps, of which `done` were done earlier (a resumed job)."""
@@ -32,23 +34,15 @@ class Progress(Protocol):
         """The job is over."""
 
 
-class Silence:
-    """A listener that ignores everything."""
-
-    def start(self, title: str, total: int, done: int = 0) -> None:
-        """Nothing."""
-
-    def advance(self, steps: int, text: str = "") -> None:
-        """Nothing."""
-
-    def log(self, text: str) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def finish(self) -> None:
-        """Nothing."""
+@contextmanager
+def job(progress: Progress | None, title: str, total: int, done: int = 0) -> Iterator[Progress]:
+    """Start the job `title` and finish it, whatever happens inside; gives the listener, which may be None."""
+    listener = progress or Progress()
+    listener.start(title, total, done)
+    try:
+        yield listener
+    finally:
+        listener.finish()
 
 
 class Stopwatch:
