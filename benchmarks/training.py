@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vreid.configuration import plain_values
 from vreid.data.loading import train_loader
 from vreid.data.records import Records
 from vreid.losses import classification_loss, triplet_loss
@@ -56,7 +57,7 @@ def main() -> None:
         targets = make_targets(records, "identity", (), config.labels, flips=True)
         loader = train_loader(records, config.transform, make_sampler(config, records, targets), seed=0)
         classes = records.identity.distinct
-        run = RunFolder(Path(name) / "run", config=config.as_dict(), data={}, resume=False)
+        run = RunFolder(Path(name) / "run", config=plain_values(config), data={}, resume=False)
         model = build(config.model.backbone, classes)
         precision = choose_precision(config.precision, device, model, training=True).dtype
         trainer = Trainer(config, model, Objective(config.losses), run, device, precision, Progress())

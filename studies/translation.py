@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vreid.configuration import plain_values
 from vreid.console import ProgressBars
 from vreid.data.augment import TestTransform
 from vreid.data.images import read_image
@@ -224,7 +225,7 @@ def main() -> None:
         run = train_translation(config, before, real, out=options.out / "run", resume=True, progress=bars)
         after = translate(run, before, options.out / "translated", progress=bars)
     sheet(before, after, real, options.out / "sheet.jpg")
-    found: dict[str, Any] = {"config": config.as_dict(), "auc": tell_apart(before, after, real)}
+    found: dict[str, Any] = {"config": plain_values(config), "auc": tell_apart(before, after, real)}
     searches = [identity_search(options.model, records) for records in (before, after)]
     ratios = [np.asarray(search.average_precision) for search in searches]
     picks = generator(0, "translation", "ratio").integers(len(ratios[0]), size=(DRAWS, len(ratios[0])))

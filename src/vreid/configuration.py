@@ -1,8 +1,13 @@
-"""`--set key=value` on a frozen configuration: dotted keys, values read as the field's own type, no unknown key."""
+"""Frozen configurations: `--set key=value` on them, their plain values, and the hash of these.
+
+Keys are dotted, values are read as the field's own type, and no key is unknown. `vreid.formats.facts.typed` reads plain
+values back.
+"""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import types
 from collections.abc import Mapping
@@ -32,15 +37,21 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
 
 
 def plain_values(config: Any) -> dict[str, Any]:
-    """The resolved configuration as JSON has it: nested dictionaries, lists instead of tuples.
+    """A configuration, or a mapping that holds some, as JSON has it: nested dictionaries, lists instead of tuples.
 
     Example:
         >>> from vreid.training.schedules import CosineSchedule
         >>> plain_values(CosineSchedule())["kind"]
         'cosine'
     """
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=asdict, allow_nan=False))
     return plain
+
+
+def hash_of(plain: Any) -> str:
+    """16 hexadecimal digits over plain values; the order of keys does not count."""
+    text = json.dumps(plain, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from vreid.configuration import known_keys
 from vreid.errors import InputError
-from vreid.recipes import RECIPES, known_keys, recipe
+from vreid.recipes import RECIPES, recipe
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.schedules import StepSchedule
 from vreid.training.train_config import LossConfig

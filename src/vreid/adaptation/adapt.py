@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from vreid.adaptation.gate import gate_adaptation
 from vreid.adaptation.holdout import hold_out
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
 from vreid.adaptation.pseudo_label_report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
+from vreid.configuration import plain_values
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
@@ -109,7 +109,7 @@ def adapt(
         "model": old.hash,
         "source": fingerprint(source) if config.replay and source is not None else "",
     }
-    run = RunFolder(out, config=_plain(config), data=data, resume=resume)
+    run = RunFolder(out, config=plain_values(config), data=data, resume=resume)
     job = _Job(config, target, identity, source if config.replay else None, run.path, device, workers, progress)
     try:
         if run.model.exists():
@@ -403,12 +403,6 @@ def with_scene_groups(config: AdaptConfig, target: Records, source: Records | No
     if not pseudo.scenes or pseudo.scene_groups:
         return config
     return replace(config, pseudo=replace(pseudo, scene_groups=SceneGroups.for_images(target, source).cameras))
-
-
-def _plain(config: AdaptConfig) -> dict[str, Any]:
-    plain = asdict(config)
-    plain["pseudo"]["scene_groups"] = [list(group) for group in config.pseudo.scene_groups]
-    return plain
 
 
 def _copy(source: Path, target: Path) -> None:

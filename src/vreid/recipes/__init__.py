@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from vreid.configuration import known_keys, with_overrides
+from vreid.configuration import with_overrides
 from vreid.errors import named
 from vreid.recipes import bias, crop, dmt, pretrain, strdan
 from vreid.training.train_config import TrainConfig
-
-__all__ = ["RECIPES", "known_keys", "recipe", "with_overrides"]
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "small": dmt.small,

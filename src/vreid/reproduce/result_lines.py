@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vreid.configuration import hash_of
 from vreid.data.findings import Finding, OnFinding, raise_finding
 from vreid.files import read_lines_bounded, write_text
 
@@ -26,8 +26,7 @@ def chain(links: Iterable[Link]) -> list[str]:
     for kind, settings, inputs in links:
         if any(not 0 <= number < len(hashes) for number in inputs):
             raise ValueError("a link is made from one that does not stand before it")
-        text = json.dumps([kind, settings, [hashes[number] for number in inputs]], sort_keys=True, allow_nan=False)
-        hashes.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+        hashes.append(hash_of([kind, settings, [hashes[number] for number in inputs]]))
     return hashes
 
 

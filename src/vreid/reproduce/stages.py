@@ -13,13 +13,13 @@ depends on it.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vreid.configuration import plain_values
 from vreid.data.dataset import Dataset, join
 from vreid.data.open import open_dataset
 from vreid.data.protocols import Protocol
@@ -68,7 +68,7 @@ class Stage:
         for one in fields(self):
             value = getattr(self, one.name)
             if is_dataclass(value):
-                found |= {} if isinstance(value, Stage) else asdict(value)  # type: ignore[arg-type]
+                found |= {} if isinstance(value, Stage) else plain_values(value)
             elif value is not None:
                 found[one.name] = value
         return found
@@ -81,7 +81,7 @@ class Stage:
             InputError: weights or features are named that are not there.
         """
         place = {stage: number for number, stage in enumerate(self.all)}
-        settings = {stage: json.loads(json.dumps(stage.settings, allow_nan=False)) for stage in place}
+        settings = {stage: plain_values(stage.settings) for stage in place}
         return tuple((stage.kind, settings[stage], tuple(place[of] for of in stage.inputs)) for stage in place)
 
     @cached_property
@@ -126,7 +126,7 @@ class SimulatedWorld(Stage):
     def settings(self) -> dict[str, Any]:
         """The preset by its values."""
         preset = preset_named(self.preset) if isinstance(self.preset, str) else self.preset
-        made_by = {"preset": asdict(preset), "layout": self.layout, "seed": self.seed}
+        made_by = {"preset": preset, "layout": self.layout, "seed": self.seed}
         return {"simulator_version": SIMULATOR_VERSION, **made_by}
 
     def open(self, folder: Path) -> Dataset:
@@ -222,7 +222,7 @@ class Model(Stage):
     @property
     def settings(self) -> dict[str, Any]:
         """The parts and the configuration."""
-        config = self.training.as_dict()
+        config = plain_values(self.training)
         start = self.training.model.weights_path
         config["model"]["weights"] = "" if start is None else digest([start])
         return {"parts": self.parts, "training": config}
@@ -341,7 +341,7 @@ class PostProcessed:
     @property
     def settings(self) -> dict[str, Any]:
         """The steps, and the weights of the biases."""
-        steps = {step.name: _plain(getattr(self.post, step.name)) for step in fields(self.post)}
+        steps = {step.name: _by_content(getattr(self.post, step.name)) for step in fields(self.post)}
         scenes = {"scenes": True} if self.scenes else {}
         return {"post": steps, "biases": [(name, weight) for name, weight, _ in self.biases], **scenes}
 
@@ -368,7 +368,7 @@ class Evaluated(Stage):
         place = {stage: number for number, stage in enumerate(self.inputs)}
         members = [{**member.settings, "of": [place[of] for of in member.inputs]} for member in self.members]
         joined = {"weights": self.weights, "how": self.how} if len(members) > 1 else None
-        return {"members": members, "joined": joined, "protocol": self.protocol and asdict(self.protocol)}
+        return {"members": members, "joined": joined, "protocol": self.protocol}
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -384,13 +384,11 @@ def digest(files: Sequence[Path]) -> str:
     return f"sha256 {total.hexdigest()[:16]}"
 
 
-def _plain(step: Any) -> Any:
-    """The configuration of a post-processing step in plain values; of features in a folder what they are."""
-    if not is_dataclass(step):
+def _by_content(step: Any) -> Any:
+    """The configuration of a post-processing step, with the digest of features instead of their folder."""
+    if not isinstance(step, Bias):
         return step
-    if isinstance(step, Bias):
-        if isinstance(step.features, tuple):
-            raise InputError("A row's bias names the folder of its features; features in memory have no name.")
-        found = digest([Path(step.features) / f"{side}.safetensors" for side in ("query", "gallery")])
-        step = replace(step, features=found)
-    return asdict(step)
+    if isinstance(step.features, tuple):
+        raise InputError("A row's bias names the folder of its features; features in memory have no name.")
+    folder = Path(step.features)
+    return replace(step, features=digest([folder / f"{side}.safetensors" for side in ("query", "gallery")]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,15 @@ def crop_dataset(
         raise InputError(f"{dataset.name}: holds more than originals; crops are made of originals (FOLDER@original).")
     trained = load_model(model)
     with nullcontext() if table == out else locked(out):
-        job = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
-        _reject_other(table, {**job, **plain_values(config)})
+        made_from = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
+        job = made_from | plain_values(config)
+        _reject_other(table, job)
         if not table.exists():
             for place in (out / folder for folder in folders.values()):
                 if place.exists():
                     raise InputError(f"{place}: holds crops of another job; remove it or name another place.")
             found = find_boxes(model, originals, config, device=device, workers=workers, progress=progress)
-            write_json(table.with_suffix(".json"), {**job, **asdict(config)})
+            write_json(table.with_suffix(".json"), job)
             found.write_table(table)
         crops = all_images(open_dataset(table))
         train, query, gallery = (crops_of(getattr(dataset, split), crops) for split in SPLITS)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vreid.configuration import plain_values
 from vreid.data.dataset import fingerprint
 from vreid.data.loading import Batch, Loader, train_loader
 from vreid.data.records import Records
@@ -129,7 +130,7 @@ def train(
         data["initialisation"] = initialisation
     if validation is not None and validation.keep_best:
         data["kept"] = {"epoch": "best", **validation.as_dict()}
-    asked: dict[str, Any] = {"config": config.as_dict(), "data": data, "resume": resume, "tensorboard": tensorboard}
+    asked: dict[str, Any] = {"config": plain_values(config), "data": data, "resume": resume, "tensorboard": tensorboard}
     run = RunFolder(out, **asked, writes=world.first)
     try:
         if run.model.exists():
@@ -157,8 +158,8 @@ def train(
         trainer.fit(loader, targets, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
         facts = {
             "kind": "model",
-            "model": config.as_dict()["model"],
-            "transform": asdict(config.transform.test()),
+            "model": plain_values(config.model),
+            "transform": plain_values(config.transform.test()),
             "target": config.target,
             "num_identities": model.num_identities,
             "heads": heads,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from vreid.configuration import plain_values
 from vreid.data.augment import TrainTransform
 from vreid.errors import InputError
 from vreid.models.reid_model import ModelConfig
@@ -90,7 +89,3 @@ class TrainConfig:
             raise InputError(f"heads {', '.join(self.heads)}: one is named twice; name each once.")
         if self.target in self.heads:
             raise InputError(f"{self.target} is the target and a head too; take it out of heads.")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-serialisable values, nested like the fields."""
-        return plain_values(self)

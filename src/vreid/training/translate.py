@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from PIL import Image
@@ -109,10 +109,6 @@ class TranslateConfig:
                 f"metric_stages is {self.metric_stages}; nothing is left of {self.size} pixels; give fewer."
             )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-serialisable values."""
-        return plain_values(self)
-
     def generator(self) -> Generator:
         """Build a generator with random weights."""
         return Generator(self.filters, self.blocks, masked=self.masked, repeat=self.repeat)
@@ -171,7 +167,7 @@ def train_translation(
     )
     sides = {"synthetic": synthetic, "real": real}
     data = {name: {"fingerprint": fingerprint(side), "images": len(side)} for name, side in sides.items()}
-    run = RunFolder(out, config=config.as_dict(), data=data, resume=resume)
+    run = RunFolder(out, config=plain_values(config), data=data, resume=resume)
     try:
         if run.model.exists():
             progress.note(f"{run.path} is complete; nothing is left to train.")
@@ -189,7 +185,7 @@ def train_translation(
         loop.run_epochs(loader, checkpoint_steps=checkpoint_steps, log_steps=log_steps)
         facts = {
             "kind": "translation",
-            "config": config.as_dict(),
+            "config": plain_values(config),
             "data": data,
             "vreid": started["vreid"],
             "revision": started["revision"],
