@@ -198,5 +198,5 @@ def test_added_steps_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="step scale=much: factor is 'much'; write scale=FACTOR"):
         PostProcessing.parse("scale=much")
     for added in ((Scale(1), Scale(2)), (Shift(),)):
-        with pytest.raises(InputError, match="is of no added step, or of one given twice"):
+        with pytest.raises(InputError, match="does not belong to an added step, or the step is given twice"):
             PostProcessing(added=added)

@@ -37,7 +37,7 @@ FEATURES: dict[str, tuple[Callable[[Arrays, Facts], object], str]] = {
     "infinity": (_set(np.inf), "(row 3): the feature holds NaN or infinity"),
     "not normalised": (lambda a, f: a["features"].__imul__(2), "(row 1): the feature is said to be normalised but"),
     "one row less": (lambda a, f: a.update(features=a["features"][1:]), "features for "),
-    "one dimension": (lambda a, f: a.update(features=a["features"].ravel()), "must be (images, dimensions)"),
+    "one dimension": (lambda a, f: a.update(features=a["features"].ravel()), "not (images, dimensions)"),
     "no features": (lambda a, f: a.pop("features"), "features is missing"),
     "no records": (lambda a, f: a.pop("records.camera.codes"), "camera.codes is missing"),
     "codes without a name": (lambda a, f: a["records.camera.codes"].__iadd__(99), "column camera is damaged"),
@@ -136,7 +136,7 @@ def test_a_damaged_ranking(run: Run, made: Path, tmp_path: Path) -> None:
     assert run(f"rank {made}/features --out {file} --top-k 5").code == 0
     whole = file.read_bytes()
     for change, sentence in (
-        (lambda arrays, facts: arrays["indices"].__iadd__(999), "indices must lie in 0 .. "),
+        (lambda arrays, facts: arrays["indices"].__iadd__(999), "indices must be from 0 to "),
         (lambda arrays, facts: facts.pop("protocol"), "protocol is missing"),
         (lambda arrays, facts: arrays.pop("query.path"), "path is missing"),
     ):

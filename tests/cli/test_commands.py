@@ -117,7 +117,7 @@ def test_scene_groups_are_looked_up_in_labels(run: Run, made: Path, tmp_path: Pa
     groups = "/".join("+".join(cameras[first::2]) for first in (0, 1))
     assert shown[0]["name"] == f"scene-groups={groups}/*"
     (note,) = shown[0]["parts"]["all cameras"]["notes"]
-    assert " pairs of images are removed, between the groups " in note
+    assert " pairs of images are excluded, between the groups " in note
     printed = run(f"ablate {made}/features --post 'rerank=4:2:0.5, scene-groups=labels:{table}'").out
     assert printed.count(note) == 1 and "+ scene-groups=" in printed and "all but scene-groups=" in printed
     assert note in run(f"rank {made}/features --post scene-groups=labels:{table} --out {tmp_path}/r.csv").out

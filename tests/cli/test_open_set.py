@@ -56,7 +56,7 @@ def test_open_set_numbers(run: Run, features: Path) -> None:
     assert [at["fpir"] for at in plain["fnir_at_fpir"]] == [0.01, 0.05, 0.1]
     assert fnir == sorted(fnir, reverse=True)
     shown = run(f"evaluate {features} --open-set").out
-    assert "90 queries with a mate, 180 without; 90 gallery images; protocol market" in shown
+    assert "90 queries of known vehicles, 180 of unknown ones; 90 gallery images; protocol market" in shown
     assert f"{100 * fnir[0]:.1f}" in shown
     assert "FPIR: share of the queries without a mate" in shown
 
@@ -77,7 +77,7 @@ def test_calibrate_then_try_then_decide(run: Run, features: Path, held_out: Path
     stored = json.loads(threshold.read_text(encoding="utf-8"))
     assert stored["false_match"]["num_queries"] == 180
     assert "MATCH at a false-match rate of 5.0 % (" in calibrated.out
-    assert "calibrated on 180 queries without a mate among 90 images" in calibrated.out
+    assert "calibrated on 180 queries of unknown vehicles among 90 images" in calibrated.out
 
     tried = json.loads(run(f"evaluate {held_out} --threshold {threshold} --json").out)["threshold"]
     rate, (low, high) = tried["errors"]["fpir"], tried["errors"]["fpir_interval"]
@@ -123,9 +123,9 @@ def test_slices_of_few_queries_are_marked(run: Run, tmp_path: Path) -> None:
 
 
 WRONG = {
-    "calibrate {features} --out {new}/t.json --fpir 0.001": "at least 1,000 queries without a mate; there are 180",
+    "calibrate {features} --out {new}/t.json --fpir 0.001": "at least 1,000 queries of unknown vehicles; there are 180",
     "evaluate {features} --threshold {new}/none.json": "none.json",
-    "evaluate {features} --threshold {features}/features.json": "holds no threshold",
+    "evaluate {features} --threshold {features}/features.json": "is not a threshold file",
     "evaluate {other} --threshold {threshold}": "calibrated on other distances (features: model gaussian",
     "evaluate {features} --threshold {threshold} --post rerank=5:2:0.3": "post-processing: none",
     "evaluate {features} --leave-out 1.5": "share is 1.5",

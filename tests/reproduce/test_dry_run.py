@@ -172,7 +172,7 @@ def test_old_and_new_cameras_are_kept_apart_by_their_numbers(folders: Folders, d
     reported = list(dry_run_stages(narrow_rows(folders, "" if TRUE_SIZE else "stage 2 (v2)"), progress=notes))
     assert not [sentence for sentence in reported if "FAILED" in sentence or "not tried" in sentence]
     (sentence,) = (one for one in reported if one.startswith("scene-groups: "))
-    assert f" {apart:,} of {pairs:,} pairs of images are removed" in sentence and "not named: c041" in sentence
+    assert f" {apart:,} of {pairs:,} pairs of images are excluded" in sentence and "not named: c041" in sentence
     searched = [note for note in notes.said if re.match(r"Row \d+ of .*, post: ", note)]
     adapted = [note for note in notes.said if "stage 2 (v2): " in note]
     assert searched and adapted
@@ -207,7 +207,7 @@ def test_a_split_test_of_identities_of_three_scenes_is_kept_apart(tmp_path: Path
     real = open_dataset(true_size_folders.cityflow(tmp_path, true_size_folders.SMALL._replace(train=scenes)))
     dataset = hold_out(real, "identities", count=12)
     reported = scene_groups(dataset).describe(dataset.query, dataset.gallery)
-    assert " pairs of images are removed, between the groups c0" in reported and "show one vehicle" not in reported
+    assert " pairs of images are excluded, between the groups c0" in reported and "show one vehicle" not in reported
 
 
 def test_absent_weights_are_told_all_at_once(

@@ -269,7 +269,7 @@ def test_all_kinds_of_rows_run_end_to_end_and_the_ensemble_ends_in_a_submission(
     assert both.metrics["reranked"] and "bias" in " ".join(both.metrics["steps"])
     assert set(both.seconds) == {"model", "crops", "adapted", "scenes", "features", "metrics"}
     (note,) = both.notes  # the simulated test has a column scene
-    assert " pairs of images are removed, between the groups " in note and not adapted.notes
+    assert " pairs of images are excluded, between the groups " in note and not adapted.notes
     assert str(tmp_path) not in (tmp_path / "results.jsonl").read_text()
 
     eight = lines["ensemble of all 8"]

@@ -72,10 +72,10 @@ def unknown_vehicles(
     threshold, why = _threshold(calibration)
     if threshold and validation is not None:
         threshold.check(features=found.features, steps=found.steps)
-    levels = [level for level in LEVELS if whole(level * held.num_mateless) >= 1]
-    if not levels or not held.num_mated:
+    levels = [level for level in LEVELS if whole(level * held.num_unknown) >= 1]
+    if not levels or not held.num_known:
         raise InputError(
-            f"open set: {held.num_mateless} queries without a mate and {held.num_mated} with one are too "
+            f"open set: {held.num_unknown} queries without a mate and {held.num_known} with one are too "
             "few to tell any rate."
         )
 
@@ -84,17 +84,17 @@ def unknown_vehicles(
 
     low, high = held.interval(at_levels, seed=seed, resamples=CURVE_RESAMPLES)
     fnir = [
-        Estimate(*values, held.num_mated) for values in zip(at_levels(held), low.tolist(), high.tolist(), strict=True)
+        Estimate(*values, held.num_known) for values in zip(at_levels(held), low.tolist(), high.tolist(), strict=True)
     ]
     numbers = {f"FNIR at FPIR {100 * level:g} %": value for level, value in zip(levels, fnir, strict=True)}
     marks, kept = {}, why
     warning = False
     if threshold:
         at = held.errors(threshold.match)
-        wrong = held.nearest[~held.mated] <= threshold.match
-        lost = (held.rank != 1) | (held.mate > threshold.match)
-        measured = Estimate(float(at.fpir), *rate_interval(wrong, held.identity[~held.mated]), held.num_mateless)
-        missed = Estimate(float(at.fnir), *rate_interval(lost[held.mated], held.identity[held.mated]), held.num_mated)
+        wrong = held.nearest[~held.known] <= threshold.match
+        lost = (held.rank != 1) | (held.positive > threshold.match)
+        measured = Estimate(float(at.fpir), *rate_interval(wrong, held.identity[~held.known]), held.num_unknown)
+        missed = Estimate(float(at.fnir), *rate_interval(lost[held.known], held.identity[held.known]), held.num_known)
         promised = threshold.false_match
         numbers["FPIR of the calibrated threshold"] = measured
         numbers["FNIR of the calibrated threshold"] = missed

@@ -1,4 +1,4 @@
-"""Ranking, re-ranking and evaluation on plain arrays; usable by itself, without torch."""
+"""Ranking, re-ranking and evaluation on plain arrays, without torch."""
 
 from vreid.data.protocols import (
     AI_CITY,

@@ -1,4 +1,4 @@
-"""Clusters of a sparse graph of distances: the pseudo labels of domain adaptation."""
+"""DBSCAN on a sparse distance graph, for the pseudo labels of domain adaptation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vreid.ranges import check_number
 
 
 def cluster(graph: Any, eps: float, min_samples: int) -> NDArray[np.int64]:
-    """DBSCAN on a sparse graph (`jaccard_graph`): a cluster number for each of N points, -1 for outliers.
+    """Cluster a sparse distance graph (`jaccard_graph`) with DBSCAN; return the label (N,) of each point, -1 for noise.
 
-    The labels are those of the dense matrix, as long as the graph holds every pair up to `eps`.
+    The labels equal those of the dense matrix if the graph holds every pair up to `eps`.
 
     Args:
         graph: (N, N) scipy sparse distances; a pair that is not stored is farther than `eps`.
-        eps: largest distance of neighbours.
-        min_samples: how many neighbours, itself included, make a point the core of a cluster.
+        eps: largest distance between neighbours.
+        min_samples: number of neighbours, itself included, of a core point.
 
     Raises:
-        InputError: not a square sparse matrix, or constants out of range.
+        InputError: the graph is not a square sparse matrix, or a parameter is out of range.
 
     Example:
         >>> from scipy.sparse import csr_array
@@ -40,11 +40,11 @@ def cluster(graph: Any, eps: float, min_samples: int) -> NDArray[np.int64]:
         raise InputError("cluster: the graph must be a square scipy.sparse matrix of distances; see jaccard_graph.")
     check_number("cluster: eps", eps, above=0)
     check_number("cluster: min_samples", min_samples, least=1, whole=True)
-    # DBSCAN wants what scikit-learn itself makes: a matrix, each row in the order of its distances
+    # DBSCAN requires scikit-learn's own form: a csr_matrix with rows sorted by distance
     matrix: Any = sparse.csr_matrix(given, copy=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sparse.SparseEfficiencyWarning)
-        matrix.setdiag(matrix.diagonal())  # an explicit 0 where nothing is stored: a point is its own neighbour
+        matrix.setdiag(matrix.diagonal())  # store the diagonal explicitly: a point is its own neighbour
     matrix = sort_graph_by_row_values(matrix, copy=False, warn_when_not_sorted=False)
     labels: NDArray[np.int64] = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(matrix)
     return labels

@@ -1,8 +1,8 @@
-"""Distances: query x unit, produced a block of query rows at a time.
+"""Distance matrices (query x unit), computed a block of query rows at a time.
 
-The unit of distance is the *squared Euclidean distance of the features*; for L2-normalised features that is 2 - 2 cos,
-from 0 (same direction) to 4 (opposite). A step may replace it (re-ranking gives numbers in [0, 1]); small is always
-near, and +inf means "not a candidate".
+The distance is the squared Euclidean distance of the features: 2 - 2 cos for L2-normalised features, from 0 (same
+direction) to 4 (opposite). A post-processing step may replace it (re-ranking gives values in [0, 1]). Smaller is more
+similar; +inf means "not a candidate".
 
 Shapes: Q queries, G gallery images, U units (a unit is an image or a whole tracklet), D feature dimensions.
 """
@@ -24,28 +24,28 @@ from vreid.retrieval.nearest import Points, exact_distances
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tiles import Matrix, Source, Tiles, in_blocks, strips, tile_rows
 
-_SAMPLE = 1024  # about so many units tell where they are
-_LONG = 1.01  # squared norm up to which features count as normalised, whose distances err by 1e-7
+_SAMPLE = 1024  # about so many units are sampled to estimate their centre
+_LONG = 1.01  # squared norm up to which features count as normalised; the error of their distances is 1e-7
 _NEAR = np.float32(2.0**-8)  # squared distances below this share of the squared norms are computed in float64
-_FAR = 16  # so many times the spread of features is their squared distance to the origin at most
+_FAR = 16  # features are centred if their squared distance to the origin is more than this multiple of their spread
 _INSIDE_TRACKLET = np.float32(1e-6)
 _LARGEST_SQUARE = float(np.finfo(np.float32).max) / 8
 
 
 @dataclass(frozen=True, eq=False)
 class SquaredEuclidean:
-    """|a|^2 + |b|^2 - 2ab, clamped at 0, computed when asked for.
+    """Squared Euclidean distances |a|^2 + |b|^2 - 2ab, clamped at 0 and computed lazily.
 
-    Features far from the origin, whose squares would drown their differences in float32, are moved to it first; of
-    features longer than 1, pairs that are much nearer to each other than to the origin are computed in float64.
-    The grid of row tiles depends on the number of units alone: the last bits of a matrix product depend on the shape
-    of the call, so a grid that followed the caller's block size would make results depend on it.
+    Against cancellation in float32, features far from the origin are centred first, and for features longer than 1,
+    pairs much nearer to each other than to the origin are computed in float64. The tile size depends only on the
+    number of units, because the last bits of a matrix product depend on its shape; results therefore do not depend on
+    the caller's block size.
 
     Attributes:
         query_QD: (Q, D) float32.
         unit_UD: (U, D) float32.
-        squares: (Q,) and (U,) float64 squared norms, if somebody has them already.
-        products_QU: (Q, U) float32, the same; not used where features are far from the origin.
+        squares: (Q,) and (U,) float64 squared norms, if already computed.
+        products_QU: (Q, U) float32 dot products, if already computed; not used for features far from the origin.
     """
 
     query_QD: NDArray[np.float32]
@@ -75,7 +75,7 @@ class SquaredEuclidean:
         return len(self.query_QD), len(self.unit_UD)
 
     def tiles(self) -> Tiles:
-        """Row tiles of at most 512 rows and about 64 MiB; each is made for the caller, who may write to it."""
+        """Yield row tiles of at most 512 rows and about 64 MiB; each is a new array that the caller may modify."""
         rows, columns = self.shape
         query_QD, unit_UD, products_QU, squares = self.query_QD, self.unit_UD, self.products_QU, self._squares
         centre_D = _far_centre(unit_UD)
@@ -111,7 +111,7 @@ class SquaredEuclidean:
 
 
 def _far_centre(features_UD: NDArray[np.float32]) -> NDArray[np.float64] | None:
-    """(D,) the mean of some of the features where they are far from the origin for their spread, else None."""
+    """Return the mean (D,) of a sample of the features if it is far from the origin relative to their spread."""
     some = features_UD[:: max(1, len(features_UD) // _SAMPLE)].astype(np.float64)
     centre_D = some.mean(axis=0)
     spread = np.square(some - centre_D).sum() / len(some)
@@ -119,7 +119,7 @@ def _far_centre(features_UD: NDArray[np.float32]) -> NDArray[np.float64] | None:
 
 
 def _moved(features_ND: NDArray[np.float32], centre_D: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(N, D) features minus `centre_D`, rounded once."""
+    """Subtract `centre_D` from the features (N, D) with a single rounding."""
     out = np.empty_like(features_ND)
     for rows in strips(features_ND):
         out[rows] = features_ND[rows] - centre_D
@@ -128,22 +128,22 @@ def _moved(features_ND: NDArray[np.float32], centre_D: NDArray[np.float64]) -> N
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """Distances from Q queries to U units, and what it needs to turn them into a ranking of G images.
+    """Distances from Q queries to U units, with the records needed to rank the G gallery images.
 
     Attributes:
         query: Q records.
         gallery: G records.
-        source: produces the (Q, U) float32 distances; +inf = not a candidate.
-        unit_of_image: (G,) int32, the unit of each gallery image; the identity map where units are images.
-        frames: produces (Q, G) image distances that order the images inside a tracklet; None: by gallery index.
-        steps: what was done to plain search, in order.
-        reranked: whether re-ranking was one of them.
-        transductive: whether other queries or the test images themselves were used.
-        features: the model and the views that made the features; "" when unknown.
-        notes: what steps did on these images that their names do not say, one sentence each.
+        source: computes the (Q, U) float32 distances; +inf: not a candidate.
+        unit_of_image: (G,) int32 unit of each gallery image; 0, 1, ... if units are images.
+        frames: computes (Q, G) image distances that order the images within a tracklet; None: by gallery index.
+        steps: post-processing steps, in order.
+        reranked: whether re-ranking is one of them.
+        transductive: whether other queries or statistics of the test images were used.
+        features: model and views of the features; "" if unknown.
+        notes: sentences about the effect of the steps on these images.
 
     Raises:
-        InputError: an empty side, shapes that do not fit, or a camera or identity in two spellings.
+        InputError: a side is empty, shapes do not match, or a camera or identity is spelt in two ways.
 
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
@@ -184,10 +184,10 @@ class Distances:
 
     @classmethod
     def of(cls, query: FeatureSet, gallery: FeatureSet) -> Distances:
-        """Plain search: squared Euclidean distances of the features as they are, image to image, computed lazily.
+        """Build the distances of plain search: squared Euclidean, image to image, computed lazily.
 
         Raises:
-            InputError: an empty side, or features that cannot be compared (dimensions, normalisation, model).
+            InputError: a side is empty, or dimensions, normalisation or model differ.
         """
         check_comparable(query, gallery)
         source = SquaredEuclidean(query.features, gallery.features)
@@ -195,10 +195,10 @@ class Distances:
 
     @classmethod
     def from_matrix(cls, values: ArrayLike, query: Records, gallery: Records) -> Distances:
-        """Image to image distances that somebody else computed: (Q, G), small = near.
+        """Wrap a given distance matrix (Q, G), image to image; smaller is more similar.
 
         Raises:
-            InputError: not a matrix of numbers, wrong shape, or NaN.
+            InputError: it is not numeric, has a wrong shape, or contains NaN.
         """
         matrix = as_matrix(values)
         if matrix.shape != (len(query), len(gallery)):
@@ -222,14 +222,14 @@ class Distances:
         return f"Distances: {len(self.query):,} queries x {self.num_units:,} {unit}; {', '.join(facts)}"
 
     def blocks(self, rows: int = 256) -> Tiles:
-        """Yield (first query, (rows, U) float32); the block size never changes a number."""
+        """Yield (first query, (rows, U) float32); values do not depend on the block size."""
         return in_blocks(self.source.tiles(), rows)
 
     def image_blocks(self, rows: int = 256) -> Tiles:
-        """Yield (first query, (rows, G) float32): every image has its unit's distance.
+        """Yield (first query, (rows, G) float32): each image has the distance of its unit.
 
-        Inside a tracklet the frame nearest to the query comes first and all others follow at + 1e-6 (DMT 2020), where
-        `frames` are there.
+        With `frames`, the frame of a tracklet nearest to the query keeps this distance and the others get + 1e-6
+        (DMT 2020).
         """
         if self.units_are_images:
             yield from self.blocks(rows)
@@ -246,11 +246,11 @@ class Distances:
                 yield start, block[:, self.unit_of_image] + later
 
     def matrix(self) -> NDArray[np.float32]:
-        """The full (Q, U) float32 matrix: Q x U x 4 bytes, made because you asked."""
+        """Compute the full (Q, U) float32 matrix in memory (Q x U x 4 bytes)."""
         return np.concatenate([block for _, block in self.blocks()])
 
     def save(self, path: Path | str) -> None:
-        """Write the full matrix and both records to one .safetensors file, whole or not at all."""
+        """Write the full matrix and both records atomically to one .safetensors file."""
         arrays = {"distances": self.matrix(), "unit_of_image": self.unit_of_image}
         if self.frames is not None:
             arrays["frames"] = np.concatenate([tile for _, tile in self.frames.tiles()])
@@ -260,10 +260,10 @@ class Distances:
 
     @classmethod
     def load(cls, path: Path | str) -> Distances:
-        """Inverse of `save`; the matrix is then in memory.
+        """Load distances written by `save`; the matrix is in memory.
 
         Raises:
-            InputError: absent, damaged, or not a file of distances.
+            InputError: the file is missing, damaged, or not a file of distances.
         """
         arrays, facts = read_arrays(path, "distances")
         return cls(
@@ -281,14 +281,14 @@ class Distances:
 
 
 def as_matrix(values: ArrayLike) -> NDArray[np.float32]:
-    """(Q, G) float32 distances of anything array-like.
+    """Convert an array-like to (Q, G) float32 distances.
 
     Raises:
-        InputError: not a matrix of numbers, an empty side, or NaN (the row is named).
+        InputError: it is not a numeric matrix, a side is empty, or a row contains NaN.
     """
     matrix = as_numbers(values, "distances")
     if matrix.ndim != 2 or not matrix.size:
-        raise InputError(f"distances: shape {matrix.shape} must be (queries, gallery images), neither of them zero.")
+        raise InputError(f"distances: shape is {matrix.shape}; give (queries, gallery images), neither of them zero.")
     wrong = np.isnan(matrix.max(axis=1))
     if wrong.any():
         raise InputError(f"distances: row {int(np.argmax(wrong)) + 1} holds NaN; compute it again.")
@@ -296,10 +296,10 @@ def as_matrix(values: ArrayLike) -> NDArray[np.float32]:
 
 
 def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
-    """Refuse two feature sets whose distances would mean nothing.
+    """Raise if distances between two feature sets are meaningless.
 
     Raises:
-        InputError: an empty side, or different dimensions, normalisation or models.
+        InputError: a side is empty, or dimensions, normalisation or models differ.
     """
     for name, side in (("query", query), ("gallery", gallery)):
         if not len(side):
@@ -307,7 +307,9 @@ def check_comparable(query: FeatureSet, gallery: FeatureSet) -> None:
     for what in ("dimensions", "normalised", "raw", "model"):
         left, right = getattr(query, what), getattr(gallery, what)
         if left != right:
-            raise InputError(f"{what} is {left!r} for the query but {right!r} for the gallery; extract both alike.")
+            raise InputError(
+                f"{what} is {left!r} for the query but {right!r} for the gallery; extract both with the same settings."
+            )
 
 
 def _identity_map(count: int) -> NDArray[np.int32]:

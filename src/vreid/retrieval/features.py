@@ -1,4 +1,4 @@
-"""FeatureSet: N feature vectors and the records of the images they describe."""
+"""FeatureSet: N feature vectors and the records of their images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, w
 from vreid.retrieval.tensors import on_host
 
 FACTS = "features.json"
-"""File beside the features of a folder; with it the folder is complete."""
+"""File next to the features in a folder; it is written last and marks the folder as complete."""
 GALLERY_OF_QUERY = "gallery is query"
 """Key of FACTS: every image is query and gallery, and query.safetensors holds the features of both."""
 
-_ROWS = 64  # rows looked at together: their float64 copies stay in the cache
+_ROWS = 64  # rows per block: their float64 copies fit in the cache
 _UNIT_TOLERANCE = 1e-3
 
 NormKind = Literal["unit", "raw"]
 
 
 def as_numbers(values: ArrayLike, what: str) -> NDArray[np.float32]:
-    """A float32 array of anything array-like, torch tensors of any device too.
+    """Convert an array-like, or a torch tensor on any device, to a float32 array.
 
     Raises:
-        InputError: not real numbers in rows of equal length.
+        InputError: values are not real numbers, or rows have different lengths.
     """
     try:
         array = np.asarray(on_host(values))
@@ -44,19 +44,19 @@ def as_numbers(values: ArrayLike, what: str) -> NDArray[np.float32]:
 
 
 def as_features(values: ArrayLike, what: str = "features") -> NDArray[np.float32]:
-    """(N, D) C-contiguous float32 of anything array-like.
+    """Convert an array-like to (N, D) C-contiguous float32.
 
     Raises:
-        InputError: not numbers, or not two-dimensional with D >= 1.
+        InputError: values are not numbers, or the shape is not (N, D) with D >= 1.
     """
     features = np.ascontiguousarray(as_numbers(values, what))
     if features.ndim != 2 or features.shape[1] == 0:
-        raise InputError(f"{what}: shape {features.shape} must be (images, dimensions); give one row per image.")
+        raise InputError(f"{what}: shape is {features.shape}, not (images, dimensions); give one row per image.")
     return features
 
 
 def norms(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N,) Euclidean norms, summed in float64 so that neither tiny nor huge features lose theirs."""
+    """Compute the Euclidean norms (N,), in float64 to avoid underflow and overflow."""
     out = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(features), _ROWS):
         block = features[start : start + _ROWS].astype(np.float64)
@@ -65,17 +65,17 @@ def norms(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def unit_rows(features: NDArray[np.float32], names: Sequence[Any] | NDArray[Any] | None = None) -> NDArray[np.float32]:
-    """Rows divided by their Euclidean norm.
+    """L2-normalise the rows.
 
     Raises:
-        InputError: a row has norm zero (or is not finite); it is named by `names`, else by its number.
+        InputError: the norm of a row is zero or not finite; the message gives its name in `names` or its number.
     """
     norm = norms(features)
     wrong = ~((norm > 0) & np.isfinite(norm))
     if wrong.any():
         row = int(np.argmax(wrong))
         name = f"row {row + 1}" if names is None else f"{names[row]} (row {row + 1})"
-        raise InputError(f"{name}: the feature has norm {norm[row]:g} and no direction; leave this image out.")
+        raise InputError(f"{name}: the feature has norm {norm[row]:g} and cannot be normalised; remove this image.")
     out = np.empty_like(features)
     for start in range(0, len(features), _ROWS):
         block = slice(start, start + _ROWS)
@@ -85,10 +85,10 @@ def unit_rows(features: NDArray[np.float32], names: Sequence[Any] | NDArray[Any]
 
 @dataclass(frozen=True)
 class Norm:
-    """Whether features are L2-normalised before they are compared.
+    """Normalisation of features before comparison.
 
     Attributes:
-        kind: "unit" L2-normalises them; "raw" compares them at the length they have (StRDAN).
+        kind: "unit": L2-normalised; "raw": not normalised (StRDAN).
     """
 
     kind: NormKind = "unit"
@@ -100,21 +100,21 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """N features of D numbers and the N records they belong to; validated, immutable by convention.
+    """N features of D dimensions with the N records of their images; validated, immutable by convention.
 
     Attributes:
-        features: (N, D) float32, C-contiguous (other kinds of numbers are converted).
+        features: (N, D) float32, C-contiguous (other types are converted).
         records: the N images.
         normalised: every row has Euclidean norm 1.
-        views: which views of an image were added up ("original", "flip", "crop", "crop-flip";
-            with "unit " before it where each was normalised first).
-        model: hash of the weights that made them; "" when unknown.
-        raw: extracted to be compared unnormalised: search takes them as they are. All others are L2-normalised first,
-            unless the step `norm` of the post-processing says otherwise.
+        views: views of an image whose features were summed ("original", "flip", "crop", "crop-flip"; with the prefix
+            "unit " if each was normalised first).
+        model: hash of the model's weights; "" if unknown.
+        raw: the features are to be compared unnormalised. Others are L2-normalised before a search, unless the step
+            `norm` of the post-processing is set.
 
     Raises:
-        InputError: NaN or infinity, unequal lengths, a norm that is not 1 where `normalised` is claimed, or features
-            that are said to be both normalised and raw.
+        InputError: a value is NaN or infinite, lengths differ, `normalised` is set but a norm is not 1, or both
+            `normalised` and `raw` are set.
 
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
@@ -131,7 +131,7 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         if self.raw and self.normalised:
-            raise InputError("FeatureSet: features are either raw or normalised; call normalise() to make them so.")
+            raise InputError("FeatureSet: raw and normalised are both set; set one of them.")
         features = as_features(self.features, "FeatureSet")
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "views", tuple(self.views))
@@ -142,11 +142,11 @@ class FeatureSet:
         for start in range(0, len(features), _ROWS):
             wrong = ~np.isfinite(features[start : start + _ROWS]).all(axis=1)
             if wrong.any():
-                self._reject(start + int(np.argmax(wrong)), "holds NaN or infinity; extract it again or leave it out")
+                self._reject(start + int(np.argmax(wrong)), "contains NaN or infinity; extract it again or remove it")
         if self.normalised:
             off = np.abs(norms(features) - 1) > _UNIT_TOLERANCE
             if off.any():
-                self._reject(int(np.argmax(off)), "is said to be normalised but its norm is not 1; call normalise()")
+                self._reject(int(np.argmax(off)), "does not have norm 1, but normalised is set; call normalise()")
 
     def _reject(self, row: int, what: str) -> None:
         raise InputError(f"{self.records.path[row]} (row {row + 1}): the feature {what}.")
@@ -168,19 +168,19 @@ class FeatureSet:
 
     @property
     def dimensions(self) -> int:
-        """D, the length of one feature."""
+        """D, the number of feature dimensions."""
         return int(self.features.shape[1])
 
     @property
     def made_by(self) -> str:
-        """The model and the views that made the features, "" when the model is unknown."""
+        """Description of model and views; "" if the model is unknown."""
         return f"model {self.model[:16]}, views {'+'.join(self.views)}" if self.model else ""
 
     def normalise(self) -> FeatureSet:
-        """The same features with Euclidean norm 1.
+        """L2-normalise the features.
 
         Raises:
-            InputError: a feature has norm zero; its image is named.
+            InputError: a feature has norm zero.
         """
         if self.normalised:
             return self
@@ -188,13 +188,13 @@ class FeatureSet:
 
     @classmethod
     def concat(cls, parts: Sequence[FeatureSet]) -> FeatureSet:
-        """One FeatureSet after the other.
+        """Concatenate feature sets.
 
         Raises:
-            InputError: no parts, or parts that differ in dimensions, normalisation, views or model.
+            InputError: there are no parts, or their dimensions, normalisation, views or models differ.
         """
         if not parts:
-            raise InputError("FeatureSet.concat: there is nothing to join; give at least one part.")
+            raise InputError("FeatureSet.concat: there are no parts; give at least one.")
         first = parts[0]
         for number, part in enumerate(parts[1:], start=2):
             for what in ("dimensions", "normalised", "raw", "views", "model"):
@@ -210,17 +210,17 @@ class FeatureSet:
         )
 
     def save(self, path: Path | str) -> None:
-        """Write one .safetensors file, whole or not at all."""
+        """Write the features and records atomically to one .safetensors file."""
         arrays = {"features": self.features, **pack_records("records", self.records)}
         facts = {name: getattr(self, name) for name in ("normalised", "views", "model", "raw")}
         write_arrays(path, "features", arrays, **facts)
 
     @classmethod
     def load(cls, path: Path | str) -> FeatureSet:
-        """Inverse of `save`.
+        """Load features written by `save`.
 
         Raises:
-            InputError: absent, damaged, or not a file of features.
+            InputError: the file is missing, damaged, or not a file of features.
         """
         arrays, facts = read_arrays(path, "features")
         with parse_errors(path):
@@ -230,7 +230,7 @@ class FeatureSet:
                 normalised=fact(facts, "normalised", bool),
                 views=fact(facts, "views", tuple[str, ...]),
                 model=fact(facts, "model", str),
-                # files of before the fact: the features of a model that are not normalised come from `extract --raw`
+                # older files have no "raw": features of a model that are not normalised come from `extract --raw`
                 raw=facts.get("raw", bool(facts["model"]) and not facts["normalised"]),
             )
 
@@ -240,12 +240,12 @@ Sides = tuple[FeatureSet, FeatureSet]
 
 
 def load_sides(folder: Path | str) -> Sides:
-    """Load query and gallery features from a folder that `vreid extract` has written.
+    """Load query and gallery features from a folder written by `vreid extract`.
 
-    Where every image is query and gallery, their features are stored once and both are the same object.
+    If every image is query and gallery, features are stored once and both sides are the same object.
 
     Raises:
-        InputError: a file is absent or damaged.
+        InputError: a file is missing or damaged.
     """
     folder, once = Path(folder), False
     if (folder / FACTS).is_file():

@@ -1,4 +1,4 @@
-"""Ranking: for each query the gallery images in order of distance."""
+"""Ranking: the gallery images of each query, sorted by distance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, w
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The first K gallery images of each query, nearest first; equal distances stand in gallery order.
+    """The K nearest gallery images of each query, nearest first; ties in gallery order.
 
     Attributes:
         query: Q records.
         gallery: G records.
-        indices: (Q, K) int32 gallery indices; -1 behind the last candidate.
-        distances: (Q, K) float32, +inf behind the last candidate.
-        protocol: name of the protocol whose exclusions were obeyed.
+        indices: (Q, K) int32 gallery indices; -1 after the last candidate.
+        distances: (Q, K) float32, +inf after the last candidate.
+        protocol: name of the protocol whose exclusions apply.
         steps, reranked, transductive, features, notes: as in `Distances`.
     """
 
@@ -48,11 +48,11 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.indices.shape != self.distances.shape or len(self.indices) != len(self.query):
             raise InputError(
-                f"Ranking: indices {self.indices.shape} and distances {self.distances.shape} must both be "
+                f"Ranking: indices have shape {self.indices.shape} and distances {self.distances.shape}; both must be "
                 f"({len(self.query)}, K)."
             )
         if self.indices.size and not -1 <= self.indices.min() <= self.indices.max() < len(self.gallery):
-            raise InputError(f"Ranking: indices must lie in 0 .. {len(self.gallery) - 1}, or be -1 where a list ends.")
+            raise InputError(f"Ranking: indices must be from 0 to {len(self.gallery) - 1}, or -1 after the last one.")
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,11 +66,11 @@ class Ranking:
 
     @property
     def lengths(self) -> NDArray[np.intp]:
-        """(Q,) how many candidates each list holds."""
+        """(Q,) number of candidates of each query."""
         return np.asarray((self.indices >= 0).sum(axis=1))
 
     def hits(self) -> NDArray[np.int8]:
-        """(Q, K) 1 same vehicle, 0 another one, -1 nobody knows (no label, junk, or behind the end of the list)."""
+        """Return (Q, K) 1: same vehicle, 0: another one, -1: unknown (no label, junk, or after the last candidate)."""
         query, gallery = joint_codes(self.query.identity, self.gallery.identity)
         found = gallery[self.indices]
         hit: NDArray[np.int8] = (found == query[:, None]).astype(np.int8)
@@ -84,11 +84,11 @@ class Ranking:
         box (pixels, empty for whole images); the columns of the query begin with "query".
 
         Args:
-            path: the file; its ending chooses the format.
-            decisions: (Q, K) texts for a further column "decision" of the table (`Decisions.names`).
+            path: the file; its suffix selects the format.
+            decisions: (Q, K) text of an additional column "decision" of the table (`Decisions.names`).
 
         Raises:
-            InputError: another file ending, or decisions for a .safetensors file.
+            InputError: another suffix, or decisions for a .safetensors file.
         """
         path = Path(path)
         if path.suffix == ".csv":
@@ -97,11 +97,11 @@ class Ranking:
         if path.suffix != ".safetensors":
             raise InputError(f"{path}: give a name that ends in .csv or .safetensors.")
         if decisions is not None:
-            raise InputError(f"{path}: has no place for decisions; give a name that ends in .csv.")
+            raise InputError(f"{path}: this format cannot hold decisions; give a name that ends in .csv.")
         arrays = {"indices": self.indices, "distances": self.distances}
         arrays |= pack_records("query", self.query) | pack_records("gallery", self.gallery)
-        reported = ("protocol", "steps", "reranked", "transductive", "features", "notes")
-        facts = {name: getattr(self, name) for name in reported}
+        names = ("protocol", "steps", "reranked", "transductive", "features", "notes")
+        facts = {name: getattr(self, name) for name in names}
         write_arrays(path, "ranking", arrays, **facts)
 
     def _write_table(self, path: Path, decisions: NDArray[np.str_] | None) -> None:
@@ -110,8 +110,8 @@ class Ranking:
             open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             writer = csv.writer(file)
-            asked = ["query", *(f"query_{name}" for name in _NAMED[1:])]
-            writer.writerow([*asked, "rank", "distance", *_NAMED, *([] if decisions is None else ["decision"])])
+            columns = ["query", *(f"query_{name}" for name in _NAMED[1:])]
+            writer.writerow([*columns, "rank", "distance", *_NAMED, *([] if decisions is None else ["decision"])])
             for row, length in enumerate(self.lengths):
                 query = _named(self.query, row)
                 for place, index in enumerate(self.indices[row, :length]):
@@ -121,10 +121,10 @@ class Ranking:
 
     @classmethod
     def load(cls, path: Path | str) -> Ranking:
-        """Inverse of `save` to a .safetensors file.
+        """Load a ranking saved as .safetensors.
 
         Raises:
-            InputError: absent, damaged, or not a file of a ranking.
+            InputError: the file is missing, damaged, or not a ranking.
         """
         arrays, facts = read_arrays(path, "ranking")
         with parse_errors(path):
@@ -143,33 +143,33 @@ class Ranking:
 
 
 _NAMED = ("image_key", "path", "tracklet", "camera", "time", *BOX_COLUMNS)
-"""Columns that name an image in ranked lists."""
+"""Columns that identify an image in the table."""
 
 
 def _named(records: Records, row: int) -> list[str]:
-    """One image in the columns `_NAMED`; "" where a number or a label is unknown."""
+    """Return the values of the columns `_NAMED` of an image; "" if unknown."""
     numbers = (records.time[row], *records.box[row])
     labels = records.tracklet.values[row], records.camera.values[row]
     return [records.image_key[row], records.path[row], *labels, *("" if np.isnan(n) else str(n) for n in numbers)]
 
 
 PER_TRACKLET = "query tracklets by mean distance"
-"""The step of a ranking that has one list for each tracklet of the queries."""
+"""Step name of a ranking with one list per query tracklet."""
 
 
 def rank(distances: Distances, protocol: Protocol, top_k: int | None = None, *, per_tracklet: bool = False) -> Ranking:
-    """Order the gallery for each query: what `protocol` removes is not there, ties stand in gallery order.
+    """Rank the gallery for each query, without the images that `protocol` excludes; ties in gallery order.
 
     Args:
-        distances: from search or post-processing.
-        protocol: says which images are removed; its `top_k` holds unless `top_k` is given.
-        top_k: K; None takes the protocol's, and the whole gallery where that is None too.
-        per_tracklet: one list for each tracklet of the queries, under its first image, by the mean distance of its
-            images (of squared distances that is the order of their mean feature). What is removed for one of them is
-            removed for all. A query without a tracklet keeps its own list.
+        distances: distances of search or post-processing.
+        protocol: defines the excluded images, and K if `top_k` is None.
+        top_k: K; None: that of the protocol, or the whole gallery if it has none.
+        per_tracklet: return one list per query tracklet, for its first image, by the mean distance of its images (for
+            squared distances, the order of their mean feature). Images excluded for one of them are excluded for all. A
+            query without a tracklet has its own list.
 
     Raises:
-        InputError: top_k below 1, NaN among the distances, or no tracklets of queries where they are asked for.
+        InputError: `top_k` is below 1, a distance is NaN, or `per_tracklet` is set and no query has a tracklet.
     """
     wanted = top_k if top_k is not None else protocol.top_k
     if wanted is not None:
@@ -202,7 +202,7 @@ def rank(distances: Distances, protocol: Protocol, top_k: int | None = None, *, 
 
 
 def _rows(distances: Distances, exclusion: Exclusion) -> Iterator[NDArray[np.float32]]:
-    """(G,) distances of each query, +inf where the protocol removes an image."""
+    """Yield the distances (G,) of each query, +inf for images excluded by the protocol."""
     for start, block in distances.image_blocks():
         for query, shared in enumerate(block, start=start):
             row = shared.copy()
@@ -213,7 +213,7 @@ def _rows(distances: Distances, exclusion: Exclusion) -> Iterator[NDArray[np.flo
 def _means(
     rows: Iterator[NDArray[np.float32]], lists: NDArray[np.integer]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(list, mean of its rows) as soon as the last of them has come; memory is that of the lists begun meanwhile."""
+    """Yield (list, mean of its rows) when its last row has been read; only incomplete lists are in memory."""
     left = np.bincount(lists)
     begun: dict[int, tuple[int, NDArray[np.float64]]] = {}
     for number, row in zip(lists.tolist(), rows, strict=True):
@@ -230,10 +230,10 @@ def _means(
 
 
 def nearest_of_row(row: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Indices of the `count` smallest numbers below +inf, ascending; ties by index.
+    """Return the indices of the `count` smallest finite values, ascending; ties by index.
 
     Raises:
-        InputError: NaN in the row.
+        InputError: a value is NaN.
 
     Example:
         >>> nearest_of_row(np.array([2, 1, np.inf, 1], dtype=np.float32), 3).tolist()

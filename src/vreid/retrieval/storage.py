@@ -1,4 +1,4 @@
-"""One file format for features, distances and rankings: safetensors with one JSON header that says what it is."""
+"""File format of features, distances and rankings: safetensors with a JSON header that names the kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vreid.files import read_tensors, write_tensors
 
 
 def write_arrays(path: Path | str, kind: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
-    """Write named arrays and JSON-able facts to one safetensors file, whole or not at all.
+    """Write named arrays and JSON-serialisable facts atomically to one safetensors file.
 
     Raises:
         InputError: the name does not end in .safetensors, or the file cannot be written.
@@ -26,31 +26,31 @@ def write_arrays(path: Path | str, kind: str, arrays: Mapping[str, NDArray[Any]]
 
 
 def read_arrays(path: Path | str, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the facts of a file that `write_arrays` made for the same `kind`.
+    """Return the arrays and facts of a file written by `write_arrays` with the same `kind`.
 
     Raises:
-        InputError: absent, damaged, or a file of another kind.
+        InputError: the file is missing, damaged, or of another kind.
     """
     _check_suffix(path, kind)
     arrays, facts = read_tensors(path, "numpy")
     if facts.get("kind") != kind:
         raise InputError(
-            f"{path}: holds {facts.get('kind', 'something else')}, not {kind}; name the file with the {kind}."
+            f"{path}: holds {facts.get('kind', 'something else')}, not {kind}; give the file of the {kind}."
         )
     return arrays, facts
 
 
 def pack_records(name: str, records: Records) -> dict[str, NDArray[Any]]:
-    """Arrays of `records` under "name." for a file that holds more than one Records."""
+    """Return the arrays of `records` with the prefix "name.", for a file with several Records."""
     return {f"{name}.{key}": array for key, array in records.to_arrays().items()}
 
 
 def unpack_records(name: str, arrays: Mapping[str, NDArray[Any]]) -> Records:
-    """Inverse of `pack_records`."""
+    """Restore the records packed by `pack_records`."""
     prefix = f"{name}."
     return Records.from_arrays({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
 
 
 def _check_suffix(path: Path | str, kind: str) -> None:
     if Path(path).suffix != ".safetensors":
-        raise InputError(f"{path}: a file of {kind} ends in .safetensors; rename it.")
+        raise InputError(f"{path}: the name of a file of {kind} must end in .safetensors; rename it.")

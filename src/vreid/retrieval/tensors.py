@@ -1,4 +1,4 @@
-"""Torch tensors where arrays may stand, without importing torch for those who have none."""
+"""Accept torch tensors in place of arrays without importing torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 
 def is_tensor(values: Any) -> bool:
-    """Whether this is a torch tensor, found out without importing torch."""
+    """Whether `values` is a torch tensor; does not import torch."""
     return any(
         kind.__module__.partition(".")[0] == "torch" and kind.__name__ == "Tensor" for kind in type(values).__mro__
     )
 
 
 def on_host(values: Any) -> Any:
-    """A torch tensor of any device and precision as a numpy array; anything else as it is."""
+    """Convert a torch tensor of any device and precision to a numpy array; return other values unchanged."""
     if not is_tensor(values):
         return values
     values = values.detach().cpu()
@@ -24,7 +24,7 @@ def on_host(values: Any) -> Any:
 
 
 def like(example: Any, values: NDArray[Any]) -> Any:
-    """`values` as they are, or as a tensor where `example` is one, on its device."""
+    """Convert `values` to a tensor on the device of `example` if that is a tensor; otherwise return them unchanged."""
     if not is_tensor(example):
         return values
     import torch

@@ -1,4 +1,4 @@
-"""Matrices that are produced a tile of rows at a time, so that none is held whole.
+"""Distance matrices that are computed in tiles of rows, without the whole matrix in memory.
 
 Shapes: Q rows (queries), U columns (units).
 """
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from vreid.ranges import check_number
 
 Tiles = Iterator[tuple[int, NDArray[np.float32]]]
-"""Consecutive (first row, (rows, columns) float32) pieces of a matrix, top to bottom; maybe views, so do not write.
+"""Consecutive pieces of a matrix, top to bottom: (first row, (rows, columns) float32). They may be views: read-only.
 
-Sources return `map` objects: a generator would keep the tile it has yielded until it is asked for the next one, and an
-ensemble has many sources waiting.
+Sources return `map` objects: a generator would keep a yielded tile alive until the next one is requested, and an
+ensemble iterates over many sources at once.
 """
 
 _TILE_NUMBERS = 1 << 24  # 64 MiB of float32 in one tile; tiles of 512 rows reach the speed of one large product
@@ -26,7 +26,7 @@ _STRIP_NUMBERS = 1 << 16
 
 
 class Source(Interface):
-    """Anything that can produce a float32 matrix from top to bottom, again and again, with equal bits each time."""
+    """Interface of a float32 matrix that is computed in row tiles, bit-identical on every pass."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,16 +34,16 @@ class Source(Interface):
         ...
 
     def tiles(self) -> Tiles:
-        """The whole matrix in pieces on this source's own fixed grid of rows."""
+        """Iterate over the whole matrix in row tiles of a fixed size."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A matrix that is in memory already.
+    """A matrix in memory.
 
     Attributes:
-        values: (Q, U) float32, small = near.
+        values: (Q, U) float32 distances.
     """
 
     values: NDArray[np.float32]
@@ -54,30 +54,30 @@ class Matrix:
         return self.values.shape[0], self.values.shape[1]
 
     def tiles(self) -> Tiles:
-        """The matrix in one piece (a view of it)."""
+        """Yield the whole matrix as one tile (a view)."""
         yield 0, self.values
 
 
 def tile_rows(columns: int) -> int:
-    """How many rows a tile of that many columns has."""
+    """Return the number of rows of a tile with `columns` columns."""
     return min(512, max(64, _TILE_NUMBERS // max(columns, 1)))
 
 
 def strips(tile: NDArray[np.float32]) -> Iterator[slice]:
-    """Slices of rows of `tile` that stay in the cache while several things are done to them."""
+    """Return slices of rows of `tile` that are small enough for the CPU cache."""
     rows = max(1, _STRIP_NUMBERS // max(tile.shape[1], 1))
     return (slice(start, start + rows) for start in range(0, len(tile), rows))
 
 
 class RowReader:
-    """The rows of a source, as many at a time as asked for; between calls it holds nothing but the rest of a tile."""
+    """Read the rows of a source in chunks of any size; between calls, only the rest of one tile is kept."""
 
     def __init__(self, tiles: Tiles) -> None:
         self._tiles = tiles
         self._rest: NDArray[np.float32] | None = None
 
     def take(self, count: int) -> NDArray[np.float32] | None:
-        """The next `count` rows (or what is left of them), a view where one tile holds them all; None at the end."""
+        """Return the next `count` rows, or fewer at the end (a view if one tile holds them all); None after the end."""
         parts: list[NDArray[np.float32]] = []
         while count:
             tile = self._rest if self._rest is not None else next(self._tiles, (0, None))[1]
@@ -90,7 +90,7 @@ class RowReader:
 
 
 def in_blocks(tiles: Tiles, rows: int) -> Tiles:
-    """Cut and join `tiles` to blocks of `rows` rows (the last may be shorter)."""
+    """Regroup `tiles` into blocks of `rows` rows (the last may be shorter)."""
     check_number("blocks: rows", rows, least=1, whole=True)
     reader, first = RowReader(tiles), 0
     while (block := reader.take(rows)) is not None:

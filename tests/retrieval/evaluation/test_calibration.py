@@ -22,14 +22,14 @@ from vreid.retrieval.evaluation.proportions import rate_interval
 
 
 def found(without: list[float], mates: list[float], identity: list[int] | None = None, **facts) -> OpenSet:
-    """Queries without a mate whose nearest candidates, and mated ones whose nearest mates, lie at these distances."""
+    """Queries without a mate whose nearest candidates, and known ones whose nearest mates, lie at these distances."""
     nearest = np.array([*without, *mates], dtype=np.float32)
-    mated = np.arange(len(nearest)) >= len(without)
+    known = np.arange(len(nearest)) >= len(without)
     codes = np.arange(len(nearest)) if identity is None else np.array(identity)
-    mate = np.where(mated, nearest, np.inf).astype(np.float32)
+    mate = np.where(known, nearest, np.inf).astype(np.float32)
     facts = {"gallery_images": 500, "protocol": "market", "features": "model a", **facts}
     return OpenSet(
-        np.arange(len(nearest)), codes.astype(np.int32), nearest, mated, mate, mated.astype(np.int64), **facts
+        np.arange(len(nearest)), codes.astype(np.int32), nearest, known, mate, known.astype(np.int64), **facts
     )
 
 
@@ -45,8 +45,8 @@ def test_thresholds_by_hand() -> None:
     assert (threshold.false_match.num_queries, threshold.miss.num_identities) == (10, 10)
     expected = binomtest(2, 10).proportion_ci(method="exact")
     assert (threshold.false_match.low, threshold.false_match.high) == pytest.approx((expected.low, expected.high))
-    verdicts = threshold.verdicts([0.0, threshold.match, 0.7, threshold.no_match, 0.81, np.inf])
-    assert verdicts.tolist() == [MATCH, MATCH, UNCERTAIN, UNCERTAIN, NO_MATCH, NO_MATCH]
+    decisions = threshold.classify([0.0, threshold.match, 0.7, threshold.no_match, 0.81, np.inf])
+    assert decisions.tolist() == [MATCH, MATCH, UNCERTAIN, UNCERTAIN, NO_MATCH, NO_MATCH]
 
 
 def test_equal_distances_are_all_within_or_all_beyond() -> None:
@@ -72,8 +72,9 @@ def test_queries_without_candidates_are_refused_rightly() -> None:
 def test_the_engineer_reads() -> None:
     threshold = calibrate(found(np.linspace(1, 2, 200).tolist(), TENTHS * 2, left_out=7), miss_rate=0.1)
     assert str(threshold).startswith(
-        "MATCH at a false-match rate of 1.0 % (0.1 to 3.6 %), calibrated on 200 queries without a mate (vehicles left "
-        "out: 7) among 500 images; NO MATCH at a miss rate of 0.0 % (0.0 to 16.8 %), calibrated on 20 queries with one"
+        "MATCH at a false-match rate of 1.0 % (0.1 to 3.6 %), calibrated on 200 queries of unknown vehicles (vehicles "
+        "left out: 7) among 500 images; NO MATCH at a miss rate of 0.0 % (0.0 to 16.8 %), calibrated on 20 queries of "
+        "known vehicles"
     )
 
 
@@ -95,7 +96,7 @@ def test_rates_are_kept_whatever_the_order(without, mates, rate, random) -> None
     assert float(at.fpir) == threshold.false_match.value <= rate
     assert float(case.errors(threshold.no_match).fnir_any_rank) == pytest.approx(threshold.miss.value)
     assert threshold.miss.value <= rate
-    larger = [d for d in case.nearest[~case.mated] if d > threshold.match]
+    larger = [d for d in case.nearest[~case.known] if d > threshold.match]
     assert not larger or float(case.errors(min(larger)).fpir) > rate  # the next larger one would be too large
     order = list(range(len(case)))
     random.shuffle(order)
@@ -194,7 +195,7 @@ def test_why_the_stated_errors_may_not_hold_is_told() -> None:
     assert "up to 3 times the stated one" in notes[0]
     assert notes[1] == "The threshold was calibrated under protocol veri; here it is market."
     unknown = replace(THRESHOLD, features="")
-    assert "Nobody knows" in decide(ranking([[0.1]], features=""), unknown).notes[0]
+    assert "The model of the calibration is not recorded" in decide(ranking([[0.1]], features=""), unknown).notes[0]
     reranked = calibrate(found(TENTHS, TENTHS, steps=("re-ranking",), transductive=True), fpir=0.1, miss_rate=0.1)
     assert "(re-ranking) depend on all queries" in decide(ranking([[0.1]], steps=("re-ranking",)), reranked).notes[0]
 
@@ -240,16 +241,16 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda stored: stored.pop("kind"), "holds no threshold"),
+        (lambda stored: stored.pop("kind"), "is not a threshold file"),
         (lambda stored: stored.pop("miss"), "damaged"),
         (lambda stored: stored.pop("match"), "damaged"),
         (lambda stored: stored.update(match="near"), "damaged"),
-        (lambda stored: stored.update(match=9.0), "match not the larger one"),
+        (lambda stored: stored.update(match=9.0), "match at most no_match"),
         (lambda stored: stored.update(match=float("nan")), "must be distances|must be a finite number"),
         (lambda stored: stored.update(gallery_images=0), "gallery_images is 0"),
         (lambda stored: stored.update(colour="red"), "damaged"),
-        (lambda stored: stored["miss"].update(low=2), "no rate with its interval"),
-        (lambda stored: stored["miss"].update(target=0), "no rate with its interval"),
+        (lambda stored: stored["miss"].update(low=2), "not a valid rate with its interval"),
+        (lambda stored: stored["miss"].update(target=0), "not a valid rate with its interval"),
     ],
 )
 def test_a_damaged_file_is_told(change, message: str, tmp_path: Path) -> None:
@@ -266,11 +267,19 @@ def test_a_damaged_file_is_told(change, message: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "options", "message"),
     [
-        (found(TENTHS, TENTHS), {}, "rate of 1.0 % needs at least 100 queries without a mate; there are 10"),
-        (found(TENTHS, TENTHS), {"fpir": 0.1}, "rate of 5.0 % needs at least 20 queries with a mate; there are 10"),
-        (found([0.0] * 10, TENTHS), {"fpir": 0.5, "miss_rate": 0.5}, "copies of pictures"),
-        (found([np.inf] * 10, TENTHS), {"fpir": 0.1, "miss_rate": 0.1}, "no query without a mate has a candidate"),
-        (found(TENTHS, [0.1] + [np.inf] * 9), {"fpir": 0.1, "miss_rate": 0.5}, "no mate among the candidates"),
+        (found(TENTHS, TENTHS), {}, "rate of 1.0 % needs at least 100 queries of unknown vehicles; there are 10"),
+        (
+            found(TENTHS, TENTHS),
+            {"fpir": 0.1},
+            "rate of 5.0 % needs at least 20 queries of known vehicles; there are 10",
+        ),
+        (found([0.0] * 10, TENTHS), {"fpir": 0.5, "miss_rate": 0.5}, "copies of images"),
+        (
+            found([np.inf] * 10, TENTHS),
+            {"fpir": 0.1, "miss_rate": 0.1},
+            "no query of an unknown vehicle has a candidate",
+        ),
+        (found(TENTHS, [0.1] + [np.inf] * 9), {"fpir": 0.1, "miss_rate": 0.5}, "no positive among the candidates"),
         (found(TENTHS, TENTHS), {"fpir": 0}, "fpir is 0"),
         (found(TENTHS, TENTHS), {"miss_rate": 1.0}, "miss_rate is 1.0"),
         (found(TENTHS, TENTHS), {"confidence": 95}, "confidence is 95"),
@@ -282,6 +291,6 @@ def test_what_cannot_be_calibrated_is_told_in_one_sentence(case: OpenSet, option
     assert "\n" not in str(error.value)
 
 
-def test_nan_has_no_verdict() -> None:
+def test_nan_is_rejected() -> None:
     with pytest.raises(InputError, match="NaN"):
-        THRESHOLD.verdicts([0.1, np.nan])
+        THRESHOLD.classify([0.1, np.nan])

@@ -375,7 +375,7 @@ def test_the_page_names_a_metric_as_it_was_made(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--protocol vehicle-id", "not the same images"),
+        ("--protocol vehicle-id", "different; give all images as both"),
         ("--protocol veri-tracks-mean --post tracklets=weighted", "not weighted ones"),
         ("--protocol veri-track", "use one of market, veri"),
     ],

@@ -292,9 +292,9 @@ def test_a_part_of_the_queries_of_drawn_galleries():
 @pytest.mark.parametrize(
     ("distances", "call", "message"),
     [
-        (np.zeros((2, 3)), {"identity": ["a", "a"]}, "must be square"),
-        (np.zeros((2, 2)), {"identity": ["a", "b"]}, "needs two images of some vehicle"),
-        (np.zeros((2, 2)), {"identity": ["junk", "junk"]}, "needs two images of some vehicle"),
+        (np.zeros((2, 3)), {"identity": ["a", "a"]}, "give a square matrix"),
+        (np.zeros((2, 2)), {"identity": ["a", "b"]}, "needs a vehicle with two images"),
+        (np.zeros((2, 2)), {"identity": ["junk", "junk"]}, "needs a vehicle with two images"),
         (np.zeros((3, 3)), {"identity": ["a", "a", ""]}, "has no identity"),
         (np.zeros((2, 2)), {"identity": ["a"]}, "identity: shape"),
         (np.zeros((2, 2)), {"identity": ["a", "a"], "repeats": 0}, "repeats is 0"),
@@ -369,10 +369,10 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     [
         ([[0.1, np.nan]], {}, "row 1 holds NaN"),
         ([[0.1]], {}, "gallery_identity: shape"),
-        ([0.1, 0.2], {}, "must be \\(queries, gallery images\\)"),
+        ([0.1, 0.2], {}, "give \\(queries, gallery images\\)"),
         (np.zeros((1, 0)), {}, "neither of them zero"),
         ([["x", "y"]], {}, "must be numbers"),
-        ([[0.1, 0.2]], {"query_identity": [-1]}, "evaluation needs labels"),
+        ([[0.1, 0.2]], {"query_identity": [-1]}, "give the column `identity`"),
         ([[0.1, 0.2]], {"query_identity": [1, 2]}, "query_identity: shape"),
         ([[0.1, 0.2]], {"gallery_camera": [0.5, 1]}, "whole numbers or names"),
         ([[0.1, 0.2]], {"gallery_identity": [5, 6]}, "none of the 1 queries"),

@@ -42,10 +42,10 @@ def test_what_each_query_found() -> None:
     found = by_hand()
     assert found.query.tolist() == [0, 1, 2, 3]
     assert found.nearest.tolist() == pytest.approx([0.2, 0.3, 0.5, 0.25])
-    assert found.mated.tolist() == [True, True, False, False]
-    assert found.mate.tolist() == pytest.approx([0.2, 0.4, np.inf, np.inf])
+    assert found.known.tolist() == [True, True, False, False]
+    assert found.positive.tolist() == pytest.approx([0.2, 0.4, np.inf, np.inf])
     assert found.rank.tolist() == [1, 2, 0, 0]
-    assert (found.num_mated, found.num_mateless, found.gallery_images) == (2, 2, 5)
+    assert (found.num_known, found.num_unknown, found.gallery_images) == (2, 2, 5)
 
 
 def test_errors_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_errors_by_hand() -> None:
     # FPIR   0     0     1/2   1/2   1/2   1      (0.25 and 0.5)
     # FNIR   1     1/2   1/2   1/2   1/2   1/2    (only query 0 has its mate first, at 0.2)
     # any    1     1/2   1/2   1/2   0     0      (0.2 and 0.4)
-    # refused, of mate-less: 2 2 1 1 1 0; of mated: 2 1 1 0 0 0; F1 = 2 TP / (2 + refused)
+    # refused, of mate-less: 2 2 1 1 1 0; of known: 2 1 1 0 0 0; F1 = 2 TP / (2 + refused)
     at = by_hand().errors([0.1, 0.201, 0.251, 0.301, 0.401, 0.501])
     assert at.fpir.tolist() == [0, 0, 0.5, 0.5, 0.5, 1]
     assert at.fnir.tolist() == [1, 0.5, 0.5, 0.5, 0.5, 0.5]
@@ -97,7 +97,7 @@ def test_mates_that_are_no_candidates_are_missed_and_a_query_without_candidates_
     gallery = records("g", ["1", "2"], ["a", "b"])
     distances = exclude_same_camera(Distances.from_matrix(np.full((4, 2), 0.1), query, gallery))
     found = open_set(distances, CAMERA_LESS)
-    assert (found.mated.tolist(), found.rank.tolist()) == ([True, True, False, False], [0, 1, 0, 0])
+    assert (found.known.tolist(), found.rank.tolist()) == ([True, True, False, False], [0, 1, 0, 0])
     assert float(found.errors(3.9).fnir_any_rank) == 0.5
     only_own = open_set(
         exclude_same_camera(Distances.from_matrix(np.full((4, 2), 0.1), query, gallery.with_(camera=["b", "b"]))),
@@ -114,7 +114,7 @@ def test_a_protocol_of_tracklets_ranks_tracklets() -> None:
     assert open_set(distances, MARKET).rank.tolist() == [3, 0]
     tracks = open_set(distances, VERI_TRACKS)
     assert tracks.rank.tolist() == [2, 0]
-    assert tracks.mate[0] == np.float32(0.3)
+    assert tracks.positive[0] == np.float32(0.3)
 
 
 @st.composite
@@ -155,8 +155,8 @@ def test_everything_equals_the_definition(case, protocol, fpir) -> None:
         records("q", named(query_identity), named(query_camera)),
         records("g", named(identity), named(camera)),
     )
-    mated = sum(has_mate for _, has_mate in searches)
-    if mated in (0, len(searches)):
+    known = sum(has_mate for _, has_mate in searches)
+    if known in (0, len(searches)):
         with pytest.raises(InputError, match="open set: "):
             open_set(made, protocol)
         return
@@ -170,12 +170,12 @@ def test_everything_equals_the_definition(case, protocol, fpir) -> None:
     )
 
 
-def drawn(seed: int, *, mated: int = 30, mateless: int = 30, per_vehicle: int = 1) -> OpenSet:
+def drawn(seed: int, *, known: int = 30, unknown: int = 30, per_vehicle: int = 1) -> OpenSet:
     """Queries with random distances; `per_vehicle` of them are alike."""
     generator = np.random.default_rng(seed)
-    count = (mated + mateless) // per_vehicle
+    count = (known + unknown) // per_vehicle
     nearest = np.repeat(generator.random(count).astype(np.float32), per_vehicle)
-    has = np.arange(mated + mateless) < mated
+    has = np.arange(known + unknown) < known
     rank = np.where(has, np.repeat(generator.integers(1, 3, count), per_vehicle), 0)
     mate = np.where(has, nearest + np.float32(0.1) * (rank - 1), np.inf).astype(np.float32)
     identity = np.repeat(np.arange(count), per_vehicle).astype(np.int32)
@@ -206,12 +206,12 @@ def test_the_order_of_the_gallery_does_not_matter_where_nothing_ties() -> None:
     order = generator.permutation(30)
     one = open_set(Distances.from_matrix(matrix, query, gallery), CAMERA_LESS)
     other = open_set(Distances.from_matrix(matrix[:, order], query, gallery[order]), CAMERA_LESS)
-    for name in ("nearest", "mate", "rank", "mated"):
+    for name in ("nearest", "positive", "rank", "known"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_the_bootstrap_repeats_by_seed_and_is_wider_over_vehicles_of_alike_queries() -> None:
-    found = drawn(1, mated=300, mateless=300, per_vehicle=10)
+    found = drawn(1, known=300, unknown=300, per_vehicle=10)
 
     def number(some: OpenSet) -> float:
         return float(some.errors(0.5).fpir)
@@ -228,11 +228,11 @@ def test_the_bootstrap_repeats_by_seed_and_is_wider_over_vehicles_of_alike_queri
 
 
 def test_queries_of_one_kind_have_no_rate_of_the_other() -> None:
-    mated = drawn(2).of(np.arange(30))
-    at = mated.errors(0.5)
+    known = drawn(2).of(np.arange(30))
+    at = known.errors(0.5)
     assert np.isnan([at.fpir, at.tnr]).all()
     assert 0 <= float(at.fnir) <= 1
-    low, high = mated.interval(lambda some: some.errors(0.5).fnir, resamples=20)
+    low, high = known.interval(lambda some: some.errors(0.5).fnir, resamples=20)
     assert low <= at.fnir <= high
 
 
@@ -243,7 +243,7 @@ def test_errors_at_one_threshold_are_those_of_the_curve_with_exact_intervals() -
         low, high = reported[f"{name}_interval"]
         assert reported[name] == pytest.approx(float(getattr(errors, name)))
         assert low <= reported[name] <= high
-    missed = int((found.mate[found.mated] > 0.5).sum())
+    missed = int((found.positive[found.known] > 0.5).sum())
     exact = binomtest(missed, 30).proportion_ci(method="exact")
     assert reported["fnir_any_rank_interval"] == pytest.approx([exact.low, exact.high])
 
@@ -255,13 +255,13 @@ def test_several_numbers_are_drawn_at_once() -> None:
 
 
 def test_as_dict_leaves_out_rates_that_are_less_than_one_query() -> None:
-    numbers = json.loads(json.dumps(drawn(3, mated=40, mateless=50).as_dict(resamples=20)))
+    numbers = json.loads(json.dumps(drawn(3, known=40, unknown=50).as_dict(resamples=20)))
     assert [row["fpir"] for row in numbers["fnir_at_fpir"]] == [0.05, 0.1]
     row = numbers["fnir_at_fpir"][0]
     assert row["fnir_interval"][0] <= row["fnir"] <= row["fnir_interval"][1]
     assert row["fnir_any_rank"] <= row["fnir"]
     assert (numbers["num_mated"], numbers["num_without_mate"]) == (40, 50)
-    few = drawn(3, mated=4, mateless=6)
+    few = drawn(3, known=4, unknown=6)
     assert few.as_dict()["fnir_at_fpir"] == []
 
 
@@ -284,7 +284,7 @@ def test_vehicles_left_out_become_queries_without_a_mate() -> None:
     matrix = 1 - np.eye(3, dtype=np.float32)
     stays = leave_out(query, gallery, 0.34)
     found = open_set(Distances.from_matrix(matrix[:, stays], query, gallery[stays]), CAMERA_LESS, left_out=1)
-    assert (found.num_mateless, found.gallery_images) == (1, 2)
+    assert (found.num_unknown, found.gallery_images) == (1, 2)
     assert "vehicles left out: 1" in repr(found)
     assert found.as_dict()["vehicles_left_out"] == 1
 
@@ -293,9 +293,9 @@ def test_wrong_input_is_told_in_one_sentence() -> None:
     query, gallery = records("q", ["1", "2"], ["a", "a"]), records("g", ["1", "2"], ["b", "b"])
     full = Distances.from_matrix(np.zeros((2, 2)), query, gallery)
     cases = [
-        ("all 2 queries have a mate", lambda: open_set(full, MARKET)),
+        ("vehicles of all 2 queries are in the gallery", lambda: open_set(full, MARKET)),
         (
-            "none of the 2 queries has a mate",
+            "none of the 2 queries has a positive",
             lambda: open_set(
                 Distances.from_matrix(np.zeros((2, 2)), query, gallery.with_(identity=["8", "9"])), MARKET
             ),

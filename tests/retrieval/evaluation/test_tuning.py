@@ -100,7 +100,7 @@ def copied(side: FeatureSet) -> FeatureSet:
     ("spoil", "same_source", "message"),
     [
         (lambda test: sides(1, "other"), False, r"1/0_0_0\.jpg: is in validation and test"),
-        (lambda test: (copied(test[0]), test[1]), False, "so it is the same picture"),
+        (lambda test: (copied(test[0]), test[1]), False, "so it is the same image"),
         (lambda test: sides(2, "v"), True, "vehicle v0: is in validation and test"),
         (lambda test: tuple(replace(s, features=s.features[:, :5], normalised=False) for s in test), False, "5 dimens"),
     ],

@@ -236,7 +236,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no known path": (lambda: {f"x{name[-7:]}": FEATURES[0] for name in NAMES}, "(the file has 'x"),
     "numbered vectors": (lambda: dict(enumerate(FEATURES)), "are named by a number (0), not by the paths"),
-    "transposed": (lambda: torch.from_numpy(FEATURES.T.copy()), "it seems transposed"),
+    "transposed": (lambda: torch.from_numpy(FEATURES.T.copy()), "it seems to be transposed"),
     "two matrices": (lambda: (torch.from_numpy(QUERY), torch.from_numpy(GALLERY)), "a tuple of two matrices"),
     "unequal vectors": (lambda: [torch.ones(3), torch.ones(4)], "row 2 has 4 dimensions, that of row 1 3"),
     "complex": (lambda: torch.from_numpy(FEATURES).to(torch.complex64), "holds complex numbers"),
@@ -244,12 +244,12 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "NaN": (lambda: {**dict(zip(NAMES, FEATURES, strict=True)), NAMES[2]: FEATURES[2] * np.nan}, NAMES[2]),
     "sparse": (lambda: torch.from_numpy(FEATURES).to_sparse(), "sparse"),
     "an object": (Frame, f"an object of class {Frame.__module__}.Frame"),
-    "an object under a name": (lambda: {"features": Frame()}, "no rows of numbers"),
-    "objects": (lambda: np.array([{"a": 1}], dtype=object), "has no array called features"),
+    "an object under a name": (lambda: {"features": Frame()}, "not numbers"),
+    "objects": (lambda: np.array([{"a": 1}], dtype=object), "has no array named features"),
     "text": (lambda: "features", "holds text"),
     "nothing": (lambda: None, "holds nothing"),
     "an empty list": (list, "a list of 0 values"),
-    "weights": (lambda: torch.nn.Linear(2, 3).state_dict(), "has no array called features"),
+    "weights": (lambda: torch.nn.Linear(2, 3).state_dict(), "has no array named features"),
     "a module": (lambda: torch.nn.Linear(2, 3), "an object of class torch.nn.modules.linear.Linear"),
     "other identities": (
         lambda: {"features": FEATURES, "pids": [1, 1, 2, 2, 2, 3, 2]},
@@ -257,7 +257,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "identities in another order": (
         lambda: {"features": FEATURES[MIXED], "pids": [IDENTITY[row] for row in MIXED]},
-        "rows are in another order",
+        "sort the table like the file",
     ),
     "stride 0": (lambda: torch.ones(1, 1).expand(7, 10**8), "bytes of memory"),
     "stride 0 in rows": (lambda: [torch.ones(1).expand(10**8)] * 7, "bytes of memory"),
@@ -274,8 +274,8 @@ def test_wrong_contents_are_named(name: str, tmp_path: Path) -> None:
 def test_wrong_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     for text, what in (
-        ("path,feature\n" + "\n".join(f"{name},[0.1 ... 0.2]" for name in NAMES), "was cut short when it was written"),
-        ("path,x1,y1,x2,y2\na,1,2,3,4\n", "has no columns of features"),
+        ("path,feature\n" + "\n".join(f"{name},[0.1 ... 0.2]" for name in NAMES), "was abbreviated with ..."),
+        ("path,x1,y1,x2,y2\na,1,2,3,4\n", "has no feature columns"),
         ("path,f0,f1,f3\na,1,2,3\n", "lack number 2"),
         ("f0,f1\n1,2\n3\n", "row 2: has 1 cells for 2 columns"),
         ("f0,f1\n1,2\n3,x\n", "row 2: f1 is 'x', no number"),

@@ -412,7 +412,7 @@ WRONG = {
     "check {t} --data {w}": "cannot be read",
     "check {t}/empty.txt --data {w}": "empty.txt: is empty; give one line",
     "check {t}/file --data {t}/none": "does not exist",
-    "check {t}/file --data {t}/bare.csv": "this one lacks them",
+    "check {t}/file --data {t}/bare.csv": "the data set has no query or no gallery images",
     "score {t}/file --data {w}": "file, line 1: 'This' is no image number; correct it.",
     "score {t}/one.txt --data {w}": "one.txt: has 1 lines for",
     "score {t}/one.txt --data {w} --protocol ai-ctiy": "--protocol ai-ctiy: is unknown",

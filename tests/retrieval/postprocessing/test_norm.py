@@ -120,7 +120,7 @@ def test_steps_that_normalise_stop_on_raw_features_and_go_on_with_norm_unit():
 
 def test_norm_raw_of_features_that_were_normalised_is_an_error():
     query, gallery = (side.normalise() for side in sets(QUERY, GALLERY))
-    with pytest.raises(InputError, match="were L2-normalised when they were extracted; extract them with --raw"):
+    with pytest.raises(InputError, match="were L2-normalised in extraction; extract them with --raw"):
         PostProcessing.parse("norm=raw").apply(query, gallery)
 
 
@@ -135,7 +135,7 @@ def test_files_and_parts_remember_that_they_are_raw(tmp_path):
         FeatureSet.concat([loaded, replace(loaded, raw=False)])
     with pytest.raises(InputError, match="raw is True for the query but False for the gallery"):
         PostProcessing().apply(query, replace(gallery, raw=False))
-    with pytest.raises(InputError, match="either raw or normalised"):
+    with pytest.raises(InputError, match="raw and normalised are both set"):
         replace(query.normalise(), raw=True)
 
 

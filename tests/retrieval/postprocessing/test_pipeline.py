@@ -238,7 +238,7 @@ def test_a_query_ranks_the_same_alone_where_the_steps_are_not_transductive(sides
 
 
 def test_contradictions_are_refused():
-    with pytest.raises(InputError, match="switch one off"):
+    with pytest.raises(InputError, match="disable one of them"):
         PostProcessing(camera_mean=CameraMean(), camera_whitening=CameraWhitening())
     with pytest.raises(InputError, match="cannot be re-ranked or expanded"):
         PostProcessing(tracklets=Tracklets("per-query"), reranking=ReRanking())

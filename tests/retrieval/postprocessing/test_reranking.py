@@ -202,7 +202,7 @@ def test_the_top_of_the_matrix_without_the_matrix(top_k, neighbours):
         ([[1, 2]], [[1, 2], [1, np.inf]], {}, "gallery features: row 2 holds NaN or infinity"),
         ([[1, 2]], [[1, 2], [0, 0]], {}, "gallery row 2 has norm zero"),
         ([[1, 2], [0, 0]], [[1, 2]], {}, "query row 2 has norm zero"),
-        ([[1, 2]], [1, 2], {}, "must be \\(images, dimensions\\)"),
+        ([[1, 2]], [1, 2], {}, "not \\(images, dimensions\\)"),
         ([[1, 2]], [["a", "b"]], {}, "must be numbers"),
         ([[1, 2]], [[1, 2]], {"k1": 0}, "k1 is 0"),
         ([[1, 2]], [[1, 2]], {"k2": 0}, "k2 is 0"),

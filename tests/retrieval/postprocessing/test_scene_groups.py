@@ -60,7 +60,7 @@ def test_cameras_that_training_does_not_know_are_a_group_of_their_own() -> None:
     removed, note = split((images("c001", "c041"), images("c002", "c003", "c042", "c041", "")), groups)
     assert removed == [False, True, True, True, False, True, True, False, False, False]
     assert note == (
-        "scene-groups: 5 of 10 pairs of images are removed, between the groups c001, c002 | c003 | "
+        "scene-groups: 5 of 10 pairs of images are excluded, between the groups c001, c002 | c003 | "
         "not named: c041, c042."
     )
 
@@ -76,7 +76,7 @@ def test_a_test_inside_one_group_is_searched_as_it_is_and_says_so(names, trainin
     groups = SceneGroups.from_labels(images(*training, identity=["1", "1"]))
     removed, note = split((images(*names), images(*names)), groups)
     assert not any(removed) and note.startswith("scene-groups: all images are of one group (")
-    assert ", ".join(names) in note and note.endswith("so nothing is removed.")
+    assert ", ".join(names) in note and note.endswith("so nothing is excluded.")
 
 
 def test_true_matches_that_are_removed_are_counted() -> None:

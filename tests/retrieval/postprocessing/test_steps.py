@@ -117,7 +117,7 @@ def test_steps_are_written_in_the_order_in_which_they_run():
         ("rerank=7,2,0.6", r"step '2': is unknown; write the values of a step between colons, as in rerank=7:2:0.6"),
         ("rerank, rerank=7:2:0.6", "step rerank: is written twice"),
         ("dmt, other-cameras", "step other-cameras: is written twice"),
-        ("camera-mean, camera-whitening", "takes the camera mean off too"),
+        ("camera-mean, camera-whitening", "includes camera mean subtraction"),
         ("rerank=7:two", "k2 is 'two'; write rerank=K1:K2:LAMBDA"),
         ("rerank=7:2:0.6:1", "neighbours is '1'; choose one of zhong, openunreid, dmt-2020"),
         ("rerank=", "has no value; write rerank=K1:K2:LAMBDA"),
@@ -258,12 +258,12 @@ def test_steps_without_their_columns_say_so():
     query, gallery = (replace(s, records=s.records.with_(scene=[""] * len(s), tracklet=[""] * len(s))) for s in SIDES)
     with pytest.raises(InputError, match="no gallery image has a tracklet"):
         PostProcessing.parse("tracklets=per-query").apply(query, gallery)
-    with pytest.raises(InputError, match="fewer than two cameras have gallery images of known time"):
+    with pytest.raises(InputError, match="fewer than two cameras have gallery images with known time"):
         timeless = replace(gallery, records=gallery.records.with_(time=[np.nan] * len(gallery)))
         PostProcessing.parse("transit-times").apply(query, timeless)
     with pytest.raises(InputError, match="no query image has a scene group; give the column `scene`"):
         PostProcessing.parse("scene-groups").apply(query, gallery)
-    with pytest.raises(InputError, match="name the cameras as the data does"):
+    with pytest.raises(InputError, match="name the cameras as in the data"):
         PostProcessing.parse("scene-groups=x/y").apply(query, gallery)
 
 

@@ -180,7 +180,7 @@ def test_scene_groups_from_labels_join_cameras_over_shared_vehicles():
     joined = Records.concat([chained, Records.of(path=["o"], identity=["9"], camera=["e"])])
     assert SceneGroups.from_labels(joined).cameras == (("a", "b", "c", "d"), ("e",), ("*",))
     assert SceneGroups.from_labels(records[:4]).cameras == (("a", "b", "c"), ("*",))  # one group is an answer
-    with pytest.raises(InputError, match="images without labels do not say which cameras"):
+    with pytest.raises(InputError, match="name the groups, or give the column `scene`"):
         SceneGroups.from_labels(records[7:])
 
 

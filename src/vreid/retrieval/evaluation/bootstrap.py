@@ -1,7 +1,7 @@
 """Bootstrap intervals by the percentile method (Efron and Tibshirani 1993, chapter 13).
 
-What is drawn, with replacement, are groups: vehicles with everything measured on them, as values of one vehicle are
-alike. V groups, R resamples.
+Groups are drawn with replacement, usually vehicles with all their values, because values of one vehicle are correlated.
+Shapes: V groups, R resamples.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def resample(*strata: int, seed: Seed = 0, resamples: int = RESAMPLES) -> Iterat
     """Draw groups with replacement, `resamples` times; equal seeds give equal draws.
 
     Args:
-        strata: how many groups each stratum has; as many are drawn from each, so that every resample holds all strata.
-        seed: of the draws.
-        resamples: how often.
+        strata: number of groups of each stratum; as many are drawn from each, so that every resample has all strata.
+        seed: seed of the draws.
+        resamples: number of resamples.
 
     Yields:
-        (V,) numbers of the drawn groups, those of the second stratum counted on from the first.
+        (V,) indices of the drawn groups; those of the second stratum continue after those of the first.
 
     Raises:
         InputError: `resamples` is below 1.
@@ -40,15 +40,15 @@ def resample(*strata: int, seed: Seed = 0, resamples: int = RESAMPLES) -> Iterat
     """
     check_number("resamples", resamples, least=1, whole=True)
     generator = np.random.default_rng(seed)
-    starts = np.cumsum([0, *strata])
+    offsets = np.cumsum([0, *strata])
     for _ in range(resamples):
         yield np.concatenate(
-            [start + generator.integers(size, size=size) for start, size in zip(starts, strata, strict=False)]
+            [offset + generator.integers(size, size=size) for offset, size in zip(offsets, strata, strict=False)]
         )
 
 
 def resampled_counts(groups: int, *, seed: Seed = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """(R, V) how often each group is in each resample."""
+    """Count how often each group occurs in each resample: (R, V)."""
     drawn = resample(groups, seed=seed, resamples=resamples)
     return np.stack([np.bincount(picks, minlength=groups) for picks in drawn])
 
@@ -56,11 +56,11 @@ def resampled_counts(groups: int, *, seed: Seed = 0, resamples: int = RESAMPLES)
 def resampled_means(
     total: ArrayLike, count: ArrayLike, *, seed: Seed = 0, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
-    """(R, ...) means over all values of the drawn groups; NaN where a resample has no value.
+    """Compute the means (R, ...) over all values of the drawn groups; NaN for a resample without values.
 
     Args:
         total: (V, ...) sum of the values of each group.
-        count: (V, ...) how many there are.
+        count: (V, ...) number of values of each group.
         seed, resamples: as in `resample`.
     """
     sums, counts = np.broadcast_arrays(np.asarray(total, dtype=np.float64), np.asarray(count, dtype=np.float64))
@@ -70,7 +70,7 @@ def resampled_means(
 
 
 def percentile_interval(drawn: NDArray[np.float64], confidence: float = CONFIDENCE) -> NDArray[np.float64]:
-    """Lower and upper end (2, ...) of the interval of resampled numbers (R, ...); resamples with NaN are left out.
+    """Compute the lower and upper end (2, ...) of the interval of resampled values (R, ...); NaN values are ignored.
 
     Raises:
         InputError: `confidence` is not between 0 and 1.
@@ -89,7 +89,7 @@ def mean_interval(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> NDArray[np.float64]:
-    """Bootstrap interval (2, ...) of a mean over values that come in groups.
+    """Compute the bootstrap interval (2, ...) of a mean over grouped values.
 
     Args:
         total, count: (V, ...) as in `resampled_means`.

@@ -1,9 +1,9 @@
-"""Decisions: MATCH, UNCERTAIN or NO MATCH, by two thresholds that were calibrated and say how often they err.
+"""Threshold calibration: decide MATCH, UNCERTAIN or NO MATCH with calibrated error rates.
 
-Among n queries without a mate the threshold of MATCH is the distance that the k nearest of them reach, k being the
-largest whole number with k / n at most the target. Where queries are independent, a new one reaches it with probability
-k / (n + 1) on average over calibrations, which is below the target; how far off one calibration may be, its interval
-says.
+The threshold of MATCH is the k-th smallest distance of the first candidates of n queries of unknown vehicles (vehicles
+without a gallery image), where k is the largest integer with k / n at most the target. If queries are independent, the
+false-match rate of a new query is k / (n + 1) on average over calibrations, which is below the target; the interval
+shows the uncertainty of a single calibration.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from vreid.retrieval.ranking import Ranking
 
 NO_MATCH, UNCERTAIN, MATCH = 0, 1, 2
 DECISIONS = ("NO MATCH", "UNCERTAIN", "MATCH")
-"""Names of the verdicts by their code."""
+"""Names of the decisions by code."""
 
-_ALIKE = 1.1  # a gallery larger than the calibration's by more than this factor is told
+_ALIKE = 1.1  # a gallery larger than that of the calibration by more than this factor gives a note
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often a decision is wrong, as measured on the calibration's queries.
+    """Error rate of a decision, measured on the queries of the calibration.
 
     Attributes:
-        target: what was asked for.
-        value: share of wrong ones.
+        target: requested rate.
+        value: measured rate.
         low, high: confidence interval (`rate_interval`).
-        num_queries, num_identities: what it rests on.
+        num_queries, num_identities: number of queries and of their vehicles.
     """
 
     target: float
@@ -54,7 +54,7 @@ class Rate:
             and 0 <= self.low <= self.value <= self.high <= 1
             and self.num_queries >= self.num_identities >= 1
         ):
-            raise InputError(f"Rate: {asdict(self)} is no rate with its interval; calibrate again.")
+            raise InputError(f"Rate: {asdict(self)} is not a valid rate with its interval; calibrate again.")
 
     def __str__(self) -> str:
         return f"{_percent(self.value)} % ({_percent(self.low)} to {_percent(self.high)} %)"
@@ -62,19 +62,19 @@ class Rate:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Two distances that part MATCH, UNCERTAIN and NO MATCH, with their errors and what they are valid for.
+    """Distance thresholds of MATCH and NO MATCH with their error rates and range of validity.
 
     Attributes:
         match: a candidate at a distance of at most this is a MATCH.
-        no_match: one at a distance of more than this is NO MATCH; never below `match`.
-        false_match: share of the queries without a mate that got a MATCH all the same (FPIR at `match`).
-        miss: share of the mated queries whose every mate was a NO MATCH (FNIR at any rank at `no_match`).
-        confidence: of the intervals.
-        features, steps: what made the distances; others are refused.
-        protocol: the protocol of the calibration.
-        gallery_images: how many images were searched; more of them give more false matches.
-        left_out: vehicles taken out of the gallery to have queries without a mate.
-        transductive: the distances of the calibration depend on its other queries and on its gallery.
+        no_match: a candidate at a larger distance than this is NO MATCH; at least `match`.
+        false_match: share of queries of unknown vehicles that get a MATCH (FPIR at `match`).
+        miss: share of queries of known vehicles whose positives are all NO MATCH (FNIR at any rank at `no_match`).
+        confidence: confidence level of the intervals.
+        features, steps: features and post-processing of the distances; other distances are rejected.
+        protocol: protocol of the calibration.
+        gallery_images: size of the gallery; larger galleries give more false matches.
+        left_out: number of vehicles removed from the gallery to obtain queries of unknown vehicles.
+        transductive: whether the distances depend on the other queries and on the gallery.
     """
 
     match: float
@@ -92,8 +92,8 @@ class Threshold:
     def __post_init__(self) -> None:
         if not (np.isfinite([self.match, self.no_match]).all() and self.match <= self.no_match):
             raise InputError(
-                f"Threshold: match is {self.match} and no_match {self.no_match}; both must be distances, and match not "
-                "the larger one."
+                f"Threshold: match is {self.match} and no_match {self.no_match}; give finite distances with match at "
+                "most no_match."
             )
         check_settings(self, "Threshold: ")
 
@@ -101,16 +101,16 @@ class Threshold:
         left_out = f" (vehicles left out: {self.left_out:,})" if self.left_out else ""
         return (
             f"MATCH at a false-match rate of {self.false_match}, calibrated on {self.false_match.num_queries:,} "
-            f"queries without a mate{left_out} among {self.gallery_images:,} images; NO MATCH at a miss rate of "
-            f"{self.miss}, calibrated on {self.miss.num_queries:,} queries with one; {100 * self.confidence:g} % "
-            "intervals"
+            f"queries of unknown vehicles{left_out} among {self.gallery_images:,} images; NO MATCH at a miss rate of "
+            f"{self.miss}, calibrated on {self.miss.num_queries:,} queries of known vehicles; "
+            f"{100 * self.confidence:g} % intervals"
         )
 
-    def verdicts(self, distances: ArrayLike) -> NDArray[np.int8]:
-        """NO_MATCH, UNCERTAIN or MATCH for each distance; +inf, no candidate, is NO_MATCH.
+    def classify(self, distances: ArrayLike) -> NDArray[np.int8]:
+        """Return NO_MATCH, UNCERTAIN or MATCH for each distance; +inf (no candidate) is NO_MATCH.
 
         Raises:
-            InputError: NaN among the distances.
+            InputError: a distance is NaN.
         """
         values = np.asarray(distances, dtype=np.float64)
         if np.isnan(values).any():
@@ -120,10 +120,10 @@ class Threshold:
         )
 
     def check(self, *, features: str, steps: tuple[str, ...]) -> None:
-        """Refuse distances of another kind: a distance means nothing to another model or after other steps.
+        """Raise if the threshold was calibrated for other features or other post-processing steps.
 
         Raises:
-            InputError: they are of another kind.
+            InputError: features or steps differ.
         """
         for what, mine, theirs in (
             ("features", self.features or "unknown", features or "unknown"),
@@ -136,14 +136,14 @@ class Threshold:
                 )
 
     def notes(self, gallery_images: int, protocol: str) -> tuple[str, ...]:
-        """Why the stated errors may not hold for a gallery of that size under that protocol, in sentences."""
+        """Return sentences on why the stated error rates may not hold for this gallery size and protocol."""
         notes = []
         if not self.features:
-            notes.append("Nobody knows which model the threshold was calibrated for; make sure that it is this one.")
+            notes.append("The model of the calibration is not recorded; make sure that it is this one.")
         if self.transductive:
             notes.append(
                 f"These distances ({', '.join(self.steps)}) depend on all queries and the whole gallery: the stated "
-                "errors hold for data like the calibration's."
+                "errors hold only for data similar to those of the calibration."
             )
         larger = gallery_images / self.gallery_images
         if larger > _ALIKE:
@@ -156,23 +156,23 @@ class Threshold:
         return tuple(notes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON."""
+        """Return JSON-serialisable values."""
         return {"kind": "threshold", **asdict(self)}
 
     def save(self, path: Path | str) -> None:
-        """Write one JSON file, whole or not at all."""
+        """Write the threshold atomically to a JSON file."""
         write_json(path, self.as_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> Threshold:
-        """Inverse of `save`.
+        """Load a threshold written by `save`.
 
         Raises:
-            InputError: absent, damaged, or no file of a threshold.
+            InputError: the file is missing, damaged, or not a threshold file.
         """
         stored = read_json(path)
         if not isinstance(stored, dict) or stored.pop("kind", None) != "threshold":
-            raise InputError(f"{path}: holds no threshold; give a file that `vreid calibrate` has written.")
+            raise InputError(f"{path}: is not a threshold file; give a file written by `vreid calibrate`.")
         with parse_errors(path):
             return typed(cls, stored, "threshold")
 
@@ -180,45 +180,45 @@ class Threshold:
 def calibrate(
     validation: OpenSet, *, fpir: float = 0.01, miss_rate: float = 0.05, confidence: float = 0.95
 ) -> Threshold:
-    """The largest distance of MATCH and the smallest of NO MATCH that keep to the wanted errors on `validation`.
+    """Compute the largest threshold of MATCH and the smallest of NO MATCH that meet the error rates on `validation`.
 
     Args:
-        validation: queries that no later number rests on, with and without a mate.
-        fpir: how many of the queries without a mate may get a MATCH.
-        miss_rate: how many of the mated queries may see all their mates called NO MATCH.
-        confidence: of the stated intervals.
+        validation: queries of known and unknown vehicles, disjoint from any later test data.
+        fpir: target share of queries of unknown vehicles that get a MATCH.
+        miss_rate: target share of queries of known vehicles whose positives are all NO MATCH.
+        confidence: confidence level of the stated intervals.
 
     Raises:
-        InputError: too few queries for such rates (one wrong query would be more), or a share out of range.
+        InputError: there are too few queries for these rates (one error would exceed them), or a rate is out of range.
     """
     for name, share in (("fpir", fpir), ("miss_rate", miss_rate), ("confidence", confidence)):
         check_number(f"calibrate: {name}", share, above=0, below=1)
-    without, mated = validation.of(~validation.mated), validation.of(validation.mated)
-    wrong, missed = (
-        _allowed(rate, side, what)
-        for rate, side, what in ((fpir, without, "queries without a mate"), (miss_rate, mated, "queries with a mate"))
-    )
-    ordered = np.sort(without.nearest)
+    unknown, known = validation.of(~validation.known), validation.of(validation.known)
+    wrong = _allowed(fpir, unknown, "queries of unknown vehicles")
+    missed = _allowed(miss_rate, known, "queries of known vehicles")
+    ordered = np.sort(unknown.nearest)
     if np.isinf(ordered[0]):
-        raise InputError("calibrate: no query without a mate has a candidate (post-processing took them all out).")
+        raise InputError(
+            "calibrate: no query of an unknown vehicle has a candidate; disable the step that excludes candidates."
+        )
     reached = ordered[ordered < ordered[wrong]]
     if not len(reached):
         raise InputError(
-            f"calibrate: more than {_percent(fpir)} % of the queries without a mate have a candidate at the smallest "
-            f"distance, {ordered[0]:g}; are there copies of pictures under two names?"
+            f"calibrate: more than {_percent(fpir)} % of the queries of unknown vehicles have a candidate at the "
+            f"smallest distance, {ordered[0]:g}; check for copies of images under two identities."
         )
     match = float(reached[-1])
-    no_match = max(match, float(np.sort(mated.mate)[len(mated) - 1 - missed]))
+    no_match = max(match, float(np.sort(known.positive)[len(known) - 1 - missed]))
     if not np.isfinite(no_match):
         raise InputError(
-            f"calibrate: more than {_percent(miss_rate)} % of the mated queries have no mate among the candidates "
-            "(post-processing took them out); allow a larger miss rate or leave that step off."
+            f"calibrate: more than {_percent(miss_rate)} % of the queries of known vehicles have no positive among the "
+            "candidates (post-processing excludes them); allow a larger miss rate or disable that step."
         )
     return Threshold(
         match=match,
         no_match=no_match,
-        false_match=_rate(fpir, without.nearest <= match, without.identity, confidence),
-        miss=_rate(miss_rate, mated.mate > no_match, mated.identity, confidence),
+        false_match=_rate(fpir, unknown.nearest <= match, unknown.identity, confidence),
+        miss=_rate(miss_rate, known.positive > no_match, known.identity, confidence),
         confidence=confidence,
         features=validation.features,
         steps=validation.steps,
@@ -231,12 +231,12 @@ def calibrate(
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """A verdict for each candidate of each query.
+    """Decision for each candidate of each query.
 
     Attributes:
-        decision: (Q, K) int8, NO_MATCH, UNCERTAIN or MATCH for each place of the ranking; NO_MATCH behind its end.
-        threshold: what decided.
-        notes: why the stated errors may not hold here, in sentences.
+        decision: (Q, K) int8 NO_MATCH, UNCERTAIN or MATCH for each rank; NO_MATCH after the end of the ranking.
+        threshold: the threshold used.
+        notes: sentences on why the stated error rates may not hold here.
     """
 
     decision: NDArray[np.int8]
@@ -245,7 +245,7 @@ class Decisions:
 
     @property
     def of_query(self) -> NDArray[np.int8]:
-        """(Q,) verdict of each query: that of its first candidate, NO_MATCH where it has none."""
+        """(Q,) decision of each query: that of its first candidate, NO_MATCH if it has none."""
         return self.decision[:, 0]
 
     @property
@@ -255,11 +255,11 @@ class Decisions:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many queries got which verdict."""
+        """Number of queries per decision."""
         return {DECISIONS[code]: int((self.of_query == code).sum()) for code in (MATCH, UNCERTAIN, NO_MATCH)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON, without the verdicts."""
+        """Return JSON-serialisable values, without the decision of each candidate."""
         return {"counts": self.counts, "threshold": self.threshold.as_dict(), "notes": list(self.notes)}
 
     def __str__(self) -> str:
@@ -268,17 +268,17 @@ class Decisions:
 
 
 def decide(ranking: Ranking, threshold: Threshold) -> Decisions:
-    """Judge every candidate of `ranking`.
+    """Decide MATCH, UNCERTAIN or NO MATCH for each candidate of `ranking`.
 
-    A query without a mate gets a MATCH anywhere in its list just when it gets one at its first place, so the stated
-    false-match rate is that of the whole list.
+    The stated false-match rate holds for the whole list, because a query has a MATCH at any rank only if its first
+    candidate is one.
 
     Raises:
-        InputError: the threshold belongs to another model or other steps.
+        InputError: the threshold was calibrated for another model or other steps.
     """
     threshold.check(features=ranking.features, steps=ranking.steps)
     notes = threshold.notes(len(ranking.gallery), ranking.protocol)
-    return Decisions(threshold.verdicts(ranking.distances), threshold, notes)
+    return Decisions(threshold.classify(ranking.distances), threshold, notes)
 
 
 def _rate(target: float, wrong: NDArray[np.bool_], identity: NDArray[np.integer], confidence: float) -> Rate:
@@ -287,10 +287,10 @@ def _rate(target: float, wrong: NDArray[np.bool_], identity: NDArray[np.integer]
 
 
 def _allowed(rate: float, side: OpenSet, what: str) -> int:
-    """How many queries of `side` may go wrong.
+    """Return the number of errors that `rate` allows among the queries of `side`.
 
     Raises:
-        InputError: not even one.
+        InputError: there are too few queries for a single error.
     """
     allowed = whole(rate * len(side))
     if not allowed:
@@ -302,5 +302,5 @@ def _allowed(rate: float, side: OpenSet, what: str) -> int:
 
 
 def _percent(share: float) -> str:
-    """0.01 -> "1.0", 0.0004 -> "0.04": percent that does not round a small share to nothing."""
+    """Format a share as percent without rounding small ones to 0: 0.01 -> "1.0", 0.0004 -> "0.04"."""
     return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.1g}"

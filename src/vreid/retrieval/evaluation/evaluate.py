@@ -1,8 +1,8 @@
-"""Evaluation: distances in, metrics out; one loop for every protocol.
+"""Evaluation of distances under a protocol.
 
-Only ranks of relevant units matter, and a rank is a count, so no ranking is built. The compiled core counts; numpy
-sorts a row's values (without their indices, which SIMD does ten times faster than an argsort) and looks the relevant
-distances up in them.
+The metrics need only the ranks of positives, and a rank is a count of smaller distances, so no ranking is built. The
+compiled core counts directly; the numpy version sorts the values of a row (ten times faster than an argsort) and looks
+up the distances of the positives.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from vreid.retrieval.postprocessing.pipeline import PostProcessing, common_norm,
 from vreid.retrieval.postprocessing.tracklet_features import tracklet_units
 from vreid.retrieval.tiles import Tiles
 
-_FEW = 64  # up to so many mates counting is quicker than sorting
+_FEW = 64  # up to this number of positives, counting is faster than sorting
 
 Rows = Iterator[tuple[int, NDArray[np.float32], NDArray[np.intp]]]
-"""For each judged query: its number, its (U,) distances with +inf where a unit is removed or junk, and its mates."""
+"""For each evaluated query: its index, its (U,) distances with +inf for excluded and junk units, and its positives."""
 
 
 def evaluate_distances(distances: Distances, protocol: Protocol) -> Metrics:
-    """Judge `distances` by `protocol`, a block of queries at a time; no (Q, G) matrix is held.
+    """Evaluate `distances` under `protocol`, a block of queries at a time; no (Q, G) matrix is kept in memory.
 
-    Images that post-processing took out of the candidates (camera verification) stay relevant where the protocol
-    counts them: they are misses.
+    Positives that post-processing excludes (camera verification) stay relevant if the protocol counts them: they are
+    misses.
 
     Raises:
-        InputError: a query without identity or (where the protocol needs it) without camera, NaN, no query with a
-            mate, or a protocol that needs more than distances (`vreid.retrieval.evaluate_retrieval` has the features).
+        InputError: a query has no identity or, if the protocol needs it, no camera; a distance is NaN; no query has a
+            positive; or the protocol needs features (use `vreid.retrieval.evaluate_retrieval`).
     """
     metrics = evaluate_rows(evaluated_rows(distances, protocol), distances.query.identity.codes, protocol)
     return metrics.described_as(distances)
 
 
 def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
-    """What each query that is no junk sees under `protocol`; mates are ascending indices of units left to it.
+    """Yield distances and positives (ascending unit indices) of each query that is not junk, under `protocol`.
 
     Raises:
         InputError: as `evaluate_distances`.
@@ -62,7 +62,7 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
         row = int(np.argmin(query.camera.known))
         raise InputError(
             f"{query.path[row]} (query {row + 1}): protocol {protocol.name} needs the camera of every query; give the "
-            "column `camera`, or a protocol that removes nothing by camera (camera-less)."
+            "column `camera`, or choose a protocol that excludes nothing by camera (camera-less)."
         )
     query_names, gallery_names = joint_codes(query.identity, gallery.identity)
     exclusion = Exclusion(query, gallery, protocol)
@@ -71,8 +71,8 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
     else:
         if not gallery.tracklet.known.any():
             raise InputError(
-                f"protocol {protocol.name} judges tracklets, but no gallery image has one; give the column `tracklet`, "
-                "or a protocol of images."
+                f"protocol {protocol.name} ranks tracklets, but no gallery image has one; give the column `tracklet`, "
+                "or choose a protocol that ranks images."
             )
         units, num_units = tracklet_units(gallery)
         first = np.unique(units, return_index=True)[1]
@@ -82,8 +82,8 @@ def evaluated_rows(distances: Distances, protocol: Protocol) -> Rows:
             tiles = distances.blocks()
         elif protocol.tracklet_distance == "mean":
             raise InputError(
-                f"protocol {protocol.name} compares mean features of tracklets, which distances of images do not "
-                "hold; give the features to evaluate_retrieval(), or switch the tracklet step on."
+                f"protocol {protocol.name} compares mean features of tracklets, which cannot be computed from "
+                "distances of images; give the features to evaluate_retrieval(), or enable the tracklet step."
             )
         else:
             tiles = nearest_of_units(distances.image_blocks(), units)
@@ -102,19 +102,19 @@ def evaluate_retrieval(
     others: Sequence[Sides] = (),
     fusion: Fusion = ALIKE,
 ) -> Metrics:
-    """Post-process features and judge the result; where `protocol` draws galleries, each is post-processed anew.
+    """Post-process features and evaluate the result; if `protocol` draws galleries, each is post-processed separately.
 
     Args:
         query: features of the queries.
         gallery: features of the gallery.
         post: the steps.
-        protocol: how rankings are judged.
-        others: the same images as other models see them; distances are then joined over all models.
-        fusion: how they are joined.
+        protocol: evaluation protocol.
+        others: features of the same images by other models; distances are fused over all models.
+        fusion: how they are fused.
 
     Raises:
-        InputError: as `search_all` and `evaluate_distances`, or a protocol that does not fit: galleries drawn from
-            images that are not the queries, tracklets that are not there.
+        InputError: as `search_all` and `evaluate_distances`; or the protocol draws galleries but query and gallery are
+            different images, or needs tracklets that are unknown.
     """
     members = [(query, gallery), *others]
     post = common_norm(members, post).under(protocol, query)
@@ -122,8 +122,8 @@ def evaluate_retrieval(
         return evaluate_distances(search_all(members, post, fusion), protocol)
     if not np.array_equal(query.records.image_key, gallery.records.image_key):
         raise InputError(
-            f"protocol {protocol.name} draws its galleries from the queries' own images, but query and gallery are "
-            "not the same images here; give all of them as both, or take a protocol of a fixed gallery."
+            f"protocol {protocol.name} draws its galleries from the query images, but query and gallery images are "
+            "different; give all images as both, or use a protocol with a fixed gallery."
         )
 
     def of_draw(rows: NDArray[np.intp], drawn: NDArray[np.intp], once: Protocol) -> Metrics:
@@ -137,12 +137,12 @@ def evaluate_draws(
     protocol: Protocol,
     evaluate_draw: Callable[[NDArray[np.intp], NDArray[np.intp], Protocol], Metrics],
 ) -> Metrics:
-    """Mean over `protocol.repeats` drawn galleries of one random image of each identity, all others being queries.
+    """Average over `protocol.repeats` random galleries of one image per identity; all other images are queries.
 
     Args:
         identity: (N,) codes of the images; a junk image is a query that is skipped.
-        protocol: its `repeats` and `seed`; draw number d depends on (seed, d) and the order of the images alone.
-        evaluate_draw: gets the indices of queries and gallery images, both ascending, and the protocol of one draw.
+        protocol: provides `repeats` and `seed`; draw d depends only on (seed, d) and the order of the images.
+        evaluate_draw: function of query and gallery indices, both ascending, and the protocol of one draw.
 
     Raises:
         InputError: no identity has two images.
@@ -155,14 +155,14 @@ def evaluate_draws(
         drawn = np.zeros(len(identity), dtype=np.bool_)
         drawn[order[place[codes >= 0]]] = True
         if drawn.all() or not drawn.any():
-            raise InputError(f"protocol {protocol.name} needs two images of some vehicle: one to search, one to find.")
+            raise InputError(f"protocol {protocol.name} needs a vehicle with two images, a query and a gallery image.")
         rows = np.flatnonzero(~drawn)
         draws.append(_on_all_images(evaluate_draw(rows, np.flatnonzero(drawn), once), rows, identity))
     return mean_over_draws(draws, protocol)
 
 
 def _on_all_images(metrics: Metrics, rows: NDArray[np.intp], identity: NDArray[np.integer]) -> Metrics:
-    """The values of queries `rows` at their places among all images, of which the others are no queries."""
+    """Scatter the values of the queries `rows` to all images; the other images are not queries."""
 
     def placed(values: NDArray[Any], elsewhere: float) -> NDArray[Any]:
         out = np.full(len(identity), elsewhere, dtype=values.dtype)
@@ -181,7 +181,7 @@ def _on_all_images(metrics: Metrics, rows: NDArray[np.intp], identity: NDArray[n
 
 
 def nearest_of_units(tiles: Tiles, units: NDArray[np.integer]) -> Tiles:
-    """Distances to units (each that of its nearest image) from those to images, whose units are 0 .. U - 1."""
+    """Reduce distances to images to distances to units: the minimum over the images of each unit 0 .. U - 1."""
     order = np.argsort(units, kind="stable")
     first = np.searchsorted(units[order], np.arange(units.max() + 1))
     for start, tile in tiles:
@@ -195,18 +195,18 @@ def check_one_each(
     what: str,
     names: NDArray[np.object_] | None = None,
 ) -> None:
-    """Refuse units of two identities or cameras: `units` (G,) of the images, `first` (U,) image of each unit.
+    """Check that each unit has one identity or camera; `units` (G,) of the images, `first` (U,) image of each unit.
 
     Raises:
-        InputError: the first image whose code differs from that of its unit's first image.
+        InputError: the code of an image differs from that of the first image of its unit.
     """
     mixed = codes != codes[first][units]
     if mixed.any():
         row = int(np.argmax(mixed))
         name = "" if names is None else f"{names[row]} "
         raise InputError(
-            f"{name}(gallery image {row + 1}): its tracklet holds images of more than one {what}; give each part a "
-            "tracklet name of its own."
+            f"{name}(gallery image {row + 1}): its tracklet has images of more than one {what}; give each part its own "
+            "tracklet name."
         )
 
 
@@ -217,56 +217,58 @@ def rows_of(
     removed: Callable[[int], NDArray[np.intp]],
     query_names: NDArray[np.object_] | None = None,
 ) -> Rows:
-    """The one loop over queries, from codes of both sides and the units that are removed for each query.
+    """Yield distances and positives of each query, given the codes of both sides and the excluded units per query.
 
     Raises:
-        InputError: a query without identity, or NaN.
+        InputError: a query has no identity, or a distance is NaN.
     """
     unlabelled = query_identity == UNKNOWN
     if unlabelled.any():
         row = int(np.argmax(unlabelled))
         name = "" if query_names is None else f"{query_names[row]} "
         raise InputError(
-            f"{name}(query {row + 1}): has no identity; evaluation needs labels, ranking does not: give identities."
+            f"{name}(query {row + 1}): has no identity; give the column `identity`, or only rank without evaluation."
         )
     of_identity = Groups(unit_identity)
     gone = np.zeros(len(unit_identity), dtype=bool)
     junk = np.flatnonzero(unit_identity == JUNK)
     for start, block in tiles:
         if np.isnan(block.max()):
-            raise InputError(f"distances hold NaN between queries {start + 1} and {start + len(block)}; compute again.")
+            raise InputError(
+                f"distances hold NaN between queries {start + 1} and {start + len(block)}; compute them again."
+            )
         for query, shared in enumerate(block, start=start):
             if query_identity[query] < 0:
-                continue  # a junk query has no mate
-            out = removed(query)
-            gone[out] = True
-            mates = of_identity[query_identity[query]]
-            mates = mates[~gone[mates]]
-            gone[out] = False
+                continue  # a junk query has no positives
+            excluded = removed(query)
+            gone[excluded] = True
+            positives = of_identity[query_identity[query]]
+            positives = positives[~gone[positives]]
+            gone[excluded] = False
             values = shared.copy()
-            values[out] = values[junk] = np.inf
-            yield query, values, mates
+            values[excluded] = values[junk] = np.inf
+            yield query, values, positives
 
 
 def evaluate_rows(rows: Rows, identity: NDArray[np.integer], protocol: Protocol) -> Metrics:
-    """Metrics of the queries of these vehicles (Q,) from the ranks of their mates."""
+    """Compute the metrics of queries with these identity codes (Q,) from the ranks of their positives."""
     values = np.full((4, len(identity)), np.nan)
     relevant = np.zeros(len(identity), dtype=np.int64)
-    for query, row, mates in rows:
-        relevant[query] = len(mates)
-        if len(mates):
-            values[:, query] = scores(ranks_of(row, mates), len(mates), protocol)
+    for query, row, positives in rows:
+        relevant[query] = len(positives)
+        if len(positives):
+            values[:, query] = scores(ranks_of(row, positives), len(positives), protocol)
     precision, precision_at_k, penalty, first_hit = values
     return summary(protocol, precision, precision_at_k, penalty, np.nan_to_num(first_hit), relevant, identity)
 
 
 def scores(ranks: NDArray[np.int64], total: int, protocol: Protocol) -> tuple[float, float, float, float]:
-    """AP over the full list and cut, mates / rank of the last one, and rank of the first (0: none) of one query.
+    """Compute AP, AP@K, inverse negative penalty and rank of the first hit (0: none) of one query.
 
     Args:
-        ranks: ascending ranks of those mates that are candidates.
-        total: how many mates there are.
-        protocol: says where the list is cut, how AP is summed and what it is divided by.
+        ranks: ascending ranks of the positives among the candidates.
+        total: number of positives.
+        protocol: defines K, the summation of AP and its normaliser.
 
     Example:
         >>> from vreid.data.protocols import MARKET
@@ -293,37 +295,37 @@ def evaluate_tiles(
     removed: Callable[[int], NDArray[np.intp]],
     protocol: Protocol,
 ) -> Metrics:
-    """Metrics from codes of both sides and the units that are removed for each query."""
+    """Compute metrics from distances, the codes of both sides and the excluded units per query."""
     rows = rows_of(tiles, query_identity, unit_identity, removed)
     return evaluate_rows(rows, query_identity, protocol)
 
 
-def ranks_of(row: NDArray[np.float32], mates: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Ascending ranks (from 1) of `mates` (ascending indices) in `row`; ties by index; +inf has no rank.
+def ranks_of(row: NDArray[np.float32], positives: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Compute the ascending ranks (from 1) of `positives` (ascending indices) in `row`; ties by index, +inf unranked.
 
     Example:
         >>> ranks_of(np.array([3, 1, 1, np.inf, 2], dtype=np.float32), np.array([0, 2, 3])).tolist()
         [2, 4]
     """
     compiled = compiled_core()
-    if compiled is not None and len(mates) <= _FEW:
-        counted: NDArray[np.int64] = compiled.ranks(row, mates)
+    if compiled is not None and len(positives) <= _FEW:
+        counted: NDArray[np.int64] = compiled.ranks(row, positives)
         return counted
-    order = np.argsort(row[mates], kind="stable")
-    mates, value = mates[order], row[mates[order]]
+    order = np.argsort(row[positives], kind="stable")
+    positives, value = positives[order], row[positives[order]]
     value = value[value < np.inf]
     if not len(value):
         return np.empty(0, dtype=np.int64)
     near = row <= value[-1]
-    # picking out pays only where few are near: unpredictable picking costs more than sorting the whole row
+    # a boolean selection pays only if it is small: with unpredictable branches it costs more than sorting the whole row
     values = row[near] if 8 * np.count_nonzero(near) < len(row) else row.copy()
     values.sort()
     below = np.searchsorted(values, value, side="left")
     equal = np.searchsorted(values, value, side="right") - below
-    before = np.arange(len(value)) - np.searchsorted(value, value, side="left")  # equal mates with a smaller index
+    before = np.arange(len(value)) - np.searchsorted(value, value, side="left")  # ties with positives of smaller index
     alike = np.searchsorted(value, value, side="right") - np.searchsorted(value, value, side="left")
-    for distance in np.unique(value[equal > alike]):  # ties with images that are no mates: rare, so looked up
+    for distance in np.unique(value[equal > alike]):  # ties with negatives: rare, so looked up one by one
         tied = value == distance
-        before[tied] = np.searchsorted(np.flatnonzero(row == distance), mates[: len(value)][tied])
+        before[tied] = np.searchsorted(np.flatnonzero(row == distance), positives[: len(value)][tied])
     ranks: NDArray[np.int64] = below + before + 1
     return ranks

@@ -1,4 +1,4 @@
-"""Metrics: mAP, mAP@K, CMC and mINP of one evaluation, what they mean, and how sure they are."""
+"""Metrics of an evaluation: mAP, mAP@K, CMC and mINP, with their conditions and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ CMC_LENGTH = 50
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """The numbers of one evaluation, with what they mean and the queries they come from.
+    """Metrics of one evaluation, with their conditions and the values per query.
 
-    Where the protocol draws the gallery several times, every number is the mean over the draws, each value per query
-    the mean over the draws that judged it, and `draws` holds them one by one.
+    If the protocol draws several galleries, metrics are means over the draws, values per query are means over the draws
+    with this query, and `draws` holds the metrics of each draw.
 
     Attributes:
-        protocol: how it was judged; "units" below are what it ranks, images or tracklets.
+        protocol: the protocol; "units" below are what it ranks, images or tracklets.
         mAP: mean over queries of the average precision over the full list, 0 to 1.
-        mAP_at_k: the same over the first `protocol.top_k` only; None where the protocol does not cut.
-        mINP: mean of relevant units / rank of the last one.
+        mAP_at_k: the same over the first `protocol.top_k` ranks; None if the protocol does not truncate rankings.
+        mINP: mean of number of positives / rank of the last positive.
         cmc: (50,) share of queries with a hit within the first 1, 2, ... units.
-        num_queries: queries judged; num_skipped: queries without a relevant unit in the gallery, in no mean.
-        average_precision, average_precision_at_k, inverse_negative_penalty: (Q,) per query, NaN where skipped.
-        first_hit: (Q,) rank of the first hit from 1; 0 where there is none.
-        relevant: (Q,) relevant units; 0 where skipped, -1 where the image was drawn into the gallery.
-        identity: (Q,) code of each query's vehicle, for intervals; None where nobody said.
-        steps, reranked, transductive, notes: how the distances were made (see `Distances`); None where nobody said.
-        draws: the metrics of each drawn gallery, their values per query on the same Q images; () without draws.
+        num_queries: number of evaluated queries.
+        num_skipped: number of queries without a positive in the gallery, excluded from the means.
+        average_precision, average_precision_at_k, inverse_negative_penalty: (Q,) per query, NaN if skipped.
+        first_hit: (Q,) rank of the first hit from 1; 0 if there is none.
+        relevant: (Q,) number of positives; 0 if skipped, -1 if the image was drawn into the gallery.
+        identity: (Q,) identity code of each query, for intervals; None if unknown.
+        steps, reranked, transductive, notes: see `Distances`; None if unknown.
+        draws: metrics of each drawn gallery, with values per query for the same Q images; () without draws.
     """
 
     protocol: Protocol
@@ -62,12 +63,12 @@ class Metrics:
 
     @property
     def rank1(self) -> float:
-        """Share of queries whose first unit is a hit."""
+        """Share of queries whose first candidate is a hit."""
         return float(self.cmc[0])
 
     @property
     def spread(self) -> dict[str, float]:
-        """Standard deviation over the draws of each mean, 0 for a single draw; {} without draws."""
+        """Standard deviation of each metric over the draws, 0 for a single draw; {} without draws."""
         if not self.draws:
             return {}
         numbers = [draw._means() for draw in self.draws]
@@ -80,16 +81,16 @@ class Metrics:
         return {self.protocol.full_metric: self.mAP, **cut, **ranks, "mINP": self.mINP}
 
     def of(self, queries: NDArray[np.bool_]) -> Metrics:
-        """The same evaluation for some of the queries: `queries` (Q,) picks them, the gallery stays whole.
+        """Return the metrics of the queries in the mask `queries` (Q,), with the whole gallery.
 
-        Of drawn galleries only those count that judge one of these queries.
+        Drawn galleries without an evaluated query among them are ignored.
 
         Raises:
-            InputError: none of them has a mate.
+            InputError: none of them has a positive.
         """
         if self.draws:
-            judging = [draw for draw in self.draws if (draw.relevant[queries] > 0).any()]
-            return mean_over_draws([draw.of(queries) for draw in judging or self.draws], self.protocol)
+            evaluated = [draw for draw in self.draws if (draw.relevant[queries] > 0).any()]
+            return mean_over_draws([draw.of(queries) for draw in evaluated or self.draws], self.protocol)
         part = summary(
             self.protocol,
             self.average_precision[queries],
@@ -102,11 +103,11 @@ class Metrics:
         return part.described_as(self)
 
     def described_as(self, made: Metrics | Distances) -> Metrics:
-        """The same numbers with how the distances were made taken from there."""
+        """Copy the description of the distances (steps, re-ranking, transductive, notes) from `made`."""
         return replace(self, steps=made.steps, reranked=made.reranked, transductive=made.transductive, notes=made.notes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON; a metric cut at K, or summed by trapezoids, says so in its name."""
+        """Return JSON-serialisable values; names show truncation at K and trapezoidal summation."""
         protocol = self.protocol
         draws = {"repeats": len(self.draws), "seed": protocol.seed, "spread": self.spread} if self.draws else {}
         tracks = {"tracklet_distance": protocol.tracklet_distance} if protocol.unit == "tracklet" else {}
@@ -128,14 +129,14 @@ class Metrics:
         }
 
     def __str__(self) -> str:
-        queries = f"{self.num_queries:,} queries, {self.num_skipped:,} without a mate skipped"
+        queries = f"{self.num_queries:,} queries, {self.num_skipped:,} without a positive skipped"
         return f"{self.numbers} ({queries}; {self.conditions})"
 
     __repr__ = __str__
 
     @property
     def numbers(self) -> str:
-        """The means in percent, in words."""
+        """The metrics in percent, as text."""
         cut = "" if self.mAP_at_k is None else f", {self.protocol.metric} {100 * self.mAP_at_k:.1f}"
         return (
             f"{self.protocol.full_metric} {100 * self.mAP:.1f}{cut}, rank-1 {100 * self.rank1:.1f}, "
@@ -144,7 +145,7 @@ class Metrics:
 
     @property
     def conditions(self) -> str:
-        """How the numbers came about, in words: protocol, draws, re-ranking, transductive or not."""
+        """The conditions of the metrics as text: protocol, draws, re-ranking, transductive or not."""
         protocol = self.protocol
         facts = [f"protocol {protocol.name}"]
         if protocol.top_k is not None:
@@ -170,16 +171,16 @@ def summary(
     relevant: NDArray[np.int64],
     identity: NDArray[np.integer] | None = None,
 ) -> Metrics:
-    """Metrics of Q queries from their values, in the order and with the marks of `Metrics`.
+    """Average the values of Q queries; see `Metrics` for their meaning.
 
     Raises:
-        InputError: no query has a mate.
+        InputError: no query has a positive.
     """
     evaluated = relevant > 0
     if not evaluated.any():
         raise InputError(
-            f"none of the {len(relevant):,} queries has an image of its vehicle left in the gallery under protocol "
-            f"{protocol.name}; check identities and cameras of both sides."
+            f"none of the {len(relevant):,} queries has a positive in the gallery under protocol {protocol.name}; "
+            "check identities and cameras of both sides."
         )
     hits = first_hit[evaluated]
     return Metrics(
@@ -200,7 +201,7 @@ def summary(
 
 
 def mean_over_draws(draws: Sequence[Metrics], protocol: Protocol) -> Metrics:
-    """One Metrics from those of each drawn gallery, all on the same Q images; counts are rounded means."""
+    """Average the metrics of the drawn galleries, all on the same Q images; counts are rounded means."""
     evaluated = np.stack([draw.relevant > 0 for draw in draws])
     count = evaluated.sum(axis=0)
 
@@ -235,21 +236,21 @@ def interval(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
-    """Bootstrap interval of a mean over queries (percentile method): which values other vehicles would give.
+    """Compute the bootstrap interval (percentile method) of a mean over queries, resampling vehicles.
 
-    Vehicles are drawn with all their queries, which resemble each other; where `metrics.identity` is None, single
-    queries are, which says too much where several are of one vehicle. An image that was a query of several drawn
-    galleries is drawn with all its values at once.
+    Vehicles are drawn with all their queries, because these are correlated. If `metrics.identity` is None, single
+    queries are drawn, and the interval is too narrow if vehicles have several queries. An image that is a query of
+    several drawn galleries is drawn with all its values.
 
     Args:
-        metrics: with its values per query.
+        metrics: metrics with values per query.
         name: "mAP", "mAP@K" (as in `metrics.protocol.metric`), "rank1" or "mINP".
         seed: equal seeds give equal intervals.
-        resamples: how many times vehicles are drawn anew, with replacement.
-        confidence: share of the resampled means inside.
+        resamples: number of resamples.
+        confidence: confidence level.
 
     Raises:
-        InputError: an unknown name, or numbers out of range.
+        InputError: the name is unknown, or a number is out of range.
     """
     values: dict[str, Callable[[Metrics], NDArray[np.float64]]] = {
         "mAP": lambda m: m.average_precision,

@@ -1,18 +1,18 @@
-"""Open set: is the vehicle of a query in the gallery at all? What each query found, and the errors of any threshold.
+"""Open-set identification: error rates at a distance threshold for queries of known and unknown vehicles.
 
-A query is *mated* if the gallery holds its vehicle under the protocol, else it has no mate. At a threshold T, in the
-terms of ISO/IEC 19795-1 (identification) and of NIST's 1:N tests:
+The vehicle of a query is *known* if the gallery holds a positive of it under the protocol, otherwise *unknown* (mated
+and non-mated searches in ISO/IEC 19795-1 and in NIST's 1:N tests). At a threshold T:
 
-* FPIR(T), false positive identification rate: share of the queries without a mate that have a candidate at a distance
+* FPIR(T), false positive identification rate: share of queries of unknown vehicles that have a candidate at a distance
   of at most T. It counts queries, not pairs of images as the 1:1 false match rate (FMR) does.
-* FNIR(T), false negative identification rate: share of the mated queries whose nearest mate is not the first candidate
-  or lies beyond T. *At any rank* only the second counts: the mate may stand further down the list.
-* A query with no candidate within T is refused, which is right where it has no mate. TNR(T) = 1 - FPIR(T) is the share
-  of queries without a mate that are refused; refusal F1 takes a right refusal as the positive case, so it depends on
-  how many queries have no mate.
+* FNIR(T), false negative identification rate: share of queries of known vehicles whose nearest positive is not the
+  first candidate or is farther than T. *At any rank*, only the second condition counts.
+* A query without a candidate within T is rejected, which is correct for an unknown vehicle. TNR(T) = 1 - FPIR(T) is the
+  share of queries of unknown vehicles that are rejected; refusal F1 is the F1 score of rejection, with unknown vehicles
+  as the positive class, so it depends on their share.
 
-All of these are about a gallery of the size that was searched: the more images, the more of them are near. Queries of
-one vehicle resemble each other, so intervals draw vehicles anew, not queries.
+All rates hold for the size of the searched gallery: FPIR grows with it. Queries of one vehicle are correlated, so
+intervals resample vehicles, not queries.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Resampled = Literal["identity", "query"]
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """The errors at one threshold (numbers) or at T thresholds ((T,) arrays); see the top of this file.
+    """Error rates at one threshold (scalars) or at T thresholds ((T,) arrays); see the module's docstring.
 
     Attributes:
-        threshold: candidates at a distance of at most this count.
-        fpir, fnir, fnir_any_rank, tnr, refusal_f1: shares, 0 to 1.
+        threshold: largest distance of an accepted candidate.
+        fpir, fnir, fnir_any_rank, tnr, refusal_f1: rates, 0 to 1.
     """
 
     threshold: NDArray[np.float64]
@@ -58,17 +58,17 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class OpenSet:
-    """What each of Q judged queries found: all that open-set numbers rest on.
+    """Search results of Q queries, from which the open-set metrics are computed.
 
     Attributes:
-        query: (Q,) row of the query (junk queries are not judged).
-        identity: (Q,) code of its vehicle.
-        nearest: (Q,) distance of its first candidate, +inf where there is none.
-        mated: (Q,) whether the gallery holds its vehicle.
-        mate: (Q,) distance of its nearest mate, +inf where it has none among the candidates.
-        rank: (Q,) rank of its nearest mate from 1, 0 where it has none among the candidates.
-        gallery_images: how many images were searched, removed ones included.
-        left_out: how many vehicles were taken out of the gallery so that their queries have no mate (`leave_out`).
+        query: (Q,) row of the query (junk queries are excluded).
+        identity: (Q,) identity code of the query.
+        nearest: (Q,) distance of the first candidate, +inf if there is none.
+        known: (Q,) whether the gallery holds a positive.
+        positive: (Q,) distance of the nearest positive, +inf if there is none among the candidates.
+        rank: (Q,) rank of the nearest positive from 1, 0 if there is none among the candidates.
+        gallery_images: size of the gallery, including excluded images.
+        left_out: number of vehicles removed from the gallery to obtain queries of unknown vehicles (`leave_out`).
         protocol: name of the protocol.
         steps, reranked, transductive, features, notes: as in `Distances`.
     """
@@ -76,8 +76,8 @@ class OpenSet:
     query: NDArray[np.intp]
     identity: NDArray[np.int32]
     nearest: NDArray[np.float32]
-    mated: NDArray[np.bool_]
-    mate: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    positive: NDArray[np.float32]
     rank: NDArray[np.int64]
     gallery_images: int
     left_out: int = 0
@@ -93,35 +93,35 @@ class OpenSet:
 
     def __repr__(self) -> str:
         return (
-            f"OpenSet: {self.num_mated:,} queries with a mate, {self.num_mateless:,} without"
+            f"OpenSet: {self.num_known:,} queries of known vehicles, {self.num_unknown:,} of unknown ones"
             f"{f' (vehicles left out: {self.left_out:,})' if self.left_out else ''}; {self.gallery_images:,} gallery "
             f"images; protocol {self.protocol}"
         )
 
     @property
-    def num_mated(self) -> int:
-        """How many queries have a mate."""
-        return int(self.mated.sum())
+    def num_known(self) -> int:
+        """Number of queries of known vehicles."""
+        return int(self.known.sum())
 
     @property
-    def num_mateless(self) -> int:
-        """How many queries have none."""
-        return len(self) - self.num_mated
+    def num_unknown(self) -> int:
+        """Number of queries of unknown vehicles."""
+        return len(self) - self.num_known
 
     def of(self, rows: NDArray[Any]) -> OpenSet:
-        """Some of the queries, by index (repeated ones count repeatedly) or mask."""
-        columns = ("query", "identity", "nearest", "mated", "mate", "rank")
+        """Select queries by mask or by index (repeated ones count repeatedly)."""
+        columns = ("query", "identity", "nearest", "known", "positive", "rank")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def errors(self, threshold: ArrayLike) -> Errors:
-        """The errors at one threshold, or at several.
+        """Compute the error rates at one or several thresholds.
 
         Raises:
-            InputError: a threshold that is not a finite number.
+            InputError: a threshold is not finite.
 
         Example:
             >>> found = OpenSet(query=np.arange(3), identity=np.arange(3), nearest=np.array([0.1, 0.3, 0.4]),
-            ...                 mated=np.array([True, True, False]), mate=np.array([0.1, 0.35, np.inf]),
+            ...                 known=np.array([True, True, False]), positive=np.array([0.1, 0.35, np.inf]),
             ...                 rank=np.array([1, 2, 0]), gallery_images=9)
             >>> at = found.errors(0.35)
             >>> float(at.fpir), float(at.fnir), float(at.fnir_any_rank), float(at.refusal_f1)
@@ -134,37 +134,37 @@ class OpenSet:
         def within(distances: NDArray[np.float32]) -> Any:
             return np.searchsorted(np.sort(distances), values, side="right")
 
-        answered = within(self.nearest[~self.mated])
-        refused_wrongly = self.num_mated - within(self.nearest[self.mated])
-        refused_rightly = self.num_mateless - answered
-        with np.errstate(invalid="ignore"):  # some queries (`of`) may be all of a kind: the other's rates are NaN
-            fpir = answered / np.float64(self.num_mateless)
+        answered = within(self.nearest[~self.known])
+        wrongly_rejected = self.num_known - within(self.nearest[self.known])
+        rightly_rejected = self.num_unknown - answered
+        with np.errstate(invalid="ignore"):  # a selection (`of`) may hold known or unknown vehicles only: NaN rates
+            fpir = answered / np.float64(self.num_unknown)
             return Errors(
                 threshold=values,
                 fpir=fpir,
-                fnir=1 - within(self.mate[self.rank == 1]) / np.float64(self.num_mated),
-                fnir_any_rank=1 - within(self.mate[self.mated]) / np.float64(self.num_mated),
+                fnir=1 - within(self.positive[self.rank == 1]) / np.float64(self.num_known),
+                fnir_any_rank=1 - within(self.positive[self.known]) / np.float64(self.num_known),
                 tnr=1 - fpir,
-                refusal_f1=2 * refused_rightly / (self.num_mateless + refused_rightly + refused_wrongly),
+                refusal_f1=2 * rightly_rejected / (self.num_unknown + rightly_rejected + wrongly_rejected),
             )
 
     def curve(self) -> Errors:
-        """The errors at every distance where one of them changes, ascending: the DET curve and the others."""
-        distances = np.unique(np.concatenate([self.nearest, self.mate]))
+        """Compute the error rates at every threshold where one of them changes, ascending, as for a DET curve."""
+        distances = np.unique(np.concatenate([self.nearest, self.positive]))
         return self.errors(distances[np.isfinite(distances)])
 
     def fnir_at_fpir(self, fpir: float, *, any_rank: bool = False) -> float:
-        """The lowest FNIR among thresholds whose FPIR is at most `fpir`; the threshold is chosen on these queries.
+        """Compute the lowest FNIR at an FPIR of at most `fpir`; the threshold is chosen on these queries.
 
         Raises:
             InputError: `fpir` is not between 0 and 1.
         """
         check_number("fpir", fpir, above=0, below=1)
-        mateless = np.sort(self.nearest[~self.mated])
-        allowed = whole(fpir * len(mateless))
-        limit = mateless[allowed] if allowed < len(mateless) else np.inf  # any threshold below it will do
-        found = self.mate[self.mated if any_rank else self.rank == 1]
-        return float(1 - np.count_nonzero(found < limit) / self.num_mated) if self.num_mated else float("nan")
+        unknown = np.sort(self.nearest[~self.known])
+        allowed = whole(fpir * len(unknown))
+        limit = unknown[allowed] if allowed < len(unknown) else np.inf  # any threshold below it is valid
+        found = self.positive[self.known if any_rank else self.rank == 1]
+        return float(1 - np.count_nonzero(found < limit) / self.num_known) if self.num_known else float("nan")
 
     def interval(
         self,
@@ -175,22 +175,22 @@ class OpenSet:
         resamples: int = RESAMPLES,
         confidence: float = CONFIDENCE,
     ) -> NDArray[np.float64]:
-        """Bootstrap interval (percentile method) of any number of an `OpenSet`, or of several: (low, high), each (...).
+        """Compute the bootstrap interval (percentile method) of statistics of an `OpenSet`: (low, high), each (...).
 
         Args:
-            numbers: what is computed anew from each resample, thresholds that it chooses included.
-            by: "identity" draws vehicles with all their queries, "query" single queries; with replacement, those with
-                and those without a mate apart, so that each resample holds both.
+            numbers: function that computes the statistics of a resample, including the choice of thresholds.
+            by: "identity" draws vehicles with all their queries, "query" single queries; known and unknown vehicles
+                are drawn separately, so that each resample holds both.
             seed: equal seeds give equal intervals.
-            resamples: how many.
-            confidence: share of the resampled numbers inside.
+            resamples: number of resamples.
+            confidence: confidence level.
 
         Raises:
-            InputError: an argument out of range.
+            InputError: an argument is out of range.
 
         Example:
             >>> found = OpenSet(query=np.arange(3), identity=np.arange(3), nearest=np.array([0.1, 0.3, 0.4]),
-            ...                 mated=np.array([True, True, False]), mate=np.array([0.1, 0.35, np.inf]),
+            ...                 known=np.array([True, True, False]), positive=np.array([0.1, 0.35, np.inf]),
             ...                 rank=np.array([1, 2, 0]), gallery_images=9)
             >>> low, high = found.interval(lambda some: some.fnir_at_fpir(0.01))
             >>> float(low), float(high)
@@ -201,7 +201,7 @@ class OpenSet:
         clusters = self.identity if by == "identity" else np.arange(len(self))
         strata = []
         for kind in (True, False):
-            rows = np.flatnonzero(self.mated == kind)
+            rows = np.flatnonzero(self.known == kind)
             if len(rows):
                 groups = Groups(clusters[rows])
                 strata.append([rows[groups[code]] for code in np.unique(clusters[rows])])
@@ -211,45 +211,45 @@ class OpenSet:
         return percentile_interval(np.array(drawn), confidence)
 
     def at(self, threshold: float, *, seed: int = 0, confidence: float = 0.95) -> dict[str, Any]:
-        """Plain numbers for JSON: the errors at one threshold with their intervals.
+        """Return the error rates at one threshold with their intervals, as JSON-serialisable values.
 
-        Shares of queries get the exact interval of `rate_interval`, which does not shrink to nothing where all queries
-        agree as the bootstrap does; F1 is no share and is bootstrapped.
+        Rates get the interval of `rate_interval`, whose width does not become 0 if all queries agree, as that of the
+        bootstrap does; F1 is not a proportion and is bootstrapped.
 
         Raises:
             InputError: as `errors` and `interval`.
         """
-        mate_within = self.mate[self.mated] <= threshold
+        within = self.positive[self.known] <= threshold
         shares = {
-            "fpir": self.nearest[~self.mated] <= threshold,
-            "fnir": ~(mate_within & (self.rank[self.mated] == 1)),
-            "fnir_any_rank": ~mate_within,
-            "tnr": self.nearest[~self.mated] > threshold,
+            "fpir": self.nearest[~self.known] <= threshold,
+            "fnir": ~(within & (self.rank[self.known] == 1)),
+            "fnir_any_rank": ~within,
+            "tnr": self.nearest[~self.known] > threshold,
         }
-        reported: dict[str, Any] = {"threshold": float(threshold)}
-        for name, wrong in shares.items():
-            of = self.identity[self.mated if name.startswith("fnir") else ~self.mated]
-            reported |= {name: float(wrong.mean()), f"{name}_interval": list(rate_interval(wrong, of, confidence))}
+        rates: dict[str, Any] = {"threshold": float(threshold)}
+        for name, counted in shares.items():
+            of = self.identity[self.known if name.startswith("fnir") else ~self.known]
+            rates |= {name: float(counted.mean()), f"{name}_interval": list(rate_interval(counted, of, confidence))}
 
         def refusal_f1(some: OpenSet) -> float:
             return float(some.errors(threshold).refusal_f1)
 
         low, high = self.interval(refusal_f1, confidence=confidence, seed=seed)
-        return reported | {"refusal_f1": refusal_f1(self), "refusal_f1_interval": [float(low), float(high)]}
+        return rates | {"refusal_f1": refusal_f1(self), "refusal_f1_interval": [float(low), float(high)]}
 
     def as_dict(self, levels: tuple[float, ...] = LEVELS, **options: Any) -> dict[str, Any]:
-        """Plain numbers and texts for JSON: FNIR at each FPIR that the queries can tell apart from 0, with intervals.
+        """Return FNIR at several FPIRs with intervals, and the conditions, as JSON-serialisable values.
 
         Args:
-            levels: false positive identification rates; one that is less than one query is left out.
-            options: of `interval`.
+            levels: false positive identification rates; those below one query are omitted.
+            options: options of `interval`.
         """
-        reported = [level for level in levels if whole(level * self.num_mateless) >= 1]
+        levels = tuple(level for level in levels if whole(level * self.num_unknown) >= 1)
 
         def numbers(some: OpenSet) -> list[list[float]]:
-            return [[some.fnir_at_fpir(level, any_rank=any_rank) for any_rank in (False, True)] for level in reported]
+            return [[some.fnir_at_fpir(level, any_rank=any_rank) for any_rank in (False, True)] for level in levels]
 
-        low, high = self.interval(numbers, **options) if reported else ([], [])
+        low, high = self.interval(numbers, **options) if levels else ([], [])
         rows = [
             {
                 "fpir": level,
@@ -259,12 +259,12 @@ class OpenSet:
                 "fnir_any_rank_interval": [below[1], above[1]],
             }
             for level, value, below, above in zip(
-                reported, numbers(self), np.asarray(low).tolist(), np.asarray(high).tolist(), strict=True
+                levels, numbers(self), np.asarray(low).tolist(), np.asarray(high).tolist(), strict=True
             )
         ]
         return {
-            "num_mated": self.num_mated,
-            "num_without_mate": self.num_mateless,
+            "num_mated": self.num_known,
+            "num_without_mate": self.num_unknown,
             "vehicles_left_out": self.left_out,
             "gallery_images": self.gallery_images,
             "fnir_at_fpir": rows,
@@ -277,36 +277,36 @@ class OpenSet:
 
 
 def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> OpenSet:
-    """What each query finds under `protocol`: one pass over the distances, O(Q) memory.
+    """Compute the search results of an open-set evaluation under `protocol`: one pass over the distances, O(Q) memory.
 
-    What is removed, and what is junk, are no candidates. Mates that post-processing took out of the candidates (camera
-    verification) stay mates: their queries are missed.
+    Excluded and junk images are not candidates. Positives that post-processing excludes (camera verification) still
+    count as positives: their queries are missed.
 
     Args:
-        distances: from search or post-processing.
-        protocol: says what is removed and what is ranked.
-        left_out: how many vehicles `leave_out` took from the gallery, to be said beside the numbers.
+        distances: distances of search or post-processing.
+        protocol: evaluation protocol.
+        left_out: number of vehicles removed from the gallery by `leave_out`, for reports.
 
     Raises:
-        InputError: as `evaluate_distances`; or all queries have a mate, or none has.
+        InputError: as `evaluate_distances`; or the vehicles of all queries are known, or none is.
     """
     query, _ = joint_codes(distances.query.identity, distances.gallery.identity)
     count = len(query)
-    nearest, mate = (np.full(count, np.inf, dtype=np.float32) for _ in range(2))
-    mated, rank = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
-    for row, values, mates in evaluated_rows(distances, protocol):
+    nearest, positive = (np.full(count, np.inf, dtype=np.float32) for _ in range(2))
+    known, rank = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
+    for row, values, positives in evaluated_rows(distances, protocol):
         nearest[row] = values.min()
-        if len(mates):
-            mated[row] = True
-            closest = mates[[np.argmin(values[mates])]]
+        if len(positives):
+            known[row] = True
+            closest = positives[[np.argmin(values[positives])]]
             if values[closest[0]] < np.inf:
-                mate[row], rank[row] = values[closest[0]], ranks_of(values, closest)[0]
+                positive[row], rank[row] = values[closest[0]], ranks_of(values, closest)[0]
     found = OpenSet(
         query=np.arange(count),
         identity=query,
         nearest=nearest,
-        mated=mated,
-        mate=mate,
+        known=known,
+        positive=positive,
         rank=rank,
         gallery_images=len(distances.gallery),
         left_out=left_out,
@@ -317,24 +317,27 @@ def open_set(distances: Distances, protocol: Protocol, *, left_out: int = 0) -> 
         features=distances.features,
         notes=distances.notes,
     ).of(query >= 0)
-    if not found.num_mateless:
+    if not found.num_unknown:
         raise InputError(
-            f"open set: all {len(found):,} queries have a mate in the gallery, so nothing tells a known vehicle from "
-            "an unknown one; take vehicles out of the gallery (leave_out, --leave-out 0.3)."
+            f"open set: the vehicles of all {len(found):,} queries are in the gallery, so errors on unknown vehicles "
+            "cannot be measured; remove vehicles from the gallery (leave_out, --leave-out 0.3)."
         )
-    if not found.num_mated:
-        raise InputError(f"open set: none of the {len(found):,} queries has a mate; check identities and cameras.")
+    if not found.num_known:
+        raise InputError(
+            f"open set: none of the {len(found):,} queries has a positive in the gallery; check identities and cameras."
+        )
     return found
 
 
 def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """(G,) which gallery images stay when a share of the vehicles is taken away, so that their queries have no mate.
+    """Return the mask (G,) of gallery images that stay when a random share of the vehicles is removed.
 
-    Drawn from the vehicles on both sides: round(share * their number), at least one, never all. Take them away before
-    post-processing, which looks at the whole gallery.
+    The vehicles are drawn from those in query and gallery: round(share * number), at least one, never all. Remove them
+    before post-processing, which may use the whole gallery.
 
     Raises:
-        InputError: `share` is not between 0 and 1, `seed` is negative, or fewer than two vehicles are on both sides.
+        InputError: `share` is not between 0 and 1, `seed` is negative, or query and gallery share fewer than two
+            vehicles.
 
     Example:
         >>> both = Records.of(path=["a", "b"], identity=["1", "2"])
@@ -346,7 +349,7 @@ def leave_out(query: Records, gallery: Records, share: float, seed: int = 0) -> 
     query_codes, gallery_codes = joint_codes(query.identity, gallery.identity)
     both = np.intersect1d(query_codes[query_codes >= 0], gallery_codes)
     if len(both) < 2:
-        raise InputError(f"leave_out: query and gallery have {len(both)} vehicles in common; two are the least.")
+        raise InputError(f"leave_out: query and gallery have {len(both)} vehicles in common; at least two are needed.")
     count = min(max(round(share * len(both)), 1), len(both) - 1)
     gone = np.random.default_rng(seed).choice(both, size=count, replace=False)
     return ~np.isin(gallery_codes, gone)

@@ -1,7 +1,7 @@
-"""Evaluation of plain arrays, for people whose distances or features come from elsewhere.
+"""Evaluation of plain arrays: distances or features computed by other programs.
 
-Identities and cameras are integers or strings. A gallery image of identity -2 or "junk" never counts, one of identity
--1 or "" matches no other, and a camera -1 or "" is unknown and equals no other.
+Identities and cameras are integers or strings. A gallery image with identity -2 or "junk" is ignored, one with identity
+-1 or "" is a negative of every query, and a camera -1 or "" is unknown and equals no other.
 
 Shapes: Q queries, G gallery images, N images, D feature dimensions.
 """
@@ -37,7 +37,7 @@ from vreid.retrieval.postprocessing.tracklet_features import units_of_codes
 from vreid.retrieval.tensors import on_host
 from vreid.retrieval.tiles import Tiles
 
-_ROWS = 256  # rows rearranged together, so that no second matrix is held
+_ROWS = 256  # rows per block, so that no second matrix is kept in memory
 
 Codes = NDArray[np.int64]
 
@@ -53,10 +53,12 @@ def evaluate(
     normaliser: Normaliser = "total",
     average_precision: AveragePrecision = "rectangular",
 ) -> Metrics:
-    """Evaluate a (Q, G) matrix of distances: image to image, same identity and camera removed (Market-1501 protocol).
+    """Evaluate a (Q, G) distance matrix, image to image, under the Market-1501 protocol.
+
+    Gallery images with the identity and the camera of the query are excluded.
 
     Raises:
-        InputError: lengths that do not fit, NaN, a query without identity, or no query with a positive match.
+        InputError: lengths do not match, a distance is NaN, a query has no identity, or no query has a positive.
 
     Example:
         >>> metrics = evaluate([[0.1, 0.2, 0.3]], query_identity=[7], gallery_identity=[7, 8, 7], query_camera=[1],
@@ -83,14 +85,14 @@ def evaluate_tracks(
     normaliser: Normaliser = "total",
     average_precision: AveragePrecision = "rectangular",
 ) -> Metrics:
-    """Evaluate a (Q, G) matrix of distances image to tracklet: each tracklet is as near as its nearest image.
+    """Evaluate a (Q, G) distance matrix, image to tracklet: the distance of a tracklet is that of its nearest image.
 
-    Tracklets of the query's identity and camera are removed (VeRi-776). `tracklet_of_image` (G,) names the tracklet of
-    each gallery image; one of -1 or "" is a unit by itself. To search by mean features, give `evaluate` the distances
-    to `mean_features` and the labels of the tracklets.
+    Tracklets with the identity and the camera of the query are excluded (VeRi-776). `tracklet_of_image` (G,) is the
+    tracklet of each gallery image; an image with -1 or "" is its own unit. To compare mean features instead, give
+    `evaluate` the distances to `mean_features` and the labels of the tracklets.
 
     Raises:
-        InputError: as `evaluate`, or a tracklet that holds two identities or cameras.
+        InputError: as `evaluate`, or a tracklet has two identities or cameras.
 
     Example:
         >>> metrics = evaluate_tracks([[0.3, 0.2, 0.1]], query_identity=[7], gallery_identity=[8, 8, 7],
@@ -122,12 +124,12 @@ def evaluate_features(
     normaliser: Normaliser = "total",
     average_precision: AveragePrecision = "rectangular",
 ) -> Metrics:
-    """`evaluate` of the squared Euclidean distances of (Q, D) and (G, D) features, of which only tiles are held.
+    """Evaluate features (Q, D) and (G, D) by squared Euclidean distance, like `evaluate`, in blocks of rows.
 
-    The features are taken as they are; L2-normalise them to search by angle.
+    The features are not normalised; L2-normalise them for cosine similarity.
 
     Raises:
-        InputError: as `evaluate`, or features of different dimensions.
+        InputError: as `evaluate`, or the dimensions differ.
 
     Example:
         >>> metrics = evaluate_features([[1.0, 0.0]], [[0.0, 1.0], [0.8, 0.6]], query_identity=[7],
@@ -145,10 +147,10 @@ def evaluate_features(
 
 
 def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int = 10, seed: int = 0) -> Metrics:
-    """Evaluate an (N, N) matrix of distances by VehicleID's protocol: mean over drawn one-image-a-vehicle galleries.
+    """Evaluate an (N, N) distance matrix under VehicleID's protocol: mean over random one-image-per-vehicle galleries.
 
     Raises:
-        InputError: the matrix is not square, repeats below 1, or as `evaluate`.
+        InputError: the matrix is not square, `repeats` is below 1, or as `evaluate`.
 
     Example:
         >>> metrics = evaluate_repeated([[0, 1, 5], [1, 0, 5], [5, 5, 0]], identity=["a", "a", "b"], repeats=3)
@@ -157,7 +159,7 @@ def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int
     """
     matrix = as_matrix(distances)
     if matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"distances: shape {matrix.shape} must be square; each image is compared with every other.")
+        raise InputError(f"distances: shape is {matrix.shape}; give a square matrix, each image against all others.")
     check_number("evaluate_repeated: repeats", repeats, least=1, whole=True)
     codes = _one_side(identity, len(matrix), "identity")
 
@@ -172,7 +174,7 @@ def evaluate_repeated(distances: ArrayLike, *, identity: ArrayLike, repeats: int
 def _evaluate_codes(
     tiles: Tiles, identities: tuple[Codes, Codes], cameras: tuple[Codes, Codes], protocol: Protocol
 ) -> Metrics:
-    """Evaluate with units of the query's identity and camera removed, from codes of (queries, units)."""
+    """Evaluate with units of the query's identity and camera excluded; codes are those of (queries, units)."""
     (query_names, unit_names), (query_where, unit_where) = identities, cameras
     of_identity = Groups(unit_names)
 
@@ -184,7 +186,7 @@ def _evaluate_codes(
 
 
 def _codes(query: ArrayLike, gallery: ArrayLike, shape: tuple[int, ...], what: str) -> tuple[Codes, Codes]:
-    """Labels of both sides as codes on one list."""
+    """Encode the labels of both sides jointly."""
     sides = _labels(query, shape[0], f"query_{what}"), _labels(gallery, shape[1], f"gallery_{what}")
     if all(side.dtype.kind == "i" for side in sides):
         return sides
@@ -193,7 +195,7 @@ def _codes(query: ArrayLike, gallery: ArrayLike, shape: tuple[int, ...], what: s
     spelled: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if (known := spelled.setdefault(spelling(name, what), name)) != name:
-            raise InputError(f"{what}: {known!r} and {name!r} look like two spellings of one name; write it one way.")
+            raise InputError(f"{what}: {known!r} and {name!r} look like two spellings of one name; use one spelling.")
     codes = _coded(names)
     return codes[: shape[0]], codes[shape[0] :]
 
@@ -204,16 +206,16 @@ def _one_side(values: ArrayLike, count: int, what: str) -> Codes:
 
 
 def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
-    """One label an image: int64, or strings with "" for None."""
+    """Convert the labels of the images to int64, or to strings with "" for None."""
     array = np.asarray(on_host(values))
     if array.shape != (count,):
-        raise InputError(f"{what}: shape {array.shape} for {count:,} distances; give one per image.")
+        raise InputError(f"{what}: shape is {array.shape} for {count:,} images; give one value per image.")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.trunc(array))):
-        raise InputError(f"{what}: must be whole numbers or names; NaN and fractions are neither.")
+        raise InputError(f"{what}: contains NaN or fractions; give whole numbers or names.")
     if array.dtype.kind == "f" and array.size and np.abs(array).max() > largest_exact(array):
         raise InputError(
-            f"{what}: holds numbers above {largest_exact(array):,} as {array.dtype}, which have lost digits; "
-            "give whole numbers."
+            f"{what}: has numbers above {largest_exact(array):,}, which {array.dtype} cannot represent exactly; give "
+            "integers."
         )
     if array.dtype.kind in "ifb" or (array.dtype.kind == "u" and (array <= np.iinfo(np.int64).max).all()):
         return array.astype(np.int64)
@@ -225,7 +227,7 @@ def _labels(values: ArrayLike, count: int, what: str) -> NDArray[Any]:
 
 
 def _coded(names: Sequence[str]) -> Codes:
-    """Codes of strings; -1 unknown, -2 junk."""
+    """Encode strings; -1: unknown, -2: junk."""
     array = np.array(names, dtype=str)
     codes = np.unique(array, return_inverse=True)[1].astype(np.int64)
     codes[array == ""], codes[array == JUNK_NAME] = UNKNOWN, JUNK

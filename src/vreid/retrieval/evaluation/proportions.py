@@ -1,4 +1,4 @@
-"""Shares of queries: how sure they are when queries come several to a vehicle, and how many queries a share is."""
+"""Confidence intervals of proportions of queries, with several correlated queries per vehicle."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 def rate_interval(
     wrong: NDArray[np.bool_], identity: NDArray[np.integer], confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Confidence interval of a share of queries, which may come several to a vehicle (Korn & Graubard 1998).
+    """Compute the confidence interval of an error rate over queries clustered by vehicle (Korn & Graubard 1998).
 
-    Clopper and Pearson's exact interval of as many independent queries as tell as much: n over the design effect, the
-    variance between vehicles by that of independent queries. Where nothing or everything is wrong the queries show no
-    variance; then only vehicles are counted.
+    The Clopper-Pearson interval for the effective sample size: n divided by the design effect, which is the variance
+    between vehicles over the variance of independent queries. If all queries are right or all are wrong, the variance
+    is unknown and the effective sample size is the number of vehicles.
 
     Args:
-        wrong: (n,) whether each query went wrong.
+        wrong: (n,) whether each query is an error.
         identity: (n,) its vehicle.
-        confidence: share of such intervals that hold the true rate.
+        confidence: confidence level.
 
     Example:
         >>> low, high = rate_interval(np.arange(100) < 5, np.arange(100))
@@ -42,5 +42,5 @@ def rate_interval(
 
 
 def whole(number: float) -> int:
-    """Whole part of a count; a product such as 0.29 * 100 = 28.999... is the whole number it means."""
+    """Round a count down, tolerating floating-point error: 0.29 * 100 = 28.999... gives 29."""
     return int(np.floor(number * (1 + 1e-12)))

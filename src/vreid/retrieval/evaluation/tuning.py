@@ -1,8 +1,7 @@
-"""Tuning: the parameters of a post-processing chosen on validation features alone, never on the test.
+"""Tuning of post-processing parameters on validation features, by coordinate descent.
 
-One parameter after the other takes the best of its values, all others held, round after round until none changes. What
-was chosen on the data it is judged on is no result, so validation that shares vehicles or pictures with the test is
-refused.
+One parameter at a time is set to the best of its values with all others fixed, in rounds until none changes. Validation
+data that share vehicles or images with the test data are rejected, because results on tuning data are optimistic.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ GRIDS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "query_expansion": {"neighbours": (1, 2, 3, 5, 8), "alpha": (0.0, 1.0, 3.0, 6.0)},
     "reranking": {"k1": (5, 7, 10, 15, 20, 30, 50), "k2": (1, 2, 4, 6, 10, 15), "lambda_": (0.1, 0.3, 0.5, 0.6, 0.8)},
 }
-"""Values tried, by field of `PostProcessing` and of its configuration; what a step was given is always tried too."""
+"""Candidate values by field of `PostProcessing` and of its configuration; the initial value is always tried too."""
 ROUNDS = 3
-"""Rounds over all parameters, at most."""
+"""Maximum number of rounds over all parameters."""
 
 Validation = tuple[Sides, Protocol]
-"""Query and gallery features of one model, and how they are judged."""
+"""Query and gallery features of one model, and the evaluation protocol."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and its mean mAP (mAP@K where the protocol cuts) over the validation sets."""
+    """A setting and its mean mAP (mAP@K if the protocol truncates rankings) over the validation sets."""
 
     post: PostProcessing
     value: float
@@ -49,11 +48,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was chosen.
+    """Result of tuning.
 
     Attributes:
-        given: the steps before tuning; best: after it.
-        trials: every setting that was tried, in order; the first is `given`.
+        given: the initial setting.
+        best: the chosen setting.
+        trials: every evaluated setting, in order; the first is `given`.
     """
 
     given: Trial
@@ -62,7 +62,7 @@ class Tuning:
 
     def __str__(self) -> str:
         return (
-            f"chosen on validation: {self.best.post.describe()}, {100 * self.best.value:.1f} there (as given: "
+            f"chosen on validation: {self.best.post.describe()}, {100 * self.best.value:.1f} (initial setting: "
             f"{100 * self.given.value:.1f}), the best of {len(self.trials):,} settings"
         )
 
@@ -74,16 +74,16 @@ def tune(
     grids: Mapping[str, Mapping[str, tuple[Any, ...]]] = GRIDS,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Choose the parameters of the steps of `post` that are on; ties go to the value given, then to the first.
+    """Choose the parameters of the enabled steps of `post`; ties go to the initial value, then to the first.
 
     Args:
-        post: which steps, and where to start.
-        validation: one set of features or several, whose metrics are averaged.
-        grids: values by step and parameter.
+        post: the steps and their initial parameters.
+        validation: one or several sets of features, whose metrics are averaged.
+        grids: candidate values by step and parameter.
         progress: listener, counts settings.
 
     Raises:
-        InputError: no validation, no step with a parameter to choose, or as `PostProcessing.apply`.
+        InputError: there are no validation features, no step has a parameter to choose, or as `PostProcessing.apply`.
 
     Example:
         >>> tuned = tune(PostProcessing.parse("rerank"), [((query, gallery), protocol)])       # doctest: +SKIP
@@ -91,14 +91,14 @@ def tune(
         'rerank=7:4:0.5'
     """
     if not validation:
-        raise InputError("tune: there is nothing to choose on; give validation features.")
+        raise InputError("tune: there are no validation features; give at least one set.")
     post = common_norm([sides for sides, _ in validation], post)
     parameters = [
         (step, name, values)
         for step, grid in grids.items()
         if getattr(post, step) is not None
         for name, values in grid.items()
-        if not (post.raw and name == "norm")  # what norm=raw leaves no choice of
+        if not (post.raw and name == "norm")  # fixed by norm=raw
     ]
     if not parameters:
         raise InputError(f"tune: {post.describe()} has no parameter to choose; give steps such as rerank.")
@@ -107,7 +107,7 @@ def tune(
     tried: dict[PostProcessing, float] = {}
 
     def try_out(posts: Sequence[PostProcessing]) -> None:
-        """Evaluate all of `posts` on each validation set, what they share made once."""
+        """Evaluate all of `posts` on each validation set, computing shared intermediate results once."""
         new = [post for post in dict.fromkeys(posts) if post not in tried]
         under = [[post.under(protocol, sides[0]) for post in new] for sides, protocol in validation]
         found = [search_each([sides], posts) for (sides, _), posts in zip(validation, under, strict=True)]
@@ -131,7 +131,7 @@ def tune(
 
 
 def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, float]:
-    """What `tuned` is worth over `given` on the test, with its paired 95 % interval: value, low, high."""
+    """Compute the gain of `tuned` over `given` on the test data with its paired 95 % interval: value, low, high."""
     change = difference(tuned, given)
     return _value(change), *interval(change, change.protocol.metric, seed=seed)
 
@@ -141,30 +141,32 @@ def _value(metrics: Metrics) -> float:
 
 
 def check_apart(validation: Sides, test: Sides, *, same_source: bool) -> None:
-    """Refuse validation features that share a vehicle or a picture with the test.
+    """Raise if validation features share a vehicle or an image with the test features.
 
-    Pictures are the same where their paths are, or their features to the last bit.
+    Two images are the same if their paths are equal or their features are bit-identical.
 
     Args:
         validation, test: query and gallery features of each.
-        same_source: both are of one data set, so that equal names of identities mean the same vehicle. (Every data set
-            counts from 1: between two of them equal names mean nothing.)
+        same_source: both are from one data set, so that equal identity names mean the same vehicle. (Identity names of
+            different data sets are unrelated.)
 
     Raises:
-        InputError: they share something; the first such thing is named.
+        InputError: they share an image or a vehicle; the first one is named.
     """
     for side in validation:
         for other in test:
             shared = np.intersect1d(side.records.path, other.records.path)
             if len(shared):
-                raise InputError(f"{shared[0]}: is in validation and test; choose on other pictures than you judge on.")
+                raise InputError(
+                    f"{shared[0]}: is in validation and test; tune on other images than those of the test."
+                )
             _reject_copies(side, other)
             if same_source:
                 names = {*side.records.identity.values} & {*other.records.identity.values} - {"", JUNK_NAME}
                 if names:
                     raise InputError(
-                        f"vehicle {min(names)}: is in validation and test; choose on other vehicles than "
-                        "you judge on (vreid data split)."
+                        f"vehicle {min(names)}: is in validation and test; tune on other vehicles than those of the "
+                        "test (`vreid data split`)."
                     )
 
 
@@ -178,6 +180,6 @@ def _reject_copies(side: FeatureSet, other: FeatureSet) -> None:
     for number, row in enumerate(side.normalise().features):
         if row.tobytes() in seen:
             raise InputError(
-                f"{side.records.path[number]}: has the very features of {other.records.path[seen[row.tobytes()]]} in "
-                "the test, so it is the same picture; choose on other pictures than you judge on."
+                f"{side.records.path[number]}: has the same features as {other.records.path[seen[row.tobytes()]]} in "
+                "the test, so it is the same image; tune on other images than those of the test."
             )

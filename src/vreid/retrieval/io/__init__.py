@@ -1,1 +1,1 @@
-"""Files of features, of other programs, and challenge submissions."""
+"""Feature files of vreid and of other programs, and challenge submissions."""

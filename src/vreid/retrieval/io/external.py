@@ -1,8 +1,8 @@
-"""Features in the files of other programs, joined with the records of the images that they describe.
+"""Load features from files of other programs and match them with the records of their images.
 
-A file holds one matrix for all images, or a query and a gallery matrix, or a vector for each path. Arrays have names,
-and those in circulation are understood ("query_features", "qf", "g_pids", ...; capitals, "_" and a plural's "s" do not
-matter). How files are read is in `vreid.retrieval.io.external_files`.
+A file holds one matrix for all images, a query and a gallery matrix, or one vector per path. Common array names are
+recognised ("query_features", "qf", "g_pids", ...; case, "_" and a plural "s" are ignored). The file formats are read by
+`vreid.retrieval.io.external_files`.
 """
 
 from __future__ import annotations
@@ -38,29 +38,28 @@ MEANINGS_OF_NAMES = {
     side_name + field_name: (side, field)
     for (side, side_names), (field, field_names) in product(SIDE_NAMES.items(), FIELD_NAMES.items())
     for side_name, field_name in product(side_names, field_names)
-} | {"arr0": ("", "features")}  # what numpy.savez calls an array without a name
-"""Side and field of every array name that is understood."""
+} | {"arr0": ("", "features")}  # default name of numpy.savez
+"""Side and field of every recognised array name."""
 _SPLITS = ("train", "query", "gallery")
 
 
 def load_features(path: Path | str, records: Records | None = None) -> tuple[FeatureSet, FeatureSet]:
-    """Query and gallery features from a file of any program: .npy, .npz, .safetensors, .pt, .mat, .csv, .parquet.
+    """Load query and gallery features from a .npy, .npz, .safetensors, .pt, .mat, .csv or .parquet file.
 
-    One matrix (N, D): row i belongs to `records[i]`; `split` ("train", "query", "gallery") divides them, and without a
-    split both sides are the whole. Two matrices: the k-th query row belongs to the k-th of the records with split
-    "query", and so for the gallery. Where the file names the path of each feature, features are matched to `records` by
-    path instead, in any order. Without `records` the labels in the file are taken (identity, camera, tracklet, path,
-    split; a negative identity is junk, any other negative number unknown), and images without a path are called by
-    their rows: "query/000001". Numbers of any precision become float32; nothing is normalised.
+    One matrix (N, D): row i belongs to `records[i]`; `split` ("train", "query", "gallery") divides them, and without
+    splits every image is query and gallery. Two matrices: the k-th query row belongs to the k-th record with split
+    "query", and likewise for the gallery. If the file names the path of each feature, features are matched to `records`
+    by path instead, in any order. Without `records`, labels are taken from the file (identity, camera, tracklet, path,
+    split; a negative identity is junk, other negative numbers are unknown), and images without a path are named by
+    row: "query/000001". Values are converted to float32 and not normalised.
 
     Args:
-        path: the file; what it is follows from its contents.
-        records: what is known of the images. Identities in the file are compared with theirs, and are then left alone.
+        path: the file; its format is detected from its contents.
+        records: records of the images. Identities in the file are only checked against them.
 
     Raises:
-        InputError: not such a file (what it is instead is named); arrays that are missing or of a wrong shape; a
-            feature that is NaN, infinite or zero (its row is named); another number of rows than of records (both are
-            named); images without a feature; or identities that contradict those of the records.
+        InputError: the file has another format; an array is missing or has a wrong shape; a feature is NaN, infinite or
+            zero; the numbers of rows and records differ; an image has no feature; or identities contradict the records.
 
     Example:
         >>> query, gallery = load_features("features.npy", table)   # doctest: +SKIP
@@ -91,7 +90,7 @@ def load_features(path: Path | str, records: Records | None = None) -> tuple[Fea
 def _side_of(
     path: Path, side: str, name: str, matrix: NDArray[np.float32], found: _Found, records: Records | None
 ) -> FeatureSet:
-    """The features of one side ("": of all images), joined with their records."""
+    """Match the features of one side ("": of all images) with their records."""
     own = _records(path, side, found, records, len(matrix))
     if records is not None:
         order = _order(path, side, name, found, own, len(matrix))
@@ -115,33 +114,34 @@ def _found(path: Path, arrays: Mapping[str, Any]) -> _Found:
     for name, values in arrays.items():
         meaning = MEANINGS_OF_NAMES.get(_plain(name))
         if meaning in found:
-            raise InputError(f"{path}: {found[meaning][0]} and {name} mean the same; leave one of them out.")
+            raise InputError(f"{path}: {found[meaning][0]} and {name} have the same meaning; remove one of them.")
         if meaning is not None:
             found[meaning] = (name, values)
     if not any(field == "features" for _, field in found):
         held = ", ".join(list(arrays)[:5]) or "nothing"
         raise InputError(
-            f"{path}: has no array called features, nor query_features and gallery_features (but {held}); name them so."
+            f"{path}: has no array named features, or query_features and gallery_features (found {held}); rename its "
+            "arrays."
         )
     return found
 
 
 def _side(name: str) -> str | None:
-    """The side that a name means as a whole: "query", "probe", "gallery", "test"."""
+    """Return the side if a name means a whole side: "query", "probe", "gallery", "test"."""
     side, field = MEANINGS_OF_NAMES.get(_plain(name), ("", ""))
     return side if side and field == "features" and _plain(name) in SIDE_NAMES[side] else None
 
 
 def _order(path: Path, side: str, name: str, found: _Found, records: Records, count: int) -> NDArray[np.intp] | None:
-    """(len(records),) row of each record's feature, -1 for a training image without one; None: rows are in order.
+    """Return the row of each record's feature (-1: a training image without one); None if rows are in record order.
 
-    Paths are the same where one ends like the other, with or without the ending of the file's name.
+    Paths are equal if their last parts are equal, with or without the file name suffix.
 
     Raises:
-        InputError: an image of query or gallery has no feature.
+        InputError: a query or gallery image has no feature.
     """
     column, given = found.get((side, "path")), True
-    if column is None:  # "ids" may be those of vehicles or of images
+    if column is None:  # "ids" may identify vehicles or images
         column, given = found.get((side, "identity")), False
     if column is None:
         return None
@@ -151,13 +151,13 @@ def _order(path: Path, side: str, name: str, found: _Found, records: Records, co
     if len(values) != count or (not given and values.dtype.kind not in "UO"):
         return None
     paths = [str(value).strip() for value in values.tolist()]
-    if len(set(paths)) < len(paths):  # of frames, say, that show several vehicles
+    if len(set(paths)) < len(paths):  # for example paths of frames with several vehicles
         return None
     best: NDArray[np.intp] = np.full(len(records), -1, dtype=np.intp)
     for form in _FORMS:
         rows = {form(one): row for row, one in enumerate(paths)}
         if len(rows) < len(paths):
-            continue  # two features would be one
+            continue  # ambiguous: two paths have the same form
         for names in (records.image_key, records.path):
             wanted = [form(str(one)) for one in names]
             if len(set(wanted)) == len(wanted):
@@ -171,8 +171,8 @@ def _order(path: Path, side: str, name: str, found: _Found, records: Records, co
     first = int(lacking[0])
     example = "" if (best >= 0).any() else f" (the file has {paths[0]!r})"
     raise InputError(
-        f"{path}: {name} has no feature of {len(lacking):,} of {len(records):,} images, first {records.path[first]} "
-        f"(row {first + 1}){example}; extract these too, or write the paths as in the table."
+        f"{path}: {name} has no feature for {len(lacking):,} of {len(records):,} images, first {records.path[first]} "
+        f"(row {first + 1}){example}; extract these too, or use the paths of the table."
     )
 
 
@@ -187,14 +187,14 @@ _FORMS: tuple[Callable[[str], str], ...] = (
     lambda text: os.path.splitext(_tail(2)(text))[0],
     lambda text: os.path.splitext(_tail(1)(text))[0],
 )
-"""Forms in which two spellings of one path are the same, the strictest first."""
+"""Normal forms for comparing paths, the strictest first."""
 
 
 def _check_identities(path: Path, side: str, found: _Found, records: Records) -> None:
-    """Refuse identities in the file that group the rows otherwise than those of the records: the order differs.
+    """Check that identities in the file group the rows like those of the records; otherwise the order differs.
 
     Raises:
-        InputError: naming the first row that contradicts another.
+        InputError: two rows contradict the records.
     """
     if (side, "identity") not in found:
         return
@@ -202,7 +202,7 @@ def _check_identities(path: Path, side: str, found: _Found, records: Records) ->
     try:
         labels = _labels(path, name, "identity", values, len(records))
     except InputError:
-        return  # no identities; the records have them
+        return  # the array does not hold identities; those of the records are used
     theirs: dict[str, tuple[str, int]] = {}
     ours: dict[str, tuple[str, int]] = {}
     for row, (label, own) in enumerate(zip(labels, records.identity.values.tolist(), strict=True)):
@@ -213,8 +213,8 @@ def _check_identities(path: Path, side: str, found: _Found, records: Records) ->
             if before[0] != other:
                 raise InputError(
                     f"{path}: {name} of rows {before[1] + 1} and {row + 1} contradict the table, where they are "
-                    f"{records.identity.values[before[1]]} and {own}: rows are in another order; sort the table like "
-                    f"the file, or remove {name} if it means something else."
+                    f"{records.identity.values[before[1]]} and {own}; sort the table like the file, or remove {name} "
+                    "if it has another meaning."
                 )
 
 
@@ -226,29 +226,29 @@ def _array(values: Any) -> NDArray[Any]:
 
 
 def _matrix(path: Path, name: str, values: Any) -> NDArray[np.float32]:
-    """(N, D) float32 of what the file holds."""
+    """Convert the values of an array in the file to (N, D) float32."""
     array = _array(values)
     if array.dtype.kind not in "fiu":
         kinds = {"c": "complex numbers", "b": "truth values", "U": "text", "S": "text"}
         held = kinds.get(array.dtype.kind, "other objects")
-        raise InputError(f"{path}: {name} holds {held}, no rows of numbers; give a matrix (images, dimensions).")
+        raise InputError(f"{path}: {name} holds {held}, not numbers; give a matrix (images, dimensions).")
     check_size(path, 4 * array.size)
     if array.ndim == 4 and array.shape[2:] == (1, 1):  # pooled maps
         array = array[:, :, 0, 0]
     if array.ndim != 2 or not array.size:
-        raise InputError(f"{path}: {name} has shape {array.shape}; it must be (images, dimensions), neither zero.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused with its row
+        raise InputError(f"{path}: {name} has shape {array.shape}; give (images, dimensions), neither of them zero.")
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are reported with their row
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _records(path: Path, side: str, found: _Found, records: Records | None, count: int) -> Records:
-    """What is known of one side's images: the given records of that split, or the labels in the file."""
+    """Return the records of one side: the given records of that split, or records from the labels in the file."""
     if records is not None:
         if not side:
             return records
         if not records.split.known.any():
             raise InputError(
-                f"{path}: holds query and gallery features, but the records have no split; say which are which."
+                f"{path}: holds query and gallery features, but the records have no split; give the column `split`."
             )
         _check_splits(path, records)
         return records[records.split.values == side]
@@ -259,8 +259,8 @@ def _records(path: Path, side: str, found: _Found, records: Records | None, coun
     }
     if not side and not columns:
         raise InputError(
-            f"{path}: holds one matrix and no labels; give the records of its rows (--records: a table, one row an "
-            "image)."
+            f"{path}: holds one matrix and no labels; give the records of its rows (--records: a table with one row "
+            "per image)."
         )
     paths = columns.pop("path", None) or [f"{side or 'image'}/{row:06d}" for row in range(1, count + 1)]
     return Records.of(path=paths, **columns)
@@ -269,18 +269,18 @@ def _records(path: Path, side: str, found: _Found, records: Records | None, coun
 def _labels(path: Path, name: str, field: str, values: Any, count: int) -> list[str]:
     array = _array(values).reshape(-1)
     if len(array) != count:
-        raise InputError(f"{path}: {name} has {len(array):,} values for {count:,} features; give one for each.")
+        raise InputError(f"{path}: {name} has {len(array):,} values for {count:,} features; give one per feature.")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "replace")
     if array.dtype.kind not in "fiuU":
-        raise InputError(f"{path}: {name} holds neither whole numbers nor text; give one label for each image.")
+        raise InputError(f"{path}: {name} holds neither whole numbers nor text; give one label per image.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{path}: {name} holds NaN or infinity; give one label for each image.")
+        raise InputError(f"{path}: {name} contains NaN or infinity; give one label per image.")
     texts = [str(value).strip() for value in array.tolist()]
     if field == "path":
         return texts
     labels, wrong = plain_labels(texts, field)
-    if array.dtype.kind == "f" and not wrong:  # a column of fractions alone would pass for names
+    if array.dtype.kind == "f" and not wrong:  # a column of fractions only would pass as names
         wrong = [(row, "is not a whole number") for row, value in enumerate(array.tolist()) if value != int(value)]
     if array.dtype.kind == "f" and not wrong:
         large = np.flatnonzero(np.abs(array) > largest_exact(array))
@@ -294,9 +294,9 @@ def _join(path: Path, name: str, matrix: NDArray[np.float32], records: Records, 
     if len(matrix) != len(records):
         turned = matrix.shape[1] == len(records)
         fix = (
-            "it seems transposed: give one row, not one column, for each"
+            "it seems to be transposed: give one row, not one column, per image"
             if turned
-            else "give one row for each, in the same order"
+            else "give one row per image, in the same order"
         )
         counts = [f"{np.count_nonzero(records.split.values == split):,} {split}" for split in _SPLITS]
         divided = f" ({', '.join(counts)})" if records.split.known.any() and not side else ""
@@ -304,14 +304,14 @@ def _join(path: Path, name: str, matrix: NDArray[np.float32], records: Records, 
             f"{path}: {name} has {len(matrix):,} rows for {len(records):,} {side or 'image'} records{divided}; {fix}."
         )
     for wrong, what in (
-        (~np.isfinite(matrix).all(axis=1), "holds NaN or infinity (in float32)"),
-        (norms(matrix) == 0, "is zero and has no direction"),
+        (~np.isfinite(matrix).all(axis=1), "contains NaN or infinity (in float32)"),
+        (norms(matrix) == 0, "is zero and cannot be normalised"),
     ):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"{path}: {name}, row {row + 1} ({records.path[row]}): the feature {what}; extract it again or leave "
-                "it out."
+                f"{path}: {name}, row {row + 1} ({records.path[row]}): the feature {what}; extract it again or remove "
+                "it."
             )
     return FeatureSet(matrix, records)
 
@@ -324,14 +324,15 @@ def _divided(path: Path, whole: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
 
 
 def _check_splits(path: Path, records: Records) -> None:
-    """Refuse a split that is none of `_SPLITS`, and records without a query or a gallery."""
+    """Raise for a split that is not in `_SPLITS`, and for records without a query or a gallery."""
     values = records.split.values
     wrong = ~np.isin(values.astype(str), _SPLITS)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{path}: split of {records.path[row]} (record {row + 1}) is {values[row]!r}; give {', '.join(_SPLITS)}."
+            f"{path}: split of {records.path[row]} (record {row + 1}) is {values[row]!r}; use one of "
+            f"{', '.join(_SPLITS)}."
         )
     for side in ("query", "gallery"):
         if side not in values:
-            raise InputError(f"{path}: no record has split {side}; name its images so, or give no split at all.")
+            raise InputError(f"{path}: no record has split {side}; set it for the {side} images, or give no splits.")

@@ -1,7 +1,7 @@
-"""Files of features as other programs write them, read into named arrays; what the names mean, `foreign` knows.
+"""Readers of other programs' feature files: files in, named arrays out (interpreted by `vreid.retrieval.io.external`).
 
-A matrix without a name is called "features", paths that go with it "path". Files are told apart by their contents; no
-pickled object is built, and sizes are checked before anything is.
+An unnamed matrix is named "features", its paths "path". Formats are detected from the contents; no pickled object is
+built, and sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vreid.retrieval.tensors import is_tensor, on_host
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".mat", ".csv", ".parquet")
 
-_FIX = "save one row for each image as .npy, .npz or .safetensors"
+_FIX = "save one row per image as .npy, .npz or .safetensors"
 _LONGEST_LINE = 1 << 22  # characters: 100,000 numbers
 _NUMBERED = re.compile(r"(f|x|v|d|e|dim|feat|features?|emb|embeddings?|component|col|column|)[\s_.-]?(\d{1,6})", re.I)
 _SAFETENSORS = {
@@ -35,19 +35,19 @@ _SAFETENSORS = {
 }
 
 Wanted = Callable[[str], bool]
-"""Whether an array of that name means anything; others stay closed."""
+"""Whether an array name is recognised; other arrays are not read."""
 
 
 def read_named(path: Path, wanted: Wanted, side_of: Callable[[str], str | None]) -> dict[str, Any]:
-    """The arrays and lists of a file by name.
+    """Read the arrays and lists of a file by name.
 
     Args:
         path: the file.
-        wanted: which names mean anything.
-        side_of: "query" or "gallery" for a name that means one of these sides as a whole, else None.
+        wanted: which names are recognised.
+        side_of: "query" or "gallery" for a name that means a whole side, else None.
 
     Raises:
-        InputError: damaged, of an implausible size, or of a kind or type that holds no features; the sentence names it.
+        InputError: the file is damaged, has an implausible size, or has a format or type that holds no features.
     """
     kind = kind_of(path)
     if kind == "npy":
@@ -76,7 +76,7 @@ def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Any]:
         with reading(path):
             tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: is no whole safetensors file; save it again.") from error
+        raise InputError(f"{path}: is not a complete safetensors file; save it again.") from error
     for name, tensor in tensors:
         kind = tensor["dtype"]
         if kind == "BF16":  # the upper half of a float32, unknown to numpy
@@ -93,13 +93,13 @@ def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Any]:
 
 
 class _Arranger:
-    """Turns what a PyTorch file holds into named arrays."""
+    """Convert the contents of a PyTorch file to named arrays."""
 
     def __init__(self, path: Path, wanted: Wanted, side_of: Callable[[str], str | None]) -> None:
         self.path, self.wanted, self.side_of = path, wanted, side_of
 
     def arranged(self, value: Any) -> dict[str, Any]:
-        """The arrays of `value` by name."""
+        """Return the arrays of `value` by name."""
         if _is_array(value):
             return {"features": self.array(value)}
         if isinstance(value, dict) and value:
@@ -110,7 +110,7 @@ class _Arranger:
 
     def unusable(self, value: Any) -> InputError:
         held = f"an object of class {value.name}" if isinstance(value, Inert) else described_type(value)
-        return InputError(f"{self.path}: holds {held}, no features; {_FIX}.")
+        return InputError(f"{self.path}: holds {held}, not features; {_FIX}.")
 
     def array(self, value: Any) -> NDArray[Any]:
         if is_tensor(value) and (value.is_meta or value.is_quantized or "strided" not in str(value.layout)):
@@ -119,16 +119,16 @@ class _Arranger:
         return array
 
     def rows(self, vectors: Sequence[Any], names: Sequence[Any]) -> NDArray[Any]:
-        """(N, D) of N vectors of one length.
+        """Stack N vectors of equal length to (N, D).
 
         Raises:
-            InputError: one has another length, or is no vector; its name is told.
+            InputError: one has another length, or is not a vector.
         """
         made: list[NDArray[Any]] = []
         for name, vector in zip(names, vectors, strict=True):
             array = self.array(vector) if _is_array(vector) else np.asarray(vector)
             if array.dtype.kind not in "fiuc" or not array.size or array.size != max(array.shape, default=0):
-                raise InputError(f"{self.path}: the feature of {name} is no vector of numbers; {_FIX}.")
+                raise InputError(f"{self.path}: the feature of {name} is not a vector of numbers; {_FIX}.")
             if made and len(made[0]) != array.size:
                 raise InputError(
                     f"{self.path}: the feature of {name} has {array.size:,} dimensions, that of {names[0]} "
@@ -157,15 +157,15 @@ class _Arranger:
             labels = [item for item in items if len(item.shape) == 1]
             alone = len(matrices) == 1 and len(labels) + 1 == len(items)
             if alone and all(item.shape[0] == matrices[0].shape[0] for item in labels):
-                return {"features": self.array(matrices[0])}  # beside labels, but nothing says of what
+                return {"features": self.array(matrices[0])}  # the other arrays are unnamed labels of unknown meaning
         kinds = ", ".join(dict.fromkeys(described_type(item) for item in items[:3]))
         raise InputError(f"{self.path}: holds a {type(items).__name__} of {kinds}{', ...' * (len(items) > 3)}; {_FIX}.")
 
     def by_path(self, paths: Sequence[Any], vectors: Sequence[Any], prefix: str = "") -> dict[str, Any]:
         if not all(isinstance(path, str) for path in paths):
             raise InputError(
-                f"{self.path}: its features are named by {described_type(paths[0])} ({str(paths[0])[:40]}), not by the "
-                "paths of their images; name them so, or save one matrix in the order of the table."
+                f"{self.path}: its features are named by {described_type(paths[0])} ({str(paths[0])[:40]}), not by "
+                "image paths; use paths as names, or save one matrix in the order of the table."
             )
         return {f"{prefix}features": self.rows(vectors, paths), f"{prefix}path": list(paths)}
 
@@ -213,7 +213,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_vector(value: Any) -> bool:
-    """Whether `value` is one image's feature: a vector, or a matrix of one row."""
+    """Whether `value` is the feature of one image: a vector, or a matrix with one row."""
     if _is_array(value):
         return len(value.shape) == 1 or (
             len(value.shape) > 1 and value.shape[0] == 1 and value.shape.count(1) >= len(value.shape) - 1
@@ -229,7 +229,7 @@ def _read_mat(path: Path, wanted: Wanted) -> dict[str, Any]:
         try:
             names = [name for name, *_ in whosmat(str(path))]
             loaded = loadmat(str(path), variable_names=[name for name in names if wanted(name)])
-        except Exception as error:  # what a parser says of a damaged file can be of any kind
+        except Exception as error:  # a damaged file can raise any exception
             raise InputError(f"{path}: is a damaged MATLAB file; save it again with save(..., '-v7').") from error
     out: dict[str, Any] = {}
     for name in names:
@@ -242,7 +242,7 @@ def _read_mat(path: Path, wanted: Wanted) -> dict[str, Any]:
 
 
 def _unpacked_size(path: Path) -> int:
-    """Bytes of a MATLAB file's variables, counted without keeping them; no more is unpacked than is plausible."""
+    """Count the uncompressed bytes of a MATLAB file's variables without keeping them; stop at an implausible size."""
     total = 0
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -261,7 +261,7 @@ def _unpacked_size(path: Path) -> int:
                     try:
                         total += len(unpack.decompress(piece, 1 << 20))
                     except zlib.error:
-                        return total  # damaged, as the reader will say
+                        return total  # damaged; the reader reports it
                     check_size(path, total)
                     piece = unpack.unconsumed_tail
     return total
@@ -285,13 +285,13 @@ def _read_parquet(path: Path) -> dict[str, Any]:
             table = file.read()
         except InputError:
             raise
-        except Exception as error:  # what a parser says of a damaged file can be of any kind
+        except Exception as error:  # a damaged file can raise any exception
             raise InputError(f"{path}: is a damaged Parquet table; save it again.") from error
     return {str(name): table.column(name).to_pylist() for name in table.column_names}
 
 
 def _read_text(path: Path, wanted: Wanted) -> dict[str, Any]:
-    """Columns of a text table: with or without a line of names, cells between commas, semicolons, tabs or blanks."""
+    """Read the columns of a text table, with or without header; separators are commas, semicolons, tabs or spaces."""
     with reading(path), open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         lines = _bounded(path, file)
         first = next((line for line in lines if line.strip()), "")
@@ -303,7 +303,7 @@ def _read_text(path: Path, wanted: Wanted) -> dict[str, Any]:
             try:
                 rows = [next(csv.reader([first], delimiter=delimiter)), *csv.reader(lines, delimiter=delimiter)]
             except csv.Error as error:
-                raise InputError(f"{path}: is no table of features ({error}); {_FIX}.") from error
+                raise InputError(f"{path}: is not a table of features ({error}); {_FIX}.") from error
     rows = [[cell.strip() for cell in row] for row in rows if row]
     names = _header(rows, wanted)
     if names is None:
@@ -327,7 +327,7 @@ def _bounded(path: Path, file: Any) -> Iterator[str]:
 
 
 def _header(rows: list[list[str]], wanted: Wanted) -> list[str] | None:
-    """The names of the columns, where the first line holds such."""
+    """Return the column names if the first line is a header."""
     first = rows[0]
     numbers = [_number(cell) for cell in first]
     if all(number is not None for number in numbers):
@@ -348,7 +348,7 @@ def _number(text: str) -> float | None:
 
 
 def _columns(path: Path, columns: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """Named arrays of a table: numbered columns (f0, f1, ...) are the dimensions, or one column holds all of them."""
+    """Return the named arrays of a table; features are numbered columns (f0, f1, ...) or one column of lists."""
     numbered = _dimensions(path, columns)
     out: dict[str, Any] = {name: values for name, values in columns.items() if name not in numbered}
     if numbered:
@@ -357,7 +357,7 @@ def _columns(path: Path, columns: dict[str, Any], wanted: Wanted) -> dict[str, A
             for row, cell in enumerate(columns[name]):
                 value = _number(cell) if isinstance(cell, str) else cell
                 if not isinstance(value, (int, float)):
-                    raise InputError(f"{path}, row {row + 1}: {name} is {str(cell)[:40]!r}, no number; correct it.")
+                    raise InputError(f"{path}, row {row + 1}: {name} is {str(cell)[:40]!r}, not a number; correct it.")
                 matrix[row, place] = value
         out = {name: values for name, values in out.items() if not wanted(name) or not _is_features(values)}
         return {"features": matrix, **out}
@@ -366,13 +366,13 @@ def _columns(path: Path, columns: dict[str, Any], wanted: Wanted) -> dict[str, A
             out[name] = np.stack(_lists(path, name, values))
             return out
     raise InputError(
-        f"{path}: has no columns of features (but {', '.join(map(repr, list(columns)[:5]))}); name them f0, f1, ..., "
-        "or put each image's numbers into one column called feature."
+        f"{path}: has no feature columns (found {', '.join(map(repr, list(columns)[:5]))}); name them f0, f1, ..., or "
+        "use one column named feature with all numbers of an image."
     )
 
 
 def _dimensions(path: Path, columns: Mapping[str, Any]) -> list[str]:
-    """Names of the columns that hold one dimension each: the most that share what stands before their numbers."""
+    """Return the names of the columns of single dimensions: the largest group of numbered names with one prefix."""
     groups: dict[str, dict[int, str]] = {}
     for name in columns:
         if found := _NUMBERED.fullmatch(name):
@@ -385,8 +385,8 @@ def _dimensions(path: Path, columns: Mapping[str, Any]) -> list[str]:
         if min(chosen) > 1 or lacking:
             last = chosen[max(chosen)]
             raise InputError(
-                f"{path}: its columns up to {last} lack number {0 if min(chosen) > 1 else lacking[0]}; "
-                "save all dimensions."
+                f"{path}: column number {0 if min(chosen) > 1 else lacking[0]} is missing before {last}; save all "
+                "dimensions."
             )
     return list(chosen.values())
 
@@ -397,13 +397,13 @@ def _is_features(values: Any) -> bool:
 
 
 def _lists(path: Path, name: str, values: Sequence[Any]) -> list[NDArray[np.float64]]:
-    """Each image's numbers, as lists or written like "[0.1, 0.2]" or "[0.1 0.2]"."""
+    """Parse the numbers of each image from lists, or from text like "[0.1, 0.2]" or "[0.1 0.2]"."""
     made: list[NDArray[np.float64]] = []
     for row, value in enumerate(values, start=1):
         text = str(value)
         if "..." in text:
             raise InputError(
-                f"{path}, row {row}: {name} was cut short when it was written ({text[:40]!r}); write all its numbers."
+                f"{path}, row {row}: {name} was abbreviated with ... when written ({text[:40]!r}); write all numbers."
             )
         if isinstance(value, str):
             inside = re.sub(r"^(tensor|array)?\(?\[+|\]+(, *dtype=[\w.]+)?\)?$", "", text)
@@ -411,7 +411,9 @@ def _lists(path: Path, name: str, values: Sequence[Any]) -> list[NDArray[np.floa
         try:
             numbers = np.array([float(item) for item in value], dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path}, row {row}: {name} is no list of numbers ({text[:40]!r}); correct it.") from error
+            raise InputError(
+                f"{path}, row {row}: {name} is not a list of numbers ({text[:40]!r}); correct it."
+            ) from error
         if made and len(made[0]) != len(numbers):
             raise InputError(
                 f"{path}, row {row}: {name} has {len(numbers):,} numbers, row 1 {len(made[0]):,}; correct it."

@@ -1,7 +1,7 @@
-"""AI City Challenge submissions (track2.txt): writing, reading, checking and scoring them.
+"""AI City Challenge submissions (track2.txt): write, read, check and score them.
 
-One line for each query in order of image number; on it the numbers of the 100 nearest gallery images, best first,
-blanks between them. An image's number is the one in its file name (000012.jpg is 12), from 1.
+One line per query, in order of image number, with the space-separated numbers of the 100 nearest gallery images, best
+first. The number of an image is that in its file name (000012.jpg is 12), from 1.
 
 Shapes: Q queries, G gallery images, K numbers on a line.
 """
@@ -28,21 +28,21 @@ from vreid.retrieval.ranking import Ranking
 from vreid.retrieval.tiles import Tiles
 
 LENGTH = 100
-"""Numbers on a line."""
+"""Images listed per query."""
 
 SUBMISSION = Protocol("submission", exclude="nothing", top_k=LENGTH)
-"""What a submission is ranked under: nothing is removed, so no label of a test image can decide what is in it."""
+"""Protocol of the ranking in a submission: nothing is excluded, so that no label of a test image is used."""
 
 _NUMBER = re.compile(r"0*(\d{1,9})(\.jpe?g|\.png)?", re.IGNORECASE | re.ASCII)
-_USABLE = ("length", "order")  # what may be wrong with lines that can be scored
-_SORTED = 10  # that many numbers in ascending order are no ranking (chance 1 in 3.6 million)
+_USABLE = ("length", "order")  # findings despite which a submission can be scored
+_SORTED = 10  # so many numbers in ascending order are not a ranking (probability 1 in 3.6 million)
 
 
 def image_numbers(records: Records) -> NDArray[np.int64]:
-    """(N,) number of each image, from its key or else its file name: "test/000012" and "image_test/12.jpg" are 12.
+    """Return the number (N,) of each image from its key or file name: "test/000012" and "image_test/12.jpg" are 12.
 
     Raises:
-        InputError: an image whose name is no number, or two of one number.
+        InputError: the name of an image is not a number, or two images have the same number.
     """
     numbers = np.empty(len(records), dtype=np.int64)
     row_of: dict[int, int] = {}
@@ -50,29 +50,30 @@ def image_numbers(records: Records) -> NDArray[np.int64]:
         found = next(filter(None, (_NUMBER.fullmatch(re.split(r"[/\\]", name)[-1]) for name in names)), None)
         if found is None:
             raise InputError(
-                f"{names[1]} (image {row + 1}): has no number, which a submission is made of; name it like 000001.jpg."
+                f"{names[1]} (image {row + 1}): its name is not a number, which a submission needs; name it like "
+                "000001.jpg."
             )
         numbers[row] = int(found[1])
         if row_of.setdefault(int(found[1]), row) != row:
             first = records.path[row_of[int(found[1])]]
-            raise InputError(f"{names[1]} (image {row + 1}): has the number of {first}; leave one of them out.")
+            raise InputError(f"{names[1]} (image {row + 1}): has the same number as {first}; remove one of them.")
     return numbers
 
 
 def write_submission(ranking: Ranking, path: Path | str) -> None:
-    """Write a ranking as track2.txt, whole or not at all.
+    """Write a ranking atomically as track2.txt.
 
-    Every line holds 100 numbers (or the whole gallery, where it is smaller): where steps took candidates out
-    (camera verification), those follow behind in order of number. Rank under `SUBMISSION`: protocols that remove images
-    by identity would let the labels of simulated test images decide what is written.
+    Every line has 100 numbers (or the whole gallery if it is smaller); images excluded by a step (camera verification)
+    are appended in order of number. Rank under `SUBMISSION`: protocols that exclude images by identity would use labels
+    of test images.
 
     Raises:
-        InputError: images without numbers, lists cut shorter than that, or a file that cannot be written.
+        InputError: an image has no number, rankings are too short, or the file cannot be written.
     """
     wanted = min(LENGTH, len(ranking.gallery))
     if ranking.indices.shape[1] < wanted:
         raise InputError(
-            f"{path}: needs {wanted} images for each query, but the ranking was cut at {ranking.indices.shape[1]}; "
+            f"{path}: needs {wanted} images per query, but the ranking is cut at {ranking.indices.shape[1]}; "
             f"rank with top_k={LENGTH}."
         )
     query, gallery = image_numbers(ranking.query), image_numbers(ranking.gallery)
@@ -88,34 +89,34 @@ def write_submission(ranking: Ranking, path: Path | str) -> None:
 
 
 def _lines(path: Path | str, on_finding: OnFinding) -> Iterator[NDArray[np.int64]]:
-    """The numbers on each line, in any of the forms in circulation.
+    """Read the numbers on each line, in any of the common forms.
 
-    Numbers may have leading zeros and ".jpg" and stand between blanks, tabs or commas; line ends, a byte order mark,
-    UTF-16 and empty lines at the end do not matter. An empty line between others is a query without a list.
+    Numbers may have leading zeros and ".jpg" and be separated by spaces, tabs or commas; line ends, a byte order mark,
+    UTF-16 and trailing empty lines do not matter. An empty line between others is a query without a list.
     """
     data = read_lines_bounded(path)
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     lines = re.split(r"\r\n|\n|\r", data.decode(encoding, "replace").rstrip())
     if lines == [""]:
-        raise InputError(f"{path}: is empty; give one line of image numbers for each query.")
+        raise InputError(f"{path}: is empty; give one line of image numbers per query.")
     for line, text in enumerate(lines, start=1):
         tokens = [token for token in re.split(r"[\s,;]+", text) if token]
         matches = [_NUMBER.fullmatch(token) for token in tokens]
         if None in matches:
             wrong = repr(tokens[matches.index(None)][:30])
-            on_finding(Finding("not a number", f"{path}, line {line}", f"{wrong} is no image number", "correct it"))
+            on_finding(Finding("not a number", f"{path}, line {line}", f"{wrong} is not an image number", "correct it"))
         yield np.array([int(match[1]) for match in matches if match], dtype=np.int64)
 
 
 def check_submission(path: Path | str, query: Records, gallery: Records) -> list[Finding]:
-    """What is wrong with a submission for these queries and this gallery, line by line; nothing: it may be sent.
+    """Check a submission for these queries and this gallery, line by line; [] if it is valid.
 
-    Found are: another number of lines than of queries, another number of images on a line than 100 (or than the
-    gallery holds), what is no image number, numbers that no gallery image has, numbers that stand twice on a line, and
-    lines that are sorted by number instead of by distance.
+    Findings: a wrong number of lines, a line with other than 100 images (or the size of the gallery), entries that are
+    not image numbers, numbers of no gallery image, numbers that occur twice on a line, and lines sorted by number
+    instead of by distance.
 
     Raises:
-        InputError: the file cannot be read or is empty, or images of the data set without numbers.
+        InputError: the file cannot be read or is empty, or an image of the data set has no number.
     """
     findings: list[Finding] = []
     _examined(path, query, gallery, findings.append)
@@ -123,21 +124,20 @@ def check_submission(path: Path | str, query: Records, gallery: Records) -> list
 
 
 def score_submission(path: Path | str, query: Records, gallery: Records, protocol: Protocol = AI_CITY) -> Metrics:
-    """Judge a submission against labelled records, through the one evaluation loop: an image's distance is its place.
+    """Evaluate a submission against labelled records; the distance of an image is its rank on the line.
 
-    What a line does not list is a miss, so only `mAP_at_k` (cut at `protocol.top_k`, or at 100 where the protocol does
-    not cut) and `cmc` are known; `mAP` and `mINP`, which need full lists, are NaN. The protocol takes its images away
-    from the lines as submitted: where a line holds images of the query's own pass, fewer than 100 are left, and the
-    number can lie below that of the full ranking. Short, long and sorted lines are judged as they are.
+    Images that a line does not list are misses, so only `mAP_at_k` (at `protocol.top_k`, or at 100 if the protocol does
+    not truncate rankings) and `cmc` are known; `mAP` and `mINP`, which need full rankings, are NaN. The protocol's
+    exclusions apply to the submitted lines: if a line holds images of the query's own tracklet, fewer than 100 are
+    left, and the result can be lower than that of the full ranking. Short, long and sorted lines are evaluated as they
+    are.
 
     Raises:
-        InputError: other defects that `check_submission` finds, records without labels, or a protocol that does not
-            judge images.
+        InputError: `check_submission` finds another defect, records have no labels, or the protocol does not rank
+            images.
     """
     if protocol.unit != "image" or protocol.repeats:
-        raise InputError(
-            f"{path}: a submission ranks images, which protocol {protocol.name} does not judge; use ai-city."
-        )
+        raise InputError(f"{path}: a submission ranks images, but protocol {protocol.name} does not; use ai-city.")
 
     def reject_unusable(finding: Finding) -> None:
         if finding.check not in _USABLE:
@@ -154,7 +154,7 @@ def score_submission(path: Path | str, query: Records, gallery: Records, protoco
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Distances that say the place on a line, from 1; +inf where an image is not listed.
+    """Ranks on a line, from 1, as distances; +inf if an image is not listed.
 
     Attributes:
         lists: Q arrays of gallery indices, best first.
@@ -170,7 +170,7 @@ class _Places:
         return len(self.lists), self.columns
 
     def tiles(self) -> Tiles:
-        """A tile for every 64 lines."""
+        """Yield one tile per 64 lines."""
         for start in range(0, len(self.lists), 64):
             part = self.lists[start : start + 64]
             tile = np.full((len(part), self.columns), np.inf, dtype=np.float32)
@@ -180,9 +180,9 @@ class _Places:
 
 
 def _examined(path: Path | str, query: Records, gallery: Records, on_finding: OnFinding) -> list[NDArray[np.intp]]:
-    """Gallery indices on each line, right where its numbers are; all that is wrong is told."""
+    """Return the gallery indices on each line (arbitrary for invalid numbers), and report all findings."""
     if not len(query) or not len(gallery):
-        raise InputError(f"{path}: belongs to a data set with query and gallery images; this one lacks them.")
+        raise InputError(f"{path}: the data set has no query or no gallery images; give the one of the submission.")
     numbers = image_numbers(gallery)
     order = np.argsort(numbers)
     out = []
@@ -192,24 +192,24 @@ def _examined(path: Path | str, query: Records, gallery: Records, on_finding: On
         place = np.searchsorted(numbers, listed, sorter=order)
         out.append(order[np.minimum(place, len(order) - 1)])
     if len(out) != len(query):
-        fix = "give one line for each query, in order of its number"
+        fix = "give one line per query, in order of its number"
         on_finding(Finding("lines", str(path), f"has {len(out):,} lines for {len(query):,} queries", fix))
     return out
 
 
 def _wrong(listed: NDArray[np.int64], gallery: NDArray[np.int64]) -> Iterator[tuple[str, str, str]]:
-    """Check, message and mend for the numbers on one line; `gallery` has all that there are, ascending."""
+    """Yield check, message and fix for the numbers on one line; `gallery` holds all valid numbers, ascending."""
     wanted = min(LENGTH, len(gallery))
     if len(listed) != wanted:
-        yield "length", f"holds {len(listed):,} numbers", f"give {wanted}"
-    strange = listed[~np.isin(listed, gallery)]
-    if len(strange):
-        span = f"numbers run from {gallery[0]} to {gallery[-1]}"
-        fix = "add 1 to all numbers, the first is 1" if 0 in strange else "take the numbers in the images' names"
-        yield "range", f"{_some(strange)} not a gallery image, whose {span}", fix
+        yield "length", f"has {len(listed):,} numbers", f"give {wanted}"
+    invalid = listed[~np.isin(listed, gallery)]
+    if len(invalid):
+        span = f"from {gallery[0]} to {gallery[-1]}"
+        fix = "add 1 to all numbers, the first is 1" if 0 in invalid else "use the numbers in the file names"
+        yield "range", f"{_some(invalid)} not the number of a gallery image ({span})", fix
     numbers, count = np.unique(listed, return_counts=True)
     if len(numbers) < len(listed):
-        yield "twice", f"{_some(numbers[count > 1])} on it more than once", "list each image once"
+        yield "twice", f"{_some(numbers[count > 1])} listed more than once", "list each image once"
     if len(listed) >= _SORTED and (np.diff(listed) > 0).all():
         yield "order", "is sorted by number", "list the nearest image first"
 

@@ -1,6 +1,6 @@
-"""Exact nearest neighbours in bounded memory: numpy, the compiled core, or a GPU, with equal results.
+"""Exact nearest neighbours in bounded memory with numpy, the compiled core or a GPU; results are equal.
 
-The one entry: nothing outside imports the modules of this package.
+Import from this package; its modules are internal.
 """
 
 from vreid.retrieval.nearest.core import compiled_core, core_info

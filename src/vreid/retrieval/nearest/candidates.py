@@ -1,9 +1,9 @@
-"""Which columns may be among the nearest of a row: found with rounded distances and a bound on their error.
+"""Exact k nearest neighbours from rounded distances with an error bound.
 
 Rounded distances d~ come from a matrix product: |d~ - d| <= E for every pair of a row. With t the k-th smallest d~ seen
-so far, k columns have d <= t + E, so a column with d~ > t + 2E is none of the k nearest. Everything else is kept, and
-where two d~ are within 2E exact distances decide. Whatever made d~ (float32 or bfloat16, which tile, which order) the
-lists are the same.
+so far, k columns have d <= t + E, so a column with d~ > t + 2E is not among the k nearest. All other columns are kept,
+and candidates within 2E of each other are ordered by exact distances. The result is therefore independent of the number
+format of d~ (float32 or bfloat16), of the tiles and of their order.
 
 Shapes: N points, D feature dimensions, R x C a tile.
 """
@@ -28,12 +28,12 @@ def window(
     dtype: type[np.floating] = np.float32,
     rounding: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
-    """(N,) 2E of each point against any of the others, given both sides' squared norms.
+    """Compute the bound 2E (N,) of each point against all others from the squared norms of both sides.
 
-    A product of D terms with sums in `dtype`, in any order, fused or not, is off by at most D u / (1 - D u) |x||y|
-    (Higham, Accuracy and Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy, the squares' own rounding and that of
-    the exact distance add a few u of |x|^2 + |y|^2. `rounding` tells how far each feature of both sides lies from what
-    was multiplied in its place, x' (bfloat16): xy - x'y' = (x - x')y + x'(y - y').
+    A dot product of D terms accumulated in `dtype`, in any order, fused or not, has an error of at most
+    D u / (1 - D u) |x||y| (Higham, Accuracy and Stability, section 3.1); the sum |x|^2 + |y|^2 - 2xy, the rounding of
+    the squares and that of the exact distance add a few u of |x|^2 + |y|^2. `rounding` is the distance |x - x'| of each
+    feature of both sides from its rounded version x' (bfloat16): xy - x'y' = (x - x')y + x'(y - y').
     """
     unit = _UNIT_ROUNDOFF[np.dtype(dtype)]
     terms = (dimensions + 4) * unit
@@ -48,10 +48,11 @@ def window(
 
 
 class Candidates:
-    """For each of N rows, every column that may be among its `count` smallest, given tile after tile.
+    """Collect, for each of N rows, the columns that may be among its `count` smallest, tile by tile.
 
-    Tiles come in any order but always on the same blocks of rows. Of more than `capacity` columns too close to call the
-    farther ones are forgotten; a row where that mattered in the end has `failed`, and its answer needs other means.
+    Tiles may come in any order, but always with the same blocks of rows. If more than `capacity` columns are too close
+    to call, the farther ones are dropped; a row whose result may be affected is marked in `failed` and must be computed
+    in another way.
     """
 
     def __init__(self, count: int, window: NDArray[np.float64], capacity: int | None = None) -> None:
@@ -59,15 +60,15 @@ class Candidates:
         self.capacity = capacity or max(64, 8 * count)
         self.failed = np.zeros(len(window), dtype=bool)
         self._window = np.nextafter(window.astype(np.float32), np.float32(np.inf))
-        self._lost = np.full(len(window), np.inf, dtype=np.float32)  # the smallest value forgotten for want of room
+        self._lost = np.full(len(window), np.inf, dtype=np.float32)  # the smallest dropped value
         self._limit = np.full(len(window), _MAX, dtype=np.float32)
         self._held: dict[int, list[tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]]] = {}
         self._rows: dict[int, int] = {}
 
     def offer(self, first_row: int, first_column: int, tile: NDArray[np.float32]) -> None:
-        """Take what may matter from (R, C) distances of the rows from `first_row` to the columns from `first_column`.
+        """Add the candidates of a tile (R, C) of distances, from `first_row` and `first_column`.
 
-        The tile may be a transposed view; +inf marks what is no candidate.
+        The tile may be a transposed view; +inf: not a candidate.
         """
         rows, columns = tile.shape
         limit = self._limit[first_row : first_row + rows]
@@ -88,7 +89,7 @@ class Candidates:
             self._prune(first_row)
 
     def _prune(self, first_row: int) -> None:
-        """Lower the limits of a block of rows, and forget what they exclude."""
+        """Lower the limits of a block of rows and drop the candidates beyond them."""
         held = self._held[first_row]
         row, value, column = (np.concatenate([part[i] for part in held]) for i in range(3))
         order = np.argsort((row.astype(np.int64) << 32) + _sortable(value))
@@ -111,10 +112,10 @@ class Candidates:
     def decided(
         self, points: Points, others: Points
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.float32]]]:
-        """(rows, their columns (rows, count), squared distances) in the order of float64 distances, block by block.
+        """Yield (rows, their columns (rows, count), squared distances) sorted by exact distance, block by block.
 
-        Where two candidates are farther apart than 2E their order is certain and d~ stands; those too close to call
-        are compared exactly. Rows that fail are among them.
+        If two candidates differ by more than 2E, their order is certain and d~ is returned; otherwise exact distances
+        are computed. Failed rows are included.
         """
         for first_row in sorted(self._rows):
             self._prune(first_row)
@@ -137,6 +138,6 @@ class Candidates:
 
 
 def _sortable(values: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Whole numbers in the order of the floating-point `values`."""
+    """Map floating-point values to integers of the same order."""
     bits = values.view(np.int32)
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))

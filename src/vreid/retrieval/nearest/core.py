@@ -1,4 +1,4 @@
-"""The compiled core of retrieval: optional, the same results, several times faster."""
+"""The optional compiled core of retrieval: equal results, several times faster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Any
 
 REVISION = 2
-"""Version of the functions that Python calls; a core of another version is not used."""
+"""Version of the core's interface; a core of another version is not used."""
 
 
 @cache
 def compiled_core() -> ModuleType | None:
-    """The compiled core, or None where it was not built, or was built from other sources than these."""
+    """Return the compiled core; None if it is not built or was built from another version."""
     try:
         compiled = importlib.import_module("vreid.retrieval.nearest._core")
     except ImportError:
@@ -23,13 +23,13 @@ def compiled_core() -> ModuleType | None:
 
 
 def has_matrix_units() -> bool:
-    """Whether the core can use bfloat16 matrix units (Intel AMX) of this processor."""
+    """Whether the core can use the processor's bfloat16 matrix units (Intel AMX)."""
     compiled = compiled_core()
     return compiled is not None and bool(compiled.information()["matrix_units"])
 
 
 def num_threads() -> int:
-    """How many threads the core uses: OMP_NUM_THREADS, else every processor this program may run on."""
+    """Return the number of threads of the core: OMP_NUM_THREADS, else all processors available to this process."""
     wish = os.environ.get("OMP_NUM_THREADS", "")
     if wish.isdigit() and int(wish) > 0:
         return int(wish)
@@ -37,7 +37,7 @@ def num_threads() -> int:
 
 
 def core_info() -> dict[str, Any]:
-    """What is active: `compiled` (bool) and, if so, `instructions`, `matrix_units` and `compiler`.
+    """Describe the core: `compiled` (bool) and, if it is, `instructions`, `matrix_units` and `compiler`.
 
     Example:
         >>> sorted(core_info())[0] in ("compiled", "compiler")

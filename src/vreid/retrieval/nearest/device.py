@@ -1,6 +1,6 @@
-"""Torch tensors: candidates and their exact distances made where the features live (a GPU, say).
+"""Nearest neighbours with torch on the device of the features, for example a GPU.
 
-Shapes: Q rows looked at together, G others, D feature dimensions, K candidates kept of each row.
+Shapes: Q rows of a block, G others, D feature dimensions, K candidates per row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vreid.retrieval.nearest.points import Points
 
 _NUMBERS = 1 << 27  # numbers in a tile of distances, and in the float64 differences of candidates
-_SPARE = 32  # candidates kept besides those asked for: the room for what is too close to call
+_SPARE = 32  # additional candidates per row, for neighbours that are too close to call
 INPUT_ROUNDING = {
     "highest": 0.0,
     "ieee": 0.0,
@@ -35,13 +35,13 @@ INPUT_ROUNDING = {
 def propose(
     points: Points, others: Points, lists: Lists, farthest: bool, device: torch.device | str
 ) -> NDArray[np.intp]:
-    """Fill `lists` with torch on `device`; returns the rows that need other means."""
+    """Fill `lists` with torch on `device`; return the rows whose neighbours must be computed in another way."""
     import torch
 
     alone, count = points is others, lists.index.shape[1]
     ours = [torch.from_numpy(part).to(device) for part in points.parts]
     points_QD = torch.cat(ours) if len(ours) > 1 else ours[0]
-    del ours  # or the features stand there twice
+    del ours  # otherwise the features are on the device twice
     others_GD = points_QD if alone else torch.from_numpy(others.parts[0]).to(device)
     rough = INPUT_ROUNDING[product_precision(torch.device(device).type)]
     rounding = (rough * np.sqrt(points.squares), rough * np.sqrt(others.squares)) if rough else None
@@ -72,7 +72,7 @@ def product_precision(kind: str) -> str:
     import torch
 
     backend = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}.get(kind)
-    newer = getattr(getattr(backend, "matmul", None), "fp32_precision", None)  # where it is set, the older way raises
+    newer = getattr(getattr(backend, "matmul", None), "fp32_precision", None)  # if set, the older function raises
     return newer or torch.get_float32_matmul_precision()
 
 
@@ -85,7 +85,7 @@ def _decided(
     window_Q: torch.Tensor,
     own_Q: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The `count` nearest (sign 1) or farthest (-1) of each row: exact distances, columns, and whether that is sure."""
+    """Return the `count` nearest (sign 1) or farthest (-1) of each row: distances, columns, and certainty."""
     import torch
 
     if own_Q is not None:

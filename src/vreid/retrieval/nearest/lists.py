@@ -1,4 +1,4 @@
-"""Lists of the nearest neighbours of N points.
+"""Nearest-neighbour lists of N points.
 
 Shapes: N points, K list length, Q and G points of the two parts.
 """
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """The nearest of every point.
+    """The nearest neighbours of each point.
 
     Attributes:
-        index: (N, K) int32, ascending by distance, ties by index.
-        squared: (N, K) float32, their squared distances (of the features that `Points` holds).
-        farthest: (N,) float32, squared distance to the farthest point where somebody asked.
-        products: (Q, G) float32, products of the first part with the second where somebody asked and the search needed
-            them too.
+        index: (N, K) int32 neighbours, ascending by distance, ties by index.
+        squared: (N, K) float32 squared distances (of the features in `Points`).
+        farthest: (N,) float32 squared distance to the farthest point, if requested.
+        products: (Q, G) float32 dot products of the first part with the second, if requested and computed anyway.
     """
 
     index: NDArray[np.int32]

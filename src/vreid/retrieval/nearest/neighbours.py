@@ -1,9 +1,9 @@
-"""Exact nearest neighbours in tiles: never more than a few tiles in memory, equal distances by index.
+"""Exact nearest neighbours in tiles, with a few tiles in memory; ties by index.
 
-A rounded matrix product proposes candidates (`candidates.py` says why none is missed), float64 distances of the
-candidates decide. So lists are those of float64 distances rounded once to float32: neither tile sizes, nor the compiled
-core, nor bfloat16 units change them. The distances themselves are that exact with the core and on devices; in numpy
-those whose place was never in doubt keep the rounding of the float32 product.
+Candidates come from a rounded matrix product (`candidates.py` explains why none is missed) and are sorted by float64
+distances. The lists are therefore those of float64 distances rounded once to float32, independent of tile sizes, the
+compiled core and bfloat16 units. The returned distances have this accuracy with the core and on devices; in numpy,
+distances whose order was certain keep the rounding of the float32 product.
 
 Shapes: N points, Q queries, G gallery features, D feature dimensions, K = list length.
 """
@@ -25,26 +25,26 @@ from vreid.retrieval.tensors import like
 from vreid.retrieval.tiles import Source, strips
 
 TILE = 1600
-"""Most rows and columns of a tile: large enough for the speed of a large product."""
+"""Maximum number of rows and columns of a tile."""
 FEW_QUERIES = 128
-"""Fewer queries than this do not repay rounding the gallery for matrix units."""
-_SAMPLE = 1024  # about so many features tell where the middle is
+"""With fewer queries, rounding the gallery for matrix units does not pay off."""
+_SAMPLE = 1024  # about so many features are sampled to estimate their centre
 MANY_FAILED = 16
-"""Where more than one row in so many fails, all are searched again without rounding."""
+"""If more than one row in this many fails, all are searched again without rounding."""
 _ABOVE = np.float32(np.inf)
-_ROWS = 32  # rows selected from together: their copy stays in the cache
+_ROWS = 32  # rows per block: their copy fits in the cache
 
 
 def nearest(
     query_features: ArrayLike, gallery_features: ArrayLike, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The k nearest gallery features of each query: squared Euclidean distances and indices, both (Q, k).
+    """Find the k nearest gallery features of each query: squared Euclidean distances and indices, both (Q, k).
 
-    Exact: the order of float64; ascending; equal distances in gallery order; k is cut to the gallery's size. Torch
-    tensors on one device are searched there, and tensors on it come back.
+    Neighbours are sorted by float64 distance, ties in gallery order; k is limited to the size of the gallery. Torch
+    tensors are searched on their device, and tensors on it are returned.
 
     Raises:
-        InputError: k below 1, empty or unequal sides, NaN.
+        InputError: k is below 1, a side is empty, the dimensions differ, or a feature contains NaN.
 
     Example:
         >>> distances, indices = nearest([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k=2)
@@ -60,7 +60,7 @@ def nearest(
 
 
 def neighbour_lists(points: Points, length: int, *, farthest: bool = False, products: bool = False) -> Lists:
-    """The `length` nearest of every point among all points, itself first whatever equals it, and its farthest."""
+    """Find the `length` nearest of each point among all points, itself always first, and its farthest point."""
     found = search(points, points, length - 1, farthest=farthest, products=products)
     own = np.arange(len(points), dtype=np.int32)[:, None]
     index = np.hstack([own, found.index])
@@ -70,12 +70,12 @@ def neighbour_lists(points: Points, length: int, *, farthest: bool = False, prod
 
 
 def lists_of_rows(rows: Source, length: int, columns_by: NDArray[np.float32] | None = None) -> Lists:
-    """The `length` smallest of each row of an (N, N) matrix, the diagonal first, and the largest of each row.
+    """Find the `length` smallest values of each row of an (N, N) matrix, the diagonal first, and the largest.
 
     Args:
-        rows: its tiles are made for this call, which writes to them.
+        rows: the matrix; its tiles are modified in place.
         length: K.
-        columns_by: (N,) what each column is divided by first.
+        columns_by: (N,) divisor of each column.
     """
     count = rows.shape[0]
     shape = count, length
@@ -92,7 +92,7 @@ def lists_of_rows(rows: Source, length: int, columns_by: NDArray[np.float32] | N
 
 
 def search(points: Points, others: Points, count: int, *, farthest: bool = False, products: bool = False) -> Lists:
-    """The `count` nearest of `others` for each of `points`; where both are the same, a point is not its own."""
+    """Find the `count` nearest of `others` for each of `points`; if both are the same, a point excludes itself."""
     rounded = len(points) >= FEW_QUERIES and has_matrix_units() and compiled_core() is not None
     products = products and points.device is None and not rounded
     lists = Lists(
@@ -118,7 +118,7 @@ def search(points: Points, others: Points, count: int, *, farthest: bool = False
 
 
 def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool, *, rounded: bool) -> NDArray[np.intp]:
-    """Fill `lists` with the compiled core; returns the rows that it gave up. `rounded`: from bfloat16 products."""
+    """Fill `lists` with the compiled core, from bfloat16 products if `rounded`; return the rows that failed."""
     compiled = compiled_core()
     assert compiled is not None
     alone = points is others
@@ -126,7 +126,7 @@ def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool
     theirs = ours if alone else compiled.Points(list(others.parts))
     squares, other_squares, rounding = points.squares, others.squares, None
     if rounded:
-        some = others.parts[-1][:: max(1, len(others) // _SAMPLE)]  # any centre will do; one near the mean is best
+        some = others.parts[-1][:: max(1, len(others) // _SAMPLE)]  # any centre is valid; one near the mean is best
         centre = some.mean(axis=0)
         packed = compiled.Packed(ours, centre)
         other_packed = packed if alone else compiled.Packed(theirs, centre)
@@ -153,7 +153,7 @@ def propose_by_core(points: Points, others: Points, lists: Lists, farthest: bool
 
 
 def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> NDArray[np.intp]:
-    """The same with numpy alone."""
+    """Fill `lists` with numpy; return the rows that failed."""
     alone, far, count = points is others, lists.farthest, lists.index.shape[1]
     candidates = Candidates(count, window(points.squares, others.squares, points.dimensions)) if count else None
     squares, other_squares = points.squares.astype(np.float32), others.squares.astype(np.float32)
@@ -183,9 +183,9 @@ def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> N
 def _products(
     points: Points, others: Points, between: NDArray[np.float32] | None
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """(first row, first column, products xy) in tiles; of all pairs of the same points only the upper triangle.
+    """Yield (first row, first column, dot products) in tiles; only the upper triangle if both sides are the same.
 
-    The products of the first part with the second are written to `between`, too.
+    The products of the first part with the second are also written to `between`.
     """
     split = len(points.parts[0])
     buffer = np.empty(TILE * TILE, dtype=np.float32)
@@ -202,9 +202,9 @@ def _products(
 def _whole_rows(
     points: Points, others: Points, rows: NDArray[np.intp], count: int
 ) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32], np.float32]]:
-    """(row, columns, their exact distances, largest distance) of rows with too much too close to call.
+    """Yield (row, columns, exact distances, largest distance) of rows with too many candidates too close to call.
 
-    The product is made again in float64, whose error leaves hardly more than true ties; equal features (a broken
+    The product is computed again in float64, after which hardly more than true ties remain; equal features (a broken
     model gives thousands) are compared once.
     """
     if not len(rows):
@@ -234,7 +234,7 @@ def _whole_rows(
 
 
 def _first_equal(points: Points) -> NDArray[np.intp]:
-    """(N,) for every point the first point with the same bits."""
+    """Return, for each point, the first point (N,) with bit-identical features."""
     first: dict[bytes, int] = {}
     out = np.empty(len(points), dtype=np.intp)
     for start, block in points.blocks(TILE):
@@ -244,14 +244,14 @@ def _first_equal(points: Points) -> NDArray[np.intp]:
 
 
 def smallest(tile: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The k smallest numbers of each row and their columns, both (rows, k), ascending, ties by column."""
+    """Return the k smallest values of each row and their columns, both (rows, k), ascending, ties by column."""
     rows, columns = tile.shape
     k = min(k, columns)
     values = np.empty((rows, k), dtype=np.float32)
     indices = np.empty((rows, k), dtype=np.int32)
     for start in range(0, rows, _ROWS):
         block = tile[start : start + _ROWS]
-        # SIMD selection of values, then few candidates a row (more than k only on ties): much faster than argpartition
+        # SIMD selection of values, then few candidates per row (more than k only for ties): faster than argpartition
         last = np.partition(block, k - 1, axis=1)[:, k - 1 : k]
         row, column = np.divmod(np.flatnonzero(block <= last), columns)
         value = block[row, column]

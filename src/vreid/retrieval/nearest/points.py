@@ -1,4 +1,4 @@
-"""Points: the features of a search, checked once, with exact distances of single pairs.
+"""Points: validated features of a nearest-neighbour search, and exact distances of single pairs.
 
 Shapes: N points, D feature dimensions.
 """
@@ -19,21 +19,21 @@ from vreid.retrieval.features import as_features
 from vreid.retrieval.nearest.core import compiled_core
 from vreid.retrieval.tensors import is_tensor
 
-_ROWS = 32  # rows looked at together: their float64 copies stay in the cache
-_PAIRS = 32  # pairs compared together: the same
-_PLAIN = 2.0**30  # norms up to here (and down to its inverse) are used as they are
+_ROWS = 32  # rows per block: their float64 copies fit in the cache
+_PAIRS = 32  # pairs per block, likewise
+_PLAIN = 2.0**30  # features are not scaled if the largest norm is between 1 / _PLAIN and _PLAIN
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """N points in one array or two (queries, then gallery) that are never copied into one.
+    """N points in one or two arrays (queries, then gallery), which are never concatenated.
 
     Attributes:
         parts: the arrays, each (n, D) float32 and C-contiguous.
-        squares: (N,) float64, squared norms.
-        unit: a power of two; features as given = `unit` x features held. It is 1 unless the largest norm is so far
-            from 1 that float32 squares would overflow or vanish.
-        device: where candidates are looked for, if the features came as torch tensors from another device.
+        squares: (N,) float64 squared norms.
+        unit: a power of two: given features = `unit` x stored features. It is 1 unless the largest norm is so far
+            from 1 that float32 squares would overflow or underflow.
+        device: device of the search, if the features are torch tensors on a device other than the CPU.
     """
 
     parts: tuple[NDArray[np.float32], ...]
@@ -43,10 +43,10 @@ class Points:
 
     @classmethod
     def of(cls, step: str, **parts: ArrayLike) -> Points:
-        """Points of one or two arrays or tensors; `step` and their names appear in the error's sentence.
+        """Validate one or two arrays or tensors; `step` and their names are used in messages.
 
         Raises:
-            InputError: an array that is not (rows, dimensions), is empty or holds NaN; unequal dimensions.
+            InputError: an array is not (rows, dimensions), is empty or contains NaN, or dimensions differ.
         """
         tensors = {name: values for name, values in parts.items() if is_tensor(values)}
         devices = {values.device for values in tensors.values()}  # type: ignore[union-attr]
@@ -56,7 +56,7 @@ class Points:
         arrays = {name.replace("_", " "): as_features(values, name.replace("_", " ")) for name, values in parts.items()}
         count = " x ".join(f"{len(array)} {name}" for name, array in arrays.items())
         if not all(len(array) for array in arrays.values()):
-            raise InputError(f"{step}: {count}; none may be zero.")
+            raise InputError(f"{step}: {count}; give at least one of each.")
         if len({array.shape[1] for array in arrays.values()}) > 1:
             (one, a), (other, b) = arrays.items()
             raise InputError(
@@ -74,22 +74,22 @@ class Points:
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the number of feature dimensions."""
         return int(self.parts[0].shape[1])
 
     def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, features) of at most `rows` rows each, alike in size: views that never straddle two parts."""
+        """Yield (first row, features) in blocks of similar size of at most `rows` rows; views within one part."""
         for first, part in self.places():
             height = math.ceil(len(part) / math.ceil(len(part) / rows))
             for start in range(0, len(part), height):
                 yield first + start, part[start : start + height]
 
     def places(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(index of its first point, features) of each part."""
+        """Yield (index of its first point, features) of each part."""
         return zip(accumulate((len(part) for part in self.parts[:-1]), initial=0), self.parts, strict=True)
 
     def split(self) -> tuple[Points, Points]:
-        """The two parts by themselves."""
+        """Return the two parts as separate points."""
         first, second = self.parts
         return (
             Points((first,), self.squares[: len(first)], self.unit, self.device),
@@ -97,7 +97,7 @@ class Points:
         )
 
     def take(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n, D) features of the points `index` in float64."""
+        """Return the features (n, D) of the points `index` in float64."""
         out = np.empty((len(index), self.dimensions))
         for first, part in self.places():
             here = (index >= first) & (index < first + len(part))
@@ -105,16 +105,16 @@ class Points:
         return out
 
     def need_direction(self, step: str) -> None:
-        """Refuse a feature of norm zero: it stands for an image that was never extracted.
+        """Raise if a feature has norm zero, usually of an image that was not extracted.
 
         Raises:
-            InputError: naming the first such row.
+            InputError: the message names the first such row.
         """
         if not self.squares.all():
             row, split = int(np.argmin(self.squares)), len(self.parts[0])
             place = f"row {row + 1}" if len(self.parts) == 1 else f"{('query', 'gallery')[row >= split]} row "
             place += "" if len(self.parts) == 1 else str(row % split + 1 if row < split else row - split + 1)
-            raise InputError(f"{step}: the feature in {place} has norm zero and no direction; leave this image out.")
+            raise InputError(f"{step}: the feature in {place} has norm zero; remove this image.")
 
 
 def exact_distances(
@@ -124,12 +124,11 @@ def exact_distances(
     column: NDArray[np.integer],
     dtype: type[np.floating] = np.float64,
 ) -> NDArray[np.float32]:
-    """(n,) squared distances of the pairs (row of `points`, column of `others`), rounded once to float32.
+    """Compute the squared distances (n,) of the pairs (row of `points`, column of `others`), rounded once to float32.
 
-    `row` has n entries, or a single one that is paired with every column.
-    Differences and sums are float64, so the error is that last rounding's alone, equal features are at distance 0
-    exactly, and the number does not depend on where in memory, or beside which others, a pair stands. With `dtype`
-    float32, where last bits decide nothing, numpy takes half the time and errs by up to D 2^-24 of the distance.
+    `row` has n entries, or a single one that is paired with every column. Differences and sums are computed in float64:
+    the only error is that of the final rounding, equal features have distance 0, and the result does not depend on the
+    position of a pair. With `dtype` float32, numpy takes half the time, with a relative error of up to D 2^-24.
     """
     compiled = compiled_core()
     if compiled is not None:
@@ -152,12 +151,12 @@ def exact_distances(
 
 
 def _squares(features: NDArray[np.float32], what: str) -> NDArray[np.float64]:
-    """(n,) squared norms in float64, which neither tiny nor huge float32 numbers leave."""
+    """Compute the squared norms (n,) in float64, without underflow or overflow."""
     out = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(features), _ROWS):
         block = features[start : start + _ROWS].astype(np.float64)
         out[start : start + _ROWS] = np.einsum("nd,nd->n", block, block)
     if not np.isfinite(out).all():
         row = int(np.argmin(np.isfinite(out)))
-        raise InputError(f"{what}: row {row + 1} holds NaN or infinity; extract it again or leave it out.")
+        raise InputError(f"{what}: row {row + 1} contains NaN or infinity; extract it again or remove it.")
     return out

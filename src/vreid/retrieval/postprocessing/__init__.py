@@ -1,1 +1,1 @@
-"""Post-processing: one file a step, `pipeline` with their order, `steps` with their names."""
+"""Post-processing: one module per step; `pipeline` has their order, `steps` their names."""

@@ -1,8 +1,8 @@
-"""Camera and orientation bias: what makes two images alike although it says nothing about the vehicle is taken off.
+"""Camera and orientation bias: correct distances for similarity due to the camera or the orientation.
 
-A camera model and an orientation model are trained on those labels instead of identities. Where their features are
-near, so is the background, or the side that is seen, and the vehicle's distance is too small by some of it:
-D <- D - weight * Dc, with Dc small for alike images, pushes those apart from the rest (DMT, Eq. 4; VOC-ReID).
+A camera model and an orientation model are trained on these labels instead of identities. If their features are close,
+two images share the background or the visible side of the vehicle, which makes their distance too small. The correction
+is D <- D - weight * Dc, where Dc is the distance of the bias model (DMT, Eq. 4; VOC-ReID).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ When = Literal["after", "before"]
 
 @dataclass(frozen=True)
 class Bias:
-    """What the features of a camera model, or of an orientation model, take off the distances.
+    """Bias correction by the features of a camera model or an orientation model.
 
     Attributes:
-        weight: DMT and VOC: 0.1 of the camera's distance; of the orientation's DMT 0.05, VOC 0.1.
-        when: "after" re-ranking, re-ranked distances of the bias off re-ranked ones (DMT), or "before" it, squared
-            distances of all pairs, so that neighbours change too (VOC). Without re-ranking both are the same.
-        features: the model's features of the same images, query and gallery, or the folder that holds them (`vreid
-            extract`). They take the same steps as the others.
+        weight: weight of the bias distance; camera: 0.1 in DMT and VOC; orientation: 0.05 in DMT, 0.1 in VOC.
+        when: "after" re-ranking: subtract re-ranked distances of the bias from re-ranked distances (DMT); "before":
+            subtract squared distances of all pairs, which also changes neighbours (VOC). Equal without re-ranking.
+        features: query and gallery features of the bias model for the same images, or their folder (`vreid extract`).
+            The same steps are applied to them.
 
     Raises:
-        InputError: a weight that is no number above 0, an unknown time, or no features.
+        InputError: the weight is not above 0, `when` is unknown, or there are no features.
     """
 
     weight: float = in_range(0.1, above=0)
@@ -49,10 +49,10 @@ class Bias:
             raise InputError("bias: needs the features of a camera or orientation model; write WEIGHT:after:FOLDER.")
 
     def sides(self, query: Records, gallery: Records) -> Sides:
-        """The model's features of exactly these images, in their order and with what is known of them here.
+        """Return the bias model's features of these images, in their order and with these records.
 
         Raises:
-            InputError: the folder cannot be read, or lacks an image.
+            InputError: the folder cannot be read, or an image is missing.
         """
         if isinstance(self.features, tuple):
             found = self.features
@@ -66,18 +66,18 @@ def _in_order(features: FeatureSet, wanted: Records, side: str) -> FeatureSet:
     place = {key: row for row, key in enumerate(features.records.image_key)}
     missing = next((key for key in wanted.image_key if key not in place), None)
     if missing is not None:
-        raise InputError(f"bias: has no {side} feature of {missing}; extract it with the model of the bias too.")
+        raise InputError(f"bias: the {side} feature of {missing} is missing; extract it with the bias model too.")
     rows = np.array([place[key] for key in wanted.image_key])
     return replace(features, features=features.features[rows], records=wanted)
 
 
 def bias_before_reranking_step(state: SearchState, bias: Bias, other: SearchState) -> SearchState:
-    """Hand the bias's features to re-ranking, which subtracts their distances of all pairs."""
+    """Pass the features of the bias model to re-ranking, which subtracts their distances of all pairs."""
     return replace(state, biases=(*state.biases, (bias.weight, (other.query_QD, other.unit_UD))))
 
 
 def bias_step(state: SearchState, bias: Bias, other: SearchState) -> SearchState:
-    """Subtract the bias's distances; several biases add up before the sum is rounded to float32."""
+    """Subtract the distances of the bias model; several biases are summed before rounding to float32."""
     source = state.distances.source
     before = source if isinstance(source, Biased) else Biased((source,), (1.0,))
     taken = Biased((*before.sources, other.distances.source), (*before.weights, -bias.weight))
@@ -85,9 +85,9 @@ def bias_step(state: SearchState, bias: Bias, other: SearchState) -> SearchState
 
 
 def same_steps_of_bias(before: Prefix, bias: Bias) -> Prefix:
-    """The same actions on the features of the bias's model, without any bias."""
+    """Return the same actions on the features of the bias model, without any bias."""
     return replace(before.without(Bias), model=bias.features)
 
 
 class Biased(Weighted):
-    """Distances less those of biases."""
+    """Distances minus weighted distances of bias models."""

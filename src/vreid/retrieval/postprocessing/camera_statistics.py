@@ -1,7 +1,7 @@
-"""Camera mean subtraction and camera whitening: remove what a camera does to features.
+"""Camera mean subtraction and camera whitening: remove the influence of the camera on features.
 
-Everything is fitted on the gallery alone. A camera the gallery does not hold, or holds too few images of, is treated
-with the statistics of the whole gallery's mean: nothing crashes because a query comes from a new camera.
+Statistics are computed on the gallery only. Images of a camera with no or too few gallery images use the mean of the
+whole gallery, so queries of a new camera are supported.
 
 Shapes: N images, D feature dimensions, C cameras.
 """
@@ -30,8 +30,8 @@ class CameraMean:
     """Camera mean subtraction, f - alpha * mean of its camera, then L2-normalised (DMT, Eq. 2).
 
     Attributes:
-        alpha: how much of the mean is taken off.
-        min_images: a camera with fewer gallery images takes the mean of the whole gallery.
+        alpha: factor of the mean.
+        min_images: cameras with fewer gallery images use the mean of the whole gallery.
     """
 
     alpha: float = in_range(1.0)
@@ -46,10 +46,10 @@ class CameraWhitening:
     """Inter-camera fusion: P_c (f - m_c) with P_c = (X_c^T X_c + n_c * ridge * I)^-1, X_c not centred (DMT code).
 
     Attributes:
-        ridge: the paper's 0.18; per model from 0.09 to 0.22.
-        share: weight of the distances of whitened features in the mean with those of features that are not (all steps
-            that follow up to re-ranking run on both; DMT's code: 0.5); 1 takes the whitened ones alone.
-        min_images: a camera with fewer gallery images has the gallery's mean taken off and is not whitened.
+        ridge: 0.18 in the paper; 0.09 to 0.22 for single models.
+        share: weight of distances of whitened features in the mean with those of unwhitened ones; all following steps
+            up to re-ranking are applied to both (DMT's code: 0.5). 1 uses only whitened features.
+        min_images: for cameras with fewer gallery images, the mean of the gallery is subtracted without whitening.
     """
 
     ridge: float = in_range(0.18, above=0)
@@ -63,13 +63,13 @@ class CameraWhitening:
 def subtract_camera_mean(
     query: FeatureSet, gallery: FeatureSet, config: CameraMean | None = None, *, normalise: bool = True
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Both sides without their camera's mean (fitted on the gallery), L2-normalised unless told otherwise.
+    """Subtract the camera mean, computed on the gallery, from both sides; L2-normalise if `normalise`.
 
-    A feature that equals its camera's mean has no direction left afterwards; where features are normalised, it keeps
-    the one it had.
+    If features are normalised, a feature equal to its camera mean is returned unchanged, because the difference has no
+    direction.
 
     Raises:
-        InputError: sides that cannot be compared, or no cameras.
+        InputError: the sides cannot be compared, or no image has a camera.
     """
     config = config or CameraMean()
     return _per_camera(query, gallery, config.min_images, config.alpha, None, normalise=normalise)
@@ -78,10 +78,10 @@ def subtract_camera_mean(
 def whiten_cameras(
     query: FeatureSet, gallery: FeatureSet, config: CameraWhitening | None = None
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Both sides whitened camera by camera (fitted on the gallery; Cholesky in float64), L2-normalised.
+    """Whiten both sides per camera (fitted on the gallery by Cholesky decomposition in float64) and L2-normalise.
 
     Raises:
-        InputError: sides that cannot be compared, or no cameras.
+        InputError: the sides cannot be compared, or no image has a camera.
     """
     config = config or CameraWhitening()
     return _per_camera(query, gallery, config.min_images, 1.0, whitener(config.ridge))
@@ -89,12 +89,13 @@ def whiten_cameras(
 
 _Solve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Solver = Callable[[NDArray[np.float64]], _Solve]
-"""Images (n, D) of one camera to what whitens features of that camera."""
+"""Function from features (n, D) of one camera to the function that whitens features of that camera."""
 
 
 def whitener(ridge: float, *, centred: bool = False) -> Solver:
-    """What `camera_wise` needs to whiten: images (n, D) of a camera -> solver of (X^T X + n ridge I) y = f, up to a
-    factor that the L2 norm takes out; `centred`: X without its mean.
+    """Build the solver for whitening in `camera_wise`: features X (n, D) of a camera -> y: (X^T X + n ridge I) y = f.
+
+    The solution is correct up to a factor, which L2 normalisation removes. `centred` subtracts the mean from X first.
     """
 
     def solver(images_ND: NDArray[np.float64]) -> _Solve:
@@ -140,14 +141,14 @@ def camera_wise(
     *,
     normalise: bool = True,
 ) -> list[NDArray[np.float32]]:
-    """Features of all sides after alpha * mean of their camera and `solver(images of the camera)`, L2-normalised.
+    """Subtract alpha * camera mean from the features of all sides, apply the camera's solver, and L2-normalise.
 
     Args:
-        sides: (features (n, D), camera codes (n,), negative where unknown); statistics are those of the last side.
-        min_images: a camera with fewer images there has the mean of all taken off, and no solver.
-        alpha: how much of the mean.
-        solver: see `whitener`; None subtracts the mean alone.
-        normalise: False leaves them as they come out.
+        sides: (features (n, D), camera codes (n,), negative: unknown); statistics are computed on the last side.
+        min_images: cameras with fewer images in it use the mean of all images and no solver.
+        alpha: factor of the mean.
+        solver: see `whitener`; None only subtracts the mean.
+        normalise: whether the result is L2-normalised.
     """
     features = sides[-1][0]
     groups = [Groups(camera) for _, camera in sides]
@@ -185,7 +186,7 @@ def camera_mean_step(state: SearchState, config: CameraMean) -> SearchState:
 
 
 def camera_whitening_step(state: SearchState, config: CameraWhitening) -> SearchState:
-    """Whiten the features of all images; `mean_with_plain_step` mixes in those that are not."""
+    """Whiten the features of all images; `mean_with_plain_step` averages with unwhitened features."""
     return _of_images(state, config.min_images, solver=whitener(config.ridge))
 
 
@@ -198,10 +199,10 @@ def _of_images(
 
 
 def mean_with_plain_step(state: SearchState, share: float, plain: SearchState) -> SearchState:
-    """Average the distances of whitened features, weight `share`, with those of features that are not whitened."""
+    """Average the distances of whitened features, with weight `share`, and of unwhitened features."""
     return replace(state, made=ensemble((state.distances, plain.distances), (share, 1 - share)))
 
 
 def without_whitening(whitened: Prefix, _: float) -> Prefix:
-    """The actions that make the plain side of `mean_with_plain_step`."""
+    """Return the actions of the unwhitened side of `mean_with_plain_step`."""
     return whitened.without(CameraWhitening)

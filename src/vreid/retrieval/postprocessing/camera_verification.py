@@ -1,4 +1,4 @@
-"""Camera verification: a vehicle is searched in other cameras than the query's own.
+"""Camera verification: exclude gallery units of the query's own camera.
 
 Shapes: Q queries, U units.
 """
@@ -17,13 +17,13 @@ from vreid.retrieval.tiles import Source, Tiles
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """Another source with +inf where query and unit have the same known group (camera), or two different ones (scene).
+    """Distances with +inf where query and unit have the same known group (camera), or different ones (scene).
 
     Attributes:
         source: (Q, U) distances.
-        query_group: (Q,) codes, negative = unknown, which masks nothing.
-        unit_group: (U,) codes on the same list.
-        same: whether equal groups are masked, or unequal ones.
+        query_group: (Q,) group codes; negative: unknown, not masked.
+        unit_group: (U,) group codes, joint with `query_group`.
+        same: True masks equal groups, False different ones.
     """
 
     source: Source
@@ -37,7 +37,7 @@ class Masked:
         return self.source.shape
 
     def tiles(self) -> Tiles:
-        """The tiles of `source`, masked."""
+        """Yield the masked tiles of `source`."""
 
         def masked(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
             start, tile = of_source
@@ -49,7 +49,7 @@ class Masked:
 
 
 def exclude_same_camera(distances: Distances) -> Distances:
-    """Camera verification: units of the query's own camera are no candidates any more (removed, not pushed back).
+    """Exclude units of the query's own camera from the candidates (distance +inf).
 
     Raises:
         InputError: no query or no gallery image has a known camera.
@@ -61,5 +61,5 @@ def exclude_same_camera(distances: Distances) -> Distances:
 
 
 def camera_verification_step(state: SearchState, _: bool) -> SearchState:
-    """Remove units of the query's own camera."""
+    """Exclude units of the query's own camera."""
     return replace(state, made=exclude_same_camera(state.distances))

@@ -1,4 +1,4 @@
-"""Ensembles: the distances of several models (or of several ways to search) as one, a block of queries at a time.
+"""Ensembles: fuse the distances of several models or searches, a block of queries at a time.
 
 Shapes: Q queries, U units.
 """
@@ -22,11 +22,11 @@ How = Literal["mean", "rank"]
 
 @dataclass(frozen=True)
 class Fusion:
-    """How several models become one search; the arguments of `ensemble`.
+    """Fusion of several models; the arguments of `ensemble`.
 
     Attributes:
-        weights: one above 0 for each model; () weighs all alike.
-        how: "mean" of the distances, or of the "rank" of each unit.
+        weights: a weight above 0 for each model; (): equal weights.
+        how: mean of the distances ("mean") or of the ranks ("rank").
     """
 
     weights: tuple[float, ...] = ()
@@ -34,21 +34,21 @@ class Fusion:
 
 
 ALIKE = Fusion()
-"""The mean of all."""
+"""Mean of the distances with equal weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """The weighted sum of several sources, or of the ranks of their units, made when asked for.
+    """Weighted sum of several sources, or of their ranks, computed lazily.
 
-    What one source leaves out (+inf) the sum leaves out too. One tile of them is held at a time, however many they are,
-    where all cut their rows alike.
+    A unit that one source excludes (+inf) is excluded from the sum. If all sources have the same row tiles, one tile is
+    in memory at a time.
 
     Attributes:
-        sources: each (Q, U).
-        weights: one a source, above 0 where the source holds +inf.
-        how: "mean" adds distances; "rank" adds the rank of each unit among those of its query (equal distances have
-            equal ranks: 1 + how many are nearer), which needs no common scale.
+        sources: sources of shape (Q, U).
+        weights: a weight per source, above 0 if the source contains +inf.
+        how: "mean" adds distances; "rank" adds the rank of each unit within its row (1 + number of smaller distances),
+            which needs no common scale.
     """
 
     sources: tuple[Source, ...]
@@ -61,7 +61,7 @@ class Weighted:
         return self.sources[0].shape
 
     def tiles(self) -> Tiles:
-        """Tiles on the grid of plain distances, each from one tile of every source after the other."""
+        """Yield row tiles of the same size as those of plain distances, reading one source after the other."""
         rows, columns = self.shape
         height = tile_rows(columns)
         readers = [RowReader(source.tiles()) for source in self.sources]
@@ -72,17 +72,17 @@ class Weighted:
                 block = reader.take(len(total))
                 assert block is not None and len(block) == len(total)
                 total += weight * (ranks(block) if self.how == "rank" else block)
-                del block  # before the next source makes its own
+                del block  # free it before the next source allocates its block
             return start, total.astype(np.float32)
 
         return map(joined, range(0, rows, height))
 
 
 def ranks(block: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(rows, U) rank of each number in its row, 1 + how many are smaller; +inf stays +inf.
+    """Compute the rank (rows, U) of each value in its row: 1 + number of smaller values; +inf stays +inf.
 
     Raises:
-        InputError: NaN, which has no rank.
+        InputError: a value is NaN.
 
     Example:
         >>> ranks(np.array([[0.5, 0.1, 0.5, np.inf]], dtype=np.float32)).tolist()
@@ -98,19 +98,19 @@ def ranks(block: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = None, how: How = "mean") -> Distances:
-    """Several distances of the same queries and gallery as one, made a block of queries at a time.
+    """Fuse several distances of the same queries and gallery, computed lazily in blocks of queries.
 
-    No (Q, U) matrix is made, re-ranked or not: beside the features and what is O(N k) there are a few tiles (of at most
-    512 queries and about 64 MiB), however many members. DMT adds final distances with equal weights, which ranks as
-    their mean does.
+    No (Q, U) matrix is built, with or without re-ranking: memory is that of the features, O(N k), and a few tiles (at
+    most 512 queries and about 64 MiB each) for any number of members. DMT sums final distances with equal weights,
+    which gives the same ranking as their mean.
 
     Args:
-        members: of the same images in the same order; tracklets in all of them or in none.
-        weights: one above 0 for each member, divided by their sum; None weighs all alike.
-        how: "mean" of the distances, or of the "rank" of each unit, where members measure on different scales.
+        members: distances of the same images in the same order; all with tracklets or all without.
+        weights: a weight above 0 for each member, normalised to sum 1; None: equal weights.
+        how: mean of the distances ("mean"), or of the ranks ("rank") if members have different scales.
 
     Raises:
-        InputError: no members, other images or units than in the first, or wrong weights.
+        InputError: there are no members, images or units differ, or the weights are invalid.
 
     Example:
         >>> records = Records.of(path=["a.jpg", "b.jpg"])
@@ -119,7 +119,7 @@ def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = Non
         [[0.0, 2.0], [1.0, 0.0]]
     """
     if not members:
-        raise InputError("ensemble: there is nothing to join; give at least one member.")
+        raise InputError("ensemble: there are no members; give at least one.")
     if how not in get_args(How):
         raise InputError(f"ensemble: how is {how!r}; use one of {', '.join(get_args(How))}.")
     shares = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -131,7 +131,7 @@ def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = Non
         check_same_images(first.gallery, member.gallery, f"gallery of member {number}")
         if not np.array_equal(first.unit_of_image, member.unit_of_image):
             raise InputError(
-                f"ensemble: member {number} ranks other units (images, tracklets) than the first; take the same "
+                f"ensemble: member {number} ranks other units (images, tracklets) than the first; use the same "
                 "tracklet step for all."
             )
     if len(members) == 1:
@@ -154,18 +154,18 @@ def ensemble(members: Sequence[Distances], weights: Sequence[float] | None = Non
 
 
 def _joined(frames: list[Source], part: tuple[float, ...]) -> Source:
-    """The weighted sum of sources; those that are one and the same are made once."""
+    """Return the weighted sum of sources, or the source itself if all are the same object."""
     return frames[0] if all(one is frames[0] for one in frames) else Weighted(tuple(frames), part)
 
 
 def check_same_images(first: Records, other: Records, what: str) -> None:
-    """Refuse records that are not the same images in the same order, by `image_key`.
+    """Check that records are the same images in the same order, by `image_key`.
 
     Raises:
-        InputError: naming the first row that differs.
+        InputError: lengths or a row differ.
     """
     if len(first) != len(other):
-        raise InputError(f"{what}: holds {len(other):,} images, not {len(first):,}; extract the same images alike.")
+        raise InputError(f"{what}: holds {len(other):,} images, not {len(first):,}; extract the same images.")
     wrong = first.image_key != other.image_key
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -1,10 +1,10 @@
-"""Query expansion and database-side augmentation: a feature replaced by a mean of itself and its nearest.
+"""Query expansion and database-side augmentation: average each feature with its nearest gallery features.
 
-Chum et al., Total Recall (ICCV 2007): the average (alpha = 0). Radenovic et al., Fine-tuning CNN image retrieval (TPAMI
-2019), section 3.5: weights cos ** alpha, which makes far neighbours matter less. Arandjelovic & Zisserman, Three things
-everyone should know (CVPR 2012), section 5: the same done to the gallery, beforehand. Neighbours may be those of other
-cameras alone, which bring in another view of the vehicle instead of the same background
-(`vreid.retrieval.postprocessing.own_tracklet`).
+Sources: Chum et al., "Total Recall", ICCV 2007: plain average (alpha = 0). Radenovic et al., "Fine-tuning CNN Image
+Retrieval with No Human Annotation", TPAMI 2019, section 3.5: weights cos ** alpha, which reduce the influence of far
+neighbours. Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012,
+section 5: augmentation of the gallery. Neighbours can be restricted to other cameras, which add another view of the
+vehicle instead of the same background.
 
 Shapes: N features, G gallery features, D feature dimensions, K neighbours.
 """
@@ -28,13 +28,13 @@ Cameras = Literal["any", "other"]
 
 @dataclass(frozen=True)
 class Expansion:
-    """How a feature is mixed with its nearest.
+    """Settings of query expansion and database-side augmentation.
 
     Attributes:
-        neighbours: how many of the nearest gallery features (K).
-        alpha: their weights are cos ** alpha, where the cosine is positive, and 0 elsewhere; 0 is the plain average
-            of the feature itself and all K.
-        cameras: whose: of "any" camera, or of "other" ones than the feature's own.
+        neighbours: number of nearest gallery features (K).
+        alpha: exponent of the weights cos ** alpha of neighbours with a positive cosine (others: 0); 0 is the plain
+            average of the feature and its K neighbours.
+        cameras: neighbours of "any" camera, or only of cameras "other" than that of the feature.
     """
 
     neighbours: int = in_range(5, least=1)
@@ -53,17 +53,18 @@ def expand_queries(
     alpha: float = 3.0,
     cameras: tuple[Codes, Codes] | None = None,
 ) -> NDArray[np.float32]:
-    """(Q, D) queries, each the L2-normalised sum of itself and its nearest gallery features, weighted by cos ** alpha.
+    """Add to each query its nearest gallery features, weighted by cos ** alpha, and L2-normalise: (Q, D).
 
     Args:
-        query_features: (Q, D), any norm; only directions matter.
-        gallery_features: (G, D), any norm.
+        query_features: (Q, D); normalised first.
+        gallery_features: (G, D); normalised first.
         neighbours: see `Expansion`.
         alpha: see `Expansion`.
-        cameras: codes of both sides on one list, negative where unknown; then neighbours are of other cameras.
+        cameras: joint camera codes of both sides, negative: unknown; restricts neighbours to other cameras.
 
     Raises:
-        InputError: numbers out of range, an empty side, NaN, a feature of norm zero, or unequal dimensions.
+        InputError: a setting is out of range, a side is empty, a feature contains NaN or has norm zero, or dimensions
+            differ.
 
     Example:
         >>> print(expand_queries([[1.0, 0.0]], [[0.0, 1.0], [-1.0, 0.0]], neighbours=1, alpha=0).round(3))
@@ -76,7 +77,7 @@ def expand_queries(
 def augment_gallery(
     gallery_features: ArrayLike, *, neighbours: int = 5, alpha: float = 3.0, camera: Codes | None = None
 ) -> NDArray[np.float32]:
-    """(G, D) gallery features, each the L2-normalised sum of itself and its nearest others (database augmentation).
+    """Add to each gallery feature its nearest others and L2-normalise (database-side augmentation): (G, D).
 
     Raises:
         InputError: as `expand_queries`.
@@ -94,7 +95,7 @@ def _expanded(
     *,
     itself: bool,
 ) -> NDArray[np.float32]:
-    """Sums of `features_ND` and of their nearest in the gallery, where with `itself` off a feature is not its own."""
+    """Add the nearest gallery features to `features_ND`; without `itself`, a feature is not its own neighbour."""
     found = min(config.neighbours + (cameras is None and not itself), len(gallery_GD))
     if cameras is None:
         distances_NK, indices_NK = nearest(features_ND, gallery_GD, found)
@@ -102,7 +103,7 @@ def _expanded(
         distances_NK, indices_NK = nearest_elsewhere(features_ND, gallery_GD, *cameras, found)
     cosine_NK = np.clip(1 - distances_NK / 2, 0, 1)
     weights_NK = np.where(indices_NK < 0, 0, cosine_NK**config.alpha)
-    if not itself:  # where it is not among the found, they all equal it, and one more changes nothing
+    if not itself:  # if it is not among its neighbours, these all equal it, and one more changes nothing
         weights_NK[indices_NK == np.arange(len(features_ND))[:, None]] = 0
     out = features_ND.copy()
     for column in range(found):
@@ -111,14 +112,14 @@ def _expanded(
 
 
 def gallery_expansion_step(state: SearchState, config: Expansion) -> SearchState:
-    """Mix the features of units with their nearest units."""
+    """Average the features of units with their nearest units."""
     camera = state.cameras[1] if config.cameras == "other" else None
     unit_UD = augment_gallery(state.unit_UD, neighbours=config.neighbours, alpha=config.alpha, camera=camera)
     return replace(state, unit_UD=unit_UD)
 
 
 def query_expansion_step(state: SearchState, config: Expansion) -> SearchState:
-    """Mix the features of queries with their nearest units."""
+    """Average the features of queries with their nearest units."""
     sides = state.query_QD, state.unit_UD
     cameras = state.cameras if config.cameras == "other" else None
     query_QD = expand_queries(*sides, neighbours=config.neighbours, alpha=config.alpha, cameras=cameras)

@@ -1,12 +1,12 @@
-"""The k-reciprocal encoding and its Jaccard distance with sparse matrices: O(N k) memory.
+"""k-reciprocal encoding and Jaccard distance with sparse matrices, in O(N k) memory.
 
-From lists of neighbours to weights (Zhong et al., CVPR 2017, sections 3.2 to 3.4):
+Steps (Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017, sections 3.2 to 3.4):
 
-1. the k-reciprocal set R of a point: those among its nearest that have it among theirs;
-2. each member whose own, half as long list has more than 2/3 of its k-reciprocal set inside R brings that set along;
-3. weights fall exponentially with the distance and sum to 1;
-4. each row of weights is replaced by the mean over the first k2 of the list (the point itself is the first);
-5. Jaccard = 1 - t / (2 - t), t the sum of the smaller weights of two points.
+1. The k-reciprocal set R of a point: those of its nearest neighbours that have it among their nearest neighbours.
+2. R is expanded by the k-reciprocal set, for lists of half the length, of each member if more than 2/3 of it is in R.
+3. Weights decrease exponentially with the distance and sum to 1.
+4. Each row of weights is replaced by the mean over the k2 nearest neighbours (the point itself is the first).
+5. Jaccard distance = 1 - t / (2 - t), where t is the sum of the elementwise minima of two rows of weights.
 
 Shapes: N points, D feature dimensions, K = list length.
 """
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 ROWS = 4096
-"""Rows of a sparse product computed together: its intermediate is k / 2 times larger than its result."""
+"""Rows per block of a sparse product, whose intermediate result is k / 2 times larger than the result."""
 CELLS = 1 << 21
-"""Cells of a dense piece of Jaccard distances (16 MiB)."""
+"""Elements per dense block of Jaccard distances (16 MiB)."""
 
 OfPairs = Callable[[NDArray[np.intp], NDArray[np.integer]], NDArray[np.float32]]
-"""Of pairs (row, column) a number: what the weight of a point in another's set is the exponential of, say."""
+"""Function from pairs (row, column) to a value per pair, for example the logarithm of a weight."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What published implementations of the same paper do differently.
+    """Differences between published implementations.
 
     Attributes:
-        extra: entries of the list besides k1. The paper's code takes k1 + 1, the point itself being one of them;
-            OpenUnReID asks its index for k1, the point included, and then cuts at k1 + 1 in vain.
-        row_maximum: whether a row of squared distances is divided by its maximum over all points. If not, weights are
-            exp(-(2 - 2xy)), which is the squared distance of L2-normalised features only.
-        column_maximum: whether, before that, each column is divided by its maximum, so that lists change as well.
+        extra: length of neighbour lists minus k1. The paper's code uses k1 + 1 entries including the point itself;
+            OpenUnReID requests k1 from its index, including the point, so its cut at k1 + 1 has no effect.
+        row_maximum: divide each row of squared distances by its maximum over all points. Otherwise weights are
+            exp(-(2 - 2xy)), where 2 - 2xy is the squared distance only for L2-normalised features.
+        column_maximum: before that, divide each column by its maximum, which changes the neighbour lists too.
     """
 
     extra: int
@@ -61,21 +61,21 @@ CONVENTIONS = {
     "openunreid": Convention(extra=0, row_maximum=False),
     "dmt-2020": Convention(extra=1, row_maximum=True, column_maximum=True),
 }
-"""By the name that `neighbours` takes.
+"""Conventions by name (the setting `neighbours`).
 
 zhong: the paper's code, torchreid and fast-reid. openunreid: the Jaccard distance of fast-reid and of DMT's adaptation,
-exp(-(2 - 2xy)). OpenUnReID itself takes exp(-d^2) with true squared distances: the same for L2-normalised features,
-another number for others. dmt-2020: `re_ranking_numpy` of AICITY2020_DMT_VehicleReID, which divides the matrix by its
-maxima and transposes it twice: d_ij / (c_j m_i), c_j the maximum of column j, m_i that of row i after the first
-division.
+with weights exp(-(2 - 2xy)); OpenUnReID itself uses exp(-d^2) with squared distances d^2, which is equal for
+L2-normalised features. dmt-2020: `re_ranking_numpy` of AICITY2020_DMT_VehicleReID, which divides the matrix by its
+maxima and transposes it, twice: d_ij / (c_j m_i), where c_j is the maximum of column j and m_i that of row i after the
+first division.
 """
 
 
 def convention_of(step: str, neighbours: str, points: int, k1: int, k2: int) -> Convention:
-    """The convention of that name, after looking whether the constants suit so many points.
+    """Return the convention of this name after checking k1 and k2 for the number of points.
 
     Raises:
-        InputError: an unknown name, k1 or k2 below 1, or lists longer than there are points.
+        InputError: the name is unknown, k1 or k2 is below 1, or lists are longer than the number of points.
     """
     if neighbours not in CONVENTIONS:
         raise InputError(f"{step}: neighbours is {neighbours!r}; choose one of {', '.join(CONVENTIONS)}.")
@@ -84,19 +84,20 @@ def convention_of(step: str, neighbours: str, points: int, k1: int, k2: int) -> 
     convention = CONVENTIONS[neighbours]
     if max(k1 + convention.extra, k2) > points:
         raise InputError(
-            f"{step}: k1 is {k1} and k2 is {k2}, but there are only {points} points; choose k1 below and k2 up to that."
+            f"{step}: k1 is {k1} and k2 is {k2}, but there are only {points} points; set k1 below and k2 to at most "
+            "this number."
         )
     return convention
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """Points as sparse weights over their k-reciprocal neighbours.
+    """Sparse weights of points over their k-reciprocal neighbours.
 
     Attributes:
-        weights: (N, N) float32, each row sums to 1, columns ascending.
-        lists: the neighbour lists that it was made from.
-        columns_by: (N,) float32, what each column of the squared distances was divided by; None: by nothing.
+        weights: (N, N) float32; each row sums to 1, columns ascending.
+        lists: the neighbour lists.
+        columns_by: (N,) float32 divisors of the columns of the squared distances; None: not divided.
     """
 
     weights: csr_array[Any]
@@ -114,9 +115,10 @@ class Encoding:
         farthest: bool = False,
         products: bool = False,
     ) -> Encoding:
-        """The encoding of `points`; `farthest` asks for `lists.farthest` where the convention does without it.
+        """Compute the encoding of `points`.
 
-        `products` asks for `lists.products`.
+        `farthest` requests `lists.farthest` even if the convention does not need it, `products` requests
+        `lists.products`.
         """
         length = max(k1 + convention.extra, k2)
         if convention.column_maximum:
@@ -132,21 +134,21 @@ class Encoding:
             squared = _pair_distances(points, lists, row, column)
             if convention.row_maximum:
                 return by_row_maximum(squared, lists.farthest[row])
-            # of 2 - 2xy = 2 + d^2 - |x|^2 - |y|^2 what differs inside a row of x
+            # the terms of -(2 - 2xy) = |x|^2 + |y|^2 - d^2 - 2 that vary within the row of x
             return np.asarray((points.squares[column] - squared) * points.unit**2, dtype=np.float32)
 
         return cls.from_lists(lists, exponent, k1, k2, convention)
 
     @classmethod
     def from_rows(cls, rows: Source, squared: OfPairs, k1: int, k2: int, convention: Convention) -> Encoding:
-        """The encoding of points that are known by whole rows of their distances: any convention of `row_maximum`.
+        """Compute the encoding from rows of a distance matrix, for conventions with `row_maximum`.
 
         Args:
-            rows: (N, N) symmetric, its tiles made for this call, which writes to them. They may be below 0.
-            squared: (row, column) -> the same distances of single pairs.
+            rows: (N, N) symmetric matrix, which may be negative; its tiles are modified in place.
+            squared: (row, column) -> the same distances for single pairs.
             k1: see `ReRanking`.
             k2: see `ReRanking`.
-            convention: how they are divided.
+            convention: the convention.
         """
         columns_by = _column_maxima(rows) if convention.column_maximum else None
         lists = lists_of_rows(rows, max(k1 + convention.extra, k2), columns_by)
@@ -161,30 +163,30 @@ class Encoding:
 
     @classmethod
     def from_lists(cls, lists: Lists, exponent: OfPairs, k1: int, k2: int, convention: Convention) -> Encoding:
-        """The encoding of points that are known by their neighbours and by a function of pairs alone.
+        """Compute the encoding from neighbour lists and a function of pairs.
 
         Args:
-            lists: at least max(k1 + convention.extra, k2) neighbours of every point, itself first.
-            exponent: (row, column) -> logarithm of a weight, up to a constant for each row.
+            lists: at least max(k1 + convention.extra, k2) neighbours of each point, itself first.
+            exponent: (row, column) -> logarithm of a weight, up to a constant per row.
             k1: see `ReRanking`.
             k2: see `ReRanking`.
-            convention: its `extra`.
+            convention: the convention, of which `extra` is used.
         """
         sets = _expanded(lists.index, k1 + convention.extra, int(np.around(k1 / 2)) + 1)
         weights = _weighted(sets, exponent)
         if k2 > 1:
             weights = _averaged(weights, lists.index, k2)
-        if not weights.data.all():  # too far to have a weight at all, so not shared either
+        if not weights.data.all():  # weights that underflow to 0 do not count as shared
             weights.eliminate_zeros()
         return cls(weights, lists)
 
     def jaccard(
         self, stop: int, *, first_column: int = 0, below: float = 1.0
     ) -> Iterator[tuple[range, NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-        """(range of rows; row, column and Jaccard distance of their pairs below 1 and up to `below`), piece by piece.
+        """Yield blocks of (range of rows; row, column and Jaccard distance of pairs with distance below 1).
 
-        Rows go from 0 to `stop`, columns from `first_column` to N (column numbers count from there); rows ascend, and
-        columns ascend in a row. Every pair that is left out has distance 1, or more than `below`.
+        Rows go from 0 to `stop`, columns from `first_column` to N (column indices are relative to it); rows ascend, and
+        columns ascend within a row. Omitted pairs have distance 1, or more than `below`.
         """
         columns = self.weights[first_column:].tocsc()
         width = columns.shape[0]
@@ -226,23 +228,24 @@ def jaccard_graph(
     neighbours: str = "openunreid",
     cosine_weight: float = 0.0,
 ) -> csr_array[Any]:
-    """All pairs with k-reciprocal Jaccard distance up to `max_distance`: (N, N) sparse, the diagonal an explicit 0.
+    """Compute the pairs with k-reciprocal Jaccard distance up to `max_distance`: (N, N) sparse, explicit diagonal 0.
 
-    With `cosine_weight` w the distance is (1 - w) * Jaccard + w * C, clipped to [0, 1], where C = (1 - cos) / 2 divided
-    by its row's maximum (DMT's adaptation: w = 0.1). Nothing is lost on the way: pairs without a common neighbour have
-    Jaccard distance 1, so at least 1 - w in the mixture. The graph is symmetric when w is 0; the division by each
-    row's own maximum makes the mixture slightly asymmetric, and DBSCAN reads rows.
+    With `cosine_weight` w, the distance is (1 - w) * Jaccard + w * C, clipped to [0, 1], where C is (1 - cos) / 2
+    divided by the maximum of its row (DMT's adaptation: w = 0.1). The result is exact: pairs without a common neighbour
+    have Jaccard distance 1 and therefore a distance of at least 1 - w. The graph is symmetric for w = 0; otherwise the
+    division by row maxima makes it slightly asymmetric, and DBSCAN reads rows.
 
     Args:
         features: (N, D), normally L2-normalised.
-        k1: list length, as `neighbours` counts it.
-        k2: how many neighbours are averaged.
+        k1: list length, in the convention `neighbours`.
+        k2: number of neighbours that are averaged.
         max_distance: largest distance kept; below 1 - w.
-        neighbours: "openunreid" (what adaptation methods publish) or another of `CONVENTIONS`.
+        neighbours: "openunreid" (used by published adaptation methods) or another of `CONVENTIONS`.
         cosine_weight: w, from 0 to below 1.
 
     Raises:
-        InputError: constants out of range, fewer points than neighbours, NaN, or a feature of norm zero.
+        InputError: a parameter is out of range, there are fewer points than neighbours, or a feature contains NaN or
+            has norm zero.
 
     Example:
         >>> graph = jaccard_graph([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], k1=2, k2=1, max_distance=0.5)
@@ -255,11 +258,11 @@ def jaccard_graph(
     points.need_direction("Jaccard graph")
     convention = convention_of("Jaccard graph", neighbours, len(points), k1, k2)
     if not 0 <= cosine_weight < 1:
-        raise InputError(f"Jaccard graph: cosine_weight is {cosine_weight}; it must be from 0 to below 1.")
+        raise InputError(f"Jaccard graph: cosine_weight is {cosine_weight}; give a number from 0 to below 1.")
     if not 0 <= max_distance < 1 - cosine_weight:
         raise InputError(
-            f"Jaccard graph: max_distance is {max_distance}; it must be from 0 to below {1 - cosine_weight:g}, the "
-            "distance of points that share no neighbour."
+            f"Jaccard graph: max_distance is {max_distance}; give a number from 0 to below {1 - cosine_weight:g}, the "
+            "distance of points without a common neighbour."
         )
     encoding = Encoding.of(points, k1, k2, convention, farthest=cosine_weight > 0)
     below = np.nextafter(np.float32(max_distance / (1 - cosine_weight)), np.float32(1))
@@ -280,7 +283,7 @@ def jaccard_graph(
 
 @dataclass(frozen=True, eq=False)
 class _Cosine:
-    """(1 - cos) / 2 of pairs, divided by the row's maximum."""
+    """Distances (1 - cos) / 2 of pairs, divided by the maximum of the row."""
 
     points: Points
     largest: NDArray[np.float32]
@@ -298,13 +301,13 @@ class _Cosine:
 
 
 def _column_maxima(rows: Source) -> NDArray[np.float32]:
-    """(N,) the largest number of each row, which of a symmetric matrix is that of the column; 1 where that is 0."""
+    """Return the maximum (N,) of each column of a symmetric matrix; 1 if it is 0."""
     largest = np.concatenate([tile.max(axis=1) for _, tile in rows.tiles()])
     return np.where(largest > 0, largest, 1).astype(np.float32)
 
 
 def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_array[Any]:
-    """(N, N) sparse pattern: each row the expanded k-reciprocal set, columns ascending."""
+    """Return the expanded k-reciprocal sets as the rows of an (N, N) sparse pattern, columns ascending."""
     from scipy import sparse
 
     compiled = compiled_core()
@@ -326,12 +329,12 @@ def _expanded(lists: NDArray[np.int32], length: int, half_length: int) -> csr_ar
 
 
 def _parts(matrix: Any) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Starts, indices and values of a compressed matrix as the core takes them."""
+    """Return row offsets, indices and values of a compressed matrix in the types of the core."""
     return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def _reciprocal(lists: NDArray[np.int32]) -> csr_array[Any]:
-    """(N, N) sparse 0/1 float32: i and j are in each other's lists."""
+    """Return the (N, N) sparse 0/1 matrix of pairs that are in each other's lists."""
     pattern = _rows_to_sparse(lists, 1.0)
     mutual: csr_array[Any] = pattern.multiply(pattern.T).tocsr()
     return mutual
@@ -349,12 +352,12 @@ def _rows_to_sparse(lists: NDArray[np.int32], value: float) -> csr_array[Any]:
 
 
 def by_row_maximum(squared: NDArray[np.float32], farthest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Exponents of pairs by the paper's code: squared distances over the largest of their row, negative."""
+    """Compute the exponents of the paper's code: negative squared distances divided by the maximum of their row."""
     return np.asarray(-squared / np.where(farthest > 0, farthest, 1), dtype=np.float32)  # all equal: 0, not 0 / 0
 
 
 def _weighted(sets: csr_array[Any], exponent: OfPairs) -> csr_array[Any]:
-    """`sets` with weights exp(exponent) that sum to 1 in every row."""
+    """Compute weights exp(exponent) on the pattern `sets`, normalised to sum 1 in each row."""
     from scipy import sparse
 
     row = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr))
@@ -368,7 +371,7 @@ def _weighted(sets: csr_array[Any], exponent: OfPairs) -> csr_array[Any]:
 def _pair_distances(
     points: Points, lists: Lists, row: NDArray[np.intp], column: NDArray[np.integer]
 ) -> NDArray[np.float32]:
-    """Squared distances of the pairs (row, column), looked up in the lists where they stand there."""
+    """Return the squared distances of pairs (row, column), from the lists if they contain them."""
     count, length = lists.index.shape
     listed = (np.arange(count, dtype=np.int64)[:, None] * count + lists.index).ravel()
     order = np.argsort(listed)
@@ -377,14 +380,14 @@ def _pair_distances(
     found = order[place]
     squared: NDArray[np.float32] = lists.squared.ravel()[found]
     missing = np.flatnonzero(listed[found] != wanted)
-    company = lists.index.min(axis=1)  # rows that have it in common have others too, which then stay in the cache
+    company = lists.index.min(axis=1)  # rows with the same smallest neighbour share others, which stay in the cache
     missing = missing[np.argsort(company[row[missing]], kind="stable")]
     squared[missing] = exact_distances(points, row[missing], points, column[missing], np.float32)
     return squared
 
 
 def _averaged(weights: csr_array[Any], lists: NDArray[np.int32], length: int) -> csr_array[Any]:
-    """Each row replaced by the mean of the rows of its first neighbours (itself included)."""
+    """Replace each row by the mean of the rows of its first neighbours (itself included)."""
     from scipy import sparse
 
     compiled = compiled_core()

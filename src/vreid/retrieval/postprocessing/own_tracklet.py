@@ -1,8 +1,8 @@
-"""Neighbours in other cameras: who else may be this vehicle, one passage of a camera apart.
+"""Query expansion with the query's own tracklet, and nearest neighbours restricted to other cameras.
 
-Pictures of one camera resemble each other whatever vehicle they show, so lists of nearest neighbours fill up with the
-query's own camera. Among other cameras they say more. (The idea is that of camera-aware Jaccard distances: Chen et al.,
-"CA-Jaccard", CVPR 2024.)
+Images of one camera are similar whatever vehicle they show, so nearest-neighbour lists are dominated by the query's own
+camera; restricted to other cameras they are more informative. (The idea is that of camera-aware Jaccard distances: Chen
+et al., "CA-Jaccard", CVPR 2024.)
 
 Shapes: N features, G gallery features, D feature dimensions, K neighbours, Q queries, U units.
 """
@@ -28,10 +28,10 @@ def nearest_elsewhere(
     camera_G: Codes,
     k: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The `k` nearest gallery features of other cameras: squared distances and indices, both (N, K).
+    """Find the `k` nearest gallery features of other cameras: squared distances and indices, both (N, K).
 
-    Ascending, ties by gallery index. Codes are on one list; a negative one is no camera, so it differs from all. Where
-    fewer than K are left, distances are +inf and indices -1.
+    Neighbours ascend by distance, ties by gallery index. Camera codes are joint; a negative code is an unknown camera,
+    which differs from all. If fewer than K neighbours exist, distances are +inf and indices -1.
 
     Raises:
         InputError: as `nearest`.
@@ -57,15 +57,15 @@ def nearest_elsewhere(
 
 @dataclass(frozen=True)
 class OwnTracklet:
-    """A query is searched together with the rest of its own passage, found by its looks in its own camera.
+    """Expansion of each query with its own tracklet, found by similarity within its camera.
 
-    The gallery of AI City holds the tracklet that a query was taken from (its own camera, which camera verification
-    removes later), and it shows the vehicle more often than the query does.
+    The gallery of AI City contains the tracklet from which a query was taken (in the query's camera, which camera
+    verification excludes later); it has more images of the vehicle than the query.
 
     Attributes:
-        share: of the tracklet's feature in the query's; 0.5 counts both alike.
-        ratio: largest squared distance to the nearest unit of the camera over that to the second nearest: above it, it
-            is not clear that the passage is there, and the query stays as it is.
+        share: weight of the tracklet's feature in the mixture; 0.5: equal weights.
+        ratio: maximum ratio of the squared distances to the nearest and the second nearest unit of the camera; above
+            it the match is ambiguous, and the query is unchanged.
     """
 
     share: float = in_range(0.5, above=0, most=1)
@@ -82,10 +82,10 @@ def join_own_tracklet(
     camera_U: Codes,
     config: OwnTracklet | None = None,
 ) -> NDArray[np.float32]:
-    """(Q, D) queries, L2-normalised, each mixed with the unit of its own camera that clearly is its own passage.
+    """Average each query with its own tracklet, the unambiguous nearest unit of its camera; L2-normalised (Q, D).
 
-    Only directions matter. No label is used. A query whose camera is unknown, or holds fewer than two units, stays as
-    it is: one unit alone leaves nothing to compare it with.
+    Features are L2-normalised first, and no label is used. A query is unchanged if its camera is unknown or has fewer
+    than two units, because the ratio needs two.
 
     Example:
         >>> query, units = [[1.0, 0.0]], [[0.8, 0.6], [-1.0, 0.0], [1.0, 0.0]]
@@ -110,5 +110,5 @@ def join_own_tracklet(
 
 
 def own_tracklet_step(state: SearchState, config: OwnTracklet) -> SearchState:
-    """Mix each query with its own tracklet."""
+    """Average each query with its own tracklet."""
     return replace(state, query_QD=join_own_tracklet(state.query_QD, state.unit_UD, *state.cameras, config))

@@ -1,12 +1,11 @@
-"""Post-processing: the settings of all steps, the list of actions that they make, and the search that runs it.
+"""The post-processing pipeline: settings of all steps, their order, and the search that runs them.
 
     norm, camera mean or camera whitening, tracklets, own tracklet, gallery expansion, query expansion,
     (bias before re-ranking), re-ranking, (mean of whitened and plain), bias, transit times, other cameras, scene groups
 
-This is the order of the code of DMT (AI City 2021); its test-time augmentation is part of extraction here. Own
-tracklet, expansion and transit times are not DMT's. `steps.STEPS` is the list; each step is a function from one
-`SearchState` to the next, at the end of the file that has its name; `plan` makes the actions of one post-processing,
-and `search_each` runs them.
+This is the order of DMT's code (AI City 2021), whose test-time augmentation is part of extraction here. Own tracklet,
+expansion and transit times are additions. `steps.STEPS` lists the steps; each is a function from one `SearchState` to
+the next, at the end of its module. `plan` builds the actions of a post-processing, and `search_each` runs them.
 """
 
 from __future__ import annotations
@@ -40,27 +39,26 @@ from vreid.retrieval.postprocessing.transit_times import TransitTimes
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """What is done between features and distances; every field off is plain search.
+    """Settings of the post-processing between features and distances; without any step it is plain search.
 
     Attributes:
-        norm: whether features are L2-normalised first; None: unless they were extracted raw (`FeatureSet.raw`).
-        camera_mean: take the camera's mean feature off.
-        camera_whitening: whiten camera by camera (its own mean included, so not together with `camera_mean`).
-        tracklets: search whole tracklets by one feature of their frames.
-        own_tracklet: mix each query with the tracklet of its own camera that clearly shows the same passage.
-        gallery_expansion: mix each unit of the gallery with its nearest (database-side augmentation).
-        query_expansion: mix each query with its nearest units.
-        reranking: k-reciprocal re-ranking, of tracklets where `tracklets` is on.
-        camera_bias: push apart what a camera model finds alike.
-        orientation_bias: push apart what an orientation model finds alike.
-        transit_times: prefer gaps in time that vehicles take between cameras, learned from the gallery without labels.
-        exclude_same_camera: camera verification: a vehicle is searched in other cameras only, so images of the
-            query's own camera are no candidates.
-        scene_groups: a vehicle is searched in cameras of the query's own group only.
-        added: configurations of steps that plugins have added (`vreid.plugins.add_step`).
+        norm: normalisation of features; None: L2, unless they were extracted raw (`FeatureSet.raw`).
+        camera_mean: subtract the mean feature of the camera.
+        camera_whitening: whiten features per camera (includes mean subtraction, so it excludes `camera_mean`).
+        tracklets: search whole tracklets, each by one feature.
+        own_tracklet: average each query with its own tracklet, found in the query's camera.
+        gallery_expansion: average each gallery unit with its nearest units (database-side augmentation).
+        query_expansion: average each query with its nearest units.
+        reranking: k-reciprocal re-ranking, of tracklets if `tracklets` is set.
+        camera_bias: subtract weighted distances of a camera model.
+        orientation_bias: subtract weighted distances of an orientation model.
+        transit_times: add a prior on the time between cameras, learned from the gallery without labels.
+        exclude_same_camera: camera verification: exclude images of the query's own camera.
+        scene_groups: exclude images of cameras outside the query's scene group.
+        added: configurations of steps added by plugins (`vreid.plugins.add_step`).
 
     Raises:
-        InputError: fields that contradict each other.
+        InputError: settings contradict each other.
 
     Example:
         >>> PostProcessing(tracklets=Tracklets(), reranking=ReRanking(7, 2, 0.6)).describe()
@@ -86,39 +84,42 @@ class PostProcessing:
         if self.added:
             self._order_added()
         if self.camera_mean and self.camera_whitening:
-            raise InputError("post-processing: camera whitening takes the camera mean off too; switch one off.")
+            raise InputError("post-processing: camera whitening includes camera mean subtraction; disable one of them.")
         on_features = self.reranking, self.own_tracklet, self.query_expansion, self.gallery_expansion
         if self.tracklets and self.tracklets.feature == "per-query" and any(on_features):
             raise InputError(
-                "post-processing: tracklets weighted per query have another feature for each query, which cannot be "
-                "re-ranked or expanded; take tracklets=weighted or tracklets=mean."
+                "post-processing: tracklets=per-query has a different tracklet feature for each query, which cannot be "
+                "re-ranked or expanded; use tracklets=weighted or tracklets=mean."
             )
         if self.raw:
             self._check_raw()
 
     def _order_added(self) -> None:
-        """Put the configurations of added steps into the order in which they run."""
+        """Sort the configurations of added steps by execution order."""
         kinds = [step.config for step in STEPS.values() if step.field == ADDED]
         for config in self.added:
             if type(config) not in kinds or len([other for other in self.added if type(other) is type(config)]) > 1:
-                raise InputError(f"post-processing: added: {config!r} is of no added step, or of one given twice.")
+                raise InputError(
+                    f"post-processing: added: {config!r} does not belong to an added step, or the step is given twice; "
+                    "remove it."
+                )
         ordered = tuple(config for kind in kinds for config in self.added if type(config) is kind)
         object.__setattr__(self, "added", ordered)
 
     def _check_raw(self) -> None:
-        """Refuse steps that would L2-normalise one side, or both, behind norm=raw."""
+        """Raise for steps that L2-normalise features, which contradicts norm=raw."""
         fields = "camera_whitening", "own_tracklet", "gallery_expansion", "query_expansion"
         names = [name for name, step in STEPS.items() if step.field in fields and step.of(self)]
         if names:
             raise InputError(
-                f"post-processing: {names[0]} L2-normalises features, which norm=raw (or extract --raw) leaves "
-                "unnormalised; leave the step out, or add norm=unit."
+                f"post-processing: {names[0]} L2-normalises features, which contradicts norm=raw (or extract --raw); "
+                "remove the step, or add norm=unit."
             )
         if self.tracklets and self.tracklets.norm == "unit":
             feature = self.tracklets.feature
             raise InputError(
                 f"post-processing: tracklets={feature}:unit L2-normalises the features of tracklets, but norm=raw "
-                f"(or extract --raw) leaves those of queries unnormalised; write tracklets={feature}:raw, or add "
+                f"(or extract --raw) keeps those of queries unnormalised; use tracklets={feature}:raw, or add "
                 "norm=unit."
             )
 
@@ -128,25 +129,25 @@ class PostProcessing:
         return self.norm == Norm("raw")
 
     def of(self, features: FeatureSet) -> PostProcessing:
-        """These steps as they apply to `features`: raw ones are compared so unless the steps choose a norm.
+        """Resolve the norm for `features`: raw features are compared unnormalised unless `norm` is set.
 
         Raises:
-            InputError: norm=raw for features that were normalised when they were extracted, or steps that contradict
-                the norm of the features.
+            InputError: norm=raw is set for features that were normalised in extraction, or a step contradicts the norm
+                of the features.
         """
         if self.raw and features.normalised:
             raise InputError(
-                "norm=raw: these features were L2-normalised when they were extracted; extract them with --raw, or "
-                "leave norm=raw out."
+                "norm=raw: these features were L2-normalised in extraction; extract them with --raw, or remove "
+                "norm=raw."
             )
         return replace(self, norm=Norm("raw")) if features.raw and not self.norm else self
 
     @classmethod
     def parse(cls, text: str) -> PostProcessing:
-        """The steps written in `text`, in any order, or the name of a preset (`vreid.retrieval.postprocessing.steps`).
+        """Parse steps from text, in any order, or from the name of a preset (`vreid.retrieval.postprocessing.steps`).
 
         Raises:
-            InputError: an unknown or repeated step, values that do not fit, or steps that contradict each other.
+            InputError: a step is unknown or repeated, values are invalid, or steps contradict each other.
 
         Example:
             >>> PostProcessing.parse("rerank=7:2:0.6, tracklets").describe()
@@ -155,17 +156,17 @@ class PostProcessing:
         return cls(**read_steps(text))
 
     def describe(self) -> str:
-        """One line that `parse` reads: the steps in the order in which they run, or "plain search"."""
+        """Format the steps as one line that `parse` reads, in execution order; "plain search" without steps."""
         return ", ".join(self.steps) or PLAIN
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The steps that are on, as they are written, in the order in which they run."""
+        """The enabled steps as text, in execution order."""
         return write_steps(self)
 
     @property
     def transductive_reasons(self) -> tuple[str, ...]:
-        """Why the result for one query depends on more than that query and single gallery images."""
+        """Reasons why the result of a query depends on other queries or on statistics of the gallery."""
         reasons = [step.why for step in STEPS.values() if step.why and step.of(self)]
         if self.tracklets and self.tracklets.feature == "weighted":
             reasons.append("tracklet weights use all queries together")
@@ -173,40 +174,40 @@ class PostProcessing:
 
     @property
     def transductive(self) -> bool:
-        """Whether other queries, or statistics of the test images, are used."""
+        """Whether other queries or statistics of the test images are used."""
         return bool(self.transductive_reasons)
 
     def under(self, protocol: Protocol, features: FeatureSet) -> PostProcessing:
-        """These steps as they apply to `features` (see `of`), and the tracklet feature that `protocol` prescribes.
+        """Resolve the norm for `features` (see `of`) and add the tracklet feature that `protocol` prescribes.
 
         Raises:
-            InputError: the steps make another tracklet feature, or as `of`.
+            InputError: another tracklet feature is set, or as `of`.
         """
         steps = self.of(features)
         if protocol.tracklet_distance != "mean":
             return steps
         if steps.tracklets and steps.tracklets.feature != "mean":
             raise InputError(
-                f"protocol {protocol.name} compares mean features of tracklets, not weighted ones; take the step "
-                "tracklets=mean, or a protocol of each tracklet's nearest image (veri-tracks)."
+                f"protocol {protocol.name} compares mean features of tracklets, not weighted ones; use the step "
+                "tracklets=mean, or a protocol that compares the nearest image of each tracklet (veri-tracks)."
             )
         return steps if steps.tracklets else replace(steps, tracklets=Tracklets(norm="raw" if steps.raw else "unit"))
 
     def apply(self, query: FeatureSet, gallery: FeatureSet) -> Distances:
-        """Run the steps that are on; features are L2-normalised first, unless they or `norm` say otherwise.
+        """Run the enabled steps and return the distances.
 
         Raises:
-            InputError: sides that cannot be compared, a feature of norm zero, or a step whose column is not known
-                (camera, tracklet, scene).
+            InputError: the sides cannot be compared, a feature has norm zero, or a column that a step needs (camera,
+                tracklet, scene) is unknown.
         """
         return search_all([(query, gallery)], self)
 
 
 def plan(post: PostProcessing) -> tuple[Action, ...]:
-    """The steps of `post` as one list of actions, in the order in which they run.
+    """Build the list of actions of `post`, in execution order.
 
-    That of `STEPS`, with two exceptions around re-ranking: a bias "before" it is handed to it, and camera whitening
-    with a share below 1 ends after it, where the mean with the same search without whitening is taken.
+    The order is that of `STEPS` with two exceptions: a bias "before" re-ranking is passed to it, and for camera
+    whitening with a share below 1, the mean with the unwhitened search is taken after re-ranking.
     """
     early = []
     if post.reranking:
@@ -228,10 +229,10 @@ def plan(post: PostProcessing) -> tuple[Action, ...]:
 
 
 def common_norm(members: Sequence[Sides], post: PostProcessing) -> PostProcessing:
-    """`post` as it applies to the features of the first model, and to those of the others too (see `of`).
+    """Resolve the norm of `post` for the features of all models (see `PostProcessing.of`).
 
     Raises:
-        InputError: some models' features are compared raw, others normalised, so that distances have other scales.
+        InputError: features of some models are compared raw and of others normalised, so that scales differ.
     """
     first = post.of(members[0][0])
     for number, (query, _) in enumerate(members[1:], start=2):
@@ -239,13 +240,13 @@ def common_norm(members: Sequence[Sides], post: PostProcessing) -> PostProcessin
             kinds = ("raw", "normalised") if first.raw else ("normalised", "raw")
             raise InputError(
                 f"features of model 1 are compared {kinds[0]}, those of model {number} {kinds[1]}, so their distances "
-                "have different scales; add the step norm=unit, or extract them alike."
+                "have different scales; add the step norm=unit, or extract both with the same settings."
             )
     return first
 
 
 def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = ALIKE) -> Distances:
-    """The distances of one model or several that see the same images, each post-processed by itself, then joined.
+    """Compute the distances of one or several models for the same images: post-processed per model, then fused.
 
     Raises:
         InputError: as `PostProcessing.apply` and `ensemble`.
@@ -256,10 +257,10 @@ def search_all(members: Sequence[Sides], post: PostProcessing, fusion: Fusion = 
 def search_each(
     members: Sequence[Sides], posts: Sequence[PostProcessing], fusion: Fusion = ALIKE
 ) -> Iterator[Distances]:
-    """The distances of `search_all` for each of several post-processings; what they have in common is made once.
+    """Yield the distances of `search_all` for each of several post-processings, computing common first steps once.
 
-    They share the states after all steps in which they agree from the first one on (see `PrefixCache`): features after
-    the camera step, unit features, k-reciprocal encodings. Each state is kept until the last of `posts` that needs it.
+    Post-processings with the same first steps share their results (see `PrefixCache`): features after the camera step,
+    unit features, k-reciprocal encodings. A result is kept until the last of `posts` that needs it.
 
     Raises:
         InputError: as `search_all`.
@@ -279,4 +280,4 @@ def search_each(
         found = (cache.take(prefix).distances for prefix in of_models)
         named = [replace(each, steps=post.steps, transductive=post.transductive) for each in found]
         yield ensemble(named, fusion.weights or None, fusion.how)
-        del named  # before the next is made
+        del named  # free it before the next is computed

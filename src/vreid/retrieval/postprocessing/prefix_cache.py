@@ -1,4 +1,4 @@
-"""The cache of post-processing: states after the first steps of a list, shared by all lists that start alike."""
+"""Cache of search states after the first steps of a post-processing, shared by all with the same first steps."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from vreid.retrieval.features import Sides
 from vreid.retrieval.postprocessing.state import SearchState
 
 Model = int | str | Path | Sides
-"""Whose features: the number of a model of the ensemble, or the `features` of a bias."""
+"""Model of the features: index of a model of the ensemble, or the `features` of a bias."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """One entry of the list of steps: a function from one state to the next, and its configuration.
+    """An executed step: a function from one state to the next, and its configuration.
 
     Attributes:
-        run: called as run(state, config), with `other` as run(state, config, other state). The first action of a list
-            starts from features instead: run(query, gallery, config).
-        config: hashable.
-        other: which prefix makes the other state, from the prefix before this action and `config`.
+        run: called as run(state, config), or with `other` as run(state, config, other state). The first action of a
+            list is called with features: run(query, gallery, config).
+        config: the configuration, hashable.
+        other: function from the prefix before this action and `config` to the prefix of the other state.
     """
 
     run: Callable[..., SearchState]
@@ -39,12 +39,12 @@ class Prefix:
     actions: tuple[Action, ...]
 
     def without(self, config: type[Any]) -> Prefix:
-        """The same actions but for those of a configuration of this type."""
+        """Return the same actions without those with a configuration of this type."""
         return replace(self, actions=tuple(action for action in self.actions if not isinstance(action.config, config)))
 
     @property
     def needs(self) -> tuple[Prefix, ...]:
-        """The prefixes whose states the last action takes, in the order of its arguments."""
+        """Prefixes whose states are the arguments of the last action, in their order."""
         *first, last = self.actions
         before = replace(self, actions=tuple(first))
         others = (last.other(before, last.config),) if last.other else ()
@@ -52,11 +52,11 @@ class Prefix:
 
 
 class PrefixCache:
-    """Makes the state of each prefix once, and forgets it as soon as no remaining action needs it.
+    """Compute the state of each prefix once, and drop it when no remaining action needs it.
 
     Args:
-        features: query and gallery features of a model; asked for when an action first needs them.
-        wanted: every prefix that `take` will be called with, as often as it will be.
+        features: function from a model to its query and gallery features, called when they are first needed.
+        wanted: all prefixes with which `take` will be called, with repetitions.
     """
 
     def __init__(self, features: Callable[[Model], Sides], wanted: Iterable[Prefix]) -> None:
@@ -71,7 +71,7 @@ class PrefixCache:
                 self._uses[prefix] += 1
 
     def take(self, prefix: Prefix) -> SearchState:
-        """The state after the actions of `prefix`.
+        """Return the state after the actions of `prefix`.
 
         Raises:
             InputError: as its actions.

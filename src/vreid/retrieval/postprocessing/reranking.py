@@ -1,6 +1,6 @@
-"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) without a matrix of all points.
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) without an N x N matrix.
 
-Memory beside features and output: a few tiles and O(N k).
+Memory in addition to features and output: a few tiles and O(N k).
 
 Shapes: Q queries, G gallery units, N = Q + G points, D feature dimensions.
 """
@@ -30,13 +30,13 @@ class ReRanking:
     """k-reciprocal re-ranking, distance = (1 - lambda_) * Jaccard + lambda_ * original.
 
     Attributes:
-        k1: length of the neighbour lists besides the point itself.
-        k2: how many neighbours are averaged (the point itself is the first).
+        k1: length of the neighbour lists without the point itself.
+        k2: number of neighbours that are averaged (the point itself is the first).
         lambda_: weight of the original distance, 0 to 1. Image level: 20, 6, 0.3; tracklet level (DMT): 7, 2, 0.6.
         neighbours: the convention, a name in `vreid.retrieval.postprocessing.jaccard.CONVENTIONS`; see `rerank`.
 
     Raises:
-        InputError: a number out of range, or an unknown convention.
+        InputError: a number is out of range, or the convention is unknown.
     """
 
     k1: int = in_range(20, least=1)
@@ -59,14 +59,14 @@ def rerank(
     lambda_: float = 0.3,
     neighbours: str = "zhong",
 ) -> NDArray[np.float32]:
-    """Re-ranked distances (Q, G) float32: (1 - lambda_) * Jaccard + lambda_ * original.
+    """Compute re-ranked distances (Q, G) float32: (1 - lambda_) * Jaccard + lambda_ * original.
 
-    By the convention "zhong" (the paper's code, torchreid, fast-reid) lists hold the point itself and its k1 nearest
-    among all N points, ties by the smaller index (queries first); original distances are squared and divided by each
-    row's maximum over all N points. By "dmt-2020" they are divided by each column's maximum before that, and lists are
-    those of the divided distances. By "openunreid" lists hold k1 entries, the point itself being one, and original
-    distances are squared and not divided. The module `jaccard` has the encoding and who uses which. Of
-    torch tensors neighbours are searched on their device, and the result is a tensor on it.
+    Convention "zhong" (the paper's code, torchreid, fast-reid): lists hold the point itself and its k1 nearest among
+    all N points, ties by index (queries first); original distances are squared and divided by the maximum of each row
+    over all N points. "dmt-2020": distances are divided by the maximum of each column before that, which also changes
+    the lists. "openunreid": lists hold k1 entries including the point itself, and original distances are squared and
+    not divided. See `vreid.retrieval.postprocessing.jaccard`. With torch tensors, neighbours are searched on their
+    device, and the result is a tensor on it.
 
     Args:
         query_features: (Q, D), normally L2-normalised.
@@ -77,8 +77,8 @@ def rerank(
         neighbours: "zhong", "dmt-2020" or "openunreid".
 
     Raises:
-        InputError: constants out of range, fewer points than neighbours, an empty side, NaN, a feature of norm zero,
-            or unequal dimensions.
+        InputError: a parameter is out of range, there are fewer points than neighbours, a side is empty, a feature
+            contains NaN or has norm zero, or dimensions differ.
 
     Example:
         >>> rerank([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k1=1, k2=1).round(3).tolist()
@@ -87,7 +87,7 @@ def rerank(
     config = ReRanking(k1, k2, lambda_, neighbours)
     reranked = ReRanked.of(query_features, gallery_features, config, products=True)
     products_QG = reranked.encoding.lists.products
-    # every tile of the products is read before it is written over
+    # each tile of the products is read before it is overwritten
     out_QG = np.empty(reranked.shape, dtype=np.float32) if products_QG is None else products_QG
     for start, tile in reranked.tiles():
         np.maximum(tile, 0, out=out_QG[start : start + len(tile)])
@@ -97,11 +97,11 @@ def rerank(
 
 @dataclass(frozen=True, eq=False)
 class DividedColumns:
-    """Another source with each column divided by a number.
+    """Distances with each column divided by a number.
 
     Attributes:
-        source: (Q, U), whose tiles are made for this source alone: it writes to them.
-        by_U: (U,) float32.
+        source: (Q, U) distances; their tiles are modified in place.
+        by_U: (U,) float32 divisors.
     """
 
     source: Source
@@ -113,7 +113,7 @@ class DividedColumns:
         return self.source.shape
 
     def tiles(self) -> Tiles:
-        """The tiles of `source`, divided in place."""
+        """Yield the tiles of `source`, divided in place."""
 
         def divided(of_source: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
             start, tile = of_source
@@ -125,12 +125,12 @@ class DividedColumns:
 
 @dataclass(frozen=True, eq=False)
 class ReRanked:
-    """Re-ranked distances as a source of tiles: (1 - lambda_) * Jaccard + lambda_ * original, made when asked for.
+    """Re-ranked distances (1 - lambda_) * Jaccard + lambda_ * original, computed lazily in tiles.
 
     Attributes:
-        original: (Q, G) squared distances, whose tiles are made for this source alone: it writes to them.
-        encoding: of all N points, queries first.
-        scale_Q: (Q,) what original distances are multiplied with.
+        original: (Q, G) squared distances; their tiles are modified in place.
+        encoding: encoding of all N points, queries first.
+        scale_Q: (Q,) factor of the original distances.
         lambda_: see `ReRanking`.
     """
 
@@ -148,7 +148,7 @@ class ReRanked:
         *,
         products: bool = False,
     ) -> ReRanked:
-        """The distances of `rerank`, without the (Q, G) matrix; with `products` a search that makes them keeps them.
+        """Build the distances of `rerank` without the (Q, G) matrix; `products` keeps dot products of the search.
 
         Raises:
             InputError: as `rerank`.
@@ -163,9 +163,9 @@ class ReRanked:
     def from_encoding(
         cls, original: Source, encoding: Encoding, config: ReRanking, convention: Convention, unit: float = 1.0
     ) -> ReRanked:
-        """The mixture of `original` (Q, G) and the Jaccard distances of `encoding`, whose first Q points are queries.
+        """Combine `original` (Q, G) with the Jaccard distances of `encoding`, whose first Q points are the queries.
 
-        Original distances are divided as `convention` says, or else multiplied with `unit` squared.
+        Original distances are divided according to `convention`, otherwise multiplied by `unit` squared.
         """
         if encoding.columns_by is not None:
             original = DividedColumns(original, encoding.columns_by[original.shape[0] :])
@@ -177,11 +177,13 @@ class ReRanked:
         return self.original.shape
 
     def tiles(self) -> Tiles:
-        """The tiles of `original`, re-ranked."""
+        """Yield the re-ranked tiles of `original`."""
         queries, _ = self.shape
         pieces = self.encoding.jaccard(queries, first_column=queries)
         done = 0
-        held: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]] = []  # they come in other pieces
+        held: list[
+            tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
+        ] = []  # blocks of `pieces` and tiles differ in size
 
         def reranked(original: tuple[int, NDArray[np.float32]]) -> tuple[int, NDArray[np.float32]]:
             nonlocal done
@@ -190,7 +192,7 @@ class ReRanked:
             scale_Q = (self.lambda_ * self.scale_Q[start:stop]).astype(np.float32)
             for strip in strips(tile):
                 tile[strip] *= scale_Q[strip, None]
-                tile[strip] += np.float32(1 - self.lambda_)  # as if no point shared a neighbour: Jaccard distance 1
+                tile[strip] += np.float32(1 - self.lambda_)  # Jaccard distance 1, corrected below for other pairs
             while done < stop:
                 rows, row, column, jaccard = next(pieces)
                 done = rows.stop
@@ -215,13 +217,14 @@ def rerank_top(
     lambda_: float = 0.3,
     neighbours: str = "zhong",
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The first `top_k` of every row of `rerank`, without the (Q, G) matrix: distances and indices, both (Q, top_k).
+    """Compute the `top_k` smallest of each row of `rerank` without the (Q, G) matrix: distances and indices (Q, top_k).
 
-    Ascending, ties by gallery index. All gallery points that share no neighbour with a query have Jaccard distance 1,
-    so the nearest of them come first: those that share one, and the `top_k` nearest by features, are enough.
+    Results ascend by distance, ties by gallery index. Gallery points that share no neighbour with a query have Jaccard
+    distance 1, so among them the nearest by features rank first; candidates are the points that share a neighbour and
+    the `top_k` nearest by features.
 
     Raises:
-        InputError: `top_k` below 1, or as `rerank`.
+        InputError: `top_k` is below 1, or as `rerank`.
 
     Example:
         >>> distances, indices = rerank_top([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], 1, k1=1, k2=1)
@@ -264,32 +267,32 @@ def rerank_with_biases(
     biases: Sequence[tuple[float, Arrays]],
     config: ReRanking,
 ) -> Source:
-    """(Q, U) re-ranked distances, where all pairs of N points are at squared distance d - sum of weight * d_bias.
+    """Compute re-ranked distances (Q, U) from squared distances d - sum of weight * d_bias between all N points.
 
-    Otherwise as `rerank`, by a convention that divides by the row's maximum. Such differences are no distances of any
-    features (they can be below 0), so neighbours come from full rows of float32 distances. Memory: a copy of the
+    Otherwise as `rerank`, with a convention that divides by row maxima. These differences can be negative and are not
+    distances of features, so neighbours are selected from full rows of float32 distances. Memory: a copy of the
     features, tiles of rows, O(N k).
 
     Args:
         features: (Q, D) and (U, D).
-        biases: (weight, ((Q, D'), (U, D'))) of each.
-        config: constants of the re-ranking.
+        biases: (weight, ((Q, D'), (U, D'))) of each bias.
+        config: settings of re-ranking.
 
     Raises:
-        InputError: unequal numbers of rows, another convention, or as `rerank`.
+        InputError: numbers of rows differ, the convention does not divide by row maxima, or as `rerank`.
     """
     given = [(1.0, features), *((-weight, sides) for weight, sides in biases)]
     parts = [(factor, (as_features(q), as_features(u))) for factor, (q, u) in given]
     queries = len(features[0])
     points = [(factor, Points.of("re-ranking", query_features=q, gallery_features=u)) for factor, (q, u) in parts]
     if any(len(q) != queries or len(u) != len(features[1]) for _, (q, u) in parts):
-        raise InputError("re-ranking: features of a bias are of other images; give one for each query and unit.")
+        raise InputError("re-ranking: the features of a bias are of other images; give one per query and unit.")
     count = queries + len(features[1])
     convention = convention_of("re-ranking", config.neighbours, count, config.k1, config.k2)
     if not convention.row_maximum:
         raise InputError(
-            f"re-ranking: with a bias before it, neighbours {config.neighbours} are not defined; take zhong, or a bias "
-            "after re-ranking."
+            f"re-ranking: neighbours={config.neighbours} does not support a bias before re-ranking; use zhong, or a "
+            "bias after re-ranking."
         )
     factors = tuple(factor for factor, _ in parts)
     stacked = [np.concatenate(sides) for _, sides in parts]
@@ -305,7 +308,7 @@ def rerank_with_biases(
 
 
 def reranking_step(state: SearchState, config: ReRanking) -> SearchState:
-    """Replace the distances of features by re-ranked ones, biases given before it subtracted.
+    """Replace the distances of features by re-ranked ones, with biases "before" re-ranking subtracted.
 
     Raises:
         InputError: as `rerank` and `rerank_with_biases`.
@@ -322,7 +325,7 @@ def _encode(
     *,
     products: bool = False,
 ) -> tuple[Points, Encoding, Convention]:
-    """The points, their encoding, and the convention of both."""
+    """Return the points, their encoding, and the convention."""
     points = Points.of("re-ranking", query_features=query_features, gallery_features=gallery_features)
     points.need_direction("re-ranking")
     convention = convention_of("re-ranking", config.neighbours, len(points), config.k1, config.k2)
@@ -330,7 +333,7 @@ def _encode(
 
 
 def _scale(encoding: Encoding, queries: int, convention: Convention, unit: float) -> NDArray[np.float64]:
-    """(Q,) what the squared distances of each query are multiplied with, those of `Points.unit` included."""
+    """Return the factor (Q,) of the squared distances of each query, including `Points.unit`."""
     if not convention.row_maximum:
         return np.full(queries, unit**2)
     largest = encoding.lists.farthest[:queries].astype(np.float64)

@@ -1,9 +1,9 @@
-"""Scene groups: cameras between which vehicles travel; candidates of another group are removed.
+"""Scene groups: exclude candidates of cameras between which vehicles do not travel.
 
-A constraint of the place, not of the model (DMT's code: cameras 41 to 46 of CityFlow against all others). Groups are
-the column `scene`, are written camera by camera, or come from labelled training images: training cameras that share a
-vehicle are of one group, and cameras that do not occur in training are together a group of their own. Test images
-without labels do not tell which cameras are connected, so nothing is guessed from them.
+Groups are a property of the location, not of the model (DMT's code separates cameras 41 to 46 of CityFlow from all
+others). They are given by the column `scene`, by camera names, or by labelled training images: training cameras that
+share a vehicle form a group, and all cameras that do not occur in training form another one. They are never inferred
+from unlabelled test images.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from vreid.retrieval.postprocessing.camera_verification import Masked
 from vreid.retrieval.postprocessing.state import SearchState, joint_cameras
 
 OTHERS = "*"
-"""In a group: all cameras that no group names."""
+"""In a group: all cameras that are not named in any group."""
 _NUMBER = re.compile(r"#(\d+)")
 _LAST_NUMBER = re.compile(r"(\d+)\Z")
 _SHOWN = 4
-"""So many cameras of a group are named one by one."""
+"""Maximum number of cameras of a group that are listed by name."""
 
 
 @dataclass(frozen=True)
 class SceneGroups:
-    """Which cameras belong together.
+    """Groups of cameras between which vehicles travel.
 
     Attributes:
-        cameras: groups of camera names, none in two; () takes the column `scene`. `#41` is the camera whose name ends
-            in the number 41 (c041, 41, 0041), `*` all cameras that are not named. Without `*` a camera (or scene) that
-            is not named is of no group: it is compared with all, and no candidate of it is removed.
+        cameras: disjoint groups of camera names; (): the column `scene`. `#41` is the camera whose name ends in the
+            number 41 (c041, 41, 0041), `*` all cameras that are not named. Without `*`, images of other cameras (or of
+            unknown scenes) have no group and are never excluded.
 
     Raises:
-        InputError: a camera in two groups, or an empty group.
+        InputError: a camera is in two groups, or a group is empty.
 
     Example:
         >>> groups = SceneGroups((("#41", "#42"), ("*",)))
@@ -58,13 +58,13 @@ class SceneGroups:
         if twice is not None:
             raise InputError(f"scene groups: camera {twice} is named twice; put each camera in one group.")
         if not all(self.cameras) or "" in names:
-            raise InputError("scene groups: a group or a camera has no name; name at least one camera a group.")
+            raise InputError("scene groups: a group is empty or a camera has no name; name the cameras of each group.")
 
     @classmethod
     def from_labels(cls, training: Records) -> SceneGroups:
-        """Groups of training cameras that share vehicles, and one group of all cameras not seen in training.
+        """Infer groups of training cameras that share vehicles, and one group of all cameras not seen in training.
 
-        Synthetic images say nothing about the place and are left out. One group of training cameras is a valid answer.
+        Synthetic images are ignored, because they do not show the location. All training cameras may form one group.
 
         Raises:
             InputError: no real image has both a camera and an identity.
@@ -73,23 +73,23 @@ class SceneGroups:
         if not groups:
             raise InputError(
                 "scene groups: no real training image has both a camera and an identity; name the groups, or give the "
-                "column `scene`: images without labels do not say which cameras vehicles travel between."
+                "column `scene`."
             )
         return cls((*groups, (OTHERS,)))
 
     @classmethod
     def for_images(cls, images: Records, training: Records | None) -> SceneGroups:
-        """The column `scene` of `images` where all of them have it, else groups by the labels of `training` images."""
+        """Use the column `scene` if all `images` have it, otherwise infer groups from labelled `training` images."""
         if training is None or images.scene.known.all():
             return cls()
         return cls.from_labels(training) if connected_cameras(_real(training)) else cls()
 
     def of(self, query: Records, gallery: Records) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Group of each query (Q,) and gallery image (G,), negative where there is none.
+        """Return the group of each query (Q,) and gallery image (G,), negative without a group.
 
         Raises:
-            InputError: no image of a side has a group (or, with `*`, a camera), or a camera of the images is another
-                spelling of a named one.
+            InputError: no image of a side has a group (or, with `*`, a camera), or the images spell the name of a
+                camera differently.
         """
         if not self.cameras:
             sides = joint_codes(query.scene, gallery.scene)
@@ -101,14 +101,14 @@ class SceneGroups:
             if any(OTHERS in group for group in self.cameras):
                 joint_cameras(query, gallery)
             sides = self._codes(query.camera), self._codes(gallery.camera)
-            fix = "name the cameras as the data does, or switch scene groups off"
+            fix = "name the cameras as in the data, or disable scene groups"
         for name, codes in zip(("query", "gallery"), sides, strict=True):
             if not (codes >= 0).any():
                 raise InputError(f"no {name} image has a scene group; {fix}.")
         return sides[0], sides[1]
 
     def describe(self, query: Records, gallery: Records) -> str:
-        """One sentence: the groups of these images, and how many pairs of images are of two groups.
+        """Describe in a sentence the groups of these images and the number of excluded pairs.
 
         Raises:
             InputError: as `of`.
@@ -125,22 +125,22 @@ class SceneGroups:
         shown = " | ".join(filter(None, listed))
         removed = _pairs_apart(of_query, of_gallery)
         if not removed:
-            return f"scene-groups: all images are of one group ({shown}), so nothing is removed."
+            return f"scene-groups: all images are of one group ({shown}), so nothing is excluded."
         pairs = len(query) * len(gallery)
-        reported = f"scene-groups: {removed:,} of {pairs:,} pairs of images are removed, between the groups {shown}."
+        sentence = f"scene-groups: {removed:,} of {pairs:,} pairs of images are excluded, between the groups {shown}."
         wrong = _pairs_of_one_vehicle(query, gallery, of_query, of_gallery)
         if wrong:
-            reported += f" {wrong:,} of them show one vehicle, so vehicles do travel between these groups."
-        return reported
+            sentence += f" {wrong:,} of them show the same vehicle, so vehicles do travel between these groups."
+        return sentence
 
     def _listed(self, group: int, sides: Sequence[tuple[NDArray[np.int32], Labels]]) -> str:
-        """The cameras (or scenes) of a group that occur, in words."""
+        """Format the cameras (or scenes) of a group that occur in the images."""
         names = sorted({str(name) for codes, labels in sides for name in set(labels.values[codes == group])})
         many = f"{names[0]} to {names[-1]} ({len(names)})" if len(names) > _SHOWN else ", ".join(names)
         return f"not named: {many}" if names and self.cameras and OTHERS in self.cameras[group] else many
 
     def _codes(self, camera: Labels) -> NDArray[np.int32]:
-        """Group of each image by its camera, -1 where there is none."""
+        """Return the group of each image by its camera, -1 without a group."""
         named = {name: group for group, names in enumerate(self.cameras) for name in names}
         numbers = {int(found[1]): group for name, group in named.items() if (found := _NUMBER.fullmatch(name))}
         spelled = {spelling(name, "camera"): name for name in named}
@@ -151,7 +151,7 @@ class SceneGroups:
             alike = spelled.get(spelling(name, "camera"))
             if name not in named and number not in numbers and alike:
                 raise InputError(
-                    f"scene groups: camera {name} of the images looks like {alike} of the groups; spell cameras alike."
+                    f"scene groups: camera {name} of the images looks like {alike} of the groups; use one spelling."
                 )
             of_name.append(named.get(name, numbers.get(number, named.get(OTHERS, -1))))
         table = np.array([*of_name, -1, -1], dtype=np.int32)  # junk, unknown
@@ -164,7 +164,7 @@ def _real(records: Records) -> Records:
 
 
 def _pairs_apart(of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]) -> int:
-    """How many pairs of a query and a gallery image are of two groups."""
+    """Count the pairs of query and gallery images from two groups."""
     size = int(max(of_query.max(initial=-1), of_gallery.max(initial=-1))) + 1
     queries, images = (np.bincount(codes[codes >= 0], minlength=size) for codes in (of_query, of_gallery))
     return int(queries.sum() * images.sum() - queries @ images)
@@ -173,7 +173,7 @@ def _pairs_apart(of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]) -> 
 def _pairs_of_one_vehicle(
     query: Records, gallery: Records, of_query: NDArray[np.int32], of_gallery: NDArray[np.int32]
 ) -> int:
-    """How many of them show the same known vehicle."""
+    """Count the pairs from two groups that show the same known vehicle."""
     vehicles = joint_codes(query.identity, gallery.identity)
     sides = [
         np.where((vehicle >= 0) & (group >= 0), vehicle, -1)
@@ -189,7 +189,7 @@ def _pairs_of_one_vehicle(
 
 
 def _pairs_alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> int:
-    """How many pairs have the same code, which is not negative."""
+    """Count the pairs with the same non-negative code."""
     codes, counts = np.unique(one[one >= 0], return_counts=True)
     others, those = np.unique(other[other >= 0], return_counts=True)
     _, left, right = np.intersect1d(codes, others, return_indices=True)
@@ -197,12 +197,12 @@ def _pairs_alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> int:
 
 
 def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None) -> Distances:
-    """Units of another scene group than the query's are no candidates any more (removed, not pushed back).
+    """Exclude units of another scene group than the query's from the candidates (distance +inf).
 
-    Where all images are of one group nothing is removed; `notes` of the result says what was done.
+    If all images are of one group, nothing is excluded; `notes` of the result describe the effect.
 
     Raises:
-        InputError: no groups, or a tracklet with images of two.
+        InputError: no image has a group, or a tracklet has images of two groups.
     """
     groups = groups or SceneGroups()
     query, gallery = groups.of(distances.query, distances.gallery)
@@ -211,7 +211,7 @@ def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None
     if mixed.any():
         row = int(np.argmax(mixed))
         raise InputError(
-            f"{distances.gallery.path[row]} (image {row + 1}): its tracklet holds images of two scenes; correct one."
+            f"{distances.gallery.path[row]} (image {row + 1}): its tracklet has images of two scenes; correct one."
         )
     source = distances.source
     if _pairs_apart(query, gallery):
@@ -221,5 +221,5 @@ def exclude_other_scenes(distances: Distances, groups: SceneGroups | None = None
 
 
 def scene_groups_step(state: SearchState, config: SceneGroups) -> SearchState:
-    """Remove units of another scene group than the query's."""
+    """Exclude units of another scene group than the query's."""
     return replace(state, made=exclude_other_scenes(state.distances, config))

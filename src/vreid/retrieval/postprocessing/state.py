@@ -1,4 +1,4 @@
-"""The state of a search between two post-processing steps: features, and distances once a step has made them.
+"""State of a search between two post-processing steps: features, and distances once a step has computed them.
 
 Shapes: Q queries, G gallery images, U units (a unit is an image or a tracklet), D feature dimensions.
 """
@@ -26,14 +26,14 @@ class SearchState:
     """Query and gallery after some of the steps.
 
     Attributes:
-        images: plain search of the images, features as they were given: records, and the order inside tracklets.
+        images: plain search of the images with the original features, for records and the order within tracklets.
         query_QD: (Q, D) features of the queries.
         unit_UD: (U, D) features of the units.
         unit_of_image: (G,) unit of each gallery image.
         raw: features are compared unnormalised.
-        frames: (Q, G) distances that order the images inside a tracklet; None where no step made tracklets.
-        biases: (weight, features of the bias's model), which re-ranking subtracts.
-        made: distances that replace those of the features; None before the first step that makes them.
+        frames: (Q, G) distances that order the images within a tracklet; None if units are images.
+        biases: (weight, features of the bias model), subtracted by re-ranking.
+        made: distances that replace those of the features; None if no step has computed any.
     """
 
     images: Distances
@@ -47,19 +47,19 @@ class SearchState:
 
     @property
     def distances(self) -> Distances:
-        """Distances of queries to units at this point."""
+        """Distances of queries to units after these steps."""
         if self.made is not None:
             return self.made
         source = SquaredEuclidean(self.query_QD, self.unit_UD)
         return replace(self.images, source=source, unit_of_image=self.unit_of_image, frames=self.frames)
 
     def with_source(self, source: Source) -> SearchState:
-        """The same state at other (Q, U) distances."""
+        """Return the same state with other (Q, U) distances."""
         return replace(self, made=replace(self.distances, source=source))
 
     @property
     def cameras(self) -> tuple[Codes, Codes]:
-        """Camera codes of queries (Q,) and units (U,) on one list.
+        """Joint camera codes of queries (Q,) and units (U,).
 
         Raises:
             InputError: as `joint_cameras`.
@@ -69,10 +69,10 @@ class SearchState:
 
 
 def normalisation_step(query: FeatureSet, gallery: FeatureSet, norm: Norm) -> SearchState:
-    """The state before all other steps: features L2-normalised, or left as they are.
+    """Build the initial state: features L2-normalised or raw.
 
     Raises:
-        InputError: sides that cannot be compared, or a feature of norm zero.
+        InputError: the sides cannot be compared, or a feature has norm zero.
     """
     check_comparable(query, gallery)
     raw = norm.kind == "raw"
@@ -83,13 +83,13 @@ def normalisation_step(query: FeatureSet, gallery: FeatureSet, norm: Norm) -> Se
 
 
 def joint_cameras(query: Records, gallery: Records) -> tuple[Codes, Codes]:
-    """Camera codes of both sides on one list, negative where unknown.
+    """Return joint camera codes of both sides, negative: unknown.
 
     Raises:
-        InputError: no query or no gallery image has a known camera, so a camera step could do nothing.
+        InputError: no query or no gallery image has a known camera.
     """
     for name, records in (("query", query), ("gallery", gallery)):
         if not records.camera.known.any():
-            raise InputError(f"no {name} image has a camera; give the column `camera`, or switch camera steps off.")
+            raise InputError(f"no {name} image has a camera; give the column `camera`, or disable camera steps.")
     query_camera, gallery_camera = joint_codes(query.camera, gallery.camera)
     return query_camera, gallery_camera

@@ -1,7 +1,7 @@
-"""Post-processing in words: "camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras", read and written.
+"""Text format of a post-processing: "camera-mean, tracklets=weighted, rerank=7:2:0.6, other-cameras".
 
-A step is NAME or NAME=VALUE:VALUE:..., the values being those of its configuration in the order of its fields; values
-at the end may be left out and are then the defaults. The order of steps does not matter: they run in their own.
+A step is NAME or NAME=VALUE:VALUE:..., with the values of its configuration in the order of its fields; omitted values
+at the end are the defaults. Steps can be written in any order; their execution order is fixed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vreid.retrieval.postprocessing.transit_times import TransitTimes, transit_t
 
 Post = TypeVar("Post")
 ADDED = "added"
-"""The field of `PostProcessing` that holds the configurations of all steps of plugins."""
+"""The field of `PostProcessing` with the configurations of steps added by plugins."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Step:
     """A post-processing step.
 
     Attributes:
-        field: of `PostProcessing`; `ADDED` for a step that a plugin has added.
-        config: what the field holds; None for a field that is on or off.
-        run: the function that does it, called as run(state, config).
-        shown: how many values are written even where they are the defaults.
-        why: why the result for one query depends on more than it and single gallery images; "" if it does not.
-        other: the prefix of another state that `run` takes as its third argument; see `prefix_cache.Action`.
+        field: field of `PostProcessing`; `ADDED` for a step added by a plugin.
+        config: type of the configuration; None for a boolean field.
+        run: the function of the step, called as run(state, config).
+        shown: number of values that are written even if they are the defaults.
+        why: why the result of a query depends on other queries or on statistics of the gallery; "" if it does not.
+        other: prefix of the state that is the third argument of `run`; see `prefix_cache.Action`.
     """
 
     field: str
@@ -56,13 +56,13 @@ class Step:
     other: Callable[[Prefix, Any], Prefix] | None = None
 
     def of(self, post: Any) -> Any:
-        """The configuration of this step in a `PostProcessing`; None or False where it is off."""
+        """Return the configuration of this step in a `PostProcessing`; None or False if it is disabled."""
         if self.field != ADDED:
             return getattr(post, self.field)
         return next((config for config in post.added if type(config) is self.config), None)
 
     def put(self, post: Post, config: Any) -> Post:
-        """A copy of a `PostProcessing` with this configuration of the step, or without the step (None, False)."""
+        """Return a copy of a `PostProcessing` with this configuration of the step; None or False disables it."""
         if self.field != ADDED:
             return replace(post, **{self.field: config})  # type: ignore[type-var]
         others = [other for other in post.added if type(other) is not self.config]  # type: ignore[attr-defined]
@@ -70,11 +70,11 @@ class Step:
 
 
 _STATISTICS = "camera statistics are fitted on the gallery's test images"
-_OWN = "queries are mixed with the tracklet of their own passage"
-_GALLERY = "gallery features are mixed with their nearest"
-_QUERY = "queries are mixed with their nearest gallery images"
+_OWN = "queries are averaged with their own tracklet"
+_GALLERY = "gallery features are averaged with their nearest neighbours"
+_QUERY = "queries are averaged with their nearest gallery images"
 _LISTS = "re-ranking compares the neighbour lists of all queries and gallery images"
-_TIMES = "gaps in time are learned from the gallery's images"
+_TIMES = "transit times are learned from the gallery's images"
 STEPS: dict[str, Step] = {
     "norm": Step("norm", Norm, normalisation_step, 1),
     "camera-mean": Step("camera_mean", CameraMean, camera_mean_step, 0, _STATISTICS),
@@ -90,7 +90,7 @@ STEPS: dict[str, Step] = {
     "other-cameras": Step("exclude_same_camera", None, camera_verification_step),
     "scene-groups": Step("scene_groups", SceneGroups, scene_groups_step),
 }
-"""By the name that is written, in the order in which they run; `pipeline.plan` has the two exceptions."""
+"""Steps by name, in execution order; `pipeline.plan` has two exceptions."""
 
 PLAIN = "plain search"
 _NEW_CAMERAS = "scene-groups=#41+#42+#43+#44+#45+#46/*"
@@ -107,31 +107,31 @@ PRESETS: dict[str, str] = {
     "vreid-timed": "camera-whitening=0.18:0.5, tracklets=weighted:raw, own-tracklet=0.5:1, "
     "gallery-expansion=2:1:other, rerank=7:2:0.6, transit-times=0.08, other-cameras",
 }
-"""Published settings by name; a name stands for its steps, and more may follow.
+"""Presets by name; further steps can follow a preset.
 
-dmt: the code of the AI City 2021 winner with its constants, cameras 41 to 46 of CityFlow (by number) apart from all
-others; without its camera and orientation bias, which need those models' features: add
-"camera-bias=0.1:after:FOLDER, orientation-bias=0.05:after:FOLDER". dmt-paper: the steps of the paper's text, which has
-no scene groups. dmt-images: dmt where there are no tracklets. dmt-2020: its predecessor's tracklets and re-ranking,
-which divides distances by their maxima twice. (That code also re-ranks a zero vector as one more tracklet, by mistake;
-this is not repeated.) voc: VOC-ReID of 2020, to which belong
-"camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid: dmt-paper and what was found to add to it
-without times, vreid-timed: and with them (`studies/beyond_dmt.py`; docs/guides/postprocessing.md has the gains).
+dmt: the code of the AI City 2021 winner with its settings, with cameras 41 to 46 of CityFlow (by number) as a scene
+group, and without its camera and orientation bias, which need the features of those models: add
+"camera-bias=0.1:after:FOLDER, orientation-bias=0.05:after:FOLDER". dmt-paper: the steps in the paper's text, without
+scene groups. dmt-images: dmt without tracklets. dmt-2020: tracklets and re-ranking of its predecessor, which divides
+distances by their maxima twice (the mistaken re-ranking of a zero vector as one more tracklet is not reproduced). voc:
+VOC-ReID of 2020, to be combined with "camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid:
+dmt-paper plus the improvements found here that do not need times; vreid-timed: with those that do
+(`studies/beyond_dmt.py`; docs/guides/postprocessing.md lists the gains).
 """
 
 
 def read_steps(text: str) -> dict[str, Any]:
-    """Fields of `PostProcessing` from words.
+    """Parse the fields of `PostProcessing` from text.
 
     Raises:
-        InputError: an unknown step (the near one is named), one written twice, or values that do not fit.
+        InputError: a step is unknown (the nearest is suggested) or repeated, or values are invalid.
     """
     found: dict[str, Any] = {}
     seen: set[str] = set()
     for name, equals, values in _pieces(text):
         step = STEPS[name]
         if name in seen:
-            raise InputError(f"step {name}: is written twice; write it once.")
+            raise InputError(f"step {name}: occurs twice; write it once.")
         seen.add(name)
         if equals and (step.config is None or not fields(step.config)):
             raise InputError(f"step {name}: takes no values; write {name}.")
@@ -143,7 +143,7 @@ def read_steps(text: str) -> dict[str, Any]:
 
 
 def write_steps(post: object) -> tuple[str, ...]:
-    """The steps of a `PostProcessing` that are on, as `read_steps` reads them, in the order in which they run."""
+    """Format the enabled steps of a `PostProcessing` as text for `read_steps`, in execution order."""
     written = []
     for name, step in STEPS.items():
         value = step.of(post)
@@ -158,7 +158,7 @@ def write_steps(post: object) -> tuple[str, ...]:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str, str]]:
-    """(name, "=" or "", values) of each step; presets stand for their steps."""
+    """Yield (name, "=" or "", values) of each step; presets are replaced by their steps."""
     for piece in filter(None, map(str.strip, text.split(","))):
         name, equals, values = (part.strip() for part in piece.partition("="))
         if piece in PRESETS:
@@ -175,7 +175,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _read(name: str, config: type[Any], text: str) -> Any:
-    """A configuration from its values; the last field takes what is left, colons included."""
+    """Build a configuration from its values; the last field takes the rest of the text, including colons."""
     texts = text.split(":", len(fields(config)) - 1) if text else []
     hints = get_type_hints(config)
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Tracklets as units: many frames of one pass of one vehicle, searched as one feature.
+"""Tracklet features: search whole tracklets, each by one feature of its frames.
 
 Shapes: Q queries, G gallery images, U units (tracklets, and single images without one), D feature dimensions.
 """
@@ -25,15 +25,15 @@ TrackletFeature = Literal["mean", "weighted", "per-query"]
 
 @dataclass(frozen=True)
 class Tracklets:
-    """Whole tracklets are searched, each by one feature of its frames.
+    """Settings of tracklet features.
 
     Attributes:
-        feature: "mean" (DMT 2020), "weighted" towards the frames that the queries near it resemble (DMT; all
-            queries decide together), or "per-query", where only the query that is being compared decides: the same
-            formula for a query set of one, fit for deployment, where queries come one by one.
-        norm: "unit" L2-normalises tracklet features; the DMT code leaves both kinds as they are ("raw").
-        threshold: squared distance below which a query is near a tracklet; no part of "per-query".
-        epsilon: a frame's weight is 1 / (distance + epsilon).
+        feature: "mean" (DMT 2020); "weighted" towards frames similar to the queries near the tracklet (DMT; uses all
+            queries jointly); "per-query": the same weighting by the compared query only, for deployment, where queries
+            come one by one.
+        norm: "unit" L2-normalises tracklet features; "raw" does not (DMT's code, for both kinds).
+        threshold: squared distance below which a query is near a tracklet; not used by "per-query".
+        epsilon: the weight of a frame is 1 / (distance + epsilon).
     """
 
     feature: TrackletFeature = "mean"
@@ -46,12 +46,12 @@ class Tracklets:
 
 
 def tracklet_units(records: Records, side: str = "gallery") -> tuple[NDArray[np.int32], int]:
-    """Unit of each image of a side (G,) and the number of units U, in order of first appearance.
+    """Return the unit of each image (G,), numbered in order of first appearance, and the number of units U.
 
-    Images of one tracklet share a unit; an image without a tracklet is a unit by itself.
+    Images of a tracklet share a unit; an image without a tracklet is its own unit.
 
     Raises:
-        InputError: no image has a tracklet, or a tracklet holds images of two cameras.
+        InputError: no image has a tracklet, or a tracklet has images of two cameras.
 
     Example:
         >>> records = Records.of(path=["a", "b", "c"], tracklet=["t7", "", "t7"])
@@ -59,23 +59,23 @@ def tracklet_units(records: Records, side: str = "gallery") -> tuple[NDArray[np.
         [0, 1, 0]
     """
     if len(records) and not records.tracklet.known.any():
-        raise InputError(f"no {side} image has a tracklet; give the column `tracklet`, or switch tracklets off.")
+        raise InputError(f"no {side} image has a tracklet; give the column `tracklet`, or disable tracklets.")
     units, first = units_of_codes(records.tracklet.codes)
     camera = records.camera.codes
     mixed = camera != camera[first][units]
     if mixed.any():
         row = int(np.argmax(mixed))
         raise InputError(
-            f"{records.path[row]} (image {row + 1}): tracklet {records.tracklet.values[row]} holds images of more "
-            "than one camera; give each camera's part a name of its own."
+            f"{records.path[row]} (image {row + 1}): tracklet {records.tracklet.values[row]} has images of more than "
+            "one camera; give each camera's part its own name."
         )
     return units, len(first)
 
 
 def units_of_codes(codes: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Unit of each image (G,), numbered in order of first appearance, and the first image of each unit (U,).
+    """Return the unit of each image (G,), numbered in order of first appearance, and the first image of each unit (U,).
 
-    Images of one code share a unit; an image of a negative code is a unit by itself.
+    Images with the same code share a unit; an image with a negative code is its own unit.
     """
     codes = codes.astype(np.int64)
     single = codes < 0
@@ -89,10 +89,10 @@ def units_of_codes(codes: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArr
 def mean_features(
     features_GD: NDArray[np.float32], unit_of_image: NDArray[np.int32], num_units: int, *, renormalise: bool = True
 ) -> NDArray[np.float32]:
-    """(U, D) mean feature of each unit (DMT 2020), L2-normalised unless told otherwise.
+    """Compute the mean feature (U, D) of each unit (DMT 2020), L2-normalised if `renormalise`.
 
     Raises:
-        InputError: a mean of norm zero, when renormalising.
+        InputError: the norm of a mean to be normalised is zero.
     """
     counts = np.bincount(unit_of_image, minlength=num_units)
     weights = (1 / counts[unit_of_image]).astype(np.float32)
@@ -109,11 +109,12 @@ def weighted_features(
     epsilon: float = 0.01,
     renormalise: bool = False,
 ) -> NDArray[np.float32]:
-    """(U, D) features weighted towards the frames that the queries near the tracklet resemble (DMT section 3.4, code).
+    """Compute features (U, D) weighted towards frames similar to the queries near the tracklet (DMT section 3.4, code).
 
-    With d = squared Euclidean distance of unit-norm features: the near queries of a unit are those whose nearest frame
-    lies below `threshold`, or else the nearest one(s); a frame's weight is 1 / (mean d to them + epsilon), normalised
-    to sum 1. Uses all queries jointly, so it is transductive; the source does not normalise the result.
+    With d the squared Euclidean distance of unit-length features, the near queries of a unit are those whose nearest
+    frame has d below `threshold`, or otherwise the nearest query; the weight of a frame is
+    1 / (mean d to them + epsilon), normalised to sum 1. All queries are used jointly, so the result is transductive;
+    DMT's code does not normalise it.
     """
     order = np.argsort(unit_of_image, kind="stable")
     starts = np.searchsorted(unit_of_image[order], np.arange(num_units + 1))
@@ -134,10 +135,11 @@ def weighted_features(
 
 @dataclass(frozen=True, eq=False)
 class PerQuery:
-    """Squared distances of queries to tracklets, each weighted for the query that it is compared with (a source).
+    """Squared distances of queries to tracklets whose features are weighted for each query.
 
-    With d_j = squared distance of the query to frame j, the tracklet's feature is the sum of 1 / (d_j + epsilon) f_j,
-    weights normalised to sum 1: `weighted_features` for this query alone. No row depends on another query.
+    With d_j the squared distance of the query to frame j, the feature of a tracklet is the sum of
+    1 / (d_j + epsilon) f_j, with weights normalised to sum 1: `weighted_features` for a single query. Rows are
+    independent of other queries.
 
     Attributes:
         query_QD: (Q, D) float32.
@@ -145,7 +147,7 @@ class PerQuery:
         unit_of_image: (G,) unit of each frame.
         num_units: U.
         epsilon: see `Tracklets`.
-        renormalise: whether the tracklet's feature is L2-normalised.
+        renormalise: whether tracklet features are L2-normalised.
     """
 
     query_QD: NDArray[np.float32]
@@ -161,7 +163,7 @@ class PerQuery:
         return len(self.query_QD), self.num_units
 
     def tiles(self) -> Tiles:
-        """Tiles on the grid of the distances to the frames."""
+        """Yield row tiles of the same size as those of the distances to frames."""
         order = np.argsort(self.unit_of_image, kind="stable")
         frames_GD = self.frames_GD[order]
         starts = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units + 1))
@@ -184,13 +186,13 @@ class PerQuery:
 
 
 def tracklet_step(state: SearchState, config: Tracklets) -> SearchState:
-    """Make tracklets the units that are searched.
+    """Replace images by tracklets as the units of the search.
 
-    Frames inside a tracklet, all of one camera, are ordered by the features as they were given, so that what a camera
-    step made of all images need not stay in memory.
+    Frames within a tracklet, all of one camera, are ordered by the original features, so that the output of a camera
+    step for all images can be freed.
 
     Raises:
-        InputError: as `tracklet_units`, or a mean of norm zero.
+        InputError: as `tracklet_units`, or a mean has norm zero.
     """
     query_QD, image_GD = state.query_QD, state.unit_UD
     units, count = tracklet_units(state.images.gallery)
@@ -207,7 +209,7 @@ def tracklet_step(state: SearchState, config: Tracklets) -> SearchState:
 
 
 def unit_spans(starts: NDArray[np.intp], images: int) -> list[tuple[int, int]]:
-    """Runs of whole units that hold about `images` images each, so that one matrix product serves many units."""
+    """Return spans of whole units with about `images` images each, for one matrix product per span."""
     edges = [0]
     for unit in range(1, len(starts)):
         if starts[unit] - starts[edges[-1]] >= images or unit == len(starts) - 1:

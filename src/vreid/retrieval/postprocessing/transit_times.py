@@ -1,15 +1,15 @@
-"""Transit times: how long vehicles take between cameras, learned without labels, as a prior for who it can have been.
+"""Transit times: a prior on the time between cameras, learned without labels.
 
-Two units of different cameras that are each other's nearest are probably one vehicle. The gaps in time between such
-matches, beside the gaps between any two units, say how much likelier a gap is for one vehicle than for two strangers:
-log p(gap | match) / p(gap | any pair). This log-ratio makes better matches, which make a better ratio, a few rounds
-long. It then comes off the distances of the search.
+Two units of different cameras that are each other's nearest neighbours are probably the same vehicle. The time gaps of
+such matches, compared with the gaps of random pairs, give the log-likelihood ratio
+log p(gap | match) / p(gap | random pair). The ratio improves the matches, which improve the ratio, in a few rounds; it
+is then subtracted from the distances of the search.
 
-Related: spatio-temporal priors from annotated or confident pairs in vehicle re-identification (Liu et al., PROVID, TMM
-2018; Wang et al., "Spatial-Temporal Person Re-identification", AAAI 2019, which needs labels).
+Related work: spatio-temporal priors from annotated or confident pairs (Liu et al., "PROVID", TMM 2018; Wang et al.,
+"Spatial-Temporal Person Re-identification", AAAI 2019, which needs labels).
 
-Where the gaps of matches that looks alone have made are like anybody's (Kolmogorov-Smirnov, 1 % chance of an error), as
-with clocks that are wrong by hours, nothing is learned and nothing changes.
+If the gaps of the initial matches do not differ from those of random pairs (Kolmogorov-Smirnov test at the 1 % level),
+for example because clocks are wrong by hours, nothing is learned and distances do not change.
 
 Shapes: Q queries, U units, D feature dimensions, B bins of gaps.
 """
@@ -30,21 +30,21 @@ from vreid.retrieval.postprocessing.own_tracklet import nearest_elsewhere
 from vreid.retrieval.postprocessing.state import Codes, SearchState
 from vreid.retrieval.tiles import Tiles, tile_rows
 
-_CANDIDATES = 50  # nearest of other cameras among which a match is looked for
-_MATCH_WEIGHT = 0.1  # of the log-ratio beside squared distances (0 to 4) while matches are made
-_PAIRS = 1_000_000  # pairs that stand for any two units
-_BINS = 8  # quantiles of matched gaps, and as many of any pair's
-_CHANCE = 0.01  # of learning something where times say nothing
-_PRIOR_MATCHES = 5.0  # weight of "gaps of matches are like anybody's": few matches say little
+_CANDIDATES = 50  # nearest neighbours in other cameras that are candidates for a match
+_MATCH_WEIGHT = 0.1  # weight of the log-ratio against squared distances (0 to 4) in matching
+_PAIRS = 1_000_000  # number of random pairs
+_BINS = 8  # quantiles of the gaps of matches, and of random pairs
+_CHANCE = 0.01  # significance level of the test
+_PRIOR_MATCHES = 5.0  # pseudo-count of matches distributed like random pairs
 
 
 @dataclass(frozen=True)
 class TransitTimes:
-    """Distances less `weight` times the log-ratio of the gap in time.
+    """Settings of transit times: subtract `weight` times the log-ratio of the time gap from distances.
 
     Attributes:
-        weight: of the natural log-ratio; 0.08 suits re-ranked distances (0 to 1), 0.2 squared ones (0 to 4).
-        rounds: how often matches and ratio are made anew.
+        weight: weight of the natural log-ratio; 0.08 suits re-ranked distances (0 to 1), 0.2 squared ones (0 to 4).
+        rounds: rounds of matching and estimation.
     """
 
     weight: float = in_range(0.08, above=0)
@@ -56,12 +56,12 @@ class TransitTimes:
 
 @dataclass(frozen=True, eq=False)
 class TransitPrior:
-    """The learned log-ratio of a gap in time, a step function.
+    """Learned log-ratio as a step function of the time gap.
 
     Attributes:
         edges_B: upper edges of the bins in seconds, ascending; the last is +inf.
-        log_ratio_B: natural log of p(gap | match) / p(gap | any pair) in each.
-        matches: how many matched pairs it was made from.
+        log_ratio_B: natural logarithm of p(gap | match) / p(gap | random pair) in each bin.
+        matches: number of matched pairs.
     """
 
     edges_B: NDArray[np.float64]
@@ -69,7 +69,7 @@ class TransitPrior:
     matches: int
 
     def of(self, gaps: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The log-ratio of gaps in seconds, of any shape; 0 where a gap is NaN."""
+        """Return the log-ratio of gaps in seconds, of any shape; 0 for NaN."""
         place = np.searchsorted(self.edges_B, gaps, side="left").clip(max=len(self.edges_B) - 1)
         return np.asarray(np.where(np.isnan(gaps), np.float32(0), self.log_ratio_B[place]), dtype=np.float32)
 
@@ -77,27 +77,27 @@ class TransitPrior:
 def learn_transit_times(
     unit_UD: NDArray[np.float32], time_U: NDArray[np.float64], camera_U: Codes, *, rounds: int = 4
 ) -> TransitPrior:
-    """Learn the log-ratio from units of known cameras and times, without labels.
+    """Learn the log-ratio from units with known cameras and times, without labels.
 
     Args:
-        unit_UD: features; only directions matter.
-        time_U: seconds, NaN where unknown.
-        camera_U: codes, negative where unknown.
+        unit_UD: features; L2-normalised first.
+        time_U: seconds, NaN: unknown.
+        camera_U: camera codes, negative: unknown.
         rounds: see `TransitTimes`.
 
     Raises:
-        InputError: fewer than two cameras have units of known time.
+        InputError: fewer than two cameras have units with known time.
     """
     known = np.flatnonzero(~np.isnan(time_U) & (camera_U >= 0))
     unit_UD, time_U, camera_U = unit_rows(unit_UD[known]), time_U[known], camera_U[known]
     if len(np.unique(camera_U)) < 2:
         raise InputError(
-            "transit times: fewer than two cameras have gallery images of known time; give the columns `time` and "
-            "`camera`, or switch the step off."
+            "transit times: fewer than two cameras have gallery images with known time; give the columns `time` and "
+            "`camera`, or disable the step."
         )
     squared_UK, index_UK = nearest_elsewhere(unit_UD, unit_UD, camera_U, camera_U, _CANDIDATES)
     gaps_UK = np.abs(time_U[:, None] - time_U[index_UK])
-    strangers = _gaps_of_any(time_U, camera_U)
+    random = _random_gaps(time_U, camera_U)
     itself = np.arange(len(unit_UD))
     prior = TransitPrior(np.array([np.inf]), np.zeros(1, dtype=np.float32), 0)
     for number in range(rounds):
@@ -105,21 +105,21 @@ def learn_transit_times(
         best = index_UK[itself, np.argmin(score_UK, axis=1)]
         first = np.flatnonzero((best[best] == itself) & (itself < best))
         gaps = np.abs(time_U[first] - time_U[best[first]])
-        if number == 0 and not _distinguish(gaps, strangers):
+        if number == 0 and not _distinguish(gaps, random):
             return replace(prior, matches=len(first))
-        prior = _ratio(gaps, strangers)
+        prior = _ratio(gaps, random)
     return prior
 
 
-def _distinguish(matched: NDArray[np.float64], strangers: NDArray[np.float64]) -> bool:
-    """Whether gaps of matches that looks alone have made differ from anybody's by more than chance."""
+def _distinguish(matched: NDArray[np.float64], random: NDArray[np.float64]) -> bool:
+    """Whether the gaps of matches by features differ significantly from those of random pairs."""
     from scipy.stats import ks_2samp
 
-    return len(matched) > 0 and bool(ks_2samp(matched, strangers).pvalue < _CHANCE)
+    return len(matched) > 0 and bool(ks_2samp(matched, random).pvalue < _CHANCE)
 
 
-def _gaps_of_any(time_U: NDArray[np.float64], camera_U: Codes) -> NDArray[np.float64]:
-    """Gaps of pairs of units in two cameras: all of them, or a million."""
+def _random_gaps(time_U: NDArray[np.float64], camera_U: Codes) -> NDArray[np.float64]:
+    """Return the gaps of cross-camera pairs of units: of all pairs, or of a million random ones."""
     count = len(time_U)
     if count * (count - 1) // 2 <= _PAIRS:
         row, column = np.triu_indices(count, 1)
@@ -129,21 +129,21 @@ def _gaps_of_any(time_U: NDArray[np.float64], camera_U: Codes) -> NDArray[np.flo
     return np.asarray(np.abs(time_U[row[apart]] - time_U[column[apart]]), dtype=np.float64)
 
 
-def _ratio(matched: NDArray[np.float64], strangers: NDArray[np.float64]) -> TransitPrior:
+def _ratio(matched: NDArray[np.float64], random: NDArray[np.float64]) -> TransitPrior:
     shares = np.linspace(0, 1, _BINS + 1)[1:-1]
-    edges = np.unique(np.concatenate([np.quantile(gaps, shares) for gaps in (matched, strangers) if len(gaps)]))
+    edges = np.unique(np.concatenate([np.quantile(gaps, shares) for gaps in (matched, random) if len(gaps)]))
     edges = np.append(edges, np.inf)
-    of_matched, of_strangers = (
+    of_matched, of_random = (
         np.bincount(np.searchsorted(edges, gaps, side="left"), minlength=len(edges)).astype(np.float64)
-        for gaps in (matched, strangers)
+        for gaps in (matched, random)
     )
-    any_pair = (of_strangers + 0.5) / (of_strangers + 0.5).sum()
-    match = smoothed_shares(of_matched + _PRIOR_MATCHES * any_pair)
-    return TransitPrior(edges, np.log(match / smoothed_shares(any_pair)).astype(np.float32), len(matched))
+    random_shares = (of_random + 0.5) / (of_random + 0.5).sum()
+    match = smoothed_shares(of_matched + _PRIOR_MATCHES * random_shares)
+    return TransitPrior(edges, np.log(match / smoothed_shares(random_shares)).astype(np.float32), len(matched))
 
 
 def smoothed_shares(counts_B: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of bins, each mixed with its neighbours one to two to one."""
+    """Compute the shares of bins, smoothed with the kernel (1, 2, 1)."""
     kernel = np.array([1.0, 2.0, 1.0])
     mixed = np.convolve(counts_B, kernel, mode="same") / np.convolve(np.ones_like(counts_B), kernel, mode="same")
     return np.asarray(mixed / mixed.sum())
@@ -151,12 +151,12 @@ def smoothed_shares(counts_B: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class TransitRatios:
-    """Log-ratios of queries and units as a source of tiles; 0 within a camera and where a time is unknown.
+    """Log-ratios of pairs of queries and units, in tiles; 0 within a camera and for unknown times.
 
     Attributes:
-        prior: what was learned.
-        time_Q, time_U: seconds, NaN where unknown.
-        camera_Q, camera_U: codes on one list, negative where unknown.
+        prior: the learned prior.
+        time_Q, time_U: seconds, NaN: unknown.
+        camera_Q, camera_U: joint camera codes, negative: unknown.
     """
 
     prior: TransitPrior
@@ -171,7 +171,7 @@ class TransitRatios:
         return len(self.time_Q), len(self.time_U)
 
     def tiles(self) -> Tiles:
-        """Tiles on the grid of plain distances."""
+        """Yield row tiles of the same size as those of plain distances."""
         rows, columns = self.shape
         height = tile_rows(columns)
 
@@ -185,7 +185,7 @@ class TransitRatios:
 
 
 def unit_times(gallery: Records, unit_of_image: NDArray[np.int32], num_units: int) -> NDArray[np.float64]:
-    """(U,) mean of the known times of each unit's images in seconds, NaN where none is known."""
+    """Return the mean time (U,) of the images of each unit in seconds, NaN if no time is known."""
     known = ~np.isnan(gallery.time)
     total = np.bincount(unit_of_image[known], gallery.time[known], minlength=num_units)
     count = np.bincount(unit_of_image[known], minlength=num_units)
@@ -193,7 +193,7 @@ def unit_times(gallery: Records, unit_of_image: NDArray[np.int32], num_units: in
 
 
 def transit_times_step(state: SearchState, config: TransitTimes) -> SearchState:
-    """Subtract the log-ratios of gaps in time, learned from the features of units as they are searched.
+    """Subtract the log-ratios of time gaps, learned from the current features of the units.
 
     Raises:
         InputError: as `learn_transit_times`.
