@@ -1,7 +1,6 @@
-"""Frozen configurations: `--set key=value` on them, their plain values, and the hash of these.
+"""Frozen configurations: overrides (`--set key=value`), conversion to JSON values, and their hash.
 
-Keys are dotted, values are read as the field's own type, and no key is unknown. `vreid.formats.facts.typed` reads plain
-values back.
+Keys are dotted, and values are parsed as the type of the field. `vreid.formats.facts.typed` converts JSON values back.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Config = TypeVar("Config")
 
 
 def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
-    """A copy of the dataclass `config` in which some fields are set from text.
+    """Return a copy of the dataclass `config` with some fields set from text.
 
     Example:
         >>> from vreid.recipes import RECIPES
@@ -29,7 +28,7 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
         (0.002, 3)
 
     Raises:
-        InputError: an unknown key (the nearest known one is named) or a value that is not of the field's type.
+        InputError: a key is unknown (the nearest is suggested), or a value does not have the type of the field.
     """
     settings = [(key.split("."), key, text) for key, text in overrides.items()]
     made: Config = _replaced(config, settings, list(known_keys(config)))
@@ -37,7 +36,7 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
 
 
 def plain_values(config: Any) -> dict[str, Any]:
-    """A configuration, or a mapping that holds some, as JSON has it: nested dictionaries, lists instead of tuples.
+    """Convert a configuration, or a mapping of such, to JSON values: nested dictionaries, lists instead of tuples.
 
     Example:
         >>> from vreid.training.schedules import CosineSchedule
@@ -49,13 +48,13 @@ def plain_values(config: Any) -> dict[str, Any]:
 
 
 def hash_of(plain: Any) -> str:
-    """16 hexadecimal digits over plain values; the order of keys does not count."""
+    """Compute 16 hexadecimal digits of the sha256 of JSON values, independent of the order of keys."""
     text = json.dumps(plain, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:
-    """Every dotted key of a nested dataclass and its value.
+    """Return every dotted key of a nested dataclass with its value.
 
     Example:
         >>> from vreid.training.schedules import StepSchedule
@@ -73,7 +72,7 @@ def known_keys(config: Any, prefix: str = "") -> Mapping[str, Any]:
 
 
 def _replaced(config: Any, settings: list[tuple[list[str], str, str]], known: list[str]) -> Any:
-    """A copy with (path, key, text) set: all at once, since fields that belong together must not be checked apart."""
+    """Return a copy with all (path, key, text) set at once, because the checks of a dataclass may relate fields."""
     hints = get_type_hints(type(config))
     changes: dict[str, Any] = {}
     deeper: dict[str, list[tuple[list[str], str, str]]] = {}
@@ -112,7 +111,7 @@ def _parsed(text: str, hint: Any, key: str) -> Any:
         items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
         kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
         if len(items) != len(kinds):
-            raise _wrong(text, key, f"{len(kinds)} values with commas between them")
+            raise _wrong(text, key, f"{len(kinds)} values separated by commas")
         return tuple(_parsed(item, kind, key) for item, kind in zip(items, kinds, strict=True))
     if hint is bool:
         if text.lower() not in _BOOLEANS:

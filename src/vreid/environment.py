@@ -9,7 +9,7 @@ from vreid.threads import describe_threads
 
 
 def resolve_device(name: str) -> str:
-    """Return the device called `name`; "auto" is a GPU if there is one, else the CPU.
+    """Return the device `name`; "auto" is a GPU if there is one, otherwise the CPU.
 
     Raises:
         InputError: this machine has no such device.
@@ -19,14 +19,14 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.ones(1, device=name).item()  # "meta" makes tensors too, but without numbers
+        torch.ones(1, device=name).item()  # .item() also rejects "meta", whose tensors have no values
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: is not there; use cpu, or auto.") from error
+        raise InputError(f"--device {name}: this machine has no such device; use cpu, or auto.") from error
     return name
 
 
 def environment_facts(*, full: bool = True) -> dict[str, Any]:
-    """Return versions of what is installed and what this machine computes with.
+    """Return the versions of installed packages and a description of this machine.
 
     Args:
         full: import torch to find the device and its number types; False takes a tenth of the time.
@@ -56,7 +56,7 @@ def environment_facts(*, full: bool = True) -> dict[str, Any]:
     facts["retrieval core"] = (
         f"compiled, {core['instructions']}, {units} bfloat16 matrix units"
         if core["compiled"]
-        else "absent: numpy and scipy do its work, slower (make core)"
+        else "not built: numpy and scipy are used, which is slower (make core)"
     )
     if not full:
         return facts

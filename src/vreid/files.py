@@ -18,8 +18,8 @@ from vreid.errors import InputError
 
 FIXES = {
     errno.ENOENT: "check the name",
-    errno.ENOTDIR: "a file stands where a folder should; check the name",
-    errno.EEXIST: "a file stands where a folder should; check the name",
+    errno.ENOTDIR: "part of the path is a file, not a folder; check the name",
+    errno.EEXIST: "part of the path is a file, not a folder; check the name",
     errno.EISDIR: "name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "the symbolic link points to itself; fix it",
@@ -52,7 +52,7 @@ def system_error(path: Path | str, doing: str, error: OSError) -> InputError:
         >>> print(system_error("a.csv", "written", OSError(errno.ENOSPC, "No space left on device")))
         a.csv: cannot be written (No space left on device); free some space and run it again.
     """
-    otherwise = "choose a place that is writable" if doing == "written" else "check the name"
+    otherwise = "choose a writable location" if doing == "written" else "check the name"
     fix = FIXES.get(error.errno or 0, otherwise)
     return InputError(f"{path}: cannot be {doing} ({error.strerror or error}); {fix}.")
 
@@ -62,7 +62,7 @@ def reading(path: Path | str) -> Iterator[Path]:
     """Yield `path`, a regular file; turn system errors while reading it into `InputError`.
 
     Raises:
-        InputError: it is absent, cannot be read, or is no file (see `reject_endless`).
+        InputError: the file is missing, cannot be read, or is not a file (see `reject_endless`).
     """
     path = Path(path)
     try:
@@ -81,7 +81,7 @@ def reject_endless(path: Path | str) -> None:
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a pipe, a socket or a device; save what it gives to a file and name that.")
+        raise InputError(f"{path}: is a pipe, a socket or a device; save its contents to a file and give that.")
 
 
 @contextmanager
@@ -94,8 +94,8 @@ def parse_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        reported = str(error)
-        raise InputError(reported if reported.startswith(str(path)) else f"{path}: {reported}") from error
+        message = str(error)
+        raise InputError(message if message.startswith(str(path)) else f"{path}: {message}") from error
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]} is missing; create it again with this version of vreid.") from error
     except (IndexError, TypeError, ValueError, AttributeError) as error:
@@ -121,15 +121,15 @@ def writing(path: Path | str) -> Iterator[None]:
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one rename, on any error it is removed.
 
-    A symbolic link is kept: its target is replaced. The file gets the default permissions of the umask, whatever wrote
-    the temporary file (safetensors creates files readable by their owner only).
+    A symbolic link is kept and its target replaced. The file gets the default permissions of the umask, because
+    safetensors creates files readable only by their owner.
 
     Example:
         >>> with atomic_write("scores.csv") as temporary:   # doctest: +SKIP
         ...     temporary.write_text("query,rank\\n")
 
     Raises:
-        InputError: the folder cannot be made or written, the disk is full, or `path` is no file (a folder, a device).
+        InputError: the folder cannot be created or written, the disk is full, or `path` is a folder or a device.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.partial")
@@ -170,7 +170,7 @@ def read_lines_bounded(path: Path | str) -> bytes:
     """Return the contents of a text file, unless one of its lines is longer than `LONGEST_LINE` bytes.
 
     Raises:
-        InputError: the file cannot be read, or has such a line; it is named.
+        InputError: the file cannot be read, or has such a line.
     """
     pieces, begun, number = [], 0, 1
     with reading(path), open(path, "rb") as file:
@@ -182,16 +182,16 @@ def read_lines_bounded(path: Path | str) -> bytes:
                 number += sum(one.count(b"\n") for one in pieces)
                 raise InputError(
                     f"{path}, line {number}: is longer than {LONGEST_LINE:,} bytes; give a text file with one entry "
-                    "a line."
+                    "per line."
                 )
     return b"".join(pieces)
 
 
 def read_json(path: Path | str) -> Any:
-    """Return what the JSON file `path` holds.
+    """Return the contents of the JSON file `path`.
 
     Raises:
-        InputError: the file is absent, unreadable or not JSON.
+        InputError: the file is missing, unreadable or not JSON.
     """
     content = read_lines_bounded(path)
     try:
@@ -203,7 +203,7 @@ def read_json(path: Path | str) -> Any:
 def write_tensors(
     path: Path | str, tensors: Mapping[str, Any], facts: Mapping[str, Any], library: Literal["numpy", "torch"]
 ) -> None:
-    """Write arrays or tensors and JSON-able `facts` as one safetensors file, atomically.
+    """Write arrays or tensors and JSON-serialisable `facts` atomically to one safetensors file.
 
     The facts are stored with a SHA-256 of all other bytes of the file, which `verify_tensors` checks.
 
@@ -218,10 +218,10 @@ def write_tensors(
         try:
             save(dict(tensors), str(temporary), {_HEADER: text})
         except SafetensorError as error:  # safetensors reports system errors as text only
-            reported = re.search(r"\(os error (\d+)\)", str(error))
-            if reported is None:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
                 raise
-            raise OSError(int(reported[1]), os.strerror(int(reported[1]))) from error
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         with open(temporary, "r+b") as file:
             place, _, found = _hash_of(file) or (0, "", "")
             file.seek(place)
@@ -247,10 +247,10 @@ def _hash_of(file: IO[bytes]) -> tuple[int, str, str] | None:
 def verify_tensors(path: Path | str) -> None:
     """Check a safetensors file against the hash that vreid stored in it, using one megabyte of memory.
 
-    A file without one (of another program, or of vreid before it stored hashes) passes.
+    Files without a hash (of other programs, or of old versions of vreid) are accepted.
 
     Raises:
-        InputError: absent, unreadable, or changed since it was written.
+        InputError: the file is missing, unreadable, or changed since it was written.
     """
     with reading(path), open(path, "rb") as file:
         found = _hash_of(file)
@@ -265,7 +265,7 @@ def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[
     """Return the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
 
     Raises:
-        InputError: absent, damaged (see `verify_tensors`), or not safetensors.
+        InputError: the file is missing, damaged (see `verify_tensors`), or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -281,7 +281,7 @@ def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[
                 if small and library == "numpy":
                     raise InputError(f"{path}: {small[0]} is of type {types[small[0]]}; save it as F16 or F32.")
                 return {name: file.get_tensor(name) for name in names}, facts
-            reason = "its header is not ours"
+            reason = "its header was not written by vreid"
     except InputError:
         raise
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

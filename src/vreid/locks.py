@@ -52,13 +52,13 @@ def locked(folder: Path | str, *, wait: bool = False, shown: Path | str | None =
     """Hold the lock of `folder`; create the folder if absent and remove it again if it stays empty.
 
     Args:
-        folder: to be written into.
-        wait: until another process releases it, instead of raising.
-        shown: its name in messages, where it stands for a folder that the user named.
+        folder: the folder to write into.
+        wait: wait until another process releases the lock, instead of raising.
+        shown: name of the folder in messages; None: `folder`.
 
     Raises:
         InUse: the folder is locked; the message names the holder.
-        InputError: it is a file, or the folder cannot be created or written.
+        InputError: `folder` is a file, or cannot be created or written.
 
     Example:
         >>> with locked("runs/first"):                                    # doctest: +SKIP
@@ -106,7 +106,7 @@ def locking(argument: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def _take(path: Path, shown: Path | str, wait: bool) -> tuple[int, int] | None:
-    """Descriptors of the folder and of its lock file; None if either is no longer there."""
+    """Open the folder and lock its lock file; return both descriptors, or None if either has been removed meanwhile."""
     path.mkdir(parents=True, exist_ok=True)
     place = file = -1
     try:

@@ -1,7 +1,7 @@
 """Names that commands offer, in one module without imports; `tests/test_names.py` compares each list with its table.
 
-Steps and recipes stand beside the class or function that implements them ("module:object"): its docstring documents
-their settings, and help reads it from the source without importing the module.
+Steps and recipes are listed with the class or function that implements them ("module:object"), whose docstring
+documents their settings; help reads it from the source without importing the module.
 """
 
 from __future__ import annotations

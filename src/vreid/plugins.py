@@ -1,8 +1,8 @@
-"""Extending vreid without a fork: a plugin is a module that adds parts by name when it is imported.
+"""Plugins: modules that add backbones, losses, readers, recipes or steps when they are imported.
 
-`vreid --import my_plugin.py COMMAND ...` imports a file (or an installed module) before the command runs; packages that
-declare an entry point in the group `vreid.plugins` are imported always. In Python, import the module yourself. Each
-function below adds one part to the table that holds vreid's own; docs/guides/extending.md has an example of each.
+`vreid --import my_plugin.py COMMAND ...` imports a file (or an installed module) before the command runs; packages with
+an entry point in the group `vreid.plugins` are always imported. In Python, import the module directly. Each function
+below registers one part; docs/guides/extending.md has an example of each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GROUP = "vreid.plugins"
 """Group of entry points whose modules are imported before each command."""
 _LOADED: dict[str, str] = {}
-"""Plugins by the file that holds them, with the name that the user gave."""
+"""File of each plugin -> name given by the user."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -36,13 +36,13 @@ def add_backbone(name: str, build: Callable[[], nn.Module], *, parameters: float
     """Add a backbone for `model.backbone=NAME`.
 
     Args:
-        name: not yet taken.
-        build: makes the module, (B, 3, H, W) -> (B, D, h, w), which has D as `num_features`.
-        parameters: how many, in millions; for the plan of `vreid table`.
-        cost: thousand million multiply-adds of an image of 256 x 256 pixels; for the same plan.
+        name: a new name.
+        build: function that returns the module, (B, 3, H, W) -> (B, D, h, w), with the attribute `num_features` = D.
+        parameters: number of parameters in millions, for the cost estimate of `vreid table`.
+        cost: billions of multiply-adds per 256 x 256 image, for the same estimate.
 
     Raises:
-        InputError: the name is taken or is not one word.
+        InputError: the name exists or is not one word.
     """
     from vreid.models.backbones import BACKBONES, Backbone
 
@@ -54,12 +54,12 @@ def add_loss(name: str, build: Callable[[int, int], nn.Module]) -> None:
     """Add a loss for `losses.metric=NAME` (weight: `losses.metric_weight`).
 
     Args:
-        name: not yet taken.
-        build: called with the number of classes and the feature length D; makes the module, features (B, D) float32 and
-            labels (B,) -> one number. What the module learns are parameters.
+        name: a new name.
+        build: function of the number of classes and the feature length D that returns the module: features (B, D)
+            float32 and labels (B,) -> scalar. Learned weights are parameters of the module.
 
     Raises:
-        InputError: the name is taken or is not one word.
+        InputError: the name exists or is not one word.
     """
     from vreid.losses.metric import ADDED_LOSSES
 
@@ -68,12 +68,12 @@ def add_loss(name: str, build: Callable[[int, int], nn.Module]) -> None:
 
 
 def add_reader(signs: str, find: Callable[[Path], Path | None], read: Callable[..., Dataset]) -> None:
-    """Add a reader of a data set; it is asked before vreid's own.
+    """Add a data set reader; it is tried before the built-in ones.
 
     Args:
-        signs: what such a folder or file is recognised by, in a few words.
-        find: the place of the data set, given the path that the user names; None where it is none of these.
-        read: makes the data set of that place; called with `on_finding`, which takes `vreid.data.findings.Finding`.
+        signs: short description of how such a folder or file is recognised.
+        find: function from the user's path to the location of the data set; None if it is not of this kind.
+        read: function that reads the data set there; called with `on_finding` (see `vreid.data.findings.Finding`).
     """
     from vreid.data.readers.families import FAMILIES, DatasetFamily
 
@@ -84,11 +84,11 @@ def add_recipe(name: str, build: Callable[[], TrainConfig]) -> None:
     """Add a recipe for `vreid train NAME`.
 
     Args:
-        name: not yet taken; `build().recipe` is the same.
-        build: makes the configuration; its docstring is the recipe's.
+        name: a new name, equal to `build().recipe`.
+        build: function that returns the configuration; its docstring documents the recipe.
 
     Raises:
-        InputError: the name is taken or is not one word.
+        InputError: the name exists or is not one word.
     """
     from vreid.recipes import RECIPES
 
@@ -103,15 +103,15 @@ def add_step(
     """Add a step for `--post NAME=VALUE:VALUE`.
 
     Args:
-        name: not yet taken.
-        config: a frozen dataclass; the values that are written are those of its fields, in their order, all with
-            defaults. Its docstring documents the step.
-        run: the step: the state of a search (`vreid.retrieval.postprocessing.state`) to the next.
-        after: the step behind which it runs.
-        why: why the result for one query depends on more than it and single gallery images; "" if it does not.
+        name: a new name.
+        config: a frozen dataclass, all of whose fields have defaults; VALUEs are those of its fields, in order. Its
+            docstring documents the step.
+        run: function from one search state (`vreid.retrieval.postprocessing.state`) to the next.
+        after: name of the preceding step.
+        why: why the result of a query depends on other queries or on statistics of the gallery; "" if it does not.
 
     Raises:
-        InputError: the name is taken or is not one word, or there is no step `after`; or `config` does not fit.
+        InputError: the name exists or is not one word, there is no step `after`, or `config` is invalid.
     """
     from vreid.retrieval.postprocessing.steps import ADDED, PRESETS, STEPS, Step
 
@@ -130,10 +130,10 @@ def add_step(
 
 
 def load(source: str) -> None:
-    """Import a plugin: a .py file, or a module by its dotted name. A plugin that is imported already stays as it is.
+    """Import a plugin, a .py file or a module by its dotted name; a plugin is imported only once.
 
     Raises:
-        InputError: there is no such file or module, or it fails; the sentence names plugin, line and error.
+        InputError: there is no such file or module, or its import fails; the message names plugin, line and error.
     """
     if not source.endswith(".py"):
         _imported(source, lambda: import_module(source))
@@ -163,7 +163,7 @@ def load_installed() -> None:
 
 
 def failure(error: BaseException) -> str:
-    """What failed inside a plugin, in one sentence; "" if `error` was not raised there."""
+    """Describe an error raised inside a plugin in one sentence; "" for other errors."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename in _LOADED:
             return f"plugin {_LOADED[frame.filename]}, line {frame.lineno}: {type(error).__name__}: {error}"

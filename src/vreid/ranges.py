@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers are allowed; NaN and infinity never are.
+    """Allowed values of a number; NaN and infinity are never allowed.
 
     Attributes:
         least, most: smallest and largest allowed number.
         above, below: bounds that are not allowed themselves.
-        whole: only whole numbers.
-        ascending: of a tuple, no number may be smaller than the one before it.
+        whole: only integers.
+        ascending: the numbers of a tuple must not decrease.
     """
 
     least: float | None = None
@@ -57,8 +57,8 @@ def in_range(default: T, **limits: Any) -> T:
     """Return the dataclass field of a number, or of a tuple of numbers, with its default and its allowed range.
 
     Args:
-        default: of the field.
-        limits: see `Range`; `whole` follows from the field's type.
+        default: default value of the field.
+        limits: see `Range`; `whole` is set from the type of the field.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def bounds(**limits: Any) -> dict[str, Range]:
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:
-    """Check the words (`Literal`) and the numbers (`in_range`) of a dataclass and of the dataclasses in its fields.
+    """Check the `Literal` and `in_range` fields of a dataclass, including nested dataclasses.
 
     Args:
-        settings: usually `self` in `__post_init__`; None passes where a field's type allows it.
-        prefix: of the settings' names in messages, such as "pseudo.".
+        settings: usually `self` in `__post_init__`; None is accepted if the type of a field allows it.
+        prefix: prefix of the names in messages, such as "pseudo.".
 
     Raises:
-        InputError: a setting is none of its words, or out of its range.
+        InputError: a value is not one of its literals, or is out of range.
     """
     for name, words, allowed, optional in _rules(settings.__class__):
         value, key = getattr(settings, name), prefix + name
@@ -112,15 +112,15 @@ def check_settings(settings: Any, prefix: str = "") -> None:
 
 
 def check_number(name: str, number: object, **limits: Any) -> None:
-    """Check a number that is no field.
+    """Check a number that is not a field of a dataclass.
 
     Args:
-        name: in messages.
-        number: what is checked.
+        name: name of the number in messages.
+        number: the number.
         limits: see `Range`.
 
     Raises:
-        InputError: it is out of range.
+        InputError: the number is out of range.
 
     Example:
         >>> check_number("rank: top_k", 2.5, least=1, whole=True)
@@ -137,7 +137,7 @@ def _check(name: str, number: object, allowed: Range) -> None:
 
 @cache
 def _rules(kind: type) -> list[tuple[str, tuple[Any, ...], Range | None, bool]]:
-    """Name, known words, range and whether None is allowed, of each field of a dataclass."""
+    """Return name, literals, range and whether None is allowed, for each field of a dataclass."""
     hints, found = get_type_hints(kind), []
     for one in fields(kind):
         leaves = set(_leaves(hints[one.name]))
@@ -153,7 +153,7 @@ def _rules(kind: type) -> list[tuple[str, tuple[Any, ...], Range | None, bool]]:
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
-    """The types that a union or a tuple consists of."""
+    """Yield the member types of a union or tuple."""
     if get_origin(hint) in (Union, types.UnionType, tuple):
         for argument in get_args(hint):
             yield from _leaves(argument)

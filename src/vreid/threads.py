@@ -12,8 +12,8 @@ WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 def wait_passively() -> None:
     """Make OpenMP threads sleep while they wait, unless the user has set a policy.
 
-    By default they spin for milliseconds. On a shared machine, a spinning thread takes the core from the thread that it
-    waits for: training with two threads beside busy neighbours took 4 to 7 times longer
+    By default they spin for milliseconds. On a shared machine, a spinning thread occupies the core of the thread it
+    waits for: training with two threads beside other busy processes took 4 to 7 times longer
     (docs/results/performance.md).
     """
     if not any(name in os.environ for name in WAITING):

@@ -1,4 +1,4 @@
-"""Train, adapt and extract in one call each: a data set, or records of images, goes in."""
+"""Train, adapt and extract with one call each, from a data set or from records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vreid.training.validation import Validation
 
 VIEWS = ("original", "flip")
-"""Views of an image that features add up unless others are asked for."""
+"""Default views of an image whose features are summed."""
 
 
 def train(
@@ -42,10 +42,10 @@ def train(
 
     Args:
         recipe: a configuration, or the name of a recipe (`vreid.recipes.RECIPES`).
-        data: the data set whose training images are learned, or those images.
+        data: training images: those of a data set, or records.
         out: the run folder.
         settings: fields of the recipe to change, as text: {"epochs": "3", "transform.height": "128"}.
-        validation: a data set whose labelled query and gallery evaluate every epoch, or how to evaluate.
+        validation: a data set whose labelled query and gallery are evaluated every epoch, or the validation settings.
         resume: continue the run in `out`, or start it if there is none.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         workers: processes that load images (None: chosen for the device).
@@ -89,12 +89,12 @@ def adapt(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Adapt a model to unlabelled images of other cameras and return the path of the model to use from now on.
+    """Adapt a model to unlabelled images of new cameras and return the path of the model to use.
 
     Args:
         model: a run folder or the .safetensors file of a trained model; it is not changed.
-        data: the data set whose query and gallery images are adapted to, or those images; labels are not used.
-        out: the folder of the adaptation; a model like any other.
+        data: unlabelled target images: the query and gallery of a data set, or records; labels are not used.
+        out: the folder of the adaptation, which can be used as a model.
         config: a configuration, or the name of a preset (`vreid.adaptation.adapt_config.PRESETS`).
         source: labelled images that the model was trained on, for replay and scene groups.
         resume: continue the adaptation in `out`, or start it if there is none.
@@ -176,16 +176,16 @@ def extract(
     What can be checked without torch is checked before torch is imported.
 
     Args:
-        model: a run folder, the .safetensors file of a trained model, or what `load_model` returned.
+        model: a run folder, the .safetensors file of a trained model, or the result of `load_model`.
         data: a data set (a `RetrievalRun` is returned), or N images (a `FeatureSet` is returned).
-        out: where to keep the features: a folder for a data set, a .safetensors file for records; finished parts that
-            lie there are used. None keeps nothing.
-        views: names in `vreid.training.views.VIEWS`, which are added up.
-        crops: crops for views that show them, of a data set by side ("query", "gallery").
-        unit_views: give the feature of each view length 1 before they are added up.
-        normalise: False leaves features as the network gives them; they are then compared unnormalised.
+        out: a folder for a data set, a .safetensors file for records; finished parts there are reused. None: features
+            are not stored.
+        views: names in `vreid.training.views.VIEWS`, whose features are summed.
+        crops: crops for views of crops; for a data set by side ("query", "gallery").
+        unit_views: L2-normalise the feature of each view before summation.
+        normalise: L2-normalise the features; otherwise they are compared unnormalised.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        batch_size: images that go through the network at once.
+        batch_size: images per batch.
         workers: processes that load images (None: chosen for the device).
         progress: listener, counts images.
 
@@ -271,12 +271,12 @@ def extract(
 
 
 def _crops_fact(crops: Mapping[str, Records]) -> dict[str, str]:
-    """What a folder of features says about the crops that they show."""
+    """Return the entry of a features folder that identifies the crops."""
     return {"crops": "+".join(fingerprint(crops[side]) for side in SIDES)} if crops else {}
 
 
 def _check_crops(out: Path, crops: Mapping[str, Records]) -> None:
-    """Raise `InputError` where the folder `out` holds features of other crops."""
+    """Raise `InputError` if the folder `out` holds features of other crops."""
     if (out / FACTS).is_file():
         with parse_errors(out / FACTS):
             if read_json(out / FACTS)["facts"].get("crops") != _crops_fact(crops).get("crops"):
@@ -284,5 +284,5 @@ def _check_crops(out: Path, crops: Mapping[str, Records]) -> None:
 
 
 def _absolute(records: Records) -> Records:
-    """The same images by absolute paths, since features may be read in another working directory."""
+    """Return the records with absolute paths, because features may be read from another working directory."""
     return records.with_(path=[os.path.abspath(path) for path in records.path])

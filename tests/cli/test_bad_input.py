@@ -92,7 +92,7 @@ LINES = {
     f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "is not a known data set format; looked for",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --seed -1": "seed -1 is negative",
     "weights export {empty} --out {new}/w.safetensors": "holds no trained model",
-    "weights export {made}/run --out {new}/w.pth": "w.pth: a file of weights ends in .safetensors",
+    "weights export {made}/run --out {new}/w.pth": "w.pth: the name of a file of weights must end in .safetensors",
     "rank {made}/run --out {new}/lists.csv": "run: holds no features.json",
     "evaluate {made}/features {made}/features --weights 1,2,3": "--weights 1,2,3: give 2 numbers above 0",
     "evaluate {made}/features {made}/features --weights 1,much": "--weights 1,much: give 2 numbers above 0",

@@ -154,7 +154,7 @@ MODELS: dict[str, tuple[Callable[[Arrays, Facts], object], str]] = {
     "another backbone": (lambda a, f: f["model"].update(backbone="resnet999"), "There is no backbone"),
     "text for a number": (lambda a, f: f.update(num_identities="many"), "make it again"),
     "a weight less": (lambda a, f: a.pop("classifier.weight"), "1 missing (classifier.weight); choose the right model"),
-    "foreign": (lambda a, f: f.clear(), "holds no trained model of vreid"),
+    "foreign": (lambda a, f: f.clear(), "is not a trained model of vreid"),
 }
 
 

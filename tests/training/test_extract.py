@@ -122,13 +122,13 @@ def test_a_killed_extraction_resumes_after_the_finished_shards(
     parts = sorted(path.name for path in (tmp_path / "f.safetensors.parts").glob("rows-*"))
     assert parts == [f"rows-{start:08d}.safetensors" for start in (0, 4, 8)]
     gone = records.with_(path=["gone.png"] * 12 + records.path[12:].tolist())
-    with pytest.raises(InputError, match="begun with other images"):
+    with pytest.raises(InputError, match="started with other images"):
         run(model, gone, out=out)
-    with pytest.raises(InputError, match="begun with other views"):
+    with pytest.raises(InputError, match="started with other views"):
         run(model, records, out=out, views=("original",))
-    with pytest.raises(InputError, match="begun with other model"):
+    with pytest.raises(InputError, match="started with other model"):
         run(build("resnet10_ibn_a_tiny", 5), records, out=out)
-    with pytest.raises(InputError, match="begun with other precision"):
+    with pytest.raises(InputError, match="started with other precision"):
         run(model, records, out=out, precision="bfloat16")
     same = fingerprint(records)
     monkeypatch.setattr(module, "fingerprint", lambda _: same)
@@ -201,7 +201,7 @@ def test_load_model_resolves_run_folders_and_files(model: ReidModel, tmp_path: P
         ("empty", "holds no trained model"),
         ("net.pth", "neither a run folder nor"),
         ("absent.safetensors", "cannot be read"),
-        ("other.safetensors", "holds no trained model of vreid"),
+        ("other.safetensors", "is not a trained model of vreid"),
         ("cut.safetensors", "do not fit this model"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -26,7 +26,7 @@ from vreid.data.records import Records
 from vreid.data.sampling import PairedSampler
 from vreid.errors import InputError
 from vreid.files import read_json
-from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, negative_pairs, siamese_loss
+from vreid.losses.translation import Embeddings, adversarial_loss, negative_pairs, self_similarity_loss, siamese_loss
 from vreid.models.spgan import Discriminator, Generator, ImagePool, RepeatedPixels, SiameseNet
 from vreid.progress import Progress
 from vreid.recipes.spgan import TRANSLATIONS, translation
@@ -128,9 +128,9 @@ def test_contrastive_terms_by_hand() -> None:
     assert float(negative_pairs(east, west)) == 0
     assert float(negative_pairs(torch.cat([east, north]), east)) == pytest.approx(4)  # the one without partner is out
     of = Embeddings(east, north, north, west)  # pos 2 and 2; neg(a as b, b) 4; neg(b as a, a) 0; neg(a, b)
-    assert float(keeping_loss(of)) == pytest.approx((2 + 2 + 0.5 * (4 + 0)) / 4)
+    assert float(self_similarity_loss(of)) == pytest.approx((2 + 2 + 0.5 * (4 + 0)) / 4)
     assert float(siamese_loss(of)) == pytest.approx((2 + 2 + 2 * (2 - root) ** 2) / 3)
-    assert float(keeping_loss(of, margin=1.0)) == pytest.approx((2 + 2 + 0.5 * (1 + 0)) / 4)
+    assert float(self_similarity_loss(of, margin=1.0)) == pytest.approx((2 + 2 + 0.5 * (1 + 0)) / 4)
     same = east.clone().requires_grad_()
     negative_pairs(same, east).backward()  # type: ignore[no-untyped-call]
     assert bool(torch.isfinite(same.grad).all())  # type: ignore[union-attr]
@@ -383,7 +383,7 @@ def test_of_an_image_with_a_box_the_box_is_translated(
     read = open_dataset(tmp_path / "out" / "translated.csv")
     there = read.gallery
     assert there.path.tolist() == made.path.tolist() and set(there.variant.values) == {"translated"}
-    with pytest.raises(InputError, match="two images lie in this file"):
+    with pytest.raises(InputError, match="two images are boxes in this file"):
         translate(whole, boxed[[0, 0]], tmp_path / "twice")
     with pytest.raises(InputError, match="no images to translate"):
         translate(whole, boxed[:0], tmp_path / "none")

@@ -1,1 +1,1 @@
-"""Foreign file formats: detection by contents, and safe readers of NumPy and PyTorch files."""
+"""File formats of other programs: detection by contents, and safe readers of NumPy and PyTorch files."""

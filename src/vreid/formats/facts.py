@@ -23,18 +23,17 @@ _WORDS: Mapping[Any, str] = {
 
 
 def typed(kind: type[T], value: Any, name: str) -> T:
-    """Return the JSON value `value` as a `kind`: a dataclass, a number, text, or tuples, lists and mappings of such.
+    """Convert a JSON value to the type `kind`: a dataclass, a number, text, or tuples, lists and mappings of these.
 
-    Numbers are never made from text, whole ones never from fractions; fields of a dataclass that are absent have their
-    defaults.
+    Text is never converted to numbers, or fractions to integers; missing fields of a dataclass take their defaults.
 
     Args:
         kind: the type, with its parameters.
-        value: what `json.loads` has returned.
-        name: what it is called in messages.
+        value: the value from `json.loads`.
+        name: name of the value in messages.
 
     Raises:
-        InputError: the value, or a part of it, is of another type; the message names the part and what it must be.
+        InputError: the value, or a part of it, has another type; the message names the part and the expected type.
 
     Example:
         >>> typed(tuple[int, ...], [1, 2], "sizes")     # doctest: +SKIP
@@ -45,11 +44,11 @@ def typed(kind: type[T], value: Any, name: str) -> T:
 
 
 def fact(facts: Mapping[str, Any], name: str, kind: type[T], default: Any = MISSING) -> T:
-    """Return the fact `name` of a file as a `kind` (see `typed`).
+    """Return the entry `name` of a file's metadata as a `kind` (see `typed`).
 
     Raises:
-        KeyError: it is missing and has no default.
-        InputError: it is of another type.
+        KeyError: the entry is missing and there is no default.
+        InputError: the entry has another type.
     """
     if name not in facts and default is not MISSING:
         made: T = default
@@ -117,7 +116,7 @@ def _dataclass(kind: Any, value: Any, name: str) -> Any:
 def _wrong(name: str, value: Any, wanted: str) -> InputError:
     try:
         text = repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python formats
         text = "a number of thousands of digits"
     return InputError(
         f"{name} is {text if len(text) <= 40 else text[:37] + '...'}; it must be {wanted}; make it again."

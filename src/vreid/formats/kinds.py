@@ -20,11 +20,11 @@ _HEAD = 4096
 
 
 class Kind(NamedTuple):
-    """What a file is.
+    """A file format.
 
     Attributes:
-        name: with its article, "a Git LFS pointer".
-        fix: what to do instead; "" for files that can be read.
+        name: description with article, "a Git LFS pointer".
+        fix: suggested fix; "" for formats that can be read.
     """
 
     name: str
@@ -98,7 +98,7 @@ _ONNX = re.compile(rb"\x08[\x01-\x20](\x12[\x01-\x7f][ -~]|[\x1a\x22\x32\x3a\x42
 
 
 def kind_of(path: Path | str) -> str:
-    """Key of `KINDS` for the contents of `path`.
+    """Detect the format of the file `path` from its contents; return a key of `KINDS`.
 
     Raises:
         InputError: the file cannot be read.
@@ -134,7 +134,7 @@ def kind_of(path: Path | str) -> str:
 
 
 def _ends_as_pickle(path: Path | str, size: int) -> bool:
-    """Whether the last byte is a pickle's STOP (pickles of protocol 0 and 1 have no mark at their start)."""
+    """Whether the last byte is a pickle's STOP (pickles of protocol 0 and 1 have no signature)."""
     with open(path, "rb") as file:
         file.seek(size - 1)
         return file.read(1) == b"."
@@ -173,16 +173,16 @@ def check_size(path: Path | str, needed: int) -> None:
 
     Args:
         path: the file.
-        needed: bytes that its contents take in memory, as it declares them.
+        needed: bytes of its contents in memory, as declared in the file.
 
     Raises:
-        InputError: more than `FLOOR`, and more than `RATIO` times the file's size.
+        InputError: `needed` is more than `FLOOR` and more than `RATIO` times the file size.
     """
     size = Path(path).stat().st_size
     if needed > max(FLOOR, RATIO * size):
         raise InputError(
-            f"{path}: {size:,} bytes declare numbers that take {needed:,} bytes of memory, which no real features or "
-            "weights do; save them as plain arrays, uncompressed."
+            f"{path}: a file of {size:,} bytes declares {needed:,} bytes of numbers, which is implausible for features "
+            "or weights; save them as plain arrays, uncompressed."
         )
 
 

@@ -23,7 +23,7 @@ def read_npy(path: Path | str) -> NDArray[Any]:
     """Read the array of a .npy file.
 
     Raises:
-        InputError: damaged, of Python objects, or of another size than its header declares.
+        InputError: the file is damaged, holds Python objects, or its size differs from its header.
     """
     with reading(path), open(path, "rb") as file:
         return _array(file, Path(path).stat().st_size, f"{path}")
@@ -33,7 +33,7 @@ def read_npz(path: Path | str, wanted: Callable[[str], bool] = lambda name: True
     """Read the arrays of a .npz file by name; None for those not `wanted`, which are not opened.
 
     Raises:
-        InputError: damaged, an implausible size, or a wanted array of Python objects.
+        InputError: the file is damaged, has an implausible size, or a wanted array holds Python objects.
     """
     with reading(path):
         try:
@@ -52,11 +52,11 @@ def read_npz(path: Path | str, wanted: Callable[[str], bool] = lambda name: True
 
 
 def _array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:
-    """The array in `file` of `size` bytes, whose header must declare just the bytes that follow it."""
+    """Read the array in `file` of `size` bytes; its header must declare exactly the bytes that follow."""
     try:
         version = npy.read_magic(file)
         header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-        if header is None:  # 3.0 differs in the names of fields, which arrays of numbers and text do not have
+        if header is None:  # version 3.0 is only for field names in other encodings
             raise ValueError
         shape, by_columns, dtype = header(file)
         if dtype.hasobject:

@@ -1,8 +1,8 @@
-"""Safe reader of PyTorch files: builds tensors and arrays, runs and imports nothing that the file names.
+"""Safe reader of PyTorch files: builds tensors and arrays without importing or running code named in the file.
 
-`torch.load(weights_only=True)` builds tensors and containers only. Checkpoints of other programs also hold settings,
-paths, NumPy arrays and whole modules; for each class that a file names a stand-in is registered, which keeps the
-contents and has no behaviour. NumPy arrays are rebuilt here from their bytes.
+`torch.load(weights_only=True)` builds only tensors and containers. Checkpoints of other programs also hold settings,
+paths, NumPy arrays and whole modules; for each class named in a file, a stand-in without behaviour is registered, which
+keeps the contents. NumPy arrays are rebuilt from their bytes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _OWN = r"torch\.(_utils|_tensor|storage)\.|torch\.\w+$|collections\.OrderedDict$
 
 @dataclass(frozen=True)
 class Inert:
-    """An object of a class that is not built here, as its file describes it.
+    """The contents of an object whose class is not imported.
 
     Attributes:
         name: the class with its module, "argparse.Namespace".
-        attributes: its attributes, plain.
+        attributes: its attributes as plain values.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Inert:
 
 
 class _DType:
-    """Stands in for numpy.dtype: the code and byte order of numbers or text, nothing else."""
+    """Stand-in for numpy.dtype: code and byte order of numbers or text only."""
 
     def __init__(self, code: Any = "", *_: Any) -> None:
         self.code, self.order = str(code), "="
@@ -66,7 +66,7 @@ class _DType:
 
 
 class _Array:
-    """Stands in for numpy.ndarray while its file is read."""
+    """Stand-in for numpy.ndarray while a file is read."""
 
     def __init__(self, *_: Any) -> None:
         self.value: Any = None
@@ -79,7 +79,7 @@ class _Array:
             return
         values = np.frombuffer(bytes(data), dtype=dtype.dtype)
         if len(values) != math.prod(shape):
-            raise ValueError("an array whose size is not that of its shape")
+            raise ValueError("an array whose size does not match its shape")
         self.value = values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
 
 
@@ -92,14 +92,14 @@ def _path(*parts: Any) -> str:
 
 
 class _List:
-    """Stands in for lists of other classes."""
+    """Stand-in for other list classes."""
 
     def __new__(cls, *_: Any) -> Any:
         return []
 
 
 class _Dict:
-    """Stands in for dictionaries of other classes; what they are made with (a default's type) is dropped."""
+    """Stand-in for other dictionary classes; constructor arguments (a default factory) are dropped."""
 
     def __new__(cls, *_: Any) -> Any:
         return OrderedDict()
@@ -123,7 +123,7 @@ _KNOWN: Mapping[str, Any] = {
     },
     **{f"builtins.{kind.__name__}": kind for kind in (list, tuple, dict, frozenset)},
 }
-"""Name in a file -> what stands for it; names that are neither here nor known to torch get an inert class."""
+"""Name in a file -> its stand-in; names that are neither here nor known to torch get an inert class."""
 
 
 def load_torch(path: Path | str, kind: str = "torch") -> Any:
@@ -134,8 +134,8 @@ def load_torch(path: Path | str, kind: str = "torch") -> Any:
         kind: "torch" or "torch-old" (see `kind_of`).
 
     Raises:
-        InputError: damaged, of an implausible size, naming functions that run code, or built in a way that is not
-            understood.
+        InputError: the file is damaged, has an implausible size, names functions that run code, or has an unsupported
+            structure.
     """
     import torch
 
@@ -146,10 +146,10 @@ def load_torch(path: Path | str, kind: str = "torch") -> Any:
                 _check_archive(path)
             names = _names(path, kind)
             _refuse_code(path, names)
-            # torch looks among its own first, so that no stand-in hides what builds a tensor.
+            # torch checks its own names first, so that no stand-in replaces a function that builds tensors.
             stand_ins = [(_KNOWN.get(name) or _stand_in(name), name) for name in sorted(names)]
             allowed = torch.serialization.safe_globals([*stand_ins, (_Array, "vreid.formats._Array")])
-            with allowed, open(path, "rb") as file:  # given a name, torch goes by its ending
+            with allowed, open(path, "rb") as file:  # given a path, torch relies on its suffix
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
         return _Plain(path).of(loaded)
     except InputError:
@@ -173,7 +173,7 @@ def _check_archive(path: Path | str) -> None:
 
 
 def _names(path: Path | str, kind: str) -> set[str]:
-    """All classes and functions that the pickle names."""
+    """Return all classes and functions named in the pickle."""
     if kind == "torch":
         with zipfile.ZipFile(path) as archive:
             inner = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
@@ -199,15 +199,15 @@ def _refuse_code(path: Path | str, names: set[str]) -> None:
         opens = module in ("builtins", "io", "_io") and last in _RUNS_CODE_BUILTINS
         if opens or module.partition(".")[0] in _RUNS_CODE:
             raise InputError(
-                f"{path}: calls {name} when it is opened as a pickle, which no file of weights or features needs; it "
-                "was not opened. Get the file from a source that you trust."
+                f"{path}: would call {name} when unpickled, which files of weights or features never need; it was not "
+                "opened. Get the file from a trusted source."
             )
 
 
 def _stand_in(name: str) -> Callable[..., Any]:
     """Create a stand-in class that keeps the contents of an object of class `name`.
 
-    torch fills only containers of exactly known classes, and of these an OrderedDict alone can hold attributes as well.
+    torch fills only containers of known classes, of which only OrderedDict can also hold attributes.
     """
 
     def make(cls: type, *_: Any, **__: Any) -> Any:
@@ -230,7 +230,7 @@ class _Plain:
 
         if isinstance(value, torch.Tensor):
             self.bytes += 4 * value.numel()
-            check_size(self.path, self.bytes)  # before a stride of 0 is written out
+            check_size(self.path, self.bytes)  # before a stride of 0 is expanded
             return value.detach()
         if isinstance(value, _Array):
             return self.of(value.value)

@@ -57,7 +57,7 @@ class Embeddings(NamedTuple):
     b_as_a_BD: Tensor
 
 
-def keeping_loss(of: Embeddings, margin: float = 2.0) -> Tensor:
+def self_similarity_loss(of: Embeddings, margin: float = 2.0) -> Tensor:
     """Compute the self-similarity loss of the generators.
 
     A translation stays close to its image and far from the images of the target domain:

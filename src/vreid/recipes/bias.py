@@ -27,7 +27,7 @@ def camera_model() -> TrainConfig:
         transform=TrainTransform(height=320, width=320),
         optimiser=replace(base.optimiser, classifier_factor=1.0),
     )
-    return _distinguishing("camera", alone, "camera_model")
+    return _label_model("camera", alone, "camera_model")
 
 
 def orientation_model() -> TrainConfig:
@@ -40,7 +40,7 @@ def orientation_model() -> TrainConfig:
     Cost: as camera_model.
     Command: vreid train orientation_model --data VEHICLEX --out RUN --set model.weights=resnet101_ibn_a-59ea0ac6.pth
     """
-    return replace(_distinguishing("orientation", camera_model(), "orientation_model"), labels=LabelConfig(bins=36))
+    return replace(_label_model("orientation", camera_model(), "orientation_model"), labels=LabelConfig(bins=36))
 
 
 def camera_small() -> TrainConfig:
@@ -53,7 +53,7 @@ def camera_small() -> TrainConfig:
     """
     small = dmt.small()
     narrow = replace(small, model=replace(small.model, backbone="resnet101_ibn_a_small"))
-    return _distinguishing("camera", narrow, "camera_small")
+    return _label_model("camera", narrow, "camera_small")
 
 
 def orientation_small() -> TrainConfig:
@@ -63,10 +63,10 @@ def orientation_small() -> TrainConfig:
     Cost: as camera_small, 166 images per CPU second, 1.2 minutes.
     Command: vreid train orientation_small --data SYNTHETIC --out RUN
     """
-    return replace(_distinguishing("orientation", camera_small(), "orientation_small"), labels=LabelConfig(bins=12))
+    return replace(_label_model("orientation", camera_small(), "orientation_small"), labels=LabelConfig(bins=12))
 
 
-def _distinguishing(target: TargetName, base: TrainConfig, recipe: str) -> TrainConfig:
+def _label_model(target: TargetName, base: TrainConfig, recipe: str) -> TrainConfig:
     return replace(
         base,
         recipe=recipe,

@@ -228,7 +228,7 @@ def find_boxes(
             with autocast(dtype, place):
                 heat = heat_maps(trained, images, config)
             for row, heat_HW in zip(rows, heat, strict=True):
-                left, top, right, bottom = picture_region(records, int(row))
+                left, top, right, bottom = image_region(records, int(row))
                 found = box_of(heat_HW, right - left, bottom - top, config)
                 whole += found is None
                 x1, y1, x2, y2 = found or (0, 0, right - left, bottom - top)
@@ -239,7 +239,7 @@ def find_boxes(
     return records.with_(box=boxes, variant=["crop"] * len(records))
 
 
-def picture_region(records: Records, row: int) -> tuple[int, int, int, int]:
+def image_region(records: Records, row: int) -> tuple[int, int, int, int]:
     """Return the region of the image file that record `row` shows, in integer pixels: its box or the whole image.
 
     Raises:

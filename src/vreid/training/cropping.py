@@ -1,4 +1,4 @@
-"""Crops of a whole data set on disk: a table of boxes, or the cut-out images in the data set's own layout."""
+"""Crop a whole data set: write a table of boxes, or cropped images in the data set's own layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vreid.training.crop import CROP_CONFIGS, CropConfig, find_boxes
 from vreid.training.extract import load_model, model_hash
 
 TABLE = "crops.csv"
-"""Name of the table of boxes in a folder of cut-out images."""
+"""Name of the table of boxes in a folder of cropped images."""
 
 
 def crop_dataset(
@@ -56,10 +56,12 @@ def crop_dataset(
     if table == out:
         folders = {}
     if folders is None:
-        raise InputError(f"{dataset.name}: has no place for cropped copies; write a table (--out {out.name}.csv).")
+        raise InputError(
+            f"{dataset.name}: its format has no folder for cropped images; write a table (--out {out.name}.csv)."
+        )
     originals = all_images(dataset)
     if set(originals.variant.values) != {"original"}:
-        raise InputError(f"{dataset.name}: holds more than originals; crops are made of originals (FOLDER@original).")
+        raise InputError(f"{dataset.name}: holds other variants than originals; give FOLDER@original.")
     trained = load_model(model)
     with nullcontext() if table == out else locked(out):
         made_from = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}

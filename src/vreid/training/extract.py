@@ -1,4 +1,4 @@
-"""From a model and records to features, resumable; and the one place where a MODEL argument becomes a model."""
+"""Feature extraction, resumable, and loading of trained models."""
 
 from __future__ import annotations
 
@@ -37,15 +37,18 @@ from vreid.training.targets import batch_labels, side_information
 from vreid.training.views import VIEWS, check_views
 
 SHARD = 2048
-"""Images in a shard: what a killed extraction loses at most, whatever the batch size."""
+"""Images per shard: the maximum loss of a killed extraction, for any batch size."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model ready to extract: `model` in evaluation mode, the `transform` it was trained for, and where it came from.
+    """A trained model in evaluation mode.
 
     Attributes:
-        hash: see `model_hash`; features carry it, and features of different models are never mixed.
+        model: the network.
+        transform: preprocessing of images, as in training.
+        hash: see `model_hash`; it is stored with features, so that features of different models are never mixed.
+        source: the file of the model.
     """
 
     model: ReidModel
@@ -55,10 +58,10 @@ class TrainedModel:
 
 
 def load_model(source: Path | str) -> TrainedModel:
-    """Resolve a MODEL argument: a run folder or the .safetensors file of a trained model.
+    """Load a trained model from a run folder or its .safetensors file.
 
     Raises:
-        InputError: nothing there, a run that is not finished, or a file that holds no model of vreid.
+        InputError: nothing exists at the path, the run is not finished, or the file is not a model of vreid.
 
     Example:
         >>> trained = load_model("runs/first")                                              # doctest: +SKIP
@@ -82,12 +85,12 @@ def load_model(source: Path | str) -> TrainedModel:
 def _check_sizes(
     config: ModelConfig, identities: int | None, heads: Mapping[str, int], state: Mapping[str, Tensor], path: Path
 ) -> None:
-    """Compare the model that the facts describe with its weights before memory is taken for it.
+    """Check that weights and metadata match before memory is allocated for the model.
 
     Raises:
-        InputError: they do not fit, or no such model can be built.
+        InputError: they do not match, or the described model cannot be built.
     """
-    wrong = InputError(f"{path}: is damaged (its facts describe no model that can be built); make it again.")
+    wrong = InputError(f"{path}: is damaged (its metadata describe a model that cannot be built); make it again.")
     if any(count < 1 for count in (1 if identities is None else identities, *heads.values())):
         raise wrong
     try:
@@ -99,28 +102,28 @@ def _check_sizes(
 
 
 def _read_model(path: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """The file that a MODEL argument means, its weights and facts."""
+    """Return the model file of a run folder or file, its weights and its metadata."""
     path = model_file(path)
     state, facts = load_weights(path)
     if facts.get("kind") != "model":
-        raise InputError(f"{path}: holds no trained model of vreid; give the model.safetensors of a run.")
+        raise InputError(f"{path}: is not a trained model of vreid; give the model.safetensors of a run.")
     return path, state, facts
 
 
 def export_half(source: Path | str, out: Path | str) -> None:
-    """Write a trained model in half precision, for another machine: half the bytes, a MODEL like any other.
+    """Export a trained model in half precision, with half the file size; it can be used like any other model.
 
-    Its features are near those of the original, but another model's (see `model_hash`), so the two are never mixed.
+    Its features are close to those of the original but have another `model_hash`, so the two are never mixed.
 
     Args:
         source: a run folder or the .safetensors file of a trained model.
         out: a .safetensors file.
 
     Raises:
-        InputError: as `load_model`, or `out` has another ending or cannot be written.
+        InputError: as `load_model`, or `out` has another suffix or cannot be written.
     """
     if Path(out).suffix != ".safetensors":
-        raise InputError(f"{out}: a file of weights ends in .safetensors; rename it.")
+        raise InputError(f"{out}: the name of a file of weights must end in .safetensors; rename it.")
     _, state, facts = _read_model(Path(source))
     save_half(out, state, facts)
 
@@ -142,46 +145,45 @@ def extract(
     resume: bool = True,
     progress: Progress | None = None,
 ) -> FeatureSet:
-    """Features of all records in their order: raw neck features of the views summed, then L2-normalised.
+    """Extract the features of all records, in their order: neck features summed over the views, then L2-normalised.
 
     Args:
-        model: is put into evaluation mode on `device`.
-        records: N images; labels are not looked at, but for cameras and orientations of which a TransReID has
-            embeddings (what is unknown, or a camera that it was not trained on, has their mean).
-        transform: what the model was trained for (`TrainedModel.transform`).
-        batch_size: images at once; changes speed and memory, nothing else (but rounding).
+        model: the network; it is moved to `device` and set to evaluation mode.
+        records: N images; labels are not used, except cameras and orientations if a TransReID has embeddings for them
+            (unknown values and cameras without an embedding use the mean embedding).
+        transform: preprocessing of the model (`TrainedModel.transform`).
+        batch_size: images per batch; affects only speed, memory and rounding.
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
         views: names in `vreid.training.views.VIEWS`.
-        crops: crops of all records (matched by `image_key`), for views that show them: see `vreid.training.crop`.
-        unit_views: give the feature of each view length 1 before they are added up, so that none outweighs another.
-        normalise: False leaves the sums as they are; such features are compared unnormalised (`FeatureSet.raw`).
+        crops: crops of all records (matched by `image_key`), for views of crops; see `vreid.training.crop`.
+        unit_views: L2-normalise the feature of each view before summation, so that all have the same weight.
+        normalise: L2-normalise the sums; otherwise the features are compared unnormalised (`FeatureSet.raw`).
         precision: number type of convolutions; see `vreid.training.precision.choose_precision` for "auto".
-        out: a .safetensors file to write. Finished shards lie in a folder beside it until then, so that an extraction
-            killed at any moment goes on where it was.
-        resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
-            starts again.
+        out: a .safetensors file to write. Finished shards are kept in a folder next to it, from which a stopped
+            extraction resumes.
+        resume: use finished shards, or a finished file, of the same model, images and settings; False starts again.
         progress: listener, counts images.
 
     Raises:
-        InputError: an unreadable image, an unknown view, an image without a crop where a view needs it, or, when
-            resuming, features of something else in `out`.
+        InputError: an image cannot be read, a view is unknown, an image has no crop but a view needs it, or `out` holds
+            other features.
     """
     progress = progress or Progress()
     check_views(views, crops=crops is not None)
     kinds = sorted({VIEWS[view].cropped for view in views})
-    pictures = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
+    sources = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
     if out is not None and Path(out).suffix != ".safetensors":
-        raise InputError(f"{out}: a file of features ends in .safetensors; rename it.")
+        raise InputError(f"{out}: the name of a file of features must end in .safetensors; rename it.")
     hashed = model_hash(model, transform)
     named = tuple(f"unit {view}" if unit_views else view for view in views)
     if out is not None and Path(out).exists() and resume:
         found = _finished(Path(out), records, hashed, named, normalise)
-        shutil.rmtree(_parts(Path(out)), ignore_errors=True)  # of a process killed right after it had finished
+        shutil.rmtree(_parts(Path(out)), ignore_errors=True)  # left by a process killed after writing `out`
         return found
     job = {"model": hashed, "views": list(named), "images": fingerprint(records)}
     if True in kinds:
-        job["crops"] = fingerprint(pictures[True])
+        job["crops"] = fingerprint(sources[True])
     shards = None if out is None else _Shards(Path(out), job, resume)
     place = torch.device(device)
     stored = shards.precision if shards is not None and precision == "auto" else None
@@ -196,7 +198,7 @@ def extract(
     options = getattr(model.backbone, "options", TransReIDOptions())
     sides = side_information(options, model.cameras, records)
     loaders = [
-        test_loader(pictures[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
+        test_loader(sources[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
         for cropped in kinds
     ]
     progress.start("extract", len(records), len(records) - len(missing))
@@ -208,12 +210,12 @@ def extract(
                 parts = []
                 for cropped, flipped in (VIEWS[view] for view in views):
                     image = images[cropped].flip(-1) if flipped else images[cropped]
-                    reported = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
-                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **reported).float())
+                    side_labels = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
+                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **side_labels).float())
             made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
             features[missing[rows]] = made.cpu().numpy()
             if shards is not None and shards.write_up_to(int(missing[rows[-1]]) + 1, features) and precision_note:
-                progress.note(precision_note)  # not before: wrong input is answered with one sentence
+                progress.note(precision_note)  # only after a shard, so that wrong input gives the error message alone
                 precision_note = ""
             progress.advance(len(rows))
     except InputError:
@@ -231,7 +233,7 @@ def extract(
 
 
 def model_hash(model: ReidModel, transform: TestTransform) -> str:
-    """sha256 of a model's weights and of how images are prepared for it: equal hashes, comparable features."""
+    """Compute the sha256 of a model's weights and preprocessing; features with equal hashes are comparable."""
     prepared = json.dumps(asdict(transform), sort_keys=True)
     if model.cameras:
         prepared += json.dumps(model.cameras)
@@ -239,17 +241,17 @@ def model_hash(model: ReidModel, transform: TestTransform) -> str:
 
 
 class _Shards:
-    """Finished parts of an unfinished extraction: OUT.parts/job.json and one file every `SHARD` images.
+    """Finished shards of an unfinished extraction: OUT.parts/job.json and one file per `SHARD` images.
 
     Raises:
-        InputError: the folder holds parts of another extraction.
+        InputError: the folder holds shards of another extraction.
     """
 
     def __init__(self, out: Path, job: dict[str, Any], resume: bool) -> None:
         self.folder = _parts(out)
-        self._alone = not out.parent.exists()  # the folder is made for these parts
+        self._alone = not out.parent.exists()  # the parent folder is created for these shards
         self._job = job
-        self._starts: list[int] = []
+        self._pending: list[int] = []  # first rows of the shards to be written
         self.precision: str | None = None
         if not resume:
             self.remove()
@@ -263,13 +265,13 @@ class _Shards:
                     raise self._other(key, stored.get(key), value)
 
     def begin(self, precision: str) -> None:
-        """Say what the parts are of, before the first is written."""
+        """Record the inputs of the extraction, before the first shard is written."""
         if self.precision not in (None, precision):
             raise self._other("precision", self.precision, precision)
         write_json(self.folder / "job.json", {**self._job, "precision": precision})
 
     def read_into(self, features: NDArray[np.float32], progress: Progress) -> NDArray[np.intp]:
-        """Copy what is finished into `features` (N, D); return the rows that are missing or damaged."""
+        """Copy finished shards into `features` (N, D); return the rows that are missing or damaged."""
         missing = np.ones(len(features), dtype=bool)
         for start in range(0, len(features), SHARD):
             rows = slice(start, start + SHARD)
@@ -280,7 +282,7 @@ class _Shards:
                     continue
                 except InputError as error:
                     progress.note(f"{error} Its images are extracted again.")
-            self._starts.append(start)
+            self._pending.append(start)
         return np.flatnonzero(missing)
 
     def _read(self, start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -291,15 +293,15 @@ class _Shards:
         return found
 
     def write_up_to(self, row: int, features: NDArray[np.float32]) -> int:
-        """Write the shards that lie wholly before `row`; return how many."""
-        before = len(self._starts)
-        while self._starts and min(self._starts[0] + SHARD, len(features)) <= row:
-            start = self._starts.pop(0)
+        """Write the shards that are complete up to `row`; return their number."""
+        before = len(self._pending)
+        while self._pending and min(self._pending[0] + SHARD, len(features)) <= row:
+            start = self._pending.pop(0)
             write_arrays(self._path(start), "shard", {"features": features[start : start + SHARD]})
-        return before - len(self._starts)
+        return before - len(self._pending)
 
     def abandon(self) -> None:
-        """Leave nothing behind where no part was finished."""
+        """Remove the folder if no shard is finished."""
         if not list(self.folder.glob("rows-*.safetensors")):
             self.remove()
             if self._alone:
@@ -307,12 +309,12 @@ class _Shards:
                     self.folder.parent.rmdir()
 
     def remove(self) -> None:
-        """Forget all parts."""
+        """Remove all shards."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _other(self, what: str, there: object, asked: object) -> InputError:
         fix = "remove it or name another output file"
-        return InputError(f"{self.folder}: was begun with other {what} ({there}, now {asked}); {fix}.")
+        return InputError(f"{self.folder}: was started with other {what} ({there}, now {asked}); {fix}.")
 
     def _path(self, start: int) -> Path:
         return self.folder / f"rows-{start:08d}.safetensors"

@@ -40,7 +40,7 @@ class Meter:
         self._sums: dict[str, Tensor | float] = {name: n for name, n in held.items() if not name.startswith(_OF)}
 
     def add(self, terms: Mapping[str, Tensor], images: int) -> None:
-        """One more batch."""
+        """Add a batch."""
         self.batches += 1
         self.images += images
         for name, value in terms.items():
@@ -50,11 +50,11 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Time since the first batch was awaited."""
+        """Seconds since the meter was created, including those of an interrupted meter."""
         return time.perf_counter() - self._begun
 
     def means(self) -> dict[str, float]:
-        """Mean of each term over the batches that have it."""
+        """Return the mean of each term over the batches that have it."""
         return {name: float(total) / self._batches_of[name] for name, total in self._sums.items()}
 
     def sums(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The metrics of a training run, as its metrics.jsonl holds them; nothing here needs torch."""
+"""Read the metrics.jsonl of a training run, without importing torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vreid.files import parse_errors, read_lines_bounded
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl.
+    """Read the lines of a run's metrics.jsonl.
 
     Raises:
-        InputError: absent or damaged.
+        InputError: the file is missing or damaged.
     """
     lines = read_lines_bounded(path).splitlines()
     found = []

@@ -114,8 +114,8 @@ def train(
             f"The initial weights have {options.sie_cameras} camera embeddings, but name {len(cameras)} cameras; "
             "give the model file that training wrote."
         )
-    reported = side_information(options, cameras, chosen)
-    targets = {**targets, **{f"{SIDE}{name}": side for name, side in reported.items()}}
+    sides = side_information(options, cameras, chosen)
+    targets = {**targets, **{f"{SIDE}{name}": side for name, side in sides.items()}}
     sampler = make_sampler(config, chosen, targets)
     share = make_share(config, world)
     loader = train_loader(
@@ -252,8 +252,8 @@ class _Losses(nn.Module):
         self.model, self.objective, self.world = model, objective, world
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
-        reported = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
-        outputs = self.model(images, reversal=reversal, **reported)
+        side_labels = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
+        outputs = self.model(images, reversal=reversal, **side_labels)
         terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels))
         return terms
 

@@ -155,19 +155,19 @@ def side_information(options: TransReIDOptions, cameras: Sequence[str], records:
         cameras: names of the training cameras; other and unknown cameras are -1.
         records: N images of training or test.
     """
-    reported = {}
+    sides = {}
     if options.sie_cameras > 1:
         number_of = {name: number for number, name in enumerate(cameras)}
         codes = torch.tensor([number_of.get(name, NO_LABEL) for name in records.camera.values], dtype=torch.int64)
-        reported["camera"] = TrainingTarget(codes, codes, options.sie_cameras)
+        sides["camera"] = TrainingTarget(codes, codes, options.sie_cameras)
     if options.sie_views > 1:
         centred = np.float32(180 / options.sie_views)  # the first view is centred at 0 degrees
         values, mirrored = (
             torch.from_numpy(orientation_bins(angles + centred, options.sie_views))
             for angles in (records.orientation, mirrored_orientation(records.orientation))
         )
-        reported["view"] = TrainingTarget(values, mirrored, options.sie_views)
-    return reported
+        sides["view"] = TrainingTarget(values, mirrored, options.sie_views)
+    return sides
 
 
 def side_cameras(options: TransReIDOptions, records: Records) -> tuple[str, ...]:
@@ -225,12 +225,12 @@ def _check_trainable(name: str, target: TrainingTarget, config: LabelConfig) -> 
     if name == "domain":
         raise InputError(
             "The head domain needs real and synthetic training images, but all are of one domain; "
-            "add a data set of the other, or take domain out of heads."
+            "add a data set of the other, or remove domain from heads."
         )
     which = "synthetic training image" if config.attributes_on == "synthetic" else "training image"
     if target.outputs == 0:
-        also = ", set labels.attributes_on=labelled to learn from real ones" if which[0] == "s" else ""
-        raise InputError(f"The head {name} has no labels: no {which} has that label{also}, or take it out of heads.")
+        also = ", set labels.attributes_on=labelled to use real ones" if which[0] == "s" else ""
+        raise InputError(f"The head {name} has no labels: no {which} has that label{also}, or remove it from heads.")
     raise InputError(
-        f"The head {name} needs two or more classes, but each labelled {which} has the same; take it out of heads."
+        f"The head {name} needs two or more classes, but each labelled {which} has the same; remove it from heads."
     )

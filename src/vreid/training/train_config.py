@@ -84,8 +84,8 @@ class TrainConfig:
                     few = getattr(self, name)
                     raise InputError(f"{name} is {few}; the {of_pairs} loss needs 2 or more in a batch.")
         if not (losses.identity or losses.triplet or losses.circle or (losses.metric and losses.metric_weight)):
-            raise InputError("losses.identity, losses.triplet and losses.circle are all 0; nothing would be learned.")
+            raise InputError("losses.identity, losses.triplet and losses.circle are all 0; set one of them above 0.")
         if len(set(self.heads)) < len(self.heads):
             raise InputError(f"heads {', '.join(self.heads)}: one is named twice; name each once.")
         if self.target in self.heads:
-            raise InputError(f"{self.target} is the target and a head too; take it out of heads.")
+            raise InputError(f"{self.target} is both the target and a head; remove it from heads.")

@@ -27,7 +27,13 @@ from vreid.data.sampling import PairedSampler
 from vreid.data.seeds import generator, seed_everything
 from vreid.errors import InputError
 from vreid.files import atomic_write
-from vreid.losses.translation import Embeddings, adversarial_loss, keeping_loss, reconstruction_loss, siamese_loss
+from vreid.losses.translation import (
+    Embeddings,
+    adversarial_loss,
+    reconstruction_loss,
+    self_similarity_loss,
+    siamese_loss,
+)
 from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
 from vreid.progress import Progress
@@ -99,15 +105,13 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.size % 4:
-            raise InputError(f"size is {self.size}; the generators halve it twice: give a multiple of 4.")
+            raise InputError(f"size is {self.size}; the generators halve it twice; give a multiple of 4.")
         if self.load < self.size:
-            raise InputError(f"load is {self.load}; size = {self.size} is cropped from it: give that or more.")
+            raise InputError(f"load is {self.load}; crops of size {self.size} are taken from it; give at least that.")
         if self.size >> self.patch_layers < 3:
-            raise InputError(f"patch_layers is {self.patch_layers}; nothing is left of {self.size} pixels; give fewer.")
+            raise InputError(f"patch_layers is {self.patch_layers}, too many for size {self.size}; give fewer.")
         if self.size // 4**self.metric_stages < 1:
-            raise InputError(
-                f"metric_stages is {self.metric_stages}; nothing is left of {self.size} pixels; give fewer."
-            )
+            raise InputError(f"metric_stages is {self.metric_stages}, too many for size {self.size}; give fewer.")
 
     def generator(self) -> Generator:
         """Build a generator with random weights."""
@@ -299,7 +303,8 @@ class Translation(Loop):
             "identity": config.identity * (reconstruction_loss(a_as_a, a) + reconstruction_loss(b_as_b, b)),
         }
         if config.keeping and epoch >= config.keeping_from:
-            terms["keeping"] = config.keeping * keeping_loss(self._embedded(a, b, a_as_b, b_as_a), config.margin)
+            embedded = self._embedded(a, b, a_as_b, b_as_a)
+            terms["keeping"] = config.keeping * self_similarity_loss(embedded, config.margin)
         return a_as_b, b_as_a, terms
 
     def _move(self, loss: Tensor, *networks: str) -> None:

@@ -87,8 +87,8 @@ def translate(
         progress: listener, counts images.
 
     Raises:
-        InputError: no translation in `model`, no images, two of one name, an unreadable one, or `out` holds
-            translations of another model or of other images.
+        InputError: `model` is not a translation, there are no images, two have the same file, one cannot be read, or
+            `out` holds translations of another model or of other images.
 
     Example:
         >>> made = translate("runs/spgan", open_dataset("vehiclex").train, "vehiclex")      # doctest: +SKIP
@@ -140,10 +140,10 @@ def translate(
 
 
 def _names(records: Records) -> tuple[Path, list[str]]:
-    """The folder that all images share, and their names in it.
+    """Return the common folder of all images and their names in it.
 
     Raises:
-        InputError: no images, or two images of one name.
+        InputError: there are no images, or two images have the same file.
     """
     if not len(records):
         raise InputError("There are no images to translate; name a data set with training images.")
@@ -153,7 +153,7 @@ def _names(records: Records) -> tuple[Path, list[str]]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise InputError(f"{name}: two images lie in this file; cut them out first, one file an image.")
+            raise InputError(f"{name}: two images are boxes in this file; crop them first, one file per image.")
         seen.add(name)
     return Path(shared), names
 

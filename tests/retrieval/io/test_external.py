@@ -259,8 +259,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"features": FEATURES[MIXED], "pids": [IDENTITY[row] for row in MIXED]},
         "sort the table like the file",
     ),
-    "stride 0": (lambda: torch.ones(1, 1).expand(7, 10**8), "bytes of memory"),
-    "stride 0 in rows": (lambda: [torch.ones(1).expand(10**8)] * 7, "bytes of memory"),
+    "stride 0": (lambda: torch.ones(1, 1).expand(7, 10**8), "bytes of numbers"),
+    "stride 0 in rows": (lambda: [torch.ones(1).expand(10**8)] * 7, "bytes of numbers"),
 }
 
 
@@ -301,9 +301,9 @@ def test_types_that_numpy_lacks_are_named(tmp_path: Path) -> None:
 def test_a_small_file_never_takes_much_memory(tmp_path: Path) -> None:
     zeros = np.zeros((7, 3_000_000), dtype=np.float32)
     np.savez_compressed(tmp_path / "f.npz", features=zeros, other=zeros)
-    wrong(tmp_path / "f.npz", "bytes of memory")
+    wrong(tmp_path / "f.npz", "bytes of numbers")
     savemat(tmp_path / "f.mat", {"features": zeros.T}, do_compression=True)
-    wrong(tmp_path / "f.mat", "bytes of memory")
+    wrong(tmp_path / "f.mat", "bytes of numbers")
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (7, 10000000000), }"
     for size, kind in ((10**10, b"<f4"), (10**30, b"<f4"), (10**10, b"|V0")):
         text = header.replace(b"10000000000", str(size).encode()).replace(b"<f4", kind).ljust(117) + b"\n"
