@@ -193,7 +193,7 @@ def test_added_steps_that_do_not_fit() -> None:
     plugins.add_step("scale", Scale, scaled, after="norm")
     with pytest.raises(InputError, match="Scale is the configuration of another step"):
         plugins.add_step("scale-2", Scale, scaled, after="norm")
-    with pytest.raises(InputError, match="scale: is written twice"):
+    with pytest.raises(InputError, match="scale: occurs twice"):
         PostProcessing.parse("scale=1, scale=2")
     with pytest.raises(InputError, match="step scale=much: factor is 'much'; write scale=FACTOR"):
         PostProcessing.parse("scale=much")

@@ -33,9 +33,12 @@ def _set(value: float, row: int = 2) -> Callable[[Arrays, Facts], object]:
 
 
 FEATURES: dict[str, tuple[Callable[[Arrays, Facts], object], str]] = {
-    "NaN": (_set(np.nan), "(row 3): the feature holds NaN or infinity"),
-    "infinity": (_set(np.inf), "(row 3): the feature holds NaN or infinity"),
-    "not normalised": (lambda a, f: a["features"].__imul__(2), "(row 1): the feature is said to be normalised but"),
+    "NaN": (_set(np.nan), "(row 3): the feature contains NaN or infinity"),
+    "infinity": (_set(np.inf), "(row 3): the feature contains NaN or infinity"),
+    "not normalised": (
+        lambda a, f: a["features"].__imul__(2),
+        "(row 1): the feature does not have norm 1, but normalised is set",
+    ),
     "one row less": (lambda a, f: a.update(features=a["features"][1:]), "features for "),
     "one dimension": (lambda a, f: a.update(features=a["features"].ravel()), "not (images, dimensions)"),
     "no features": (lambda a, f: a.pop("features"), "features is missing"),

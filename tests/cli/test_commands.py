@@ -122,7 +122,7 @@ def test_scene_groups_are_looked_up_in_labels(run: Run, made: Path, tmp_path: Pa
     assert printed.count(note) == 1 and "+ scene-groups=" in printed and "all but scene-groups=" in printed
     assert note in run(f"rank {made}/features --post scene-groups=labels:{table} --out {tmp_path}/r.csv").out
     twice = run(f"evaluate {made}/features --post 'dmt, scene-groups=labels:{table}'")
-    assert twice.code == 2 and "scene-groups: is written twice" in twice.err
+    assert twice.code == 2 and "scene-groups: occurs twice" in twice.err
 
 
 def test_report(run: Run, made: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_plain_search_ranks_a_tracklet_as_its_mean_feature(seed):
 def test_tracklets_that_are_missing_or_mixed_are_an_error():
     with pytest.raises(InputError, match="no query image has a tracklet; give the column `tracklet`"):
         rank(distances(tracklet=[""] * 6), CAMERA_LESS, per_tracklet=True)
-    with pytest.raises(InputError, match="tracklet s holds images of more than one camera"):
+    with pytest.raises(InputError, match="tracklet s has images of more than one camera"):
         rank(distances(camera=["c1", "c1", "c1", "c1", "c2", "c1"]), CAMERA_LESS, per_tracklet=True)
 
 

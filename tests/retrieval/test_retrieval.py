@@ -61,13 +61,13 @@ def sides():
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ([[1, 2], [np.nan, 0]], {}, r"q1.jpg \(row 2\): the feature holds NaN"),
-        ([[np.inf, 2], [1, 0]], {}, r"q0.jpg \(row 1\): the feature holds NaN or infinity"),
+        ([[1, 2], [np.nan, 0]], {}, r"q1.jpg \(row 2\): the feature contains NaN"),
+        ([[np.inf, 2], [1, 0]], {}, r"q0.jpg \(row 1\): the feature contains NaN or infinity"),
         ([[1, 2]], {}, "1 features for 2 records"),
         ([1, 2], {}, "not \\(images, dimensions\\)"),
         (np.zeros((2, 0)), {}, "not \\(images, dimensions\\)"),
         ([["x", "y"], ["z", "w"]], {}, "must be numbers"),
-        ([[1, 0], [2, 0]], {"normalised": True}, r"q1.jpg \(row 2\).*norm is not 1"),
+        ([[1, 0], [2, 0]], {"normalised": True}, r"q1.jpg \(row 2\).*does not have norm 1"),
     ],
 )
 def test_wrong_features_are_refused_by_image(values, options, message):
@@ -76,7 +76,7 @@ def test_wrong_features_are_refused_by_image(values, options, message):
 
 
 def test_a_feature_without_direction_cannot_be_normalised():
-    with pytest.raises(InputError, match=r"q1.jpg \(row 2\).*no direction"):
+    with pytest.raises(InputError, match=r"q1.jpg \(row 2\).*cannot be normalised"):
         FeatureSet([[1, 0], [0, 0]], records(2, prefix="q")).normalise()
 
 

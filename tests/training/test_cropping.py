@@ -150,7 +150,9 @@ def test_crops_are_written_where_the_reader_expects_them(
 
 
 def test_formats_without_folders_for_crops_and_cropped_data_raise(model: Path, table: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no place for cropped copies; write a table \(--out out\.csv\)"):
+    with pytest.raises(
+        InputError, match=r"its format has no folder for cropped images; write a table \(--out out\.csv\)"
+    ):
         crop_dataset(model, open_dataset(table), tmp_path / "out")
     with pytest.raises(InputError, match="holds other variants than originals"):
         crop_dataset(model, open_dataset(table), tmp_path / "out.csv")

@@ -343,7 +343,7 @@ def test_mean_weights_by_hand(trainer: Callable[..., Trainer]) -> None:
         ({"batches": "any"}, "batches is 'any'; use one of identities, domains, images"),
         ({"labels": LabelConfig(bin_edges="both")}, "labels.bin_edges is 'both'; use one of left, right"),  # type: ignore[arg-type]
         ({"heads": ("domain", "domain")}, "one is named twice"),
-        ({"heads": ("orientation",), "target": "orientation"}, "orientation is the target and a head too"),
+        ({"heads": ("orientation",), "target": "orientation"}, "orientation is both the target and a head"),
         ({"batches": "images"}, "batches=images needs losses.triplet=0"),
         ({"labels": LabelConfig(bins=1)}, "labels.bins is 1; give a whole number from 2 to 360"),
     ],

@@ -172,7 +172,7 @@ def test_camera_and_orientation_as_targets(records: Records) -> None:
     [
         (slice(4), "domain", LabelConfig(), "head domain needs real and synthetic"),
         (slice(4), "color", LabelConfig(), "no synthetic training image has that label, set labels.attributes_on"),
-        (slice(2, 4), "color", LabelConfig(attributes_on="labelled"), "no training image has that label, or take it"),
+        (slice(2, 4), "color", LabelConfig(attributes_on="labelled"), "no training image has that label, or remove it"),
         (slice(2), "color", LabelConfig(attributes_on="labelled"), "head color needs two or more classes"),
         (slice(2), "orientation", LabelConfig(orientation="circle"), "head orientation has no labels"),
     ],

@@ -300,8 +300,8 @@ def test_wrong_input_is_reported(sides: tuple[Records, Records], whole: Path, tm
     for changes, sentence in (
         ({"size": 30}, "multiple of 4"),
         ({"load": 31}, "load is 31"),
-        ({"patch_layers": 4}, "patch_layers is 4; nothing is left of 32 pixels"),
-        ({"metric_stages": 3}, "metric_stages is 3; nothing is left of 32 pixels"),
+        ({"patch_layers": 4}, "patch_layers is 4, too many for size 32"),
+        ({"metric_stages": 3}, "metric_stages is 3, too many for size 32"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"generator_every": 0}, "generator_every is 0; give a whole number from 1"),
     ):

@@ -246,7 +246,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (lambda stored: stored.pop("match"), "damaged"),
         (lambda stored: stored.update(match="near"), "damaged"),
         (lambda stored: stored.update(match=9.0), "match at most no_match"),
-        (lambda stored: stored.update(match=float("nan")), "must be distances|must be a finite number"),
+        (lambda stored: stored.update(match=float("nan")), "give finite distances|must be a finite number"),
         (lambda stored: stored.update(gallery_images=0), "gallery_images is 0"),
         (lambda stored: stored.update(colour="red"), "damaged"),
         (lambda stored: stored["miss"].update(low=2), "not a valid rate with its interval"),

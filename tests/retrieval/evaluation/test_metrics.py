@@ -186,8 +186,8 @@ def test_tracks_are_as_near_as_their_nearest_image():
 @pytest.mark.parametrize(
     ("identity", "camera", "tracklet", "message"),
     [
-        ([1, 1, 2], [5, 5, 5], [7, 8, 8], r"\(gallery image 3\): its tracklet holds images of more than one identity"),
-        ([1, 2, 2], [5, 5, 6], [7, 8, 8], r"\(gallery image 3\): its tracklet holds images of more than one camera"),
+        ([1, 1, 2], [5, 5, 5], [7, 8, 8], r"\(gallery image 3\): its tracklet has images of more than one identity"),
+        ([1, 2, 2], [5, 5, 6], [7, 8, 8], r"\(gallery image 3\): its tracklet has images of more than one camera"),
         ([1, 2, 2], [5, 5, 6], [7, 8], "tracklet_of_image: shape"),
     ],
 )

@@ -98,7 +98,7 @@ def test_counts_of_numpy_are_numbers_too():
     [
         (QUERY + 1j, "query features: must be numbers in rows of equal length .these are complex"),
         ([[1.0, 2.0], [3.0]], "query features: must be numbers in rows of equal length"),
-        (np.where(np.arange(12)[:, None] == 3, np.nan, QUERY), "query features: row 4 holds NaN or infinity"),
+        (np.where(np.arange(12)[:, None] == 3, np.nan, QUERY), "query features: row 4 contains NaN or infinity"),
         (QUERY[:, :5], "query features have 5 dimensions, gallery features 12"),
         (QUERY[:0], "0 query features x 48 gallery features; give at least one of each"),
     ],

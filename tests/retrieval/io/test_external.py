@@ -232,10 +232,10 @@ class Frame:
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a missing image": (
         lambda: {name: FEATURES[0] for name in NAMES[1:]},
-        f"no feature of 1 of 7 images, first /data/{NAMES[0]}",
+        f"no feature for 1 of 7 images, first /data/{NAMES[0]}",
     ),
     "no known path": (lambda: {f"x{name[-7:]}": FEATURES[0] for name in NAMES}, "(the file has 'x"),
-    "numbered vectors": (lambda: dict(enumerate(FEATURES)), "are named by a number (0), not by the paths"),
+    "numbered vectors": (lambda: dict(enumerate(FEATURES)), "are named by a number (0), not by image paths"),
     "transposed": (lambda: torch.from_numpy(FEATURES.T.copy()), "it seems to be transposed"),
     "two matrices": (lambda: (torch.from_numpy(QUERY), torch.from_numpy(GALLERY)), "a tuple of two matrices"),
     "unequal vectors": (lambda: [torch.ones(3), torch.ones(4)], "row 2 has 4 dimensions, that of row 1 3"),
@@ -276,9 +276,9 @@ def test_wrong_tables_are_named(tmp_path: Path) -> None:
     for text, what in (
         ("path,feature\n" + "\n".join(f"{name},[0.1 ... 0.2]" for name in NAMES), "was abbreviated with ..."),
         ("path,x1,y1,x2,y2\na,1,2,3,4\n", "has no feature columns"),
-        ("path,f0,f1,f3\na,1,2,3\n", "lack number 2"),
+        ("path,f0,f1,f3\na,1,2,3\n", "column number 2 is missing"),
         ("f0,f1\n1,2\n3\n", "row 2: has 1 cells for 2 columns"),
-        ("f0,f1\n1,2\n3,x\n", "row 2: f1 is 'x', no number"),
+        ("f0,f1\n1,2\n3,x\n", "row 2: f1 is 'x', not a number"),
         ("1" * 5_000_000, "is longer than"),
         ("<!DOCTYPE html><html>", "is an HTML page"),
         ("version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),

@@ -269,7 +269,7 @@ def test_lengths_that_do_not_match_name_both_counts(tmp_path):
         ({"features": BOTH > 0}, "not numbers"),
         ({"qf": QUERY}, "holds qf; give one matrix for all images, or query and gallery"),
         ({"features": BOTH, "gf": GALLERY}, "holds features, gf; give one matrix"),
-        ({"query": QUERY, "qf": QUERY, "gf": GALLERY}, "query and qf mean the same"),
+        ({"query": QUERY, "qf": QUERY, "gf": GALLERY}, "query and qf have the same meaning"),
         ({"query": QUERY, "gallery": GALLERY[:, :2]}, "query has 3 dimensions, gallery 2"),
         ({"weights": BOTH, "bias": BOTH}, r"no array named features.*\(but weights, bias\)"),
         ({}, r"\(but nothing\)"),
@@ -284,7 +284,7 @@ def test_wrong_labels(tmp_path):
     wrong(tmp_path, "one matrix and no labels; give the records", None, features=BOTH)
     wrong(tmp_path, "ids, row 1: 1.5 is not a whole number", None, features=BOTH, ids=[1.5, 1, 1, 1, 1])
     wrong(tmp_path, "ids, row 1: 1.5 is not a whole number", None, features=BOTH, ids=[1.5, 2.5, 1.5, 1.5, 1.5])
-    wrong(tmp_path, "ids holds NaN or infinity", None, features=BOTH, ids=[np.inf, 1, 1, 1, 1])
+    wrong(tmp_path, "ids contains NaN or infinity", None, features=BOTH, ids=[np.inf, 1, 1, 1, 1])
     wrong(tmp_path, "records have no split", TABLE.with_(split=[""] * 5), query=QUERY, gallery=GALLERY)
     wrong(
         tmp_path,

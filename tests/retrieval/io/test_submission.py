@@ -152,20 +152,20 @@ def test_what_is_written_is_read_again(ranking, tmp_path):
 
 
 DEFECTS = {
-    "number": ("3 1 2 4\n1 two 3 4 2\n4 3 2 1\n", "line 2: 'two' is no image number; correct it."),
-    "fraction": ("3 1 2 4\n1 2 3 4\n4 3 2 1 1.5\n", "line 3: '1.5' is no image number; correct it."),
-    "negative": ("3 1 2 4\n1 2 3 4 -1\n4 3 2 1\n", "line 2: '-1' is no image number; correct it."),
-    "huge": ("3 1 2 4 12345678901\n1 2 3 4\n4 3 2 1\n", "line 1: '12345678901' is no image number; correct it."),
-    "digits": ("3 1 2 4 \u0663\n1 2 3 4\n4 3 2 1\n", "line 1: '\u0663' is no image number; correct it."),
-    "bytes": (b"3 1 2 4\n1 2 3 4 \xff\n4 3 2 1\n", "line 2: '\ufffd' is no image number; correct it."),
+    "number": ("3 1 2 4\n1 two 3 4 2\n4 3 2 1\n", "line 2: 'two' is not an image number; correct it."),
+    "fraction": ("3 1 2 4\n1 2 3 4\n4 3 2 1 1.5\n", "line 3: '1.5' is not an image number; correct it."),
+    "negative": ("3 1 2 4\n1 2 3 4 -1\n4 3 2 1\n", "line 2: '-1' is not an image number; correct it."),
+    "huge": ("3 1 2 4 12345678901\n1 2 3 4\n4 3 2 1\n", "line 1: '12345678901' is not an image number; correct it."),
+    "digits": ("3 1 2 4 \u0663\n1 2 3 4\n4 3 2 1\n", "line 1: '\u0663' is not an image number; correct it."),
+    "bytes": (b"3 1 2 4\n1 2 3 4 \xff\n4 3 2 1\n", "line 2: '\ufffd' is not an image number; correct it."),
     "few": ("3 1 2 4\n1 2 3 4\n4 3 2\n", "line 3: holds 3 numbers; give 4."),
     "none": ("3 1 2 4\n\n4 3 2 1\n", "line 2: holds 0 numbers; give 4."),
     "too few lines": ("3 1 2 4\n1 2 3 4\n", "track2.txt: has 2 lines for 3 queries; give one line"),
     "too many lines": (FORMS["plain"] + "1 2 3 4", "track2.txt: has 4 lines for 3 queries; give one line"),
-    "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is not a gallery image, whose numbers run from 1 to 4"),
+    "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is not the number of a gallery image (from 1 to 4)"),
     "from zero": (
         "3 1 2 4\n0 1 2 3\n4 3 2 1\n",
-        "line 2: number 0 is not a gallery image, whose numbers run from 1 to 4; add 1 to all numbers",
+        "line 2: number 0 is not the number of a gallery image (from 1 to 4); add 1 to all numbers",
     ),
 }
 
@@ -197,7 +197,7 @@ def test_several_defects_are_told_in_the_order_of_lines(tmp_path):
         ("lines", ""),
     ]
     assert findings[1].message.startswith("number 9 (and 1 more) is not a gallery image")
-    assert findings[2].message == "number 1 is on it more than once"
+    assert findings[2].message == "number 1 is listed more than once"
 
 
 def test_a_line_sorted_by_number_is_no_ranking(tmp_path):
@@ -399,7 +399,7 @@ def test_check_tells_findings_and_exits_with_1(run: Run, tiny_world: Path, tmp_p
     ]
     shown = run(f"submission check {tmp_path}/track2.txt --data {tiny_world}")
     assert shown.code == 1
-    assert f"{tmp_path}/track2.txt, line 1: number 1 is on it more than once; list each image once." in shown.out
+    assert f"{tmp_path}/track2.txt, line 1: number 1 is listed more than once; list each image once." in shown.out
     assert shown.out.endswith("4 findings.\n")
 
 
@@ -407,13 +407,13 @@ WRONG = {
     "write {t}/none --out {t}/new.txt": "none: holds no features.json",
     "write {f} --out {t}/file/new.txt": "new.txt: cannot be written",
     "write {f} --out {t}/new.txt --post rerank=x": "K1:K2:LAMBDA",
-    "write {t}/f.npz --out {t}/new.txt": "car.jpg (image 1): has no number",
+    "write {t}/f.npz --out {t}/new.txt": "car.jpg (image 1): its name is not a number",
     "check {t}/none.txt --data {w}": "none.txt: cannot be read",
     "check {t} --data {w}": "cannot be read",
     "check {t}/empty.txt --data {w}": "empty.txt: is empty; give one line",
     "check {t}/file --data {t}/none": "does not exist",
     "check {t}/file --data {t}/bare.csv": "the data set has no query or no gallery images",
-    "score {t}/file --data {w}": "file, line 1: 'This' is no image number; correct it.",
+    "score {t}/file --data {w}": "file, line 1: 'This' is not an image number; correct it.",
     "score {t}/one.txt --data {w}": "one.txt: has 1 lines for",
     "score {t}/one.txt --data {w} --protocol ai-ctiy": "--protocol ai-ctiy: is unknown",
     "score {t}/one.txt --data {w} --protocol veri-tracks": "a submission ranks images",
@@ -440,7 +440,7 @@ def test_wrong_lines_get_one_sentence(line: str, run: Run, features: Path, tiny_
 
 def test_a_ranking_that_was_cut_is_refused(tmp_path):
     distances = Distances.from_matrix(np.ones((3, 4)), QUERY, GALLERY)
-    with pytest.raises(InputError, match="needs 4 images for each query, but the ranking was cut at 2"):
+    with pytest.raises(InputError, match="needs 4 images per query, but the ranking is cut at 2"):
         write_submission(rank(distances, SUBMISSION, top_k=2), tmp_path / "track2.txt")
     assert not (tmp_path / "track2.txt").exists()
 

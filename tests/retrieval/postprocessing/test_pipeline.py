@@ -139,7 +139,7 @@ def test_units_in_order_of_first_appearance():
 
 
 def test_wrong_tracklets_are_refused():
-    with pytest.raises(InputError, match=r"b \(image 2\): tracklet t holds images of more than one camera"):
+    with pytest.raises(InputError, match=r"b \(image 2\): tracklet t has images of more than one camera"):
         tracklet_units(Records.of(path=["a", "b"], tracklet=["t", "t"], camera=["1", "2"]))
     with pytest.raises(InputError, match="no gallery image has a tracklet"):
         tracklet_units(Records.of(path=["a"]))

@@ -84,12 +84,12 @@ def test_true_matches_that_are_removed_are_counted() -> None:
     gallery = images("c007", "c007", "c041", identity=["1", "2", "9"])
     removed, note = split((query, gallery), SceneGroups((NEW, ("*",))))
     assert sum(removed) == 3
-    assert note.endswith(" 1 of them show one vehicle, so vehicles do travel between these groups.")
+    assert note.endswith(" 1 of them show the same vehicle, so vehicles do travel between these groups.")
 
 
 def test_another_spelling_of_a_training_camera_is_no_unknown_camera() -> None:
     groups = SceneGroups.from_labels(images("c001", "c002", identity=["1", "1"]))
-    with pytest.raises(InputError, match="camera 1 of the images looks like c001 of the groups; spell cameras alike"):
+    with pytest.raises(InputError, match="camera 1 of the images looks like c001 of the groups; use one spelling"):
         groups.of(images("1"), images("2"))
     with pytest.raises(InputError, match="no gallery image has a camera"):
         groups.of(images("c001"), images(""))

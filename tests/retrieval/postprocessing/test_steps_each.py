@@ -165,7 +165,7 @@ def test_scenes_of_the_column_and_of_tracklets():
     distances = replace(Distances.from_matrix([[1, 2, 3]], query, gallery[:3]), gallery=gallery, unit_of_image=units)
     assert exclude_other_scenes(distances).matrix().tolist() == [[1, np.inf, 3]]
     torn = gallery.with_(scene=["s1", "s2", "s1", ""])
-    with pytest.raises(InputError, match=r"c \(image 3\): its tracklet holds images of two scenes"):
+    with pytest.raises(InputError, match=r"c \(image 3\): its tracklet has images of two scenes"):
         exclude_other_scenes(replace(distances, gallery=torn))
 
 
