@@ -71,7 +71,7 @@ def test_a_row_of_zeros_is_told_where_it_has_to_be_normalised(made: Path, tmp_pa
     shutil.copy(made / "features" / "query.safetensors", tmp_path / "q.safetensors")
     rewrite(tmp_path / "q.safetensors", _set(0.0, row=4))
     features = FeatureSet.load(tmp_path / "q.safetensors")
-    with pytest.raises(InputError, match=r"\.jpg \(row 5\): the feature has norm 0 and no direction"):
+    with pytest.raises(InputError, match=r"\.jpg \(row 5\): the feature has norm 0 and cannot be normalised"):
         features.normalise()
 
 

@@ -207,7 +207,9 @@ def test_a_split_test_of_identities_of_three_scenes_is_kept_apart(tmp_path: Path
     real = open_dataset(true_size_folders.cityflow(tmp_path, true_size_folders.SMALL._replace(train=scenes)))
     dataset = hold_out(real, "identities", count=12)
     reported = scene_groups(dataset).describe(dataset.query, dataset.gallery)
-    assert " pairs of images are excluded, between the groups c0" in reported and "show one vehicle" not in reported
+    assert (
+        " pairs of images are excluded, between the groups c0" in reported and "show the same vehicle" not in reported
+    )
 
 
 def test_absent_weights_are_told_all_at_once(

@@ -117,7 +117,7 @@ def test_files_of_the_wrong_kind_are_told_apart(tmp_path, sides):
         Distances.load(path)
     with pytest.raises(InputError, match="cannot be read"):
         Ranking.load(tmp_path / "absent.safetensors")
-    with pytest.raises(InputError, match=r"ends in \.safetensors"):
+    with pytest.raises(InputError, match=r"end in \.safetensors"):
         query.save(tmp_path / "features.npy")
 
 

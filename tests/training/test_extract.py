@@ -162,7 +162,7 @@ def test_unknown_views_and_unreadable_images(model: ReidModel, records: Records,
         run(model, records, views=("mirror",))
     with pytest.raises(InputError, match="is unknown"):
         run(model, records, views=())
-    with pytest.raises(InputError, match=r"ends in \.safetensors"):
+    with pytest.raises(InputError, match=r"end in \.safetensors"):
         run(model, records, out=tmp_path / "features.npy")
     with pytest.raises(InputError, match=r"missing\.png"):
         run(model, Records.of(path=[tmp_path / "missing.png"]))

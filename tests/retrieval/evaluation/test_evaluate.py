@@ -255,7 +255,7 @@ def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
             "veri-tracks-mean compares mean features",
         ),
         (PLAIN, VERI_TRACKS, {"tracklet": ["", "", ""]}, "veri-tracks ranks tracklets, but no gallery image has one"),
-        (PLAIN, VERI_TRACKS, {"identity": ["A", "B", "B"]}, r"g3 \(gallery image 3\): its tracklet holds .* identity"),
+        (PLAIN, VERI_TRACKS, {"identity": ["A", "B", "B"]}, r"g3 \(gallery image 3\): its tracklet has .* identity"),
         (PLAIN, VERI_TRACKS, {"camera": ["2", "2", "3"]}, r"g3 \(image 3\): tracklet t has images of more than one"),
         (PLAIN, VEHICLE_ID, {}, "vehicle-id draws its galleries from the query images"),
     ],

@@ -84,7 +84,9 @@ def test_progress_never_passes_its_total() -> None:
     assert all(done <= total for done, total in steps.seen)
 
 
-@pytest.mark.parametrize(("steps", "count", "message"), [("", 1, "no parameter to choose"), ("rerank", 0, "nothing")])
+@pytest.mark.parametrize(
+    ("steps", "count", "message"), [("", 1, "no parameter to choose"), ("rerank", 0, "no validation features")]
+)
 def test_nothing_to_tune_is_told(steps: str, count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tune(PostProcessing.parse(steps), [(sides(1), MARKET)] * count)

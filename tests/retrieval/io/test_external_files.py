@@ -271,8 +271,8 @@ def test_lengths_that_do_not_match_name_both_counts(tmp_path):
         ({"features": BOTH, "gf": GALLERY}, "holds features, gf; give one matrix"),
         ({"query": QUERY, "qf": QUERY, "gf": GALLERY}, "query and qf have the same meaning"),
         ({"query": QUERY, "gallery": GALLERY[:, :2]}, "query has 3 dimensions, gallery 2"),
-        ({"weights": BOTH, "bias": BOTH}, r"no array named features.*\(but weights, bias\)"),
-        ({}, r"\(but nothing\)"),
+        ({"weights": BOTH, "bias": BOTH}, r"no array named features.*\(found weights, bias\)"),
+        ({}, r"\(found nothing\)"),
         ({"features": np.array([[1], [{}]], dtype=object)}, "features: holds Python objects; .*plain arrays"),
     ],
 )
@@ -352,7 +352,7 @@ WRONG = {
     "evaluate {f}/features.npy --records {f}/short.csv": "features.npy: features has 5 rows for 2 image records",
     "evaluate {f}/features.npy --records {f}/split.csv": "split.csv, line 3: split is 'val'",
     "rank {f}/features.mat --records {f}/images.csv --out {f}/out.csv": "features.mat: cannot be read",
-    "rank {f}/images.csv --records {f}/images.csv --out {f}/out.csv": "has no feature columns (but 'img_path'",
+    "rank {f}/images.csv --records {f}/images.csv --out {f}/out.csv": "has no feature columns (found 'img_path'",
     "rank {f} --records {f}/images.csv --out {f}/out.csv": "give no table",
     "rank {f}/none --out {f}/out.csv": "or a file of features (.npy",
 }

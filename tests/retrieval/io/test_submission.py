@@ -110,9 +110,9 @@ def test_numbers_come_from_key_or_file_name():
         image_key=["car", "test/000008", "y", "0000000000011"],
     )
     assert image_numbers(records).tolist() == [7, 8, 12, 11]
-    with pytest.raises(InputError, match=r"0001_c002_3\.jpg \(image 2\): has no number"):
+    with pytest.raises(InputError, match=r"0001_c002_3\.jpg \(image 2\): its name is not a number"):
         image_numbers(Records.of(path=["1.jpg", "0001_c002_3.jpg"]))
-    with pytest.raises(InputError, match=r"b/01\.jpg \(image 2\): has the number of a/1\.jpg"):
+    with pytest.raises(InputError, match=r"b/01\.jpg \(image 2\): has the same number as a/1\.jpg"):
         image_numbers(Records.of(path=["a/1.jpg", "b/01.jpg"]))
 
 
@@ -158,8 +158,8 @@ DEFECTS = {
     "huge": ("3 1 2 4 12345678901\n1 2 3 4\n4 3 2 1\n", "line 1: '12345678901' is not an image number; correct it."),
     "digits": ("3 1 2 4 \u0663\n1 2 3 4\n4 3 2 1\n", "line 1: '\u0663' is not an image number; correct it."),
     "bytes": (b"3 1 2 4\n1 2 3 4 \xff\n4 3 2 1\n", "line 2: '\ufffd' is not an image number; correct it."),
-    "few": ("3 1 2 4\n1 2 3 4\n4 3 2\n", "line 3: holds 3 numbers; give 4."),
-    "none": ("3 1 2 4\n\n4 3 2 1\n", "line 2: holds 0 numbers; give 4."),
+    "few": ("3 1 2 4\n1 2 3 4\n4 3 2\n", "line 3: has 3 numbers; give 4."),
+    "none": ("3 1 2 4\n\n4 3 2 1\n", "line 2: has 0 numbers; give 4."),
     "too few lines": ("3 1 2 4\n1 2 3 4\n", "track2.txt: has 2 lines for 3 queries; give one line"),
     "too many lines": (FORMS["plain"] + "1 2 3 4", "track2.txt: has 4 lines for 3 queries; give one line"),
     "beyond": ("3 1 2 5\n1 2 3 4\n4 3 2 1\n", "number 5 is not the number of a gallery image (from 1 to 4)"),
@@ -212,7 +212,7 @@ def test_a_line_sorted_by_number_is_no_ranking(tmp_path):
 def test_a_large_gallery_wants_100_numbers_on_a_line(tmp_path):
     gallery = images("test", range(1, 102))
     (finding,) = check_submission(saved(tmp_path, " ".join(map(str, range(101, 0, -1)))), QUERY[:1], gallery)
-    assert (finding.message, finding.fix) == ("holds 101 numbers", "give 100")
+    assert (finding.message, finding.fix) == ("has 101 numbers", "give 100")
 
 
 def test_score_by_hand(tmp_path):

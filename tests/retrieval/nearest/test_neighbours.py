@@ -248,7 +248,7 @@ def test_distances_come_back_in_the_units_of_the_features(way, scale):
         ([[1, 2]], [[1, 2, 3]], 1, "2 dimensions, gallery features 3"),
         (np.zeros((0, 2)), [[1, 2]], 1, "0 query features x 1 gallery features; give at least one of each"),
         ([[1, 2]], np.zeros((0, 2)), 1, "give at least one of each"),
-        ([[1, 2], [np.nan, 2]], [[1, 2]], 1, "query features: row 2 holds NaN"),
+        ([[1, 2], [np.nan, 2]], [[1, 2]], 1, "query features: row 2 contains NaN"),
         ([1, 2], [[1, 2]], 1, "not \\(images, dimensions\\)"),
     ],
 )
