@@ -196,7 +196,7 @@ def test_several_defects_are_told_in_the_order_of_lines(tmp_path):
         ("length", ", line 4"),
         ("lines", ""),
     ]
-    assert findings[1].message.startswith("number 9 (and 1 more) is not a gallery image")
+    assert findings[1].message.startswith("number 9 (and 1 more) is not the number of a gallery image")
     assert findings[2].message == "number 1 is listed more than once"
 
 

@@ -114,7 +114,7 @@ def test_small_pieces_give_the_same(monkeypatch):
     ("features", "options", "message"),
     [
         (np.zeros((0, 2)), {}, "0 features; give at least one of each"),
-        ([[1, np.nan]], {}, "features: row 1 holds NaN"),
+        ([[1, np.nan]], {}, "features: row 1 contains NaN"),
         ([[1, 2], [0, 0]], {}, "the feature in row 2 has norm zero"),
         ([[1, 2], [2, 1]], {"k1": 3, "k2": 1}, "k1 is 3 and k2 is 1, but there are only 2 points"),
         ([[1, 2], [2, 1]], {"k1": 2, "k2": 1, "neighbours": "zhong"}, "only 2 points"),

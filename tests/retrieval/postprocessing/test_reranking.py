@@ -198,7 +198,7 @@ def test_the_top_of_the_matrix_without_the_matrix(top_k, neighbours):
         (np.zeros((0, 2)), [[1, 2]], {}, "0 query features x 1 gallery features"),
         ([[1, 2]], np.zeros((0, 2)), {}, "1 query features x 0 gallery features"),
         ([[1, 2]], [[1, 2, 3]], {}, "query features have 2 dimensions, gallery features 3"),
-        ([[1, np.nan]], [[1, 2]], {}, "query features: row 1 holds NaN"),
+        ([[1, np.nan]], [[1, 2]], {}, "query features: row 1 contains NaN"),
         ([[1, 2]], [[1, 2], [1, np.inf]], {}, "gallery features: row 2 contains NaN or infinity"),
         ([[1, 2]], [[1, 2], [0, 0]], {}, "gallery row 2 has norm zero"),
         ([[1, 2], [0, 0]], [[1, 2]], {}, "query row 2 has norm zero"),
