@@ -55,7 +55,7 @@ def held_elsewhere(folder: Path, inside: str = "pass") -> Iterator[subprocess.Po
         child.stdout.close()
 
 
-def test_the_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_process_gets_an_error_that_names_the_holder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with held_elsewhere(run) as child:
         with pytest.raises(InUse) as caught, locked(run):
@@ -180,7 +180,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_that_writes_a_folder_is_refused_while_another_does(
+def test_commands_that_write_a_locked_folder_are_rejected(
     line: str, run: Run, made: Path, tiny_world: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

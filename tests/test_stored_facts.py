@@ -189,7 +189,7 @@ def test_types_that_numpy_lacks_are_named(tmp_path: Path) -> None:
         FeatureSet.load(tmp_path / "f.safetensors")
 
 
-def test_an_endless_line_is_refused(tmp_path: Path, run: Run) -> None:
+def test_an_endless_line_is_rejected(tmp_path: Path, run: Run) -> None:
     for name in ("t.csv", "d.json"):
         with open(tmp_path / name, "wb") as file:
             file.write(b"path,camera\n")

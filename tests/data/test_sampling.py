@@ -180,7 +180,7 @@ def test_random_batches_hold_each_image_at_most_once(count: int, size: int, epoc
     assert len(set(drawn)) == len(drawn) and set(drawn) <= set(range(count))
 
 
-def test_random_batches_differ_by_epoch_and_leave_nobody_out_for_ever() -> None:
+def test_random_batches_differ_by_epoch_and_cover_all_images() -> None:
     sampler = ImageSampler(10, 4, seed=2)
     epochs = []
     for epoch in range(12):

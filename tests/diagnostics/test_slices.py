@@ -209,7 +209,7 @@ def test_facts_travel() -> None:
     assert (pair.steps, pair.reranked, pair.transductive, pair.protocol) == (("x",), True, True, MARKET)
 
 
-def test_wrong_input_is_told_in_one_sentence() -> None:
+def test_invalid_input_gives_one_sentence() -> None:
     query, gallery = records("q", ["7"]), records("g", ["7"])
     distances = Distances.from_matrix([[0.1]], query, gallery)
     metrics = evaluate_distances(distances, CAMERA_LESS)

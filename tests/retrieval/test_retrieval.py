@@ -70,7 +70,7 @@ def sides():
         ([[1, 0], [2, 0]], {"normalised": True}, r"q1.jpg \(row 2\).*does not have norm 1"),
     ],
 )
-def test_wrong_features_are_refused_by_image(values, options, message):
+def test_invalid_features_are_rejected_with_the_image(values, options, message):
     with pytest.raises(InputError, match=message):
         FeatureSet(values, records(2, prefix="q"), **options)
 
@@ -106,7 +106,7 @@ def test_feature_set_round_trip_index_and_concat(tmp_path, sides):
         FeatureSet.concat([])
 
 
-def test_files_of_the_wrong_kind_are_told_apart(tmp_path, sides):
+def test_files_of_another_kind_are_rejected(tmp_path, sides):
     query, gallery = sides
     path = tmp_path / "some.safetensors"
     Distances.of(query, gallery).save(path)
@@ -132,7 +132,7 @@ def test_distances_are_squared_euclidean(sides):
     assert Distances.of(*scaled).matrix() == pytest.approx(9 * direct, rel=1e-5, abs=1e-4)
 
 
-def test_no_distance_is_negative_and_none_of_equal_pictures_is_far(sides):
+def test_distances_are_non_negative_and_small_for_equal_images(sides):
     query, _ = sides
     matrix = Distances.of(query, query).matrix()
     assert matrix.min() >= 0
@@ -164,7 +164,7 @@ def test_distances_round_trip(tmp_path, sides, tracklets):
     assert np.array_equal(rank(again, MARKET, 20).indices, rank(distances, MARKET, 20).indices)
 
 
-def test_sides_that_cannot_be_compared_are_refused(sides):
+def test_incomparable_sides_are_rejected(sides):
     query, gallery = sides
     for other, message in (
         (feature_set(5, 9), "dimensions is 8 for the query but 9"),
@@ -268,7 +268,7 @@ def test_metrics_and_ranking_tell_the_same_story(sides):
     assert metrics.first_hit.tolist() == first
 
 
-def test_hits_are_unknown_where_nobody_knows():
+def test_hits_are_unknown_without_labels():
     query = Records.of(path=["a", "b"], identity=["1", ""])
     gallery = Records.of(path=["c", "d", "e", "f"], identity=["1", "2", "", "junk"])
     ranking = rank(Distances.from_matrix([[1, 2, 3, 4], [1, 2, 3, 4]], query, gallery), MARKET)
@@ -280,7 +280,7 @@ def test_nan_never_ranks():
         nearest_of_row(np.array([1, np.nan], dtype=np.float32), 1)
 
 
-def test_a_ranking_that_points_outside_its_gallery_is_refused():
+def test_rankings_with_indices_outside_the_gallery_are_rejected():
     one = records(1)
     for indices, shape in (([[1]], (1, 1)), ([[-2]], (1, 1)), ([[0]], (1, 2))):
         with pytest.raises(InputError, match="Ranking"):
@@ -306,7 +306,7 @@ def test_nearest_puts_equal_distances_in_gallery_order():
     assert distances.tolist() == [[1, 1, 9, 9], [0, 0, 10, 10]]
 
 
-def test_nearest_refuses_what_it_cannot_compare(sides):
+def test_nearest_rejects_incomparable_features(sides):
     query, gallery = sides
     with pytest.raises(InputError, match="k is 0"):
         nearest(query.features, gallery.features, 0)

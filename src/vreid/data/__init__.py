@@ -1,1 +1,1 @@
-"""Records of images, the readers that make them, and the way from a record to a training batch."""
+"""Image records, data set readers, sampling, augmentation and loading."""

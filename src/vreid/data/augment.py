@@ -82,7 +82,7 @@ class TestTransform:
     ) -> Tensor:
         """Turn a batch (B, 3, H, W) uint8 into float32 (x / 255 - mean) / std; regions `erased` (B, 4) become `fill`.
 
-        `fill` is one normalised value a channel; none is 0, the mean colour: random erasing as DMT does it (methods:
+        `fill` is one normalised value per channel; None: 0, the mean colour, as in DMT's random erasing (methods:
         section 4).
         """
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
@@ -147,9 +147,9 @@ class TrainTransform(TestTransform):
         return super().finish(images, erased, fill or self.erase_fill)
 
     def augment(self, image: Tensor, rng: np.random.Generator) -> Augmented:
-        """Enlarge, flip, pad, crop, jitter a prepared (3, H, W) uint8 image; say what was flipped, what to erase.
+        """Enlarge, flip, pad, crop and jitter a prepared (3, H, W) uint8 image, and draw the region to erase.
 
-        The image shows the mirror image where `flipped`, so an orientation label becomes (360 - theta) mod 360.
+        A `flipped` image is a mirror image, so its orientation label becomes (360 - theta) mod 360.
         """
         if self.enlarge and rng.random() < self.enlarge:
             image = self._enlarged(image, rng)
@@ -196,7 +196,7 @@ def _shifted(image: Tensor, down: int, right: int) -> Tensor:
 def _rectangle(
     rng: np.random.Generator, size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int]:
-    """Height and width of a rectangle: area a share in `scale` of `size`, height / width log-uniform in `ratio`."""
+    """Draw height and width of a rectangle: area share in `scale`, height / width log-uniform in `ratio`."""
     area = size[0] * size[1] * rng.uniform(*scale)
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
     return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

@@ -52,7 +52,7 @@ def all_images(dataset: Dataset) -> Records:
 def write_crop_images(dataset: Dataset, out: Path | str, folders: Mapping[str, str]) -> None:
     """Write the crop of each image under the same file name to the folder `folders[split]` below `out`.
 
-    Each split's folder appears whole; one that is there is left as it is, and a split without a folder is left out.
+    Each folder is created atomically; existing folders are kept, and splits without a folder are skipped.
 
     Raises:
         InputError: an image cannot be read or written, or two images of a split have the same file name.

@@ -29,9 +29,9 @@ class Dataset:
         name: of the data set, as in the literature.
         train, query, gallery: images; with the cross-camera protocol query and gallery are the very same Records.
         protocol: how a ranking of `gallery` for `query` is evaluated.
-        source: what made it, where that is known (simulator version, seed and preset).
+        source: origin of the data, if known (simulator version, seed and preset).
         notes: remarks of the reader that need no action.
-        origins: where the images of a split are listed, by name of the split; a split without one has no list.
+        origins: label file and rows of each split that has a list, by name of the split.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Dataset:
         return f"Dataset {self.name}: {'; '.join(parts)}"
 
     def where(self, split: str, image: int) -> str:
-        """File and row that list image number `image` (from 0) of `split`, or its image where there is no list."""
+        """Return file and row that list image `image` (from 0) of `split`, or its path if there is no list."""
         origin = self.origins.get(split)
         listed = origin is not None and origin.rows[image] > 0
         return origin.where(image) if origin and listed else str(getattr(self, split).path[image])
@@ -96,12 +96,12 @@ def _size(path: str) -> int:
 
 
 def join(first: Dataset, *others: Dataset) -> Dataset:
-    """Return `first` with the training images of all `others`, other vehicles, appended to its own.
+    """Append the training images of all `others`, which show other vehicles, to those of `first`.
 
-    No vehicle, camera, tracklet or image of one may be taken for one of another: where names of a data set occur in
-    those before it, all its names of that kind get its own name in front ("VehicleX/0001"). Query, gallery and protocol
-    are those of `first`. Further variants of images that are there already (their crops from a table, say: the same
-    keys, vehicles and cameras) are the same vehicles and keep all names.
+    To keep vehicles, cameras, tracklets and images of different data sets distinct, a name prefix ("VehicleX/0001") is
+    added to all names of a kind if some of them occur in an earlier data set. Query, gallery and protocol are those of
+    `first`. Further variants of images that are already present (for example crops from a table, with the same keys,
+    vehicles and cameras) are the same vehicles and keep their names.
 
     Example:
         >>> join(open_dataset("city"), open_dataset("vehiclex")).train.identity.distinct   # doctest: +SKIP

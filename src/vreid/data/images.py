@@ -22,12 +22,12 @@ MAX_PIXELS = 100_000_000
 def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image.Image:
     """Return the image in `path` as 8-bit RGB, upright (EXIF rotation applied), cut to `box` where one is given.
 
-    Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped; of an animation the first frame
-    is taken. `box` is x1, y1, x2, y2 in pixels of the upright image, half-open; fractions are widened to whole pixels
-    and what sticks out of the image is cut off.
+    Grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped; of an animation, the first frame
+    is returned. `box` is x1, y1, x2, y2 in pixels of the upright image, half-open; it is widened to whole pixels and
+    clipped to the image.
 
     Raises:
-        InputError: the file is missing, no image, truncated, too large, or `box` lies outside of it.
+        InputError: the file is missing, not an image, truncated, or too large, or `box` lies outside of the image.
     """
     try:
         with warnings.catch_warnings():
@@ -97,7 +97,7 @@ def _upright_rgb(image: Image.Image, path: Path | str) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; 1 (upright) where there is none, or where it is damaged, since the pixels may be sound."""
+    """Return the EXIF orientation; 1 (upright) if it is missing or damaged, because the pixels may be intact."""
     if image.format == "TIFF":  # turned by Pillow itself
         return 1
     try:
@@ -107,7 +107,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def image_size(path: Path | str) -> tuple[int, int] | None:
-    """Width and height in pixels of the upright image, from its first bytes; None where they cannot be read."""
+    """Return width and height of the upright image in pixels from its header; None if they cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -128,10 +128,10 @@ def cut(image: Image.Image, box: Sequence[float], path: Path | str) -> Image.Ima
 
 
 def region(box: Sequence[float], width: int, height: int, path: Path | str) -> tuple[int, int, int, int]:
-    """Return `box` in whole pixels of an image of width x height: fractions are widened, what sticks out is cut off.
+    """Widen `box` to whole pixels and clip it to an image of width x height; `path` is used in the message.
 
     Raises:
-        InputError: the box lies outside the image, which is called `path`.
+        InputError: the box lies outside the image.
     """
     x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
     x2, y2 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))

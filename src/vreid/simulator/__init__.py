@@ -5,7 +5,7 @@ Example:
     >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
     48
 
-Pipeline: `city` (presets, identities, roads, and the plan of who passes which camera when) -> `filming` (which
+Pipeline: `city` (presets, identities, roads, and the plan of the passes of vehicles at cameras) -> `filming` (choice of
 frames) -> the renderer (`vehicle`, `render`) -> `formats` (worker processes, layouts, label files, writing).
 """
 

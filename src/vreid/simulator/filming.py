@@ -1,4 +1,4 @@
-"""Render the planned passes: a vehicle drives through a camera's view in traffic, frame by frame."""
+"""Render the planned passes of vehicles at cameras, with other traffic, frame by frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vreid.simulator.render.synthetic import SyntheticShot, shoot_synthetic
 from vreid.simulator.vehicle.vehicles import Vehicle, VehicleSpec, build_vehicle
 
 WINDOW = (7.0, 18.0)
-"""Least and most metres of its lane on which a tracklet's images are taken, around the middle of the view."""
+"""Minimum and maximum length in metres, around the middle of the view, over which the images of a pass are taken."""
 SPEED = (3.0, 13.0)
-"""Slowest and fastest drive through a view in m/s."""
+"""Minimum and maximum speed through a view in m/s."""
 NEIGHBOUR_SHARE = 0.45
 """Probability of a vehicle on another lane."""
 QUEUE_SHARE = 0.30
@@ -26,7 +26,7 @@ QUEUE_SHARE = 0.30
 CUT_SHARE = 0.06
 """Probability that a box contains only part of the vehicle."""
 CUT_EDGES = {"bottom": 0.45, "left": 0.2, "right": 0.2, "top": 0.15}
-"""Probability of each cut edge: mostly the bottom, where the next vehicle or the frame's edge is."""
+"""Probability of each cut edge: mostly the bottom, because of the next vehicle or the border of the frame."""
 CUT_DEPTH = (0.15, 0.45)
 """Minimum and maximum share of the box that is cut off."""
 ATTEMPTS = 6
@@ -46,7 +46,7 @@ class Take:
 
 @dataclass(frozen=True)
 class _Drive:
-    """One vehicle on one lane: at `place` metres along it when the target passes the middle of the view."""
+    """A vehicle on a lane, at `place` metres along it when the target is in the middle of the view."""
 
     vehicle: Vehicle
     lane: Lane
@@ -54,7 +54,7 @@ class _Drive:
     speed: float
 
     def at(self, seconds: float) -> Placed:
-        """Position `seconds` after the target's pass; lanes continue straight beyond their ends."""
+        """Return the position `seconds` after the target's pass; lanes continue straight beyond their ends."""
         return Placed(self.vehicle, *self.lane.pose(self.place + self.speed * seconds))
 
 
@@ -67,9 +67,9 @@ class Studio:
     _bystanders: dict[VehicleSpec, Vehicle] = field(default_factory=dict)
 
     def film(self, traveller: Traveller) -> Iterator[tuple[int, list[Take]]]:
-        """Yield, for each pass of a traveller's trip, its number and its takes in order of time.
+        """Yield the number and the takes, in order of time, of each pass of a traveller's trip.
 
-        A pass whose frames cannot be used (occluded, out of view) has fewer takes than planned, or none.
+        A pass with unusable frames (occluded, out of view) has fewer takes than planned, or none.
         """
         vehicle = build_vehicle(traveller.vehicle, plate=self.world.preset.plate)
         for number, camera_pass in enumerate(traveller.passes):
@@ -98,13 +98,13 @@ class Studio:
         rng = generator(self.world.seed, *key)
         lane = camera.spec.lanes[int(rng.integers(len(camera.spec.lanes)))]
         window = min(rng.uniform(*WINDOW), lane.length)
-        # Slow enough for as many different frames of the video as the tracklet shall have.
+        # Slow enough for the planned number of distinct frames.
         speed = min(rng.uniform(*SPEED), window * FRAMES_PER_SECOND / (camera_pass.images + 1))
         middle = lane.length / 2 + rng.uniform(-0.1, 0.1) * window
         target = _Drive(vehicle, lane, middle, speed)
         others = [] if alone else self._others(rng, camera, target)
 
-        # The frames in which the vehicle is inside the window, split into one run of frames for each image.
+        # Frames with the vehicle inside the window, split into one interval per image.
         passed = (camera_pass.time - camera.video_start) * FRAMES_PER_SECOND
         reach = window / 2 / speed * FRAMES_PER_SECOND
         frames = np.arange(math.ceil(passed - reach), math.floor(passed + reach) + 1)
@@ -136,7 +136,7 @@ class Studio:
         return [Take(frame, takes[frame]) for frame in sorted(takes)]
 
     def _others(self, rng: np.random.Generator, camera: Camera, target: _Drive) -> list[_Drive]:
-        """Draw the vehicles around the target: one on another lane, one in its queue, both, or none."""
+        """Draw the vehicles around the target: one on another lane, one ahead or behind, both, or none."""
         drives = []
         neighbour, queue = rng.random(2) < (NEIGHBOUR_SHARE, QUEUE_SHARE)
         pool = self.world.bystanders
@@ -164,7 +164,7 @@ class Studio:
 
 
 def _cut(rng: np.random.Generator) -> Cut | None:
-    """Draw how a tracker's box is cut; mostly not at all."""
+    """Draw a partial box as of a tracker; usually None."""
     if rng.random() >= CUT_SHARE:
         return None
     return Cut(str(rng.choice(list(CUT_EDGES), p=list(CUT_EDGES.values()))), float(rng.uniform(*CUT_DEPTH)))
@@ -183,14 +183,14 @@ def _first_usable(frames: Sequence[int], shoot: Callable[[int], Shot | None], co
 
 
 def _nearest(lane: Lane, placed: Placed) -> float:
-    """The place on `lane`, to half a metre, that is nearest to a vehicle."""
+    """Return the position on `lane` nearest to a vehicle, to half a metre."""
     places = np.arange(0.0, lane.length, 0.5)
     gaps = [math.hypot(x - placed.x, y - placed.y) for x, y, _ in (lane.pose(float(s)) for s in places)]
     return float(places[int(np.argmin(gaps))])
 
 
 def overlap(one: Placed, two: Placed) -> bool:
-    """Whether two vehicles overlap, each taken as a row of discs along its axis, half a metre of air between them."""
+    """Whether two vehicles, approximated by discs along their axes, are less than half a metre apart."""
     gaps = np.linalg.norm(_discs(one)[:, None] - _discs(two)[None], axis=2)
     return bool(gaps.min() < (one.vehicle.size[1] + two.vehicle.size[1]) / 2 + 0.5)
 

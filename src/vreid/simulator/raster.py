@@ -59,8 +59,7 @@ def rasterise(points_V3: Float, faces_F3: Int, width: int, height: int, *, cull:
 
     `points_V3` holds x, y in samples (y down) and nearness (affine on the screen: inverse depth for a pinhole,
     height along the ray for an orthographic view); a face with a corner of nearness <= 0 is left out.
-    With `cull`, faces that turn their back (clockwise seen from outside) are left out. Of equally near faces the
-    first one wins.
+    `cull` omits back faces (clockwise seen from outside). Of equally near faces the first one wins.
     """
     x, y = (points_V3[:, axis].astype(np.float64) - 0.5 for axis in (0, 1))
     near = points_V3[:, 2]
@@ -96,7 +95,7 @@ def rasterise(points_V3: Float, faces_F3: Int, width: int, height: int, *, cull:
     start = np.ceil(left).astype(np.int32)
     length = np.maximum(np.floor(right).astype(np.int32) - start + 1, 0)
 
-    # Each edge function, and the nearness, is a start per stretch plus a slope along it.
+    # Each edge function, and the nearness, is an offset per stretch plus a slope along it.
     single = edges.astype(np.float32)
     row_f = row.astype(np.float32)
     at_row = [edge[0][face] + edge[2][face] * row_f for edge in single]
@@ -136,7 +135,7 @@ class DepthMap:
     heights: Float  # (n, n) metres along the light above the centre; -inf where nothing is
 
     def lit(self, points_3N: Float, bias: float) -> Float:
-        """Return (N,) in 0..1: how much of each point's neighbourhood in the map lies no higher than the point."""
+        """Return (N,) in 0..1: the share of each point's neighbourhood in the map that is no higher than the point."""
         size = self.heights.shape[0]
         scale = np.float32(size / 2 / self.half)
         x, y, z = (points_3N[k] - self.centre[k] for k in range(3))

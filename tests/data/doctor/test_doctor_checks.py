@@ -231,7 +231,7 @@ def test_two_clocks_that_are_off_are_both_named(tmp_path: Path) -> None:
     assert len({f.where for f in findings}) == 2
 
 
-def test_times_that_nobody_dated_are_fine(tmp_path: Path) -> None:
+def test_undated_times_are_accepted(tmp_path: Path) -> None:
     town = Town(tmp_path)
     for row in town.rows:
         row["time"] -= START

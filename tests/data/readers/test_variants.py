@@ -151,7 +151,7 @@ def test_translations_alone_must_be_asked_for(world: Path) -> None:
     assert set(dataset.train.variant.values) == {"translated"} and len(dataset.train) == 2
 
 
-def test_some_variant_must_be_chosen_and_the_system_may_refuse(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_must_be_chosen_and_system_errors_are_reported(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="chooses 0 variants and 0 test lists; choose one variant or more"):
         open_dataset(world / "real", variants=())
 

@@ -49,27 +49,27 @@ def test_thresholds_by_hand() -> None:
     assert decisions.tolist() == [MATCH, MATCH, UNCERTAIN, UNCERTAIN, NO_MATCH, NO_MATCH]
 
 
-def test_equal_distances_are_all_within_or_all_beyond() -> None:
+def test_equal_distances_are_on_the_same_side_of_the_threshold() -> None:
     # the second and third nearest are equal: to match both would be three wrong ones of ten
     threshold = calibrate(found([0.1, 0.2, 0.2, *TENTHS[3:]], TENTHS), fpir=0.2, miss_rate=0.2)
     assert threshold.match == np.float32(0.1)
     assert threshold.false_match.value == 0.1
 
 
-def test_nothing_is_uncertain_where_the_errors_are_small_anyway() -> None:
+def test_thresholds_coincide_if_errors_are_small() -> None:
     threshold = calibrate(found([1 + d for d in TENTHS], TENTHS), fpir=0.1, miss_rate=0.1)
     assert threshold.no_match == threshold.match == np.float32(1.1)
     assert (threshold.miss.target, threshold.miss.value) == (0.1, 0)
     assert threshold.miss.high == pytest.approx(1 - 0.025**0.1)  # Clopper and Pearson for none of ten
 
 
-def test_queries_without_candidates_are_refused_rightly() -> None:
+def test_queries_without_candidates_are_correct_rejections() -> None:
     threshold = calibrate(found([np.inf] * 8 + [0.3, 0.4], TENTHS), fpir=0.5, miss_rate=0.1)
     assert threshold.match == np.float32(0.4)
     assert threshold.false_match.value == 0.2
 
 
-def test_the_engineer_reads() -> None:
+def test_threshold_as_text() -> None:
     threshold = calibrate(found(np.linspace(1, 2, 200).tolist(), TENTHS * 2, left_out=7), miss_rate=0.1)
     assert str(threshold).startswith(
         "MATCH at a false-match rate of 1.0 % (0.1 to 3.6 %), calibrated on 200 queries of unknown vehicles (vehicles "
@@ -85,7 +85,7 @@ def test_the_engineer_reads() -> None:
     st.sampled_from([0.1, 0.25, 0.6]),
     st.randoms(use_true_random=False),
 )
-def test_rates_are_kept_whatever_the_order(without, mates, rate, random) -> None:
+def test_rates_hold_for_any_order(without, mates, rate, random) -> None:
     case = found([d + 5 for d in without], mates)
     try:
         threshold = calibrate(case, fpir=rate, miss_rate=rate)
@@ -188,7 +188,7 @@ def test_decisions_by_hand() -> None:
     assert json.loads(json.dumps(decisions.as_dict()))["counts"]["UNCERTAIN"] == 1
 
 
-def test_why_the_stated_errors_may_not_hold_is_told() -> None:
+def test_notes_explain_when_the_stated_errors_may_not_hold() -> None:
     small = replace(THRESHOLD, gallery_images=1, protocol="veri")
     notes = decide(ranking([[0.1, 0.2, 0.3]]), small).notes
     assert "3.0 times as large" in notes[0]
@@ -208,7 +208,7 @@ def test_why_the_stated_errors_may_not_hold_is_told() -> None:
         ({"steps": ("re-ranking k1=20",)}, r"post-processing: none\) than these \(post-processing: re-ranking k1=20"),
     ],
 )
-def test_a_threshold_is_refused_on_distances_of_another_kind(facts: dict, message: str) -> None:
+def test_a_threshold_for_other_distances_is_rejected(facts: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         decide(ranking([[0.1]], **facts), THRESHOLD)
 
@@ -253,7 +253,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (lambda stored: stored["miss"].update(target=0), "not a valid rate with its interval"),
     ],
 )
-def test_a_damaged_file_is_told(change, message: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(change, message: str, tmp_path: Path) -> None:
     THRESHOLD.save(tmp_path / "t.json")
     stored = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     change(stored)
@@ -285,7 +285,7 @@ def test_a_damaged_file_is_told(change, message: str, tmp_path: Path) -> None:
         (found(TENTHS, TENTHS), {"confidence": 95}, "confidence is 95"),
     ],
 )
-def test_what_cannot_be_calibrated_is_told_in_one_sentence(case: OpenSet, options: dict, message: str) -> None:
+def test_impossible_calibrations_give_one_sentence(case: OpenSet, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         calibrate(case, **options)
     assert "\n" not in str(error.value)

@@ -260,7 +260,7 @@ def test_the_mean_of_a_tracklet_is_not_its_nearest_image():
         (PLAIN, VEHICLE_ID, {}, "vehicle-id draws its galleries from the query images"),
     ],
 )
-def test_a_protocol_that_does_not_fit_is_refused(post, protocol, change, message):
+def test_unsuitable_protocols_are_rejected(post, protocol, change, message):
     gallery = replace(ROUND_GALLERY, records=ROUND_GALLERY.records.with_(**change))
     with pytest.raises(InputError, match=message) as error:
         evaluate_retrieval(ROUND_QUERY, gallery, post, protocol)
@@ -381,7 +381,7 @@ def test_the_page_names_a_metric_as_it_was_made(run, tmp_path):
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate", "report"])
-def test_commands_refuse_what_does_not_fit_in_one_sentence(run, tmp_path, command, options, message):
+def test_commands_report_invalid_input_in_one_sentence(run, tmp_path, command, options, message):
     folder = search_folder(tmp_path / "features", ROUND_QUERY, ROUND_GALLERY, MARKET)
     out = f"--out {tmp_path}/page.html" if command == "report" else ""
     code, _, errors = run(f"{command} {folder} {options} {out}")

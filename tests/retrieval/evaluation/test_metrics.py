@@ -191,7 +191,7 @@ def test_tracks_are_as_near_as_their_nearest_image():
         ([1, 2, 2], [5, 5, 6], [7, 8], "tracklet_of_image: shape"),
     ],
 )
-def test_wrong_tracks_are_told(identity, camera, tracklet, message):
+def test_invalid_tracks_are_rejected(identity, camera, tracklet, message):
     with pytest.raises(InputError, match=message):
         tracks([0.1, 0.2, 0.3], tracklet, identity, camera)
 
@@ -301,7 +301,7 @@ def test_a_part_of_the_queries_of_drawn_galleries():
         (np.zeros((2, 2)), {"identity": ["a", "a"], "seed": -1}, "seed is -1; give a whole number"),
     ],
 )
-def test_wrong_repeats_are_told(distances, call, message):
+def test_invalid_repeats_are_rejected(distances, call, message):
     with pytest.raises(InputError, match=message):
         evaluate_repeated(distances, **call)
 
@@ -380,7 +380,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         ([[0.1, 0.2]], {"normaliser": "sum"}, "normaliser is 'sum'; use one of"),
     ],
 )
-def test_wrong_input_is_told_in_one_sentence(distances, labels, message):
+def test_invalid_input_gives_one_sentence(distances, labels, message):
     call = {"query_identity": [1], "gallery_identity": [1, 2], "query_camera": [0], "gallery_camera": [1, 1], **labels}
     with pytest.raises(InputError, match=message) as error:
         evaluate(distances, **call)

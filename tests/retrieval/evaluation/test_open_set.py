@@ -84,7 +84,7 @@ def test_fnir_at_fpir_by_hand() -> None:
     assert found.fnir_at_fpir(0.5) == 0.5
 
 
-def test_ties_a_mate_behind_an_equal_stranger_is_not_first() -> None:
+def test_a_positive_tied_with_an_earlier_negative_is_not_first() -> None:
     query = records("q", ["1", "1", "5"])
     gallery = records("g", ["2", "1"])
     found = open_set(Distances.from_matrix([[0.3, 0.3], [0.3, 0.2], [0.9, 0.9]], query, gallery), CAMERA_LESS)
@@ -92,7 +92,7 @@ def test_ties_a_mate_behind_an_equal_stranger_is_not_first() -> None:
     assert float(found.errors(0.5).fnir) == 0.5
 
 
-def test_mates_that_are_no_candidates_are_missed_and_a_query_without_candidates_is_refused() -> None:
+def test_excluded_positives_are_missed_and_queries_without_candidates_rejected() -> None:
     query = records("q", ["1", "2", "3", "4"], ["a", "a", "b", "b"])
     gallery = records("g", ["1", "2"], ["a", "b"])
     distances = exclude_same_camera(Distances.from_matrix(np.full((4, 2), 0.1), query, gallery))
@@ -289,7 +289,7 @@ def test_vehicles_left_out_become_queries_without_a_mate() -> None:
     assert found.as_dict()["vehicles_left_out"] == 1
 
 
-def test_wrong_input_is_told_in_one_sentence() -> None:
+def test_invalid_input_gives_one_sentence() -> None:
     query, gallery = records("q", ["1", "2"], ["a", "a"]), records("g", ["1", "2"], ["b", "b"])
     full = Distances.from_matrix(np.zeros((2, 2)), query, gallery)
     cases = [

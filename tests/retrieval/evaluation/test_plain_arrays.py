@@ -65,7 +65,7 @@ def test_a_matrix_does_not_say_how_it_was_made():
     assert plain.mAP == evaluate(DISTANCES, **LABELS).mAP
 
 
-def test_features_of_any_norm_are_judged():
+def test_features_of_any_norm_are_evaluated():
     expected = evaluate_features(QUERY, GALLERY, **LABELS)
     for scale in (2.0**-60, 2.0**63):  # squares that float32 does not hold
         assert evaluate_features(QUERY * scale, GALLERY * scale, **LABELS).mAP == expected.mAP

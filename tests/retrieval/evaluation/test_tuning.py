@@ -87,7 +87,7 @@ def test_progress_never_passes_its_total() -> None:
 @pytest.mark.parametrize(
     ("steps", "count", "message"), [("", 1, "no parameter to choose"), ("rerank", 0, "no validation features")]
 )
-def test_nothing_to_tune_is_told(steps: str, count: int, message: str) -> None:
+def test_tuning_without_parameters_or_data_is_rejected(steps: str, count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tune(PostProcessing.parse(steps), [(sides(1), MARKET)] * count)
 
@@ -107,7 +107,7 @@ def copied(side: FeatureSet) -> FeatureSet:
         (lambda test: tuple(replace(s, features=s.features[:, :5], normalised=False) for s in test), False, "5 dimens"),
     ],
 )
-def test_validation_that_shares_anything_with_the_test_is_refused(
+def test_validation_overlapping_with_the_test_is_rejected(
     spoil: Callable[[Sides], Sides], same_source: bool, message: str
 ) -> None:
     test = sides(2, "w")

@@ -317,7 +317,7 @@ class Malicious:
     [b"", b"\x00" * 100, b"PK\x03\x04 half a zip", b"a,b\n1,2\n", "pickle"],
     ids=["empty", "zeros", "half a zip", "text", "pickle"],
 )
-def test_damaged_files_and_pickles_are_refused_and_never_run(name, content, tmp_path, monkeypatch):
+def test_damaged_files_and_pickles_are_rejected_and_never_run(name, content, tmp_path, monkeypatch):
     if name.startswith("f.p"):
         pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)

@@ -184,7 +184,7 @@ def test_each_defect_is_found_alone_with_its_line(defect, tmp_path):
         assert str(caught.value) == str(findings[0])
 
 
-def test_several_defects_are_told_in_the_order_of_lines(tmp_path):
+def test_several_defects_are_reported_in_line_order(tmp_path):
     path = saved(tmp_path, "1 1 9 8 1\nx y 1 2 3 4\n4 3 2 1\n1\n")
     findings = check_submission(path, QUERY, GALLERY)
     reported = [(finding.check, finding.where.removeprefix(str(path))) for finding in findings]
@@ -353,7 +353,7 @@ def test_labels_do_not_decide_what_is_written(run: Run, features: Path, tmp_path
     assert (tmp_path / "with.txt").read_bytes() == (tmp_path / "without.txt").read_bytes()
 
 
-def test_files_of_features_and_tables_without_pictures(run: Run, tmp_path: Path):
+def test_feature_files_and_tables_without_images(run: Run, tmp_path: Path):
     np.savez(tmp_path / "f.npz", query=np.eye(4)[:3], gallery=np.eye(4) + 0.1)
     rows = [
         f"image_{side}/{number:06d}.jpg,{name},{camera},{side}"
@@ -438,14 +438,14 @@ def test_wrong_lines_get_one_sentence(line: str, run: Run, features: Path, tiny_
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_ranking_that_was_cut_is_refused(tmp_path):
+def test_a_truncated_ranking_is_rejected(tmp_path):
     distances = Distances.from_matrix(np.ones((3, 4)), QUERY, GALLERY)
     with pytest.raises(InputError, match="needs 4 images per query, but the ranking is cut at 2"):
         write_submission(rank(distances, SUBMISSION, top_k=2), tmp_path / "track2.txt")
     assert not (tmp_path / "track2.txt").exists()
 
 
-def test_only_protocols_that_judge_images_score(tmp_path):
+def test_only_image_protocols_can_score(tmp_path):
     path = saved(tmp_path, FORMS["plain"])
     for protocol in PROTOCOLS.values():
         if protocol.unit == "tracklet" or protocol.repeats:

@@ -242,7 +242,7 @@ def test_several_folders_are_an_ensemble(run, folders, tmp_path):
         assert answer.code == 0 or "give all images as both" in answer.err
 
 
-def test_folders_of_other_images_are_refused(run, folders):
+def test_folders_of_other_images_are_rejected(run, folders):
     search = RetrievalRun.load(folders / "two")
     search.gallery[np.arange(3, len(search.gallery))].save(folders / "two" / "gallery.safetensors")
     reported = run(f"evaluate {folders}/one {folders}/two")

@@ -110,7 +110,7 @@ def test_same_camera_candidates_are_removed_not_pushed_back(sides):
     assert excluded.mINP == 0
 
 
-def test_an_unknown_camera_is_nobodys_camera():
+def test_an_unknown_camera_equals_no_other():
     query, gallery = Records.of(path=["q", "r"], camera=["", "a"]), Records.of(path=["x", "y"], camera=["", "a"])
     verified = exclude_same_camera(Distances.from_matrix([[1, 2], [3, 4]], query, gallery))
     assert verified.matrix().tolist() == [[1, 2], [3, np.inf]]
@@ -138,7 +138,7 @@ def test_units_in_order_of_first_appearance():
     assert (units.tolist(), count) == ([0, 1, 2, 0, 3, 2], 4)
 
 
-def test_wrong_tracklets_are_refused():
+def test_invalid_tracklets_are_rejected():
     with pytest.raises(InputError, match=r"b \(image 2\): tracklet t has images of more than one camera"):
         tracklet_units(Records.of(path=["a", "b"], tracklet=["t", "t"], camera=["1", "2"]))
     with pytest.raises(InputError, match="no gallery image has a tracklet"):
@@ -237,7 +237,7 @@ def test_a_query_ranks_the_same_alone_where_the_steps_are_not_transductive(sides
         assert post.apply(query[7], gallery).matrix()[0] == pytest.approx(together, abs=1e-6)
 
 
-def test_contradictions_are_refused():
+def test_contradicting_steps_are_rejected():
     with pytest.raises(InputError, match="disable one of them"):
         PostProcessing(camera_mean=CameraMean(), camera_whitening=CameraWhitening())
     with pytest.raises(InputError, match="cannot be re-ranked or expanded"):

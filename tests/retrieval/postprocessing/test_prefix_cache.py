@@ -111,7 +111,7 @@ def counted(made):
     return run
 
 
-def test_states_are_made_once_and_kept_until_nobody_needs_them():
+def test_states_are_computed_once_and_dropped_after_the_last_use():
     made = []
     run = counted(made)
     start = Action(normalisation_step, Norm())

@@ -149,7 +149,7 @@ def test_steps_are_written_in_the_order_in_which_they_run():
         ("scene-groups=a//b", "has no name"),
     ],
 )
-def test_wrong_words_are_refused_with_the_mend(text, message):
+def test_invalid_steps_are_rejected_with_a_fix(text, message):
     with pytest.raises(InputError, match=message):
         PostProcessing.parse(text)
 

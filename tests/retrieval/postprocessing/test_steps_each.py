@@ -309,7 +309,7 @@ def test_bias_is_read_from_a_folder_and_put_in_order(tmp_path):
         PostProcessing.parse("camera-bias=0.1:after:nowhere").apply(*SIDES)
 
 
-def test_biases_of_other_lengths_are_refused():
+def test_biases_of_other_lengths_are_rejected():
     with pytest.raises(InputError, match="features of a bias are of other images"):
         rerank_with_biases((np.eye(3), np.eye(3)), [(0.1, (np.eye(3)[:2], np.eye(3)))], ReRanking(2, 1, 0.3))
 

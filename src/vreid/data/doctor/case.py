@@ -24,13 +24,13 @@ class Case:
 
     Attributes:
         dataset: as it was opened.
-        records: the N images of all splits, one after the other. Where query and gallery are the very same images
-            (each a query against the others), they are here once, as the gallery.
+        records: the N images of all splits, concatenated. If query and gallery are the same images (each a query
+            against the others), they occur once, as the gallery.
         split: (N,) "train", "query" or "gallery".
         row: (N,) number of the image in its split, from 0.
-        scan: what reading them gave.
+        scan: result of reading the images.
         now: UTC seconds.
-        notes: what checks found worth telling; nothing is wrong.
+        notes: observations of the checks that are not problems.
     """
 
     dataset: Dataset

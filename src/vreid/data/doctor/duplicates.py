@@ -3,10 +3,10 @@
 Consecutive images of one tracklet are similar by nature, so similarity alone is not reported: near-copies count only
 across train and test, across vehicles, and across cameras.
 
-They are found in two steps. Images are thumbnails of 16 x 16 x 3 levels, centred and scaled to length 1, and alike if
-the correlation of two is at least `ALIKE`. Their 16 principal components are a projection, which makes no distance
-longer; so the neighbours of an image among these 16 numbers, looked up in a k-d tree, hold every image it is alike with
-(of more than `NEIGHBOURS` the nearest). The nearest one that contradicts it is decoded again and compared closely.
+They are found in two steps. Thumbnails of 16 x 16 x 3 values are standardised to length 1 and are similar if their
+correlation is at least `ALIKE`. The projection on 16 principal components increases no distance, so the neighbours of
+an image in this space, found with a k-d tree, include all similar images (limited to the `NEIGHBOURS` nearest). The
+nearest one with contradicting labels is decoded again and compared at a higher resolution.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def duplicate_images(case: Case) -> Iterator[Finding]:
 
 
 def _without_copied_cameras(case: Case, rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
-    """Leave out cameras without identities whose frames are, all of them, those of another camera: one note each."""
+    """Omit unlabelled cameras whose frames are all copies of another camera's frames, with a note for each."""
     camera, box = case.records.camera, case.records.box
     pairs: dict[tuple[int, int], set[int]] = defaultdict(set)
     for image, earlier, exact in rows:
@@ -117,7 +117,7 @@ def _plain_copy(case: Case, image: int, earlier: int, removal: _Removal) -> str:
 
 
 class _Removal:
-    """Whether the protocol removes a gallery image for a query; prepared lazily."""
+    """Whether the protocol excludes a gallery image for a query; prepared lazily."""
 
     def __init__(self, case: Case) -> None:
         self._case = case

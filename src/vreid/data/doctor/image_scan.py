@@ -110,7 +110,7 @@ def _thumbnail(image: Image.Image, box: NDArray[np.float32]) -> NDArray[np.uint8
 
 
 def inside(boxes: NDArray[np.floating], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The part of each box (N, 4) that lies in its image of `sizes` (N, 2); the whole image where there is none."""
+    """Clip each box (N, 4) to its image of `sizes` (N, 2); the whole image if there is no box."""
     limits = np.concatenate([sizes, sizes], axis=1).astype(np.float64)
     whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
     return np.where(np.isnan(boxes), whole, np.clip(boxes, 0, limits))

@@ -28,7 +28,7 @@ _BOTH = (("identity", "vehicle"), ("camera", "camera"))
 
 
 def _pools(case: Case) -> dict[str, NDArray[np.bool_]]:
-    """The images to train on and those of the test (query and gallery together), without empty pools."""
+    """Return training images and test images (query and gallery together), without empty pools."""
     pools = {TO_TRAIN: case.train, OF_TEST: ~case.train}
     return {name: images for name, images in pools.items() if images.any()}
 
@@ -106,16 +106,16 @@ def train_and_test(case: Case) -> Iterator[Finding]:
     """Report identities that occur in both train and test."""
     identity = case.records.identity
     trained, first = np.unique(identity.codes[case.train], return_index=True)
-    fellow_of = dict(zip(trained.tolist(), np.flatnonzero(case.train)[first].tolist(), strict=True))
-    shared = _firsts(case, ~case.train & identity.known, lambda image: int(identity.codes[image]) in fellow_of)
+    train_image = dict(zip(trained.tolist(), np.flatnonzero(case.train)[first].tolist(), strict=True))
+    shared = _firsts(case, ~case.train & identity.known, lambda image: int(identity.codes[image]) in train_image)
     if shared:
-        small_variants = [fellow_of[int(identity.codes[image])] for image in shared]
+        beside = [train_image[int(identity.codes[image])] for image in shared]
         yield case.finding(
             "identity in train and test",
             shared,
-            f"vehicle {identity.values[shared[0]]!r} is also in train, {case.where(small_variants[0])}",
+            f"vehicle {identity.values[shared[0]]!r} is also in train, {case.where(beside[0])}",
             "split by vehicle; a test on training vehicles measures nothing",
-            beside=small_variants,
+            beside=beside,
         )
 
 
@@ -216,7 +216,7 @@ def two_looks(case: Case) -> Iterator[Finding]:
 def odd_ones_out(groups: Labels, labels: Labels) -> tuple[list[int], list[int]]:
     """For each group with several labels, return an image with the rarest label and one with the most common.
 
-    Among equally common labels the one that comes first counts as the commonest; images are the first of their label.
+    Ties go to the label that occurs first; the returned images are the first with their label.
     """
     both = np.flatnonzero(groups.known & labels.known)
     pairs, first, count = np.unique(

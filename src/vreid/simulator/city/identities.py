@@ -60,7 +60,7 @@ def draw_vehicles(
 ) -> tuple[VehicleSpec, ...]:
     """Draw `count` vehicles of the group of identities `group` ("train", "test", "synthetic", "bystander").
 
-    They are of `types` and `colors`, in the proportions of `TYPE_SHARES` and `COLOR_SHARES`.
+    Types and colours are drawn from `types` and `colors` in the proportions of `TYPE_SHARES` and `COLOR_SHARES`.
 
     With probability `preset.look_alike_share` a vehicle copies type, colour and model of an earlier one of its group
     (at most `preset.look_alike_group` vehicles look alike); its marks, plate and dirt are always individual. Vehicle i

@@ -1,6 +1,6 @@
-"""Plan a simulated world: cameras, roads, vehicles, and which vehicle passes which camera when.
+"""Plan a simulated world: cameras, roads, vehicles, and the passes of vehicles at cameras.
 
-Nothing is rendered here. Times are UTC seconds of a fictitious day (`DAY`); every camera's clock is exact.
+Nothing is rendered here. Times are UTC seconds of a fictitious day (`DAY`); all camera clocks are exact.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEW_SCENE = "new"
 class Camera:
     """A fixed camera: position on the city map in metres, scene, and rendering parameters.
 
-    `part` is "seen" where training images come from it and "new" otherwise; `video_start` is the time of its frame 0.
+    `part` is "seen" for cameras with training images, otherwise "new"; `video_start` is the time of frame 0.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Camera:
 class CameraPass:
     """One pass of a vehicle at a camera (`camera` indexes `World.cameras`), which gives one tracklet.
 
-    `time` is when it passes the middle of the view, `images` the planned number of images of the tracklet.
+    `time` is the time at the middle of the view, `images` the planned number of images of the tracklet.
     """
 
     camera: int
@@ -106,9 +106,9 @@ class World:
 def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, colors: tuple[str, ...] = COLORS) -> World:
     """Plan the world `seed` of `preset`; vehicles of the real-like set are of `types` and `colors`.
 
-    Every vehicle, camera, district and trip has a random stream of its own, so that further identities (and
-    `label_new_scene`) leave those that were there as they are. Vehicle i of either part of the test has the same type
-    and colour, passes as many cameras and gives as many images, so that the parts differ only in their cameras.
+    Every vehicle, camera, district and trip has its own random stream, so that additional identities (and
+    `label_new_scene`) do not change existing ones. Vehicle i has the same type, colour, number of cameras and number of
+    images in both parts of the test, so that the parts differ only in their cameras.
     """
     cameras, roads = _network(preset, seed)
     homes = [camera.scene for camera in cameras if camera.part == "seen"]
@@ -156,7 +156,7 @@ def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
         new = scene == NEW_SCENE
         start = DAY + 3600.0 * (NEW_SCENE_HOUR if new else FIRST_HOUR + number)
         for lamp, name in enumerate(inside):
-            # Neighbours hang under lamps of different kinds, so that no world's night is of one colour by chance.
+            # Neighbouring cameras get different kinds of street lamps, so that no night scene has a single colour.
             spec = sample_camera(generator(seed, "camera", name), scenes[scene].scenario, lamp)
             spec = replace(spec, looseness=spec.looseness * preset.looseness)
             cameras.append(Camera(name, scene, "new" if new else "seen", *places[name], start, spec))

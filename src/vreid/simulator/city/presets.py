@@ -34,34 +34,33 @@ class Scene:
 class Preset:
     """Configuration of a simulated world, without the seed.
 
-    Training identities drive through all `scenes`. The test has two parts of equal size and equal make:
-    `test_identities` identities at the cameras of the last of `scenes` (seen), and as many others at the cameras of
-    `new_scene` (new), from which no training image comes unless `label_new_scene` is on. Without a `new_scene` there is
-    only the first part.
+    Training identities pass all `scenes`. The test has two equivalent parts: `test_identities` identities at the
+    cameras of the last of `scenes` (seen), and as many others at the cameras of `new_scene` (new), which have no
+    training images unless `label_new_scene` is set. Without `new_scene` there is only the first part.
 
     Attributes:
-        name: the preset's name.
-        scenes: the scenes that training images come from, in the order of their camera numbers.
-        new_scene: the new scenario's scene, as many cameras as the last of `scenes`; None: there is none.
-        train_identities: training vehicles over all of `scenes`.
-        test_identities: test vehicles in each of the two parts of the test.
-        synthetic_identities: vehicles of the synthetic set.
-        synthetic_images: images of each of them.
-        cameras_per_trip: least and most cameras that one vehicle passes.
-        train_frames: least and most images of one tracklet in training.
-        test_frames: the same in the test, its query image included; at least 2.
-        longest_side: size of the biggest images in pixels; most are smaller, as the vehicle is far or near.
-        models: car models of each vehicle type, shared by all splits.
-        bystanders: other vehicles that stand or drive in the images and belong to no identity.
-        look_alike_share: chance that an identity copies type, colour and model of an earlier one of its split.
-        look_alike_group: most identities of one split that share type, colour and model.
-        motorcycle_share: chance that an identity is a motorcycle, the twelfth type.
-        label_new_scene: also make training images at the new scene's cameras, of further identities, as many for each
-            of its cameras as the other training cameras have; every other image keeps its bytes.
-        background: False renders the vehicles before a flat grey; poses and boxes stay as they are.
-        plate: False leaves the licence plates blank.
-        looseness: how far given boxes stand off, as a multiple of each camera's own habit (3 to 16 % of the vehicle in
-            all, in either direction); vehicles, cameras and trips stay as they are.
+        name: name of the preset.
+        scenes: scenes with training images, in the order of their camera numbers.
+        new_scene: scene of the new scenario, with as many cameras as the last of `scenes`; None: no new scene.
+        train_identities: number of training vehicles over all `scenes`.
+        test_identities: number of test vehicles in each of the two parts of the test.
+        synthetic_identities: number of vehicles of the synthetic set.
+        synthetic_images: images per synthetic vehicle.
+        cameras_per_trip: minimum and maximum number of cameras that a vehicle passes.
+        train_frames: minimum and maximum number of images of a training tracklet.
+        test_frames: the same for test tracklets, including the query image; at least 2.
+        longest_side: side of the largest images in pixels; distant vehicles give smaller ones.
+        models: number of car models of each vehicle type, shared by all splits.
+        bystanders: number of other vehicles in the images that belong to no identity.
+        look_alike_share: probability that an identity copies type, colour and model of an earlier one of its split.
+        look_alike_group: maximum number of identities of a split with the same type, colour and model.
+        motorcycle_share: probability that an identity is a motorcycle, the twelfth type.
+        label_new_scene: add training images of further identities at the cameras of the new scene, as many per camera
+            as at other training cameras; all other images stay bit-identical.
+        background: False renders vehicles on flat grey; poses and boxes do not change.
+        plate: False leaves licence plates blank.
+        looseness: margin of the given boxes, as a factor of each camera's default (3 to 16 % of the vehicle's width and
+            height in total); vehicles, cameras and trips do not change.
     """
 
     name: str

@@ -24,16 +24,16 @@ ROW_HEIGHT = 2600.0
 SPEED = (8.0, 14.0)
 """Slowest and fastest mean speed of a street in m/s."""
 JUNCTION_DELAY = (4.0, 15.0)
-"""Least and most seconds that the junction at a street's end costs on average."""
+"""Minimum and maximum of the mean delay in seconds at the junction at a street's end."""
 TRAVEL_TIME_SPREAD = 0.22
 """Standard deviation of the logarithm of one vehicle's travel time along one street."""
 DRIVER_SPREAD = 0.08
-"""Standard deviation of the logarithm of one driver's own pace over the whole trip."""
+"""Standard deviation of the logarithm of a driver's relative speed over the whole trip."""
 
 
 @dataclass(frozen=True)
 class Junction:
-    """A node of the road graph; `name` is its camera's name where there is one. Position in metres on the city map."""
+    """A node of the road graph; `name` is the name of its camera, if any. Position in metres on the city map."""
 
     name: str
     district: str
@@ -44,7 +44,7 @@ class Junction:
 
 @dataclass(frozen=True)
 class Road:
-    """A street between junctions `start` and `end`, open both ways: length in metres, mean travel time in seconds."""
+    """A two-way street between junctions `start` and `end`: length in metres, mean travel time in seconds."""
 
     start: int
     end: int
@@ -71,7 +71,7 @@ class RoadMap:
     def draw_trip(self, rng: np.random.Generator, district: str, cameras: int) -> tuple[int, ...]:
         """Draw a path inside `district` from its first to its last camera that passes exactly `cameras` of them.
 
-        No junction is passed twice: a random walk that turns back where it is stuck.
+        No junction is passed twice; the path is a random walk with backtracking.
 
         Raises:
             ValueError: no such path exists.
@@ -96,9 +96,9 @@ class RoadMap:
         return None
 
     def draw_times(self, rng: np.random.Generator, path: Sequence[int]) -> NDArray[np.float64]:
-        """Seconds after the departure at which a vehicle passes each junction of `path`, (len(path),), increasing.
+        """Draw the times (len(path),) in seconds after departure at which a vehicle passes the junctions of `path`.
 
-        The time along a street is lognormal around the street's mean, times the driver's own pace.
+        The time along a street is lognormal around the mean of the street, times the driver's relative speed.
         """
         means = [self.neighbours[a][b].mean_time for a, b in pairwise(path)]
         pace = math.exp(rng.normal(0, DRIVER_SPREAD))

@@ -33,9 +33,9 @@ GROUND_TRUTH_COLUMNS = (
     "visibility",
     "occluder",
 )
-"""ground_truth.csv: `CSV_COLUMNS` (x1 to y2 empty: every image is a crop already), then what no label file holds.
-frame_*: the tracker's box in pixels of the full frame; true_*: the vehicle's tight box there; crop_*: the tight box in
-pixels of the image; visibility: visible share of its silhouette."""
+"""Columns of ground_truth.csv: `CSV_COLUMNS` (x1 to y2 empty, because images are crops), then further ground truth.
+frame_*: the tracker's box in pixels of the full frame; true_*: the tight box there; crop_*: the tight box in pixels of
+the image; visibility: visible share of the silhouette."""
 
 SYNTHETIC_COLUMNS = (
     *CSV_COLUMNS,

@@ -1,7 +1,7 @@
 """Layouts: folder structures of published data sets that the simulator writes.
 
 Common steps (rendering, query selection, ground truth) are in `write`; a layout defines image folders and names, label
-files, and the kind of world that the data set shows.
+files, and restrictions of the world.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ class Layout:
     """Mapping from a world to the folder of one published data set.
 
     Attributes:
-        name: of the layout, part of simulator.json.
-        real: folder of the real-like set; images lie in image_train, image_query and image_test in it.
-        synthetic: folder of the synthetic images; its label files lie in the folder above.
-        label_files: from the images, the tracklets and the world to the texts of the files in `real`, by name.
-        track_name: from the file ("train", "test"), the line (from 0) and an image to the name of the tracklet.
-        image_file_name: from an image to its file name; None: images are numbered in an order drawn by chance.
-        queries_stay: query images are in the gallery as well.
+        name: name of the layout, stored in simulator.json.
+        real: folder of the real-like set, with the images in image_train, image_query and image_test.
+        synthetic: folder of the synthetic images; their label files are in its parent folder.
+        label_files: function of images, tracklets and world that returns the text of each file in `real`, by name.
+        track_name: function of the file ("train", "test"), the line (from 0) and an image that returns the name of a
+            tracklet.
+        image_file_name: function from an image to its file name; None: images are numbered in random order.
+        queries_stay: query images are also in the gallery.
         synthetic_list: the synthetic set has a name_train.txt.
-        types, colors: what the real-like set's label files can name; others are not drawn.
-        adapt: from the preset to that of a world as this data set shows it.
+        types, colors: types and colours of the label files of the real-like set; others are not drawn.
+        adapt: function that adapts a preset to this data set.
     """
 
     name: str
@@ -141,7 +142,7 @@ def _file_and_line(name: str, line: int, row: Row) -> str:
 VERI_CLASSES = COLORS[:10], TYPES[:9]
 """Colours and types that VeRi names, in its order; VehicleX put two of its own after either."""
 KEYPOINTS = 20
-"""Key points of a vehicle in VeRi's viewpoint files; all are -1 (not visible) here; only the view is given."""
+"""Number of key points in VeRi's viewpoint files; all are -1 (not visible) here, only the view is given."""
 VIEWS = (0, 6, 5, 7, 1, 4, 2, 3)
 """VeRi's view numbers for orientations around 0, 45, ..., 315 degrees: 0 front, 1 rear, 2 left, 3 left front, 4 left
 rear, 5 right, 6 right front, 7 right rear are seen. A vehicle that turns counter-clockwise shows its right side."""
@@ -186,7 +187,7 @@ def view_number(orientation: float) -> int:
 
 
 def _veri_image_name(row: Row) -> str:
-    """Vehicle, camera, frame, and the number of the vehicle in its frame, of which there is one here."""
+    """Return the file name: vehicle, camera, frame, and number of the vehicle in its frame (always the same here)."""
     return f"{row['identity']}_{row['camera']}_{int(row['frame']):08d}_0.jpg"
 
 
@@ -197,8 +198,8 @@ def _veri_track(name: str, line: int, row: Row) -> str:
 def _one_network(preset: Preset) -> Preset:
     """Adapt a preset to VeRi: one scene with all cameras, and longer trips.
 
-    As many test vehicles as in both parts of the test together; trips may be twice as long, but pass at most two thirds
-    of the cameras.
+    The test has the vehicles of both parts together; trips may be twice as long, but pass at most two thirds of the
+    cameras.
     """
     if preset.motorcycle_share or preset.label_new_scene:
         raise InputError(
@@ -248,7 +249,7 @@ VERI = Layout(
     colors=VERI_CLASSES[0],
     adapt=_one_network,
 )
-"""VeRi-776, and VehicleX as its authors give it out for VeRi."""
+"""VeRi-776, and VehicleX as published for VeRi."""
 
 LAYOUTS = {layout.name: layout for layout in (CITYFLOW, CITYFLOW2020, VERI)}
 """All layouts by name."""

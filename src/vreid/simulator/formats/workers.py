@@ -47,7 +47,7 @@ class RenderedImage:
 
 
 def render_all(world: World, raw: Path, workers: int | None, progress: Progress | None) -> list[list[RenderedImage]]:
-    """Render every identity, the travellers and then the synthetic ones; one list of images for each, in order."""
+    """Render all identities, travellers first, then synthetic ones; return one list of images per identity."""
     planned = [t.images for t in world.travellers] + [p.images for p in world.posed]
     files: list[list[RenderedImage]] = [[] for _ in planned]
     count = workers or min(_processors(), 1 + world.images // IMAGES_PER_WORKER)
@@ -193,7 +193,7 @@ def _synthetic_row(world: World, posed: Posed, number: int, shot: SyntheticShot)
         "split": "train",
         "vehicle_type": vehicle.vehicle_type,
         "color": vehicle.color,
-        # VehicleX has no motorcycles and so no number for them
+        # VehicleX has no motorcycles and therefore no number for them
         "type_id": str(TYPES.index(vehicle.vehicle_type)) if vehicle.vehicle_type in TYPES else "",
         "color_id": str(COLORS.index(vehicle.color)),
         "model": str(vehicle.model),

@@ -66,19 +66,19 @@ def simulate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Make the world `seed` of `preset` in the folder `out`, in the files of one data set (docs/guides/simulator.md).
+    """Simulate the world `seed` of `preset` into the folder `out`, in the format of a data set.
 
-    `layout` names the data set (`formats.layouts.LAYOUTS`); the same seed in another layout is another world,
-    so that results on two data sets are two experiments. The same preset, layout and seed give the same bytes for any
-    number of `workers` (processes; None: as many as the machine has and the preset is worth). `progress` counts
-    images. The folder appears whole, by one rename; if it holds this very simulation already it is left alone.
+    `layout` is the format (`formats.layouts.LAYOUTS`); the same seed in another layout is another world, so that
+    results in two layouts are independent. Preset, layout and seed determine all bytes, for any number of `workers` (processes;
+    None: chosen for the machine and the preset). `progress` counts images. The folder is created atomically; if it
+    already holds the same simulation, it is reused. See docs/guides/simulator.md.
 
     Example:
         >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
         48
 
     Raises:
-        InputError: unknown preset or layout, a preset that the layout cannot hold, a seed that is negative or
+        InputError: preset or layout is unknown, the layout does not support the preset, the seed is negative or
             reserved for pretraining, or `out` holds something else.
     """
     preset = preset_named(preset) if isinstance(preset, str) else preset
@@ -174,10 +174,10 @@ def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
 def _place_real(
     layout: Layout, world: World, rendered: Sequence[Sequence[RenderedImage]], raw: Path, folder: Path
 ) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
-    """Name the real-like images and move them to their places; return counts, label files and digests.
+    """Name the real-like images and move them to their folders; return counts, label files and digests.
 
-    Where images are numbered, the order of query images, gallery images and test tracks is drawn by chance, so that no
-    number reveals an identity; where they are named, lists are in the order of the names.
+    If images are numbered, query images, gallery images and test tracks are in random order, so that numbers do not
+    reveal identities; if they are named, lists are sorted by name.
     """
     splits, tracks = _choose_queries(layout, world, rendered)
     name_of = layout.image_file_name
@@ -231,8 +231,8 @@ def _choose_queries(
 ) -> tuple[dict[str, list[RenderedImage]], dict[str, list[list[RenderedImage]]]]:
     """Return the images of each split and the tracklets of "train" and "test", queries included.
 
-    A query is one image of each (identity, camera) of the test where the identity was seen by another camera too; the
-    rest of its tracklet is in the gallery, so a test tracklet of one image is dropped unless queries stay there too.
+    A query is one image of each test (identity, camera) whose identity was seen by another camera too; the rest of its
+    tracklet is in the gallery, so a test tracklet with one image is dropped unless queries stay in the gallery.
     """
     least = {"train": 1, "test": 1 if layout.queries_stay else 2}
     splits: dict[str, list[RenderedImage]] = {split: [] for split in FOLDERS}
@@ -262,7 +262,7 @@ def _shuffled(seed: int, name: str, things: list[T]) -> list[T]:
 def _place_synthetic(
     layout: Layout, rendered: Sequence[Sequence[RenderedImage]], raw: Path, folder: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Move the synthetic images to their places; return label files and digests."""
+    """Move the synthetic images to their folders; return label files and digests."""
     rows, digests = [], {}
     for image in (image for made in rendered for image in made):
         path = f"{layout.synthetic}/{image.row['file']}"

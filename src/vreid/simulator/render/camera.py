@@ -22,10 +22,10 @@ class Scenario:
 
     light: LightSpec
     exposure: float = 1.0  # multiplies the light before the tone curve
-    lamps: float = 0.0  # how bright head and tail lamps shine
+    lamps: float = 0.0  # brightness of head and tail lamps
     wet: float = 0.0  # 0 dry road .. 1 mirror
     rain: float = 0.0  # strength of rain streaks
-    glare: float = 0.0  # how much bright lamps bleed into their surroundings
+    glare: float = 0.0  # strength of the bloom around bright lamps
     cast: float = 0.0  # strength of the street-lamp colour casts, which differ from camera to camera
     noise: float = 1.0  # factor on the sensor noise
     height: tuple[float, float] = (3.8, 10.0)  # metres
@@ -39,8 +39,8 @@ SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky
     "day_b": Scenario(LightSpec(0.80, 2.0, 0.12, 0.98, 0.95, 0.10)),
     "day_c": Scenario(LightSpec(0.38, 3.6, 1.40, 0.46, 0.15, 0.75)),
     "day_d": Scenario(LightSpec(0.65, 5.2, 0.75, 0.60, 0.55, 0.10)),
-    # Strong enough that a model of the day cameras loses far more than ten points of mAP here, mild enough that a model
-    # trained with labels from these cameras does not (studies/new_scenario.py).
+    # Chosen so that a model trained on day cameras loses far more than ten points of mAP here, but a model trained with
+    # labels from these cameras does not (studies/new_scenario.py).
     "night": Scenario(
         LightSpec(1.05, 0.0, 0.62, 0.34, 0.0, 0.0, night=True),
         exposure=1.15,

@@ -81,7 +81,7 @@ def _skyline(rng: np.random.Generator, azimuth: Double, open_along: float) -> tu
 
 
 def _smoothed(square: Double) -> Double:
-    """Return a map with every texel averaged with its four neighbours."""
+    """Return a map in which every texel is averaged with its four neighbours."""
     return sum((np.roll(square, 1, k) + np.roll(square, -1, k) for k in (0, 1)), start=square) / 5
 
 

@@ -49,7 +49,7 @@ class _Collector:
         self.kinds: list[NDArray[np.int8]] = []
 
     def keep(self, colour: NDArray[np.floating] | tuple[float, float, float], kind: int) -> None:
-        """Give the parts added since the last call a colour and a kind."""
+        """Set colour and kind of the parts added since the last call."""
         for part in self.builder.parts[len(self.colours) :]:
             self.colours.append(np.tile(np.asarray(colour, np.float32), (len(part.faces), 1)))
             self.kinds.append(np.full(len(part.faces), kind, np.int8))
@@ -84,7 +84,7 @@ def surroundings_of(camera: CameraSpec, rng: np.random.Generator) -> Surrounding
         )
 
     def behind(x: float, y: float) -> bool:
-        """Whether a tall object here leaves the view of the lanes free."""
+        """Whether a tall object here does not occlude the lanes."""
         return x * eye[0] + y * eye[1] < -0.15 * reach * math.hypot(x, y) or math.hypot(x, y) > reach + 14
 
     for side in (-1, 1):

@@ -1,4 +1,4 @@
-"""VehicleX-like synthetic crops: clean, saturated, any orientation, an odd backdrop."""
+"""Synthetic crops like those of VehicleX: clean, saturated, with any orientation and an unrealistic backdrop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLEAN = Sensor(1.0, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 2.2, 1.1, 1.35, 0.3, 0.0, 
 
 @dataclass(frozen=True)
 class SyntheticShot:
-    """One synthetic crop and the attributes that VehicleX writes."""
+    """One synthetic crop and its VehicleX attributes."""
 
     image: NDArray[np.uint8]  # (H, W, 3)
     orientation: float  # degrees
@@ -73,7 +73,7 @@ def shoot_synthetic(
 
 
 def _odd_backdrop(rng: np.random.Generator, width: int, height: int) -> Float:
-    """Return (3, H, W): smooth blotches of colours that no street has."""
+    """Return (3, H, W): smooth blotches of unnatural colours."""
     cells = rng.uniform(0.05, 0.9, (3, 5, 6)).astype(np.float32) ** 1.5
     rows = np.minimum(np.arange(height) * 5 // height, 4)
     columns = np.minimum(np.arange(width) * 6 // width, 5)

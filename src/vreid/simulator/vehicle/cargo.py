@@ -172,7 +172,7 @@ def _flatbed(builder: MeshBuilder, model: CarModel, marks: Marks, middle: float,
 
 
 def _chassis(builder: MeshBuilder, model: CarModel, front: float, length: float) -> None:
-    """A trailer for containers without one: two beams, cross members, twist locks at the ends."""
+    """Add an empty container trailer: two beams, cross members, twist locks at the ends."""
     width, level = model.width, 1.05
     for side in (1, -1):
         builder.box((front - length * 0.5, side * width * 0.2, level), (length * 0.98, 0.14, 0.26), swatch("beams"))
@@ -264,7 +264,7 @@ def _rear_details(canvas: Canvas, body: int, goods: Goods, coat: Coat, half: flo
 
 
 def _dirt(canvas: Canvas, goods: Goods) -> None:
-    """Grime that rises from the floor and runs down in streaks."""
+    """Paint grime that rises from the floor and runs down in streaks."""
     patch = canvas.patch
     across, down = np.linspace(0, 1, patch.width), np.linspace(0, 1, patch.height)
     strength = goods.dirt * 0.8 * np.exp((down[:, None] - 1) * 4) + np.zeros((1, patch.width))

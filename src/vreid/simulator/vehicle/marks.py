@@ -1,6 +1,6 @@
 """Individual marks that distinguish vehicles of the same model and colour.
 
-Every mark is drawn from the vehicle's own seed, so two vehicles of one model and colour share none but by chance.
+All marks are drawn from the vehicle's own seed, so two vehicles of one model and colour share marks only by chance.
 Positions are shares (0..1) unless a unit is named.
 """
 
@@ -43,7 +43,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Decal:
-    """A picture or a name on the sides."""
+    """A graphic or a name on the sides."""
 
     kind: int  # 0 disc, 1 panel with a name, 2 a name, 3 two rows of small print
     along: float

@@ -1,6 +1,6 @@
 """Motorcycle riders: clothes, bags, body geometry and paint.
 
-Each rider is drawn from a seed of their own. Colours are those of a street's clothes: mostly black, white, grey, denim.
+Each rider is drawn from their own seed. Clothes are mostly black, white, grey and denim.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Outfit:
 
 
 def _pick(rng: np.random.Generator, palette: tuple[tuple[float, Colour], ...]) -> Colour:
-    """Return a colour of the palette by its share, no two quite alike."""
+    """Draw a colour of the palette by its share, with a small random variation."""
     shares = np.array([share for share, _ in palette])
     colour = palette[int(rng.choice(len(palette), p=shares / shares.sum()))][1]
     factors = rng.normal(1, 0.07) * rng.normal(1, 0.025, 3)
@@ -168,7 +168,7 @@ def add_rider(
 ) -> None:
     """Add a person who sits at x = `seat`, hands at `grip` (x, half the distance of the hands, z), in metres.
 
-    Nobody sits behind the `last` one, whose bag is carried on the back.
+    The `last` one has no passenger behind and carries the bag on the back.
     """
     tall, girth, lean = outfit.tall, outfit.girth, outfit.lean
 
@@ -176,7 +176,7 @@ def add_rider(
         return _part(name, driver=driver)
 
     def up(z: float) -> float:
-        """Heights above the seat grow with the person."""
+        """Scale a height above the seat with the size of the person."""
         return 0.82 + (z - 0.82) * tall
 
     neck, hang = seat + lean, 1.35 if outfit.cape else 1.0

@@ -209,7 +209,7 @@ def _windows(canvas: Canvas, model: CarModel, marks: Marks, outline: Outline) ->
 def _people(
     canvas: Canvas, model: CarModel, marks: Marks, pane: int, x0: float, x1: float, low: float, high: float
 ) -> None:
-    """Seats, and the driver in the first pane, as seen through the glass."""
+    """Paint seats and the driver as seen through the glass."""
     dark = pane > 0 and marks.privacy
     if dark or model.vehicle_type == "bus":
         return
@@ -338,7 +338,7 @@ def _wear(canvas: Canvas, side: int, marks: Marks, model: CarModel, coat: Coat, 
 
 
 def _dirt(canvas: Canvas, dirt: float, seed: int, clear: float) -> None:
-    """Road dirt that rises from the sill in clouds."""
+    """Paint road dirt that rises from the sill."""
     patch = canvas.patch
     rng = np.random.default_rng(seed)
     columns = np.interp(np.linspace(0, 39, patch.width), np.arange(40), rng.random(40) * 0.9 + 0.35)

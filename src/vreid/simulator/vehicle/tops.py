@@ -14,7 +14,7 @@ from vreid.simulator.vehicle.sides import STEPS, Coat, Outline, glass_colour
 
 
 def paint_top(patch: Patch, model: CarModel, marks: Marks, coat: Coat, outline: Outline) -> Canvas:
-    """Paint what is seen from above: bonnet, windscreen, roof, rear window or bed."""
+    """Paint the top surfaces: bonnet, windscreen, roof, rear window or bed."""
     canvas = Canvas(patch, coat.base)
     kind, x_at, half = model.vehicle_type, model.from_front, model.width / 2
     roof = model.roof
