@@ -69,9 +69,9 @@ def simulate(
     """Simulate the world `seed` of `preset` into the folder `out`, in the format of a data set.
 
     `layout` is the format (`formats.layouts.LAYOUTS`); the same seed in another layout is another world, so that
-    results in two layouts are independent. Preset, layout and seed determine all bytes, for any number of `workers` (processes;
-    None: chosen for the machine and the preset). `progress` counts images. The folder is created atomically; if it
-    already holds the same simulation, it is reused. See docs/guides/simulator.md.
+    results in two layouts are independent. Preset, layout and seed determine all bytes, for any number of `workers`
+    (processes; None: chosen for the machine and the preset). `progress` counts images. The folder is created
+    atomically; if it already holds the same simulation, it is reused. See docs/guides/simulator.md.
 
     Example:
         >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
