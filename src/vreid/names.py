@@ -98,7 +98,7 @@ LAYOUTS = ("cityflow", "cityflow2020", "veri")
 SHEETS = ("domains", "lookalikes", "closeup")
 """Contact sheets of `sheet`: `vreid.simulator.render.sheet.SHEETS`."""
 
-TABLES = ("dmt.1", "dmt.2", "dmt.3", "dmt.4", "dmt.5", "dmt.6", "dmt.7", "strdan.1", "strdan.2", "strdan.3")
+TABLES = ("dmt.1", "dmt.2", "dmt.3", "dmt.4", "dmt.5", "dmt.6", "strdan.1", "strdan.2", "strdan.3")
 """Tables of the papers: `vreid.reproduce.tables.TABLES`."""
 SCALES = ("smoke", "gpu", "paper")
 """Sizes of `table`: `vreid.reproduce.tables.scales.scale_named`."""

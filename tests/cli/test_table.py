@@ -101,14 +101,9 @@ def test_on_a_test_without_labels_every_row_ends_in_its_track2_txt(
 
 
 def test_published_rows_need_no_run(run: Run, tmp_path: Path) -> None:
-    made = run(f"table dmt.7 strdan.3 --out {tmp_path}")
-    assert made.code == 0 and "NewGeneration" in made.out and "71.51" in made.out and "PROVID" in made.out
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "dmt_7_smoke.csv",
-        "dmt_7_smoke.png",
-        "strdan_3_smoke.csv",
-        "strdan_3_smoke.png",
-    ]
+    made = run(f"table strdan.3 --out {tmp_path}")
+    assert made.code == 0 and "PROVID" in made.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["strdan_3_smoke.csv", "strdan_3_smoke.png"]
 
 
 def test_parts_of_tables_hold_what_they_are_compared_with() -> None:
@@ -130,11 +125,10 @@ def test_a_dry_run_counts_on_the_whole_and_steps_on_a_cut(tiny_world: Path, tmp_
     rows = list(with_seeds((row for row in TABLES["dmt.5"].rows(scale)), (1, 2)))
     reported = list(dry_run_stages(rows))
     assert reported[0] == repr(dataset)
-    trainings = [sentence for sentence in reported if sentence.startswith("tiny resnet50_ibn_a on")]
+    trainings = [sentence for sentence in reported if sentence.startswith("model, tiny resnet50_ibn_a on")]
     assert len(trainings) == 2  # of either type of data, once for both seeds
     both = next(sentence for sentence in trainings if "real + synthetic" in sentence)
-    assert f"{len(dataset.train)} images, 24 classes, 9 batches of 4 x 2 an epoch" in both
-    assert ": 7 epochs, learning rate" in both and "images a second" in both and "; about " in both
+    assert f": {7 * 9 * 4 * 2} images, about " in both and "trained images a second" in both
     assert not [sentence for sentence in reported if "FAILED" in sentence]
     assert {sentence.partition(":")[0] for sentence in reported} >= {"model", "crops", "adapted", "features", "metrics"}
     assert "GiB" in reported[-1]

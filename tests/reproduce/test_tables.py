@@ -102,7 +102,6 @@ TWICE: dict[str, dict[str, tuple[float, ...]]] = {
 }
 """Row (or how its name begins) -> mAP and rank-1; mAP alone for StRDAN. Typed a second time, from the papers."""
 LISTS = {
-    "dmt.7": (74.45, 71.51, 66.50, 65.55, 63.73, 63.64, 62.52, 62.16, 61.34, 60.83),
     "strdan.3": (18.7, 24.9, 48.0, 48.5, 58.3, 59.5, 61.3, 66.9, 67.6, 71.9, 73.0, 76.1),
 }
 

@@ -132,11 +132,10 @@ def load_state(model: nn.Module, state: State, source: Path | str) -> None:
     backbone: Any = model.get_submodule("backbone")
     tried: list[_Match] = []
     for prefix in _prefixes(state, len(backbone.state_dict())):
-        if not any(one.whole and prefix.startswith(one.prefix) for one in tried):
+        # parts of a whole model, or of a network that fits, are no networks of their own
+        if not any(prefix.startswith(one.prefix) and (one.whole or not one.problems) for one in tried):
             tried.append(_match(model, backbone, state, prefix, source))
     fitting = [one for one in tried if not one.problems]
-    # a part of a network that fits is no second network
-    fitting = [one for one in fitting if not any(_inside(one.prefix, other.prefix) for other in fitting)]
     plain = [one for one in fitting if not _AVERAGED.search(one.prefix)] or fitting
     if not plain:
         best = min(tried, key=lambda one: one.problems)
@@ -148,10 +147,6 @@ def load_state(model: nn.Module, state: State, source: Path | str) -> None:
         raise InputError(f"{source}: holds several sets of weights that fit ({names}); save only the one to load.")
     _check_values(plain[0].state, plain[0].module.state_dict(), source)
     load_strict(plain[0].module, plain[0].state, plain[0].label)
-
-
-def _inside(prefix: str, outer: str) -> bool:
-    return prefix != outer and prefix.startswith(outer)
 
 
 _AVERAGED = re.compile(r"(^|[._])(\w*ema|teacher|momentum|averaged|swa|target|shadow)\w*\.", re.IGNORECASE)

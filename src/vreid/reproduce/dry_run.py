@@ -1,8 +1,8 @@
-"""A dry run: what the stages of some rows would take on the data at hand, and one step of each to see that it goes.
+"""A dry run: a few steps of every stage of some rows, and the time that all of it would take at their pace.
 
-Counts, batches and schedules are those of the whole data. The steps are taken on a cut of it, with pictures and
-networks of the true size, and on a GPU with batches of the true size too: a configuration that cannot work, a folder
-that cannot be read and a GPU that is too small show within minutes.
+The steps are taken on a cut of the data, with images and networks of the true size, and on a GPU with batches of the
+true size too: a configuration that cannot work, a folder that cannot be read and a GPU that is too small show within
+minutes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from vreid.adaptation.adapt_config import AdaptConfig
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset
 from vreid.data.records import Records
+from vreid.data.sampling import PairedSampler
 from vreid.errors import InputError
 from vreid.formatting import duration
 from vreid.progress import Progress
 from vreid.reproduce.builders import of_part, scene_groups
 from vreid.reproduce.rows import AnyRow, Cropping, Ensemble, Row, SideModel, stages
 from vreid.reproduce.runner import run_rows, seconds_taken
-from vreid.reproduce.stage_costs import training_memory, work
 from vreid.reproduce.stages import (
     Adapted,
     Crops,
@@ -44,6 +44,8 @@ from vreid.reproduce.stages import (
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
 from vreid.simulator.city.presets import PRESETS
 from vreid.training.meter import memory_at_most
+from vreid.training.supervised import make_sampler
+from vreid.training.targets import labelled, make_targets
 from vreid.training.train_config import TrainConfig
 
 CUT, SHOTS = 32, 2
@@ -52,14 +54,17 @@ STEPS = {"cpu": 2, "cuda": 20}
 """Steps of every loop; the first ten on a GPU choose kernels and are not timed."""
 PIXELS = 1 << 20
 """Of all pictures of a batch on a CPU: 16 of 256 x 256."""
+EXTRACTED = 3.0
+"""Images that are extracted in the time in which one is learned from: forward, and backward twice as long."""
 FEW = replace(PRESETS["tiny"], name="few", train_identities=CUT, synthetic_identities=CUT, synthetic_images=4)
 """What stands for a simulated world: batches of 64 images can be drawn from it."""
 
 
 def dry_run_stages(rows: Iterable[AnyRow], device: str = "cpu", progress: Progress | None = None) -> Iterator[str]:
-    """One sentence each: what the data hold; what each stage would be on them; what a step of every stage took.
+    """One sentence each: what the data hold; what each stage would take on them; what a step of every stage took.
 
-    Simulated worlds are not made for it: the steps are then taken on a world of few vehicles.
+    Simulated worlds are not made for it: the steps are then taken on a world of few vehicles, and the time that the
+    whole would take is the plan's (`vreid.reproduce.runner.plan`).
 
     Raises:
         InputError: the data cannot be read.
@@ -91,7 +96,7 @@ def dry_run_stages(rows: Iterable[AnyRow], device: str = "cpu", progress: Progre
         short = [_short(row, datas[row.data], device.partition(":")[0]) for row in chosen]
         lines = run_rows(short, folder / "cache", device=device, progress=progress)
         yield from (f"{line.name}: FAILED: {line.error}" for line in lines if line.error)
-        yield from _on_the_whole(stages(chosen), stages(short), folder / "cache", wholes)
+        yield from _costs(stages(chosen), stages(short), folder / "cache", wholes)
         seconds = seconds_taken(folder / "cache")
         kinds = dict.fromkeys(name.partition("/")[0] for name in seconds)
         for kind in kinds:
@@ -110,32 +115,62 @@ def _with_scenes(dataset: Dataset, groups: SceneGroups) -> Dataset:
     return replace(dataset, query=query, gallery=gallery)
 
 
-def _on_the_whole(
+def _costs(
     chosen: tuple[Stage, ...], short: tuple[Stage, ...], cache: Path, wholes: dict[Data, Dataset]
 ) -> Iterator[str]:
-    """What each stage of `chosen` would take by the pace of its network in the stage of `short`; then all together."""
-    total, seen = 0.0, set[str]()
+    """What each stage of `chosen` would take at the pace of its network in the stage of `short`; then all together."""
+    total, reported = 0.0, dict[str, None]()
     for stage, stepped in zip(chosen, short, strict=True):
         network = _network(stage)
-        found = work(stage, wholes.get(network.data)) if network else None
-        if found is None:
+        if network is None or network.data not in wholes:
             continue
+        learned, extracted = _work(stage, wholes[network.data])
+        sentence = f"{_title(stage, network)}: {learned + extracted:,.0f} images"
         pace = _pace(cache, stepped)
-        total += found.seconds(pace) if pace else 0
-        if found.reported in seen:
-            continue
-        seen.add(found.reported)
-        reported = found.reported
-        if isinstance(stage, Model):
-            reported += f"; {training_memory(stage.training) / 2**30:.1f} GiB"
-            reported += f"; {pace:.1f} images a second" if pace else "; not tried"
-        if isinstance(stage, Adapted) and not list((cache / stepped.name).glob("round-*")):
-            reported += "; not tried, as the cut has no tracklets to learn from"
-        if pace and found.seconds(pace):
-            reported += f"; about {duration(found.seconds(pace))}"
-        yield f"{reported}."
+        if pace:
+            seconds = (learned + extracted / EXTRACTED) / pace
+            total += seconds
+            sentence += f", about {duration(seconds)} at {pace:.1f} trained images a second"
+        if not pace or (isinstance(stage, Adapted) and not list((cache / stepped.name).glob("round-*"))):
+            sentence += "; not tried" + (", as the cut has no tracklets to learn from" if pace else "")
+        reported[f"{sentence}."] = None
+    yield from reported
     if total:
         yield f"All of it on this machine, but for clustering and ranking: about {duration(total)}."
+
+
+def _title(stage: Stage, network: Model | Translations) -> str:
+    """`stage` in words, as "adapted (v1), resnet50_ibn_a on real + synthetic"."""
+    kind = f"{stage.kind} ({stage.config.preset})" if isinstance(stage, Adapted) else stage.kind
+    if isinstance(stage, Features) and isinstance(stage.model, Adapted):
+        kind = f"{kind} ({stage.model.config.preset})"
+    if isinstance(network, Translations):
+        return f"{kind}, {network.config.recipe}"
+    views = f", views {' + '.join(stage.views)}" if isinstance(stage, Features) else ""
+    return f"{kind}, {network.training.recipe} on {' + '.join(network.parts)}{views}"
+
+
+def _work(stage: Stage, dataset: Dataset) -> tuple[float, float]:
+    """Images of the whole data that a stage's network learns from, each as often as it does, and that it extracts."""
+    target, real = len(dataset.query) + len(dataset.gallery), len(of_part(dataset.train, "real"))
+    if isinstance(stage, Model):
+        config = stage.training
+        records = labelled(Records.concat([of_part(dataset.train, part) for part in stage.parts]), config.target)
+        targets = make_targets(records, config.target, config.heads, config.labels, flips=config.transform.flip > 0)
+        batches = len(make_sampler(config, records, targets))
+        return config.epochs * batches * config.num_identities * config.num_instances, 0
+    if isinstance(stage, Translations):
+        synthetic = len(dataset.train) - real
+        batches = len(PairedSampler(synthetic, real, stage.config.batch_size))
+        return stage.config.epochs * batches * 2 * stage.config.batch_size, synthetic
+    if isinstance(stage, Adapted):
+        settings = stage.config
+        size = settings.num_identities * (settings.num_instances or 8)
+        steps = settings.iterations and settings.epochs * settings.iterations
+        return steps * size if steps else settings.visits * target, 2 * target
+    if isinstance(stage, Features):
+        return 0, target * len(stage.views)
+    return 0, target + real  # crops
 
 
 def _network(stage: Stage) -> Model | Translations | None:

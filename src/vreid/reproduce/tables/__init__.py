@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vreid.reproduce.result_lines import Line
@@ -65,10 +65,6 @@ class Table:
         return [*(published(*row) for row in self.published.items()), *tabulate(rows, lines)]
 
 
-def _none(scale: Scale) -> Iterator[AnyRow]:
-    yield from ()
-
-
 TABLES: Mapping[str, Table] = {
     "dmt.1": Table("DMT, Table 1: training data", "mAP", dmt.table_1),
     "dmt.2": Table("DMT, Table 2: backbones", "mAP", dmt.table_2, seeds=False),
@@ -76,7 +72,6 @@ TABLES: Mapping[str, Table] = {
     "dmt.4": Table("DMT, Table 4: post-processing", "mAP", dmt.table_4),
     "dmt.5": Table("DMT, Table 5: adaptation and post-processing", "mAP", dmt.table_5),
     "dmt.6": Table("DMT, Table 6: eight models and their ensemble", "mAP", dmt.table_6, seeds=False),
-    "dmt.7": Table("DMT, Table 7: the server's list", "mAP@100", _none, published=dmt.TABLE_7),
     "strdan.1": Table("StRDAN, Table 1: CityFlow", "mAP@100", strdan.table_1, layout=CITYFLOW2020.name),
     "strdan.2": Table("StRDAN, Table 2: VeRi-776", "mAP", strdan.table_2, layout=VERI.name),
     "strdan.3": Table(

@@ -252,19 +252,3 @@ def table_6(scale: Scale) -> Iterator[AnyRow]:
     yield eight
     yield replace(eight, name="ensemble of all 8, over its best member", against=BEST_MEMBER, paper={})
     yield replace(eight, name="ensemble of all 8, by rank", how="rank", paper={}, against=eight.name)
-
-
-TABLE_7: Mapping[str, dict[str, float]] = {
-    "DMT": {"mAP@100": 74.45},
-    "NewGeneration": {"mAP@100": 71.51},
-    "CyberHu": {"mAP@100": 66.50},
-    "For Azeroth": {"mAP@100": 65.55},
-    "IDo": {"mAP@100": 63.73},
-    "KeepMoving": {"mAP@100": 63.64},
-    "MegVideo": {"mAP@100": 62.52},
-    "aiem2021": {"mAP@100": 62.16},
-    "CybercoreAI": {"mAP@100": 61.34},
-    "Janus Wars": {"mAP@100": 60.83},
-}
-"""The server's list of AI City 2021 track 2. Its labels are not public, so nothing of ours can stand beside it but what
-the server says of the track2.txt that Table 6 ends with."""

@@ -43,6 +43,8 @@ def table_named(name: str) -> Table:
     Raises:
         InputError: there is none; the nearest is named.
     """
+    if name == "dmt.7":
+        raise InputError("dmt.7: is a list of other teams' results; it is printed in docs/results/published.md.")
     return named("table", TABLES, name)
 
 

@@ -116,7 +116,7 @@ scene groups. dmt-images: dmt without tracklets. dmt-2020: tracklets and re-rank
 distances by their maxima twice (the mistaken re-ranking of a zero vector as one more tracklet is not reproduced). voc:
 VOC-ReID of 2020, to be combined with "camera-bias=0.1:before:FOLDER, orientation-bias=0.1:before:FOLDER". vreid:
 dmt-paper plus the improvements found here that do not need times; vreid-timed: with those that do
-(`studies/beyond_dmt.py`; docs/guides/postprocessing.md lists the gains).
+(docs/guides/postprocessing.md lists the gains).
 """
 
 

@@ -40,7 +40,7 @@ SCENARIOS: dict[str, Scenario] = {  # sun elevation, azimuth (radians), sun, sky
     "day_c": Scenario(LightSpec(0.38, 3.6, 1.40, 0.46, 0.15, 0.75)),
     "day_d": Scenario(LightSpec(0.65, 5.2, 0.75, 0.60, 0.55, 0.10)),
     # Chosen so that a model trained on day cameras loses far more than ten points of mAP here, but a model trained with
-    # labels from these cameras does not (studies/new_scenario.py).
+    # labels from these cameras does not (docs/results/measurements.md).
     "night": Scenario(
         LightSpec(1.05, 0.0, 0.62, 0.34, 0.0, 0.0, night=True),
         exposure=1.15,
