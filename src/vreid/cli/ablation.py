@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from vreid.cli.options import (
     AllFeatures,
     FusionName,
@@ -16,6 +14,7 @@ from vreid.cli.options import (
     post_processing,
     print_json,
     print_notes,
+    print_table,
 )
 from vreid.console import say
 
@@ -32,8 +31,6 @@ def ablate_command(
     """Measure what each step of --post is worth: steps added one by one, and each left out of all."""
     from rich import box
     from rich.table import Table
-
-    from vreid.console import Console
 
     search = load_search(features, records, protocol, weights, fusion)
     rows = search.ablate(post_processing(steps).of(search.query))
@@ -69,7 +66,7 @@ def ablate_command(
         table.add_row(
             row.name, f"{100 * row.value:.1f}", f"{low:.1f}-{high:.1f}", f"{100 * row.metrics.rank1:.1f}", *worth
         )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table, width=200)
     print_notes(row.metrics for row in rows)
     say(
         "Intervals: bootstrap over vehicles. What a step is worth: points more than the row above, or points that "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from vreid import names
 from vreid.cli.extras import needs
-from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json
+from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json, print_table
 from vreid.console import say
 from vreid.errors import InputError
 from vreid.formatting import plural
@@ -112,8 +111,6 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vreid.console import Console
-
     if not findings:
         say("Nothing is wrong.")
         return
@@ -128,6 +125,5 @@ def _print_findings(findings: Sequence[Finding]) -> None:
             table.add_row(*(Text(cell) for cell in row))  # not markup: names may hold brackets
         if len(listed) > MOST_ROWS:
             table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")
-    # Where output goes to a file or a pipe there is no width to fit into.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table, width=160)
     say(f"{plural(len(findings), 'finding')}.")

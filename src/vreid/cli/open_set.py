@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,7 @@ from vreid.cli.options import (
     post_processing,
     print_json,
     print_notes,
+    print_table,
 )
 from vreid.console import say
 
@@ -132,8 +132,6 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
-    from vreid.console import Console
-
     if not rows[0]["fnir_at_fpir"]:
         say("No FPIR of 10 % or less can be told from 0 with so few queries without a mate.")
         return
@@ -144,7 +142,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         for at in row["fnir_at_fpir"]:
             first = row["name"] if at is row["fnir_at_fpir"][0] else ""
             table.add_row(first, f"{100 * at['fpir']:g} %", *_cells(at, "fnir"), *_cells(at, "fnir_any_rank"))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    print_table(table, width=120)
     say(f"{_WORDS} Intervals: bootstrap over vehicles.")
 
 

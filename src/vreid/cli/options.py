@@ -18,6 +18,8 @@ from vreid.formatting import printable_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.table import Table
+
     from vreid.data.dataset import Dataset
     from vreid.data.findings import OnFinding
     from vreid.data.protocols import Protocol
@@ -149,15 +151,6 @@ def open_sources(sources: list[Path], labels: str) -> Dataset:
     return join(*(open_source(source, labels) for source in sources))
 
 
-def protocol_named(name: str) -> Protocol:
-    """The protocol of that name."""
-    from vreid.data.protocols import PROTOCOLS
-
-    if name not in PROTOCOLS:
-        raise InputError(f"--protocol {name}: is unknown; use one of {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[name]
-
-
 def load_search(
     features: Path | list[Path], records: Path | None, protocol: str, weights: str = "", fusion: str = "mean"
 ) -> RetrievalRun:
@@ -169,7 +162,7 @@ def load_search(
     features = [features] if isinstance(features, Path) else features
     joined = _fusion(weights, fusion, len(features))
     search = replace(RetrievalRun.load(*features, records=records), fusion=joined)
-    return search.under(protocol_named(protocol)) if protocol else search
+    return search.under(protocol) if protocol else search
 
 
 def _fusion(weights: str, how: str, count: int) -> Fusion:
@@ -224,14 +217,18 @@ def both(post: PostProcessing) -> list[PostProcessing]:
     return [replace(post, reranking=None), post] if post.reranking else [post]
 
 
+def print_table(table: Table, *, width: int) -> None:
+    """Print a table; where output goes to a file or a pipe, which has no width to fit into, `width` columns wide."""
+    from vreid.console import Console
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else width).print(table)
+
+
 def print_rows(rows: Any) -> None:
     """Print a table of metrics."""
     from vreid.cli.tables import metrics_table
-    from vreid.console import Console
 
-    # Where output goes to a file or a pipe there is no width to fit into.
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, width=width).print(metrics_table(rows))
+    print_table(metrics_table(rows), width=200)
     print_notes(m for _, parts in rows for m in parts.values())
 
 
@@ -264,8 +261,6 @@ def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
     from rich import box
     from rich.table import Table
 
-    from vreid.console import Console
-
     metric = next(name for name in rows[0] if name.startswith("mAP"))
     columns = ["epoch", "loss", metric, "rank-1", "rank-5", "mINP"]
     table = Table(*columns, "", box=box.SIMPLE_HEAD, title=f"{rows[0]['data']}, protocol {rows[0]['protocol']}")
@@ -275,7 +270,7 @@ def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
         numbers = (f"{100 * row[name]:.1f}" for name in (metric, "rank1", "rank5", "mINP"))
         loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
         table.add_row(str(row["epoch"]), loss, *numbers, "kept" if row["epoch"] == kept else "")
-    Console(highlight=False, width=None if sys.stdout.isatty() else 80).print(table)
+    print_table(table, width=80)
 
 
 def print_notes(made: Iterable[Metrics | Ranking | OpenSet]) -> None:

@@ -23,9 +23,9 @@ from vreid.cli.options import (
     post_processing,
     print_json,
     print_notes,
-    protocol_named,
 )
 from vreid.console import say
+from vreid.errors import named
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
@@ -91,11 +91,12 @@ def score(
 
     mAP@100 by the other reading, divided by min(relevant, 100) or by all relevant images, stands beside it.
     """
+    from vreid.data.protocols import PROTOCOLS
     from vreid.diagnostics.slices import camera_parts
     from vreid.retrieval.evaluation.metrics import interval
     from vreid.retrieval.io.submission import LENGTH, score_submission
 
-    chosen = protocol_named(protocol)
+    chosen = named("protocol", PROTOCOLS, protocol)
     dataset = _opened(data, labels)
     chosen = replace(chosen, top_k=chosen.top_k or LENGTH).with_junk_of(dataset.protocol)
     swapped = replace(chosen, normaliser="total" if chosen.normaliser == "min" else "min")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,44 +31,17 @@ def list_weights(as_json: Json = False) -> None:
         weights_folder,
     )
 
-    folder = weights_folder()
+    def listed(name: str, address: str, sha256: str, stored: Path | None, **normalised: Any) -> dict[str, Any]:
+        there = {"stored": str(stored or ""), "here": stored is not None and stored.exists()}
+        file = stored.name if stored else ""
+        return {"name": name, "file": file, "address": address, "sha256": sha256, **normalised, **there}
+
+    folder, package, half = weights_folder(), imagenet_file(), (0.5, 0.5, 0.5)
+    imagenet = f"{IMAGENET} (package {IMAGENET_PACKAGE})", file_hash(package) if package else "", package
     rows = [
-        {
-            "name": name,
-            "file": one.file,
-            "address": one.address,
-            "sha256": one.digits,
-            "mean": one.mean,
-            "std": one.std,
-            "stored": str(folder / one.file),
-            "here": (folder / one.file).exists(),
-        }
-        for name, one in PUBLISHED.items()
-    ]
-    package = imagenet_file()
-    rows.append(
-        {
-            "name": IMAGENET_BACKBONE,
-            "file": package.name if package else "",
-            "address": f"{IMAGENET} (package {IMAGENET_PACKAGE})",
-            "sha256": file_hash(package) if package else "",
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.5, 0.5, 0.5),
-            "stored": str(package or ""),
-            "here": package is not None,
-        }
-    )
-    starts = simulated_weights()
-    rows += [
-        {
-            "name": name,
-            "file": path.name,
-            "address": SIMULATED,
-            "sha256": file_hash(path),
-            "stored": str(path),
-            "here": True,
-        }
-        for name, path in starts.items()
+        *(listed(name, p.address, p.digits, folder / p.file, mean=p.mean, std=p.std) for name, p in PUBLISHED.items()),
+        listed(IMAGENET_BACKBONE, *imagenet, mean=half, std=half),
+        *(listed(name, SIMULATED, file_hash(path), path) for name, path in simulated_weights().items()),
     ]
     if as_json:
         print_json(rows)

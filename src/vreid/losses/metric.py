@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
 from torch import nn
 
-from vreid.errors import InputError
+from vreid.errors import InputError, nearest_name
 
 ADDED_LOSSES: dict[str, Callable[[int, int], nn.Module]] = {}
 """Losses that plugins add, by name: called with the number of classes and the feature length (`vreid.plugins`)."""
@@ -39,8 +38,7 @@ def metric_loss(name: str, *, num_classes: int, num_features: int) -> nn.Module:
         ) from error
     known = sorted(key for key in vars(losses) if key.endswith("Loss"))
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise InputError(f"pytorch-metric-learning has no loss {name!r}; did you mean {near!r}?")
+        raise InputError(f"pytorch-metric-learning has no loss {name!r}; did you mean {nearest_name(name, known)!r}?")
     kind: Any = getattr(losses, name)
     accepted = {key for base in kind.__mro__ for key in inspect.signature(base.__init__).parameters}
     sizes = {"num_classes": num_classes, "embedding_size": num_features}

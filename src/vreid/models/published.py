@@ -259,12 +259,8 @@ def get_weights(
 
 
 def _reject_other(path: Path, published: Published, fix: str) -> None:
-    digest = hashlib.sha256()
-    with reading(path), open(path, "rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    if not digest.hexdigest().startswith(published.digits):
-        found = digest.hexdigest()[: len(published.digits)]
+    found = file_hash(path)[: len(published.digits)]
+    if found != published.digits:
         raise InputError(
             f"{path}: its sha256 begins with {found}, not {published.digits} as {published.file} does; {fix}."
         )

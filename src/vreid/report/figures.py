@@ -132,41 +132,36 @@ def ablation(
         return to_svg(figure, "ablation", "Mean average precision of each ablation row")
 
 
-def cmc(rows: Sequence[ResultRow], baselines: Sequence[ResultRow], parts: Sequence[str], ranks: int = 20) -> str:
+RANKS = 20
+"""Results that the curve of `cmc` shows."""
+
+
+def cmc(rows: Sequence[ResultRow], baselines: Sequence[ResultRow], parts: Sequence[str]) -> str:
     """CMC of the first row (thin, dashed) and the last row (bold), by part; the last baseline's in grey dots."""
     look = looks(parts)
     with drawing(width=5.6, height=3.7) as (figure, axes):
         for part in parts:
             for row in rows[:-1][:1]:
-                _cmc_line(axes, row, part, ranks, color=look[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
-            _cmc_line(
-                axes,
-                rows[-1],
-                part,
-                ranks,
-                color=look[part].color,
-                linewidth=2.2,
-                marker=look[part].marker,
-                markersize=6,
-                markevery=[0],
-            )
+                _cmc_line(axes, row, part, color=look[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
+            marker: dict[str, Any] = {"marker": look[part].marker, "markersize": 6, "markevery": [0]}
+            _cmc_line(axes, rows[-1], part, color=look[part].color, linewidth=2.2, **marker)
         for row in baselines[-1:]:
-            _cmc_line(axes, row, parts[0], ranks, color=MUTED, linewidth=1.5, linestyle=(0, (1, 1.5)))
+            _cmc_line(axes, row, parts[0], color=MUTED, linewidth=1.5, linestyle=(0, (1, 1.5)))
         axes.set(
-            xlim=(1 - 0.3, ranks + 0.3),
+            xlim=(1 - 0.3, RANKS + 0.3),
             ylim=(0, 101),
             xlabel="within the first ... results",
             ylabel="queries found, percent",
-            xticks=sorted({1, 5, 10, *range(20, ranks + 1, 10)}),
+            xticks=(1, 5, 10, RANKS),
         )
         axes.grid(axis="y")
         legend(axes, [(part, look[part], False) for part in parts])
         return to_svg(figure, "cmc", "Share of queries found within the first results")
 
 
-def _cmc_line(axes: Axes, row: ResultRow, part: str, ranks: int, **style: Any) -> None:
+def _cmc_line(axes: Axes, row: ResultRow, part: str, **style: Any) -> None:
     if part in row.metrics:
-        values = 100 * row.metrics[part].cmc[:ranks]
+        values = 100 * row.metrics[part].cmc[:RANKS]
         axes.plot(np.arange(1, len(values) + 1), values, **style)
 
 

@@ -50,9 +50,7 @@ class Effect:
         return "holds" if (low > 0) == (self.paper > 0) else "reversed"
 
 
-def effect(
-    against: str, metric: str, pairs: Sequence[tuple[Line, Line]], paper: float | None, *, seed: int = 0
-) -> Effect | None:
+def effect(against: str, metric: str, pairs: Sequence[tuple[Line, Line]], paper: float | None) -> Effect | None:
     """What the first line of each pair has more than the second, seeds stacked; None without pairs.
 
     Vehicles are drawn with all their queries, the same on both sides; the same vehicle in two worlds is two vehicles.
@@ -62,7 +60,6 @@ def effect(
         metric: a key of the lines' queries.
         pairs: lines of two rows of the same queries, one pair a seed.
         paper: the paper's change in points.
-        seed: of the bootstrap.
 
     Raises:
         InputError: lines of different queries.
@@ -85,7 +82,7 @@ def effect(
     if not totals or not sum(map(len, totals)):
         return None
     total, count = np.concatenate(totals), np.concatenate(counts)
-    low, high = mean_interval(total, count, seed=seed, resamples=RESAMPLES)
+    low, high = mean_interval(total, count, resamples=RESAMPLES)
     mean = float(total.sum() / count.sum())
     return Effect(against, metric, 100 * mean, (100 * float(low), 100 * float(high)), paper, len(pairs))
 

@@ -172,17 +172,12 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def terminal_table(entries: Sequence[Entry], metrics: Sequence[str] = ()) -> rich.table.Table:
-    """The table for a terminal: mean and spread in percent, the paper's figure behind each metric that it gives.
-
-    Args:
-        entries: of `tabulate`.
-        metrics: which; (): every mAP, and rank1.
-    """
+def terminal_table(entries: Sequence[Entry]) -> rich.table.Table:
+    """The table for a terminal: mean and spread of every mAP and of rank1, the paper's figures behind them."""
     from rich import box
     from rich.table import Table
 
-    chosen = metrics or [name for name in _metrics(entries) if name.startswith("mAP") or name == "rank1"]
+    chosen = [name for name in _metrics(entries) if name.startswith("mAP") or name == "rank1"]
     table = Table("", box=box.SIMPLE_HEAD)
     for metric in chosen:
         table.add_column(metric, justify="right", no_wrap=True)

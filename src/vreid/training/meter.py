@@ -72,18 +72,19 @@ class Meter:
 class Pace:
     """Measure the time per step once, after the first steps, which allocate memory and select kernels."""
 
-    def __init__(self, untimed: int = 3, timed: int = 8) -> None:
-        self._untimed, self._timed = untimed, timed
+    UNTIMED, TIMED = 3, 8
+
+    def __init__(self) -> None:
         self._steps = 0
         self._begun = 0.0
 
     def tick(self) -> float | None:
         """Count a step; return the mean seconds per step when the measurement is complete, otherwise None."""
         self._steps += 1
-        if self._steps == self._untimed:
+        if self._steps == self.UNTIMED:
             self._begun = time.perf_counter()
-        if self._steps == self._untimed + self._timed:
-            return (time.perf_counter() - self._begun) / self._timed
+        if self._steps == self.UNTIMED + self.TIMED:
+            return (time.perf_counter() - self._begun) / self.TIMED
         return None
 
 

@@ -54,7 +54,6 @@ def examine(
     *,
     workers: int = 4,
     progress: Progress | None = None,
-    now: float | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Finding]:
     """Run all checks on `dataset` and return the findings, most severe first; an empty list means no problems.
@@ -65,10 +64,9 @@ def examine(
     Args:
         dataset: from `open_dataset`.
         progress: listener, counts image files.
-        now: current time in UTC seconds; default: the system clock.
         on_note: called with each observation that is worth a note but no problem.
     """
-    case = Case.of(dataset, workers=workers, progress=progress, now=time.time() if now is None else now)
+    case = Case.of(dataset, workers=workers, progress=progress, now=time.time())
     findings = [finding for check in CHECKS for finding in check(case)]
     for note in case.notes:
         on_note(note)

@@ -27,6 +27,7 @@ from vreid.data.readers.common import (
     attribute,
     camera_name,
     compare_with_folder,
+    find_below,
     first_image,
     quoted,
     read_items,
@@ -56,9 +57,7 @@ _NAME = re.compile(r"([0-9]{1,9})(\.jpg)?", re.IGNORECASE)
 
 def find(folder: Path) -> Path | None:
     """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
-    return next(
-        (folder / place for place in PLACES if any(_is_split(folder / place, key) for key in _KEYS.values())), None
-    )
+    return find_below(folder, PLACES, lambda place: any(_is_split(place, key) for key in _KEYS.values()))
 
 
 def _is_split(folder: Path, name: str) -> bool:

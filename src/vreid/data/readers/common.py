@@ -192,6 +192,11 @@ def first_image(folder: Path) -> str | None:
         )
 
 
+def find_below(folder: Path, places: Iterable[str], holds: Callable[[Path], object]) -> Path | None:
+    """Return the first of `places` below `folder` that `holds` the data set, or None."""
+    return next((place for place in (folder / name for name in places) if holds(place)), None)
+
+
 def folders_in(folder: Path) -> list[str]:
     """Names of the sub-folders in natural order, without hidden ones and `NO_FOLDERS`."""
     names = (entry.name for entry in _entries(folder) if entry.is_dir())

@@ -16,7 +16,7 @@ from vreid.data.dataset import Dataset
 from vreid.data.findings import OnFinding, Origin, raise_finding
 from vreid.data.protocols import VEHICLE_ID
 from vreid.data.readers import list_files
-from vreid.data.readers.common import Listing, read_splits, source_of
+from vreid.data.readers.common import Listing, find_below, read_splits, source_of
 from vreid.data.records import Records
 
 PLACES = (".", "VehicleID_V1.0", "VehicleID")
@@ -27,14 +27,11 @@ _LISTS, _TRAIN = "train_test_split", "train_list.txt"
 
 def find(folder: Path) -> Path | None:
     """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
-    return next(
-        (
-            place
-            for place in (folder / name for name in PLACES)
-            if (place / "image").is_dir() and ((place / _LISTS / _TRAIN).is_file() or list_sizes(place))
-        ),
-        None,
-    )
+
+    def holds(place: Path) -> bool:
+        return (place / "image").is_dir() and ((place / _LISTS / _TRAIN).is_file() or bool(list_sizes(place)))
+
+    return find_below(folder, PLACES, holds)
 
 
 def list_sizes(folder: Path) -> dict[str, str]:

@@ -29,6 +29,7 @@ from vreid.data.readers.common import (
     Listing,
     attribute,
     compare_with_folder,
+    find_below,
     first_image,
     images_in,
     quoted,
@@ -55,7 +56,7 @@ _CLASS = re.compile(r"([0-9]{1,9})[\s,:;.]+(\S.*)")
 
 def find(folder: Path) -> Path | None:
     """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
-    return next((place for place in (folder / name for name in PLACES) if _is_veri(place)), None)
+    return find_below(folder, PLACES, _is_veri)
 
 
 def _is_veri(folder: Path) -> bool:

@@ -22,7 +22,16 @@ from vreid.data.dataset import Dataset
 from vreid.data.findings import OnFinding, Origin, raise_finding
 from vreid.data.protocols import VERI_WILD
 from vreid.data.readers import list_files
-from vreid.data.readers.common import Listing, camera_name, quoted, read_lines, read_splits, shown, source_of
+from vreid.data.readers.common import (
+    Listing,
+    camera_name,
+    find_below,
+    quoted,
+    read_lines,
+    read_splits,
+    shown,
+    source_of,
+)
 from vreid.data.readers.image_table import seconds
 from vreid.data.records import Records
 
@@ -37,14 +46,11 @@ _HEADERS = {"cameraid": "camera", "camid": "camera", "colour": "color", "vehicle
 
 def find(folder: Path) -> Path | None:
     """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
-    return next(
-        (
-            place
-            for place in (folder / name for name in PLACES)
-            if (place / "images").is_dir() and ((place / _LISTS / _INFO).is_file() or list_sizes(place))
-        ),
-        None,
-    )
+
+    def holds(place: Path) -> bool:
+        return (place / "images").is_dir() and ((place / _LISTS / _INFO).is_file() or bool(list_sizes(place)))
+
+    return find_below(folder, PLACES, holds)
 
 
 def list_sizes(folder: Path) -> dict[str, str]:

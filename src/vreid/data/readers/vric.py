@@ -12,7 +12,7 @@ from pathlib import Path
 from vreid.data.dataset import Dataset
 from vreid.data.findings import OnFinding, Origin, raise_finding
 from vreid.data.protocols import VRIC
-from vreid.data.readers.common import Listing, camera_name, compare_with_folder, read_splits, source_of
+from vreid.data.readers.common import Listing, camera_name, compare_with_folder, find_below, read_splits, source_of
 from vreid.data.readers.list_files import image_file_name, key_of, read_list
 from vreid.data.records import Records
 
@@ -24,13 +24,8 @@ _KEYS = {"train": "train", "query": "probe", "gallery": "gallery"}  # split -> n
 
 def find(folder: Path) -> Path | None:
     """Return the data set's folder (`folder` or one of `PLACES` below it), or None."""
-    return next(
-        (
-            place
-            for place in (folder / name for name in PLACES)
-            if any((place / f"vric_{name}.txt").is_file() for name in _KEYS.values())
-        ),
-        None,
+    return find_below(
+        folder, PLACES, lambda place: any((place / f"vric_{name}.txt").is_file() for name in _KEYS.values())
     )
 
 

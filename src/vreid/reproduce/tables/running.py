@@ -110,7 +110,6 @@ def make_tables(
     only: str = "",
     make: bool = True,
     device: str = "cpu",
-    workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[Made]:
     """Run the rows of some tables and write each as OUT/NAME_SCALE.csv and .png (dmt.1: dmt_1_smoke.csv).
@@ -122,7 +121,7 @@ def make_tables(
         seeds: how many worlds and trainings a row has; None: as scale and table say.
         only: run the rows with this in their name, and those they are compared with; the others stand as they are.
         make: False runs nothing and writes what is there.
-        device, workers, progress: as in `run_rows`.
+        device, progress: as in `run_rows`.
 
     Raises:
         InputError: there is no such table or row, or `out` cannot be used.
@@ -131,7 +130,7 @@ def make_tables(
         rows = rows_of(names, scale, seeds=seeds, only=only)
         for sentence in other_data(names, scale):
             (progress or Progress()).note(sentence)
-        run_rows(rows, out, device=device, workers=workers, progress=progress, usual=scale.usual)
+        run_rows(rows, out, device=device, progress=progress, usual=scale.usual)
     own = out / RESULTS
     lines = merge([own]) if own.exists() else []
     made = []

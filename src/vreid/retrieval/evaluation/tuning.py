@@ -130,10 +130,10 @@ def tune(
     return Tuning(Trial(post, tried[post]), Trial(best, tried[best]), trials)
 
 
-def gain(given: Metrics, tuned: Metrics, seed: int = 0) -> tuple[float, float, float]:
+def gain(given: Metrics, tuned: Metrics) -> tuple[float, float, float]:
     """Compute the gain of `tuned` over `given` on the test data with its paired 95 % interval: value, low, high."""
     change = difference(tuned, given)
-    return _value(change), *interval(change, change.protocol.metric, seed=seed)
+    return _value(change), *interval(change, change.protocol.metric)
 
 
 def _value(metrics: Metrics) -> float:
