@@ -56,8 +56,7 @@ def table_command(
         bool,
         typer.Option(
             "--dry-run",
-            help="Tell the plan, counts, schedules, and one step of every "
-            "stage with its memory and cost; make nothing else.",
+            help="Print the plan, take a step of every stage, and estimate the time of the whole; make nothing else.",
         ),
     ] = False,
     device: Device = "auto",
