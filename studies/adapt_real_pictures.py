@@ -15,7 +15,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from vreid.adaptation.adapt import FACTS, REJECTED, adapt, target_images
+from vreid.adaptation.adapt import FACTS, REJECTED, target_images
+from vreid.adaptation.repeated import adapt
 from vreid.console import ProgressBars
 from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import ALL

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vreid.adaptation.adapt import FACTS as ADAPTED
-from vreid.adaptation.adapt import adapt, target_images
+from vreid.adaptation.adapt import target_images
+from vreid.adaptation.repeated import adapt
 from vreid.console import ProgressBars
 from vreid.data.dataset import Dataset, join
 from vreid.data.doctor import examine

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -153,6 +154,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
                 for folder in absent:  # innermost first
                     folder.rmdir()
             raise
+
+
+def copy_file(source: Path | str, path: Path | str) -> None:
+    """Copy a file to `path`, whole or not at all; see `atomic_write` for the errors."""
+    with atomic_write(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path | str, text: str) -> None:

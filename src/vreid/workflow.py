@@ -109,9 +109,9 @@ def adapt(
         >>> adapt("run", open_dataset("new-cameras"), "adapted")   # doctest: +SKIP
         PosixPath('adapted/model.safetensors')
     """
-    from vreid.adaptation.adapt import adapt as adapt_to_records
     from vreid.adaptation.adapt import target_images
     from vreid.adaptation.adapt_config import preset_named
+    from vreid.adaptation.repeated import adapt as adapt_to_records
     from vreid.environment import resolve_device
 
     return adapt_to_records(

@@ -14,7 +14,7 @@ import torch
 
 from support.command_line import Run
 from vreid.adaptation import adapt as module
-from vreid.adaptation.adapt import adapt, clustered, initial_weights, target_images, tuning
+from vreid.adaptation.adapt import adapt_once, clustered, initial_weights, target_images, tuning
 from vreid.adaptation.adapt_config import PRESETS
 from vreid.adaptation.clustering_features import without_answers
 from vreid.adaptation.gate import ACCEPT, REJECT, GateDecision
@@ -42,6 +42,7 @@ FAST = replace(
     num_instances=2,
     learning_rate=1e-3,
     gate=False,
+    repeats=1,
 )
 """Two epochs of two batches of four images."""
 
@@ -153,16 +154,16 @@ def test_optimiser_state_is_reset_each_epoch(made, target, tmp_path, monkeypatch
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
-    adapt(made / "run", target, FAST, out=tmp_path / "run")
+    adapt_once(made / "run", target, FAST, out=tmp_path / "run")
     assert held == [False, True, False, True]
 
 
-# ---------------------------------------------------------------- adapt()
+# ---------------------------------------------------------------- adapt_once()
 
 
 def test_a_run_writes_a_loadable_model_and_its_pseudo_labels(made, target, tmp_path):
     notes = Notes()
-    path = adapt(made / "run", target, FAST, out=tmp_path / "run", progress=notes)
+    path = adapt_once(made / "run", target, FAST, out=tmp_path / "run", progress=notes)
     assert path == tmp_path / "run" / "model.safetensors"
     old, new = load_model(made / "run"), load_model(tmp_path / "run")
     assert new.hash != old.hash and new.transform == old.transform
@@ -175,15 +176,15 @@ def test_a_run_writes_a_loadable_model_and_its_pseudo_labels(made, target, tmp_p
     assert (facts["eps"], facts["k1"], facts["iterations"], facts["epochs"]) == (0.7, 5, 2, 2)
     assert any("clusters of" in note for note in notes.said)
     assert set(facts["reasons"]) <= set(notes.said)
-    adapt(made / "run", target, FAST, out=tmp_path / "run", resume=True, progress=notes)
+    adapt_once(made / "run", target, FAST, out=tmp_path / "run", resume=True, progress=notes)
     assert notes.said[-1].endswith("nothing is left to adapt.")
 
 
 def test_identities_and_query_tracklets_are_not_used(made, target, tmp_path):
-    adapt(made / "run", target, FAST, out=tmp_path / "a")
+    adapt_once(made / "run", target, FAST, out=tmp_path / "a")
     query = target.split.values == "query"
     other = target.with_(identity=["x"] * len(target), tracklet=np.where(query, "", target.tracklet.values).tolist())
-    adapt(made / "run", other, FAST, out=tmp_path / "b")
+    adapt_once(made / "run", other, FAST, out=tmp_path / "b")
     assert equal(tmp_path / "a", tmp_path / "b")
 
 
@@ -192,7 +193,7 @@ def test_a_resumed_run_gives_identical_weights(made, target, tmp_path, recluster
     from vreid.training import loop
 
     config = replace(FAST, recluster=recluster, ema=0.5)
-    adapt(made / "run", target, config, out=tmp_path / "whole")
+    adapt_once(made / "run", target, config, out=tmp_path / "whole")
     save, written = loop.save_checkpoint, []
 
     def killed(path, *content):
@@ -204,22 +205,22 @@ def test_a_resumed_run_gives_identical_weights(made, target, tmp_path, recluster
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
-            adapt(made / "run", target, config, out=tmp_path / "cut")
+            adapt_once(made / "run", target, config, out=tmp_path / "cut")
     with pytest.raises(InputError, match=r"is not finished; resume it"):
         load_model(tmp_path / "cut")
-    adapt(made / "run", target, config, out=tmp_path / "cut", resume=True)
+    adapt_once(made / "run", target, config, out=tmp_path / "cut", resume=True)
     assert equal(tmp_path / "whole", tmp_path / "cut")
     assert (tmp_path / "cut" / "round-1").exists() == bool(recluster)
     with pytest.raises(InputError, match=r"config\.json: the run has"):
-        adapt(made / "run", target, replace(config, seed=2), out=tmp_path / "cut", resume=True)
+        adapt_once(made / "run", target, replace(config, seed=2), out=tmp_path / "cut", resume=True)
     with pytest.raises(InputError, match="is not empty"):
-        adapt(made / "run", target, config, out=tmp_path / "cut")
+        adapt_once(made / "run", target, config, out=tmp_path / "cut")
 
 
 def test_fewer_than_two_clusters_leave_the_model_unchanged(made, target, tmp_path):
     notes = Notes()
     config = replace(FAST, pseudo=replace(FAST.pseudo, eps=1e-5, min_samples=50))
-    adapt(made / "run", target, config, out=tmp_path / "run", progress=notes)
+    adapt_once(made / "run", target, config, out=tmp_path / "run", progress=notes)
     assert equal(made / "run", tmp_path / "run")
     assert "Training needs at least 2 clusters, found 0; the model is unchanged." in notes.said
     assert json.loads((tmp_path / "run" / "pseudo.json").read_text())["noise"] == 1
@@ -232,7 +233,7 @@ def test_held_out_tracklets_are_in_no_batch(made, target, tmp_path):
     drawn, others = set(unit[held_out]), set(unit[~held_out])
     assert not drawn & others and len(drawn) == round(0.4 * len(drawn | others))
     assert (hold_out(seen, 0.4, BASE.seed + 1) != held_out).any() and not hold_out(seen, 0, 0).any()
-    adapt(made / "run", target, replace(FAST, held_out=0.4), out=tmp_path / "run")
+    adapt_once(made / "run", target, replace(FAST, held_out=0.4), out=tmp_path / "run")
     rows = csv.DictReader((tmp_path / "run" / "pseudo_labels.csv").read_text().splitlines())
     learned = np.array([row["cluster"] != "-1" for row in rows])
     assert learned[~held_out].any() and not learned[held_out].any()
@@ -248,7 +249,7 @@ def test_the_gate_decides_which_model_is_kept(made, target, tmp_path, monkeypatc
 
     monkeypatch.setattr(module, "gate_adaptation", gate)
     notes = Notes()
-    adapt(made / "run", target, replace(FAST, gate=True), out=tmp_path / "run", progress=notes)
+    adapt_once(made / "run", target, replace(FAST, gate=True), out=tmp_path / "run", progress=notes)
     (before, after, flipped), adapted = evaluated[0], tmp_path / "run" / "round-0"
     assert f"{decision}: Because." in notes.said
     assert not before.records.identity.known.any() and not before.normalised
@@ -263,26 +264,26 @@ def test_the_gate_decides_which_model_is_kept(made, target, tmp_path, monkeypatc
 def test_source_images_are_half_of_each_batch(made, target, tiny_world, tmp_path):
     source = open_dataset(tiny_world / "AIC21_Track2_ReID").train
     config = replace(FAST, replay=True, classifier="plain")
-    adapt(made / "run", target, config, out=tmp_path / "run", source=source)
+    adapt_once(made / "run", target, config, out=tmp_path / "run", source=source)
     facts = json.loads((tmp_path / "run" / "pseudo.json").read_text())
     assert load_model(tmp_path / "run").model.num_identities == facts["clusters"] + source.identity.distinct
     asked = json.loads((tmp_path / "run" / "round-0" / "config.json").read_text())
     assert asked["batches"] == "domains" and asked["num_identities"] == 2
     with pytest.raises(InputError, match="replay needs labelled source images"):
-        adapt(made / "run", target, config, out=tmp_path / "other")
+        adapt_once(made / "run", target, config, out=tmp_path / "other")
 
 
 def test_scene_groups_are_inferred_from_labelled_source_images(made, target, tmp_path):
     bare = target.with_(scene=[""] * len(target))
     config = replace(FAST, pseudo=replace(FAST.pseudo, scenes=True))
     with pytest.raises(InputError, match="give the column `scene`"):
-        adapt(made / "run", bare, config, out=tmp_path / "run")
+        adapt_once(made / "run", bare, config, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     cameras = sorted(set(target.camera.values))
     source = Records.of(
         path=["a", "b", "c", "d"], camera=[cameras[0], *cameras[1:3], cameras[-1]], identity=["1", "1", "2", "2"]
     )
-    adapt(made / "run", bare, config, out=tmp_path / "run", source=source)
+    adapt_once(made / "run", bare, config, out=tmp_path / "run", source=source)
     groups = json.loads((tmp_path / "run" / "config.json").read_text())["pseudo"]["scene_groups"]
     assert groups == [sorted(cameras[:2]), sorted({cameras[2], cameras[-1]}), ["*"]]
     reasons = json.loads((tmp_path / "run" / "pseudo.json").read_text())["reasons"]
@@ -292,13 +293,13 @@ def test_scene_groups_are_inferred_from_labelled_source_images(made, target, tmp
 def test_targets_with_one_camera_or_without_cameras(made, target, tmp_path):
     notes = Notes()
     one = target[target.camera.values == target.camera.values[0]]
-    adapt(made / "run", one, FAST, out=tmp_path / "one", progress=notes)
+    adapt_once(made / "run", one, FAST, out=tmp_path / "one", progress=notes)
     assert any("one camera" in note for note in notes.said)
     unknown = target.with_(camera=[""] * len(target), tracklet=[""] * len(target))
     with pytest.raises(InputError, match="No image has a camera"):
-        adapt(made / "run", unknown, FAST, out=tmp_path / "none")
+        adapt_once(made / "run", unknown, FAST, out=tmp_path / "none")
     config = replace(BASE, pseudo=replace(BASE.pseudo, camera="none"), epochs=1, iterations=1, gate=False)
-    adapt(made / "run", unknown, config, out=tmp_path / "none", progress=notes)
+    adapt_once(made / "run", unknown, config, out=tmp_path / "none", progress=notes)
     assert any("valley" in note for note in notes.said)
 
 

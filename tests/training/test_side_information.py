@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vreid.adaptation.adapt import adapt, with_new_cameras
+from vreid.adaptation.adapt import adapt_once, with_new_cameras
 from vreid.adaptation.adapt_config import PRESETS
 from vreid.data.augment import TrainTransform
 from vreid.data.records import Labels, Records
@@ -211,7 +211,7 @@ def test_adaptation_matches_cameras_by_name_and_unknown_ones_take_the_mean(
 
     monkeypatch.setattr(TransReID, "forward", watched)
     notes = Notes()
-    adapted = load_model(adapt(trained, target, ADAPTATION, out=tmp_path / "adapted", progress=notes))
+    adapted = load_model(adapt_once(trained, target, ADAPTATION, out=tmp_path / "adapted", progress=notes))
     assert seen == codes
     assert adapted.model.cameras == ("c0", "c1", "c2") and adapted.model.backbone.sie_embed.shape == (12, 1, 192)
     known = len([name for name in names if name.startswith("c")])
@@ -222,7 +222,7 @@ def test_adaptation_matches_cameras_by_name_and_unknown_ones_take_the_mean(
 def test_new_cameras_get_embeddings_only_if_asked(records: Records, trained: Path, tmp_path: Path) -> None:
     target = records.with_(camera=[f"c{2 + number % 3}" for number in range(12)])
     asked = replace(ADAPTATION, new_cameras=True)
-    adapted = load_model(adapt(trained, target, asked, out=tmp_path / "adapted"))
+    adapted = load_model(adapt_once(trained, target, asked, out=tmp_path / "adapted"))
     assert adapted.model.cameras == ("c0", "c1", "c2", "c3", "c4")
     assert adapted.model.backbone.sie_embed.shape == (20, 1, 192)
     old = load_model(trained).model.state_dict()
@@ -239,7 +239,7 @@ def test_new_cameras_of_a_model_without_embeddings_are_an_error(
     plain = replace(config, model=ModelConfig(backbone="resnet10_ibn_a_tiny"), epochs=1)
     path = train(plain, records, out=tmp_path / "run")
     with pytest.raises(InputError, match="has no camera embeddings"):
-        adapt(path, records, replace(ADAPTATION, new_cameras=True), out=tmp_path / "adapted")
+        adapt_once(path, records, replace(ADAPTATION, new_cameras=True), out=tmp_path / "adapted")
 
 
 def test_training_from_a_model_of_other_cameras_matches_them_by_name(

@@ -1,4 +1,4 @@
-"""Unsupervised adaptation: extract features, cluster them, fine-tune on the clusters; identities are never used.
+"""One unsupervised adaptation: extract features, cluster them, fine-tune on the clusters; identities are never used.
 
 RUN/config.json, data.json  configuration and fingerprint of the images
 RUN/pseudo_labels.csv       image and cluster (-1: noise) of the last round
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vreid.adaptation.adapt_config import PRESETS, AdaptConfig
+from vreid.adaptation.adapt_config import AdaptConfig
 from vreid.adaptation.clustering_features import two_views, without_answers
-from vreid.adaptation.gate import gate_adaptation
+from vreid.adaptation.gate import GateDecision, gate_adaptation
 from vreid.adaptation.holdout import hold_out
 from vreid.adaptation.pseudo import PseudoLabels, cluster_means, pseudo_labels
 from vreid.adaptation.pseudo_label_report import examine_pseudo_labels, neighbouring_labels, write_pseudo_report
@@ -37,7 +36,8 @@ from vreid.data.augment import TrainTransform
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
-from vreid.files import atomic_write, read_json, write_json
+from vreid.files import atomic_write, copy_file, parse_errors, read_json, write_json
+from vreid.formats.facts import fact
 from vreid.models.keys import EMBEDDINGS
 from vreid.models.reid_model import ModelConfig, ReidModel
 from vreid.models.transreid import match_cameras, matched_cameras
@@ -59,10 +59,10 @@ PATH, RATES = 4e-4 * 900, (4e-4, 1e-2)
 """Learning rate times number of batches, and the limits of the rate, if it is chosen from the number of batches."""
 
 
-def adapt(
+def adapt_once(
     model: Path | str,
     target: Records,
-    config: AdaptConfig | None = None,
+    config: AdaptConfig,
     *,
     out: Path | str,
     device: str = "cpu",
@@ -71,30 +71,12 @@ def adapt(
     progress: Progress | None = None,
     source: Records | None = None,
 ) -> Path:
-    """Adapt a trained model to the unlabelled images of `target`; return the path of the model to use.
+    """Cluster the images of `target` and fine-tune the model on the clusters; return the path of the model to use.
 
-    Args:
-        model: a run folder or the .safetensors file of a trained model; it is not changed.
-        target: N images of the new cameras. Identities, and tracklets of queries, are not used, except that the report
-            on the clusters evaluates them against known identities.
-        config: the settings; None: preset "auto", which chooses settings from the data.
-        out: the folder of the adaptation; see the module's docstring for its contents.
-        device: "cpu", "cuda", ...
-        workers: processes that load images.
-        resume: continue the adaptation in `out`, or start it; it continues to bit-identical weights.
-        progress: listener for settings, cost and steps.
-        source: labelled images that the model was trained on, for `config.replay` and to infer scene groups.
-
-    Raises:
-        InputError: there is no model or no image, the settings do not fit the data, or `out` holds something else.
-
-    Example:
-        >>> from vreid.data.open import open_dataset                             # doctest: +SKIP
-        >>> images = target_images(open_dataset("AIC21_Track2_ReID", labels=None))  # doctest: +SKIP
-        >>> adapt("runs/first", images, out="runs/adapted")                         # doctest: +SKIP
-        PosixPath('runs/adapted/model.safetensors')
+    Arguments and errors are those of `vreid.adaptation.repeated.adapt`; see the module's docstring for the contents of
+    `out`.
     """
-    progress, config = progress or Progress(), config or PRESETS["auto"]
+    progress = progress or Progress()
     old, identity, target = load_model(model), target.identity, without_answers(target)
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
@@ -103,13 +85,7 @@ def adapt(
     if config.replay and (source is None or not source.identity.known.any()):
         raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = with_scene_groups(config, target, source)
-    data = {
-        "fingerprint": fingerprint(target),
-        "images": len(target),
-        "model": old.hash,
-        "source": fingerprint(source) if config.replay and source is not None else "",
-    }
-    run = RunFolder(out, config=plain_values(config), data=data, resume=resume)
+    run = adaptation_run(old, target, config, source, out=out, resume=resume)
     job = _Job(config, target, identity, source if config.replay else None, run.path, device, workers, progress)
     try:
         if run.model.exists():
@@ -127,6 +103,19 @@ def adapt(
     finally:
         run.close()
     return run.model
+
+
+def adaptation_run(
+    old: TrainedModel, target: Records, config: AdaptConfig, source: Records | None, *, out: Path | str, resume: bool
+) -> RunFolder:
+    """Open the run folder of an adaptation of `old` to `target`, new or resumed; see `RunFolder` for the errors."""
+    data = {
+        "fingerprint": fingerprint(target),
+        "images": len(target),
+        "model": old.hash,
+        "source": fingerprint(source) if config.replay and source is not None else "",
+    }
+    return RunFolder(out, config=plain_values(config), data=data, resume=resume)
 
 
 def target_images(dataset: Dataset) -> Records:
@@ -151,13 +140,11 @@ class _Job:
 
     def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
         """Extract raw features (N, D) of one view: "original", "flip", or flipped and `shifted` at random."""
-        transform = second_view(trained) if shifted else trained.transform
-        return extract(
-            trained.model,
+        return raw_view(
+            trained,
             self.target,
-            transform=transform,
-            views=(name,),
-            normalise=False,
+            name,
+            shifted=shifted,
             device=self.device,
             workers=self.workers,
             progress=self.progress,
@@ -299,25 +286,88 @@ class _Job:
         """Write the adapted model, or the old one if the gate does not accept it."""
         if new is None:
             self.write_labels(pseudo)
-            _copy(old.source, model)
+            copy_file(old.source, model)
             return
         kept = new
         if self.config.gate:
-            views = [(self.view(one, "original"), self.view(one, "flip")) for one in (old, new)]
-            decision = gate_adaptation(views[0][0], views[1][0], pseudo, flipped=(views[0][1], views[1][1]))
-            facts = {"decision": decision.decision, "reason": decision.reason, "evidence": decision.evidence}
-            write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": facts})
+            decision = gate_models(
+                old, new, self.target, pseudo, device=self.device, workers=self.workers, progress=self.progress
+            )
+            write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": decision.as_dict()})
             for line in (*decision.evidence_lines, f"{decision.decision}: {decision.reason}"):
                 self.progress.note(line)
             if not decision.accepted:
-                _copy(new.source, self.path / REJECTED)
+                copy_file(new.source, self.path / REJECTED)
                 kept = old
-        _copy(kept.source, model)
+        copy_file(kept.source, model)
 
     def forget(self) -> None:
         """Remove the files of a failed adaptation, except its rounds."""
         for name in (LABELS, PAGE, FACTS):
             (self.path / name).unlink(missing_ok=True)
+
+
+def raw_view(
+    trained: TrainedModel,
+    target: Records,
+    name: str,
+    *,
+    shifted: bool = False,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> FeatureSet:
+    """Extract raw features (N, D) of one view: "original", "flip", or flipped and `shifted` at random."""
+    transform = second_view(trained) if shifted else trained.transform
+    return extract(
+        trained.model,
+        target,
+        transform=transform,
+        views=(name,),
+        normalise=False,
+        device=device,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def gate_models(
+    old: TrainedModel,
+    new: TrainedModel,
+    target: Records,
+    pseudo: PseudoLabels,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> GateDecision:
+    """Extract both views of `target` by both models and decide (`vreid.adaptation.gate`) which one is kept."""
+    (before, old_flip), (after, new_flip) = (
+        [
+            raw_view(one, target, name, device=device, workers=workers, progress=progress)
+            for name in ("original", "flip")
+        ]
+        for one in (old, new)
+    )
+    return gate_adaptation(before, after, pseudo, flipped=(old_flip, new_flip))
+
+
+def read_pseudo_labels(folder: Path, target: Records) -> PseudoLabels:
+    """Read the clusters that an adaptation to `target` wrote into `folder`; their centres (C, 0) are not stored.
+
+    Raises:
+        InputError: the files are absent, damaged or of other images.
+    """
+    facts = read_json(folder / FACTS)
+    with parse_errors(folder / LABELS), open(folder / LABELS, encoding="utf-8", errors="surrogateescape") as file:
+        rows = list(csv.DictReader(file))
+        labels = np.array([int(row["cluster"]) for row in rows], dtype=np.int32)
+        if [row["image"] for row in rows] != [str(key) for key in target.image_key]:
+            raise InputError(f"{folder / LABELS}: lists other images than the target's; adapt into another folder.")
+    with parse_errors(folder / FACTS):
+        settings = (fact(facts, "eps", float), fact(facts, "min_samples", int), fact(facts, "k1", int))
+    centres_CD = np.zeros((int(labels.max(initial=-1)) + 1, 0), dtype=np.float32)
+    return PseudoLabels(labels, *settings, (), target, centres_CD)
 
 
 def clustered(pseudo: PseudoLabels) -> Records:
@@ -403,8 +453,3 @@ def with_scene_groups(config: AdaptConfig, target: Records, source: Records | No
     if not pseudo.scenes or pseudo.scene_groups:
         return config
     return replace(config, pseudo=replace(pseudo, scene_groups=SceneGroups.for_images(target, source).cameras))
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)

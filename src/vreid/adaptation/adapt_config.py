@@ -87,6 +87,9 @@ class AdaptConfig:
         replay: use labelled source images for half of each batch; needs a source.
         ema: decay of an exponential moving average of the weights, which becomes the model; 0: the last weights.
         held_out: share of tracklets (or of images without one) excluded from training, as evidence for the gate.
+        repeats: largest number of adaptations in a row, each from the model of the one before; the first that the gate
+            does not accept is dropped and ends them.
+        most_images: number of images trained on in all of them; one adaptation may exceed it.
         gate: keep the adapted model only if label-free evidence supports it.
         seed: seed of batches and augmentation.
     """
@@ -105,6 +108,8 @@ class AdaptConfig:
     replay: bool = False
     ema: float = in_range(0.0, least=0, most=0.999999)
     held_out: float = in_range(0.0, least=0, most=0.9)
+    repeats: int = in_range(1, least=1, most=1000)
+    most_images: float = in_range(40_000, least=1, most=1e12)
     gate: bool = True
     seed: int = in_range(1234, least=0, most=2**63 - 1)
 
@@ -120,6 +125,7 @@ def _presets() -> dict[str, AdaptConfig]:
         v1.pseudo, ridge=None, level=None, k1=None, k2=None, eps=None, min_samples=None, cannot_link="time"
     )
     auto = replace(v1, preset="auto", pseudo=by_data, iterations=None, num_instances=None, learning_rate=None)
+    auto = replace(auto, repeats=8)
     return {config.preset: config for config in (auto, v1, v2, paper)}
 
 

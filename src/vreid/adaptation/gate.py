@@ -110,6 +110,10 @@ class GateDecision:
         """Changes and facts as JSON-serialisable values."""
         return {**{name: asdict(change) for name, change in self.changes.items()}, **self.facts}
 
+    def as_dict(self) -> dict[str, Any]:
+        """Decision, reason and evidence as JSON-serialisable values."""
+        return {"decision": self.decision, "reason": self.reason, "evidence": self.evidence}
+
     @property
     def evidence_lines(self) -> tuple[str, ...]:
         """The evidence as sentences, decisive measurements first."""

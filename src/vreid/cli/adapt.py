@@ -53,8 +53,9 @@ def adapt_command(
 
     model_file(model)
     dataset = open_source(target, labels)  # what can be wrong without torch, before torch is imported
-    from vreid.adaptation.adapt import FACTS, adapt, target_images, with_scene_groups
+    from vreid.adaptation.adapt import FACTS, target_images, with_scene_groups
     from vreid.adaptation.holdout import earlier
+    from vreid.adaptation.repeated import adapt
     from vreid.configuration import with_overrides
     from vreid.console import ProgressBars
     from vreid.files import parse_errors, read_json

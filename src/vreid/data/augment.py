@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from vreid.data.degrade import Degradation
 from vreid.errors import InputError
 from vreid.ranges import check_number, check_settings, in_range
 
@@ -116,6 +117,7 @@ class TrainTransform(TestTransform):
         erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the image, its
             aspect ratio (log-uniform) in `erase_ratio`; it is filled with `erase_fill`, one value a channel after
             normalisation, so that 0 is the mean colour.
+        degradation: differences between cameras, drawn after the colour jitter; off by default.
     """
 
     enlarge: float = in_range(0.0, least=0, most=1)
@@ -131,6 +133,7 @@ class TrainTransform(TestTransform):
     erase_scale: tuple[float, float] = in_range((0.02, 0.33), least=1e-6, most=1, ascending=True)
     erase_ratio: tuple[float, float] = in_range((0.3, 3.3), least=0.001, most=1000, ascending=True)
     erase_fill: tuple[float, float, float] = in_range((0.0, 0.0, 0.0), least=-1000, most=1000)
+    degradation: Degradation = field(default_factory=Degradation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,6 +168,7 @@ class TrainTransform(TestTransform):
             image = _shifted(image, *(int(by) for by in rng.integers(-self.pad, self.pad + 1, size=2)))
         if rng.random() < self.jitter:
             image = self._jitter(image, rng)
+        image = self.degradation(image, rng)
         erased = NOTHING
         if rng.random() < self.erase:
             erased = _erasing_region(rng, (self.height, self.width), self.erase_scale, self.erase_ratio)

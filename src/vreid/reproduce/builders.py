@@ -155,7 +155,7 @@ def _translations(builder: StageBuilder, stage: Translations) -> None:
 
 
 def _adapted(builder: StageBuilder, stage: Adapted) -> None:
-    from vreid.adaptation.adapt import adapt
+    from vreid.adaptation.repeated import adapt
 
     dataset, config = builder.dataset(stage.model.data), stage.config
     target, seen = Records.concat([dataset.query, dataset.gallery]), of_part(dataset.train, "real")

@@ -111,8 +111,8 @@ SMOKE_WORLDS_FEW = {CITYFLOW2020.name: SMOKE_STRDAN_FEW, VERI.name: SMOKE_VERI_F
 
 
 def ungated(name: str) -> AdaptConfig:
-    """The preset of stage 2, whose outcome is taken whatever the gate would say, as the paper takes it."""
-    return replace(preset_named(name), gate=False)
+    """Return the preset of stage 2 without the gate and with one adaptation, as in the paper."""
+    return replace(preset_named(name), gate=False, repeats=1)
 
 
 def smoke() -> Scale:
