@@ -1,4 +1,4 @@
-"""Pseudo labels of 50,000 crops: time as a multiple of the bare matrix product, and the largest memory.
+"""Benchmark pseudo labels of 50,000 crops: time relative to the matrix product, and peak memory.
 
     python benchmarks/adaptation.py [--images 50000] [--dimensions 2048] [--preset v1]
 
@@ -23,7 +23,7 @@ ROWS = 4096
 
 
 def crops(images: int, dimensions: int) -> FeatureSet:
-    """Features of noisy vehicles seen by twelve cameras."""
+    """Generate features of noisy vehicles at twelve cameras."""
     generator = np.random.default_rng(0)
     passage = np.arange(images) // 16
     vehicle, camera = passage // 4, (passage % 4 * 3 + passage // 4) % 12
@@ -42,7 +42,7 @@ def crops(images: int, dimensions: int) -> FeatureSet:
 
 
 def main() -> None:
-    """See the top of the file."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--dimensions", type=int, default=2048)

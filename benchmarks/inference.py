@@ -1,22 +1,22 @@
-"""What the post-processing of a whole ensemble costs: DMT's, at CityFlowV2-ReID's size, set of features by set.
+"""Benchmark the post-processing of DMT's ensemble at the size of CityFlowV2-ReID.
 
     python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile] [--peer DIR]
     python benchmarks/inference.py --extraction
 
-1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras; every set (a model, and for each a second version)
-goes through `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6` whitened and plain, the camera and the
-orientation bias are taken off, images of the query's camera are left out, and all sets are joined and ranked. Features
-are random vehicles, cameras and tracklets, made while the clock stands still.
+1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras. Every set of features (each model has two) is
+processed with `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6`, whitened and plain; camera and
+orientation biases are subtracted, images of the query's camera are removed, and all sets are fused and ranked.
+Features are random vehicles, cameras and tracklets, generated outside of the timing.
 
-"Bare products" are what no way to do this can avoid: each camera's matrix of second moments, its Cholesky factor and
-the two triangular solves for every feature (float64), and the query x gallery products for the weights of frames,
-whitened and plain, and, but for the biases, for the order of frames inside tracklets (float32). CPU seconds of one
-thread; memory is the peak beyond the features. `--peer` is a checkout as `retrieval.py` takes it: its re-ranking of the
-queries and tracklets of one set beside ours.
+"Bare products" are a lower bound: each camera's second-moment matrix, its Cholesky factor and the two triangular
+solves for every feature (float64), and the query x gallery products for the weights of frames, whitened and plain,
+and, except for biases, for the order of frames within tracklets (float32). CPU seconds of one thread; memory is the
+peak beyond the features. `--peer` is a checkout as in `retrieval.py`: its re-ranking of the queries and tracklets of
+one set is compared with ours.
 
-`--extraction` measures the networks instead, each at its recipe's size on a few random pictures of one thread, and
-multiplies: four views of every test image, each model twice (two sets of pseudo labels), and the models of the biases
-once. That product is a computation, not a measurement.
+`--extraction` measures the networks instead, each at the image size of its recipe on a few random images with one
+thread, and multiplies: four views of every test image, each model twice (two sets of pseudo labels), and the bias
+models once. The total is computed, not measured.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def features(query: Records, gallery: Records, dimensions: int, seed: int) -> Si
 
 
 def bare_products(sides: Sides) -> tuple[float, float]:
-    """CPU seconds of the products of every set, and of those besides whose frames are compared."""
+    """CPU seconds of the products of every set, and of the additional ones of sets whose frames are compared."""
     query, gallery = sides
     start = time.process_time()
     for camera in range(CAMERAS):
@@ -109,7 +109,7 @@ def bare_products(sides: Sides) -> tuple[float, float]:
 
 
 def beside_peer(sides: Sides) -> None:
-    """Print what re-ranking the tracklets of one set costs, ours and a peer's."""
+    """Print the cost of re-ranking the tracklets of one set, ours and a peer's."""
     query, gallery = sides
     units, count = tracklet_units(gallery.records)
     unit_UD = mean_features(gallery.features, units, count)
@@ -126,7 +126,7 @@ def beside_peer(sides: Sides) -> None:
 
 
 def extraction(count: int = 4) -> None:
-    """Print images a CPU second of each network of the ensemble, and what all of it comes to."""
+    """Print images per CPU second of each network of the ensemble, and the total time."""
     import torch
 
     from small_variants import rate

@@ -1,9 +1,9 @@
-"""What data costs: reading, augmenting, loading, sampling, and records by the million.
+"""Benchmark reading, augmentation, loading and sampling, and records by the million.
 
     PYTHONPATH=src python benchmarks/loader.py [--size 128] [--workers 2]
 
-Times are CPU seconds of one core where one process works, wall seconds where several do. The pictures are made on the
-spot: JPEG, quality 90, twice the input's size.
+Times are CPU seconds of one core with one process, wall-clock seconds with several. The images are generated: JPEG,
+quality 90, twice the size of the input.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What re-ranking and Jaccard graphs cost: seconds, memory, growth, beside the textbook's way and public code.
+"""Benchmark re-ranking and Jaccard graphs: time, memory and growth, compared with textbook and public code.
 
     python benchmarks/retrieval.py [--points 8000] [--dimensions 2048] [--textbook] [--peer DIR] [--growth]
     python benchmarks/retrieval.py --device cuda [--points 1000000]
 
-Each job runs in a process of its own, on one thread; seconds are CPU seconds. Ratios are to the bare float32 product of
-the upper triangle of all pairs, which no slow rival can flatter, and to the textbook's lists of neighbours in N x N
-arrays (`tests/oracles/reranking_dense.py`). Memory is the peak beyond features and results. The features are vehicles
-seen by four cameras with a shift of their own, 3.4 % of them queries, as in CityFlowV2-ReID.
+Each job runs in a separate process, on one thread; seconds are CPU seconds. Ratios are to the bare float32 product of
+the upper triangle of all pairs, which does not depend on other implementations, and to textbook neighbour lists in N x
+N arrays (`tests/oracles/reranking_dense.py`). Memory is the peak beyond features and results. The features are
+vehicles seen by four cameras, each with an offset, 3.4 % of them queries, as in CityFlowV2-ReID.
 
-`--device` searches the 21 nearest of every point, and its farthest, among tensors there: seconds are those of a clock,
-memory is the device's; a thousand rows are compared with the search on the processor where both are small.
+`--device` searches the 21 nearest neighbours of every point, and the farthest, among tensors on the device: wall-clock
+seconds, device memory; a thousand rows are compared with the search on the CPU if both are small.
 
 `--peer DIR` is a checkout of a public implementation; the first of these files in it is measured:
 `python-version/re_ranking_ranklist.py` (zhunzhong07/person-re-ranking), `torchreid/utils/rerank.py`
@@ -171,7 +171,7 @@ def peak_memory(*, reset: bool = False) -> int:
 
 
 def child(job: str, folder: Path, repeats: int) -> None:
-    """Run a job here and print what it took as JSON."""
+    """Run a job in this process and print its cost as JSON."""
     query, gallery = np.load(folder / "query.npy"), np.load(folder / "gallery.npy")
     work, small = JOBS[job], np.random.default_rng(0).standard_normal((300, 8), dtype=np.float32)
     work(small[:30].copy(), small[30:].copy())  # loads libraries
@@ -237,7 +237,7 @@ def growth(points: int, dimensions: int) -> None:
 
 
 def on_device(points: int, dimensions: int, device: str) -> None:
-    """Print what neighbours of random points cost on a device, beside the bare product of all pairs there."""
+    """Print the cost of neighbours of random points on a device, and of the bare product of all pairs."""
     import torch
 
     from vreid.retrieval.nearest import Points, neighbour_lists

@@ -1,4 +1,4 @@
-"""What evaluation and ranking cost, as multiples of the work nobody can avoid, in the same run.
+"""Benchmark evaluation and ranking, as multiples of a lower bound measured in the same run.
 
     PYTHONPATH=src python benchmarks/retrieval_evaluation.py [--points 8000] [--dimensions 2048] [--peer DIR ...]
 
@@ -6,9 +6,9 @@
 (`torchreid/metrics/rank_cylib`) or of JDAI-CV/fast-reid (`fastreid/evaluation/rank_cylib`), built there with
 `python setup.py build_ext --inplace` (newer Cython and numpy need `language_level=3` and setuptools in setup.py).
 
-CPU seconds of one thread (timings of a shared machine move; their ratios in one run move little), and the peak of
-memory that Python and numpy asked for beyond what went in. The features are vehicles with camera shifts and tracklets,
-3.4 % of them queries, as in CityFlowV2-ReID.
+CPU seconds of one thread (ratios within one run are stable on a shared machine, times are not), and peak memory
+allocated by Python and numpy beyond the inputs. The features are vehicles with camera offsets and tracklets, 3.4 % of
+them queries, as in CityFlowV2-ReID.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def feature_sets(points: int, dimensions: int) -> tuple[FeatureSet, FeatureSet]:
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Least CPU seconds of several runs."""
+    """Minimum CPU seconds of several runs."""
     best = float("inf")
     for _ in range(repeats):
         start = time.process_time()
@@ -52,7 +52,7 @@ def seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 
 def megabytes(work: Callable[[], object]) -> float:
-    """Peak of memory asked for while `work` runs, results included."""
+    """Peak memory allocated while `work` runs, results included."""
     tracemalloc.start()
     work()
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,11 +1,11 @@
-"""Images a second of the simulator, all inclusive: planning, vehicles, cameras, rendering, JPEG, labels, processes.
+"""Benchmark the simulator in images per second: planning, rendering, JPEG, labels and processes included.
 
     PYTHONPATH=src python benchmarks/simulator.py [--workers 2] [--images 400] [PRESET ...]
 
-Each preset is cut down to about `--images` pictures, keeping its picture size, its cameras and its mix of training,
-test and synthetic identities. Two rates are printed: by the wall clock with all workers, and by CPU second, which moves
-little on a shared machine. A cut-down world pays its fixed costs (starting processes, building cameras and bystanders)
-on fewer images, so whole presets are a little faster.
+Each preset is reduced to about `--images` images, with the same image size, cameras and mix of training, test and
+synthetic identities. Two rates are printed: per wall-clock second with all workers, and per CPU second, which is more
+stable on a shared machine. A reduced world has the same fixed costs (starting processes, building cameras and
+bystanders) for fewer images, so full presets are slightly faster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vreid.simulator.city.plan import plan_world
 
 
 def cut_down(preset: Preset, images: int) -> Preset:
-    """The preset with fewer identities of each kind, for about `images` pictures."""
+    """Reduce a preset to about `images` images, with fewer identities of each kind."""
     share = min(1.0, images / plan_world(preset, 0).pictures)
     return replace(
         preset,

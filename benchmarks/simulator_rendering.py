@@ -1,8 +1,8 @@
 # ruff: noqa: E402 (the thread counts must be set before numpy is imported)
-"""Pictures a CPU second of the simulator's renderer, on one thread: `python benchmarks/simulator_rendering.py`.
+"""Benchmark the renderer in images per CPU second on one thread: `python benchmarks/simulator_rendering.py`.
 
-Vehicles are built once for every eight pictures, as in a city; car models repeat, cameras are warm. CPU seconds of this
-process are counted, not wall time, so that other work on the machine matters little.
+Vehicles are built once per eight images, as in a city; car models repeat, cameras are cached. CPU seconds of this
+process are counted, which is more stable than wall-clock time on a shared machine.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def film(views: list[CameraView], vehicles: list[Vehicle], size: int, seed: int) -> tuple[int, int]:
-    """Shoot every vehicle on eight cameras, a third of them with another vehicle near; pictures and pixels."""
+    """Shoot every vehicle on eight cameras, a third of them with another vehicle near; images and pixels."""
     rng = np.random.default_rng(seed)
     count = pixels = 0
     for number, vehicle in enumerate(vehicles):

@@ -1,10 +1,10 @@
-"""What the training engine costs beside the network: `PYTHONPATH=src python benchmarks/training.py`.
+"""Benchmark the overhead of the training engine over the network: `PYTHONPATH=src python benchmarks/training.py`.
 
-Three things are timed in turn, round after round, in CPU seconds of one thread, and compared by their medians:
+Three variants are timed in turn, round after round, in CPU seconds of one thread, and compared by their medians:
   bare    forward, cross-entropy + triplet, backward, optimiser on one ready batch, written out in ten lines
   engine  `Trainer.step` and the meters on the same batch
-  loop    `Trainer.step` fed by the loader (pictures cached after the first epoch)
-The goal is engine <= 1.05 bare; the loop adds augmentation, which worker processes take over where there are cores.
+  loop    `Trainer.step` fed by the loader (images cached after the first epoch)
+The goal is engine <= 1.05 bare; the loop adds augmentation, which worker processes can take over.
 """
 
 from __future__ import annotations

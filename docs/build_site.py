@@ -2,16 +2,15 @@
 
     python docs/build_site.py
 
-Pages are staged in build/docs: the README as the home page, docs/, the changelog, and what is made from the program:
-the command line reference, and the tutorial with its output. A link to another file of the repository leads to a copy.
-The site is written to site/; it loads nothing from elsewhere and needs no server. Exits 1 if anything is wrong.
+Pages are staged in build/docs: the README as the home page, docs/, the changelog, and generated pages: the command line
+reference, the names of steps, protocols and recipes, and the tutorial with its output. Links to other files of the
+repository lead to copies. The site is written to site/; it loads nothing from the network and needs no server. Exits 1
+if a page or link is broken.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import inspect
 import io
 import os
 import re
@@ -30,13 +29,13 @@ DOCS = ROOT / "docs"
 STAGE = ROOT / "build" / "docs"
 SITE = ROOT / "site"
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Pages in the repository's root and their places in the site."""
+"""Pages in the root of the repository -> their paths in the site."""
 TUTORIAL = "guides/first_steps.py"
 LINK = re.compile(r"(?<=\]\()(?P<target>[^()\s#]+)(?P<anchor>#[^()\s]*)?(?=\))")
 
 
 def stage() -> None:
-    """Copy all pages to `STAGE` with their links rewritten, and add the generated ones."""
+    """Copy all pages to `STAGE` with rewritten links, and add the generated ones."""
     shutil.rmtree(STAGE, ignore_errors=True)
     places = {ROOT / source: STAGE / target for source, target in PAGES.items()}
     for path in sorted(DOCS.rglob("*")):
@@ -51,17 +50,17 @@ def stage() -> None:
             target.write_text(relinked(executed(source, target), source, target, places), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
-    for name, text in (("cli", command_line()), ("names", names())):
+    for name, text in (("cli", command_line()), ("names", names_reference())):
         (STAGE / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def relinked(text: str, source: Path, target: Path, places: Mapping[Path, Path]) -> str:
-    """`text` with its links to files changed from the repository's layout to that of the site."""
+    """Rewrite links to files from the layout of the repository to that of the site."""
 
     def moved(link: re.Match[str]) -> str:
         wanted = (source.parent / link["target"]).resolve()
         if urlsplit(link["target"]).scheme or not wanted.is_file():
-            return link[0]  # elsewhere, or missing: the strict build names it
+            return link[0]  # external, or missing, which the strict build reports
         place = places.get(wanted)
         if place is None:
             place = STAGE / "files" / wanted.relative_to(ROOT)
@@ -74,7 +73,7 @@ def relinked(text: str, source: Path, target: Path, places: Mapping[Path, Path])
 
 
 def executed(notebook: Path, target: Path) -> str:
-    """A percent-format notebook as Markdown, with what its cells print and draw; pictures are put beside `target`."""
+    """Run a percent-format notebook and convert it to Markdown with its output; figures are saved next to `target`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,12 +96,12 @@ def executed(notebook: Path, target: Path) -> str:
                 picture = target.with_name(f"{target.stem}_{len(pieces)}.png")
                 plt.figure(number).savefig(picture, dpi=120)
                 plt.close(number)
-                pieces.append(f"![What the cell draws]({picture.name})")
+                pieces.append(f"![Figure of the cell]({picture.name})")
     return "\n\n".join(pieces) + "\n"
 
 
 def cells(text: str) -> Iterator[tuple[str, str]]:
-    """(kind, text) of each cell of a percent-format notebook; kind is "markdown" or "code"."""
+    """Yield (kind, text) of each cell of a percent-format notebook; kind is "markdown" or "code"."""
     for cell in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
         head, _, body = cell.partition("\n")
         if "[markdown]" in head:
@@ -112,12 +111,12 @@ def cells(text: str) -> Iterator[tuple[str, str]]:
 
 
 def command_line() -> str:
-    """The reference of all `vreid` commands as Markdown, from the program itself."""
+    """Generate the reference of all `vreid` commands as Markdown."""
     import typer
 
     from vreid.cli import app
 
-    out = ["# Command line", "Every command with its arguments and options, as `vreid COMMAND --help` prints them."]
+    out = ["# Command line", "All commands with their arguments and options, as in `vreid COMMAND --help`."]
     for name, command in commands("vreid", typer.main.get_command(app)):
         out += [f"## {name}", " ".join((command.help or "").split("\n\n")[0].split())]
         rest = (command.help or "").split("\n\n")[1:]
@@ -126,61 +125,54 @@ def command_line() -> str:
         if rows:
             arguments = [p.metavar or p.name.upper() for p in command.params if not p.opts[0].startswith("-")]
             out += [f"    {' '.join([name, '[OPTIONS]', *arguments])}"]
-            out += [table("option", "meaning", "default", rows=rows)]
+            out += [table("option", "description", "default", rows=rows)]
     return "\n\n".join(out) + "\n"
 
 
-def names() -> str:
-    """The names that commands take (steps, published settings, protocols, recipes) as Markdown, from the program."""
-    from vreid.data.protocols import PROTOCOLS
-    from vreid.recipes import RECIPES
-    from vreid.retrieval.postprocessing.pipeline import PostProcessing
-    from vreid.retrieval.postprocessing.steps import PRESETS, STEPS
+def names_reference() -> str:
+    """Generate the reference of steps, presets, protocols and recipes as Markdown, as in `vreid show`."""
+    from vreid import names
+    from vreid.cli.documentation import documentation
+    from vreid.cli.show import meaning
 
-    def first_line(thing: Any) -> str:
-        """The summary of a docstring."""
-        return escaped(" ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split()))
+    def rows(kind: str, listed: Iterable[str]) -> list[tuple[str, str]]:
+        return [(f"`{name}`", escaped(meaning(kind, name, listed))) for name in listed]
 
     steps = []
-    for name, step in STEPS.items():
-        values = [f"{f.name}={f.default}" for f in dataclasses.fields(step.config)] if step.config else []
-        entry = re.search(rf"^    {step.field}: (.*(?:\n     .*)*)", inspect.getdoc(PostProcessing) or "", re.MULTILINE)
-        meaning = escaped(" ".join(entry[1].split())) if entry else first_line(step.config)
-        steps.append((f"`{name}`", ", ".join(f"`{value}`" for value in values), meaning))
-    settings = [(f"`{name}`", f"`{steps}`") for name, steps in PRESETS.items() if steps]
-    protocols = [
-        (f"`{name}`", escaped(protocol.description.partition(": ")[2])) for name, protocol in PROTOCOLS.items()
-    ]
-    recipes = [(f"`{name}`", first_line(getattr(maker, "func", maker))) for name, maker in RECIPES.items()]
+    for name, place in names.STEPS.items():
+        found = documentation(place)
+        values = ", ".join(f"`{key}={value}`" for key, value in found.defaults.items())
+        steps.append((f"`{name}`", values, escaped(found.summary)))
+    presets = [(f"`{name}`", f"`{meaning('step-presets', name, ())}`") for name in names.STEP_PRESETS]
     return "\n\n".join(
         [
             "# Names",
-            "What commands and functions take by name.",
+            "Names that commands and functions accept; `vreid show KIND NAME` lists the settings behind a name.",
             "## Post-processing steps",
             "For `--post` and `PostProcessing.parse`, in the order in which they run.",
-            table("step", "values and defaults", "meaning", rows=steps),
-            "## Published settings",
-            "Names that stand for several steps.",
-            table("name", "steps", rows=settings),
+            table("step", "values and defaults", "description", rows=steps),
+            "## Presets of post-processing",
+            "Published settings of several steps, for `--post`.",
+            table("name", "steps", rows=presets),
             "## Protocols",
             "For `--protocol`: what a [protocol](glossary.md#protocol) removes, counts and divides by.",
-            table("protocol", "rules", rows=protocols),
+            table("protocol", "rules", rows=rows("protocols", names.PROTOCOLS)),
             "## Recipes",
             "For `vreid train` and `recipe`.",
-            table("recipe", "what it trains", rows=recipes),
+            table("recipe", "description", rows=rows("recipes", names.RECIPES)),
             "",
         ]
     )
 
 
 def table(*head: str, rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """All commands below a group, depth first, with their whole names."""
+    """Yield all commands below a group, depth first, with their full names."""
     for word, child in getattr(command, "commands", {}).items():
         if hasattr(child, "commands"):
             yield from commands(f"{name} {word}", child)
@@ -189,7 +181,7 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def parameter(param: Any) -> tuple[str, str, str]:
-    """The option with its metavariable, its help, and its default."""
+    """Format an option: name with metavariable, help, default."""
     option = param.opts[0].startswith("-")
     flag = option and param.is_flag
     names = ", ".join([*param.opts, *param.secondary_opts]) if option else param.metavar or param.name.upper()
@@ -200,12 +192,12 @@ def parameter(param: Any) -> tuple[str, str, str]:
 
 
 def escaped(text: str) -> str:
-    """Text in which nothing is markup but code between backquotes."""
+    """Escape Markdown, except for code between backquotes."""
     return re.sub(r"(`[^`]*`)|([\\*_<>\[\]#])", lambda found: found[1] or "\\" + found[2], text)
 
 
 class Page(HTMLParser):
-    """The anchors of a page and the links that it holds."""
+    """Anchors and links of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -214,7 +206,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note ids and links."""
+        """Collect ids and links."""
         for name, value in attrs:
             if name in ("id", "name") and value:
                 self.anchors.add(value)
@@ -223,7 +215,7 @@ class Page(HTMLParser):
 
 
 def broken_links(site: Path) -> list[str]:
-    """Every link of the HTML files below `site` that leads to no file or no anchor there, as "PAGE: LINK"."""
+    """Find links in the HTML files below `site` to missing files or anchors, as "PAGE: LINK"."""
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     broken = []
     for path, page in pages.items():

@@ -1,4 +1,4 @@
-"""Extension of the reference's parser for the two ways in which our docstrings differ from Google's style."""
+"""Griffe extension for two deviations of vreid's docstrings from Google style."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import griffe
 SHARED = re.compile(
     r"^(?P<indent> +)(?P<names>[a-z_]\w*(?:, [a-z_]\w*)+): (?P<text>.*(?:\n(?P=indent) +.*)*)", re.MULTILINE
 )
-"""An entry of a section that describes several names at once, with its continuation lines."""
+"""An entry that describes several names at once, with its continuation lines."""
 
 
 def google_style(text: str) -> str:
-    """A docstring whose section `Example:` is called `Examples:`, and whose entries describe one name each."""
+    """Rename the section `Example:` to `Examples:`, and split entries into one per name."""
 
     def one_by_one(entry: re.Match[str]) -> str:
         first, *others = entry["names"].split(", ")
@@ -27,9 +27,9 @@ def google_style(text: str) -> str:
 
 
 class GoogleStyle(griffe.Extension):
-    """Apply `google_style` to every docstring that is read."""
+    """Apply `google_style` to every docstring."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Called for every module, class, function and attribute."""
+        """Convert the docstring of a module, class, function or attribute."""
         if obj.docstring:
             obj.docstring.value = google_style(obj.docstring.value)

@@ -1,10 +1,10 @@
-"""Does adaptation without labels help on real crops of two cameras?
+"""Measure adaptation without labels on real crops of two cameras.
 
-A model trained on simulated pictures (`studies/real_pictures.py` leaves one in OUT/seed0-with-motorcycles/run) is
-adapted to real crops: two pictures a vehicle, two cameras, no tracklets. Settings are those of the preset auto; nothing
-is chosen by looking at these labels, which judge the model before and after, once: protocol cross-camera, plain search
-and with the camera mean taken off, the change with its interval by bootstrap over vehicles. The adapted model is judged
-whatever the gate says of it, and what the gate says is told.
+A model trained on simulated images (`studies/real_pictures.py` writes one to OUT/seed0-with-motorcycles/run) is
+adapted to real crops: two images per vehicle, two cameras, no tracklets. Settings are those of the preset `auto`;
+nothing is chosen with these labels. They evaluate the model before and after adaptation once: protocol cross-camera,
+plain search and with camera means subtracted, with the interval of the change by bootstrap over vehicles. The adapted
+model is evaluated regardless of the gate, whose decision is printed.
 
     python studies/adapt_real_pictures.py FOLDER RUN --out runs/adapt_real_pictures
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 
 from vreid.adaptation.adapt import FACTS, REJECTED, target_images
 from vreid.adaptation.repeated import adapt
-from vreid.console import ProgressBars
 from vreid.data.open import open_dataset
 from vreid.diagnostics.slices import ALL
 from vreid.files import read_json, write_json
+from vreid.progress_bars import ProgressBars
 from vreid.retrieval import PostProcessing, interval
 from vreid.retrieval.evaluation.ablation import difference
 from vreid.workflow import extract

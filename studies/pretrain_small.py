@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vreid.console import ProgressBars
 from vreid.data.dataset import Dataset, join
 from vreid.data.open import open_dataset
 from vreid.models import load_weights
 from vreid.models.published import SIMULATED_FOLDER, simulated_weights
 from vreid.models.weights import save_compact
+from vreid.progress_bars import ProgressBars
 from vreid.recipes.pretrain import WORLD, pretrain
 from vreid.retrieval import PostProcessing, evaluate_retrieval
 from vreid.simulator import simulate

@@ -1,10 +1,10 @@
-"""How far does training on simulated pictures alone carry on real ones?
+"""Evaluate models trained on simulated images only on real crops of two cameras.
 
-Two models are trained from random weights on simulated worlds that differ in one thing, whether motorcycles drive in
-them, and are then judged on real crops of vehicles that two cameras took. Every image is a query against all images of
-the other camera (protocol cross-camera); a vehicle was taken once by each camera, so mAP is the mean reciprocal rank.
-Nothing may be chosen by looking at these labels: worlds, recipe and rows are fixed below. Every stage keeps what it
-made, so a stopped run goes on.
+Two models are trained from random weights on simulated worlds that differ only in whether they contain motorcycles,
+and are evaluated on real crops from two cameras. Every image is a query against all images of the other camera
+(protocol cross-camera); each camera has one image per vehicle, so mAP is the mean reciprocal rank. Nothing may be
+chosen with these labels: worlds, recipe and rows are fixed below. Finished stages are stored, so an interrupted run
+continues.
 
     python studies/real_pictures.py FOLDER --out runs/real_pictures
 
@@ -21,13 +21,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vreid.console import ProgressBars
 from vreid.data.dataset import join
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.diagnostics.baselines import hsv_histogram, pixels, random_vectors
 from vreid.diagnostics.slices import ALL as ALL_CAMERAS
 from vreid.files import write_json
+from vreid.progress_bars import ProgressBars
 from vreid.recipes import recipe
 from vreid.retrieval import FeatureSet, PostProcessing, interval
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean
@@ -57,7 +57,7 @@ POSTS = {"plain": PostProcessing(), "camera mean": PostProcessing(camera_mean=Ca
 
 
 def trained(out: Path, world: Preset, seed: int, overrides: dict[str, str], bars: ProgressBars) -> Path:
-    """Simulate `world`, train on its pictures of both domains, return the run folder."""
+    """Simulate `world`, train on its images of both domains, return the run folder."""
     simulate(out / "data", preset=world, seed=seed, progress=bars)
     real = open_dataset(out / "data" / "AIC21_Track2_ReID")
     data = join(real, open_dataset(out / "data" / "AIC21_Track2_ReID_Simulation"))
@@ -75,7 +75,7 @@ def without_motorcycles(search: RetrievalRun) -> RetrievalRun:
 
 
 def evaluated(search: RetrievalRun) -> dict[str, dict[str, dict[str, float]]]:
-    """mAP with its 95 % bootstrap interval, and rank-1, for each post-processing and part of the pictures."""
+    """mAP with its 95 % bootstrap interval, and rank-1, for each post-processing and part of the images."""
     lines: dict[str, dict[str, dict[str, float]]] = {}
     for part, some in ((FOUR_WHEELERS, without_motorcycles(search)), (ALL, search)):
         for name, post in POSTS.items():

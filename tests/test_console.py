@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 JOB = """
-from vreid.console import ProgressBars
+from vreid.progress_bars import ProgressBars
 with ProgressBars() as bars:
     bars.start("train resnet101_ibn_a", 12000, 5000)
     bars.advance(6345, "epoch 120/120, loss 10.1, 12345 img/s")

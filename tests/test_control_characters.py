@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from support.command_line import Run
-from vreid.console import Console, say
+from vreid.console import Console, echo
 from vreid.formatting import printable, printable_json
 
 TITLE = "\x1b]0;owned\x07"
@@ -54,7 +54,7 @@ def test_tables_and_texts_of_the_console(terminal: bool) -> None:
 
 
 def test_say_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    say(NASTY, Path("b"), sep="\n")
+    echo(NASTY, Path("b"), sep="\n")
     out = capsys.readouterr().out
     assert clean(out) and out.endswith("[bold]b\nb\n")
 

@@ -97,8 +97,8 @@ def test_the_page_of_names_has_them_all() -> None:
     from vreid.recipes import RECIPES
     from vreid.retrieval.postprocessing.steps import STEPS
 
-    page = build_site.names()
-    assert re.findall(r"^\| `([\w-]+)` \|", page.partition("## Published")[0], re.MULTILINE) == list(STEPS)
+    page = build_site.names_reference()
+    assert re.findall(r"^\| `([\w-]+)` \|", page.partition("## Presets")[0], re.MULTILINE) == list(STEPS)
     assert {*PROTOCOLS, *RECIPES} <= set(re.findall(r"^\| `([\w-]+)` \| [^|\s]", page, re.MULTILINE))
     assert "`k1=20`, `k2=6`, `lambda_=0.3`" in page
 

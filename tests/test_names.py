@@ -15,7 +15,7 @@ from vreid import names
 from vreid.adaptation.adapt_config import PRESETS as ADAPTATIONS
 from vreid.data import split
 from vreid.data.protocols import PROTOCOLS
-from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS
+from vreid.diagnostics.slices import MATCH_BINS, QUERY_BINS
 from vreid.recipes import RECIPES
 from vreid.recipes.spgan import TRANSLATIONS
 from vreid.reproduce.tables import TABLES
@@ -33,7 +33,7 @@ TABLES_OF = {
     "STEPS": STEPS,
     "STEP_PRESETS": [name for name in PRESETS if not name.startswith("plain")],
     "PROTOCOLS": PROTOCOLS,
-    "SLICES": [*MATE_BINS, *QUERY_BINS],
+    "SLICES": [*MATCH_BINS, *QUERY_BINS],
     "FUSIONS": get_args(ensemble.How),
     "VIEWS": VIEWS,
     "RECIPES": RECIPES,

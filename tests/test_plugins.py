@@ -72,8 +72,8 @@ FAILURES = {
     "\n1 / 0\n": ", line 2: ZeroDivisionError: division by zero",
     "def f(:\n": ", line 1: SyntaxError: invalid syntax",
     "raise SystemExit(3)\n": ", line 1: SystemExit: 3",
-    "from vreid import plugins\nplugins.add_recipe('small', None)\n": ": recipe 'small': exists already",
-    "from vreid import plugins\nplugins.add_backbone('a b', None)\n": ": backbone 'a b': is not one word",
+    "from vreid import plugins\nplugins.add_recipe('small', None)\n": ": recipe 'small': already exists",
+    "from vreid import plugins\nplugins.add_backbone('a b', None)\n": ": backbone 'a b': invalid name",
 }
 
 
@@ -88,7 +88,8 @@ def test_a_plugin_that_fails_is_one_sentence(text: str, run: Run, tmp_path: Path
 
 def test_a_plugin_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert (
-        run(f"--import {tmp_path}/none.py show").err == f"vreid: --import {tmp_path}/none.py: there is no such file.\n"
+        run(f"--import {tmp_path}/none.py show").err
+        == f"vreid: --import {tmp_path}/none.py: file not found; name a .py file or an installed module.\n"
     )
     assert "plugin no_such_module: ModuleNotFoundError" in run("--import no_such_module show").err
 
@@ -110,7 +111,7 @@ def test_a_plugin_is_imported_once(tmp_path: Path) -> None:
     plugin.write_text(RECIPE.replace('"fast"', '"once"'), encoding="utf-8")
     plugins.load(str(plugin))
     plugins.load(str(plugin))
-    with pytest.raises(InputError, match="recipe 'once': exists already"):
+    with pytest.raises(InputError, match="recipe 'once': already exists"):
         plugins.add_recipe("once", RECIPES["small"])
 
 
@@ -184,7 +185,7 @@ def test_added_steps_are_steps_like_others() -> None:
 
 
 def test_added_steps_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="step 'rerank': exists already"):
+    with pytest.raises(InputError, match="step 'rerank': already exists"):
         plugins.add_step("rerank", Scale, scaled, after="norm")
     with pytest.raises(InputError, match="There is no step 'nrom'; did you mean 'norm'"):
         plugins.add_step("scale", Scale, scaled, after="nrom")

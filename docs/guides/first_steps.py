@@ -16,9 +16,9 @@
 # This page is a notebook: `docs/guides/first_steps.py` in the repository. Run it as a script, or open it in Jupyter
 # with jupytext. The output below is what it printed when this page was built.
 #
-# Sixteen queries of a toy world show that the code works and nothing else: with seeds 1 and 2 re-ranking lowers mAP,
-# and seed 3 was chosen because there it raises it. Measurements on worlds of
-# a useful size are in [measurements](../results/measurements.md).
+# Sixteen queries of a toy world only show that the code works: with seeds 1 and 2 re-ranking lowers mAP, and seed 3 was
+# chosen because it raises it there. Measurements on worlds of a useful size are in
+# [measurements](../results/measurements.md).
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,8 +29,8 @@ import vreid
 # %% [markdown]
 # ## Simulate a small city
 #
-# The preset `tiny` has twelve training vehicles and eight test vehicles at six cameras, two of which training never
-# sees. The folder looks like CityFlowV2-ReID as distributed.
+# The preset `tiny` has twelve training vehicles and eight test vehicles at six cameras, two of which have no training
+# images. The folder has the layout of CityFlowV2-ReID as distributed.
 
 # %%
 vreid.simulate("city", preset="tiny", seed=3, workers=1)
@@ -39,7 +39,7 @@ print(data)
 
 # %% [markdown]
 # A data set has three parts: labelled training images, queries, and the gallery that is searched. Each is a table with
-# one row an image. Here are the first training images.
+# one row per image. Here are the first training images.
 
 
 # %%
@@ -59,7 +59,7 @@ show(first.path, [f"{i} at {c}" for i, c in zip(first.identity.values, first.cam
 # %% [markdown]
 # ## Train a small model
 #
-# A recipe is a complete training configuration. `small` is a narrow ResNet-IBN that starts from weights pretrained on
+# A recipe is a complete training configuration. `small` is a narrow ResNet-IBN initialised with weights pretrained on
 # another simulated city; a few epochs on small images take seconds.
 
 # %%
@@ -78,8 +78,8 @@ print(run)
 # %% [markdown]
 # ## Rank and evaluate
 #
-# For each query the gallery is sorted by distance. The [protocol](../reference/glossary.md#protocol) says what counts:
-# here the query's own pass (same vehicle, same camera) is removed. The numbers are
+# For each query the gallery is sorted by distance. The [protocol](../reference/glossary.md#protocol) defines what
+# counts: here images of the query's vehicle at the query's camera are removed. The numbers are
 # [mAP](../reference/glossary.md#map), [rank-k](../reference/glossary.md#rank-k) and
 # [mINP](../reference/glossary.md#minp).
 
@@ -87,7 +87,7 @@ print(run)
 print(run.evaluate())
 
 # %% [markdown]
-# With eight vehicles these numbers say that the code works, nothing more.
+# With eight vehicles these numbers only show that the code works.
 #
 # ## Re-rank
 #
@@ -113,5 +113,4 @@ colors = ["green" if identity == wanted.identity.values else "red" for identity 
 show([*wanted.path, *found.path], [f"query, {wanted.camera.values[0]}", *found.camera.values], ["black", *colors])
 
 # %% [markdown]
-# Next: [your own data](datasets.md), [what else post-processing can do](postprocessing.md), [adaptation to
-# cameras without labels](adaptation.md).
+# Next: [data sets](datasets.md), [post-processing](postprocessing.md), [adaptation to new cameras](adaptation.md).

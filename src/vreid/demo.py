@@ -1,6 +1,6 @@
-"""The main job end to end on simulated data: simulate, check, train, extract, judge, and a page that shows it all.
+"""Demonstration on simulated data: simulate, check, train, extract, adapt, evaluate, and an HTML report.
 
-Every stage keeps what it has made, so a demo that was stopped goes on where it was and ends in the same numbers.
+Finished stages are stored, so an interrupted demo continues and ends with the same numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from vreid.adaptation.adapt import FACTS as ADAPTED
 from vreid.adaptation.adapt import target_images
 from vreid.adaptation.repeated import adapt
-from vreid.console import ProgressBars
 from vreid.data.dataset import Dataset, join
 from vreid.data.doctor import examine
 from vreid.data.findings import Finding
@@ -25,6 +24,7 @@ from vreid.files import parse_errors, read_json, write_json
 from vreid.locks import locking
 from vreid.models.weights import load_weights
 from vreid.progress import Stopwatch
+from vreid.progress_bars import ProgressBars
 from vreid.recipes import recipe
 from vreid.recipes.demo import DemoConfig
 from vreid.report.contents import SIMULATED_NOTICE, MapRoad, Report, ResultRow, Site
@@ -41,7 +41,7 @@ from vreid.workflow import extract
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made: where its page and summary lie, the ablation, the baselines, and the doctor's findings."""
+    """Results of the demo: paths of report and summary, evaluated rows, baselines, and findings of the data check."""
 
     report: Path
     summary: Path
@@ -58,19 +58,19 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     Raises:
         InputError: `out` holds the demo of another configuration, or cannot be written.
     """
-    training, preset = recipe(config.recipe, config.overrides), preset_named(config.preset)  # wrong ones: at once
+    training, preset = recipe(config.recipe, config.overrides), preset_named(config.preset)  # first: they may be wrong
     out = Path(out)
     world = out / "data"
     watch = Stopwatch(out / "seconds.json")
     if config.preset == "demo":
-        bars.note("Simulate, train, adapt, search, report: about five minutes on two cores; stopped, it goes on.")
+        bars.note("Simulate, train, adapt, search, report: about five minutes on two cores. Resumable if interrupted.")
     with watch.stage("simulate"):
         simulation = simulate(world, preset=preset, seed=config.seed, progress=bars)
     real = open_dataset(world / CITYFLOW.real, labels="auto")
     dataset = join(real, open_dataset((world / CITYFLOW.synthetic).parent))
     with watch.stage("check"):
         findings = examine(dataset, progress=bars)
-    bars.note(f"The model starts from: {training.model.initialisation}.")
+    bars.note(f"Initial weights: {training.model.initialisation}.")
     with watch.stage("train"):
         model = train(training, dataset.train, out=out / "run", device=device, resume=True, progress=bars)
     with watch.stage("extract"):
@@ -90,7 +90,7 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
     report = Report(
         title=f"Vehicle re-identification: {real.name}, simulated",
         notice=SIMULATED_NOTICE,
-        summary=_lead(dataset, rows),
+        summary=_introduction(dataset, rows),
         facts=_facts(dataset, search, simulation.content_hash, about),
         rows=rows,
         baselines=baselines,
@@ -110,24 +110,24 @@ def run_demo(config: DemoConfig, out: Path | str, *, device: str = "cpu", bars: 
 
 
 def _baselines(search: RetrievalRun, config: DemoConfig, bars: ProgressBars) -> list[ResultRow]:
-    """Chance and a colour histogram: plain, and the histogram with all the post-processing that the model gets."""
+    """Evaluate chance and a colour histogram, the latter also with all post-processing steps of the model."""
     chance = search.with_features(random_vectors)
     histogram = search.with_features(lambda records: hsv_histogram(records, bars))
     plain, full = PostProcessing(), config.rows[-1][2]
     return [
         ResultRow("chance", "Random vectors in place of features.", chance.evaluate(plain)),
-        ResultRow("HSV histogram", "A 3-D colour histogram of the picture's centre.", histogram.evaluate(plain)),
-        ResultRow("HSV histogram, all steps", "The same with every post-processing step.", histogram.evaluate(full)),
+        ResultRow("HSV histogram", "A 3-D colour histogram of the image's centre.", histogram.evaluate(plain)),
+        ResultRow("HSV histogram, all steps", "The same with all post-processing steps.", histogram.evaluate(full)),
     ]
 
 
 def _adaptation(facts: dict[str, Any]) -> str:
-    """What adaptation did, in a sentence."""
+    """Describe the outcome of the adaptation in a sentence."""
     decision = facts.get("verdict", {})
     clusters = f"Adapted to the test images without labels, from {facts['clusters']:,} clusters"
     if decision.get("decision") == "ACCEPT":
         return f"{clusters}."
-    return f"{clusters}; rejected, so this is the model before ({decision.get('reason', 'too few clusters')})."
+    return f"{clusters}; rejected, so the model is unchanged ({decision.get('reason', 'too few clusters')})."
 
 
 def _summary(
@@ -150,14 +150,14 @@ def _summary(
     }
 
 
-def _lead(dataset: Dataset, rows: Sequence[ResultRow]) -> str:
+def _introduction(dataset: Dataset, rows: Sequence[ResultRow]) -> str:
     train, metrics = dataset.train, rows[0].metrics
     text = (
-        f"A network was trained on {len(train):,} pictures of {train.identity.distinct:,} vehicles and then asked, for "
-        f"{metrics[ALL].num_queries:,} pictures of vehicles it had never seen, where else each was."
+        f"A network was trained on {len(train):,} images of {train.identity.distinct:,} vehicles and evaluated on "
+        f"{metrics[ALL].num_queries:,} query images of other vehicles."
     )
     if SEEN in metrics and NEW in metrics:
-        text += f" {metrics[NEW].num_queries:,} of them come from cameras it had never seen either."
+        text += f" {metrics[NEW].num_queries:,} of the queries come from cameras without training images."
     return text
 
 
@@ -171,12 +171,12 @@ def _facts(
         ("model", f"{about['model']['backbone']}, recipe {about['recipe']}, seed {about['seed']}"),
         ("initialisation", about["initialisation"]),
         ("model hash", search.query.model[:16]),
-        ("views added up", " + ".join(search.query.views)),
+        ("views (summed)", " + ".join(search.query.views)),
     ]
 
 
 def city_map(world: Path) -> tuple[list[Site], list[MapRoad]]:
-    """The camera network that the simulator wrote, as the report draws it."""
+    """Read the simulated camera network for the report's map."""
     parts = {"seen": SEEN, "new": NEW}
     with open(world / "cameras.csv", encoding="utf-8", newline="") as file:
         cameras = list(csv.DictReader(file))
@@ -191,7 +191,7 @@ def city_map(world: Path) -> tuple[list[Site], list[MapRoad]]:
 
 
 COMMANDS = (
-    ("Look at a data set before anything else", ["vreid check DATA"]),
+    ("Check a data set first", ["vreid check DATA"]),
     (
         "The same on real folders (CityFlowV2-ReID and VehicleX as distributed)",
         [
@@ -201,7 +201,7 @@ COMMANDS = (
         ],
     ),
     (
-        "On your own pictures (a CSV with the columns path, identity, camera, split)",
+        "On your own images (a CSV with the columns path, identity, camera, split)",
         [
             "vreid check vehicles.csv",
             "vreid train small --data vehicles.csv --out RUN",

@@ -29,7 +29,7 @@ def environment_facts(*, full: bool = True) -> dict[str, Any]:
     """Return the versions of installed packages and a description of this machine.
 
     Args:
-        full: import torch to find the device and its number types; False takes a tenth of the time.
+        full: import torch to find device and precision; False takes a tenth of the time.
     """
     import os
     import platform

@@ -1,4 +1,4 @@
-"""Names that commands offer, in one module without imports; `tests/test_names.py` compares each list with its table.
+"""Names that commands accept, in one module without imports; `tests/test_names.py` compares each list with its table.
 
 Steps and recipes are listed with the class or function that implements them ("module:object"), whose docstring
 documents their settings; help reads it from the source without importing the module.
@@ -44,7 +44,7 @@ PROTOCOLS = (
 )
 """Evaluation protocols: `vreid.data.protocols.PROTOCOLS`."""
 SLICES = ("camera-pair", "gap", "camera", "color", "type", "orientation", "size", "hour")
-"""Slices of `evaluate --by`: `MATE_BINS` and `QUERY_BINS` of `vreid.diagnostics.slices`."""
+"""Slices of `evaluate --by`: `MATCH_BINS` and `QUERY_BINS` of `vreid.diagnostics.slices`."""
 FUSIONS = ("mean", "rank")
 """Ways to join the distances of an ensemble: `vreid.retrieval.postprocessing.ensemble.How`."""
 VIEWS = ("original", "flip", "crop", "crop-flip")

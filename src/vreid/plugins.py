@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from importlib import import_module, metadata, util
+from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vreid.training.train_config import TrainConfig
 
 GROUP = "vreid.plugins"
-"""Group of entry points whose modules are imported before each command."""
+"""Entry point group whose modules are imported before each command."""
 _LOADED: dict[str, str] = {}
 """File of each plugin -> name given by the user."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -123,7 +123,7 @@ def add_step(
         raise InputError(f"step {name!r}: give a frozen dataclass whose fields all have defaults ({error}).") from None
     if any(step.config is config for step in STEPS.values()):
         raise InputError(
-            f"step {name!r}: {config.__name__} is the configuration of another step; make a class of its own."
+            f"step {name!r}: {config.__name__} is the configuration of another step; define a separate class."
         )
     _insert(STEPS, after, name, Step(ADDED, config, run, why=why))
     _insert(names.STEPS, after, name, f"{config.__module__}:{config.__qualname__}")
@@ -140,7 +140,7 @@ def load(source: str) -> None:
         return
     path = Path(source).resolve()
     if not path.is_file():
-        raise InputError(f"--import {source}: there is no such file.")
+        raise InputError(f"--import {source}: file not found; name a .py file or an installed module.")
     if str(path) in _LOADED:
         return
     name = f"vreid_plugin_{path.stem}"
@@ -158,6 +158,8 @@ def load_installed() -> None:
     Raises:
         InputError: as `load`.
     """
+    from importlib import metadata  # not at the top: `vreid --help` does not need it
+
     for entry in metadata.entry_points(group=GROUP):
         _imported(entry.value, entry.load)
 
@@ -185,13 +187,13 @@ def _imported(source: str, run: Callable[[], Any]) -> None:
 
 def _free(what: str, name: str, table: Mapping[str, Any]) -> None:
     if not _NAME.fullmatch(name):
-        raise InputError(f"{what} {name!r}: is not one word of letters, digits, - and _; choose another name.")
+        raise InputError(f"{what} {name!r}: invalid name; use letters, digits, - and _, with a letter first.")
     if name in table:
-        raise InputError(f"{what} {name!r}: exists already; choose another name.")
+        raise InputError(f"{what} {name!r}: already exists; choose another name.")
 
 
 def _insert(table: dict[str, Any], after: str, name: str, value: Any) -> None:
-    """Insert into `table` behind the key `after`."""
+    """Insert into `table` after the key `after`."""
     rows = list(table.items())
     place = list(table).index(after) + 1
     table.clear()

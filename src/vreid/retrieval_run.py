@@ -16,7 +16,7 @@ from vreid.data.protocols import CROSS_CAMERA, MARKET, PROTOCOLS, Protocol
 from vreid.data.readers.image_table import read_divided
 from vreid.data.records import Labels, Records
 from vreid.data.spellings import check_spellings
-from vreid.diagnostics.slices import ALL, MATE_BINS, QUERY_BINS, camera_parts, mate_slices, slices
+from vreid.diagnostics.slices import ALL, MATCH_BINS, QUERY_BINS, camera_parts, match_slices, slices
 from vreid.errors import InputError, named
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact, typed
@@ -234,10 +234,10 @@ class RetrievalRun:
             InputError: as `evaluate_retrieval`, or `by` is not a known property, or no query has a value for it.
         """
         post = _post(post)
-        if by in MATE_BINS:
-            return Evaluation(mate_slices(self.distances(post), self.protocol, by), post)
+        if by in MATCH_BINS:
+            return Evaluation(match_slices(self.distances(post), self.protocol, by), post)
         if by and by not in QUERY_BINS:
-            raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATE_BINS, *QUERY_BINS])}.")
+            raise InputError(f"slices by {by!r} are unknown; use one of {', '.join([*MATCH_BINS, *QUERY_BINS])}.")
         metrics = evaluate_retrieval(self.query, self.gallery, post, self.protocol, self.others, self.fusion)
         return Evaluation(slices(metrics, self.query.records, by) if by else self.apart(metrics), post)
 
@@ -359,7 +359,7 @@ class RetrievalRun:
         run: Path | str | None = None,
         diagnosis: Diagnosis | None = None,
     ) -> None:
-        """Write a self-contained HTML page: plain search, the chosen post-processing, and its ranked lists.
+        """Write a self-contained HTML report: plain search, the chosen post-processing, and its ranked lists.
 
         Args:
             path: path of the page.

@@ -22,6 +22,6 @@ def wait_passively() -> None:
 
 def describe_threads() -> str:
     """Describe the number of OpenMP threads and their wait policy, from the environment."""
-    count = os.environ.get("OMP_NUM_THREADS", "one a core (OMP_NUM_THREADS is not set)")
+    count = os.environ.get("OMP_NUM_THREADS", "one per core (OMP_NUM_THREADS is not set)")
     waiting = ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ)
-    return f"{count}; waiting: {waiting or 'spinning, as OpenMP does by default'}"
+    return f"{count}; waiting: {waiting or 'spinning (OpenMP default)'}"

@@ -173,7 +173,7 @@ def extract(
 ) -> RetrievalRun | FeatureSet:
     """Extract the features of a data set's query and gallery, or of records.
 
-    What can be checked without torch is checked before torch is imported.
+    Arguments are checked before torch is imported where possible.
 
     Args:
         model: a run folder, the .safetensors file of a trained model, or the result of `load_model`.
@@ -187,7 +187,7 @@ def extract(
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         batch_size: images per batch.
         workers: processes that load images (None: chosen for the device).
-        progress: listener, counts images.
+        progress: listener that counts images.
 
     Raises:
         InputError: the model or an image cannot be read, the data set has no query or gallery images, or `out` holds

@@ -1,4 +1,4 @@
-"""Every command with wrong options, sources that are not there, and outputs that cannot be written.
+"""Every command with wrong options, missing sources, and outputs that cannot be written.
 
 Each is refused with exit code 2 and one sentence, and leaves the disk as it was.
 """
@@ -25,7 +25,7 @@ TRANSLATE = "data translate train {world}/AIC21_Track2_ReID_Simulation {world}/A
 
 LINES = {
     # not understood at all
-    "train": "Missing argument 'RECIPE'; `",
+    "train": "Missing argument 'RECIPE'; see `",
     "nope": "No such command 'nope'",
     "evaluate --postt 1": "--post",
     "info now": "unexpected extra argument",
@@ -86,7 +86,7 @@ LINES = {
     f"evaluate {FEATURES} --protocol markt": "market",
     f"report {FEATURES} --out {{new}}/p.html --run {{empty}}": "metrics.jsonl: cannot be read (No such file",
     f"tune {FEATURES} --post rerank --on {FEATURES}": "is in validation and test; tune on other images",
-    f"report {FEATURES} --out {{new}}/p.html --validation {{empty}}": "belong to --diagnose; add it",
+    f"report {FEATURES} --out {{new}}/p.html --validation {{empty}}": "need --diagnose; add it",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --validation {{empty}}": "holds no features.json",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --model {{empty}}": "holds no trained model",
     f"report {FEATURES} --out {{new}}/p.html --diagnose --data {{empty}}": "is not a known data set format; looked for",
@@ -96,9 +96,9 @@ LINES = {
     "rank {made}/run --out {new}/lists.csv": "run: holds no features.json",
     "evaluate {made}/features {made}/features --weights 1,2,3": "--weights 1,2,3: give 2 numbers above 0",
     "evaluate {made}/features {made}/features --weights 1,much": "--weights 1,much: give 2 numbers above 0",
-    "evaluate {made}/features {made}/features --fusion sum": "--fusion sum: is unknown; use mean or rank",
-    "evaluate {made}/features --weights 1": "are for the features of several models",
-    "evaluate {made}/features --ablate --post rerank": "--ablate is a command of its own now: vreid ablate /",
+    "evaluate {made}/features {made}/features --fusion sum": "--fusion sum: unknown fusion; use mean or rank",
+    "evaluate {made}/features --weights 1": "need the features of several models",
+    "evaluate {made}/features --ablate --post rerank": "--ablate is now a separate command: vreid ablate /",
     "evaluate {made}/features --tune=v --json": "/features --on v --json",
     f"evaluate --fpir 0.1 {FEATURES} --calibrate t.json": "now: vreid calibrate --fpir 0.1 /",
     "submission write {made}/features {made}/features --weights 1 --out {new}/t.txt": "--weights 1: give 2 numbers",
@@ -132,8 +132,8 @@ LINES = {
     "table --out {new}/t": "Missing argument 'NAME...'",
     "table dmt.7 --out {new}/t": "other teams' results; it is printed in docs/results/published.md",
     "table dmt.1 dmt.9 --out {new}/t": "There is no table 'dmt.9'; did you mean 'dmt.",
-    "table dmt.1 --scale big --out {new}/t": "scale 'big': is unknown; use one of smoke, gpu, paper",
-    "table dmt.1 --scale paper --out {new}/t": "needs the real folders; give --data",
+    "table dmt.1 --scale big --out {new}/t": "scale 'big': unknown scale; use one of smoke, gpu, paper",
+    "table dmt.1 --scale paper --out {new}/t": "needs the real data sets; give --data",
     "table dmt.1 --data {world} --out {new}/t": "give --data with --scale paper only",
     "table dmt.1 --seeds 0 --out {new}/t": "--seeds",
     "table dmt.4 --only nonsense --out {new}/t": "No row of dmt.4 has 'nonsense' in its name",
@@ -150,7 +150,7 @@ LINES = {
 
 @pytest.fixture
 def places(made: Path, tiny_world: Path, tmp_path: Path) -> dict[str, Path]:
-    """What the braces in a line stand for."""
+    """Values of the braces in a line."""
     empty = tmp_path / "empty"
     empty.mkdir()
     return {"made": made, "world": tiny_world, "empty": empty, "new": tmp_path / "new"}
@@ -218,7 +218,7 @@ def test_wrong_settings_of_a_recipe(setting: str, run: Run, places: dict[str, Pa
 
 
 def colours(folder: Path, vehicles: int, each: int = 2) -> str:
-    """Rows of a table of `each` tiny pictures of each vehicle, written into `folder`."""
+    """Rows of a table of `each` tiny images of each vehicle, written into `folder`."""
     from PIL import Image
 
     rows = ["path,identity,camera,split"]
@@ -249,7 +249,7 @@ def test_more_instances_than_images_are_drawn_with_replacement(run: Run, tmp_pat
     assert run(line).code == 0
 
 
-def test_a_damaged_training_picture_can_be_mended_and_the_same_line_typed_again(run: Run, tmp_path: Path) -> None:
+def test_a_damaged_training_image_can_be_fixed_and_the_command_repeated(run: Run, tmp_path: Path) -> None:
     (tmp_path / "vehicles.csv").write_text(colours(tmp_path, 4))
     whole = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(whole[:40])
@@ -339,7 +339,7 @@ READERS = [
     crossed(["check {source}", "evaluate {source}"], READERS, SOURCES, "table.csv"),
     ids=lambda name: ascii(name[:40]),
 )
-def test_sources_that_are_none(source: str, reader: str, run: Run, places: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_sources(source: str, reader: str, run: Run, places: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / source
     SOURCES[source](path)
     before = state(tmp_path) if not source.startswith("n" * 300) else None
@@ -389,7 +389,7 @@ FOLDERS = [
         "below_a_file",
     ),
 )
-def test_outputs_in_whose_way_something_is(
+def test_outputs_that_are_blocked(
     line: str, way: str, run: Run, sketch: object, places: dict[str, Path], tmp_path: Path
 ) -> None:
     if line in FOLDERS and way == "a_folder":

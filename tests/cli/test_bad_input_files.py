@@ -1,4 +1,4 @@
-"""Damaged, foreign and malicious files of vreid's own kinds: features, models, checkpoints, run folders, the demo's."""
+"""Damaged, unsuitable and malicious files of vreid's own formats: features, models, checkpoints, run folders, demo."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_damaged_features(damage: str, command: str, run: Run, made: Path, tmp_p
     assert state(tmp_path) == before
 
 
-def test_a_row_of_zeros_is_told_where_it_has_to_be_normalised(made: Path, tmp_path: Path) -> None:
+def test_a_row_of_zeros_is_reported_when_normalised(made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "features" / "query.safetensors", tmp_path / "q.safetensors")
     rewrite(tmp_path / "q.safetensors", _set(0.0, row=4))
     features = FeatureSet.load(tmp_path / "q.safetensors")

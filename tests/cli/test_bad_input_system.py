@@ -1,4 +1,4 @@
-"""When the system says no: a disk that fills up half-way, outputs nobody reads, a terminal that knows ASCII only."""
+"""Errors of the system: full disks, closed outputs, ASCII-only terminals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 def pictures(folder: Path) -> Path:
-    """A table of twelve vehicles, each seen by two cameras, and their pictures."""
+    """A table of twelve vehicles, each seen by two cameras, and their images."""
     rows = ["path,identity,camera,split"]
     for number in range(24):
         Image.new("RGB", (24, 24), (10 * number, 100, 200)).save(folder / f"{number}.png")
@@ -85,7 +85,7 @@ def test_a_full_disk(
     assert state(tmp_path) == before
 
 
-def test_a_run_that_a_full_disk_has_stopped_goes_on(run: Run, tmp_path: Path) -> None:
+def test_a_run_stopped_by_a_full_disk_can_be_resumed(run: Run, tmp_path: Path) -> None:
     table = pictures(tmp_path)
     line = f"train small --data {table} --out {tmp_path}/r {SMALLEST}"
     assert run(line).code == 0
@@ -103,7 +103,7 @@ def test_a_run_that_a_full_disk_has_stopped_goes_on(run: Run, tmp_path: Path) ->
     assert metrics.read_text() == lines
 
 
-def test_the_demo_goes_on_after_a_full_disk(run: Run, sketch: object, tmp_path: Path) -> None:
+def test_the_demo_can_be_resumed_after_a_full_disk(run: Run, sketch: object, tmp_path: Path) -> None:
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST}"
     with full_disk(100_000):  # the pictures fit, the network does not
         outcome = run(line)
@@ -134,7 +134,7 @@ def test_the_last_steps_of_writing_can_fail_too(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
-def test_whatever_ends_the_writing_leaves_what_was_there(error: type[BaseException], tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(error: type[BaseException], tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     write_text(file, "before")
     with pytest.raises(error), atomic_write(file) as temporary:
@@ -144,7 +144,7 @@ def test_whatever_ends_the_writing_leaves_what_was_there(error: type[BaseExcepti
     assert file.read_text() == "before"
 
 
-def test_names_that_are_no_text_survive_json(tmp_path: Path) -> None:
+def test_undecodable_names_survive_json(tmp_path: Path) -> None:
     from vreid.files import read_json
 
     write_json(tmp_path / "a.json", {"path": "a\udc80b", "street": "Straße"})
@@ -159,7 +159,7 @@ def typed(line: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", **options)  # type: ignore[call-overload, no-any-return]
 
 
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+def test_a_closed_pipe(tmp_path: Path) -> None:
     process = typed(f"check {pictures(tmp_path)} --json", stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
@@ -203,9 +203,7 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- mistakes of our own
 
 
-def test_a_mistake_of_vreid_is_one_sentence_that_says_how_to_see_more(
-    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_is_one_sentence_with_a_hint(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mistaken(*arguments: object) -> None:
         raise ZeroDivisionError("by zero\nindeed")
 
@@ -217,16 +215,16 @@ def test_a_mistake_of_vreid_is_one_sentence_that_says_how_to_see_more(
     outcome = run(f"evaluate {made}/features")
     assert outcome.code == 70
     assert outcome.err == (
-        "vreid: a mistake in vreid itself (ZeroDivisionError: by zero indeed); with VREID_TRACEBACK=1 in the "
-        "environment the same command shows where; please report that.\n"
+        "vreid: internal error (ZeroDivisionError: by zero indeed); set VREID_TRACEBACK=1 and run the same command "
+        "again to see the traceback, and please report it.\n"
     )
 
 
-def test_memory_that_runs_out_is_one_sentence(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_one_sentence(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
 
         def hungry(*arguments: object, error: Exception = error) -> None:
             raise error
 
         monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", hungry)
-        reported(run(f"evaluate {made}/features"), "memory ran out")
+        reported(run(f"evaluate {made}/features"), "out of memory")

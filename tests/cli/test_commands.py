@@ -27,7 +27,7 @@ def test_simulate(run: Run, tmp_path: Path) -> None:
     assert (first["preset"], first["seed"], first["reused"]) == ("tiny", 3, False)
     again = run(f"simulate {tmp_path}/world --preset tiny --seed 3")
     assert again.code == 0
-    assert "was there already" in again.out
+    assert "already exists" in again.out
     other = run(f"simulate {tmp_path}/world --preset tiny --seed 4")
     assert other.code == 2
     assert str(tmp_path / "world") in other.err
@@ -40,7 +40,7 @@ def test_sheet(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_clean_and_with_a_finding(run: Run, tiny_world: Path, tmp_path: Path) -> None:
-    assert run(f"check {tiny_world}").out.endswith("Nothing is wrong.\n")
+    assert run(f"check {tiny_world}").out.endswith("No problems found.\n")
     table = tmp_path / "vehicles.csv"
     there = next((tiny_world / "AIC21_Track2_ReID" / "image_test").iterdir())
     table.write_text(f"path,identity,camera\n{there},1,a\nmissing.jpg,1,b\n")
@@ -84,7 +84,7 @@ def test_rank_writes_a_table_and_a_file_that_agree(run: Run, made: Path, tmp_pat
     assert all(float(row["time"]) > 0 for row in rows)
 
 
-def test_models_are_weighed_and_joined_by_ranks(run: Run, made: Path, tmp_path: Path) -> None:
+def test_ensembles_with_weights_and_rank_fusion(run: Run, made: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(made / "features", other)
     for side in ("query", "gallery"):
@@ -179,14 +179,14 @@ def test_help_names_every_command(run: Run) -> None:
     )
 
 
-def test_ctrl_c_says_how_to_go_on(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_reports_how_to_continue(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vreid.retrieval_run.RetrievalRun.evaluate", interrupted)
     outcome = run(f"evaluate {made}/features")
     assert outcome.code == 130
-    assert outcome.err == "vreid: stopped; the same command goes on where it was (train: with --resume).\n"
+    assert outcome.err == "vreid: interrupted; run the same command again to continue (train, adapt: with --resume).\n"
 
 
 def test_an_error_of_the_system_is_one_sentence(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,7 @@ def test_images_that_are_query_and_gallery_are_stored_once(run: Run, made: Path,
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o002])
-def test_files_have_the_permissions_that_the_umask_leaves(
-    run: Run, made: Path, images: Path, tmp_path: Path, umask: int
-) -> None:
+def test_file_permissions_follow_the_umask(run: Run, made: Path, images: Path, tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         for line in (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from support.command_line import Run
-from vreid.cli.extras import EXTRAS, missing
+from vreid.cli.extras import EXTRAS, missing_extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -71,13 +71,13 @@ def test_a_missing_extra_is_named_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_any_other_import_of_an_extra_is_the_same_sentence(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_any_failed_import_of_an_extra_gives_the_same_message(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     def broken(**_: object) -> None:
         raise ModuleNotFoundError("No module named 'sklearn.cluster'", name="sklearn.cluster")
 
     monkeypatch.setattr("vreid.environment.environment_facts", broken)
     assert run("info").err.startswith("vreid: this command needs sklearn: pip install 'vehicle-reid[adapt]'")
-    assert missing(["colorsys"]) == ""
+    assert missing_extras(["colorsys"]) == ""
 
 
 def test_the_core_alone_simulates_checks_and_evaluates(tiny_world: Path, tmp_path: Path) -> None:

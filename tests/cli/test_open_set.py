@@ -58,7 +58,7 @@ def test_open_set_numbers(run: Run, features: Path) -> None:
     shown = run(f"evaluate {features} --open-set").out
     assert "90 queries of known vehicles, 180 of unknown ones; 90 gallery images; protocol market" in shown
     assert f"{100 * fnir[0]:.1f}" in shown
-    assert "FPIR: share of the queries without a mate" in shown
+    assert "FPIR: share of the queries without a match" in shown
 
 
 def test_a_share_of_the_vehicles_is_left_out(run: Run, features: Path) -> None:
@@ -85,7 +85,7 @@ def test_calibrate_then_try_then_decide(run: Run, features: Path, held_out: Path
     assert max(low, stored["false_match"]["low"]) <= min(high, stored["false_match"]["high"])  # the two agree
     assert tried["errors"]["tnr"] == pytest.approx(1 - rate)
     shown = run(f"evaluate {held_out} --threshold {threshold}").out
-    assert f"Here: false-match rate {100 * rate:.1f} % (" in shown
+    assert f"On this data: false-match rate {100 * rate:.1f} % (" in shown
 
     ranked = run(f"rank {held_out} --out {tmp_path}/lists.csv --top-k 3 --threshold {threshold}")
     with open(tmp_path / "lists.csv", encoding="utf-8", newline="") as file:
@@ -130,8 +130,8 @@ WRONG = {
     "evaluate {features} --threshold {threshold} --post rerank=5:2:0.3": "post-processing: none",
     "evaluate {features} --leave-out 1.5": "share is 1.5",
     "evaluate {features} --by colour": "slices by 'colour' are unknown",
-    "evaluate {features} --by gap": "slices by gap: it is known of no query and mate",
-    "evaluate {features} --by color --open-set": "give one of the two",
+    "evaluate {features} --by gap": "slices by gap: unknown for all queries and matches",
+    "evaluate {features} --by color --open-set": "omit one of the two",
     "rank {features} --out {new}/lists.csv --threshold {new}/none.json": "none.json",
     "rank {other} --out {new}/lists.csv --threshold {threshold}": "calibrate one for these",
     "rank {features} --out {new}/lists.safetensors --threshold {threshold}": "ends in .csv",

@@ -48,7 +48,7 @@ def test_help_groups_commands_by_task(run: Run) -> None:
 
 
 def test_help_quotes_the_docstrings_of_steps_and_recipes(run: Run) -> None:
-    for command in ("evaluate", "rank", "report"):
+    for command in ("evaluate", "rank", "report", "submission write"):
         shown = plain(run(f"{command} --help").out)
         for name, place in names.STEPS.items():
             found = documentation(place)

@@ -37,7 +37,7 @@ def test_a_table_is_made_in_parts_merged_and_written(
     here, there = tmp_path / "here", tmp_path / "there"
     made = run(f"table dmt.3 --only 'stage 2 (v1)' --seeds 1 --out {here} --device cpu")
     assert made.code == 0, made.err
-    assert "2 rows, 0 of them done; to make: 1 x world" in made.err and "stage 2 (v1)" in made.out
+    assert "2 rows, 0 of them done; to build: 1 x world" in made.err and "stage 2 (v1)" in made.out
     rows = list(csv.DictReader((here / "dmt_3_smoke.csv").read_text().splitlines()))
     assert [row["seeds done"] for row in rows] == ["1", "1", "0", "0"]
     assert rows[1]["direction"] in ("holds", "reversed", "not resolved") and rows[1]["mAP paper"] == "66.00"
@@ -94,7 +94,7 @@ def test_on_a_test_without_labels_every_row_ends_in_its_track2_txt(
     for row in rows:
         assert row["notes"].startswith("the test has no labels, so nothing is evaluated.") and not row["mAP"]
         checked = run(f"submission check {tmp_path}/runs/{row['submission']} --data {sources[0]}")
-        assert (checked.code, checked.out) == (0, "Nothing is wrong.\n")
+        assert (checked.code, checked.out) == (0, "No problems found.\n")
     assert "scene-groups: " in rows[1]["notes"]
     again = run(f"{table} --merge {tmp_path}/runs/results.jsonl")
     assert again.code == 0 and "2 rows, 2 of them done" in again.err + again.out
@@ -150,7 +150,7 @@ def test_a_dry_run_of_a_simulated_scale_makes_no_table(
     monkeypatch.setattr(dry_run, "FEW", PRESETS["tiny"])
     made = run(f"table dmt.2 --only 'Type 1' --dry-run --out {tmp_path}/runs --device cpu")
     assert made.code == 0, made.err
-    assert made.out.startswith("3 rows, 0 of them done; to make: 1 x world") and "not known" in made.out
+    assert made.out.startswith("3 rows, 0 of them done; to build: 1 x world") and "unknown until" in made.out
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""Floors and slices: what a model's number has to beat, and which queries it is about."""
+"""Baseline features and camera parts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vreid.retrieval import FeatureSet
 
 
 def save(path: Path, centre: tuple[int, int, int], rim: tuple[int, int, int]) -> str:
-    picture = Image.new("RGB", (50, 40), rim)
-    picture.paste(centre, (10, 8, 40, 32))
-    picture.save(path)
+    image = Image.new("RGB", (50, 40), rim)
+    image.paste(centre, (10, 8, 40, 32))
+    image.save(path)
     return str(path)
 
 
 def test_the_histogram_sees_the_colour_of_the_centre_only(tmp_path: Path) -> None:
     red, blue, green, gray = (200, 10, 10), (10, 10, 200), (10, 200, 10), (90, 90, 90)
-    pictures = [
+    images = [
         save(tmp_path / "a.png", red, green),
         save(tmp_path / "b.png", red, gray),
         save(tmp_path / "c.png", blue, green),
     ]
-    features = hsv_histogram(Records.of(path=pictures)).features
+    features = hsv_histogram(Records.of(path=images)).features
     assert features.shape == (3, np.prod(BINS))
     assert np.allclose(features[0], features[1])
     assert features[0] @ features[2] == 0
@@ -38,9 +38,9 @@ def test_the_histogram_sees_the_colour_of_the_centre_only(tmp_path: Path) -> Non
 
 def test_the_histogram_by_hand(tmp_path: Path) -> None:
     # HSV of pure red is (0, 255, 255): bin (0, 4, 4) of 12 x 5 x 5; of black (0, 0, 0): bin (0, 0, 0).
-    picture = Image.new("RGB", (10, 10), (255, 0, 0))
-    picture.paste((0, 0, 0), (0, 0, 10, 4))  # rows 2 and 3 of the centre's rows 2..7 are black
-    picture.save(tmp_path / "half.png")
+    image = Image.new("RGB", (10, 10), (255, 0, 0))
+    image.paste((0, 0, 0), (0, 0, 10, 4))  # rows 2 and 3 of the centre's rows 2..7 are black
+    image.save(tmp_path / "half.png")
     feature = hsv_histogram(Records.of(path=[str(tmp_path / "half.png")])).features[0]
     expected = np.zeros(np.prod(BINS))
     expected[[0, 4 * 5 + 4]] = np.sqrt([2 / 6, 4 / 6])
@@ -76,10 +76,10 @@ def test_queries_by_whether_their_camera_was_trained_on(trained: list[str], part
 
 
 def test_pixels_by_hand(tmp_path: Path) -> None:
-    # Two pixels, black and white: less their mean -127.5 and 127.5 in each channel, and 1 / sqrt(6) of it at unit norm.
-    picture = Image.new("RGB", (2, 2))
-    picture.putdata([(0, 0, 0), (255, 255, 255)] * 2)
-    picture.save(tmp_path / "a.png")
+    # Two pixels, black and white: minus their mean -127.5 and 127.5 in each channel, at unit norm 1 / sqrt(6) of it.
+    image = Image.new("RGB", (2, 2))
+    image.putdata([(0, 0, 0), (255, 255, 255)] * 2)
+    image.save(tmp_path / "a.png")
     Image.new("RGB", (2, 2), (7, 7, 7)).save(tmp_path / "flat.png")
     features = pixels(Records.of(path=[tmp_path / "a.png", tmp_path / "flat.png"]), side=2).features
     expected = np.tile(np.repeat([-1, 1], 3), 2) / np.sqrt(12)

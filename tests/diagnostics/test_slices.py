@@ -14,7 +14,7 @@ from PIL import Image
 
 from oracles import metrics as oracle
 from vreid.data.records import Records
-from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, mate_slices, slices
+from vreid.diagnostics.slices import MATCH_BINS, QUERY_BINS, match_slices, slices
 from vreid.errors import InputError
 from vreid.retrieval import (
     AI_CITY,
@@ -36,12 +36,12 @@ def records(name: str, identity: list[str], camera: list[str] | None = None, **c
 
 
 def evaluated(query: Records) -> Metrics:
-    """Query number i finds its only mate at rank i + 1; rank-1 tells the first apart, mAP all of them."""
+    """Query number i finds its only match at rank i + 1; rank-1 differs for the first, mAP for all."""
     count = len(query)
     own = [[0.5 if g == q else 0.9 for g in range(count)] for q in range(count)]
-    strangers = [[0.1 if g < q else 0.9 for g in range(count)] for q in range(count)]
-    matrix = np.concatenate([own, strangers], axis=1)
-    gallery = records("g", [*query.identity.values, *["stranger"] * count])
+    negatives = [[0.1 if g < q else 0.9 for g in range(count)] for q in range(count)]
+    matrix = np.concatenate([own, negatives], axis=1)
+    gallery = records("g", [*query.identity.values, *["other"] * count])
     return evaluate_distances(Distances.from_matrix(matrix, query, gallery), CAMERA_LESS)
 
 
@@ -76,7 +76,7 @@ def test_slices_by_orientation_and_hour() -> None:
     }
 
 
-def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
+def test_slices_by_size_take_the_box_or_the_image(tmp_path: Path) -> None:
     for name, size in (("a", (30, 20)), ("b", (10, 10)), ("c", (500, 500))):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     box = [[np.nan] * 4, [np.nan] * 4, [5, 5, 25, 15]]  # 600, 100 and, of a large frame, 200 pixels
@@ -91,46 +91,46 @@ def test_slices_by_size_take_the_box_or_the_picture(tmp_path: Path) -> None:
     # thirds lie at 200 and 300 pixels: what is just as large belongs to the smaller third
     assert [m.first_hit.tolist() for m in slices(evaluated(four), four, "size").values()] == [[2, 3], [4], [1]]
     (tmp_path / "c.png").unlink()
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    assert len(slices(evaluated(query[2]), query[2], "size")) == 1  # a box needs no picture
+    (tmp_path / "a.png").write_bytes(b"no image")
+    assert len(slices(evaluated(query[2]), query[2], "size")) == 1  # a box needs no image
     with pytest.raises(InputError, match=r"a\.png: is not an image"):
         slices(evaluated(query), query, "size")
 
 
-def test_a_slice_without_a_judged_query_is_left_out() -> None:
+def test_a_slice_without_an_evaluated_query_is_left_out() -> None:
     query = records("q", ["1", "2"], color=["red", "blue"])
     metrics = evaluate_distances(Distances.from_matrix([[0.1], [0.1]], query, records("g", ["1"])), CAMERA_LESS)
     assert list(slices(metrics, query, "color")) == ["red"]
 
 
 def test_camera_pairs_by_hand() -> None:
-    # Order of the gallery for the query in a: b-mate, stranger, c-mate, b-mate, c-mate.
-    # a -> b: without the c-mates hit, miss, hit: AP (1 + 2/3) / 2; a -> c: miss, hit, hit: AP (1/2 + 2/3) / 2.
+    # Order of the gallery for the query in a: b-match, negative, c-match, b-match, c-match.
+    # a -> b: without the c-matchs hit, miss, hit: AP (1 + 2/3) / 2; a -> c: miss, hit, hit: AP (1/2 + 2/3) / 2.
     query = records("q", ["7"], ["a"])
     gallery = records("g", ["7", "x", "7", "7", "7", "7"], ["b", "b", "c", "b", "c", "a"])
     distances = Distances.from_matrix([[0.1, 0.2, 0.3, 0.4, 0.5, 0.0]], query, gallery)
-    pairs = mate_slices(distances, MARKET, "camera-pair")
+    pairs = match_slices(distances, MARKET, "camera-pair")
     assert list(pairs) == ["a -> b", "a -> c"]  # the pass in a is removed by the protocol
     assert pairs["a -> b"].mAP == pytest.approx((1 + 2 / 3) / 2)
     assert pairs["a -> c"].mAP == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert (pairs["a -> b"].rank1, pairs["a -> c"].rank1) == (1, 0)
     assert pairs["a -> c"].mINP == pytest.approx(2 / 3)
-    assert "a -> a" in mate_slices(distances, CAMERA_LESS, "camera-pair")
+    assert "a -> a" in match_slices(distances, CAMERA_LESS, "camera-pair")
 
 
 def test_a_cut_list_is_cut_after_the_other_mates_are_taken_out() -> None:
     query = records("q", ["7"], ["a"])
     gallery = records("g", ["7", "7"], ["b", "c"])
     distances = Distances.from_matrix([[0.1, 0.2]], query, gallery)
-    pairs = mate_slices(distances, replace(AI_CITY, top_k=1), "camera-pair")
-    assert pairs["a -> c"].mAP_at_k == 1  # behind the b-mate, which is out of this list
+    pairs = match_slices(distances, replace(AI_CITY, top_k=1), "camera-pair")
+    assert pairs["a -> c"].mAP_at_k == 1  # behind the b-match, which is out of this list
 
 
 def test_gaps_by_hand() -> None:
     query = records("q", ["7", "7"], ["a", "a"], time=[1000.0, np.nan])
     gallery = records("g", ["7"] * 5, ["b"] * 5, time=[1059.0, 940.0, 1600.0, 1000 + 3600.0, np.nan])
     distances = Distances.from_matrix(np.zeros((2, 5)), query, gallery)
-    gaps = mate_slices(distances, MARKET, "gap")
+    gaps = match_slices(distances, MARKET, "gap")
     assert {name: m.relevant.tolist() for name, m in gaps.items()} == {
         "under 1 min": [1],
         "1 to 10 min": [1],
@@ -139,11 +139,11 @@ def test_gaps_by_hand() -> None:
     }
 
 
-def test_mates_that_are_no_candidates_stay_misses_of_their_slice() -> None:
+def test_matches_that_are_no_candidates_stay_misses_of_their_slice() -> None:
     query = records("q", ["7"], ["a"])
     gallery = records("g", ["7", "7", "7"], ["b", "b", "c"])
     distances = Distances.from_matrix([[0.2, np.inf, np.inf]], query, gallery)
-    pairs = mate_slices(distances, MARKET, "camera-pair")
+    pairs = match_slices(distances, MARKET, "camera-pair")
     assert pairs["a -> b"].mAP == 0.5
     assert (pairs["a -> c"].mAP, pairs["a -> c"].mINP, pairs["a -> c"].rank1) == (0, 0, 0)
 
@@ -152,7 +152,7 @@ def test_tracklets_are_units_of_a_pair_too() -> None:
     query = records("q", ["7"], ["a"])
     gallery = records("g", ["x", "7", "7", "7"], ["b", "b", "b", "c"], tracklet=["s", "t", "t", "u"])
     distances = Distances.from_matrix([[0.2, 0.9, 0.3, 0.1]], query, gallery)
-    pairs = mate_slices(distances, VERI_TRACKS, "camera-pair")
+    pairs = match_slices(distances, VERI_TRACKS, "camera-pair")
     assert {name: (m.relevant.tolist(), m.mAP) for name, m in pairs.items()} == {
         "a -> b": ([1], 0.5),
         "a -> c": ([1], 1.0),
@@ -162,7 +162,7 @@ def test_tracklets_are_units_of_a_pair_too() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([MARKET, CROSS_CAMERA, CAMERA_LESS]))
 def test_each_pair_equals_the_definition(seed: int, protocol) -> None:
-    """The list of a pair: without what the protocol removes and without mates in other cameras."""
+    """The list of a pair: without what the protocol removes and without matches in other cameras."""
     generator = np.random.default_rng(seed)
     matrix = generator.choice([0.0, 0.1, 0.2, 0.3, np.inf], (6, 15)).astype(np.float32)
     query = records("q", generator.choice(["1", "2", "3"], 6).tolist(), generator.choice(["a", "b"], 6).tolist())
@@ -180,19 +180,19 @@ def test_each_pair_equals_the_definition(seed: int, protocol) -> None:
 
             def remove(row: int, g: int, rows: list[int] = rows, other: str = other) -> bool:
                 query, image = queries[rows[row]], images[g]
-                mate_elsewhere = image.identity == query.identity and image.camera != other
-                return mate_elsewhere or oracle.removed(query, image, protocol)
+                match_elsewhere = image.identity == query.identity and image.camera != other
+                return match_elsewhere or oracle.removed(query, image, protocol)
 
             of_rows = oracle.codes(queries[q].identity for q in rows)
             of_images = oracle.codes(image.identity for image in images)
-            with suppress(ZeroDivisionError):  # no query of the one camera has a mate in the other
+            with suppress(ZeroDivisionError):  # no query of the one camera has a match in the other
                 made = oracle.evaluate(matrix[rows], of_rows, of_images, remove, top_k=protocol.top_k)
                 expected[f"{one} -> {other}"] = made
     if not expected:
-        with pytest.raises(InputError, match="known of no query"):
-            mate_slices(distances, protocol, "camera-pair")
+        with pytest.raises(InputError, match="unknown for all queries"):
+            match_slices(distances, protocol, "camera-pair")
         return
-    pairs = mate_slices(distances, protocol, "camera-pair")
+    pairs = match_slices(distances, protocol, "camera-pair")
     assert list(pairs) == list(expected)
     for name, numbers in expected.items():
         pair = pairs[name]
@@ -205,7 +205,7 @@ def test_each_pair_equals_the_definition(seed: int, protocol) -> None:
 def test_facts_travel() -> None:
     query, gallery = records("q", ["7"], ["a"]), records("g", ["7"], ["b"])
     distances = replace(Distances.from_matrix([[0.1]], query, gallery), steps=("x",), reranked=True, transductive=True)
-    pair = mate_slices(distances, MARKET, "camera-pair")["a -> b"]
+    pair = match_slices(distances, MARKET, "camera-pair")["a -> b"]
     assert (pair.steps, pair.reranked, pair.transductive, pair.protocol) == (("x",), True, True, MARKET)
 
 
@@ -215,19 +215,22 @@ def test_invalid_input_gives_one_sentence() -> None:
     metrics = evaluate_distances(distances, CAMERA_LESS)
     cases = [
         ("slices by 'colour' are unknown; use one of camera, color", lambda: slices(metrics, query, "colour")),
-        ("slices by color: no query has it", lambda: slices(metrics, query, "color")),
+        ("slices by color: unknown for all queries", lambda: slices(metrics, query, "color")),
         ("slices: 2 records for metrics of 1 queries", lambda: slices(metrics, records("q", ["7", "7"]), "color")),
-        ("slices by 'pair' are unknown; use one of camera-pair, gap", lambda: mate_slices(distances, MARKET, "pair")),
-        ("slices by camera-pair: it is known of no query", lambda: mate_slices(distances, CAMERA_LESS, "camera-pair")),
-        ("slices by gap: it is known of no query", lambda: mate_slices(distances, CAMERA_LESS, "gap")),
-        ("draws galleries", lambda: mate_slices(distances, VEHICLE_ID, "gap")),
-        ("needs the camera", lambda: mate_slices(distances, MARKET, "gap")),
+        ("slices by 'pair' are unknown; use one of camera-pair, gap", lambda: match_slices(distances, MARKET, "pair")),
+        (
+            "slices by camera-pair: unknown for all queries and matches",
+            lambda: match_slices(distances, CAMERA_LESS, "camera-pair"),
+        ),
+        ("slices by gap: unknown for all queries and matches", lambda: match_slices(distances, CAMERA_LESS, "gap")),
+        ("draws galleries", lambda: match_slices(distances, VEHICLE_ID, "gap")),
+        ("needs the camera", lambda: match_slices(distances, MARKET, "gap")),
     ]
     for message, call in cases:
         with pytest.raises(InputError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
-    assert not set(QUERY_BINS) & set(MATE_BINS)
+    assert not set(QUERY_BINS) & set(MATCH_BINS)
 
 
 def test_an_interval_over_vehicles_is_wider_where_their_queries_are_alike() -> None:

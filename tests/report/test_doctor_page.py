@@ -38,7 +38,7 @@ def test_check_of_clean_data_ends_with_0(run: Run, tmp_path: Path) -> None:
     outcome = run(f"check {town.table}")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[0].startswith("Dataset cars: train 63 images")
-    assert outcome.out.splitlines()[-1] == "Nothing is wrong."
+    assert outcome.out.splitlines()[-1] == "No problems found."
     answer = run(f"check {town.table} --json")
     assert answer.code == 0
     assert json.loads(answer.out)["findings"] == []
@@ -47,7 +47,7 @@ def test_check_of_clean_data_ends_with_0(run: Run, tmp_path: Path) -> None:
 def test_check_prints_a_table_and_ends_with_1(run: Run, damaged: Town) -> None:
     outcome = run(f"check {damaged.table}")
     assert outcome.code == 1
-    assert outcome.out.splitlines()[-1] == "3 findings."
+    assert outcome.out.splitlines()[-1] == "3 problems found."
     columns = zip(*(line.split("│")[1:5] for line in outcome.out.splitlines() if line.count("│") == 5), strict=True)
     check, where, wrong, fix = (re.sub(r"\s", "", "".join(cells)) for cells in columns)
     assert check == "labelmissingimageimagewithtwoidentities"
@@ -95,17 +95,17 @@ def dataset_of(town: Town) -> Dataset:
 def test_the_page_shows_each_finding_with_its_images(damaged: Town) -> None:
     findings = damaged.examine()
     page = Page(render_findings(dataset_of(damaged), findings)).root
-    assert page.one("h1").text == "What is wrong with cars"
+    assert page.one("h1").text == "Problems of cars"
     assert [heading.text for heading in page.all("h2")] == [
         "Label",
         "Missing image",
         "Image with two identities",
-        "What was looked at",
+        "Data set",
     ]
     articles = page.all("article")
     assert [article.one("code").text for article in articles] == [finding.where for finding in findings]
     assert [len(article.all("figure")) for article in articles] == [0, 1, 2]
-    assert articles[1].one(class_="blank").text == "no picture"
+    assert articles[1].one(class_="blank").text == "no image"
     (pair,) = articles[2].all("li")
     assert pair.attributes["class"] == "two"
     assert [figure.one("figcaption").text for figure in pair.all("figure")] == [
@@ -135,7 +135,7 @@ def test_the_page_shows_the_box_and_not_the_frame(tmp_path: Path) -> None:
 def test_the_page_is_bounded_escaped_whole_and_the_same_again(tmp_path: Path) -> None:
     Town(tmp_path / "town")
     image = next((tmp_path / "town").glob("*.png"))
-    many = [Finding("label", f"{HOSTILE}, line {n}", HOSTILE, "mend it") for n in range(FINDINGS + 7)]
+    many = [Finding("label", f"{HOSTILE}, line {n}", HOSTILE, "fix it") for n in range(FINDINGS + 7)]
     long = Finding("tiny crop", "cars.csv, line 3", "is small", "enlarge it", "train", (str(image),) * (PICTURES + 5))
     dataset = Dataset(HOSTILE, *(Records.of(path=[]) for _ in range(3)), MARKET, notes=(HOSTILE,))
     text = render_findings(dataset, [*many, long])
@@ -144,14 +144,14 @@ def test_the_page_is_bounded_escaped_whole_and_the_same_again(tmp_path: Path) ->
     assert page.all("script") == []
     assert "://" not in re.sub(r"data:image/jpeg;base64,[\w+/=]+", "", text)
     assert len(page.all("article")) == FINDINGS + 1
-    assert "7 more findings of this kind." in page.text
+    assert "7 more problems of this kind." in page.text
     assert len(page.all("img")) == PICTURES
-    assert f"The first {PICTURES} of {PICTURES + 5} pictures." in page.text
+    assert f"The first {PICTURES} of {PICTURES + 5} images." in page.text
 
 
 def test_the_page_of_clean_data_says_so(tmp_path: Path) -> None:
     dataset = Dataset("cars", *(Records.of(path=[]) for _ in range(3)), MARKET)
     write_findings(dataset, [], tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8")).root
-    assert page.one("h1").text == "Nothing is wrong with cars"
+    assert page.one("h1").text == "No problems found in cars"
     assert page.all("article") == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from support.pages import HOSTILE, PARTS, Element, Page, judge, made_report, parse, town
+from support.pages import HOSTILE, PARTS, Element, Page, evaluate_made_up, made_report, parse, town
 from vreid.errors import InputError
 from vreid.formatting import clock, duration, percent
 from vreid.report import MapRoad, Report, ResultRow, Site, write_report
@@ -41,8 +41,8 @@ def test_the_same_report_gives_the_same_bytes(report, text, tmp_path):
 
 def test_the_page_stands_by_itself(text, page):
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
-    pictures = page.all("img")
-    assert pictures and all(image.attributes["src"].startswith("data:image/jpeg;base64,") for image in pictures)
+    images = page.all("img")
+    assert images and all(image.attributes["src"].startswith("data:image/jpeg;base64,") for image in images)
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text), "an address outside of the page"
     assert not re.search(r"url\((?!#)|@import|https?:", text)
 
@@ -105,7 +105,7 @@ def test_hostile_names_are_shown_as_they_are(report, tmp_path):
     gallery = gallery.with_(**{name: [value] * len(gallery) for name, value in names.items()})
     camera = [HOSTILE + name for name in gallery.camera.values]
     gallery = gallery.with_(camera=camera, image_key=[f'{i}"{HOSTILE}\udcff' for i in range(len(gallery))])
-    _, ranking = judge(query, gallery, 0, 0.5)
+    _, ranking = evaluate_made_up(query, gallery, 0, 0.5)
     metrics = report.rows[0].metrics["all cameras"]
     rows = [ResultRow(HOSTILE, HOSTILE, {HOSTILE: metrics}), ResultRow(HOSTILE, HOSTILE, {HOSTILE: metrics})]
     hostile = Report(
@@ -137,7 +137,7 @@ def test_hostile_names_are_shown_as_they_are(report, tmp_path):
 MAP_LABEL = "Map of the cameras and roads"
 
 
-def test_unwritable_places_are_told_in_a_sentence(tmp_path):
+def test_unwritable_paths_raise_one_sentence(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report\.html: is a folder or a device, not a file"):
         write_report(Report("x"), tmp_path / "report.html")
@@ -148,7 +148,7 @@ def test_unwritable_places_are_told_in_a_sentence(tmp_path):
     ("parts", "message"),
     [
         ({"sites": [Site("a", 0, 0), Site("a", 1, 1)]}, "site 'a' occurs twice"),
-        ({"sites": [Site("a", 0, 0)], "roads": [MapRoad("a", "b", 3)]}, "a road leads to 'b', which is not among"),
+        ({"sites": [Site("a", 0, 0)], "roads": [MapRoad("a", "b", 3)]}, "a road leads to the unknown site 'b'"),
     ],
 )
 def test_maps_that_cannot_be_drawn_are_refused(parts, message):

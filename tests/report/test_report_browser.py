@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.pages import CUT, PARTS, judge, made_report, town
+from support.pages import CUT, PARTS, evaluate_made_up, made_report, town
 from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Diagnosis, Part
 from vreid.diagnostics.estimates import Estimate
 from vreid.report import Report, ResultRow
@@ -55,7 +55,7 @@ def wide_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     report = made_report(folder)
     (folder / "many").mkdir()
     query, gallery = town(folder / "many", identities=2, cameras=30)
-    metrics, ranking = judge(query, gallery, 2, 0.1, CUT)
+    metrics, ranking = evaluate_made_up(query, gallery, 2, 0.1, CUT)
     long = (
         "Adapted to the test's own images without labels, from 1,234 clusters; refused, so this is the model before. "
     )
@@ -106,18 +106,18 @@ def test_notes_stand_only_where_they_apply(tmp_path: Path) -> None:
     report = made_report(tmp_path)
     whole = render(report)
     assert "<b>Transductive</b> rows" in whole and "+2: two more" in whole and "time (UTC)" in whole
-    assert "are skipped and counted" not in whole  # none is
+    assert "are skipped" not in whole  # none is
     one = render(replace(report, rows=report.rows[:1], baselines=(), ranking=None))
     for note in (
         "<b>Transductive</b> rows",
-        "what the row above it does",
-        "may differ by luck",
-        "whatever their numbers",
+        "adds one step to the row above",
+        "may differ by chance",
+        "Shown are the first row",
     ):
         assert note not in one
     single = {PARTS[0]: replace(report.rows[0].metrics[PARTS[0]], num_skipped=3)}
     few = render(replace(report, rows=[replace(report.rows[0], metrics=single)], baselines=(), ranking=None))
-    assert "gap between these groups" not in few and "are skipped and counted" in few
+    assert "gap between the groups" not in few and "are skipped" in few
     ranking = report.ranking
     assert ranking is not None
     bare = replace(ranking, query=_bare(ranking.query), gallery=_bare(ranking.gallery))
@@ -137,7 +137,7 @@ def test_a_chart_needs_two_points(tmp_path: Path) -> None:
     assert 'id="training"' not in render(replace(report, training=[line]))
     only = {PARTS[0]: report.rows[0].metrics[PARTS[0]]}
     page = render(replace(report, rows=[replace(report.rows[0], metrics=only)], baselines=()))
-    assert "<b>The ablation.</b>" not in page and "Looking further down the list" in page
+    assert "<b>Results by step.</b>" not in page and "Cumulative matching characteristic" in page
     number = Estimate(0.5, 0.4, 0.6, 10)
     for chart, figures in (
         (BarChart({"": {"one": number}}, "share"), 0),

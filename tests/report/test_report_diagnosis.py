@@ -11,7 +11,17 @@ import pytest
 from PIL import Image
 
 from support.pages import HOSTILE, Element, Page
-from vreid.diagnostics.diagnosis import BarChart, Curve, Curves, Diagnosis, Grids, Looked, Looks, Part, ScatterChart
+from vreid.diagnostics.diagnosis import (
+    BarChart,
+    Curve,
+    Curves,
+    Diagnosis,
+    Grids,
+    Part,
+    SaliencyMap,
+    SaliencyMaps,
+    ScatterChart,
+)
 from vreid.diagnostics.estimates import Estimate
 from vreid.report import Report
 from vreid.report.charts import chart
@@ -32,14 +42,14 @@ CHARTS = (
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("pictures") / "a.png"
+def image(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("images") / "a.png"
     Image.new("RGB", (40, 20), (120, 120, 120)).save(path)
     return str(path)
 
 
 @pytest.fixture(scope="module")
-def page(picture: str) -> Element:
+def page(image: str) -> Element:
     parts = [
         Part(
             f"part {number}",
@@ -52,25 +62,27 @@ def page(picture: str) -> Element:
         for number, chart in enumerate(CHARTS)
     ]
     heat = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    looks = Looks([[Looked("query, c1", picture, None, heat), Looked("gone", "gone.jpg", None, heat)]])
-    parts += [Part("maps", "Look.", warning=True, fix="move the camera", chart=looks), Part("bare", "Nothing.")]
+    saliency = SaliencyMaps(
+        [[SaliencyMap("query, c1", image, None, heat), SaliencyMap("gone", "gone.jpg", None, heat)]]
+    )
+    parts += [Part("maps", "Check.", warning=True, fix="move the camera", chart=saliency), Part("bare", "Nothing.")]
     return Page(render(Report("Title", diagnosis=Diagnosis(parts, [("leaks", "no data.")])))).root
 
 
 def test_every_part_is_shown_with_its_sentence_numbers_and_figure(page: Element) -> None:
     shown = page.all("article", class_="part")
-    assert [part.one("h3").text for part in shown] == [*(f"Part {n}" for n in range(4)), "Maps look at this", "Bare"]
+    assert [part.one("h3").text for part in shown] == [*(f"Part {n}" for n in range(4)), "Maps warning", "Bare"]
     for part in shown[:4]:
-        assert part.one("p", class_="said").text == f"It is 50.0 (40.0 to 60.0) {HOSTILE}."
+        assert part.one("p", class_="sentence").text == f"It is 50.0 (40.0 to 60.0) {HOSTILE}."
         assert [cell.text for cell in part.one("tbody").all("td")] == ["50.0", "40.0 \u2013 60.0", "1,234"]
         assert part.one("svg").attributes["aria-label"].endswith(f"{HOSTILE}.")
     assert not shown[5].all("svg") + shown[5].all("table")
 
 
-def test_what_must_be_looked_at_comes_first_with_its_mend(page: Element) -> None:
+def test_warnings_come_first_with_their_fix(page: Element) -> None:
     notice = page.one("p", class_="notice")
-    assert notice.text == "Look at this first: maps." and notice.one("a").attributes["href"] == "#part-4"
-    assert page.one(id="part-4").one("span", class_="mend").text == "Move the camera."
+    assert notice.text == "Warning: maps." and notice.one("a").attributes["href"] == "#part-4"
+    assert page.one(id="part-4").one("span", class_="fix").text == "Move the camera."
     assert "Leaks: no data." in page.one(id="diagnosis").text
     assert [link.text for link in page.one("nav").all("a")] == ["Diagnosis"]
 
@@ -82,14 +94,14 @@ def test_ids_stay_unique_and_colours_follow_the_theme(page: Element) -> None:
     assert "#0103" not in str([element.attributes for element in page.all()])
 
 
-def test_activation_maps_darken_what_is_cold(page: Element, picture: str) -> None:
-    row = page.one("ul", class_="looks")
+def test_activation_maps_darken_what_is_cold(page: Element, image: str) -> None:
+    row = page.one("ul", class_="saliency")
     assert [caption.text for caption in row.all("figcaption")] == ["query, c1", "gone"]
     assert row.one("img").attributes["src"].startswith("data:image/jpeg;base64,")
-    assert row.one("span", class_="blank").attributes["aria-label"] == "picture missing: gone"
+    assert row.one("span", class_="blank").attributes["aria-label"] == "image missing: gone"
     hot = np.zeros((2, 4), dtype=np.float32)
     hot[:, 2:] = 1
-    levels = decode(thumbnail(picture, heat=hot))
+    levels = decode(thumbnail(image, heat=hot))
     cold, warm = levels[:, :10].mean(axis=(0, 1)), levels[:, 30:].mean(axis=(0, 1))
     assert np.ptp(cold) < 10 and cold.max() < 70 < 150 < warm[0] - warm[2], "grey and dark; orange"
 
@@ -109,9 +121,9 @@ def test_a_mark_at_zero_stands_at_the_edge_of_a_logarithmic_axis() -> None:
     assert drawn[0] == drawn[1] and "threshold" in drawn[0]
 
 
-def test_an_empty_diagnosis_says_that_nothing_is_wrong() -> None:
+def test_an_empty_diagnosis_has_no_warnings() -> None:
     page = Page(render(Report("Title", diagnosis=Diagnosis([])))).root
-    assert "Nothing here says" in page.one(id="diagnosis").text
+    assert "No warnings." in page.one(id="diagnosis").text
 
 
 def test_the_command(run, made: Path, tiny_world: Path, tmp_path: Path) -> None:
@@ -121,10 +133,10 @@ def test_the_command(run, made: Path, tiny_world: Path, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     reported = json.loads(outcome.out)["diagnosis"]
     parts = {part["name"]: part for part in reported["parts"]}
-    assert {"leaks", "floors", "camera gap", "what the pictures hold", "where the model looks"} <= parts.keys()
+    assert {"leaks", "baselines", "camera gap", "renderings", "occlusion"} <= parts.keys()
     assert not parts["leaks"]["warning"]
-    assert parts["what the pictures hold"]["numbers"]["change without plates"]["value"] == 0
-    assert "shortcuts, test pictures" in dict(reported["left_out"])
+    assert parts["renderings"]["numbers"]["change without plates"]["value"] == 0
+    assert "shortcuts, test images" in dict(reported["left_out"])
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8")).root
     assert len(page.all("article", class_="part")) == len(parts)
     plain = run(line)

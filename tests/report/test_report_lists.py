@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from support.pages import CUT, Element, Page, judge, made_report, parse, town
+from support.pages import CUT, Element, Page, evaluate_made_up, made_report, parse, town
 from vreid.data.protocols import AI_CITY, CAMERA_LESS, MARKET
 from vreid.data.records import Records
 from vreid.formatting import clock, duration
@@ -51,19 +51,19 @@ def test_marks_and_captions_are_true(report, page):
     seen = set()
     for shown in lists:
         query, *candidates = shown.all("li", class_="card")
-        own = re.search(r"no\. (\w+)", query.text)[1]
+        own = re.search(r"ID (\w+)", query.text)[1]
         for card in candidates:
-            identity, color = re.search(r"no\. (\w+)", card.text)[1], re.search(r"red|blue", card.text)[0]
+            identity, color = re.search(r"ID (\w+)", card.text)[1], re.search(r"red|blue", card.text)[0]
             right = "right" in card.attributes["class"]
             assert right == (identity == own)
-            assert card.one("i", class_="mark").attributes["aria-label"] == ("right" if right else "wrong")
+            assert card.one("i", class_="mark").attributes["aria-label"] == ("correct" if right else "wrong")
             alike = not right and color in query.text
             assert bool(card.all("em")) == alike
             seen.add((right, alike))
     assert seen == {(True, False), (False, True), (False, False)}
 
 
-def test_lists_show_first_pictures_of_tracklets_with_their_ranks_and_distances(report):
+def test_lists_show_first_images_of_tracklets_with_their_ranks_and_distances(report):
     evaluated = EvaluatedRanking(report.ranking, CUT)
     for query in range(3):
         listed = report.ranking.indices[query][: report.ranking.lengths[query]]
@@ -74,14 +74,14 @@ def test_lists_show_first_pictures_of_tracklets_with_their_ranks_and_distances(r
         assert evaluated.folded(query) == oracle
 
 
-def test_pictures_without_tracklet_are_not_folded(report):
+def test_images_without_tracklet_are_not_folded(report):
     gallery = report.ranking.gallery.with_(tracklet=[""] * len(report.ranking.gallery))
     evaluated = EvaluatedRanking(replace(report.ranking, gallery=gallery))
     assert evaluated.folded(0) == [(place, 0) for place in range(report.ranking.lengths[0])]
 
 
 def hand_ranking(indices, identities, query_identities, **columns) -> EvaluatedRanking:
-    """Rankings typed by hand: gallery pictures g0, g1, ... in camera "far", queries in camera "near"."""
+    """Rankings typed by hand: gallery images g0, g1, ... in camera "far", queries in camera "near"."""
     query = Records.of(
         path=[f"q{i}" for i in range(len(query_identities))],
         identity=query_identities,
@@ -101,7 +101,7 @@ def test_worst_errors_are_those_whose_first_hit_comes_last():
         ["a", "a", "a", "a", "nobody", "a"],
     )
     assert evaluated.first_hit.tolist() == [1, 2, 3, 0, 0, 3]
-    assert evaluated.worst(9) == [3, 2, 5, 1], "not listed first; ties by index; no mate and rank one are no errors"
+    assert evaluated.worst(9) == [3, 2, 5, 1], "not listed first; ties by index; no match and rank one are no errors"
     assert evaluated.worst(2) == [3, 2]
 
 
@@ -120,7 +120,7 @@ def test_good_lists_are_of_different_vehicles_and_cameras_in_turn():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([MARKET, AI_CITY]))
-def test_first_hits_and_mates_are_those_of_the_metrics(seed, protocol):
+def test_first_hits_and_matches_are_those_of_the_metrics(seed, protocol):
     rng = np.random.default_rng(seed)
     query, gallery = (
         Records.of(
@@ -133,37 +133,37 @@ def test_first_hits_and_mates_are_those_of_the_metrics(seed, protocol):
     matrix = rng.integers(0, 4, (6, 12)).astype(np.float32)
     distances = Distances.from_matrix(matrix, query, gallery)
     evaluated = EvaluatedRanking(rank(distances, protocol, 12), protocol)
-    mates = np.array([len(found) for found in evaluated.mates])
-    if mates.any():
+    matches = np.array([len(found) for found in evaluated.matches])
+    if matches.any():
         metrics = evaluate_distances(distances, protocol)
         assert np.array_equal(evaluated.first_hit, metrics.first_hit)
-        assert np.array_equal(mates, metrics.relevant)
+        assert np.array_equal(matches, metrics.relevant)
 
 
 def test_a_mate_that_no_list_holds_is_still_shown(tmp_path):
     query, gallery = town(tmp_path, identities=2)
-    _, ranking = judge(query, gallery, 0, -5.0)  # the wrong vehicle always first
+    _, ranking = evaluate_made_up(query, gallery, 0, -5.0)  # the wrong vehicle always first
     cut = replace(ranking, indices=ranking.indices[:, :3], distances=ranking.distances[:, :3])
     lists = parse(Report("x", ranking=cut)).all("article", class_="ranklist")
     assert len(lists) == 8
     for shown in lists:
-        assert "None of the 6 right pictures in the gallery is among the 3 listed." in shown.text
-        mate = shown.one("li", class_="mate")
-        assert "right" in mate.attributes["class"]
+        assert "None of the 6 matches in the gallery is among the 3 listed images." in shown.text
+        match = shown.one("li", class_="nearest-match")
+        assert "right" in match.attributes["class"]
 
 
 def test_without_labels_there_are_lists_but_no_marks(report):
-    nobody = report.ranking.query.with_(identity=[""] * len(report.ranking.query))
-    page = parse(replace(report, ranking=replace(report.ranking, query=nobody), rows=(), baselines=()))
+    unlabelled = report.ranking.query.with_(identity=[""] * len(report.ranking.query))
+    page = parse(replace(report, ranking=replace(report.ranking, query=unlabelled), rows=(), baselines=()))
     section = page.one("section", id="lists")
     assert len(section.all("article")) == 12 and not section.all("i")
-    assert {card.attributes["class"] for card in section.all("li")} == {"card query", "card unjudged"}
+    assert {card.attributes["class"] for card in section.all("li")} == {"card query", "card unknown"}
     assert not page.all("section", id="pairs")
 
 
-def test_missing_and_broken_pictures_are_grey_boxes(report, tmp_path):
+def test_missing_and_broken_images_are_grey_boxes(report, tmp_path):
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8 no picture")
+    broken.write_bytes(b"\xff\xd8 no image")
     gallery = report.ranking.gallery
     paths = [str(broken) if i % 2 else str(tmp_path / "absent.jpg") for i in range(len(gallery))]
     page = parse(replace(report, ranking=replace(report.ranking, gallery=gallery.with_(path=paths))))
@@ -171,7 +171,7 @@ def test_missing_and_broken_pictures_are_grey_boxes(report, tmp_path):
         query, *candidates = shown.all("li", class_="card")
         assert query.all("img") and not any(card.all("img") for card in candidates)
         assert all(
-            "picture missing: gallery/" in card.one(class_="blank").attributes["aria-label"] for card in candidates
+            "image missing: gallery/" in card.one(class_="blank").attributes["aria-label"] for card in candidates
         )
 
 
@@ -188,7 +188,7 @@ def test_boxes_on_full_frames_are_shown_not_the_frames(report, tmp_path):
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == (20, 10)
 
 
-def test_large_noisy_pictures_make_a_small_page(report, tmp_path):
+def test_large_noisy_images_make_a_small_page(report, tmp_path):
     rng = np.random.default_rng(0)
     paths = []
     for index in range(4):
@@ -252,7 +252,7 @@ def test_candidates_are_one_a_camera_in_order_of_time():
     assert seen == [(2, "c2", 40.0, True), (None, "c0", 100.0, None), (1, "c1", 130.0, False)]
     assert [s.since for s in found.candidates] == [None, 60.0, None]
     assert [s.by_road for s in found.candidates] == [None, 45.0, None]
-    assert found.legs == (("c2", "j", "c0"),), "by the quickest roads, and not to the wrong candidate"
+    assert found.legs == (("c2", "j", "c0"),), "by the fastest roads, and not to the wrong candidate"
     assert clearest_candidates(camera_ranking()).legs == (("c2", "c0"),), "straight where there are no roads"
 
 
@@ -296,7 +296,7 @@ def test_nearest_neighbours_are_no_trip(report):
     assert found.legs == ()
     shown = replace(report, ranking=unknown.ranking, rows=[], roads=roads)
     section = parse(shown).one("section", id="cameras")
-    assert "Without labels nobody knows whether they show the same vehicle" in section.text
+    assert "Without labels it is unknown whether they show the same vehicle" in section.text
     heads = [cell.text for cell in section.one("table", class_="candidates").one("thead").all("th")]
     assert heads[-1] == "distance"
     for page in (parse(shown), parse(report)):

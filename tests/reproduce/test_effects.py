@@ -41,7 +41,7 @@ def direction(better: list[float | None], base: list[float | None], *, swap: boo
     return entries[1].effect.direction
 
 
-def test_three_answers() -> None:
+def test_holds_reversed_and_not_resolved() -> None:
     better, base = drawn(0.05, 0.02, 1), drawn(0.0, 0.02, 2)
     assert direction(better, base) == "holds"
     assert direction(better, base, swap=True) == "reversed"
@@ -49,7 +49,7 @@ def test_three_answers() -> None:
     assert direction(base, base) == "not resolved"
 
 
-def test_a_paper_that_goes_down_is_followed_down() -> None:
+def test_a_decrease_in_the_paper_can_hold() -> None:
     worse = replace(BETTER, paper={"mAP": 45.5})
     (_, entry) = tabulate([BASE, worse], [line_of(BASE, drawn(0.05, 0.01)), line_of(worse, drawn(0, 0.01))])
     assert entry.effect is not None and entry.effect.direction == "holds" and entry.effect.change < 0
@@ -68,7 +68,7 @@ def test_change_and_interval_by_hand() -> None:
     assert (found.change, *found.interval) == pytest.approx((200 / 3, 0, 100))
 
 
-def test_seeds_are_stacked_and_a_vehicle_of_another_world_is_another() -> None:
+def test_seeds_are_stacked_and_vehicles_of_different_worlds_differ() -> None:
     one = (line_of(BETTER, [0.6], ["a"]), line_of(BASE, [0.5], ["a"]))
     two = (line_of(BETTER, [0.3], ["a"]), line_of(BASE, [0.5], ["a"]))
     found = effect("base", "mAP", [one, two], 1.0)
@@ -87,11 +87,11 @@ def test_only_seeds_that_both_rows_have_are_compared() -> None:
     assert alone.effect is None and len(alone.lines) == 2
 
 
-def test_rows_that_cannot_be_compared_are_refused() -> None:
+def test_rows_that_cannot_be_compared_raise() -> None:
     other = line_of(BASE, [0.5], ["z"])
-    with pytest.raises(InputError, match="not of the same queries"):
+    with pytest.raises(InputError, match="have different queries"):
         effect("base", "mAP", [(line_of(BETTER, [0.5], ["a"]), other)], 1.0)
-    with pytest.raises(InputError, match="'gone', which is no row"):
+    with pytest.raises(InputError, match="'gone', which is not in the table"):
         tabulate([replace(BETTER, against="gone")], [])
 
 

@@ -1,4 +1,4 @@
-"""Lines and tables: read, refused, merged, averaged."""
+"""Result lines and tables: reading, verification, merging, averaging."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_of_several_machines_merge_by_hash(tmp_path: Path) -> None:
     assert merge(files[::-1]) == [line_of(PLAIN, 0.25 + 1e-9), line_of(third), line_of(OTHER)]
 
 
-def test_other_numbers_under_the_same_hash_are_told(tmp_path: Path) -> None:
+def test_conflicting_results_for_one_hash_are_reported(tmp_path: Path) -> None:
     for name, value in (("a", 0.25), ("b", 0.26)):
         write_lines(tmp_path / f"{name}.jsonl", [line_of(OTHER), line_of(PLAIN, value)])
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
@@ -67,24 +67,24 @@ LINKS = [list(link) for link in PLAIN.evaluated.links]
     ("text", "reason"),
     [
         ("", "Expecting value"),
-        (changed()[:200], "is no line of a row"),
+        (changed()[:200], "is not a result line"),
         ("[1, 2]", "columns are not"),
         ('{"event": "epoch", "loss": 1.5}', "columns are not"),
         (changed(further=1), "columns are not"),
-        (changed(hash="0" * 16), "hash is not that of its links"),
-        (changed(links=[]), "hash is not"),
-        (changed(links=LINKS[:-1]), "hash is not"),
-        (changed(links=3), "is no line of a row"),
-        (changed(links=LINKS[1:]), "does not stand before it"),
-        (changed(metrics=None), "is no line of a row"),
+        (changed(hash="0" * 16), "hash does not match its links"),
+        (changed(links=[]), "hash does not match"),
+        (changed(links=LINKS[:-1]), "hash does not match"),
+        (changed(links=3), "is not a result line"),
+        (changed(links=LINKS[1:]), "does not precede it"),
+        (changed(metrics=None), "is not a result line"),
         (changed(metrics={}), "neither metrics nor an error"),
         (changed(error="torn"), "neither metrics nor an error, or both"),
         (changed(metrics={"mAP": 46.2}), "not between 0 and 1"),
         (changed(metrics={"mAP": float("nan")}), "not between 0 and 1"),
-        ("[" * 100_000, "is no line of a row"),
+        ("[" * 100_000, "is not a result line"),
     ],
 )
-def test_broken_and_foreign_lines_are_refused_with_file_and_line(text: str, reason: str, tmp_path: Path) -> None:
+def test_invalid_lines_raise_with_file_and_line(text: str, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     write_lines(file, [line_of(OTHER)])
     with open(file, "a", encoding="utf-8") as opened:
@@ -92,16 +92,16 @@ def test_broken_and_foreign_lines_are_refused_with_file_and_line(text: str, reas
     with pytest.raises(InputError) as refused:
         merge([file])
     assert f"{file}, line 2: " in str(refused.value) and reason in str(refused.value)
-    assert "leave it out" in str(refused.value)
+    assert "remove it, or run its row again" in str(refused.value)
     found: list[Finding] = []
     assert merge([file], found.append) == [line_of(OTHER), line_of(PLAIN)] and len(found) == 1
 
 
-def test_an_absent_file_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
+def test_missing_and_binary_files_raise(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.jsonl: cannot be read"):
         merge([tmp_path / "absent.jsonl"])
     (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(InputError, match=r"a.jsonl, line 1: is no line"):
+    with pytest.raises(InputError, match=r"a.jsonl, line 1: is not a result line"):
         read_lines(tmp_path / "a.jsonl")
 
 
@@ -137,7 +137,7 @@ def test_a_table_has_mean_and_spread_over_seeds_beside_the_papers_figures(tmp_pa
     assert "30.0 \N{PLUS-MINUS SIGN} 10.0" in text and "46.2" in text and "1 of 3, 1 failed" in text
 
 
-def test_rows_not_yet_run_have_their_place() -> None:
+def test_rows_not_yet_run_are_listed() -> None:
     (entry,) = tabulate([PLAIN], [line_of(OTHER)])
     assert (entry.seeds, entry.lines, entry.mean, entry.paper) == (1, (), {}, {"mAP": 46.2})
 

@@ -1,4 +1,4 @@
-"""Rows: what their hashes cover, what is made once, what survives a kill, a failure, a move."""
+"""Row runner: hashes, sharing of stages, and resuming after a kill, a failure or a move."""
 
 from __future__ import annotations
 
@@ -96,19 +96,19 @@ def test_a_changed_field_changes_the_hashes_of_what_depends_on_it(changed: Row, 
     assert list(before) == list(STAGES) and changed.hash == after["metrics"]
 
 
-def test_values_of_neighbouring_steps_and_protocols_are_told_apart() -> None:
+def test_neighbouring_steps_and_protocols_have_different_hashes() -> None:
     rows = [replace(RERANKED, post=PostProcessing.parse(f"rerank={values}")) for values in ("4:2:0.5", "4:1:0.5")]
     rows += [replace(RERANKED, protocol=protocol) for protocol in (MARKET, AI_CITY, replace(AI_CITY, top_k=50))]
     assert len({row.hash for row in rows}) == 5
 
 
-def test_another_simulator_makes_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_simulator_version_changes_all_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(hashes(PLAIN).values())
     monkeypatch.setattr(stages_module, "SIMULATOR_VERSION", -1)
     assert not before & set(hashes(with_world()).values())
 
 
-def test_of_files_the_contents_count(tmp_path: Path) -> None:
+def test_files_are_hashed_by_content(tmp_path: Path) -> None:
     def row(folder: str, weights: bytes, features: bytes) -> Row:
         place = tmp_path / folder
         place.mkdir()
@@ -136,12 +136,12 @@ def test_of_files_the_contents_count(tmp_path: Path) -> None:
         ({"seed": -1}, "negative"),
     ],
 )
-def test_a_world_that_cannot_be_is_refused_at_once(changes: dict[str, Any], reported: str) -> None:
+def test_an_invalid_world_raises_at_construction(changes: dict[str, Any], reported: str) -> None:
     with pytest.raises(InputError, match=reported):
         with_world(**changes)
 
 
-def test_folders_are_what_is_in_them(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_folders_are_hashed_by_content(sketch: SimpleNamespace, tmp_path: Path) -> None:
     real = "AIC21_Track2_ReID"
     world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
     shutil.copytree(world, tmp_path / "moved")
@@ -168,7 +168,7 @@ def test_the_parts_of_a_world_that_are_trained_on(layout: str, sketch: SimpleNam
 
 
 class Counts(Counter[str]):
-    """How often the runner made each stage."""
+    """How often the runner built each stage."""
 
     def watch(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         original: Callable[..., Any] = getattr(builders, name)
@@ -182,17 +182,17 @@ class Counts(Counter[str]):
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch, sketch: SimpleNamespace) -> Counts:
-    """Counts of simulate, train, extract; pictures are noise."""
+    """Counts of simulate, train, extract; images are noise."""
     found = Counts()
     for name in ("simulate", "train", "extract"):
         found.watch(monkeypatch, name)
     return found
 
 
-def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: Counts, tmp_path: Path) -> None:
+def test_rows_share_stages_and_nothing_is_built_twice(counts: Counts, tmp_path: Path) -> None:
     seeded = replace(with_training(seed=7), name="other seed")
     assert plan([PLAIN, RERANKED, seeded], tmp_path).describe() == (
-        "3 rows, 0 of them done; to make: 1 x world, 2 x model, 2 x features; time: not known before one is made."
+        "3 rows, 0 of them done; to build: 1 x world, 2 x model, 2 x features; time: unknown until one is built."
     )
     lines = run_rows([PLAIN, RERANKED, PLAIN], tmp_path)
     assert counts == {"simulate": 1, "train": 1, "extract": 1}
@@ -212,11 +212,11 @@ def test_rows_share_what_they_have_in_common_and_nothing_is_made_twice(counts: C
     assert (
         plan([seeded, PLAIN, third], tmp_path)
         .describe()
-        .startswith("3 rows, 2 of them done; to make: 1 x world, 1 x model, 1 x features; time: ")
+        .startswith("3 rows, 2 of them done; to build: 1 x world, 1 x model, 1 x features; time: ")
     )
 
 
-def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path) -> None:
+def test_a_line_equals_the_output_of_the_commands(counts: Counts, tmp_path: Path) -> None:
     row = replace(RERANKED, protocol=AI_CITY)
     (line,) = run_rows([row], tmp_path)
     search = RetrievalRun.load(tmp_path / "features" / row.features.hash).under(AI_CITY)
@@ -238,7 +238,7 @@ def test_a_line_says_what_the_commands_would_say(counts: Counts, tmp_path: Path)
     assert str(tmp_path) not in (tmp_path / RESULTS).read_text()
 
 
-def test_a_failed_row_loses_no_other_and_is_tried_again(
+def test_a_failed_row_does_not_stop_others_and_is_retried(
     counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unjudged = replace(PLAIN, name="unjudged", protocol=VEHICLE_ID)
@@ -267,7 +267,7 @@ def test_a_failed_row_loses_no_other_and_is_tried_again(
     assert stored == {"unjudged": True, "untrained": True, "plain": False, "foreign": True, "+ re-ranking": False}
 
 
-def test_what_another_process_makes_is_waited_for_last_and_its_lines_are_kept(
+def test_stages_of_other_processes_are_awaited_last_and_their_lines_are_kept(
     counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_rows([PLAIN], tmp_path / "other")
@@ -298,7 +298,7 @@ run_rows(rows, sys.argv[2])
 """
 
 
-def test_kill_minus_nine_and_resume_end_in_the_same_line(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_sigkill_and_resume_give_the_same_line(sketch: SimpleNamespace, tmp_path: Path) -> None:
     world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
     row = replace(with_training(epochs=8), data=Folders.of(world / "AIC21_Track2_ReID"), parts=TYPE_1)
     (whole,) = run_rows([row], tmp_path / "whole")

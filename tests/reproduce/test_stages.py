@@ -1,4 +1,4 @@
-"""Stages: hashes that results were stored under stay the same, whatever becomes of the code."""
+"""Stages: hashes that results were stored under stay stable across versions of the code."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ ADAPTED = Adapted(MODEL, PRESETS["v2"])
     ],
     ids=lambda value: value.kind if isinstance(value, Stage) else "",
 )
-def test_hashes_stay_those_that_results_are_stored_under(stage: Stage, stored: str, needed: list[str]) -> None:
+def test_hashes_of_stored_results_are_stable(stage: Stage, stored: str, needed: list[str]) -> None:
     assert stage.hash == stored
     assert [one.kind for one in stage.inputs] == needed

@@ -1,4 +1,4 @@
-"""The papers' tables: figures as printed, what rows share, what a changed field makes anew, all at a tiny size."""
+"""The papers' tables: published figures, shared stages, effects of changed fields, and tiny runs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_published_lists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_rows_have_names_of_their_own_and_are_compared_with_rows_that_are_there(name: str) -> None:
+def test_row_names_are_unique_and_compared_rows_exist(name: str) -> None:
     rows = list(TABLES[name].rows(TINY))
     names = [row.name for row in rows]
     assert len(set(names)) == len(names) and all(name in names for row in rows for name in compared_with(row, rows))
@@ -142,7 +142,7 @@ def named(name: str, begins: str) -> Any:
     return next(row for row in TABLES[name].rows(TINY) if row.name.startswith(begins))
 
 
-def test_tables_share_what_they_have_in_common() -> None:
+def test_tables_share_stages() -> None:
     second = named("dmt.1", "Type 2")
     for name, begins in (
         ("dmt.2", "Type 2, resnet50"),
@@ -171,8 +171,8 @@ def test_tables_share_what_they_have_in_common() -> None:
 LAST: Row = replace(named("dmt.5", "+ both"), parts=TYPE_4)
 
 
-def kinds_made_anew(changed: Row) -> set[str]:
-    """What has another hash, by kind; models apart by what they learn from."""
+def changed_kinds(changed: Row) -> set[str]:
+    """Stages with another hash by kind; models by their training images."""
 
     def reported(row: AnyRow) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -190,7 +190,7 @@ MAIN = "model of real+crop+translated"
 
 
 @pytest.mark.parametrize(
-    ("changed", "anew"),
+    ("changed", "rebuilt"),
     [
         (replace(LAST, name="x", paper={}, against=""), set()),
         (replace(LAST, training=replace(LAST.training, seed=5)), {MAIN, "adapted", "features", "metrics"}),
@@ -214,11 +214,11 @@ MAIN = "model of real+crop+translated"
     ],
     ids=["name", "seed", "crops", "translation", "adaptation", "weight", "side model", "post"],
 )
-def test_a_changed_field_makes_anew_exactly_what_depends_on_it(changed: Row, anew: set[str]) -> None:
-    assert kinds_made_anew(changed) == anew
+def test_a_changed_field_rebuilds_exactly_the_dependent_stages(changed: Row, rebuilt: set[str]) -> None:
+    assert changed_kinds(changed) == rebuilt
 
 
-def test_what_needs_crops_says_so() -> None:
+def test_missing_crop_settings_raise() -> None:
     with pytest.raises(InputError, match="'crop' are asked for"):
         replace(LAST, crops=None).model.hash  # noqa: B018
     with pytest.raises(InputError, match="show crops"):
@@ -339,7 +339,7 @@ def test_on_the_papers_own_data_strdan_3_has_our_rows(tiny_world: Path, monkeypa
     assert real.strdan.model.weights.startswith("resnet50-") and real.data("veri") == folders
 
 
-def test_strdan_1_knows_whether_its_test_names_cameras(tiny_world: Path) -> None:
+def test_strdan_1_protocol_depends_on_cameras_in_the_test(tiny_world: Path) -> None:
     def rows(data: Folders | SimulatedWorld) -> list[AnyRow]:
         return TABLES["strdan.1"].seeded(replace(TINY, data=lambda layout: data), 1)
 

@@ -88,7 +88,7 @@ def parse(report: Report) -> Element:
 
 
 def town(folder: Path, *, identities: int = 8, cameras: int = 4, seed: int = 0) -> tuple[Records, Records]:
-    """Queries (one a vehicle and camera) and gallery (two pictures each, one tracklet), with small pictures."""
+    """Queries (one per vehicle and camera) and gallery (two images each, one tracklet), with small images."""
     rng = np.random.default_rng(seed)
     sides: dict[str, list[dict[str, object]]] = {"query": [], "gallery": []}
     for identity in range(identities):
@@ -113,7 +113,9 @@ def town(folder: Path, *, identities: int = 8, cameras: int = 4, seed: int = 0) 
     return Records.of(**query), Records.of(**gallery)
 
 
-def judge(query: Records, gallery: Records, seed: int, signal: float, protocol=MARKET) -> tuple[dict, Ranking]:
+def evaluate_made_up(
+    query: Records, gallery: Records, seed: int, signal: float, protocol=MARKET
+) -> tuple[dict, Ranking]:
     """Metrics by part (cameras c0, c1 are seen) and the ranking, for made-up distances."""
     same = query.identity.values[:, None] == gallery.identity.values[None]
     matrix = (np.random.default_rng(seed).random(same.shape) + signal * ~same).astype(np.float32)
@@ -128,10 +130,10 @@ def judge(query: Records, gallery: Records, seed: int, signal: float, protocol=M
 def made_report(folder: Path) -> Report:
     """A whole report on made-up results: ablation, baselines, ranking, map, training, commands."""
     query, gallery = town(folder)
-    plain, _ = judge(query, gallery, 1, 0.3, CUT)
-    better, ranking = judge(query, gallery, 2, 0.1, CUT)
+    plain, _ = evaluate_made_up(query, gallery, 1, 0.3, CUT)
+    better, ranking = evaluate_made_up(query, gallery, 2, 0.1, CUT)
     best = {part: replace(metrics, reranked=True, transductive=True) for part, metrics in better.items()}
-    chance, _ = judge(query, gallery, 3, 0.0, CUT)
+    chance, _ = evaluate_made_up(query, gallery, 3, 0.0, CUT)
     sites = [Site("c0", 0, 0, PARTS[1]), Site("c1", 400, 0, PARTS[1]), Site("c2", 400, 300, PARTS[2])]
     sites += [Site("c3", 0, 300, PARTS[2]), Site("corner", 800, 150, has_camera=False)]
     roads = [MapRoad("c0", "c1", 40), MapRoad("c1", "corner", 30), MapRoad("corner", "c2", 30), MapRoad("c2", "c3", 45)]

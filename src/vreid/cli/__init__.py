@@ -1,4 +1,4 @@
-"""The command line: thin commands over the library. Exit code 0 done, 1 done with findings, 2 wrong input."""
+"""The command line: thin commands over the library. Exit codes: 0 success, 1 findings or failed rows, 2 wrong input."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from vreid.cli import (
     tuning,
     weights,
 )
-from vreid.cli.extras import missing
-from vreid.console import say
+from vreid.cli.extras import missing_extras
+from vreid.console import echo
 from vreid.errors import InputError
 from vreid.files import system_error
 from vreid.threads import wait_passively
 
 
 class Commands(TyperGroup):
-    """The commands; `--import` may stand before or behind their names."""
+    """Command group that accepts `--import` before or after the name of the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move `--import PLUGIN` to the front, where it belongs to all commands."""
+        """Move `--import PLUGIN` to the front, where it is an option of the group."""
         first: list[str] = []
         rest: list[str] = []
         words = iter(args)
@@ -59,7 +59,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="vreid",
     cls=Commands,
-    help="Vehicle re-identification: where else was this vehicle seen, when, and how sure?",
+    help="Vehicle re-identification: simulate and check data, train, adapt, search, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,18 +68,18 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        say(f"vreid {__version__}")
+        echo(f"vreid {__version__}")
         raise typer.Exit
 
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 BROKEN_PIPE = 141
-"""Exit code when nobody reads standard output any more: that of programs which SIGPIPE ends."""
-MISTAKE = 70
-"""Exit code after an error that is not the user's."""
+"""Exit code if the reader of standard output has closed it, as for a program ended by SIGPIPE."""
+INTERNAL_ERROR = 70
+"""Exit code after an unexpected error (a bug)."""
 TRACEBACK = "VREID_TRACEBACK"
-"""Environment variable with which such an error shows its traceback."""
+"""Environment variable that makes an unexpected error show its traceback."""
 
 
 @app.callback()
@@ -92,21 +92,21 @@ def options(
         typer.Option(
             "--import",
             metavar="PLUGIN",
-            help="A .py file or module that adds backbones, losses, readers, steps or recipes; with any command.",
+            help="Import a plugin (.py file or module) that adds backbones, losses, readers, steps or recipes.",
         ),
     ] = None,
 ) -> None:
-    """Import the plugins: those of installed packages, and those that --import names."""
+    """Import the plugins of installed packages and those given with --import."""
     plugins.load_installed()
     for plugin in import_ or ():
         plugins.load(plugin)
 
 
 MOVED = {"--tune": ("tune", "--on"), "--calibrate": ("calibrate", "--out"), "--ablate": ("ablate", "")}
-"""Options that `evaluate` had: the command that replaces each, and the name of the option there."""
+"""Former options of `evaluate`: the command that replaces each, and the name of the option there."""
 
 DATA, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Training", "Retrieval", "Papers", "Tools"
-"""Headings of `vreid --help`."""
+"""Panel titles of `vreid --help`."""
 
 app.command("simulate", rich_help_panel=DATA)(data.simulate_command)
 app.command("check", rich_help_panel=DATA)(data.check)
@@ -132,13 +132,13 @@ app.command("info", rich_help_panel=TOOLS)(demo.info)
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong is one sentence on standard error, never a traceback.
+    """Run the command line; print any error as one sentence on standard error, without a traceback.
 
-    Exit codes beyond 0, 1 and 2 are `INTERRUPTED`, `BROKEN_PIPE` and `MISTAKE`.
+    Further exit codes are `INTERRUPTED`, `BROKEN_PIPE` and `INTERNAL_ERROR`.
     """
     wait_passively()
     try:
-        _unbreakable_output()
+        _make_output_robust()
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -148,12 +148,12 @@ def main() -> None:
     except Exception as error:
         code = _report_error(error)
     if code == INTERRUPTED:
-        _say("stopped; the same command goes on where it was (train: with --resume).")
+        _print_error("interrupted; run the same command again to continue (train, adapt: with --resume).")
     raise SystemExit(code or 0)
 
 
-def _unbreakable_output() -> None:
-    """Names that the terminal's encoding lacks are shown as escapes; a closed stream swallows what it is given."""
+def _make_output_robust() -> None:
+    """Escape characters that the terminal cannot encode; replace closed standard streams with the null device."""
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -161,35 +161,35 @@ def _unbreakable_output() -> None:
 
 
 def _report_error(error: Exception) -> int:
-    """Say what `error` means to whoever typed the command; return the exit code."""
+    """Print `error` for the user and return the exit code."""
     if isinstance(error, InputError):
-        _say(str(error))
-    elif isinstance(error, BrokenPipeError):  # the reader of our output (head, less) has seen enough
-        _forget_output()
+        _print_error(str(error))
+    elif isinstance(error, BrokenPipeError):  # the reader of the output (head, less) has closed it
+        _discard_output()
         return BROKEN_PIPE
     elif isinstance(error, OSError) and error.filename:
-        _say(str(system_error(error.filename, "used", error)))
+        _print_error(str(system_error(error.filename, "used", error)))
     elif isinstance(error, OSError):
-        _forget_output()
-        _say(str(system_error("the output", "written", error)))
+        _discard_output()
+        _print_error(str(system_error("the output", "written", error)))
     elif isinstance(error, UnicodeEncodeError):
-        _say(f"{error.object!r}: this name cannot be used with this machine's language setting; set PYTHONUTF8=1.")
-    elif isinstance(error, ModuleNotFoundError) and missing([error.name or ""]):
-        _say(missing([error.name or ""]))
+        _print_error(f"{error.object!r}: the locale's encoding cannot represent this name; set PYTHONUTF8=1.")
+    elif isinstance(error, ModuleNotFoundError) and missing_extras([error.name or ""]):
+        _print_error(missing_extras([error.name or ""]))
     elif isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
-        _say("memory ran out; use smaller images, batches or a smaller data set, or a machine with more memory.")
-    elif hasattr(error, "format_message"):  # the command line could not be understood
-        _say(_usage(error)) if error.format_message() else None  # without words: its help was shown
+        _print_error("out of memory; use smaller images, smaller batches, a smaller data set or more memory.")
+    elif hasattr(error, "format_message"):  # a usage error
+        _print_error(_usage(error)) if error.format_message() else None  # empty if the help was shown instead
     elif os.environ.get(TRACEBACK):
         raise error
     elif plugins.failure(error):
-        _say(plugins.failure(error))
+        _print_error(plugins.failure(error))
     else:
-        _say(
-            f"a mistake in vreid itself ({type(error).__name__}: {error}); with {TRACEBACK}=1 in the environment "
-            "the same command shows where; please report that."
+        _print_error(
+            f"internal error ({type(error).__name__}: {error}); set {TRACEBACK}=1 and run the same command again to "
+            "see the traceback, and please report it."
         )
-        return MISTAKE
+        return INTERNAL_ERROR
     return 2
 
 
@@ -197,11 +197,11 @@ def _usage(error: Any) -> str:
     if moved := _moved(sys.argv[1:]):
         return moved
     command = getattr(getattr(error, "ctx", None), "command_path", "vreid")
-    return f"{error.format_message().rstrip('.')}; `{command} --help` lists what there is."
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`."
 
 
 def _moved(arguments: list[str]) -> str:
-    """The command line that does what options of `evaluate` once did, in one sentence; "" if there is none of these."""
+    """Suggest the command that replaces a former option of `evaluate`; "" if none is used."""
     if "evaluate" not in arguments:
         return ""
     place = arguments.index("evaluate")
@@ -213,22 +213,22 @@ def _moved(arguments: list[str]) -> str:
     rest = [renamed if word == option else word for word in words]
     rest = [word for word in rest if word and word not in MOVED]
     line = shlex.join(["vreid", *arguments[:place], command, *rest])
-    return f"evaluate {option} is a command of its own now: {line}"
+    return f"evaluate {option} is now a separate command: {line}"
 
 
 def _split(argument: str) -> list[str]:
-    """An option and its value as two words."""
+    """Split `--option=value` of a former option into two words."""
     option, equals, value = argument.partition("=")
     return [option, value] if equals and option in MOVED else [argument]
 
 
-def _say(sentence: str) -> None:
-    """One line on standard error, whatever line ends a file name or a system's message may hold."""
-    say("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
+def _print_error(sentence: str) -> None:
+    """Print one line on standard error, even if a file name or system message holds line ends."""
+    echo("vreid:", " ".join(sentence.splitlines()), file=sys.stderr)
 
 
-def _forget_output() -> None:
-    """Drop what standard output still holds: Python would try to write it once more at its end."""
+def _discard_output() -> None:
+    """Discard buffered standard output, which Python would try to write again at exit."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         with suppress(OSError):
             output = sys.stdout.fileno()

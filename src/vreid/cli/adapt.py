@@ -8,59 +8,80 @@ from typing import Annotated
 import typer
 
 from vreid import names
-from vreid.cli.extras import needs
-from vreid.cli.options import Device, Json, LabelTable, Source, open_source, open_sources, print_json, resolve, settings
-from vreid.console import say
+from vreid.cli.extras import require_extras
+from vreid.cli.options import (
+    Device,
+    Json,
+    LabelTable,
+    Source,
+    open_source,
+    open_sources,
+    parse_settings,
+    print_json,
+    resolve,
+)
+from vreid.console import echo
 
 LATER = "later.csv"
-"""The table of the images that adaptation has not seen, in the run folder."""
+"""Table of the images that were held out of the adaptation, in its run folder."""
 
 
 def adapt_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
     target: Source,
-    out: Annotated[Path, typer.Option(help="Folder of the adaptation; a model like any other.")],
+    out: Annotated[Path, typer.Option(help="Run folder of the adaptation; usable as a MODEL.")],
     preset: Annotated[
         str,
-        typer.Option(help=f"{', '.join(names.ADAPTATIONS)}: auto follows from the data, the others are as published."),
+        typer.Option(
+            help=f"Settings: {', '.join(names.ADAPTATIONS)}; auto derives them from the data, the others are published."
+        ),
     ] = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the preset.")] = None,
-    recluster: Annotated[int | None, typer.Option(help="Label anew after so many epochs; 0: once.")] = None,
+    recluster: Annotated[
+        int | None, typer.Option(metavar="EPOCHS", help="Epochs between clusterings; 0: cluster once.")
+    ] = None,
     source: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Labelled data that the model was trained on: their labels tell scene groups apart (v2; default: the "
-            "training images of the target), and they are half of each batch with --set replay=true."
+            help="Labelled data that the model was trained on: gives the scene groups (v2; default: the training "
+            "images of the target) and, with --set replay=true, half of each batch."
         ),
     ] = None,
     before: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help=f"Adapt to this earlier share of the images only; OUT/{LATER} lists the rest, to be tested on.",
+            help=f"Adapt only to this earliest share of the images; OUT/{LATER} lists the rest, for testing.",
         ),
     ] = None,
-    gate: Annotated[bool, typer.Option(help="Keep the old model unless evidence speaks for the new one.")] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
+    gate: Annotated[
+        bool, typer.Option(help="Keep the old model unless the evidence shows that the new one is better.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in OUT, to bit-identical weights.")
+    ] = False,
     labels: LabelTable = "auto",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Adapt a model to unlabelled images of other cameras by pseudo labels; keep it only on evidence that it helps."""
-    needs("train", "adapt", "report")
+    """Adapt a model to unlabelled images of other cameras with pseudo labels.
+
+    The adapted model is kept only if evidence from the unlabelled images shows that it is better.
+    """
+    require_extras("train", "adapt", "report")
     from vreid.adaptation.adapt_config import preset_named
     from vreid.training.model_file import model_file
 
     model_file(model)
-    dataset = open_source(target, labels)  # what can be wrong without torch, before torch is imported
+    dataset = open_source(target, labels)  # checked before torch is imported
     from vreid.adaptation.adapt import FACTS, target_images, with_scene_groups
     from vreid.adaptation.holdout import earlier
     from vreid.adaptation.repeated import adapt
     from vreid.configuration import with_overrides
-    from vreid.console import ProgressBars
     from vreid.files import parse_errors, read_json
+    from vreid.progress_bars import ProgressBars
 
-    asked = settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
+    asked = parse_settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
     records, trained = target_images(dataset), open_sources(source, "none").train if source else None
     known = None if before is None else earlier(records, before)
@@ -80,7 +101,7 @@ def adapt_command(
     with parse_errors(out / FACTS):
         facts = {"model": str(made), **read_json(out / FACTS)}
         decision = facts.get("verdict", {}).get("decision", "not evaluated")
-        words = (
+        summary = (
             f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
         )
-    print_json(facts) if as_json else say(f"The model: {made} ({words})")
+    print_json(facts) if as_json else echo(f"Model: {made} ({summary})")

@@ -1,4 +1,4 @@
-"""Commands about images: simulate, sheet, check."""
+"""Commands simulate, sheet and check."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid import names
-from vreid.cli.extras import needs
+from vreid.cli.extras import require_extras
 from vreid.cli.options import Identities, Json, LabelTable, Seed, Source, open_source, print_json, print_table
-from vreid.console import say
+from vreid.console import echo
 from vreid.errors import InputError
 from vreid.formatting import plural
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from vreid.data.findings import Finding
 
 MOST_ROWS = 20
-"""Findings of one check that the table lists; the rest are counted."""
+"""Findings per check that the table lists; the rest are counted."""
 
 
 def simulate_command(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it appears whole or not at all.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create; it is complete or absent.")],
     preset: Annotated[str, typer.Option(help=f"Size of the world: {', '.join(names.WORLDS)}.")] = "demo",
     layout: Annotated[
-        str, typer.Option(help=f"Data set to imitate: {', '.join(names.LAYOUTS)}; each shows its own world.")
+        str, typer.Option(help=f"Layout of the data set to write: {', '.join(names.LAYOUTS)}; each is another world.")
     ] = "cityflow",
     seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: as many as there are cores.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a simulated city: the folder of a published data set, a VehicleX folder, and the truth about both."""
-    from vreid.console import ProgressBars
+    """Simulate a city: write a data set in a published layout, a VehicleX folder, and the ground truth of both."""
+    from vreid.progress_bars import ProgressBars
     from vreid.simulator.formats.write import simulate
 
     with ProgressBars(quiet=as_json) as bars:
@@ -52,41 +52,41 @@ def simulate_command(
         print_json(facts)
     else:
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in made.counts.items())
-        say(f"{out}: {'was there already' if made.reused else 'made'}: {counts} (content {made.content_hash})")
+        echo(f"{out}: {'already exists' if made.reused else 'written'}: {counts} (content {made.content_hash})")
 
 
 def sheet(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jpg or .png picture to write.")],
-    kind: Annotated[str, typer.Option(help=f"{', '.join(names.SHEETS)}.")] = "domains",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Image file to write (.jpg or .png).")],
+    kind: Annotated[str, typer.Option(help=f"Contents: {', '.join(names.SHEETS)}.")] = "domains",
     seed: Seed = 0,
 ) -> None:
-    """Draw a contact sheet of what the simulator shows."""
+    """Write a contact sheet of simulated images."""
     from vreid.simulator.render.sheet import contact_sheet
 
     contact_sheet(out, seed=seed, kind=kind)
-    say(out)
+    echo(out)
 
 
 def check(
     source: Source,
     labels: LabelTable = "auto",
     identities: Identities = "auto",
-    page: Annotated[Path | None, typer.Option(help="Also write a picture page, one .html file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write an HTML page with the images concerned.")] = None,
     as_json: Json = False,
 ) -> None:
     """List problems of a data set with file, row and suggested fix. Exits 1 if any are found."""
     if page is not None:
-        needs("report")
+        require_extras("report")
     from dataclasses import asdict
 
-    from vreid.console import ProgressBars
     from vreid.data.doctor import examine
+    from vreid.progress_bars import ProgressBars
 
     findings: list[Finding] = []
     try:
         dataset = open_source(source, labels, findings.append, identities)
     except InputError:
-        if findings and not as_json:  # what was found before reading stopped
+        if findings and not as_json:  # those before the error
             _print_findings(findings)
         raise
     notes = list(dataset.notes)
@@ -99,22 +99,22 @@ def check(
     if as_json:
         print_json({"dataset": repr(dataset), "notes": notes, "findings": [asdict(f) for f in findings]})
     else:
-        say(dataset, *(f"note: {note}" for note in notes), sep="\n")
+        echo(dataset, *(f"note: {note}" for note in notes), sep="\n")
         _print_findings(findings)
     raise typer.Exit(1 if findings else 0)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
-    """Print what is wrong as a table, those of one check together, and their number."""
+    """Print the findings as a table grouped by check, and their number."""
     from itertools import groupby
 
     from rich.table import Table
     from rich.text import Text
 
     if not findings:
-        say("Nothing is wrong.")
+        echo("No problems found.")
         return
-    table = Table("check", "where", "what is wrong", "what to do", expand=True)
+    table = Table("check", "where", "problem", "fix", expand=True)
     for column, ratio in zip(table.columns, (2, 4, 6, 5), strict=True):
         column.overflow, column.ratio = "fold", ratio
     for check_name, group in groupby(findings, key=lambda finding: finding.check):
@@ -126,4 +126,4 @@ def _print_findings(findings: Sequence[Finding]) -> None:
         if len(listed) > MOST_ROWS:
             table.add_row("", "", f"{len(listed) - MOST_ROWS:,} more of this kind; --json lists all", "")
     print_table(table, width=160)
-    say(f"{plural(len(findings), 'finding')}.")
+    echo(f"{plural(len(findings), 'problem')} found.")

@@ -1,4 +1,4 @@
-"""`vreid demo` and `vreid info`."""
+"""Commands demo and info."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from typing import Annotated
 import typer
 
 from vreid import names
-from vreid.cli.extras import needs
-from vreid.cli.options import Device, Json, Seed, print_json, print_rows, resolve, settings
-from vreid.console import say
+from vreid.cli.extras import require_extras
+from vreid.cli.options import Device, Json, Seed, parse_settings, print_json, print_rows, resolve
+from vreid.console import echo
 
 
-class Start(StrEnum):
-    """What the demo's model starts from."""
+class Initialisation(StrEnum):
+    """Initial weights of the demo's backbone."""
 
     simulated = "simulated"
     random = "random"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/demo"),
     preset: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(names.WORLDS)}.")] = "demo",
     seed: Seed = 0,
-    start: Annotated[Start, typer.Option(help="The trunk that is shipped, pretrained on another city, or none.")] = (
-        Start.simulated
-    ),
+    initialisation: Annotated[
+        Initialisation,
+        typer.Option("--start", help="Initial weights: simulated (shipped, pretrained on another city) or random."),
+    ] = Initialisation.simulated,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Simulate a city, train on it, find vehicles again at cameras never seen, and write a page that shows it all."""
-    needs("train", "adapt", "report")
-    from vreid.console import ProgressBars
+    """Simulate a city, train on it, search for vehicles at new cameras, and write an HTML report."""
+    require_extras("train", "adapt", "report")
     from vreid.demo import run_demo
+    from vreid.progress_bars import ProgressBars
     from vreid.recipes.demo import DemoConfig
 
-    recipe = {Start.simulated: "small", Start.random: "small_random"}[start]
-    config = DemoConfig(preset=preset, seed=seed, recipe=recipe, overrides=settings(set_))
+    recipe = {Initialisation.simulated: "small", Initialisation.random: "small_random"}[initialisation]
+    config = DemoConfig(preset=preset, seed=seed, recipe=recipe, overrides=parse_settings(set_))
     with ProgressBars(quiet=as_json) as bars:
         result = run_demo(config, out, device=resolve(device), bars=bars)
     if as_json:
@@ -48,18 +49,18 @@ def demo(
         return
     print_rows([(row.name, row.metrics) for row in (*result.baselines, *result.rows)])
     for finding in result.findings:
-        say(f"found: {finding}")
-    say(f"Simulated data: this shows that the code works, not that it works on roads.\nThe page: {result.report}")
+        echo(f"data problem: {finding}")
+    echo(f"The data is simulated: these numbers say nothing about real roads.\nReport: {result.report}")
 
 
 def info(
     full: Annotated[
-        bool, typer.Option("--full", help="Also import torch: the device, its number type, torch's threads.")
+        bool, typer.Option("--full", help="Also show device, precision and threads of torch (imports torch).")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show installed versions, cores, threads and the compiled core."""
+    """Show installed versions, CPU cores, threads and the compiled core."""
     from vreid.environment import environment_facts
 
     facts = environment_facts(full=full)
-    print_json(facts) if as_json else say(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")
+    print_json(facts) if as_json else echo(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")

@@ -1,4 +1,4 @@
-"""What docstrings say of steps and recipes, read from the source: help needs neither numpy nor torch for it."""
+"""Docstrings of steps and recipes, parsed from the source so that help imports neither numpy nor torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ENTRY = re.compile(r"^ {4}(\w+(?:, \w+)*): +(.*)$")
 
 
 class Documentation(NamedTuple):
-    """A docstring in parts.
+    """A parsed docstring.
 
     Attributes:
-        summary: its first paragraph.
-        text: all before the first section, the summary too.
-        attributes: what the Attributes section says of each field.
-        defaults: of the fields of a dataclass, in their order, as the source writes them; "" where there is none.
+        summary: the first paragraph.
+        text: everything before the first section, including the summary.
+        attributes: descriptions in the Attributes section, by field.
+        defaults: defaults of a dataclass's fields in order, as written in the source; "" for a field without.
     """
 
     summary: str
@@ -32,12 +32,12 @@ class Documentation(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """The fields as `--post` writes them: "=K1:K2:LAMBDA"; "" if there are none."""
+        """The fields in the syntax of `--post`: "=K1:K2:LAMBDA"; "" if there are none."""
         return "=" * bool(self.defaults) + ":".join(name.rstrip("_").upper() for name in self.defaults)
 
 
 def documentation(place: str) -> Documentation:
-    """Read "module:object", a class or function at the top of a module of vreid, or of one that is imported already."""
+    """Read the docstring of "module:object", a top-level class or function of vreid or of an imported module."""
     module, _, name = place.partition(":")
     if module in sys.modules and (known := sys.modules[module].__file__):
         file = Path(known)
@@ -52,14 +52,14 @@ def documentation(place: str) -> Documentation:
 
 
 def _default(value: ast.expr | None) -> str:
-    """The default of a field; `in_range(20, least=1)` has 20."""
+    """Return the default of a field as source text; `in_range(20, least=1)` has 20."""
     if isinstance(value, ast.Call) and value.args:
         value = value.args[0]
     return ast.unparse(value) if value else ""
 
 
 def parse(docstring: str, defaults: Mapping[str, str] | None = None) -> Documentation:
-    """The parts of a clean docstring.
+    """Parse a docstring without indentation.
 
     Example:
         >>> parse("One step.\\n\\nAttributes:\\n    a, b: two\\n        numbers").attributes

@@ -1,4 +1,4 @@
-"""Extras of the package `vehicle-reid` and the modules that they install; missing ones are one sentence."""
+"""Optional extras of the package `vehicle-reid`, and the error for a missing one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "report": ("matplotlib", "jinja2", "markupsafe"),
     "adapt": ("sklearn", "joblib"),
 }
-"""Modules by extra; pyproject.toml names their packages."""
+"""Modules of each extra; pyproject.toml names their packages."""
 
 
-def needs(*extras: str) -> None:
-    """Check at the start of a command that the extras which it uses are installed.
+def require_extras(*extras: str) -> None:
+    """Check that extras are installed, at the start of a command that uses them.
 
     Raises:
-        InputError: some are not; the sentence names their modules and the command that installs them.
+        InputError: one is missing; the message names its modules and the command that installs it.
     """
     absent = [module for extra in extras for module in EXTRAS[extra] if find_spec(module) is None]
     if absent:
-        raise InputError(missing(absent))
+        raise InputError(missing_extras(absent))
 
 
-def missing(modules: Iterable[str]) -> str:
-    """What to say where `modules` cannot be imported; "" if no extra installs any of them.
+def missing_extras(modules: Iterable[str]) -> str:
+    """Return the error message for modules that cannot be imported; "" if no extra installs any of them.
 
     Example:
-        >>> missing(["sklearn.cluster"])
+        >>> missing_extras(["sklearn.cluster"])
         "this command needs sklearn: pip install 'vehicle-reid[adapt]', or 'vehicle-reid[all]' for everything."
     """
     tops = [module.partition(".")[0] for module in modules]

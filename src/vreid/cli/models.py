@@ -1,4 +1,4 @@
-"""Commands about models: train, extract."""
+"""Commands train and extract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
-from vreid.cli.extras import needs
+from vreid.cli.extras import require_extras
 from vreid.cli.options import (
     Device,
     Identities,
@@ -18,57 +18,68 @@ from vreid.cli.options import (
     Workers,
     open_source,
     open_sources,
+    parse_settings,
     print_json,
     print_validation,
     resolve,
-    settings,
 )
-from vreid.console import say
+from vreid.console import echo
 
 
 def train_command(
-    recipe_name: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; an unknown one lists them.")],
-    data: Annotated[list[Path], typer.Option(help="Data set to train on; give it again to train on several together.")],
+    recipe_name: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; see vreid show recipes.")],
+    data: Annotated[list[Path], typer.Option(help="Data set to train on; repeat to train on several together.")],
     out: Annotated[Path, typer.Option(help="Run folder.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, to the same weights.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe; repeatable.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in OUT, to bit-identical weights.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")] = False,
     validate: Annotated[
         Path | None,
-        typer.Option(metavar="SOURCE", help="Evaluate on the labelled query and gallery of this data set meanwhile."),
+        typer.Option(
+            metavar="SOURCE", help="Evaluate on the labelled query and gallery of this data set during training."
+        ),
     ] = None,
     validate_every: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="EPOCHS",
-            help="Epochs between two evaluations, default 1; without --validate on the first --data's labelled test.",
+            help="Epochs between evaluations; default: 1. Evaluates on the test set of the first --data if there is no "
+            "--validate.",
         ),
     ] = None,
     keep_best: Annotated[
-        bool, typer.Option("--keep-best", help="Keep the epoch with the highest validation mAP, not the last.")
+        bool, typer.Option("--keep-best", help="Keep the epoch with the highest validation mAP instead of the last.")
     ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a model by a recipe into a run folder; --resume continues an interrupted run to bit-identical weights.
+    """Train a model by a recipe. Resumable: --resume continues an interrupted run to bit-identical weights.
 
     On several GPUs: torchrun --nproc-per-node 8 -m vreid train ...
     """
-    needs("train")
-    overrides = settings(set_)
-    dataset = open_sources(data, "none")  # what can be wrong without torch, before torch is imported
-    tested = None
+    require_extras("train")
+    overrides = parse_settings(set_)
+    dataset = open_sources(data, "none")  # checked before torch is imported
+    validation_set = None
     if validate or validate_every or keep_best:
-        tested = open_source(validate or data[0], "auto")
-    from vreid.console import ProgressBars
+        validation_set = open_source(validate or data[0], "auto")
+    from vreid.progress_bars import ProgressBars
     from vreid.recipes import recipe
     from vreid.training.distributed import ProcessGroup, processes
     from vreid.training.supervised import train
     from vreid.training.validation import Validation
 
     config = recipe(recipe_name, overrides)
-    validation = None if tested is None else Validation.of(tested, every=validate_every or 1, keep_best=keep_best)
+    validation = (
+        None
+        if validation_set is None
+        else Validation.of(validation_set, every=validate_every or 1, keep_best=keep_best)
+    )
     with processes(device) as place, ProgressBars(quiet=as_json) as bars:
         model = train(
             config,
@@ -86,7 +97,7 @@ def train_command(
 
 
 def _print_run(model: Path, as_json: bool) -> None:
-    """Print where the model is, and one line an epoch that was evaluated."""
+    """Print the path of the model and one line per evaluated epoch."""
     from vreid.models.weights import load_weights
     from vreid.training.metrics_log import read_metrics
 
@@ -99,27 +110,27 @@ def _print_run(model: Path, as_json: bool) -> None:
         return
     if rows:
         print_validation(rows, kept)
-    say(f"The model: {model}" + (f" (epoch {kept}, the best on {rows[0]['data']})" if kept else ""))
+    echo(f"Model: {model}" + (f" (epoch {kept}, the best on {rows[0]['data']})" if kept else ""))
 
 
 def extract_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
     source: Source,
-    out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction in it goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction is continued.")],
     views: Annotated[
-        str, typer.Option(help=f"Views of an image whose features are summed: any of {', '.join(names.VIEWS)}.")
+        str, typer.Option(help=f"Views of an image whose features are summed, among {', '.join(names.VIEWS)}.")
     ] = "original,flip",
     crops: Annotated[
         Path | None,
-        typer.Option(help="Crops that these views show: a table that `vreid data crop` has written, or FOLDER@crop."),
+        typer.Option(help="Crops for the crop views: a table written by `vreid data crop`, or FOLDER@crop."),
     ] = None,
     unit_views: Annotated[
-        bool, typer.Option("--unit-views", help="Each view has length 1 before they are added up.")
+        bool, typer.Option("--unit-views", help="L2-normalise the features of each view before summing.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the network at once.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     workers: Workers = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Do not L2-normalise features; they are then compared raw (step norm=raw).")
+        bool, typer.Option("--raw", help="Do not L2-normalise features; they are compared as they are (step norm=raw).")
     ] = False,
     labels: LabelTable = "auto",
     identities: Identities = "auto",
@@ -127,9 +138,9 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Extract features of the query and gallery images of a data set."""
-    needs("train")
-    from vreid.console import ProgressBars
+    require_extras("train")
     from vreid.data.crops import all_images, crops_of
+    from vreid.progress_bars import ProgressBars
     from vreid.retrieval_run import SIDES
     from vreid.workflow import extract
 
@@ -152,4 +163,4 @@ def extract_command(
             progress=bars,
         )
     facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
-    print_json(facts) if as_json else say(*facts.values(), sep="\n")
+    print_json(facts) if as_json else echo(*facts.values(), sep="\n")

@@ -1,4 +1,4 @@
-"""Command calibrate, and the open-set part of evaluate."""
+"""Command calibrate, and open-set identification in evaluate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vreid.cli.options import (
     RecordTable,
     Seed,
     Weights,
-    both,
-    load_search,
+    load_retrieval_run,
     post_processing,
     print_json,
     print_notes,
     print_table,
+    reranking_variants,
 )
-from vreid.console import say
+from vreid.console import echo
 
 if TYPE_CHECKING:
     from vreid.retrieval.evaluation.calibration import Threshold
@@ -35,13 +35,13 @@ OpenSetOption = Annotated[
     bool,
     typer.Option(
         "--open-set",
-        help="Evaluate open-set identification: queries whose vehicle is in the gallery, and queries whose is not.",
+        help="Evaluate open-set identification, with queries whose vehicle is in the gallery and queries whose is not.",
     ),
 ]
 LeaveOut = Annotated[
     float,
     typer.Option(
-        metavar="SHARE", help="Open set: take this share of the vehicles out of the gallery (their queries stay)."
+        metavar="SHARE", help="Open set: remove this share of the vehicles from the gallery; their queries stay."
     ),
 ]
 ThresholdFile = Annotated[
@@ -49,25 +49,27 @@ ThresholdFile = Annotated[
     typer.Option(
         "--threshold",
         metavar="FILE",
-        help="A threshold that `vreid calibrate` has written: MATCH, UNCERTAIN or NO MATCH.",
+        help="Threshold file written by `vreid calibrate`: decides MATCH, UNCERTAIN or NO MATCH.",
     ),
 ]
 
-_WORDS = (
-    "FPIR: share of the queries without a mate that find a candidate within the threshold. FNIR: share of those with "
-    "one whose nearest mate is not the first candidate (any rank: not a candidate) within it."
+_DEFINITIONS = (
+    "FPIR: share of the queries without a match that have a candidate within the threshold. FNIR: share of the queries "
+    "with a match whose nearest match is not the first candidate (any rank: not a candidate) within it."
 )
 
 
 def calibrate_command(
     features: AllFeatures,
-    out: Annotated[Path, typer.Option(help="File of the threshold (.json), for --threshold of rank and evaluate.")],
+    out: Annotated[Path, typer.Option(help="Threshold file to write (.json), for --threshold of rank and evaluate.")],
     steps: Post = "",
     leave_out: LeaveOut = 0,
     seed: Seed = 0,
-    fpir: Annotated[float, typer.Option(help="Share of the queries without a match that may get a MATCH.")] = 0.01,
+    fpir: Annotated[
+        float, typer.Option(help="False-match rate: share of the queries without a match that may get a MATCH.")
+    ] = 0.01,
     miss_rate: Annotated[
-        float, typer.Option(help="Share of the queries with a match whose matches may all get a NO MATCH.")
+        float, typer.Option(help="Miss rate: share of the queries with a match whose matches may all get a NO MATCH.")
     ] = 0.05,
     protocol: ProtocolName = "",
     records: RecordTable = None,
@@ -75,24 +77,24 @@ def calibrate_command(
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Calibrate the distances of MATCH and NO MATCH on validation features, and show how well they separate.
+    """Calibrate the distance thresholds of MATCH and NO MATCH on validation features.
 
-    FPIR and FNIR (open-set identification) stand beside the threshold, with and without re-ranking.
+    Also prints FPIR and FNIR (open-set identification), with and without re-ranking.
     """
     from vreid.retrieval.evaluation.calibration import calibrate
 
-    search = load_search(features, records, protocol, weights, fusion)
+    search = load_retrieval_run(features, records, protocol, weights, fusion)
     rows = _open_sets(search, post_processing(steps), leave_out, seed)
     threshold = calibrate(rows[-1][1], fpir=fpir, miss_rate=miss_rate)
     threshold.save(out)
     if _report(search, rows, {"calibrated": threshold.as_dict()}, as_json):
-        say(f"{out}: {threshold}.")
+        echo(f"{out}: {threshold}.")
 
 
 def evaluate_open_set(
     search: RetrievalRun, post: PostProcessing, leave_out: float, seed: int, threshold: Path | None, as_json: bool
 ) -> None:
-    """Print the open-set numbers with and without re-ranking, and try a threshold on the last."""
+    """Print open-set metrics with and without re-ranking, and the errors of a threshold on the last row."""
     from vreid.retrieval.evaluation.calibration import Threshold
 
     given = Threshold.load(threshold) if threshold else None
@@ -108,21 +110,21 @@ def evaluate_open_set(
             "notes": given.notes(found.gallery_images, found.protocol),
         }
     if _report(search, rows, reported, as_json) and given:
-        _print_trial(given, reported["threshold"])
+        _print_threshold_errors(given, reported["threshold"])
 
 
 def _open_sets(search: RetrievalRun, post: PostProcessing, leave_out: float, seed: int) -> list[tuple[str, OpenSet]]:
     post = post.of(search.query)
-    return [(row.describe(), search.open_set(row, leave_out=leave_out, seed=seed)) for row in both(post)]
+    return [(row.describe(), search.open_set(row, leave_out=leave_out, seed=seed)) for row in reranking_variants(post)]
 
 
 def _report(search: RetrievalRun, rows: list[tuple[str, OpenSet]], reported: dict[str, Any], as_json: bool) -> bool:
-    """Print the open-set numbers; return whether text may follow."""
+    """Print the open-set metrics; return whether text may follow (not with --json)."""
     numbers = [{"name": name, **of_row.as_dict()} for name, of_row in rows]
     if as_json:
         print_json({**reported, "rows": numbers, "protocol": search.protocol.description})
         return False
-    say(f"{search.protocol.description}\n{rows[-1][1]}.")
+    echo(f"{search.protocol.description}\n{rows[-1][1]}.")
     _print_table(numbers)
     print_notes(of_row for _, of_row in rows)
     return True
@@ -133,7 +135,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     if not rows[0]["fnir_at_fpir"]:
-        say("No FPIR of 10 % or less can be told from 0 with so few queries without a mate.")
+        echo("Too few queries without a match to resolve an FPIR of 10 % or less.")
         return
     table = Table("", "FPIR", "FNIR", "95 %", "FNIR, any rank", "95 %", box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
@@ -143,24 +145,24 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             first = row["name"] if at is row["fnir_at_fpir"][0] else ""
             table.add_row(first, f"{100 * at['fpir']:g} %", *_cells(at, "fnir"), *_cells(at, "fnir_any_rank"))
     print_table(table, width=120)
-    say(f"{_WORDS} Intervals: bootstrap over vehicles.")
+    echo(f"{_DEFINITIONS} Intervals: bootstrap over vehicles.")
 
 
-def _print_trial(threshold: Threshold, tried: dict[str, Any]) -> None:
+def _print_threshold_errors(threshold: Threshold, tried: dict[str, Any]) -> None:
     match, no_match = tried["errors"], tried["errors_of_no_match"]
 
     def reported(of: dict[str, Any], name: str) -> str:
         value, interval = _cells(of, name)
         return f"{value} % ({interval.replace('-', ' to ')} %)"
 
-    say(f"{threshold}.")
-    say(
-        f"Here: false-match rate {reported(match, 'fpir')}, miss rate {reported(no_match, 'fnir_any_rank')}. Where "
-        f"all but a MATCH is refused: FNIR {reported(match, 'fnir')}, TNR {reported(match, 'tnr')}, refusal F1 "
-        f"{reported(match, 'refusal_f1')}."
+    echo(f"{threshold}.")
+    echo(
+        f"On this data: false-match rate {reported(match, 'fpir')}, miss rate {reported(no_match, 'fnir_any_rank')}. "
+        f"If everything but a MATCH is rejected: FNIR {reported(match, 'fnir')}, TNR {reported(match, 'tnr')}, "
+        f"rejection F1 {reported(match, 'refusal_f1')}."
     )
     for note in tried["notes"]:
-        say(note)
+        echo(note)
 
 
 def _cells(numbers: dict[str, Any], name: str) -> tuple[str, str]:

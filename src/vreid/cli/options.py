@@ -1,4 +1,4 @@
-"""What several commands share: options, opening their sources, printing their answers."""
+"""Options shared by several commands, opening of their inputs, and printing of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vreid import names
-from vreid.console import say
+from vreid.console import echo
 from vreid.errors import InputError
 from vreid.formatting import printable_json
 
@@ -30,51 +30,48 @@ if TYPE_CHECKING:
     from vreid.retrieval.ranking import Ranking
     from vreid.retrieval_run import RetrievalRun
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...; auto uses a GPU if there is one.")]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes that load images; default: 0 on a CPU, one a core beside a GPU.")
+    int | None, typer.Option(min=0, help="Image loading processes; default: 0 on a CPU, one per core with a GPU.")
 ]
 Source = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="A data set folder, a CSV table, or a folder of images; @ and words "
-        "behind it choose: FOLDER@original,crop, FOLDER@translated, FOLDER@800.",
+        help="A data set folder, a CSV table or a folder of images. A selector after @ chooses a part or variant: "
+        "FOLDER@original,crop, FOLDER@translated, FOLDER@800.",
     ),
 ]
 LabelTable = Annotated[
     str,
     typer.Option(
         "--labels",
-        help="Labels of test images: auto (a ground_truth.csv beside the data, if there is one), none, or a table.",
+        help="Labels of the test images: auto (ground_truth.csv beside the data, if present), none, or a table.",
     ),
 ]
 Identities = Annotated[
     str,
     typer.Option(
         "--identities",
-        help="What ids of tracker output name: global (vehicles), local (tracks of one camera), or auto "
+        help="Meaning of the IDs in tracker output: global (vehicles), local (tracks of one camera) or auto "
         "(global in CityFlow's layout and AI City's files).",
     ),
 ]
-_FEATURES = (
-    "A folder that `vreid extract` has written, or a .npy, .npz, .safetensors, .pt, .mat, .csv or .parquet file of any "
-    "program."
-)
+_FEATURES = "A folder written by `vreid extract`, or a .npy, .npz, .safetensors, .pt, .mat, .csv or .parquet file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
 AllFeatures = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FEATURES", help=f"{_FEATURES} Several of the same images are an ensemble (--weights, --fusion)."
+        metavar="FEATURES", help=f"{_FEATURES} Several for the same images form an ensemble (--weights, --fusion)."
     ),
 ]
 Weights = Annotated[
     str,
     typer.Option(
         metavar="W,W,...",
-        help="With several FEATURES: how much each counts, for example 0.5,0.3,0.2; default: all alike.",
+        help="Ensemble weights, one per FEATURES, for example 0.5,0.3,0.2; default: equal.",
     ),
 ]
 FusionName = Annotated[
@@ -82,29 +79,29 @@ FusionName = Annotated[
     typer.Option(
         "--fusion",
         metavar="HOW",
-        help=f"With several FEATURES: {' or '.join(names.FUSIONS)} of their distances; ranks where scales differ.",
+        help=f"Ensemble fusion: {' or '.join(names.FUSIONS)} of the distances; rank suits models of different scales.",
     ),
 ]
 RecordTable = Annotated[
     Path | None,
-    typer.Option("--records", help="Table of the images whose features are in a file, in the order of its rows."),
+    typer.Option("--records", help="Table of the images of a features file, in the same order."),
 ]
 Post = Annotated[
     str,
     typer.Option(
         "--post",
         metavar="STEPS",
-        help="Post-processing steps in any order, for example 'camera-mean, tracklets=weighted, rerank=7:2:0.6'; they "
-        f"are listed below. Published settings: {', '.join(names.STEP_PRESETS)}. scene-groups=GROUP/GROUP: a group is "
-        "CAMERA+CAMERA, #41 the camera of that number, * all others; or scene-groups=labels:SOURCE, groups by the "
-        "training labels of that data set.",
+        help="Post-processing steps in any order, for example 'camera-mean, tracklets=weighted, rerank=7:2:0.6'; see "
+        f"the list below. Presets of published settings: {', '.join(names.STEP_PRESETS)}. In scene-groups=GROUP/GROUP "
+        "a group is CAMERA+CAMERA, #41 is the camera with that number and * all others; scene-groups=labels:SOURCE "
+        "takes the groups from the training labels of that data set.",
     ),
 ]
 By = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help=f"Evaluate slices apart, by one of {', '.join(names.SLICES)}; gap is the time from query to match.",
+        help=f"Evaluate per slice, by one of {', '.join(names.SLICES)}; gap is the time from query to match.",
     ),
 ]
 ProtocolName = Annotated[
@@ -112,13 +109,13 @@ ProtocolName = Annotated[
     typer.Option(
         "--protocol",
         metavar="NAME",
-        help=f"How rankings are evaluated; default: as the data set prescribes. One of {', '.join(names.PROTOCOLS)}.",
+        help=f"Evaluation protocol; default: that of the data set. One of {', '.join(names.PROTOCOLS)}.",
     ),
 ]
 
 
-def settings(pairs: list[str] | None) -> dict[str, str]:
-    """The KEY=VALUE pairs of `--set`."""
+def parse_settings(pairs: list[str] | None) -> dict[str, str]:
+    """Parse the KEY=VALUE pairs of `--set`."""
     settings = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
@@ -129,14 +126,14 @@ def settings(pairs: list[str] | None) -> dict[str, str]:
 
 
 def resolve(name: str) -> str:
-    """The device called `name`, refused here if it is not there."""
+    """Return the device called `name`; raise `InputError` if it is not available."""
     from vreid.environment import resolve_device
 
     return resolve_device(name)
 
 
 def open_source(source: Path, labels: str, on_finding: OnFinding | None = None, identities: str = "auto") -> Dataset:
-    """One data set; what is wrong with its labels is told, or refused."""
+    """Open one data set; a problem with its labels goes to `on_finding`, or raises `InputError`."""
     from vreid.data.findings import raise_finding
     from vreid.data.open import open_dataset
 
@@ -145,16 +142,16 @@ def open_source(source: Path, labels: str, on_finding: OnFinding | None = None, 
 
 
 def open_sources(sources: list[Path], labels: str) -> Dataset:
-    """One data set, or several joined."""
+    """Open one data set, or several joined."""
     from vreid.data.dataset import join
 
     return join(*(open_source(source, labels) for source in sources))
 
 
-def load_search(
+def load_retrieval_run(
     features: Path | list[Path], records: Path | None, protocol: str, weights: str = "", fusion: str = "mean"
 ) -> RetrievalRun:
-    """Features from a folder or a file, or those of several models, judged by the named protocol if one is named."""
+    """Load features from folders or files, several as an ensemble; `protocol` replaces the data set's if given."""
     from dataclasses import replace
 
     from vreid.retrieval_run import RetrievalRun
@@ -166,19 +163,19 @@ def load_search(
 
 
 def _fusion(weights: str, how: str, count: int) -> Fusion:
-    """How `count` models are joined, from `--weights` and `--fusion`."""
+    """Parse `--weights` and `--fusion` for an ensemble of `count` models."""
     from vreid.retrieval.postprocessing.ensemble import Fusion
 
     if how not in names.FUSIONS:
-        raise InputError(f"--fusion {how}: is unknown; use {' or '.join(names.FUSIONS)}.")
+        raise InputError(f"--fusion {how}: unknown fusion; use {' or '.join(names.FUSIONS)}.")
     if count == 1 and (weights or how != "mean"):
-        raise InputError("--weights and --fusion: are for the features of several models; name those, or leave it out.")
+        raise InputError("--weights and --fusion: need the features of several models; name those, or omit the option.")
     try:
         values = tuple(float(weight) for weight in weights.split(",")) if weights else ()
     except ValueError:
         values = (0.0,)
     if values and (len(values) != count or not all(0 < value < float("inf") for value in values)):
-        raise InputError(f"--weights {weights}: give {count} numbers above 0 between commas, one for each FEATURES.")
+        raise InputError(f"--weights {weights}: give {count} comma-separated numbers above 0, one per FEATURES.")
     return Fusion(values, how)  # type: ignore[arg-type]
 
 
@@ -186,7 +183,7 @@ _LABELS = r"scene-groups *= *labels:([^,]*)"
 
 
 def post_processing(steps: str) -> PostProcessing:
-    """The steps of `--post`; the groups of `scene-groups=labels:SOURCE` are looked up in that data set."""
+    """Parse the steps of `--post`; the groups of `scene-groups=labels:SOURCE` come from that data set."""
     from dataclasses import replace
 
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
@@ -203,15 +200,15 @@ def post_processing(steps: str) -> PostProcessing:
         raise InputError(f"--post: {error}") from None
 
 
-def with_and_without(
+def evaluate_variants(
     search: RetrievalRun, post: PostProcessing, by: str = ""
 ) -> Sequence[tuple[str, Mapping[str, Metrics]]]:
-    """Metrics with the steps and, where re-ranking is one, also without it; `by` a property in slices."""
-    return [(row.describe(), search.evaluate(row, by)) for row in both(post)]
+    """Evaluate the steps and, if they include re-ranking, also without it; `by` names the slices."""
+    return [(row.describe(), search.evaluate(row, by)) for row in reranking_variants(post)]
 
 
-def both(post: PostProcessing) -> list[PostProcessing]:
-    """The steps without re-ranking and, where that is one of them, with it."""
+def reranking_variants(post: PostProcessing) -> list[PostProcessing]:
+    """Return the steps without re-ranking and, if they include it, with it."""
     from dataclasses import replace
 
     return [replace(post, reranking=None), post] if post.reranking else [post]
@@ -233,9 +230,9 @@ def print_rows(rows: Any) -> None:
 
 
 def json_row(name: str, parts: Mapping[str, Metrics], protocol: Protocol) -> dict[str, Any]:
-    """One evaluated row as JSON: its name, the metrics of each part of the queries, what the protocol does.
+    """Return one evaluated row for JSON: its name, the metrics of each part of the queries, and the protocol.
 
-    A metric that is not known (the full-list mAP of a submission, which is cut at 100) is null.
+    An unknown metric (the full-list mAP of a submission, which holds 100 images per query) is null.
     """
 
     def known(numbers: dict[str, Any]) -> dict[str, Any]:
@@ -246,18 +243,18 @@ def json_row(name: str, parts: Mapping[str, Metrics], protocol: Protocol) -> dic
 
 
 def print_slices(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> None:
-    """Print a table of metrics in slices; those of few queries are marked."""
+    """Print a table of metrics per slice; slices with few queries are marked."""
     from vreid.diagnostics.slices import FEW
 
     print_rows(
         [(name, {f"{part} *" if m.num_queries < FEW else part: m for part, m in parts.items()}) for name, parts in rows]
     )
     if any(m.num_queries < FEW for _, parts in rows for m in parts.values()):
-        say(f"* fewer than {FEW} queries")
+        echo(f"* fewer than {FEW} queries")
 
 
 def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
-    """Print the evaluations of a training run, one line an epoch; `kept` marks the epoch of the model."""
+    """Print the validation results of a training run, one line per epoch; `kept` is the epoch of the saved model."""
     from rich import box
     from rich.table import Table
 
@@ -274,11 +271,11 @@ def print_validation(rows: list[dict[str, Any]], kept: int | None) -> None:
 
 
 def print_notes(made: Iterable[Metrics | Ranking | OpenSet]) -> None:
-    """Print what steps did on these images that their names do not say, each sentence once."""
+    """Print the notes of post-processing steps, each sentence once."""
     for note in dict.fromkeys(note for one in made for note in one.notes):
-        say(note)
+        echo(note)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    say(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))
+    """Print a value as JSON."""
+    echo(printable_json(json.dumps(value, indent=2, ensure_ascii=False)))

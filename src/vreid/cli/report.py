@@ -1,4 +1,4 @@
-"""`vreid report`: the page about features, with `--diagnose` looked at from every side."""
+"""Command report: the HTML report of features, with `--diagnose` the full diagnosis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vreid.cli.extras import needs
+from vreid.cli.extras import require_extras
 from vreid.cli.options import (
     Device,
     Features,
@@ -17,13 +17,13 @@ from vreid.cli.options import (
     ProtocolName,
     RecordTable,
     Seed,
-    load_search,
+    load_retrieval_run,
     open_source,
     post_processing,
     print_json,
     resolve,
 )
-from vreid.console import say
+from vreid.console import echo
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval_run import RetrievalRun
 
-_OF = "With --diagnose: "
+_DIAGNOSE = "With --diagnose: "
 
 
 def report_command(
     features: Features,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    run: Annotated[Path | None, typer.Option(help="Run folder of the model, for its loss curves.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    run: Annotated[Path | None, typer.Option(help="Run folder of the model; adds its loss curves.")] = None,
     steps: Post = "",
     protocol: ProtocolName = "",
     records: RecordTable = None,
@@ -46,44 +46,48 @@ def report_command(
         bool,
         typer.Option(
             "--diagnose",
-            help="Look at the features from every side: camera gap, shortcuts, slices, gallery size, open set, ...",
+            help="Diagnose the features: camera gap, shortcuts, slices, gallery size, open set, ...",
         ),
     ] = False,
-    model: Annotated[Path | None, typer.Option(help=f"{_OF}the model, to see where it looks.")] = None,
+    model: Annotated[Path | None, typer.Option(help=f"{_DIAGNOSE}the model, for saliency maps.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help=f"{_OF}the data set with its training images, to look for leaks.")
+        Path | None, typer.Option(help=f"{_DIAGNOSE}the data set with its training images, for the leak check.")
     ] = None,
     labels: LabelTable = "auto",
-    validation: Annotated[Path | None, typer.Option(help=f"{_OF}features to calibrate a threshold on.")] = None,
-    without_background: Annotated[
-        Path | None, typer.Option(help=f"{_OF}features of the same world rendered without background.")
+    validation: Annotated[
+        Path | None, typer.Option(help=f"{_DIAGNOSE}validation features to calibrate a threshold on.")
     ] = None,
-    without_plates: Annotated[Path | None, typer.Option(help=f"{_OF}the same without number plates.")] = None,
+    without_background: Annotated[
+        Path | None, typer.Option(help=f"{_DIAGNOSE}features of the same world rendered without background.")
+    ] = None,
+    without_plates: Annotated[
+        Path | None, typer.Option(help=f"{_DIAGNOSE}features of the same world rendered without number plates.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write a self-contained page about features: numbers, curves, rank lists, worst errors; --diagnose says why."""
-    needs("report", *(("adapt",) if diagnose else ()), *(("train",) if model else ()))
-    post, search = post_processing(steps), load_search(features, records, protocol)
+    """Write a self-contained HTML report: metrics, curves, rank lists, worst errors; with --diagnose their causes."""
+    require_extras("report", *(("adapt",) if diagnose else ()), *(("train",) if model else ()))
+    post, search = post_processing(steps), load_retrieval_run(features, records, protocol)
     renderings = {"without background": without_background, "without plates": without_plates}
-    found = None
+    diagnosis = None
     if diagnose:
-        found = _diagnosed(search, post, model, validation, renderings, data, labels, seed, device, as_json)
+        diagnosis = _diagnose(search, post, model, validation, renderings, data, labels, seed, device, as_json)
     elif any((model, data, validation, *renderings.values())):
         raise InputError(
-            "--model, --data, --validation, --without-background and --without-plates belong to --diagnose; add it."
+            "--model, --data, --validation, --without-background and --without-plates need --diagnose; add it."
         )
-    search.report(out, post, run=run, diagnosis=found)
+    search.report(out, post, run=run, diagnosis=diagnosis)
     if as_json:
-        print_json({"out": str(out), "diagnosis": found and found.as_dict()})
+        print_json({"out": str(out), "diagnosis": diagnosis and diagnosis.as_dict()})
         return
-    for part in found.parts if found else ():
-        say(f"{'LOOK AT THIS: ' if part.warning else ''}{part.name}: {part.sentence}")
-    say(f"The page: {out}")
+    for part in diagnosis.parts if diagnosis else ():
+        echo(f"{'WARNING: ' if part.warning else ''}{part.name}: {part.sentence}")
+    echo(f"Report: {out}")
 
 
-def _diagnosed(
+def _diagnose(
     search: RetrievalRun,
     post: PostProcessing,
     model: Path | None,
@@ -95,11 +99,11 @@ def _diagnosed(
     device: str,
     quiet: bool,
 ) -> Diagnosis:
-    from vreid.console import ProgressBars
     from vreid.diagnostics.diagnose import diagnose
+    from vreid.progress_bars import ProgressBars
 
     def sides(folder: Path) -> Sides:
-        other = load_search(folder, None, "")
+        other = load_retrieval_run(folder, None, "")
         return other.query, other.gallery
 
     trained = None

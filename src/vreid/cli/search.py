@@ -1,4 +1,4 @@
-"""Commands about features: rank, evaluate."""
+"""Commands rank and evaluate."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ from vreid.cli.options import (
     RecordTable,
     Seed,
     Weights,
+    evaluate_variants,
     json_row,
-    load_search,
+    load_retrieval_run,
     post_processing,
     print_json,
     print_notes,
     print_rows,
     print_slices,
-    with_and_without,
 )
-from vreid.console import say
+from vreid.console import echo
 from vreid.errors import InputError
 
 
 def rank_command(
     features: AllFeatures,
-    out: Annotated[Path, typer.Option(help="Ranked lists: a .csv table, or .safetensors.")],
-    top_k: Annotated[int, typer.Option(help="Length of each list.")] = 100,
+    out: Annotated[Path, typer.Option(help="File of the ranked lists to write: .csv or .safetensors.")],
+    top_k: Annotated[int, typer.Option(help="Length of each list in images.")] = 100,
     steps: Post = "",
     per_tracklet: Annotated[
         bool,
-        typer.Option(
-            "--per-tracklet", help="Write one list for each query tracklet, by the mean distance of its images."
-        ),
+        typer.Option("--per-tracklet", help="Write one list per query tracklet, by the mean distance of its images."),
     ] = False,
     protocol: ProtocolName = "",
     records: RecordTable = None,
@@ -50,16 +48,14 @@ def rank_command(
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Write the nearest gallery images of each query, with image key, tracklet, camera, time and box of both."""
+    """Write the nearest gallery images of each query with key, tracklet, camera, time and box."""
     from vreid.retrieval.evaluation.calibration import Threshold, decide
 
     decider = Threshold.load(threshold) if threshold else None
     if decider and per_tracklet:
-        raise InputError(
-            f"--threshold {threshold}: is calibrated on the distances of single images; leave --per-tracklet out."
-        )
+        raise InputError(f"--threshold {threshold}: is calibrated on distances of single images; omit --per-tracklet.")
     post = post_processing(steps)
-    search = load_search(features, records, protocol, weights, fusion)
+    search = load_retrieval_run(features, records, protocol, weights, fusion)
     ranking = search.rank(post, top_k, per_tracklet=per_tracklet)
     decisions = decide(ranking, decider) if decider else None
     ranking.save(out, decisions.names if decisions else None)
@@ -69,7 +65,7 @@ def rank_command(
     if as_json:
         print_json(facts)
     else:
-        say(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
+        echo(f"{obeyed}\n{out}: {ranking}" + (f"\n{decisions}" if decisions else ""))
         print_notes([ranking])
 
 
@@ -87,21 +83,21 @@ def evaluate_command(
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Evaluate features: mAP, mAP@K, CMC, mINP, by camera novelty; with re-ranking also without it, side by side.
+    """Evaluate features: mAP, mAP@K, CMC and mINP, for all queries and for seen and new cameras.
 
-    --by evaluates slices. --open-set, --leave-out or --threshold evaluate open-set identification instead: FPIR and
-    FNIR, and the errors of a threshold that `vreid calibrate` has written.
+    With re-ranking, the result without it is shown too. --by evaluates slices. --open-set, --leave-out or --threshold
+    evaluate open-set identification instead: FPIR and FNIR, and the errors of a calibrated threshold.
     """
-    search = load_search(features, records, protocol, weights, fusion)
+    search = load_retrieval_run(features, records, protocol, weights, fusion)
     post = post_processing(steps).of(search.query)
     if open_set or leave_out or threshold:
         if by:
-            raise InputError(f"--by {by}: slices are of the numbers without --open-set; give one of the two.")
+            raise InputError(f"--by {by}: slices are not available with --open-set; omit one of the two.")
         evaluate_open_set(search, post, leave_out, seed, threshold, as_json)
         return
-    rows = with_and_without(search, post, by)
+    rows = evaluate_variants(search, post, by)
     if as_json:
         print_json([json_row(name, parts, search.protocol) for name, parts in rows])
     else:
-        say(search.protocol.description)
+        echo(search.protocol.description)
         print_slices(rows) if by else print_rows(rows)

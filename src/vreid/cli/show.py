@@ -1,4 +1,4 @@
-"""Command show: what the names that commands take stand for. The help of other commands ends with its lines."""
+"""Command show: document the names that commands accept. The help of other commands ends with its lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from vreid import names
 from vreid.cli.documentation import documentation, parse
 from vreid.cli.options import Json, print_json
-from vreid.console import say
+from vreid.console import echo
 from vreid.errors import InputError, named
 
 _TABLES: Mapping[str, str] = {
@@ -26,26 +26,26 @@ _TABLES: Mapping[str, str] = {
     "crop-configs": "vreid.training.crop:CROP_CONFIGS",
     "worlds": "vreid.simulator.city.presets:PRESETS",
 }
-"""Tables whose values are settings, by the kind of name."""
+"""Tables of settings by kind of name."""
 
 
 def step_lines() -> Iterator[str]:
-    """One line for each step of `--post`."""
-    yield "Steps of --post, in the order in which they run (vreid show steps NAME documents their values):"
+    """Yield one line per step of `--post`."""
+    yield "Steps of --post, in the order in which they run (see vreid show steps NAME for their values):"
     for name, place in names.STEPS.items():
         found = documentation(place)
         yield f"{name}{found.usage}: {found.summary}"
 
 
 def recipe_lines() -> Iterator[str]:
-    """One line for each recipe."""
-    yield "Recipes (vreid show recipes NAME lists the settings that --set changes):"
+    """Yield one line per recipe."""
+    yield "Recipes (see vreid show recipes NAME for the settings that --set changes):"
     for name, place in names.RECIPES.items():
         yield f"{name}: {documentation(place).summary}"
 
 
 def ending_with(lines: Callable[[], Iterator[str]]) -> type[TyperCommand]:
-    """The class of a command whose help ends with `lines`, which are read when help is asked for."""
+    """Return a command class whose help ends with `lines`, which are read only when help is shown."""
 
     class WithLines(TyperCommand):
         def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -61,12 +61,15 @@ WithSteps, WithRecipes = ending_with(step_lines), ending_with(recipe_lines)
 
 def show(
     kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="steps, step-presets, protocols, recipes, ...; default: all kinds.")
+        str,
+        typer.Argument(
+            metavar="[KIND]", help="List one kind: steps, step-presets, protocols, recipes, ...; default: all."
+        ),
     ] = "",
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A name of that kind: its meaning and settings.")] = "",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Show the meaning and settings of one name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show the names that commands take (steps, presets, protocols, recipes, ...) with their meaning and settings."""
+    """Show the names that commands accept (steps, presets, protocols, recipes, ...) with meaning and settings."""
     kinds = {
         constant.lower().replace("_", "-"): value
         for constant, value in vars(names).items()
@@ -76,13 +79,13 @@ def show(
         if as_json:
             print_json({one: list(listed) for one, listed in kinds.items()})
         else:
-            say(*(f"{one}: {', '.join(listed)}" for one, listed in kinds.items()), sep="\n")
+            echo(*(f"{one}: {', '.join(listed)}" for one, listed in kinds.items()), sep="\n")
         return
     listed = named("kind of name", kinds, kind)
     if not name:
-        meanings = {one: _meaning(kind, one, listed) for one in listed}
-        lines = (f"{one}: {meaning}" if meaning else one for one, meaning in meanings.items())
-        print_json(meanings) if as_json else say(*lines, sep="\n")
+        meanings = {one: meaning(kind, one, listed) for one in listed}
+        lines = (f"{one}: {text}" if text else one for one, text in meanings.items())
+        print_json(meanings) if as_json else echo(*lines, sep="\n")
         return
     named(kind.removesuffix("s"), dict.fromkeys(listed), name)
     text, settings = _page(kind, name, listed)
@@ -90,13 +93,13 @@ def show(
         rows = [dict(zip(("key", "value", "description"), row, strict=True)) for row in settings]
         print_json({"name": name, "text": text, "settings": rows})
         return
-    say(f"{name}{documentation(names.STEPS[name]).usage if kind == 'steps' else ''}\n{text}".rstrip())
+    echo(f"{name}{documentation(names.STEPS[name]).usage if kind == 'steps' else ''}\n{text}".rstrip())
     for key, value, description in settings:
-        say(f"  {key} = {value}" + (f"  {description}" if description else ""))
+        echo(f"  {key} = {value}" + (f"  {description}" if description else ""))
 
 
-def _meaning(kind: str, name: str, listed: Any) -> str:
-    """One line about a name; "" where the name says it all."""
+def meaning(kind: str, name: str, listed: Any) -> str:
+    """Describe a name in one line; "" if the name needs no description."""
     if isinstance(listed, Mapping):
         return documentation(listed[name]).summary
     if kind in ("step-presets", "protocols"):
@@ -106,16 +109,16 @@ def _meaning(kind: str, name: str, listed: Any) -> str:
 
 
 def _page(kind: str, name: str, listed: Any) -> tuple[str, list[tuple[str, str, str]]]:
-    """What a name stands for: its text and its settings as (key, value, description)."""
+    """Return the documentation of a name and its settings as (key, value, description)."""
     if kind == "steps":
         found = documentation(listed[name])
         return found.text, [(key, value, found.attributes.get(key, "")) for key, value in found.defaults.items()]
     if kind not in _TABLES:
-        raise InputError(f"show {kind} {name}: has no settings; the help of the commands that take it says what it is.")
+        raise InputError(f"show {kind} {name}: has no settings; see the help of the commands that accept it.")
     value = _table(kind)[name]
     if callable(value):
         value = value()
-    text = documentation(listed[name]).text if isinstance(listed, Mapping) else _meaning(kind, name, listed)
+    text = documentation(listed[name]).text if isinstance(listed, Mapping) else meaning(kind, name, listed)
     return text, list(_settings(value)) if is_dataclass(value) else []
 
 
@@ -126,7 +129,10 @@ def _table(kind: str) -> Mapping[str, Any]:
 
 
 def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(dotted key, value, what the Attributes section of its class says) of each setting of nested dataclasses."""
+    """Yield (dotted key, value, description) of each setting of nested dataclasses.
+
+    Descriptions come from the Attributes sections of their docstrings.
+    """
     described: dict[str, str] = {}
     for base in reversed(type(config).__mro__):
         described |= parse(cleandoc(base.__doc__ or "")).attributes

@@ -1,4 +1,4 @@
-"""Command group `data`: from one data set to another."""
+"""Command group `data`, and its command split: derive data sets from others."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import typer
 
 from vreid import names
 from vreid.cli.options import Json, LabelTable, Seed, Source, open_sources, print_json
-from vreid.console import say
+from vreid.console import echo
 
-group = typer.Typer(help="Make one data set of another.", no_args_is_help=True)
+group = typer.Typer(help="Derive a data set: split, crop, translate.", no_args_is_help=True)
 
 
 @group.command("split")
 def split_command(
     source: Source,
-    out: Annotated[Path, typer.Option(help="Folder for split.csv and split.json; a data set like any other.")],
+    out: Annotated[Path, typer.Option(help="Folder for split.csv and split.json; usable as a SOURCE.")],
     hold_out: Annotated[
         str,
         typer.Option(
             metavar="WHAT",
-            help=f"One of {', '.join(names.HOLD_OUTS)}; scene=NAME or cameras=c041,c042 name them.",
+            help=f"What to hold out for the test: {', '.join(names.HOLD_OUTS)}; for example scene=NAME or "
+            "cameras=c041,c042.",
         ),
     ] = "scene",
-    count: Annotated[int | None, typer.Option(help="How many identities; default: a fifth of all.")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of identities to hold out; default: a fifth.")] = None,
     seed: Seed = 0,
     labels: LabelTable = "auto",
     as_json: Json = False,
 ) -> None:
-    """Divide labelled training images into training, query and gallery; no test vehicle stays in training."""
+    """Split labelled training images into training, query and gallery with disjoint vehicles."""
     from vreid.data import split
 
     by, _, listed = hold_out.partition("=")
@@ -42,7 +43,7 @@ def split_command(
         facts = {"path": str(out), "name": made.name, "protocol": made.protocol.name, **made.source}
         print_json({**facts, "counts": sides, "notes": made.notes})
         return
-    say(f"{out}: {made.name}, protocol {made.protocol.name}")
+    echo(f"{out}: {made.name}, protocol {made.protocol.name}")
     for name, side in sides.items():
-        say(f"{name:8}{', '.join(f'{number:,} {what}' for what, number in side.items())}")
-    say(*(f"note: {note}" for note in made.notes), "No test vehicle is in training.", sep="\n")
+        echo(f"{name:8}{', '.join(f'{number:,} {what}' for what, number in side.items())}")
+    echo(*(f"note: {note}" for note in made.notes), "Training and test share no vehicle.", sep="\n")

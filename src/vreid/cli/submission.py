@@ -1,4 +1,4 @@
-"""`vreid submission`: write, check and score files for the AI City Challenge (track2.txt)."""
+"""Command group `submission`: write, check and score AI City Challenge submissions (track2.txt)."""
 
 from __future__ import annotations
 
@@ -18,53 +18,55 @@ from vreid.cli.options import (
     RecordTable,
     Weights,
     json_row,
-    load_search,
+    load_retrieval_run,
     open_sources,
     post_processing,
     print_json,
     print_notes,
 )
-from vreid.console import say
+from vreid.cli.show import WithSteps
+from vreid.console import echo
 from vreid.errors import named
+from vreid.formatting import plural
 
 if TYPE_CHECKING:
     from vreid.data.dataset import Dataset
     from vreid.data.protocols import Protocol
     from vreid.retrieval.evaluation.metrics import Metrics
 
-app = typer.Typer(help="Submissions to the AI City Challenge (track2.txt).", no_args_is_help=True)
+app = typer.Typer(help="Write, check and score AI City Challenge submissions (track2.txt).", no_args_is_help=True)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A track2.txt, in any of the forms in circulation.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A track2.txt in any of the common formats.")]
 Data = Annotated[Path, typer.Option(metavar="SOURCE", help="The data set, or a table of its query and gallery images.")]
 
 
-@app.command()
+@app.command(cls=WithSteps)
 def write(
     features: AllFeatures,
-    out: Annotated[Path, typer.Option(help="The file.")] = Path("track2.txt"),
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("track2.txt"),
     steps: Post = "",
     records: RecordTable = None,
     weights: Weights = "",
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Write for each query the numbers of the 100 nearest gallery images; labels of test images are not looked at."""
+    """Write the numbers of the 100 nearest gallery images of each query. Labels of test images are not used."""
     from vreid.retrieval.io.submission import SUBMISSION, write_submission
 
     post = post_processing(steps)
-    search = replace(load_search(features, records, "", weights, fusion), protocol=SUBMISSION)
+    search = replace(load_retrieval_run(features, records, "", weights, fusion), protocol=SUBMISSION)
     ranking = search.rank(post)
     write_submission(ranking, out)
     if as_json:
         print_json({"out": str(out), "ranking": repr(ranking), "notes": ranking.notes})
     else:
-        say(f"{out}: {ranking}")
+        echo(f"{out}: {ranking}")
         print_notes([ranking])
 
 
 @app.command()
 def check(file: File, data: Data, as_json: Json = False) -> None:
-    """Tell what is wrong with a submission, with the line and the mend. Exit code 1 if anything is."""
+    """List problems of a submission with line and suggested fix. Exits 1 if any are found."""
     from vreid.retrieval.io.submission import check_submission
 
     dataset = _opened(data, "none")
@@ -72,7 +74,7 @@ def check(file: File, data: Data, as_json: Json = False) -> None:
     if as_json:
         print_json({"file": str(file), "findings": [asdict(finding) for finding in findings]})
     else:
-        say(*findings, f"{len(findings)} findings." if findings else "Nothing is wrong.", sep="\n")
+        echo(*findings, f"{plural(len(findings), 'problem')} found." if findings else "No problems found.", sep="\n")
     raise typer.Exit(1 if findings else 0)
 
 
@@ -83,13 +85,15 @@ def score(
     labels: LabelTable = "auto",
     protocol: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"A protocol that ranks images, one of {', '.join(names.PROTOCOLS)}."),
+        typer.Option(
+            metavar="NAME", help=f"Evaluation protocol; it must rank images. One of {', '.join(names.PROTOCOLS)}."
+        ),
     ] = "ai-city",
     as_json: Json = False,
 ) -> None:
-    """Evaluate a submission where the vehicles of the test images are known: mAP@100 and CMC by the protocol.
+    """Score a submission on test images with known vehicles: mAP@100 and CMC under the protocol.
 
-    mAP@100 by the other reading, divided by min(relevant, 100) or by all relevant images, stands beside it.
+    Also prints mAP@100 with the other normaliser: min(relevant, 100) or all relevant images.
     """
     from vreid.data.protocols import PROTOCOLS
     from vreid.diagnostics.slices import camera_parts
@@ -112,20 +116,20 @@ def score(
     if as_json:
         print_json([json_row("as submitted", parts, chosen), json_row(f"as submitted, {divided}", other, swapped)])
         return
-    say(chosen.description)
+    echo(chosen.description)
     for part, metrics in parts.items():
         low, high = interval(metrics, chosen.metric)
         first = metrics.cmc[[0, 4, 9]].tolist()
-        say(
+        echo(
             f"{f'{part}: ' if len(parts) > 1 else ''}{chosen.metric} {100 * (metrics.mAP_at_k or 0):.2f} "
             f"(95 % {100 * low:.1f}-{100 * high:.1f}), {divided} {100 * (other[part].mAP_at_k or 0):.2f}, "
             f"rank-1 {100 * first[0]:.2f}, rank-5 {100 * first[1]:.2f}, rank-10 {100 * first[2]:.2f} "
-            f"({metrics.num_queries:,} queries, {metrics.num_skipped:,} without a match skipped)"
+            f"({metrics.num_queries:,} queries; {metrics.num_skipped:,} skipped, without a match)"
         )
 
 
 def _opened(source: Path, labels: str) -> Dataset:
-    """The data set; the images of a table need not exist."""
+    """Open the data set; the images of a table need not exist."""
     from vreid.data.readers.image_table import SUFFIXES, read_table
 
     if source.is_file() and source.suffix.lower() in SUFFIXES:

@@ -1,4 +1,4 @@
-"""`vreid table`: the papers' tables, each one command."""
+"""Command table: reproduce the tables of the papers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vreid import names
-from vreid.cli.extras import needs
+from vreid.cli.extras import require_extras
 from vreid.cli.options import Device, Json, print_json, resolve
-from vreid.console import say
+from vreid.console import echo
 
 if TYPE_CHECKING:
     from vreid.reproduce.table import Entry
@@ -22,35 +22,37 @@ ScaleName = Annotated[
     str,
     typer.Option(
         "--scale",
-        help=f"One of {', '.join(names.SCALES)}: small variants on simulated worlds, for a CPU; the papers' networks "
-        "on a larger world, for a GPU; or on the real data sets.",
+        help=f"One of {', '.join(names.SCALES)}: small variants on simulated worlds (CPU), the papers' networks on a "
+        "larger simulated world (GPU), or the papers' networks on the real data sets.",
     ),
 ]
 Data = Annotated[
     list[Path] | None,
-    typer.Option(help="Scale paper: the data set that is searched, then those that are trained on besides."),
+    typer.Option(help="Scale paper: evaluation data set first, then additional training sets."),
 ]
 
 
 def table_command(
     tables: Names,
-    out: Annotated[Path, typer.Option(help="Folder of everything made; a stopped table goes on there.")],
+    out: Annotated[Path, typer.Option(help="Output folder; finished stages in it are reused.")],
     scale: ScaleName = "smoke",
     data: Data = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Worlds and trainings a row; default: 3 or 1.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds (worlds and trainings) per row; default: 3 or 1.")
+    ] = None,
     only: Annotated[
         str,
         typer.Option(
             metavar="TEXT",
-            help="Only rows with this in their name, and those that they are compared with: a part for one machine.",
+            help="Run only rows whose name contains this, and those that they are compared with.",
         ),
     ] = "",
     merge: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A results.jsonl of another machine, whose rows then count as done."),
+        typer.Option(metavar="FILE", help="Merge a results.jsonl of another machine; its rows count as done."),
     ] = None,
     make: Annotated[
-        bool, typer.Option("--make/--no-make", help="Run what is missing, or only write what is there.")
+        bool, typer.Option("--make/--no-make", help="Run missing rows, or only write the tables of finished ones.")
     ] = True,
     dry_run: Annotated[
         bool,
@@ -62,12 +64,13 @@ def table_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Make tables of the papers: mean and spread beside the papers' figures, and whether each direction holds.
+    """Reproduce tables of the papers: mean and spread, the papers' figures, and whether each direction holds.
 
-    The plan and its cost are told first. Exit code 1 if a row failed.
+    The plan and its cost are printed first. Exits 1 if a row failed.
     """
-    needs("train", "adapt", "report")
-    from vreid.console import Console, ProgressBars
+    require_extras("train", "adapt", "report")
+    from vreid.console import Console
+    from vreid.progress_bars import ProgressBars
     from vreid.reproduce.dry_run import dry_run_stages
     from vreid.reproduce.runner import plan
     from vreid.reproduce.table import terminal_table
@@ -85,7 +88,7 @@ def table_command(
                 *other_data(tables, chosen),
                 *dry_run_stages(rows, resolve(device), bars),
             ]
-            print_json(reported) if as_json else say(*reported, sep="\n")
+            print_json(reported) if as_json else echo(*reported, sep="\n")
             return
         made = make_tables(
             tables, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars

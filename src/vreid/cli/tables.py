@@ -1,4 +1,4 @@
-"""Tables of metrics for the terminal."""
+"""Metrics as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vreid.retrieval.evaluation.metrics import Metrics, interval
 
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, Metrics]]]) -> Table:
-    """A table for the terminal: one line a row and part of the queries, mAP with its 95 % interval.
+    """Build a table for the terminal: one line per row and part of the queries, mAP with its 95 % interval.
 
-    Intervals are bootstraps over vehicles; all rows are of one protocol. Where it draws galleries, the standard
-    deviation over the draws stands behind a mean.
+    Intervals are bootstrapped over vehicles; all rows have the same protocol. If it draws galleries at random, means
+    are followed by the standard deviation over the draws.
     """
     first = next(m for _, parts in rows for m in parts.values())
     full, cut = first.protocol.full_metric, first.protocol.metric if first.protocol.top_k else ""

@@ -1,4 +1,4 @@
-"""Command tune: parameters chosen on validation features that share nothing with the test."""
+"""Command tune: choose post-processing parameters on validation features."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vreid.cli.options import (
     Post,
     ProtocolName,
     RecordTable,
+    evaluate_variants,
     json_row,
-    load_search,
+    load_retrieval_run,
     post_processing,
     print_json,
     print_rows,
-    with_and_without,
 )
-from vreid.console import say
+from vreid.console import echo
 
 
 def tune_command(
@@ -30,8 +30,8 @@ def tune_command(
         typer.Option(
             "--on",
             metavar="FEATURES",
-            help="Validation features to choose on; several: on their mean. An error if they share vehicles or images "
-            "with the test.",
+            help="Validation features; repeat to use the mean over several. They must share no vehicle or image with "
+            "the test.",
         ),
     ],
     steps: Post = "",
@@ -40,24 +40,24 @@ def tune_command(
     as_json: Json = False,
 ) -> None:
     """Choose the parameters of --post on validation features, then evaluate FEATURES with them."""
-    from vreid.console import ProgressBars
+    from vreid.progress_bars import ProgressBars
     from vreid.retrieval.evaluation.tuning import gain
 
-    search = load_search(features, records, protocol)
+    search = load_retrieval_run(features, records, protocol)
     given = post_processing(steps).of(search.query)
-    others = [load_search(folder, None, protocol) for folder in validation]
+    others = [load_retrieval_run(folder, None, protocol) for folder in validation]
     with ProgressBars(quiet=as_json) as bars:
         tuning = search.tune(given, others, progress=bars)
     best = tuning.best.post
-    rows = with_and_without(search, best)
+    rows = evaluate_variants(search, best)
     if as_json:
         print_json([json_row(name, parts, search.protocol) for name, parts in rows])
         return
     value, low, high = (100 * number for number in gain(search.evaluate(given).overall, search.evaluate(best).overall))
-    say(f"{tuning}.")
-    say(
-        f"Tuning is worth {value:+.1f} points of {search.protocol.metric} here, 95 % {low:+.1f} to {high:+.1f} "
-        "(paired, bootstrap over vehicles)."
+    echo(f"{tuning}.")
+    echo(
+        f"Tuning changes {search.protocol.metric} by {value:+.1f} points here, 95 % {low:+.1f} to {high:+.1f} "
+        "(paired bootstrap over vehicles)."
     )
-    say(search.protocol.description)
+    echo(search.protocol.description)
     print_rows(rows)

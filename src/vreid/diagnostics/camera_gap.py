@@ -1,7 +1,7 @@
-"""The camera gap: how much of a distance is the camera, not the vehicle.
+"""Camera gap: how much the camera, instead of the vehicle, determines distances.
 
-P passes (one vehicle at one camera; a pass is the mean feature of its images), D feature dimensions, V vehicles,
-R resamples.
+Shapes: P groups (the images of one vehicle at one camera, represented by their mean feature), D feature dimensions,
+V vehicles, R resamples.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from vreid.retrieval.postprocessing.camera_statistics import CameraMean
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
 CLEAR = 0.1
-"""How much more often strangers of the own camera may come before a mate than those of others, before it is told."""
-MOST_PASSES, MOST_QUERIES = 3000, 1000
-"""Passes and queries that are looked at, drawn by the seed; more change no digit that is shown."""
+"""Warning level: how much more often negatives at the query's camera precede a match than those at other cameras."""
+MOST_GROUPS, MOST_QUERIES = 3000, 1000
+"""Maximum number of groups and queries, drawn by the seed; more do not change the shown digits."""
 SHARE_RESAMPLES = 200
 
 
 def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, seed: int = 0) -> Part:
-    """What the camera has to do with distances, in four ways.
+    """Measure the camera gap.
 
-    * The share of the variance of passes between cameras, and between vehicles, both corrected for chance as
-      epsilon squared is (Kelley 1935): (SS_between - df_between MS_within) / SS_total. Without identities a vehicle
-      is a tracklet and only the camera's share is told.
-    * How often a stranger of the query's own camera, and one of another camera, is nearer to the query than its vehicle
-      at another camera (1/2: distances tell nothing). Their difference is the camera's.
-    * mAP without and with the camera's mean feature taken off, on the same queries.
+    * The share of the variance of group means between cameras, and between vehicles, corrected for chance (epsilon
+      squared, Kelley 1935): (SS_between - df_between MS_within) / SS_total. Without identities, tracklets replace
+      vehicles and only the share of cameras is reported.
+    * How often a negative (another vehicle) at the query's camera, and at another camera, is nearer to the query than
+      its match at another camera (1/2: chance). Their difference is the effect of the camera.
+    * mAP with and without camera means subtracted, on the same queries.
 
     Raises:
         InputError: unknown cameras, or a single one; as `evaluate_retrieval`.
@@ -43,9 +43,9 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
     query, gallery = query.normalise(), gallery.normalise()
     everything = Records.concat([query.records, gallery.records])
     if everything.camera.distinct < 2:
-        raise InputError("camera gap: all pictures are of one camera; two are the least.")
+        raise InputError("camera gap: all images are of one camera; at least two are needed.")
     if not everything.camera.known.all():
-        raise InputError("camera gap: some pictures have no camera; give the column `camera`.")
+        raise InputError("camera gap: some images have no camera; add the column `camera`.")
     labelled = not (query.records.identity.codes == UNKNOWN).any()
     numbers = variance_shares(np.concatenate([query.features, gallery.features]), everything, labelled, seed)
     camera = numbers["variance between cameras"]
@@ -62,37 +62,37 @@ def camera_gap(query: FeatureSet, gallery: FeatureSet, protocol: Protocol, *, se
             np.column_stack([precision, precision[:, 1] - precision[:, 0]]), query.records.identity.codes, seed=seed
         )
         numbers |= overtaken
-        numbers |= dict(zip(("mAP", "mAP, camera means taken off", "gain of taking them off"), of_query, strict=True))
+        numbers |= dict(zip(("mAP", "mAP, camera means subtracted", "gain of subtracting"), of_query, strict=True))
         more = overtaken["more often"]
         warning = more.low > CLEAR
         sentence += (
-            f", {numbers['variance between vehicles']} % between vehicles. A stranger of the query's own camera is "
-            f"nearer than the same vehicle at another camera in {overtaken['own camera']} % of cases, a stranger of "
-            f"another camera in {overtaken['other cameras']} %. Taking the camera means off changes mAP by "
+            f", {numbers['variance between vehicles']} % between vehicles. Another vehicle at the query's camera is "
+            f"nearer than the same vehicle at another camera in {overtaken['own camera']} % of cases, another vehicle "
+            f"at another camera in {overtaken['other cameras']} %. Subtracting camera means changes mAP by "
             f"{of_query[2]} points"
         )
     groups = {"variance": {name: number for name, number in numbers.items() if name.startswith("variance")}}
     if labelled:
-        groups["strangers before the mate"] = {name: numbers[name] for name in ("own camera", "other cameras")}
-        groups["mAP"] = {name: numbers[name] for name in ("mAP", "mAP, camera means taken off")}
+        groups["other vehicles before the match"] = {name: numbers[name] for name in ("own camera", "other cameras")}
+        groups["mAP"] = {name: numbers[name] for name in ("mAP", "mAP, camera means subtracted")}
     return Part(
         name="camera gap",
         sentence=f"{sentence}.",
         numbers=numbers,
         warning=warning,
-        fix="train on pictures of these cameras or adapt to them; camera-mean and camera-whitening (--post) take off "
-        "what is the same for a whole camera",
-        needs="cameras; identities for all but the camera's share",
-        limits="Cameras see different vehicles and sides of them, so a part of their share is the vehicles'. All of it "
-        "is about L2-normalised features, before any post-processing, also where features are compared raw.",
+        fix="train on images of these cameras or adapt to them; camera-mean and camera-whitening (--post) remove what "
+        "all images of a camera have in common",
+        needs="cameras; identities except for the share of cameras",
+        limits="Cameras see different vehicles and sides, so part of their share is due to the vehicles. Computed from "
+        "L2-normalised features without post-processing, even if features are compared raw.",
         chart=BarChart(groups, "percent, with 95 % interval"),
     )
 
 
-def _passes(
+def _group_means(
     features: NDArray[np.float32], records: Records, labelled: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Mean features (P, D), vehicle and camera of each pass; where nothing is known an image is a pass."""
+    """Mean features (P, D), vehicle and camera of each group; an image of an unknown vehicle is its own group."""
     vehicle = (records.identity if labelled else records.tracklet).codes.astype(np.int64)
     alone = vehicle < 0
     vehicle[alone] = vehicle.max(initial=0) + 1 + np.arange(np.count_nonzero(alone))
@@ -106,9 +106,9 @@ def _passes(
 
 
 def variance_shares(features: NDArray[np.float32], records: Records, labelled: bool, seed: int) -> dict[str, Estimate]:
-    """Estimate the shares of the variance of mean features of passes between cameras, and between vehicles."""
-    mean_PD, owner, camera = _passes(features, records, labelled)
-    keep = np.sort(np.random.default_rng([seed, 3]).permutation(len(mean_PD))[:MOST_PASSES])
+    """Estimate the shares of the variance of group means between cameras, and between vehicles."""
+    mean_PD, owner, camera = _group_means(features, records, labelled)
+    keep = np.sort(np.random.default_rng([seed, 3]).permutation(len(mean_PD))[:MOST_GROUPS])
     mean_PD, camera = mean_PD[keep] - mean_PD[keep].mean(axis=0), camera[keep]
     names, vehicle = np.unique(owner[keep], return_inverse=True)
     drawn_RV = np.concatenate(
@@ -136,18 +136,18 @@ def variance_shares(features: NDArray[np.float32], records: Records, labelled: b
         sums_VD = np.zeros((len(names), mean_PD.shape[1]))
         np.add.at(sums_VD, vehicle, mean_PD)
         of_vehicle = np.square(sums_VD).sum(axis=1) / np.bincount(vehicle)
-        # a vehicle drawn twice is two vehicles that look the same
+        # a vehicle drawn twice counts as two vehicles with equal features
         shares["variance between vehicles"] = share(drawn_RV @ of_vehicle - grand, drawn_RV.sum(axis=1).astype(float))
     found = {}
     for name, values in shares.items():
-        # vehicles drawn twice make every group look tighter: the draws' own mean is put where the share is
+        # vehicles drawn twice make groups look tighter: centre the draws on the measured share
         low, high = np.clip(percentile_interval(values[1:] - values[1:].mean() + values[0]), 0, 1)
         found[name] = Estimate(float(values[0]), float(low), float(high), len(mean_PD))
     return found
 
 
 def overtaken_shares(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[str, Estimate]:
-    """Per query the share of pairs of a stranger and a mate at another camera in which the stranger is nearer."""
+    """Per query, the share of pairs of a negative and a match at another camera in which the negative is nearer."""
     own, identity = joint_codes(query.records.identity, gallery.records.identity)
     own_camera, camera = joint_codes(query.records.camera, gallery.records.camera)
     rows = np.sort(np.random.default_rng([seed, 4]).permutation(len(query))[:MOST_QUERIES])
@@ -157,16 +157,18 @@ def overtaken_shares(query: FeatureSet, gallery: FeatureSet, seed: int) -> dict[
             continue
         near = gallery.features @ query.features[row]
         same = camera == own_camera[row]
-        strangers = (identity != own[row]) & (identity != -2)
-        mates = np.sort(near[(identity == own[row]) & ~same])
+        negative = (identity != own[row]) & (identity != -2)
+        matches = np.sort(near[(identity == own[row]) & ~same])
         for column, kind in enumerate((same, ~same)):
-            others = near[strangers & kind]
-            if len(others) and len(mates):
-                below = np.searchsorted(mates, others, side="left") + np.searchsorted(mates, others, side="right")
-                found[place, column] = below.mean() / (2 * len(mates))
+            others = near[negative & kind]
+            if len(others) and len(matches):
+                below = np.searchsorted(matches, others, side="left") + np.searchsorted(matches, others, side="right")
+                found[place, column] = below.mean() / (2 * len(matches))
     evaluated = ~np.isnan(found).any(axis=1)
     if not evaluated.any():
-        raise InputError("camera gap: no query has its vehicle at another camera and strangers at both kinds.")
+        raise InputError(
+            "camera gap: no query has a match at another camera and other vehicles at its own and at other cameras."
+        )
     values = np.column_stack([found[evaluated], found[evaluated, 0] - found[evaluated, 1]])
     return dict(
         zip(("own camera", "other cameras", "more often"), means(values, own[rows][evaluated], seed=seed), strict=True)

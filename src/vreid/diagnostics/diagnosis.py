@@ -1,4 +1,4 @@
-"""What a diagnosis is: parts, each with numbers, one plain sentence, and what people would rather look at."""
+"""Result of a diagnosis: parts with a summary sentence, numbers and a chart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vreid.diagnostics.estimates import Estimate
 
 @dataclass(frozen=True)
 class BarChart:
-    """Groups of named numbers to compare, for example one group a slicing; `line` is what all are held against."""
+    """Groups of named numbers, for example one group per sliced property; `line` is a reference value."""
 
     groups: Mapping[str, Mapping[str, Estimate]]
     label: str
@@ -23,7 +23,7 @@ class BarChart:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart: numbers with intervals over `x`."""
+    """One curve of a chart: numbers with intervals over `x`."""
 
     name: str
     x: Sequence[float]
@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines over a common axis; `marks` are single points (x, y) with their names."""
+    """Curves over a common axis; `marks` are named points (x, y)."""
 
     curves: Sequence[Curve]
     xlabel: str
@@ -43,7 +43,7 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class ScatterChart:
-    """A map of P points (P, 2) with the identity and camera of each."""
+    """P points (P, 2) with their identity and camera."""
 
     place: NDArray[np.float32]
     identity: Sequence[str]
@@ -52,15 +52,15 @@ class ScatterChart:
 
 @dataclass(frozen=True, eq=False)
 class Grids:
-    """Square grids of shares 0 to 1 over the picture, by name."""
+    """Square grids of shares in 0 to 1 over the image, by name."""
 
     grids: Mapping[str, NDArray[np.float64]]
     label: str
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """One picture (its `box`, where it has one) under the map (H, W) of where a model looked, 0 to 1."""
+class SaliencyMap:
+    """One image (or its `box`) with an activation map (H, W) in 0 to 1."""
 
     caption: str
     path: str
@@ -69,26 +69,27 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
-    """Rows of pictures with their activation maps."""
+class SaliencyMaps:
+    """Rows of images with activation maps."""
 
-    rows: Sequence[Sequence[Looked]]
+    rows: Sequence[Sequence[SaliencyMap]]
 
 
-Chart = BarChart | Curves | ScatterChart | Grids | Looks
+Chart = BarChart | Curves | ScatterChart | Grids | SaliencyMaps
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing looked at.
+    """Result of one diagnostic.
 
     Attributes:
-        name: what it is about, for example "camera gap".
-        sentence: what was found, in plain words.
-        numbers: what it rests on, by name; shares and their differences are 0 to 1.
-        warning: somebody has to look at this before the other numbers are believed; then `fix` says what to do.
-        needs: what was used besides the features ("identities", "pictures", "a model"); it says who can have it.
-        limits: what it does not say.
+        name: subject, for example "camera gap".
+        sentence: summary of the result.
+        numbers: estimates by name; shares and their differences are 0 to 1.
+        warning: whether the result casts doubt on the metrics.
+        fix: suggested fix for a warning.
+        needs: inputs besides the features ("identities", "images", "a model").
+        limits: limitations of the result.
         chart: the figure.
     """
 
@@ -102,18 +103,18 @@ class Part:
     chart: Chart | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON; the chart stays out."""
+        """Return numbers and texts for JSON, without the chart."""
         texts = {name: getattr(self, name) for name in ("name", "sentence", "warning", "fix", "needs", "limits")}
         return texts | {"numbers": {name: asdict(number) for name, number in self.numbers.items()}}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All parts that could be had, and why the others could not.
+    """Results of all available diagnostics.
 
     Attributes:
-        parts: in the order of the page.
-        left_out: (name, reason) of what was not looked at.
+        parts: results in the order of the page.
+        left_out: (name, reason) of diagnostics that are not available.
     """
 
     parts: Sequence[Part]
@@ -121,12 +122,12 @@ class Diagnosis:
 
     @property
     def warnings(self) -> list[Part]:
-        """The parts that somebody has to look at."""
+        """The parts with a warning."""
         return [part for part in self.parts if part.warning]
 
     def __getitem__(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON."""
+        """Return numbers and texts for JSON."""
         return {"parts": [part.as_dict() for part in self.parts], "left_out": [list(pair) for pair in self.left_out]}

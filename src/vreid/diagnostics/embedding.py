@@ -1,4 +1,4 @@
-"""A picture of the feature space: some vehicles over cameras, and what the nearest neighbours of pictures share."""
+"""Embedding: a t-SNE map of some vehicles, and what nearest neighbours in feature space share."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vreid.errors import InputError
 from vreid.retrieval.features import FeatureSet
 
 VEHICLES, CAMERAS = 10, 12
-"""Vehicles that are drawn (there are no more colours that people can tell apart), and cameras (markers)."""
+"""Maximum number of vehicles (distinguishable colours) and of cameras (markers) in the map."""
 POINTS = 600
 PERPLEXITY = 15
 MOST = 3000
-"""Pictures whose neighbours are looked at, drawn by the seed."""
+"""Maximum number of images whose neighbours are counted, drawn by the seed."""
 
 
 def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
-    """t-SNE (van der Maaten & Hinton 2008) of the vehicles seen at most cameras, and the neighbours of all pictures.
+    """Compute a t-SNE map (van der Maaten & Hinton 2008) of the vehicles at most cameras, and neighbour statistics.
 
-    The numbers are about features, not about the map: of the nearest picture that is not of the same pass (vehicle and
-    camera), how often is it of the same vehicle, and how often of the same camera; and how often it would be of the
-    same camera by chance.
+    The numbers are computed from features, not from the map: among all images that differ in vehicle or camera, how
+    often the nearest one shares the vehicle, how often it shares the camera, and how often it would share the camera by
+    chance.
 
     Raises:
-        InputError: fewer than three vehicles with identities at two cameras.
+        InputError: fewer than three vehicles at two cameras.
     """
     features = np.concatenate([query.normalise().features, gallery.normalise().features])
     identity = np.concatenate(joint_codes(query.records.identity, gallery.records.identity))
@@ -42,17 +42,17 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
     neighbours = _neighbours(features, identity, camera)
     evaluated = ~np.isnan(neighbours[:, 0])
     if not evaluated.any():
-        raise InputError("neighbours: no vehicle was seen at two cameras among others.")
+        raise InputError("neighbours: no vehicle occurs at two cameras with other vehicles; give more images.")
     same_vehicle, same_camera, chance, more = means(
         np.column_stack([neighbours, neighbours[:, 1] - neighbours[:, 2]])[evaluated], identity[evaluated], seed=seed
     )
     shown = _shown(identity, camera, rng)
     if len(np.unique(identity[shown])) < 3:
-        raise InputError("t-SNE: fewer than three vehicles were seen at two cameras.")
+        raise InputError("t-SNE: fewer than three vehicles occur at two cameras; give more images.")
     return Part(
         name="neighbours",
-        sentence=f"The nearest picture of another pass is of the same vehicle in {same_vehicle} % of cases, and of the "
-        f"same camera in {same_camera} % ({chance} % by chance).",
+        sentence="Among images that differ in vehicle or camera, the nearest one shows the same vehicle in "
+        f"{same_vehicle} % of cases and is of the same camera in {same_camera} % ({chance} % by chance).",
         numbers={
             "same vehicle": same_vehicle,
             "same camera": same_camera,
@@ -60,8 +60,8 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
             "same camera beyond chance": more,
         },
         needs="identities, cameras",
-        limits="Features are L2-normalised for this, also where they are compared raw. In the map near points are "
-        "alike; the size of gaps and clusters means nothing, and another seed draws another map.",
+        limits="Computed from L2-normalised features, even if they are compared raw. In a t-SNE map only "
+        "neighbourhoods are meaningful, not the size of gaps and clusters; it depends on the seed.",
         chart=ScatterChart(_tsne(features[shown], seed), names[shown].tolist(), places[shown].tolist()),
     )
 
@@ -69,8 +69,8 @@ def embedding(query: FeatureSet, gallery: FeatureSet, *, seed: int = 0) -> Part:
 def _neighbours(
     features: NDArray[np.float32], identity: NDArray[np.integer], camera: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """(N, 3) whether the nearest picture of another pass shares the vehicle, the camera, and the latter's chance; NaN
-    for vehicles seen at one camera only."""
+    """Return (N, 3): whether the nearest image that differs in vehicle or camera shares the vehicle, whether it shares
+    the camera, and the chance of the latter; NaN for vehicles at a single camera."""
     out = np.full((len(features), 3), np.nan)
     for row in range(len(features)):
         same_vehicle, same_camera = identity == identity[row], camera == camera[row]
@@ -83,7 +83,7 @@ def _neighbours(
 
 
 def _shown(identity: NDArray[np.integer], camera: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Pictures of the vehicles seen at most cameras, ties by chance; as many of each as there is room for."""
+    """Select images of the vehicles at most cameras, ties at random; equal numbers of each, within `POINTS`."""
     vehicles = rng.permutation(np.unique(identity))
     cameras = [len(np.unique(camera[identity == vehicle])) for vehicle in vehicles]
     order = np.argsort([-count for count in cameras], kind="stable")

@@ -1,6 +1,6 @@
-"""Numbers with their bootstrap intervals: vehicles are drawn anew, each with everything measured on it.
+"""Estimates with bootstrap intervals over vehicles.
 
-N measured things (queries, pairs, pictures), K numbers of each.
+Shapes: N measurements (queries, pairs, images), K quantities.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Estimate:
     """A number and its 95 % interval.
 
     Attributes:
-        value: as measured on everything.
+        value: on all measurements.
         low, high: percentile bootstrap over vehicles.
-        count: what it rests on.
+        count: number of measurements.
     """
 
     value: float
@@ -35,15 +35,15 @@ class Estimate:
 
 
 def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Estimate]:
-    """The mean of each of K numbers, NaN left out, by the same draws of vehicles: their differences may be compared.
+    """Estimate the mean of each of K quantities, ignoring NaN, with the same draws of vehicles for all.
 
     Args:
         values: (N,) or (N, K).
-        vehicle: (N,) what vehicle each row is of, any kind of code.
-        seed: equal seeds give equal intervals.
+        vehicle: (N,) code of the vehicle of each row.
+        seed: random seed.
 
     Raises:
-        InputError: no rows, or a column of nothing but NaN.
+        InputError: no rows, or a column of NaN only.
 
     Example:
         >>> print(*means([[0.0, 1.0], [1.0, 1.0]], np.array([7, 8])))
@@ -53,7 +53,7 @@ def means(values: ArrayLike, vehicle: NDArray[Any], *, seed: int = 0) -> list[Es
     values_NK = values_NK[:, None] if values_NK.ndim == 1 else values_NK
     there_NK = ~np.isnan(values_NK)
     if not len(values_NK) or not there_NK.any(axis=0).all():
-        raise InputError("means: there is nothing to average; give at least one number that is known.")
+        raise InputError("means: no values to average; give at least one known value per column.")
     names, code = np.unique(vehicle, return_inverse=True)
     total_VK, count_VK = np.zeros((2, len(names), values_NK.shape[1]))
     np.add.at(total_VK, code, np.where(there_NK, values_NK, 0))

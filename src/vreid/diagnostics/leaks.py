@@ -1,4 +1,4 @@
-"""Leaks: a test vehicle or a test picture that was trained on, a query that lies in the gallery."""
+"""Leaks: test vehicles or images in the training set, and queries in the gallery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vreid.progress import Progress
 
 
 def leaks(dataset: Dataset, progress: Progress | None = None) -> Part:
-    """The data doctor's checks of what makes every number of a test worthless.
+    """Run the data doctor's checks for leaks between training, query and gallery.
 
     Raises:
         InputError: the data set has no training images, or no test images.
@@ -25,9 +25,9 @@ def leaks(dataset: Dataset, progress: Progress | None = None) -> Part:
     return Part(
         name="leaks",
         sentence=" ".join(f"{finding.where}: {finding.message}." for finding in found)
-        or f"No vehicle and no picture of the test is among the {len(dataset.train):,} training pictures.",
+        or f"No test vehicle or test image is among the {len(dataset.train):,} training images.",
         warning=bool(found),
         fix="; ".join(dict.fromkeys(finding.fix for finding in found)),
-        needs="the data set with its training pictures, identities",
-        limits="A vehicle trained on under another name shows only where a picture of it is the same.",
+        needs="the data set with its training images, identities",
+        limits="A test vehicle with another name in the training set is detected only if it shares an image.",
     )

@@ -1,4 +1,4 @@
-"""How far a distance can be trusted: is the vehicle there at all, and is a nearer candidate more often right?"""
+"""Open-set identification: FNIR against FPIR, and how reliably a distance separates right from wrong candidates."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from vreid.retrieval.postprocessing.pipeline import PostProcessing
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 """False positive identification rates of the curve."""
 TARGETS = (0.01, 0.05, 0.1)
-"""What a threshold may be calibrated for: the smallest that the queries can tell."""
+"""FPIR targets of the calibration; the smallest that the number of queries can resolve is used."""
 MISS_RATE = 0.1
 LEFT_OUT = 0.3
-"""Share of vehicles taken out of the gallery where all queries have a mate."""
+"""Share of vehicles removed from the gallery if all queries have a match."""
 BINS = 8
 FEWEST = 10
-"""Queries in a bin of distances, at least."""
+"""Minimum number of queries per bin of distances."""
 CURVE_RESAMPLES = 300
 
 
-def found_by(sides: Sides, protocol: Protocol, post: PostProcessing, seed: int) -> OpenSet:
-    """What each query finds; where all have a mate, without `LEFT_OUT` of the vehicles.
+def open_set_of(sides: Sides, protocol: Protocol, post: PostProcessing, seed: int) -> OpenSet:
+    """Evaluate the open set; if all queries have a match, `LEFT_OUT` of the vehicles are removed from the gallery.
 
     Raises:
         InputError: as `open_set` and `leave_out`.
@@ -50,33 +50,33 @@ def unknown_vehicles(
     validation: Sides | None = None,
     seed: int = 0,
 ) -> Part:
-    """FNIR against FPIR with a threshold marked that was calibrated elsewhere: what it promised, what it keeps.
+    """Measure FNIR against FPIR, and the errors of a threshold that was calibrated on other vehicles.
 
     Args:
         sides: query and gallery features.
-        protocol: how rankings are judged.
+        protocol: the evaluation protocol.
         post: post-processing.
-        validation: features to calibrate on; None: one half of the vehicles here, the other half is judged.
-        seed: of the vehicles left out, the halves and the intervals.
+        validation: features to calibrate on; None calibrates on one half of the vehicles and evaluates the other half.
+        seed: random seed of the removed vehicles, the halves and the intervals.
 
     Raises:
         InputError: as `open_set`, or validation features of another model.
     """
     post = post or PostProcessing()
-    found = found_by(sides, protocol, post, seed)
+    found = open_set_of(sides, protocol, post, seed)
     if validation is None:
         first = np.isin(found.identity, np.random.default_rng([seed, 6]).permutation(np.unique(found.identity))[::2])
-        calibration, held, where = found.of(first), found.of(~first), "one half of the vehicles, tried on the other"
+        calibration, held, where = found.of(first), found.of(~first), "one half of the vehicles"
     else:
-        calibration, held, where = found_by(validation, protocol, post, seed), found, "the validation features"
+        calibration, held, where = open_set_of(validation, protocol, post, seed), found, "the validation features"
     threshold, why = _threshold(calibration)
     if threshold and validation is not None:
         threshold.check(features=found.features, steps=found.steps)
     levels = [level for level in LEVELS if whole(level * held.num_unknown) >= 1]
     if not levels or not held.num_known:
         raise InputError(
-            f"open set: {held.num_unknown} queries without a mate and {held.num_known} with one are too "
-            "few to tell any rate."
+            f"open set: {held.num_unknown} queries without a match and {held.num_known} with one are too few to "
+            "estimate any rate."
         )
 
     def at_levels(some: OpenSet) -> list[float]:
@@ -101,24 +101,24 @@ def unknown_vehicles(
         marks = {f"threshold for FPIR {100 * promised.target:g} %": (100 * float(at.fpir), 100 * float(at.fnir))}
         warning = measured.low > max(promised.high, promised.target)
         kept = (
-            f"A threshold calibrated for an FPIR of {100 * promised.target:g} % on {where} has {measured} % here and "
-            f"misses {missed} % of the known vehicles"
+            f"A threshold calibrated for an FPIR of {100 * promised.target:g} % on {where} has an FPIR of {measured} % "
+            f"and an FNIR of {missed} % {'on the other half' if validation is None else 'here'}"
         )
-    left = f", {found.left_out} vehicles left out," if found.left_out else ""
+    left = f", {found.left_out} vehicles removed," if found.left_out else ""
     first_level, first_fnir = levels[0], fnir[0]
     return Part(
         name="unknown vehicles",
-        sentence=f"When at most {100 * first_level:g} % of the vehicles that the gallery does not hold{left} may be "
-        f"taken for one that it holds, {first_fnir} % of the known ones are missed or not first. {kept}.",
+        sentence=f"At an FPIR of {100 * first_level:g} % (queries whose vehicle is not in the gallery{left} but get a "
+        f"match), the FNIR is {first_fnir} % (queries whose vehicle is missed or not first). {kept}.",
         numbers=numbers,
         warning=warning,
-        fix="calibrate on data of these cameras and of a gallery of this size (vreid calibrate)",
+        fix="calibrate on data of these cameras with a gallery of this size (vreid calibrate)",
         needs="identities",
-        limits="For a gallery of this size: more images bring more false matches.",
+        limits="Valid for this gallery size; more images cause more false matches.",
         chart=Curves(
             [Curve("FNIR", [100 * level for level in levels], fnir)],
-            "FPIR: unknown vehicles that get a match, percent",
-            "FNIR: known ones missed, percent",
+            "FPIR in percent",
+            "FNIR in percent",
             log_x=True,
             marks=marks,
         ),
@@ -136,16 +136,16 @@ def _threshold(calibration: OpenSet) -> tuple[Threshold | None, str]:
 
 
 def reliability(sides: Sides, protocol: Protocol, post: PostProcessing | None = None, *, seed: int = 0) -> Part:
-    """How often the first candidate is right, by its distance; and how well distance tells right from wrong.
+    """Measure the accuracy of first candidates by distance, and how well distance separates right from wrong ones.
 
-    The number is the area under the ROC curve: of a right and a wrong first candidate of two queries, how often the
-    right one is nearer (1/2: distance says nothing, 1: everything). The vehicles of `found_by` are left out, since a
-    camera network meets unknown vehicles too.
+    The latter is the area under the ROC curve: how often, of a right and a wrong first candidate of two queries, the
+    right one is nearer (1/2: chance, 1: perfect). Vehicles are removed as in `open_set_of`, since a camera network also
+    sees unknown vehicles.
 
     Raises:
         InputError: as `open_set`; or all first candidates are right, or all wrong.
     """
-    found = found_by(sides, protocol, post or PostProcessing(), seed)
+    found = open_set_of(sides, protocol, post or PostProcessing(), seed)
     found = found.of(np.isfinite(found.nearest))
     right = found.rank == 1
     if right.all() or not right.any():
@@ -171,18 +171,17 @@ def reliability(sides: Sides, protocol: Protocol, post: PostProcessing | None = 
     warning = auc.low <= 0.5
     return Part(
         name="reliability of distances",
-        sentence=f"Of a right and a wrong first candidate the right one is nearer in {auc} % of pairs. Among the "
-        f"nearest {len(parts[0])} first candidates {exact[0]} % are right, among the farthest {len(parts[-1])} "
-        f"{exact[-1]} %.",
+        sentence=f"A right first candidate is nearer than a wrong one in {auc} % of pairs. Of the {len(parts[0])} "
+        f"nearest first candidates {exact[0]} % are right, of the {len(parts[-1])} farthest {exact[-1]} %.",
         numbers={
             "right is nearer than wrong": auc,
             "right among the nearest": exact[0],
             "right among the farthest": exact[-1],
         },
         warning=warning,
-        fix="do not show distances to people as if they said how sure the answer is",
+        fix="do not present distances as confidence",
         needs="identities",
-        limits="Distances of these steps only; each bin holds equally many queries.",
+        limits="Valid for the distances of these steps. Bins hold equal numbers of queries.",
         chart=Curves(
             [Curve("first candidate is right", middle, exact)], "distance of the first candidate", "right, percent"
         ),

@@ -1,7 +1,4 @@
-"""The same pictures rendered without their background, or without number plates: what the model leans on.
-
-Only a simulator can do this: same vehicles, poses and boxes, one thing taken away.
-"""
+"""Comparison with other renderings of the same simulated images, for example without background or number plates."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.features import FeatureSet, Sides
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 
-ORIGINAL = "as it is"
+ORIGINAL = "original"
 
 
 def compare_renderings(
@@ -28,14 +25,14 @@ def compare_renderings(
     *,
     seed: int = 0,
 ) -> Part:
-    """mAP of each rendering, and how it differs from the original's, query by query on the same images.
+    """Measure the mAP of each rendering and its paired difference to the original.
 
     Args:
-        original: query and gallery features of the pictures as they are.
+        original: query and gallery features of the original images.
         others: features of other renderings of the same images by the same model, by name ("without background").
-        protocol: how rankings are judged.
+        protocol: the evaluation protocol.
         post: post-processing, the same for all.
-        seed: of the intervals.
+        seed: random seed of the intervals.
 
     Raises:
         InputError: a rendering of other images or by another model; or as `evaluate_retrieval`.
@@ -56,13 +53,13 @@ def compare_renderings(
         f"{name} it changes by {number} points" for name, number in zip(others, changes.values(), strict=True)
     )
     return Part(
-        name="what the pictures hold",
-        sentence=f"mAP is {values[ORIGINAL]} % with the pictures as they are; {reported}.",
+        name="renderings",
+        sentence=f"mAP is {values[ORIGINAL]} % on the original images; {reported}.",
         numbers={**values, **changes},
         needs="identities, renderings of one simulated world, one model",
-        limits="A model meets pictures without background for the first time here: what it loses is at most what it "
-        "reads from the background, since being surprised costs something too; what it gains was noise to it.",
-        chart=BarChart({"pictures": values}, "mAP in percent, with 95 % interval"),
+        limits="The model was not trained on such images, so a loss is an upper bound of what it reads from the "
+        "removed part: the unusual appearance costs accuracy too.",
+        chart=BarChart({"images": values}, "mAP in percent, with 95 % interval"),
     )
 
 

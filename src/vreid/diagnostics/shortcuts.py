@@ -1,12 +1,11 @@
-"""Shortcuts: does something beside the vehicle tell which vehicle it is?
+"""Shortcut detection: whether the border of images identifies vehicles better than their interior.
 
-Pictures are cut into 8 x 8 cells, and each cell alone retrieves: how often is the picture whose cell is nearest one of
-the same vehicle? The vehicle stands in the middle, so a cell at the border that tells more than every cell inside is
-no vehicle: a mark drawn into the pictures of each vehicle at each camera shows *within a camera*, a background that
-goes with the vehicle shows *across cameras*. No model is needed, and none can be fooled.
+Images are divided into 8 x 8 cells, and each cell alone is used for retrieval: how often does the nearest image by this
+cell show the same vehicle? The vehicle is in the middle of the image, so a border cell that identifies vehicles better
+than every interior cell is a shortcut: for example an overlay drawn into the images of a vehicle (*within a camera*) or
+a background that occurs with a vehicle (*across cameras*). No model is used.
 
-The cells are chosen on one half of the vehicles and compared on the other, so that the best of many is not best by
-luck.
+The best cells are selected on one half of the vehicles and compared on the other half, which avoids selection bias.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from vreid.errors import InputError
 from vreid.progress import Progress, job
 
 CELLS = 8
-"""Cells a side; the outermost ones are the border."""
+"""Cells per side; the outermost ones are the border."""
 PIXELS = 6
-"""Side of a cell in pixels, after the picture has been shrunk to 48 x 48."""
+"""Side of a cell in pixels, after resizing the image to 48 x 48."""
 MARGIN = 0.1
-"""How much more a border cell must tell (share of pictures), so that small natural differences are no shortcut."""
+"""Minimum advantage of a border cell (share of images) for a warning."""
 MOST = 400
-"""Passes (one vehicle at one camera) that are looked at, drawn by the seed; more tell nothing more."""
+"""Maximum number P of groups (images of one vehicle at one camera), drawn by the seed."""
 FEWEST = 8
-"""Vehicles in each half, at least."""
+"""Minimum number of vehicles in each half."""
 
 WITHIN, ACROSS = "within one camera", "across cameras"
 
@@ -41,23 +40,23 @@ _BORDER[1:-1, 1:-1] = False
 
 def shortcuts(
     records: Records,
-    where: str = "pictures",
+    where: str = "images",
     *,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Part]:
-    """What the border of the pictures tells of the vehicle, within a camera and across cameras: two parts.
+    """Detect shortcuts within a camera and across cameras: one part each.
 
     Args:
-        records: pictures with identities and cameras, train or test; junk and unknown ones are left out.
-        where: what they are called in the parts' names, for example "training pictures".
-        seed: of the passes drawn, the halves and the intervals.
-        progress: listener, counts pictures.
+        records: images with identities and cameras, train or test; junk and unknown vehicles are ignored.
+        where: noun for the images in the parts' names, for example "training images".
+        seed: random seed of the groups, the halves and the intervals.
+        progress: listener that counts images.
 
     Raises:
-        InputError: too few vehicles with two pictures at a camera or with two cameras, or an unreadable picture.
+        InputError: too few vehicles with two images at a camera or with two cameras, or an unreadable image.
     """
-    first, last = _passes(records, seed)
+    first, last = _first_and_last(records, seed)
     vehicle, _ = joint_codes(records.identity[first], records.identity[last])
     camera = records.camera.codes[first]
     cells_first, cells_last = np.split(cells(records[np.concatenate([first, last])], progress), 2)
@@ -73,10 +72,10 @@ def shortcuts(
 
 
 def cells(records: Records, progress: Progress | None = None) -> NDArray[np.float32]:
-    """(N, 64, 108) levels 0 to 1 of the cells of each picture, row by row.
+    """Compute the RGB values in 0 to 1 of the cells of each image, row by row: (N, 64, 108).
 
     Raises:
-        InputError: a picture cannot be read.
+        InputError: an image cannot be read.
     """
     side = CELLS * PIXELS
     out = np.empty((len(records), CELLS * CELLS, PIXELS * PIXELS * 3), dtype=np.float32)
@@ -89,8 +88,8 @@ def cells(records: Records, progress: Progress | None = None) -> NDArray[np.floa
     return out
 
 
-def _passes(records: Records, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and last picture of every pass of a vehicle that was seen at two cameras or more, at most `MOST`."""
+def _first_and_last(records: Records, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last image of each vehicle at each camera, for vehicles at two cameras or more; at most `MOST`."""
     known = np.flatnonzero(records.identity.known & records.camera.known)
     order = known[np.lexsort((records.frame[known], np.nan_to_num(records.time[known])))]
     key = records.identity.codes[order].astype(np.int64) * (records.camera.codes.max(initial=0) + 1)
@@ -102,9 +101,7 @@ def _passes(records: Records, seed: int) -> tuple[NDArray[np.intp], NDArray[np.i
     names, count = np.unique(identity, return_counts=True)
     names = names[count > 1]
     if len(names) < 2 * FEWEST:
-        raise InputError(
-            f"shortcuts: {len(names)} vehicles were seen at two cameras; {2 * FEWEST} are the least that tell anything."
-        )
+        raise InputError(f"shortcuts: {len(names)} vehicles occur at two cameras; at least {2 * FEWEST} are needed.")
     names = np.random.default_rng([seed, 1]).permutation(names)
     chosen = np.cumsum([np.sum(identity == name) for name in names]) <= MOST
     keep = np.isin(identity, names[chosen | (np.arange(len(names)) < 2 * FEWEST)])
@@ -112,30 +109,29 @@ def _passes(records: Records, seed: int) -> tuple[NDArray[np.intp], NDArray[np.i
 
 
 def nearest_hits(
-    query: NDArray[np.float32], gallery: NDArray[np.float32], may: NDArray[np.bool_], vehicle: NDArray[np.integer]
+    query: NDArray[np.float32], gallery: NDArray[np.float32], allowed: NDArray[np.bool_], vehicle: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """(P, 64) whether the nearest of the passes that a pass `may` (P, P) be compared with is one of its vehicle, cell
-    by cell; NaN for passes without such."""
-    mates = may & (vehicle[:, None] == vehicle)
-    evaluated = mates.any(axis=1) & (may & ~mates).any(axis=1)
+    """Return (P, 64) whether the nearest `allowed` (P, P) group by each cell is of the same vehicle, or NaN."""
+    matches = allowed & (vehicle[:, None] == vehicle)
+    evaluated = matches.any(axis=1) & (allowed & ~matches).any(axis=1)
     out = np.full((len(query), query.shape[1]), np.nan)
     for cell in range(query.shape[1]):
         a, b = query[:, cell], gallery[:, cell]
         distance = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * (a @ b.T)
-        distance = distance.round(5)  # equal cells are equally far, whatever the order of sums
-        nearest_mate = np.where(mates, distance, np.inf).min(axis=1)
-        nearest_stranger = np.where(may & ~mates, distance, np.inf).min(axis=1)
-        out[evaluated, cell] = (nearest_mate < nearest_stranger)[evaluated]
+        distance = distance.round(5)  # makes equal cells equally far in spite of rounding
+        nearest_match = np.where(matches, distance, np.inf).min(axis=1)
+        nearest_negative = np.where(allowed & ~matches, distance, np.inf).min(axis=1)
+        out[evaluated, cell] = (nearest_match < nearest_negative)[evaluated]
     return out
 
 
 def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.integer], seed: int) -> Part:
-    """The best border cell against the best cell inside: chosen on half of the vehicles, compared on the others."""
+    """Compare the best border and interior cells, selected on half of the vehicles and tested on the other half."""
     evaluated = ~np.isnan(hits[:, 0])
     hits, vehicle = hits[evaluated], vehicle[evaluated]
     names = np.unique(vehicle)
     if len(names) < 2 * FEWEST:
-        raise InputError(f"shortcuts {name}: {len(names)} vehicles can be judged; {2 * FEWEST} are the least.")
+        raise InputError(f"shortcuts {name}: {len(names)} vehicles are usable; at least {2 * FEWEST} are needed.")
     chosen_on = np.isin(vehicle, np.random.default_rng([seed, 2]).permutation(names)[::2])
     share = hits[chosen_on].mean(axis=0)
     flat = _BORDER.ravel()
@@ -149,19 +145,19 @@ def _part(name: str, where: str, hits: NDArray[np.float64], vehicle: NDArray[np.
     warning = more.low > MARGIN
     row, column = divmod(border, CELLS)
     reported = (
-        f"The most telling cell at the border of the pictures (row {row + 1}, column {column + 1} of {CELLS}) finds "
-        f"the vehicle {name} in {at_border} % of cases, the most telling one inside in {at_inside} %"
+        f"The best border cell (row {row + 1}, column {column + 1} of {CELLS}) retrieves the vehicle {name} in "
+        f"{at_border} % of cases, the best interior cell in {at_inside} %"
     )
-    decision = "something beside the vehicle says which one it is" if warning else "no shortcut"
+    decision = "something outside of the vehicle identifies it" if warning else "no shortcut"
     return Part(
         name=f"shortcut {name}, {where}",
         sentence=f"{reported}: {decision}.",
-        numbers={"best border cell": at_border, "best inner cell": at_inside, "border more than inside": more},
+        numbers={"best border cell": at_border, "best interior cell": at_inside, "border minus interior": more},
         warning=warning,
-        fix="look at that corner of the pictures of a few vehicles; cut the mark off, or mask what is around the "
-        "vehicles, before training and testing",
-        needs="identities, cameras, pictures",
-        limits="A shortcut inside the picture, or one that few vehicles have, is not seen. Vehicles that stand still "
-        "in their tracklets make every cell tell the vehicle within a camera.",
-        chart=Grids({name: hits.mean(axis=0).reshape(CELLS, CELLS)}, "percent of passes that the cell alone finds"),
+        fix="inspect that part of the images of a few vehicles; crop the overlay or mask the background before "
+        "training and testing",
+        needs="identities, cameras, images",
+        limits="Shortcuts in the interior, or of few vehicles, are not detected. If vehicles stand still in their "
+        "tracklets, every cell identifies them within a camera.",
+        chart=Grids({name: hits.mean(axis=0).reshape(CELLS, CELLS)}, "percent retrieved by the cell alone"),
     )

@@ -1,4 +1,4 @@
-"""Where the mean hides something: every slicing at once, with intervals, and the slices that are surely worse."""
+"""Worst slices: mAP of every slice with intervals, and the slices that are significantly worse than the rest."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from numpy.typing import NDArray
 from vreid.data.protocols import Protocol
 from vreid.diagnostics.diagnosis import BarChart, Part
 from vreid.diagnostics.estimates import Estimate, means
-from vreid.diagnostics.slices import MATE_BINS, QUERY_BINS, mate_scores
+from vreid.diagnostics.slices import MATCH_BINS, QUERY_BINS, match_scores
 from vreid.errors import InputError
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.bootstrap import CONFIDENCE, resampled_means
 from vreid.retrieval.evaluation.metrics import Metrics
 
 FEWEST = 10
-"""Queries in a slice, at least; smaller ones are left out."""
+"""Minimum number of queries per slice; smaller slices are ignored."""
 SHOWN = 6
-"""Slices shown of a slicing that has more: the worst."""
+"""Maximum number of slices shown per property, the worst ones."""
 REPORTED = 3
+"""Maximum number of worse slices that the sentence names."""
 
 _Slice = tuple[NDArray[np.intp], NDArray[np.float64]]
 """Rows of queries and the average precision of each."""
 
 
 def worst_slices(distances: Distances, metrics: Metrics, protocol: Protocol, *, seed: int = 0) -> Part:
-    """mAP of each camera, colour, type, orientation, size and hour of the query, and pair of cameras and time gap.
+    """Compare the mAP of slices by camera, colour, type, orientation, size, hour, camera pair and time gap.
 
-    A slice is surely worse where the interval of its difference to all other queries excludes zero at 95 % after
-    Bonferroni's correction for the number of slices compared; vehicles are drawn, so the difference is paired where one
-    vehicle is in both.
+    A slice is significantly worse if the 95 % interval of its difference to all other queries excludes zero after
+    Bonferroni correction for the number of slices. The bootstrap draws vehicles, so the difference is paired for
+    vehicles on both sides.
 
     Args:
-        distances: after all steps.
-        metrics: theirs under `protocol`.
-        protocol: how they were judged.
-        seed: of the intervals.
+        distances: distances after post-processing.
+        metrics: metrics of the distances under `protocol`.
+        protocol: the evaluation protocol.
+        seed: random seed of the intervals.
 
     Raises:
         InputError: no property is known.
@@ -43,7 +44,7 @@ def worst_slices(distances: Distances, metrics: Metrics, protocol: Protocol, *, 
     query = distances.query
     vehicles = query.identity.codes
     groups = {
-        by: parts for by in (*QUERY_BINS, *MATE_BINS) if len(parts := _parts(by, distances, metrics, protocol)) > 1
+        by: parts for by in (*QUERY_BINS, *MATCH_BINS) if len(parts := _parts(by, distances, metrics, protocol)) > 1
     }
     if not groups:
         raise InputError("slices: neither colours, types, orientations, sizes, times nor cameras are known.")
@@ -56,7 +57,7 @@ def worst_slices(distances: Distances, metrics: Metrics, protocol: Protocol, *, 
     for by, parts in groups.items():
         found = {name: means(precision, vehicles[rows], seed=seed)[0] for name, (rows, precision) in parts.items()}
         for name, (rows, precision) in parts.items():
-            everyone = parts if by in MATE_BINS else {"": (evaluated, metrics.average_precision[evaluated])}
+            everyone = parts if by in MATCH_BINS else {"": (evaluated, metrics.average_precision[evaluated])}
             drop = _below_the_rest(rows, precision, everyone, vehicles, compared, seed)
             if drop.high < 0:
                 worse.append((drop.value, f"{by} {name}", found[name]))
@@ -72,27 +73,29 @@ def worst_slices(distances: Distances, metrics: Metrics, protocol: Protocol, *, 
         name="slices",
         sentence=f"mAP of all queries is {whole} %. "
         + (
-            f"Surely worse: {reported}{more}." if worse else f"None of {compared} slices is surely worse than the rest."
+            f"Significantly worse: {reported}{more}."
+            if worse
+            else f"None of {compared} slices is significantly worse than the rest."
         ),
         numbers=numbers,
-        needs="identities, and the columns that are sliced by",
-        limits=f"Slices of fewer than {FEWEST} queries are left out. A slice of camera pairs or time gaps is about "
-        "mates: a query's other mates leave its list, so its numbers are lower than those of whole queries.",
+        needs="identities, and the columns of the slices",
+        limits=f"Slices of fewer than {FEWEST} queries are omitted. Slices by camera pair or time gap select matches: "
+        "other matches of a query are removed from its list, so these values are lower than those of whole queries.",
         chart=BarChart(shown, "mAP in percent, with 95 % interval", line=whole.value),
     )
 
 
 def _parts(by: str, distances: Distances, metrics: Metrics, protocol: Protocol) -> dict[str, _Slice]:
     try:
-        if by in MATE_BINS:
-            found = mate_scores(distances, protocol, by)
+        if by in MATCH_BINS:
+            found = match_scores(distances, protocol, by)
             made = {name: (rows[:, 0].astype(np.intp), rows[:, 1]) for name, rows in found.items()}
         else:
             names, codes = QUERY_BINS[by](distances.query)
             evaluated = metrics.relevant > 0
             rows = {name: np.flatnonzero((codes == code) & evaluated) for code, name in enumerate(names)}
             made = {name: (of_slice, metrics.average_precision[of_slice]) for name, of_slice in rows.items()}
-    except InputError:  # nobody knows the property, or a picture whose size is wanted is gone
+    except InputError:  # the property is unknown, or an image needed for its size is missing
         return {}
     return {name: slice_ for name, slice_ in made.items() if len(slice_[0]) >= FEWEST}
 
@@ -105,10 +108,10 @@ def _below_the_rest(
     compared: int,
     seed: int,
 ) -> Estimate:
-    """Mean of the slice less that of all (row, value) pairs outside of it, with a corrected interval."""
+    """Mean of the slice minus the mean of all (row, value) pairs outside of it, with a corrected interval."""
     others = [(other_rows, values) for other_rows, values in parts.values() if other_rows is not rows]
     rest, values = (np.concatenate(columns) for columns in zip(*others, strict=True))
-    if len(parts) == 1:  # all queries: those of the slice are taken out
+    if len(parts) == 1:  # all queries: remove those of the slice
         outside = ~np.isin(rest, rows)
         rest, values = rest[outside], values[outside]
     if not len(rest):
@@ -123,10 +126,10 @@ def _below_the_rest(
 def _difference(
     columns_N2: NDArray[np.float64], vehicle: NDArray[np.intp], count: int, compared: int, seed: int
 ) -> Estimate:
-    """Mean of the first column less that of the second, with Student's interval around the bootstrap's spread.
+    """Mean of the first column minus that of the second, with a Student interval from the bootstrap's spread.
 
-    Quantiles as far out as the correction asks for would need many thousand draws; degrees of freedom are those of the
-    side with fewer vehicles.
+    Percentiles as extreme as the correction requires would need thousands of draws. The degrees of freedom are those of
+    the side with fewer vehicles.
     """
     from scipy.special import stdtrit
 

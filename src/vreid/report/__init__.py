@@ -1,4 +1,4 @@
-"""The HTML report: `write_report(Report(...), "report.html")`. Nothing below imports it; it knows no simulator."""
+"""The HTML report: `write_report(Report(...), "report.html")`."""
 
 from vreid.report.contents import MapRoad, Report, ResultRow, Site
 from vreid.report.page import write_report

@@ -1,6 +1,6 @@
-"""The nearest candidate of each other camera for one query, in order of time, beside what is true.
+"""The nearest candidate at each other camera for one query, in order of time, with ground truth if known.
 
-They are candidates: four nearest neighbours of unknown identity are no trip of one vehicle, so no way joins them.
+Nearest neighbours of unknown identity need not be one vehicle, so no route is drawn between them.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from vreid.report.contents import MapRoad
 from vreid.report.rank_lists import EvaluatedRanking
 
 MOST = 4
-"""Most cameras besides the query's own."""
+"""Maximum number of cameras besides the query's own."""
 DEPTH = 100
-"""How far down the list candidates are looked at."""
+"""Number of candidates per list that are considered."""
 
 
 @dataclass(frozen=True)
 class CameraCandidate:
-    """The nearest candidate of one camera, or the query itself.
+    """The nearest candidate at one camera, or the query itself.
 
     Attributes:
         image: gallery index; None for the query itself.
-        camera: where. time: when, in seconds (UTC where the records say so).
+        camera: name of the camera.
+        time: seconds (UTC if the records are).
         distance: to the query; None for the query itself.
-        correct: whether it is the query's vehicle; None where nobody knows.
-        since: seconds since the right candidate (or the query) before it; None for the first, and where it is not known
-            to be right.
-        by_road: seconds that the quickest way over the road graph takes on average; None where there is none.
+        correct: whether it shows the query's vehicle; None if unknown.
+        since: seconds since the previous correct candidate (or the query); None for the first and for candidates not
+            known to be correct.
+        by_road: mean seconds of the fastest route on the road graph; None without a route.
     """
 
     image: int | None
@@ -45,7 +46,7 @@ class CameraCandidate:
 
 @dataclass(frozen=True)
 class CameraCandidates:
-    """Candidates of one query in time order, the query among them, and the ways between right ones (lists of sites)."""
+    """Candidates of one query and the query itself in order of time, and routes between correct ones (site names)."""
 
     query: int
     candidates: tuple[CameraCandidate, ...]
@@ -53,9 +54,9 @@ class CameraCandidates:
 
 
 def candidates_of(evaluated: EvaluatedRanking, query: int, roads: Sequence[MapRoad] = ()) -> CameraCandidates | None:
-    """Fold the list of one query to the nearest candidate of each other camera, keep the nearest, order them by time.
+    """Reduce the list of one query to the nearest candidate at each other camera, ordered by time.
 
-    Only those known to be right are on the way, with the query. None where the query's camera or time is unknown, or no
+    Routes connect the query and candidates known to be correct. None if the query's camera or time is unknown, or no
     candidate at another camera has both.
     """
     ranking = evaluated.ranking
@@ -105,24 +106,24 @@ def _with_legs(query: int, ordered: Sequence[CameraCandidate], roads: Sequence[M
 def _quickest(
     neighbours: dict[str, list[tuple[str, float]]], start: str, end: str
 ) -> tuple[float | None, tuple[str, ...]]:
-    """Seconds and sites of the quickest way (Dijkstra 1959), both ends included; (None, (start, end)) without any."""
+    """Find the fastest route (Dijkstra 1959): seconds and sites with both ends, or (None, (start, end))."""
     heap: list[tuple[float, tuple[str, ...]]] = [(0.0, (start,))]
     done: set[str] = set()
     while heap:
-        seconds, way = heapq.heappop(heap)
-        if way[-1] == end:
-            return seconds, way
-        if way[-1] not in done:
-            done.add(way[-1])
-            for site, more in neighbours.get(way[-1], ()):
-                heapq.heappush(heap, (seconds + more, (*way, site)))
+        seconds, route = heapq.heappop(heap)
+        if route[-1] == end:
+            return seconds, route
+        if route[-1] not in done:
+            done.add(route[-1])
+            for site, more in neighbours.get(route[-1], ()):
+                heapq.heappush(heap, (seconds + more, (*route, site)))
     return None, (start, end)
 
 
 def clearest_candidates(evaluated: EvaluatedRanking, roads: Sequence[MapRoad] = ()) -> CameraCandidates | None:
-    """The candidates of the query with the most cameras right and, among those, the fewest wrong, then the nearest.
+    """Select the query with the most correct cameras, then the fewest wrong ones, then the smallest mean distance.
 
-    Ties go to the first query. Without ground truth it is the query whose candidates are nearest on average.
+    Ties go to the first query. Without ground truth, only the mean distance counts.
     """
     best: tuple[tuple[float, ...], CameraCandidates] | None = None
     for query in range(len(evaluated.ranking)):

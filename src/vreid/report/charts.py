@@ -1,4 +1,4 @@
-"""Figures of a diagnosis: each kind of chart as inline SVG, or as pictures with activation maps."""
+"""Figures of a diagnosis: each kind of chart as inline SVG."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from vreid.diagnostics.diagnosis import BarChart, Curves, Grids, Part, ScatterChart
-from vreid.report.figures import GRID, INK, LOOKS, MUTED, WRONG, drawing, to_svg
+from vreid.report.figures import GRID, INK, MUTED, SERIES_STYLES, WRONG, drawing, to_svg
 
 ROW = 0.27
-"""Inches of one row of bars."""
+"""Height of one row of bars in inches."""
 COLORS = ("#4477aa", "#ee6677", "#228833", "#aa8800", "#2299bb", "#aa3377", "#888888", "#cc6611", "#6655cc", "#008866")
-"""Colours of vehicles in a map of points: told apart on light and on dark paper, and few enough to be."""
+"""Colours of vehicles in a scatter chart, distinguishable on light and dark backgrounds."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 
 
 def chart(part: Part, number: int) -> str:
-    """The figure of one part as SVG, "" where it has none that is drawn; `number` makes its ids unique on the page."""
+    """Draw the figure of one part as SVG; "" if it has none. `number` makes its ids unique on the page."""
     if _points_of(part.chart) < 2:
         return ""
     title = f"{part.name}: {part.sentence}"
@@ -36,7 +36,7 @@ def chart(part: Part, number: int) -> str:
 
 
 def _points_of(shown: object) -> int:
-    """How many points a chart has; grids count as many."""
+    """Count the points of a chart; a grid always counts as enough."""
     match shown:
         case BarChart():
             return sum(map(len, shown.groups.values()))
@@ -59,8 +59,12 @@ def _bars(bars: BarChart, name: str, title: str) -> str:
             labels.append((y, group, True))
             for label, number in numbers.items():
                 y += 1
-                axes.plot([100 * number.low, 100 * number.high], [y, y], color=LOOKS[1].color, linewidth=2, alpha=0.6)
-                axes.plot([100 * number.value], [y], LOOKS[1].marker, color=LOOKS[1].color, markersize=6)
+                axes.plot(
+                    [100 * number.low, 100 * number.high], [y, y], color=SERIES_STYLES[1].color, linewidth=2, alpha=0.6
+                )
+                axes.plot(
+                    [100 * number.value], [y], SERIES_STYLES[1].marker, color=SERIES_STYLES[1].color, markersize=6
+                )
                 labels.append((y, label, False))
             y += 1.2
         if bars.line is not None:
@@ -83,19 +87,19 @@ def _bars(bars: BarChart, name: str, title: str) -> str:
 
 def _curves(curves: Curves, name: str, title: str) -> str:
     with drawing(width=5.6, height=3.4) as (figure, axes):
-        for curve, look in zip(curves.curves, LOOKS[1:], strict=False):
+        for curve, style in zip(curves.curves, SERIES_STYLES[1:], strict=False):
             axes.fill_between(
                 curve.x,
                 [100 * e.low for e in curve.y],
                 [100 * e.high for e in curve.y],
-                color=look.color,
+                color=style.color,
                 alpha=0.18,
                 linewidth=0,
             )
-            axes.plot(curve.x, [100 * e.value for e in curve.y], marker=look.marker, color=look.color, markersize=5)
+            axes.plot(curve.x, [100 * e.value for e in curve.y], marker=style.marker, color=style.color, markersize=5)
         first = min(curves.curves[0].x)
         for text, (at, y) in curves.marks.items():
-            x = max(at, first) if curves.log_x else at  # a logarithmic axis has no place for 0: at its left edge
+            x = max(at, first) if curves.log_x else at  # 0 is drawn at the left edge of a logarithmic axis
             axes.plot([x], [y], "X", color=WRONG, markersize=9)
             right = x > np.mean(axes.get_xlim())
             axes.annotate(
@@ -169,4 +173,4 @@ def _grids(grids: Grids, name: str, title: str) -> str:
 def _cell(x: float, y: float, value: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x, y), 0.97, 0.97, facecolor=LOOKS[1].color, alpha=0.08 + 0.6 * value, linewidth=0)
+    return Rectangle((x, y), 0.97, 0.97, facecolor=SERIES_STYLES[1].color, alpha=0.08 + 0.6 * value, linewidth=0)

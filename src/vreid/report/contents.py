@@ -1,4 +1,4 @@
-"""What goes into a report: plain frozen values. Whoever made the results fills them in; the page only shows them."""
+"""Contents of a report as frozen values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vreid.errors import InputError
 from vreid.retrieval.evaluation.metrics import Metrics
 from vreid.retrieval.ranking import Ranking
 
-SIMULATED_NOTICE = "Measured on simulated data: it shows that the code works, not that it works on roads."
+SIMULATED_NOTICE = "Measured on simulated data; the numbers do not transfer to real roads."
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One row of the results: a name, what it adds in words, and its metrics by part of the queries.
+    """One row of results: a name, a description, and metrics by part of the queries.
 
     The keys of `metrics` are the parts, for example "all cameras", "seen cameras" and "new cameras".
     """
@@ -28,9 +28,9 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Site:
-    """A place on the map: a camera, or (`has_camera=False`) a mere junction; `x`, `y` in metres, y upwards.
+    """A place on the map: a camera, or (`has_camera=False`) a junction; `x`, `y` in metres, y upwards.
 
-    `part` groups the cameras by colour; where it equals a part of `rows`, both get the same colour.
+    `part` groups cameras by colour, the same as for the part of the results with that name.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Site:
 
 @dataclass(frozen=True)
 class MapRoad:
-    """A road between two sites by name, open both ways, with its mean travel time in seconds."""
+    """A two-way road between two sites by name, with its mean travel time in seconds."""
 
     a: str
     b: str
@@ -51,25 +51,25 @@ class MapRoad:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page; each part that is None or empty leaves its section out.
+    """Contents of the page; a section whose value is None or empty is omitted.
 
     Attributes:
         title: headline of the page.
-        notice: what a reader must know before believing a number ("Measured on simulated data: ...").
-        summary: what was done, in a sentence or two.
-        facts: ordered pairs of what made the numbers: data set, protocol, model, seed, ...
-        rows: the ablation: plain search first, each further row with one more step.
-        baselines: what the numbers have to beat (chance, a colour histogram), same parts as `rows`.
-        ranking: the ranked lists to show, with the query and gallery Records they refer to.
+        notice: warning above the results ("Measured on simulated data ...").
+        summary: one or two sentences about the experiment.
+        facts: pairs of name and value: data set, protocol, model, seed, ...
+        rows: results; the first row is plain search, each further row adds one step.
+        baselines: baselines (chance, a colour histogram) with the same parts as `rows`.
+        ranking: the ranked lists to show, with their query and gallery Records.
         ranking_name: name of the row that `ranking` belongs to.
         training: the lines of a run's metrics.jsonl.
-        sites, roads: the camera network; needed for the map only.
-        stages: seconds by stage of the work.
-        commands: pairs of a title and the lines to type.
-        diagnosis: what `vreid.diagnostics.diagnose` found.
+        sites, roads: the camera network, for the map.
+        stages: seconds by stage.
+        commands: pairs of a title and command lines.
+        diagnosis: result of `vreid.diagnostics.diagnose`.
 
     Raises:
-        InputError: two sites of one name, or a road to a site that is not there.
+        InputError: two sites with one name, or a road to an unknown site.
     """
 
     title: str
@@ -91,11 +91,11 @@ class Report:
         names = [site.name for site in self.sites]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"Report: site {twice!r} occurs twice; give every camera and junction its own name.")
+            raise InputError(f"Report: site {twice!r} occurs twice; give every camera and junction a unique name.")
         for road in self.roads:
             for end in (road.a, road.b):
                 if end not in names:
-                    raise InputError(f"Report: a road leads to {end!r}, which is not among the sites; add that site.")
+                    raise InputError(f"Report: a road leads to the unknown site {end!r}; add it to the sites.")
 
     @property
     def parts(self) -> list[str]:

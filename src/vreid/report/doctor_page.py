@@ -1,4 +1,4 @@
-"""The picture page of the data doctor: each finding in words, with the suspicious pictures beside it."""
+"""HTML page of the data doctor: each finding with the images concerned."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vreid.report.template import fill
 from vreid.report.thumbnails import thumbnail
 
 PICTURES = 12
-"""Pictures shown of one finding."""
+"""Maximum number of images per finding."""
 FINDINGS = 50
-"""Findings shown of one check; the rest are counted."""
+"""Maximum number of findings per check; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of a finding: a data URI (None where it cannot be read), its folder and name, and the whole path."""
+    """One image of a finding: a data URI (None if it cannot be read), its folder and name, and its full path."""
 
-    picture: str | None
+    thumbnail: str | None
     folder: str
     name: str
     path: str
 
 
 def write_findings(dataset: Dataset, findings: Sequence[Finding], path: Path | str) -> None:
-    """Write what is wrong with `dataset` as one self-contained HTML file, whole or not at all.
+    """Write the findings of `dataset` atomically as one self-contained HTML file.
 
     Raises:
         InputError: `path` cannot be written.
@@ -39,7 +39,7 @@ def write_findings(dataset: Dataset, findings: Sequence[Finding], path: Path | s
 
 
 def render_findings(dataset: Dataset, findings: Sequence[Finding]) -> str:
-    """The page as text (see `write_findings`); findings of one check stand together, in the order they came."""
+    """Render the page as text (see `write_findings`), grouped by check in the order of first appearance."""
     order = list(dict.fromkeys(finding.check for finding in findings))
     grouped = groupby(sorted(findings, key=lambda finding: order.index(finding.check)), lambda finding: finding.check)
     checks = [(check, list(group)) for check, group in grouped]
@@ -60,7 +60,7 @@ def render_findings(dataset: Dataset, findings: Sequence[Finding]) -> str:
 
 
 def _rows(finding: Finding) -> Iterator[list[Shown]]:
-    """The pictures to show, those to be looked at side by side in one list."""
+    """Yield the images of a finding in groups to show side by side."""
     boxes = finding.boxes or ((),) * len(finding.paths)
     shown = [
         Shown(thumbnail(path, box or None), f"{Path(path).parent.name}/".removeprefix("/"), Path(path).name, path)

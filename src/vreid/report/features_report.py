@@ -1,4 +1,4 @@
-"""The page about the features of one retrieval run."""
+"""The report of one retrieval run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def features_report(
     training: Sequence[Mapping[str, Any]] | None = None,
     diagnosis: Diagnosis | None = None,
 ) -> Report:
-    """Build the page about one run's features.
+    """Build the report of one retrieval run.
 
     Args:
-        facts: what made the features.
-        rows: plain search first, then with more and more steps; empty where queries have no labels.
+        facts: data set, model and settings of the features.
+        rows: plain search, then rows with additional steps; empty if queries have no labels.
         ranking: the ranked lists of the last row.
-        ranking_name: its name.
+        ranking_name: name of the last row.
         training: the lines of the model's metrics.jsonl.
-        diagnosis: what `vreid.diagnostics.diagnose.diagnose` found.
+        diagnosis: result of `vreid.diagnostics.diagnose.diagnose`.
     """
     simulated = "simulator_version" in facts
     return Report(

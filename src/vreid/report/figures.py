@@ -1,7 +1,7 @@
-"""Figures of a report as inline SVG: one style, same input same bytes, colours that follow the page's theme.
+"""Figures of a report as inline SVG: deterministic bytes, colours of the page's theme.
 
-Matplotlib draws with stand-in colours, which become CSS variables of the page, so that one figure serves light, dark
-and print. Series differ by marker and dash as well as by colour. Text stays text in the page's own font.
+Matplotlib draws with placeholder colours that are replaced by CSS variables of the page, so one figure serves light,
+dark and print. Series differ by marker and dash as well as by colour. Text stays text in the page's font.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ INK, MUTED, GRID, PAPER, RIGHT, WRONG = "#010203", "#010204", "#010205", "#01020
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", PAPER: "paper", RIGHT: "right", WRONG: "wrong"}
 
 
-class Look(NamedTuple):
-    """How one series looks in every figure of the page: stand-in colour, marker and dash."""
+class SeriesStyle(NamedTuple):
+    """Style of one series in all figures of the page: placeholder colour, marker and dash."""
 
     color: str
     marker: str
     dash: Any
 
 
-LOOKS = (
-    Look("#010300", "o", "-"),
-    Look("#010301", "D", (0, (6, 2))),
-    Look("#010302", "s", (0, (2, 1.5))),
-    Look("#010303", "^", (0, (6, 2, 1.5, 2))),
-    Look("#010304", "v", (0, (1, 1))),
+SERIES_STYLES = (
+    SeriesStyle("#010300", "o", "-"),
+    SeriesStyle("#010301", "D", (0, (6, 2))),
+    SeriesStyle("#010302", "s", (0, (2, 1.5))),
+    SeriesStyle("#010303", "^", (0, (6, 2, 1.5, 2))),
+    SeriesStyle("#010304", "v", (0, (1, 1))),
 )
-"""Looks by position; more than five series start over."""
-_VARIABLES |= {look.color: f"series-{number}" for number, look in enumerate(LOOKS)}
+"""SaliencyMaps by position; more than five series start over."""
+_VARIABLES |= {style.color: f"series-{number}" for number, style in enumerate(SERIES_STYLES)}
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -78,9 +78,9 @@ _STYLE: Any = {
 }
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
-    """One look for each name, by position."""
-    return {name: LOOKS[number % len(LOOKS)] for number, name in enumerate(names)}
+def series_styles(names: Sequence[str]) -> dict[str, SeriesStyle]:
+    """Assign a style to each name, by position."""
+    return {name: SERIES_STYLES[number % len(SERIES_STYLES)] for number, name in enumerate(names)}
 
 
 def ablation(
@@ -89,8 +89,8 @@ def ablation(
     parts: Sequence[str],
     bounds: Callable[[Metrics], tuple[float, float]],
 ) -> str:
-    """The mAP of each row and part between its `bounds`; each baseline a dotted line in its part's colour."""
-    look = looks(parts)
+    """Draw the mAP of each row and part with its interval `bounds`; baselines are dotted lines in the part's colour."""
+    styles = series_styles(parts)
     names = [textwrap.fill(row.name, 18) for row in rows]
     bottom = len(rows) - 0.5
     metric = next((m.protocol.full_metric for row in rows for m in row.metrics.values()), "mAP")
@@ -100,15 +100,15 @@ def ablation(
                 if part in row.metrics:
                     low, high = bounds(row.metrics[part])
                     y = position + 0.62 * ((number + 0.5) / len(parts) - 0.5)
-                    style: Any = {"color": look[part].color, "zorder": 3}
+                    style: Any = {"color": styles[part].color, "zorder": 3}
                     axes.plot([100 * low, 100 * high], [y, y], linewidth=2, alpha=0.6, **style)
-                    axes.plot([100 * row.metrics[part].mAP], [y], look[part].marker, markersize=6.5, **style)
+                    axes.plot([100 * row.metrics[part].mAP], [y], styles[part].marker, markersize=6.5, **style)
             axes.axhline(position + 0.5, color=GRID, linewidth=0.8)
         for number, baseline in enumerate(baselines):
             values = [(part, 100 * baseline.metrics[part].mAP) for part in parts if part in baseline.metrics]
             y = bottom + 0.25 + 0.4 * number
             for part, value in values:
-                axes.plot([value, value], [-0.5, y], color=look[part].color, linewidth=1.1, linestyle=(0, (1, 2)))
+                axes.plot([value, value], [-0.5, y], color=styles[part].color, linewidth=1.1, linestyle=(0, (1, 2)))
             axes.text(
                 max((value for _, value in values), default=0.0) + 1,
                 y,
@@ -128,35 +128,35 @@ def ablation(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
-        legend(axes, [(part, look[part], False) for part in parts])
-        return to_svg(figure, "ablation", "Mean average precision of each ablation row")
+        legend(axes, [(part, styles[part], False) for part in parts])
+        return to_svg(figure, "ablation", "Mean average precision of each row of results")
 
 
 RANKS = 20
-"""Results that the curve of `cmc` shows."""
+"""Length of the CMC curve."""
 
 
 def cmc(rows: Sequence[ResultRow], baselines: Sequence[ResultRow], parts: Sequence[str]) -> str:
-    """CMC of the first row (thin, dashed) and the last row (bold), by part; the last baseline's in grey dots."""
-    look = looks(parts)
+    """Draw the CMC of the first row (dashed) and the last row (bold) by part, and of the last baseline (grey dots)."""
+    styles = series_styles(parts)
     with drawing(width=5.6, height=3.7) as (figure, axes):
         for part in parts:
             for row in rows[:-1][:1]:
-                _cmc_line(axes, row, part, color=look[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
-            marker: dict[str, Any] = {"marker": look[part].marker, "markersize": 6, "markevery": [0]}
-            _cmc_line(axes, rows[-1], part, color=look[part].color, linewidth=2.2, **marker)
+                _cmc_line(axes, row, part, color=styles[part].color, linewidth=1.3, linestyle=(0, (4, 2)))
+            marker: dict[str, Any] = {"marker": styles[part].marker, "markersize": 6, "markevery": [0]}
+            _cmc_line(axes, rows[-1], part, color=styles[part].color, linewidth=2.2, **marker)
         for row in baselines[-1:]:
             _cmc_line(axes, row, parts[0], color=MUTED, linewidth=1.5, linestyle=(0, (1, 1.5)))
         axes.set(
             xlim=(1 - 0.3, RANKS + 0.3),
             ylim=(0, 101),
-            xlabel="within the first ... results",
-            ylabel="queries found, percent",
+            xlabel="rank k",
+            ylabel="queries with a match up to rank k, percent",
             xticks=(1, 5, 10, RANKS),
         )
         axes.grid(axis="y")
-        legend(axes, [(part, look[part], False) for part in parts])
-        return to_svg(figure, "cmc", "Share of queries found within the first results")
+        legend(axes, [(part, styles[part], False) for part in parts])
+        return to_svg(figure, "cmc", "Cumulative matching characteristic")
 
 
 def _cmc_line(axes: Axes, row: ResultRow, part: str, **style: Any) -> None:
@@ -166,21 +166,21 @@ def _cmc_line(axes: Axes, row: ResultRow, part: str, **style: Any) -> None:
 
 
 def losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str) -> str:
-    """Loss terms over training: name -> (x, y)."""
-    look = looks(list(curves))
+    """Draw loss terms over training: name -> (x, y)."""
+    styles = series_styles(list(curves))
     with drawing(width=5.6, height=3.3) as (figure, axes):
         for name, (x, y) in curves.items():
-            axes.plot(x, y, color=look[name].color, linestyle=look[name].dash, label=name)
+            axes.plot(x, y, color=styles[name].color, linestyle=styles[name].dash, label=name)
         positive = all(value > 0 for _, y in curves.values() for value in y)
         axes.set(xlabel=xlabel, ylabel="loss", ylim=(0, None) if positive else None)
         axes.margins(x=0.01)
         axes.grid(axis="y")
-        legend(axes, [(name, look[name], True) for name in curves])
+        legend(axes, [(name, styles[name], True) for name in curves])
         return to_svg(figure, "losses", "Training loss over time")
 
 
-def legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
-    """A legend above the axes; a line where the flag says so, else a marker. None where nothing is told apart."""
+def legend(axes: Axes, entries: Sequence[tuple[str, SeriesStyle, bool]]) -> None:
+    """Add a legend above the axes, with a line or (flag False) a marker per entry; none for a single entry."""
     from matplotlib.lines import Line2D
 
     if len(entries) < 2:
@@ -189,13 +189,13 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
         Line2D(
             [],
             [],
-            color=look.color,
-            linestyle=look.dash if line else "none",
-            marker="" if line else look.marker,
+            color=style.color,
+            linestyle=style.dash if line else "none",
+            marker="" if line else style.marker,
             markersize=7,
             label=name,
         )
-        for name, look, line in entries
+        for name, style, line in entries
     ]
     axes.legend(
         handles=handles,
@@ -211,7 +211,7 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Look, bool]]) -> None:
 
 @contextmanager
 def drawing(*, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure in the report's style, `width` x `height` inches."""
+    """Create an empty figure of `width` x `height` inches in the report's style."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -222,7 +222,7 @@ def drawing(*, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as one <svg> element for an HTML page: no prologue, no metadata, ids only where needed and unique."""
+    """Convert the figure to one <svg> element for HTML: no prologue or metadata, ids only where needed and unique."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue().decode("utf-8")

@@ -1,4 +1,4 @@
-"""The map of a report: cameras, roads with travel times, and the candidates of one query, enlarged where near."""
+"""Maps of a report: cameras, roads with travel times, and the candidates of one query, with an enlarged view."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vreid.report.camera_candidates import CameraCandidate, CameraCandidates
 from vreid.report.contents import MapRoad, Site
-from vreid.report.figures import GRID, INK, LOOKS, MUTED, PAPER, RIGHT, WRONG, drawing, legend, looks, to_svg
+from vreid.report.figures import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    RIGHT,
+    SERIES_STYLES,
+    WRONG,
+    drawing,
+    legend,
+    series_styles,
+    to_svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LARGE = 24
-"""A map of more cameras is drawn twice as large."""
+"""Maps of more cameras are drawn twice as large."""
 LABELLED_ROADS = 60
-"""Travel times are written beside the roads of a map that has no more of them."""
+"""Maximum number of roads on a map with travel times."""
 ENLARGE_BELOW = 0.6
-"""Right candidates that fill less than this share of the map's longer side are drawn a second time, enlarged."""
+"""Correct candidates within less than this share of the map's longer side get an enlarged map."""
 MARGIN = 0.2
-"""Room left around an enlarged part, in its own longer side."""
+"""Margin of an enlarged map, as a share of its longer side."""
 
 
 class MapWindow(NamedTuple):
@@ -33,7 +45,7 @@ class MapWindow(NamedTuple):
 
     @classmethod
     def around(cls, sites: Sequence[Site], margin: float) -> MapWindow:
-        """The sites with `margin` times the longer side around them; the shorter side is at least 0.4 of the longer."""
+        """Bound the sites with a margin of `margin` times the longer side; the shorter side is at least 0.4 of it."""
         xs, ys = [site.x for site in sites], [site.y for site in sites]
         longer = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
         half_x, half_y = (max((max(v) - min(v)) / 2 + margin * longer, 0.4 * (0.5 + margin) * longer) for v in (xs, ys))
@@ -42,28 +54,28 @@ class MapWindow(NamedTuple):
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height."""
+        """Width and height in metres."""
         return self.right - self.left, self.top - self.bottom
 
     def holds(self, x: float, y: float) -> bool:
-        """Whether the point lies inside."""
+        """Return whether the point lies inside."""
         return self.left <= x <= self.right and self.bottom <= y <= self.top
 
 
 def camera_maps(
     sites: Sequence[Site], roads: Sequence[MapRoad], parts: Sequence[str], found: CameraCandidates | None
 ) -> list[str]:
-    """The whole map and, where the way between right candidates is a small part of it, that part enlarged."""
+    """Draw the whole map and, if the route between correct candidates covers a small part of it, that part enlarged."""
     whole = MapWindow.around(sites, 0.08)
-    on_way = {name for leg in found.legs for name in leg} if found else set()
-    stops = [site for site in sites if site.name in on_way]
+    on_route = {name for leg in found.legs for name in leg} if found else set()
+    stops = [site for site in sites if site.name in on_route]
     window = MapWindow.around(stops, MARGIN) if stops else whole
     title = "Map of the cameras and roads"
     if max(window.size) > ENLARGE_BELOW * max(whole.size):
         return [_map("map", title, sites, roads, parts, found, whole, None)]
     return [
         _map("map", title, sites, roads, parts, found, whole, window),
-        _map("zoom", "The right candidates on the map", sites, roads, parts, found, window, None),
+        _map("zoom", "Map of the correct candidates", sites, roads, parts, found, window, None),
     ]
 
 
@@ -77,11 +89,11 @@ def _map(
     window: MapWindow,
     enlarged: MapWindow | None,
 ) -> str:
-    """One map of `window`; what lies in `enlarged` is framed only, as another map shows it."""
+    """Draw one map of `window`; the content of `enlarged` is only framed, since another map shows it."""
     place = {site.name: site for site in sites}
     cameras = [site for site in sites if site.has_camera and window.holds(site.x, site.y)]
     visible = [road for road in roads if any(window.holds(place[end].x, place[end].y) for end in (road.a, road.b))]
-    look = looks(parts)
+    styles = series_styles(parts)
     width = 5.4 if len(cameras) <= LARGE else 10.8
     wide, high = window.size
     with drawing(width=width, height=min(high / wide, 1.1) * width + 0.3) as (figure, axes):
@@ -105,7 +117,7 @@ def _map(
             if not site.has_camera:
                 axes.plot([site.x], [site.y], "o", color=GRID, markersize=5, zorder=1)
         for site in cameras:
-            own = look.get(site.part, LOOKS[0])
+            own = styles.get(site.part, SERIES_STYLES[0])
             axes.plot(
                 [site.x],
                 [site.y],
@@ -142,7 +154,7 @@ def _map(
         axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
         axes.set_aspect("equal")
         axes.axis("off")
-        legend(axes, [(part, look[part], False) for part in parts if any(site.part == part for site in cameras)])
+        legend(axes, [(part, styles[part], False) for part in parts if any(site.part == part for site in cameras)])
         return to_svg(figure, name, title)
 
 
@@ -188,7 +200,7 @@ def _draw_candidates(
 
 
 def _verdict(candidate: CameraCandidate) -> tuple[str, str]:
-    """Colour and mark, so that neither alone tells."""
+    """Return colour and mark of a candidate; the mark repeats the colour's meaning."""
     if candidate.correct is None:
         return INK, ""
     return (RIGHT, " \N{CHECK MARK}") if candidate.correct else (WRONG, " \N{MULTIPLICATION X}")

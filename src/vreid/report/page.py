@@ -1,4 +1,4 @@
-"""The HTML report: one file, no script, no network; everything a reader needs to believe the numbers or not."""
+"""The HTML report: one self-contained file without scripts or network access."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vreid.data.protocols import PROTOCOLS, Protocol
-from vreid.diagnostics.diagnosis import Diagnosis, Looks
+from vreid.diagnostics.diagnosis import Diagnosis, SaliencyMaps
 from vreid.files import write_text
 from vreid.report.camera_candidates import clearest_candidates
 from vreid.report.cards import CardMaker
@@ -24,15 +24,15 @@ from vreid.report.thumbnails import thumbnail
 from vreid.retrieval.evaluation.metrics import Metrics, interval
 
 GOOD, BAD = 4, 8
-"""How many good lists and how many of the worst errors are shown; without ground truth, how many lists in all."""
+"""Number of best lists and of worst errors shown; without ground truth, their sum is the number of lists."""
 BOOKKEEPING = frozenset({"event", "epoch", "step", "learning_rate", "images_per_second", "seconds"})
-"""What a line of metrics.jsonl holds besides loss terms."""
+"""Fields of a line of metrics.jsonl that are not loss terms."""
 LONGEST_CURVE = 400
-"""Points of a loss curve; longer ones are thinned."""
+"""Maximum number of points of a loss curve; longer curves are subsampled."""
 
 
 def write_report(report: Report, path: Path | str) -> None:
-    """Write `report` as one self-contained HTML file, whole or not at all; the same report gives the same bytes.
+    """Write `report` atomically as one self-contained HTML file; equal reports give equal bytes.
 
     Raises:
         InputError: `path` cannot be written.
@@ -41,7 +41,7 @@ def write_report(report: Report, path: Path | str) -> None:
 
 
 def render(report: Report) -> str:
-    """The page as text (see `write_report`)."""
+    """Render the page as text (see `write_report`)."""
     from markupsafe import Markup
 
     bounds = functools.cache(lambda metrics: interval(metrics, "mAP"))
@@ -65,9 +65,9 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
         "diagnosis.html",
         diagnosis=diagnosis,
         charts=[Markup(chart(part, number)) for number, part in enumerate(diagnosis.parts)],
-        looks=[
-            [[(thumbnail(look.path, look.box, look.heat), look.caption) for look in row] for row in part.chart.rows]
-            if isinstance(part.chart, Looks)
+        saliency=[
+            [[(thumbnail(one.path, one.box, one.heat), one.caption) for one in row] for row in part.chart.rows]
+            if isinstance(part.chart, SaliencyMaps)
             else []
             for part in diagnosis.parts
         ],
@@ -75,9 +75,9 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
 
 
 def milestones(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    """The rows worth a headline: the first, the last without re-ranking, the last with it; each once.
+    """Select the headline rows: the first, the last without re-ranking and the last with it, without repetition.
 
-    Chosen by their place, never by their numbers.
+    The selection does not depend on the metrics.
     """
     if not rows:
         return []
@@ -89,7 +89,7 @@ def milestones(rows: Sequence[ResultRow]) -> list[ResultRow]:
 def _charts(report: Report, bounds: Callable[[Metrics], tuple[float, float]]) -> dict[str, str]:
     out = {"ablation": "", "cmc": "", "losses": ""}
     if report.rows and report.parts:
-        if sum(len(row.metrics) for row in report.rows) > 1:  # one point is no chart
+        if sum(len(row.metrics) for row in report.rows) > 1:  # a single point needs no chart
             out["ablation"] = ablation(report.rows, report.baselines, report.parts, bounds)
         out["cmc"] = cmc(report.rows, report.baselines, report.parts)
     curves, unit = loss_curves(report.training or ())
@@ -99,9 +99,9 @@ def _charts(report: Report, bounds: Callable[[Metrics], tuple[float, float]]) ->
 
 
 def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
-    """Loss terms in the lines of a metrics.jsonl, name -> (x, y), and what x counts: "step" or "epoch".
+    """Extract loss terms from the lines of a metrics.jsonl: name -> (x, y), and the unit of x, "step" or "epoch".
 
-    Every finite number that is not bookkeeping is a term. Where some lines tell of steps, those of epochs are left out.
+    Every finite number outside of `BOOKKEEPING` is a loss term. Lines of epochs are ignored if lines of steps exist.
     """
     steps = [line for line in lines if line.get("event", "step") == "step" and "step" in line]
     unit = "step" if steps else "epoch"
@@ -112,7 +112,7 @@ def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[lis
                 x, y = curves.setdefault(key, ([], []))
                 x.append(float(line[unit]))
                 y.append(float(value))
-    curves = {name: (x, y) for name, (x, y) in curves.items() if len(x) > 1}  # one point is no curve
+    curves = {name: (x, y) for name, (x, y) in curves.items() if len(x) > 1}  # a single point is not a curve
     for name, (x, y) in curves.items():
         every = -(-len(x) // LONGEST_CURVE)
         curves[name] = x[::every], y[::every]
@@ -120,11 +120,11 @@ def loss_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, tuple[lis
 
 
 def _ranked(report: Report) -> dict[str, Any]:
-    """What the template shows of the ranking, and the maps (which can do without one)."""
+    """Prepare the ranked lists, camera pairs, candidates and maps for the template."""
     from markupsafe import Markup
 
-    ranked: dict[str, Any] = {"lists": {}, "found": [], "pairs": None, "maps": [], "known": frozenset()}
-    found = None
+    ranked: dict[str, Any] = {"lists": {}, "camera_candidates": [], "pairs": None, "maps": [], "known": frozenset()}
+    candidates = None
     if report.ranking is not None and len(report.ranking):
         evaluated = EvaluatedRanking(report.ranking, _protocol(report))
         cards = CardMaker(evaluated)
@@ -135,19 +135,19 @@ def _ranked(report: Report) -> dict[str, Any]:
             count = min(GOOD + BAD, len(report.ranking))
             queries = {"some": np.linspace(0, len(report.ranking) - 1, count).astype(int).tolist()}
         ranked["lists"] = {name: [cards.rank_list(query) for query in chosen] for name, chosen in queries.items()}
-        shown = [card for made in ranked["lists"].values() for one in made for card in (one.query, *one.candidates)]
+        shown = [card for lists in ranked["lists"].values() for one in lists for card in (one.query, *one.candidates)]
         names = ("camera", "time", "folded", "look_alike")
         ranked["known"] = {name for name in names if any(getattr(card, name) for card in shown)}
-        found = clearest_candidates(evaluated, report.roads)
-        ranked["found"] = [] if found is None else cards.candidates(found)
+        candidates = clearest_candidates(evaluated, report.roads)
+        ranked["camera_candidates"] = [] if candidates is None else cards.candidates(candidates)
     if any(site.has_camera for site in report.sites):
         parts = list(dict.fromkeys([*report.parts, *(site.part for site in report.sites if site.part)]))
-        ranked["maps"] = [Markup(svg) for svg in camera_maps(report.sites, report.roads, parts, found)]
+        ranked["maps"] = [Markup(svg) for svg in camera_maps(report.sites, report.roads, parts, candidates)]
     return ranked
 
 
 def _protocol(report: Report) -> Protocol:
-    """Return the ranking's protocol: that of a row, else a known one, else one that excludes only the query image."""
+    """Return the ranking's protocol: that of a row with its name, else the known one, else one that excludes itself."""
     name = report.ranking.protocol if report.ranking else ""
     used = {m.protocol.name: m.protocol for row in report.rows for m in row.metrics.values()}
     return {**PROTOCOLS, **used}.get(name, Protocol(name, exclude="itself"))

@@ -1,6 +1,6 @@
-"""Rank lists to look at: which queries to show, where the right vehicle was ranked, how each pair of cameras does.
+"""Ranked lists of a report: selection of queries, ranks of matches, and accuracy per camera pair.
 
-Q queries, K listed candidates.
+Shapes: Q queries, K listed candidates.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from vreid.data.records import JUNK, joint_codes
 from vreid.retrieval.ranking import Ranking
 
 TOP = 10
-"""How many candidates of a list are shown."""
+"""Number of candidates shown per list."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRanking:
-    """A ranking beside what is true, where that is known; computed once, read by every section.
+    """A ranking with its ground truth where known.
 
     Attributes:
         ranking: the lists.
-        protocol: says which gallery images do not count as mates of a query.
+        protocol: the protocol, whose exclusions are no matches.
     """
 
     ranking: Ranking
@@ -34,12 +34,12 @@ class EvaluatedRanking:
 
     @cached_property
     def hits(self) -> NDArray[np.int8]:
-        """(Q, K) 1 right, 0 wrong, -1 nobody knows."""
+        """(Q, K) 1 match, 0 other vehicle, -1 unknown."""
         return self.ranking.hits()
 
     @cached_property
-    def mates(self) -> list[NDArray[np.intp]]:
-        """For each query the gallery images of its vehicle that the protocol leaves in, listed or not."""
+    def matches(self) -> list[NDArray[np.intp]]:
+        """Gallery images of each query's vehicle that the protocol keeps, listed or not."""
         query, gallery = joint_codes(self.ranking.query.identity, self.ranking.gallery.identity)
         of_identity = Groups(gallery)
         exclusion = Exclusion(self.ranking.query, self.ranking.gallery, self.protocol)
@@ -51,7 +51,7 @@ class EvaluatedRanking:
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """(Q, K) rank of each candidate from 1, as metrics count them: junk pictures take no rank."""
+        """(Q, K) rank of each candidate from 1, as in the metrics: junk images take no rank."""
         junk = self.ranking.gallery.identity.codes == JUNK
         listed = self.ranking.indices
         counted = (listed >= 0) & ~(junk[listed] if len(junk) else False)
@@ -59,7 +59,7 @@ class EvaluatedRanking:
 
     @cached_property
     def first_hit(self) -> NDArray[np.int64]:
-        """(Q,) rank of the first right candidate; 0 where the list holds none."""
+        """(Q,) rank of the first match; 0 if the list holds none."""
         right = self.hits == 1
         if not right.size:
             return np.zeros(len(right), dtype=np.int64)
@@ -67,9 +67,9 @@ class EvaluatedRanking:
         return np.where(right.any(axis=1), self.ranks[np.arange(len(right)), place], 0)
 
     def folded(self, query: int) -> list[tuple[int, int]]:
-        """Places in the query's list where a tracklet comes for the first time, each with how many more it has.
+        """Return the first place of each tracklet in the query's list, with the number of its further images.
 
-        Pictures without a tracklet stand for themselves.
+        An image without a tracklet is a tracklet of its own.
         """
         ranking = self.ranking
         tracklets = ranking.gallery.tracklet.codes[ranking.indices[query, : ranking.lengths[query]]].astype(np.int64)
@@ -79,15 +79,15 @@ class EvaluatedRanking:
         return sorted(zip(first.tolist(), (size - 1).tolist(), strict=True))
 
     def worst(self, count: int) -> list[int]:
-        """Queries that have a mate and whose first hit comes last: no hit in the list first, ties by query index."""
+        """Select queries with matches whose first hit comes latest: no hit at all first, ties by query index."""
         late = np.where(self.first_hit == 0, np.iinfo(np.int64).max, self.first_hit)
-        wrong = np.array([q for q, mates in enumerate(self.mates) if len(mates) and late[q] > 1], dtype=np.intp)
+        wrong = np.array([q for q, matches in enumerate(self.matches) if len(matches) and late[q] > 1], dtype=np.intp)
         return [int(q) for q in wrong[np.argsort(-late[wrong], kind="stable")][:count]]
 
     def good(self, count: int) -> list[int]:
-        """Queries with a right first candidate and most hits among the first ten, of different vehicles.
+        """Select queries with a correct first candidate and the most hits among the first ten, of different vehicles.
 
-        Every camera gives one before any gives a second; ties by query index.
+        Every camera contributes one before any contributes a second; ties by query index.
         """
         found = (self.hits[:, :TOP] == 1).sum(axis=1)
         order = [int(q) for q in np.argsort(-found, kind="stable") if self.first_hit[q] == 1]
@@ -103,13 +103,13 @@ class EvaluatedRanking:
         return chosen
 
     def camera_pairs(self) -> CameraPairs | None:
-        """How often the nearest candidate of one camera is the right vehicle; None where nothing can be judged."""
+        """Measure how often the nearest candidate at each camera is the right vehicle; None without ground truth."""
         ranking = self.ranking
         query_camera, gallery_camera = joint_codes(ranking.query.camera, ranking.gallery.camera)
         names = sorted({*ranking.query.camera.names, *ranking.gallery.camera.names})
         found, evaluated = np.zeros((2, len(names), len(names)), dtype=np.int64)
-        for query, mates in enumerate(self.mates):
-            wanted = np.unique(gallery_camera[mates])
+        for query, matches in enumerate(self.matches):
+            wanted = np.unique(gallery_camera[matches])
             wanted = wanted[wanted >= 0]
             if query_camera[query] < 0 or not len(wanted):
                 continue
@@ -127,7 +127,7 @@ class EvaluatedRanking:
 
 @dataclass(frozen=True, eq=False)
 class CameraPairs:
-    """Per query camera (rows) and gallery camera (columns): queries found and queries judged."""
+    """Per query camera (rows) and gallery camera (columns): correct queries and evaluated queries."""
 
     query_cameras: Sequence[str]
     gallery_cameras: Sequence[str]

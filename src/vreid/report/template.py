@@ -1,4 +1,4 @@
-"""Filling the page templates beside this file; whatever users named is escaped."""
+"""Rendering of the page templates in this folder, with autoescaping."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SECURITY = (
     '<meta http-equiv="Content-Security-Policy" content="'
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
 )
-"""Content security policy of every page: no script, no network; images and styles from the page alone."""
+"""Content security policy of every page: no scripts, no network; images and styles only inline."""
 
 
 def fill(template: str, **values: Any) -> str:
-    """The template called so, filled with `values`; `style` is the style sheet that all pages share."""
+    """Render a template with `values`; `style` is the style sheet shared by all pages."""
     from importlib.resources import files
 
     from jinja2 import Environment, StrictUndefined
@@ -26,4 +26,4 @@ def fill(template: str, **values: Any) -> str:
     style = Markup((folder / "page.css").read_text(encoding="utf-8"))
     environment.globals.update(plural=plural, security=Markup(SECURITY), style=style)
     page = environment.from_string((folder / template).read_text(encoding="utf-8")).render(**values)
-    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are no text
+    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are not text

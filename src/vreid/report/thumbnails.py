@@ -1,4 +1,4 @@
-"""Small pictures inside the page: JPEG thumbnails as data URIs, or None where a picture cannot be read."""
+"""JPEG thumbnails as data URIs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from vreid.errors import InputError
 
 THUMBNAIL = 112
-"""Longest side in pixels."""
+"""Longer side in pixels."""
 QUALITY = 76
 COLD, TINT, GLOW = 0.45, 0.6, np.array([255, 120, 0], dtype=np.float32)
-"""Brightness of the grey picture where an activation map is 0; how much colour lies over it where the map is 1."""
+"""Brightness of the grey image where an activation map is 0, and opacity and colour of the overlay where it is 1."""
 
 
 def thumbnail(path: str, box: Sequence[float] | None = None, heat: NDArray[np.float32] | None = None) -> str | None:
-    """The picture at `path`, or its `box`, as a `data:image/jpeg;base64,` URI of at most 112 pixels.
+    """Encode the image at `path`, or its `box`, as a `data:image/jpeg;base64,` URI of at most 112 pixels.
 
-    With `heat` (H, W), 0 to 1, the picture is grey, dark where it is cold and orange where it is hot. None if it cannot
-    be read; a box that does not lie on the picture shows the whole.
+    With a map `heat` (H, W) in 0 to 1, the image is grey, dark at 0 and orange at 1. None if the image cannot be read;
+    a box outside of the image shows the whole image.
     """
     from PIL import Image
 

@@ -1,1 +1,1 @@
-"""Experiments: rows, what they make cached by hash, one JSON line a row, tables. `rows`, `lines`, `runner`, `table`."""
+"""Reproduction of the papers' tables: rows as graphs of cached stages, one JSON line of results per row, tables."""

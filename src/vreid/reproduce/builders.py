@@ -1,4 +1,4 @@
-"""How each kind of stage is made in its folder, from what it needs (see `vreid.reproduce.stages`)."""
+"""Builders of each kind of stage (see `vreid.reproduce.stages`)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from vreid.workflow import extract
 
 @dataclass(frozen=True)
 class StageBuilder:
-    """Where stages are made and with what.
+    """Builds stages in a cache.
 
     Attributes:
         cache: the folder of all stages.
-        device: of training and extraction.
-        workers: processes that simulate and that load images.
+        device: device of training and extraction.
+        workers: processes for simulation and image loading.
         progress: listener.
     """
 
@@ -51,18 +51,18 @@ class StageBuilder:
     _opened: dict[Data, Dataset] = field(default_factory=dict, repr=False)
 
     def folder(self, stage: Stage) -> Path:
-        """Where `stage` lies."""
+        """Return the folder of a stage."""
         return self.cache / stage.name
 
     def dataset(self, data: Data) -> Dataset:
-        """The data set, with the training images of both domains; the last one is kept, as real ones open slowly."""
+        """Open a data set with the training images of both domains; the last one is cached."""
         if data not in self._opened:
             self._opened.clear()
             self._opened[data] = data.open(self.folder(data))
         return self._opened[data]
 
     def images(self, stage: Model) -> Records:
-        """The training images of a model."""
+        """Collect the training images of a model."""
         dataset = self.dataset(stage.data)
         found = {"crop": stage.crops, "translated": stage.translations}
         parts: list[Records] = []
@@ -70,12 +70,12 @@ class StageBuilder:
             made = found.get(part)
             originals = of_part(dataset.train, part)
             if not len(originals):
-                raise InputError(f"{dataset.name}: has no {part} training images; give a data set that has.")
+                raise InputError(f"{dataset.name}: has no {part} training images; add a data set that has some.")
             parts.append(self.variant(made, "train", originals) if made else originals)
         return Records.concat(parts)
 
     def variant(self, made: Crops | Translations, split: str, originals: Records) -> Records:
-        """The images of a split as crops or translations."""
+        """Replace the images of a split by their crops or translations."""
         folder = self.folder(made)
         arrays, _ = read_arrays(folder / f"{split}.safetensors", "images")
         with parse_errors(folder / f"{split}.safetensors"):
@@ -86,21 +86,21 @@ class StageBuilder:
         return originals.with_(path=path, variant=stored.variant.values.tolist(), box=stored.box)
 
     def store(self, made: Crops | Translations, split: str, records: Records) -> None:
-        """Write what `variant` reads; of paths their place below the folder, so that a cache may be moved."""
+        """Write the records that `variant` reads, with relative paths, so that a cache can be moved."""
         folder = self.folder(made)
         if isinstance(made, Translations):
             records = records.with_(path=[str(Path(path).relative_to(folder)) for path in records.path])
         write_arrays(folder / f"{split}.safetensors", "images", pack_records("images", records))
 
     def scene_groups(self, stage: Scenes) -> SceneGroups:
-        """The groups of a made stage."""
+        """Read the scene groups of a built stage."""
         file = self.folder(stage) / stage.complete
         stored = read_json(file)
         with parse_errors(file):
             return SceneGroups(tuple(map(tuple, stored["cameras"])))
 
-    def make(self, stage: Stage) -> None:
-        """Make `stage` of what lies in the folders of the stages that it needs; a killed attempt is gone on with."""
+    def build(self, stage: Stage) -> None:
+        """Build a stage from its inputs, resuming an interrupted attempt."""
         BUILDERS[type(stage)](self, stage)
 
     @property
@@ -109,13 +109,13 @@ class StageBuilder:
 
 
 def of_part(records: Records, part: Part) -> Records:
-    """The originals of a part: real images (all that are not known to be synthetic), or synthetic ones."""
+    """Select the original images of a part: real (not known to be synthetic) or synthetic ones."""
     synthetic = records.domain.values == "synthetic"
     return records[synthetic if part in ("synthetic", "translated") else ~synthetic]
 
 
 def scene_groups(dataset: Dataset) -> SceneGroups:
-    """The scene groups of a test: its column `scene`, else by the labels of real training images."""
+    """Derive the scene groups of a test: from its column `scene`, else from labels of real training images."""
     return SceneGroups.for_images(Records.concat([dataset.query, dataset.gallery]), dataset.train)
 
 
@@ -139,7 +139,7 @@ def _crops(builder: StageBuilder, stage: Crops) -> None:
 
     dataset = builder.dataset(stage.model.data)
     splits = {"query": dataset.query, "gallery": dataset.gallery, "train": of_part(dataset.train, "real")}
-    for split, records in splits.items():  # train last: with it the stage is complete
+    for split, records in splits.items():  # train last: it marks the stage as complete
         builder.store(stage, split, find_boxes(builder.folder(stage.model), records, stage.config, **builder._how))
 
 

@@ -1,4 +1,4 @@
-"""Does the paper's direction hold? A row against the row that the paper compares it with, query by query."""
+"""Effects: the paired difference between a row and the row that the paper compares it with, and its direction."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Effect:
-    """What a row has more than another, in points (percent).
+    """Difference between a row and another, in percentage points.
 
     Attributes:
         against: name of the other row.
-        metric: which one is compared.
-        change: mean over all queries of all seeds; interval: 95 %, paired bootstrap over vehicles.
-        paper: what it has more in the paper; None where the paper lacks one of the two.
-        pairs: seeds that both rows have.
+        metric: the compared metric.
+        change: mean difference over all queries of all seeds.
+        interval: 95 % interval of the change, paired bootstrap over vehicles.
+        paper: the paper's difference; None if the paper lacks one of the figures.
+        pairs: number of seeds that both rows have.
     """
 
     against: str
@@ -38,9 +39,9 @@ class Effect:
 
     @property
     def direction(self) -> Direction | None:
-        """Whether the paper's direction *holds*, is *reversed*, or is *not resolved*: the interval contains zero.
+        """Whether the paper's direction *holds*, is *reversed*, or is *not resolved* (the interval contains zero).
 
-        None where the paper has no direction.
+        None if the paper gives no difference.
         """
         if not self.paper:
             return None
@@ -53,7 +54,7 @@ class Effect:
 def effect(against: str, metric: str, pairs: Sequence[tuple[Line, Line]], paper: float | None) -> Effect | None:
     """What the first line of each pair has more than the second, seeds stacked; None without pairs.
 
-    Vehicles are drawn with all their queries, the same on both sides; the same vehicle in two worlds is two vehicles.
+    The bootstrap draws vehicles with all their queries, the same on both sides; vehicles of different worlds differ.
 
     Args:
         against: name of the second row.
@@ -62,7 +63,7 @@ def effect(against: str, metric: str, pairs: Sequence[tuple[Line, Line]], paper:
         paper: the paper's change in points.
 
     Raises:
-        InputError: lines of different queries.
+        InputError: lines with different queries.
 
     Example:
         >>> effect("plain", "mAP", [(better, plain)], paper=10.2).direction        # doctest: +SKIP
@@ -72,7 +73,7 @@ def effect(against: str, metric: str, pairs: Sequence[tuple[Line, Line]], paper:
     for one, other in pairs:
         if one.queries["identity"] != other.queries["identity"]:
             raise InputError(
-                f"Rows {one.name!r} and {other.name!r} are not of the same queries; compare rows of one data set."
+                f"Rows {one.name!r} and {other.name!r} have different queries; compare rows of one data set."
             )
         change = _values(one.queries, metric) - _values(other.queries, metric)
         evaluated = ~np.isnan(change)

@@ -1,5 +1,7 @@
-"""A row of a table: data, training, features, post-processing and protocol as one frozen value; the next row is
-`dataclasses.replace` of the one above. What it takes to make it are the stages of `Row.evaluated`."""
+"""Rows of a table: data, training, features, post-processing and protocol as one frozen value.
+
+A row is usually `dataclasses.replace` of the row above. Its stages are those of `Row.evaluated`.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,7 @@ TYPE_4: tuple[Part, ...] = ("real", "crop", "translated")
 
 @dataclass(frozen=True)
 class Cropping:
-    """How crops are made: an initial model, trained on the real images alone, and how its boxes are found."""
+    """Settings of crops: an initial model, trained on real images only, and the extraction of its boxes."""
 
     training: TrainConfig
     config: CropConfig
@@ -66,12 +68,13 @@ class Cropping:
 
 @dataclass(frozen=True)
 class SideModel:
-    """A model of the camera or of the orientation, and how much of its distance is taken off.
+    """A camera or orientation model whose distances are subtracted.
 
     Attributes:
-        training: its configuration; parts: what it is trained on; views: of its features (a flipped picture has
-            another orientation, but the same camera).
+        training: configuration of the model.
+        parts: its training images.
         weight: see `vreid.retrieval.postprocessing.bias.Bias`.
+        views: views of its features (a flipped image has another orientation, but the same camera).
     """
 
     training: TrainConfig
@@ -82,25 +85,24 @@ class SideModel:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table. The next one is `dataclasses.replace` of it.
+    """One row of a table. `name`, `paper` and `against` are not part of its hash.
 
     Attributes:
-        name: in the table; rows of one name differ in seeds only, and are averaged. It decides nothing.
-        data: what is trained on and searched.
-        training: the configuration of the model, usually of a recipe. Its name counts, since the model carries it;
-            where its weights lie does not, but what is in them.
+        name: name in the table; rows with equal names differ only in seeds and are averaged.
+        data: training and evaluation data.
+        training: configuration of the model, usually of a recipe. Its recipe name is hashed, since the model stores it;
+            initial weights are hashed by content, not by path.
         parts: the training images.
-        crops, translation: how crops and translations are made, where training images or views are such.
-        adaptation: stage 2, on the query and gallery images; None: none.
+        crops, translation: settings of crops and translations, if training images or views need them.
+        adaptation: adaptation to the query and gallery images (stage 2); None without it.
         views, normalise: as in `extract`.
-        post: steps between features and ranking. Of a bias, what is in its folder of features counts.
-        camera_bias, orientation_bias: models that are trained for a bias, and take the place of those in `post`.
-        scene_groups: scene groups by the labels of the training images (or the test's column `scene`) take the place
-            of those in `post`.
-        protocol: how the ranking is judged; None: as the data set prescribes.
-        paper: the paper's figures beside it, by metric ("mAP", "mAP@100", "rank1"), in percent; the first metric is
-            that of `against`. They decide nothing.
-        against: name of the row that it is compared with in the paper. It decides nothing.
+        post: post-processing steps. The features of a bias are hashed by content.
+        camera_bias, orientation_bias: models to train for a bias; they replace those in `post`.
+        scene_groups: use scene groups from the labels of training images (or the test's column `scene`) instead of
+            those in `post`.
+        protocol: evaluation protocol; None for that of the data set.
+        paper: the paper's figures by metric ("mAP", "mAP@100", "rank1") in percent; the first metric is compared.
+        against: name of the row that the paper compares it with.
 
     Example:
         >>> from vreid.recipes import recipe
@@ -129,7 +131,7 @@ class Row:
 
     @cached_property
     def model(self) -> Model:
-        """The model before it is adapted."""
+        """The model before adaptation."""
         translations = Translations(self.data, self.translation) if self.translation else None
         return Model(self.data, self.parts, self.training, self._crops, translations)
 
@@ -141,7 +143,7 @@ class Row:
 
     @cached_property
     def searched(self) -> PostProcessed:
-        """Features and steps."""
+        """The features with post-processing."""
         return PostProcessed(
             self.features,
             self.post,
@@ -155,46 +157,46 @@ class Row:
 
     @cached_property
     def evaluated(self) -> Evaluated:
-        """All that decides its result."""
+        """The final stage, which determines the result."""
         return Evaluated((self.searched,), self.protocol)
 
     @property
     def hash(self) -> str:
-        """The hash of all that decides the result."""
+        """The hash of the final stage."""
         return self.evaluated.hash
 
     @property
     def seeds(self) -> dict[str, int]:
-        """What was drawn by which seed."""
+        """The seeds of the world and of the training."""
         world = {"world": self.data.seed} if isinstance(self.data, SimulatedWorld) else {}
         return {**world, "training": self.training.seed}
 
     @property
     def _crops(self) -> Crops | None:
-        """The crops of its data, whether anything needs them or not."""
+        """The crops of the data, if settings for crops are given."""
         return Crops(Model(self.data, ("real",), self.crops.training), self.crops.config) if self.crops else None
 
     def seeded(self, seed: int) -> Row:
-        """The same with this seed of the world and of the training; data sets on disk have none."""
+        """Return the row with another seed of the world (not of data sets on disk) and of the training."""
         data = replace(self.data, seed=seed) if isinstance(self.data, SimulatedWorld) else self.data
         return replace(self, data=data, training=replace(self.training, seed=seed))
 
 
 BEST_MEMBER = "the best of its members"
-"""What an ensemble is compared with: the member that has the best number in the table, in the paper the paper's."""
+"""Compare an ensemble with its best member: by our numbers here, by the paper's figures in the paper."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A row whose distances are those of several rows joined: of the same data, each with its own post-processing.
+    """A row that fuses the distances of several rows with the same data, each with its own post-processing.
 
     Attributes:
-        name, paper, against: as those of a `Row`; `BEST_MEMBER` compares it with the best of its members here.
-        members: the rows; the first says what is searched and how it is judged.
+        name, paper, against: as in `Row`; `BEST_MEMBER` compares it with its best member.
+        members: the rows; the first gives data and protocol.
         weights, how: as in `vreid.retrieval.postprocessing.ensemble.ensemble`.
 
     Raises:
-        InputError: no members, or of other data.
+        InputError: no members, or members with different data.
     """
 
     name: str
@@ -206,36 +208,36 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         if not self.members or any(member.data != self.members[0].data for member in self.members):
-            raise InputError(f"Ensemble {self.name!r}: give rows of the same data, at least one.")
+            raise InputError(f"Ensemble {self.name!r}: give at least one row, all with the same data.")
 
     @property
     def data(self) -> Data:
-        """What is searched."""
+        """The data of the members."""
         return self.members[0].data
 
     @property
     def training(self) -> TrainConfig:
-        """The first member's."""
+        """The training configuration of the first member."""
         return self.members[0].training
 
     @cached_property
     def evaluated(self) -> Evaluated:
-        """All that decides its result."""
+        """The final stage, which determines the result."""
         members = tuple(member.searched for member in self.members)
         return Evaluated(members, self.members[0].protocol, self.weights, self.how)
 
     @property
     def hash(self) -> str:
-        """The hash of all that decides the result."""
+        """The hash of the final stage."""
         return self.evaluated.hash
 
     @property
     def seeds(self) -> dict[str, int]:
-        """Those of the first member."""
+        """The seeds of the first member."""
         return self.members[0].seeds
 
     def seeded(self, seed: int) -> Ensemble:
-        """The same with this seed of the world and of all trainings."""
+        """Return the ensemble with another seed of the world and of all trainings."""
         return replace(self, members=tuple(member.seeded(seed) for member in self.members))
 
 
@@ -243,7 +245,7 @@ AnyRow = Row | Ensemble
 
 
 def compared_with(row: AnyRow, rows: Iterable[AnyRow]) -> list[str]:
-    """Names of those of `rows` that `row` is compared with: one, or all members of which the best will be."""
+    """Names of the `rows` that `row` is compared with: one, or all members if the best one is compared."""
     if row.against == BEST_MEMBER and isinstance(row, Ensemble):
         members = {member.hash for member in row.members}
         return list(dict.fromkeys(other.name for other in rows if other.hash in members))
@@ -251,12 +253,12 @@ def compared_with(row: AnyRow, rows: Iterable[AnyRow]) -> list[str]:
 
 
 def with_seeds(rows: Iterable[AnyRow], seeds: Sequence[int]) -> Iterator[AnyRow]:
-    """Each row with each seed of world and training, under the same name."""
+    """Repeat each row with each seed of world and training, under the same name."""
     for row in rows:
         for seed in seeds:
             yield row.seeded(seed)
 
 
 def stages(rows: Iterable[AnyRow]) -> tuple[Stage, ...]:
-    """All stages of some rows, each once, before what needs it."""
+    """List all stages of rows in topological order."""
     return tuple(dict.fromkeys(stage for row in rows for stage in row.evaluated.all))

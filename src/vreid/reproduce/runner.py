@@ -1,16 +1,16 @@
-"""The row runner: each stage of each row in a folder named by its hash, nothing made twice, one line a row.
+"""Run rows: build each stage once, in a folder named by its hash, and write one line of results per row.
 
 CACHE/KIND/HASH        a stage: a world, a training run, crops, translations, an adaptation, query and gallery features
 CACHE/submission/HASH  the track2.txt of a row
-CACHE/weights/HASH     the model of a row in half precision, to be carried elsewhere, where that takes at most 16 MB
-CACHE/seconds/         what each of them took
+CACHE/weights/HASH     the model of a row in half precision, if it takes at most 16 MB
+CACHE/seconds/         run time of each stage
 CACHE/results.jsonl    the lines, replaced as a whole after each row
-CACHE/locks/           which process makes what, while it does
+CACHE/locks/           locks of the stages that are being built
 
-A stage resumes what a killed process has left of it. Several processes of one machine may work in a cache: each makes
-what no other is making. Several machines have a cache each, and their lines are merged:
-`write_lines(CACHE/results.jsonl, merge(files))` makes them count as done. A stage that is there needs none of those
-before it, so worlds and runs may be removed once the features are made.
+Interrupted stages are resumed. Several processes on one machine may share a cache; each builds stages that no other is
+building. Several machines have a cache each, and their lines are merged with
+`write_lines(CACHE/results.jsonl, merge(files))`, after which they count as done. A finished stage does not need its
+inputs, so worlds and runs may be removed once the features exist.
 """
 
 from __future__ import annotations
@@ -56,23 +56,24 @@ RESULTS = "results.jsonl"
 SECONDS = "seconds"
 LOCKS = "locks"
 PAUSE = 1.0
-"""Seconds until a process looks again, where others make all that it could make."""
+"""Seconds to wait while other processes build all stages that this one needs."""
 SUBMISSIONS, WEIGHTS = "submission", "weights"
 NO_LABELS = "the test has no labels, so nothing is evaluated"
 _NONE = "none: "
-CARRIED = 16_000_000
-"""Bytes of a row's weights at most."""
+MAX_WEIGHTS = 16_000_000
+"""Maximum size of a row's exported weights in bytes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What running rows would take.
+    """Stages that running rows would build.
 
     Attributes:
-        rows: how many there are; done: how many of them have their line.
-        missing: by kind, the stages that are yet to be made, as "model/0123456789abcdef".
-        seconds: what that takes if each takes as long as those of its kind made in this cache before, or else as is
-            usual; None where neither is known.
+        rows: number of rows.
+        done: number of rows with a line.
+        missing: stages to build by kind, as "model/0123456789abcdef".
+        seconds: estimated time, from earlier stages of the same kind in this cache or else the usual time; None if
+            neither is known.
     """
 
     rows: int
@@ -81,29 +82,25 @@ class Plan:
     seconds: float | None
 
     def describe(self) -> str:
-        """One sentence."""
+        """Describe the plan in one sentence."""
         counts = ", ".join(f"{len(names)} x {kind}" for kind, names in self.missing.items())
         reported = f"{self.rows} rows, {self.done} of them done"
         if self.done == self.rows:
             return f"{reported}."
-        known = "not known before one is made" if self.seconds is None else f"about {duration(self.seconds)}"
-        return (
-            f"{reported}; to make: {counts}; time: {known}."
-            if counts
-            else f"{reported}; to make: nothing but rankings."
-        )
+        known = "unknown until one is built" if self.seconds is None else f"about {duration(self.seconds)}"
+        return f"{reported}; to build: {counts}; time: {known}." if counts else f"{reported}; to build: rankings only."
 
 
 def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] | None = None) -> Plan:
-    """What `run_rows` would make, without making it.
+    """Plan what `run_rows` would build.
 
     Args:
-        rows: a table, or several.
-        cache: the folder of everything made.
-        usual: seconds of a stage by its kind, where this cache has none yet.
+        rows: rows of one or several tables.
+        cache: the folder of stages and results.
+        usual: usual seconds of a stage by kind, used if the cache has none of this kind.
 
     Raises:
-        InputError: the cache's lines are damaged, or a file that decides a row is absent.
+        InputError: the lines of the cache are damaged, or a file that a row depends on is missing.
     """
     rows, cache = list(rows), Path(cache)
     done = {line.hash for line in _stored(cache).values() if not line.error}
@@ -122,7 +119,7 @@ def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] |
 
 
 def seconds_taken(cache: Path) -> dict[str, float]:
-    """What each stage of a cache took, as "model/0123456789abcdef"."""
+    """Read the run time of each stage of a cache, by name ("model/0123456789abcdef")."""
     seconds: dict[str, float] = {}
     for file in sorted((cache / SECONDS).glob("*.json")):
         with parse_errors(file):
@@ -131,7 +128,7 @@ def seconds_taken(cache: Path) -> dict[str, float]:
 
 
 def _missing(wanted: Iterable[Stage], cache: Path) -> list[Stage]:
-    """The stages that are not there and needed for `wanted`, each before what needs it."""
+    """List the missing stages needed for `wanted`, in topological order."""
     found: dict[Stage, None] = {}
 
     def look(stage: Stage) -> None:
@@ -156,17 +153,17 @@ def run_rows(
     progress: Progress | None = None,
     usual: Mapping[str, float] | None = None,
 ) -> list[Line]:
-    """Make what the rows need and is not there, judge them, and return their lines, in order.
+    """Build the missing stages of rows, evaluate the rows and return their lines in order.
 
-    The plan is told first. A row that fails does not stop the others: its line says why, and the next call tries it
-    again. What several rows need is tried once.
+    The plan is reported first. A failed row does not stop the others: its line holds the error, and the next call tries
+    it again. A failed stage is not tried again for other rows of the same call.
 
     Args:
-        rows: a table, or several.
-        cache: the folder of everything made and of the lines.
-        device: of training and extraction.
-        workers: processes that simulate and that load images.
-        progress: listener; the plan, each row's result and the stages' own progress.
+        rows: rows of one or several tables.
+        cache: the folder of stages and results.
+        device: device of training and extraction.
+        workers: processes for simulation and image loading.
+        progress: listener for the plan, the result of each row and the progress of stages.
         usual: as in `plan`.
 
     Raises:
@@ -186,7 +183,7 @@ def run_rows(
         if row.hash in lines:
             continue
         stored = _stored(cache).get(row.hash)
-        if stored and not stored.error:  # before, or by another process
+        if stored and not stored.error:  # done earlier, or by another process
             lines[row.hash] = stored
             continue
         try:
@@ -208,37 +205,37 @@ def run_rows(
 
 
 def lock_place(cache: Path, name: str) -> Path:
-    """The folder whose lock a process holds while it makes the stage `name`, or writes the lines."""
+    """Return the folder whose lock a process holds while it builds the stage `name` or writes the lines."""
     return cache / LOCKS / name.replace("/", "-")
 
 
 def _stored(cache: Path) -> dict[str, Line]:
-    """The lines of a cache by hash."""
+    """Read the lines of a cache by hash."""
     file = cache / RESULTS
     return {line.hash: line for line in merge([file])} if file.exists() else {}
 
 
 class _Runner:
-    """Makes stages and lines; remembers which stages failed."""
+    """Builds stages and lines; remembers failed stages."""
 
     def __init__(self, builder: StageBuilder) -> None:
-        self._shop = builder
+        self._builder = builder
         self._failed: dict[str, str] = {}
 
     def line(self, row: AnyRow) -> Line:
-        """The line of `row`, which is tried whatever was before."""
+        """Run `row` and return its line."""
         evaluated = row.evaluated
         facts: dict[str, Any] = {
             "initialisation": _initialisation(evaluated),
             "seeds": row.seeds,
-            "judged on": {**environment_facts(), "device": self._shop.device},
+            "judged on": {**environment_facts(), "device": self._builder.device},
         }
         about: dict[str, Any] = {"hash": row.hash, "name": row.name, "links": evaluated.links, "facts": facts}
         try:
-            for stage in _missing([evaluated], self._shop.cache):
+            for stage in _missing([evaluated], self._builder.cache):
                 self._make(stage)
             with self._timed(evaluated):
-                facts["weights"] = self._carried(evaluated)
+                facts["weights"] = self._export_weights(evaluated)
                 search = self._search(evaluated, evaluated.members[0])
                 distances = self._distances(evaluated)
                 facts["submission"] = self._submission(row, distances)
@@ -251,19 +248,19 @@ class _Runner:
                     metrics, queries = _unlabelled(distances, search), {}
         except InUse:
             raise
-        except Exception as error:  # one row's mistake, or ours, must not lose the others
+        except Exception as error:  # an error in one row must not stop the others
             if not isinstance(error, InputError):
                 facts["traceback"] = traceback.format_exc()
-            return Line(**about, error=_report_error(error))
+            return Line(**about, error=_describe_error(error))
         adapted = any(isinstance(stage, Adapted) for stage in evaluated.all)
-        metrics = _unplaced(metrics, self._shop.cache)
-        metrics["transductive"] = metrics["transductive"] or adapted  # on the very images that are searched
-        metrics["notes"] = [*self._of_adaptation(evaluated, search), *metrics["notes"]]
-        facts |= {name: value for name, value in search.facts.items() if name != "model"}  # where it lies, here
+        metrics = _without_cache_path(metrics, self._builder.cache)
+        metrics["transductive"] = metrics["transductive"] or adapted  # adapted to the test images
+        metrics["notes"] = [*self._adaptation_notes(evaluated, search), *metrics["notes"]]
+        facts |= {name: value for name, value in search.facts.items() if name != "model"}  # a path on this machine
         facts |= {"protocol": search.protocol.description, "adapted": adapted}
-        environment = self._shop.folder(evaluated.members[0].features.first_model) / "environment.json"
+        environment = self._builder.folder(evaluated.members[0].features.first_model) / "environment.json"
         facts["trained on"] = read_json(environment) if environment.is_file() else {}
-        seconds, took = dict[str, float](), seconds_taken(self._shop.cache)
+        seconds, took = dict[str, float](), seconds_taken(self._builder.cache)
         for stage in evaluated.all:
             if stage.name in took:
                 seconds[stage.kind] = round(seconds.get(stage.kind, 0.0) + took[stage.name], 1)
@@ -273,96 +270,95 @@ class _Runner:
         if stage.name in self._failed:
             raise InputError(self._failed[stage.name])
         try:
-            with locked(lock_place(self._shop.cache, stage.name)), self._timed(stage):
-                if not (self._shop.folder(stage) / stage.complete).is_file():  # somebody else was quicker
-                    self._shop.make(stage)
+            with locked(lock_place(self._builder.cache, stage.name)), self._timed(stage):
+                if not (self._builder.folder(stage) / stage.complete).is_file():  # not built by another process
+                    self._builder.build(stage)
         except InUse:
             raise
         except Exception as error:
-            self._failed[stage.name] = _report_error(error)  # not itself: its traceback would keep the model in memory
+            self._failed[stage.name] = _describe_error(error)  # a stored traceback would keep the model in memory
             raise
 
     def _timed(self, stage: Stage) -> AbstractContextManager[None]:
-        folder = self._shop.cache / SECONDS
+        folder = self._builder.cache / SECONDS
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return Stopwatch(folder / f"{stage.name.replace('/', '-')}.json", in_empty_folder=True).stage(stage.name)
 
     def _distances(self, evaluated: Evaluated) -> Distances:
-        """The distances of the member, or of all members joined."""
+        """Compute the distances of the member, or of the ensemble."""
         members = [self._search(evaluated, member).distances(self._post(member)) for member in evaluated.members]
         return ensemble(members, evaluated.weights, evaluated.how)
 
     def _parts(self, evaluated: Evaluated, search: RetrievalRun, distances: Distances) -> Mapping[str, Metrics]:
-        if search.protocol.repeats and len(evaluated.members) == 1:  # each drawn gallery is post-processed by itself
+        if search.protocol.repeats and len(evaluated.members) == 1:  # each drawn gallery is post-processed separately
             return search.evaluate(self._post(evaluated.members[0]))
         return search.apart(evaluate_distances(distances, search.protocol))
 
-    def _carried(self, evaluated: Evaluated) -> dict[str, str]:
-        """Where each member's model lies below the cache in half precision, or why it does not; by its stage."""
+    def _export_weights(self, evaluated: Evaluated) -> dict[str, str]:
+        """Export each member's model in half precision; return its path below the cache, or why there is none."""
         reported = {}
         for stage in dict.fromkeys(member.features.model for member in evaluated.members):
             name = f"{WEIGHTS}/{stage.hash}.safetensors"
-            source, out = self._shop.folder(stage) / stage.complete, self._shop.cache / name
+            source, out = self._builder.folder(stage) / stage.complete, self._builder.cache / name
             if not out.exists():
                 if not source.exists():
                     name = "none: the model was removed once its features were made"
-                elif source.stat().st_size > 2 * CARRIED:
+                elif source.stat().st_size > 2 * MAX_WEIGHTS:
                     size = source.stat().st_size / 2e6
-                    name = (
-                        f"none: {size:.0f} MB in half precision, more than {CARRIED / 1e6:.0f} (vreid weights export)"
-                    )
+                    most = MAX_WEIGHTS / 1e6
+                    name = f"none: {size:.0f} MB in half precision, more than {most:.0f} (vreid weights export)"
                 else:
                     export_half(source, out)
             reported[stage.name] = name
         return reported
 
-    def _of_adaptation(self, evaluated: Evaluated, search: RetrievalRun) -> list[str]:
-        """What telling scene groups apart meant in stage 2."""
+    def _adaptation_notes(self, evaluated: Evaluated, search: RetrievalRun) -> list[str]:
+        """Notes on the scene groups of the adaptation."""
         stages = dict.fromkeys(stage.scenes for stage in evaluated.all if isinstance(stage, Adapted) and stage.scenes)
         images = Records.concat([search.query.records, search.gallery.records])
-        return [f"stage 2, {self._shop.scene_groups(stage).describe(images, images)}" for stage in stages]
+        return [f"stage 2, {self._builder.scene_groups(stage).describe(images, images)}" for stage in stages]
 
     def _search(self, evaluated: Evaluated, member: PostProcessed) -> RetrievalRun:
-        search = RetrievalRun.load(self._shop.folder(member.features))
+        search = RetrievalRun.load(self._builder.folder(member.features))
         return search.under(evaluated.protocol) if evaluated.protocol else search
 
     def _post(self, member: PostProcessed) -> PostProcessing:
-        made: dict[str, Any] = {
-            name: Bias(weight, features=self._shop.folder(of)) for name, weight, of in member.biases
+        changes: dict[str, Any] = {
+            name: Bias(weight, features=self._builder.folder(of)) for name, weight, of in member.biases
         }
         if member.scenes:
-            made["scene_groups"] = self._shop.scene_groups(member.scenes)
-        return replace(member.post, **made)
+            changes["scene_groups"] = self._builder.scene_groups(member.scenes)
+        return replace(member.post, **changes)
 
     def _submission(self, row: AnyRow, distances: Distances) -> str:
-        """The name of the track2.txt below the cache, or why there is none."""
+        """Write the row's track2.txt; return its path below the cache, or why there is none."""
         name = f"{SUBMISSIONS}/{row.hash}.txt"
         try:
-            write_submission(rank(distances, SUBMISSION, top_k=LENGTH), self._shop.cache / name)
+            write_submission(rank(distances, SUBMISSION, top_k=LENGTH), self._builder.cache / name)
         except InputError as error:
             return f"{_NONE}{error}"
         return name
 
 
 def _unlabelled(distances: Distances, search: RetrievalRun) -> dict[str, Any]:
-    """What is known of a row whose test has no labels."""
+    """Metrics of a row whose test has no labels: the protocol and the post-processing."""
     about = {name: getattr(distances, name) for name in ("steps", "reranked", "transductive", "notes")}
     return {"protocol": search.protocol.name, **{k: list(v) if isinstance(v, tuple) else v for k, v in about.items()}}
 
 
-def _report_error(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _initialisation(evaluated: Evaluated) -> str:
-    """Where the models of a row started, but for those of its crops and biases."""
+    """Describe the initial weights of the models of a row, except for those of crops and biases."""
     models: list[Model] = [member.features.first_model for member in evaluated.members]
     return " | ".join(dict.fromkeys(model.training.model.initialisation for model in models))
 
 
 def line_numbers(search: RetrievalRun, parts: Mapping[str, Metrics]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metrics of a line, and its queries."""
+    """Compute the `metrics` and `queries` of a line."""
     whole, identity = parts[ALL], search.query.records.identity
     protocol = whole.protocol
     values = {
@@ -379,8 +375,8 @@ def line_numbers(search: RetrievalRun, parts: Mapping[str, Metrics]) -> tuple[di
     return metrics, {"identity": identity.values.tolist(), **{name: _plain(each) for name, each in values.items()}}
 
 
-def _unplaced(metrics: Mapping[str, Any], cache: Path) -> dict[str, Any]:
-    """The same without the place of the cache, which is in the steps that name features of a bias."""
+def _without_cache_path(metrics: Mapping[str, Any], cache: Path) -> dict[str, Any]:
+    """Remove the path of the cache, which occurs in the steps that name features of a bias."""
     plain: dict[str, Any] = json.loads(json.dumps(metrics).replace(json.dumps(f"{cache}/")[1:-1], ""))
     return plain
 

@@ -1,13 +1,13 @@
-"""Stages: the things that rows are made of, each made once. A stage is a frozen value that names what it is made from.
+"""Stages of an experiment, each a frozen value with its settings and input stages, built once and cached by hash.
 
     world | folders ─┬─> crop model (a model) ─> crops ─┐
                      ├─> translations ──────────────────┤
                      ├──────────────────────────────────┴─> model ─> adapted ─> features ─> metrics
                      └─> scene groups of the test (of `adapted` and `metrics`)
 
-Its hash covers its own settings and the hashes of what it is made from, and nothing else: so rows that differ in
-post-processing share features, rows that differ in recipe share a world, and a changed field makes anew exactly what
-depends on it.
+The hash of a stage covers its settings and the hashes of its inputs, and nothing else. Rows that differ in
+post-processing therefore share features, rows that differ in recipe share a world, and a changed field rebuilds exactly
+the stages that depend on it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
     from vreid.training.translate import TranslateConfig
 
 Part = Literal["real", "crop", "synthetic", "translated"]
-"""What training images may be: real ones, their crops, synthetic ones, their translations."""
+"""Parts of the training images: real ones, their crops, synthetic ones, their translations."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A thing that is made once, in the folder KIND/HASH of a cache.
+    """A stage, built once in the folder KIND/HASH of a cache.
 
     Attributes:
-        kind: name of the folder of all stages of its kind.
-        complete: the file that it writes last; "" if it makes no folder.
+        kind: name of the folder of all stages of this kind.
+        complete: the file that it writes last; "" if it has no folder.
     """
 
     kind: ClassVar[str]
@@ -58,12 +58,12 @@ class Stage:
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The stages that it needs: those among its fields, unless a kind says otherwise."""
+        """The input stages: by default those among the fields."""
         return tuple(value for one in fields(self) if isinstance(value := getattr(self, one.name), Stage))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides it besides other stages: its other fields that are given, of a configuration its fields."""
+        """The settings besides input stages: all other fields that are not None; configurations are flattened."""
         found: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
@@ -75,10 +75,10 @@ class Stage:
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
-        """What decides it, in plain values: a link for each stage that it needs, each before those that need it.
+        """Kind, settings and inputs of each stage it depends on, itself included, in topological order.
 
         Raises:
-            InputError: weights or features are named that are not there.
+            InputError: weights or features are missing.
         """
         place = {stage: number for number, stage in enumerate(self.all)}
         settings = {stage: plain_values(stage.settings) for stage in place}
@@ -86,7 +86,7 @@ class Stage:
 
     @cached_property
     def hash(self) -> str:
-        """16 hexadecimal digits over all that decides it."""
+        """16 hexadecimal digits over its settings and inputs."""
         return chain(self.links)[-1]
 
     @property
@@ -96,7 +96,7 @@ class Stage:
 
     @cached_property
     def all(self) -> tuple[Stage, ...]:
-        """It and all that it needs, each once, before what needs it."""
+        """The stage and all its direct and indirect inputs in topological order."""
         found = dict.fromkeys(stage for needed in self.inputs for stage in needed.all)
         return (*found, self)
 
@@ -124,24 +124,24 @@ class SimulatedWorld(Stage):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The preset by its values."""
+        """The values of the preset, the layout and the seed."""
         preset = preset_named(self.preset) if isinstance(self.preset, str) else self.preset
         made_by = {"preset": preset, "layout": self.layout, "seed": self.seed}
         return {"simulator_version": SIMULATOR_VERSION, **made_by}
 
     def open(self, folder: Path) -> Dataset:
-        """The world that was simulated into `folder`, with the training images of both domains."""
+        """Open the world in `folder`, with the training images of both domains."""
         layout = layout_named(self.layout)
         return join(open_dataset(folder / layout.real, labels="auto"), open_dataset((folder / layout.synthetic).parent))
 
 
 @dataclass(frozen=True)
 class Folders(Stage):
-    """Data sets on disk: the first is searched, the training images of all are joined.
+    """Data sets on disk: evaluation on the first, training on the joined training images of all.
 
-    What counts is the `fingerprint`, not where the folders lie, so that rows of several machines merge; `Folders.of`
-    takes it from the data, and with it what is searched: the data set's name, its queries, gallery images and gallery
-    vehicles, and whether its test names cameras.
+    The hash covers the `fingerprint`, not the paths, so that rows of several machines can be merged. `Folders.of` reads
+    it from the data, together with the name of the evaluation data set, its numbers of queries, gallery images and
+    gallery vehicles, and whether its test images have cameras.
     """
 
     kind: ClassVar[str] = "folders"
@@ -155,7 +155,7 @@ class Folders(Stage):
 
     @classmethod
     def of(cls, *sources: Path | str, labels: str = "auto") -> Folders:
-        """The folders or tables `sources` (FOLDER@SELECTOR,... as in `open_dataset`) as they are now.
+        """Read the folders or tables `sources` (FOLDER@SELECTOR,... as in `open_dataset`).
 
         Raises:
             InputError: one cannot be read.
@@ -172,20 +172,20 @@ class Folders(Stage):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is in them."""
+        """The fingerprint of the data."""
         return {"fingerprint": self.fingerprint}
 
     def open(self, folder: Path | None = None) -> Dataset:
-        """The joined data set; nothing lies in `folder`.
+        """Open the joined data set; `folder` is not used.
 
         Raises:
-            InputError: it is no longer the one that was planned with.
+            InputError: the data has changed since the row was planned.
         """
         dataset = self._read()
         if dataset.fingerprint() != self.fingerprint:
             raise InputError(
-                f"{', '.join(self.sources)}: is not the data that the row is about (fingerprint "
-                f"{dataset.fingerprint()}, not {self.fingerprint}); plan the row anew."
+                f"{', '.join(self.sources)}: the data has changed (fingerprint {dataset.fingerprint()}, not "
+                f"{self.fingerprint}); run the command again to plan the row with the new data."
             )
         return dataset
 
@@ -199,7 +199,7 @@ Data = SimulatedWorld | Folders
 
 @dataclass(frozen=True)
 class Model(Stage):
-    """A model trained on some `parts` of the data; where it starts from counts by content."""
+    """A model trained on some `parts` of the data; its initial weights are hashed by content."""
 
     kind: ClassVar[str] = "model"
     complete: ClassVar[str] = "model.safetensors"
@@ -212,25 +212,25 @@ class Model(Stage):
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The data, and what was made of them that it is trained on."""
+        """The data, and the crops and translations among the training images."""
         further = {"crop": self.crops, "translated": self.translations}
         for part, stage in further.items():
             if part in self.parts and stage is None:
-                raise InputError(f"Training images of kind {part!r} are asked for, but nothing says how to make them.")
+                raise InputError(f"Training images of kind {part!r} need settings that say how to build them.")
         return self.data, *(stage for part, stage in further.items() if stage and part in self.parts)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The parts and the configuration."""
         config = plain_values(self.training)
-        start = self.training.model.weights_path
-        config["model"]["weights"] = "" if start is None else digest([start])
+        weights = self.training.model.weights_path
+        config["model"]["weights"] = "" if weights is None else digest([weights])
         return {"parts": self.parts, "training": config}
 
 
 @dataclass(frozen=True)
 class Crops(Stage):
-    """Boxes around the vehicles of all real images, found by an initial model (see `vreid.training.crop`)."""
+    """Boxes around the vehicles in all real images, by an initial model (see `vreid.training.crop`)."""
 
     kind: ClassVar[str] = "crops"
     complete: ClassVar[str] = "train.safetensors"
@@ -240,13 +240,13 @@ class Crops(Stage):
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The initial model, and with it the data."""
+        """The initial model and its data."""
         return self.model, self.model.data
 
 
 @dataclass(frozen=True)
 class Translations(Stage):
-    """All synthetic images in the look of the real ones (see `vreid.training.translate`)."""
+    """All synthetic images, translated to the style of the real ones (see `vreid.training.translate`)."""
 
     kind: ClassVar[str] = "translations"
     complete: ClassVar[str] = "train.safetensors"
@@ -257,7 +257,7 @@ class Translations(Stage):
 
 @dataclass(frozen=True)
 class Scenes(Stage):
-    """Scene groups of the test: its column `scene`, else by the labels of real training images (see `SceneGroups`)."""
+    """Scene groups of the test: its column `scene`, else from labels of real training images (see `SceneGroups`)."""
 
     kind: ClassVar[str] = "scenes"
     complete: ClassVar[str] = "scenes.json"
@@ -267,7 +267,7 @@ class Scenes(Stage):
 
 @dataclass(frozen=True)
 class Adapted(Stage):
-    """A model adapted to the query and gallery images, whose vehicles it is not told (see `vreid.adaptation`)."""
+    """A model adapted to the query and gallery images without their labels (see `vreid.adaptation`)."""
 
     kind: ClassVar[str] = "adapted"
     complete: ClassVar[str] = "model.safetensors"
@@ -277,12 +277,12 @@ class Adapted(Stage):
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The model, and with it the data; the scene groups, if images of two are never neighbours."""
+        """The model and its data, and the scene groups if they constrain neighbours."""
         return self.model, self.model.data, *((self.scenes,) if self.scenes else ())
 
     @property
     def scenes(self) -> Scenes | None:
-        """The scene groups, if they are used and not named."""
+        """The scene groups, if they are used but not given in the configuration."""
         pseudo = self.config.pseudo
         return Scenes(self.model.data) if pseudo.scenes and not pseudo.scene_groups else None
 
@@ -301,30 +301,32 @@ class Features(Stage):
 
     @property
     def data(self) -> Data:
-        """Whose queries and gallery."""
+        """The data of the queries and the gallery."""
         return self.first_model.data
 
     @property
     def first_model(self) -> Model:
-        """The model as it was trained with labels."""
+        """The model before adaptation."""
         return self.model.model if isinstance(self.model, Adapted) else self.model
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """The model, the data, and the crops if a view shows them."""
+        """The model, the data, and the crops if a view needs them."""
         cropped = any(view.startswith("crop") for view in self.views)
         if cropped and self.crops is None:
-            raise InputError(f"Views {', '.join(self.views)} show crops, but nothing says how to make them.")
+            raise InputError(f"Views {', '.join(self.views)} need crops; give the settings that say how to build them.")
         return self.model, self.data, *((self.crops,) if cropped and self.crops else ())
 
 
 @dataclass(frozen=True)
 class PostProcessed:
-    """Features and what is done between them and distances; part of `Evaluated`.
+    """Features with post-processing; part of `Evaluated`.
 
     Attributes:
-        biases: field of `post`, weight and features of each bias whose model is a stage too.
-        scenes: the scene groups that take the place of those of `post`.
+        features: the features.
+        post: the post-processing steps.
+        biases: field of `post`, weight and features of each bias whose model is a stage.
+        scenes: scene groups that replace those of `post`.
     """
 
     features: Features
@@ -334,7 +336,7 @@ class PostProcessed:
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
-        """Features of the model and of those of its biases, and the scene groups."""
+        """Features of the model and of its bias models, and the scene groups."""
         biases = (features for _, _, features in self.biases)
         return self.features, *biases, *((self.scenes,) if self.scenes else ())
 
@@ -348,7 +350,7 @@ class PostProcessed:
 
 @dataclass(frozen=True)
 class Evaluated(Stage):
-    """The numbers of a row: distances of one model, or of several joined, under a protocol."""
+    """The metrics of a row: distances of one model, or an ensemble, under a protocol."""
 
     kind: ClassVar[str] = "metrics"
 
@@ -364,7 +366,7 @@ class Evaluated(Stage):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is done with each member, how they are joined, and the protocol."""
+        """Settings of each member, the fusion, and the protocol."""
         place = {stage: number for number, stage in enumerate(self.inputs)}
         members = [{**member.settings, "of": [place[of] for of in member.inputs]} for member in self.members]
         joined = {"weights": self.weights, "how": self.how} if len(members) > 1 else None
@@ -372,7 +374,7 @@ class Evaluated(Stage):
 
 
 def digest(files: Sequence[Path]) -> str:
-    """What is in some files, in 16 hexadecimal digits.
+    """Hash the contents of files: "sha256 " and 16 hexadecimal digits.
 
     Raises:
         InputError: one cannot be read.
@@ -385,10 +387,10 @@ def digest(files: Sequence[Path]) -> str:
 
 
 def _by_content(step: Any) -> Any:
-    """The configuration of a post-processing step, with the digest of features instead of their folder."""
+    """Replace the folder of a bias's features in a post-processing step by the hash of their contents."""
     if not isinstance(step, Bias):
         return step
     if isinstance(step.features, tuple):
-        raise InputError("A row's bias names the folder of its features; features in memory have no name.")
+        raise InputError("A row's bias needs a folder of features; save features in memory to a folder first.")
     folder = Path(step.features)
     return replace(step, features=digest([folder / f"{side}.safetensors" for side in ("query", "gallery")]))

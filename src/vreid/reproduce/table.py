@@ -1,4 +1,4 @@
-"""A table out of rows and lines: mean and spread over seeds, the paper's figures and directions beside them."""
+"""Tables from rows and result lines: mean and spread over seeds, the paper's figures, and effects."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 FLAGS = {"re-ranked": "reranked", "transductive": "transductive"}
 FACTS = {"initialisation": "initialisation", "simulator": "simulator_version"}
-"""What a table says of a row, and where a line has it."""
+"""Columns of a table -> keys of a line's metrics, or of its facts."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The rows of one name.
+    """The rows with one name.
 
     Attributes:
-        name: theirs.
-        seeds: how many rows there are; lines: those of them that have numbers.
-        mean, spread: of each metric over `lines`, in percent; the spread is the sample's standard deviation, absent
-            where there is but one.
+        name: the name.
+        seeds: number of rows.
+        lines: the lines of the rows that have run.
+        mean, spread: of each metric over `lines`, in percent; the spread is the sample standard deviation, absent for a
+            single line.
         paper: the paper's figures, in percent.
-        facts: protocol, re-ranked, transductive, initialisation, simulator version, seeds, in words.
-        errors: of the rows that failed.
-        effect: against the row that the paper compares it with.
+        facts: protocol, re-ranked, transductive, initialisation, simulator version, seeds as text.
+        errors: errors of the failed rows.
+        effect: effect against the row that the paper compares it with.
     """
 
     name: str
@@ -51,11 +52,10 @@ class Entry:
 
 
 def tabulate(rows: Iterable[AnyRow], lines: Iterable[Line]) -> list[Entry]:
-    """One entry a name, in the order of the rows; rows without a line count as not yet run.
+    """Build one entry per name, in the order of the rows; rows without a line count as not yet run.
 
     Raises:
-        InputError: rows of one name differ in more than their seeds, or in the paper's figures; or a row is compared
-            with one that is not there.
+        InputError: rows with one name differ in more than their seeds, or a row is compared with a missing one.
     """
     by_hash = {line.hash: line for line in lines}
     groups: dict[str, list[AnyRow]] = {}
@@ -63,20 +63,20 @@ def tabulate(rows: Iterable[AnyRow], lines: Iterable[Line]) -> list[Entry]:
         group = groups.setdefault(row.name, [])
         if group and row.seeded(0) != group[0].seeded(0):
             raise InputError(
-                f"Rows named {row.name!r} differ in more than their seeds; give each setting its own name."
+                f"Rows named {row.name!r} differ in more than their seeds; give each setting a unique name."
             )
         group.append(row)
     return [_entry(name, groups, by_hash) for name in groups]
 
 
 def published(name: str, figures: Mapping[str, float]) -> Entry:
-    """A row that only a paper has."""
+    """Build the entry of a row that only the paper has."""
     return Entry(name, 0, (), {}, {}, figures, {}, ())
 
 
 def _entry(name: str, groups: Mapping[str, Sequence[AnyRow]], by_hash: Mapping[str, Line]) -> Entry:
     rows = groups[name]
-    hashes = dict.fromkeys(row.hash for row in rows)  # the same row twice is one
+    hashes = dict.fromkeys(row.hash for row in rows)  # equal rows count once
     found = [by_hash[hashed] for hashed in hashes if hashed in by_hash]
     done = tuple(line for line in found if not line.error)
     values = {metric: [100 * line.numbers[metric] for line in done] for metric in (done[0].numbers if done else ())}
@@ -115,7 +115,7 @@ def _effect(
     if not candidates:
         return None
     if absent := [name for name in candidates if name not in groups]:
-        raise InputError(f"Row {rows[0].name!r} is compared with {absent[0]!r}, which is no row of the table.")
+        raise InputError(f"Row {rows[0].name!r} is compared with {absent[0]!r}, which is not in the table; add it.")
     metric = next(iter(rows[0].paper or groups[candidates[0]][0].paper), "mAP")
     against = max(candidates, key=lambda name: _mean(groups[name], by_hash, metric))
     others = {tuple(row.seeds.items()): by_hash.get(row.hash) for row in groups[against]}
@@ -127,14 +127,16 @@ def _effect(
 
 
 def _mean(rows: Sequence[AnyRow], by_hash: Mapping[str, Line], metric: str) -> float:
-    """Mean of a metric over the rows that have it; below all others where none has."""
+    """Mean of a metric over the rows that have it; -1 if none has."""
     found = [by_hash[row.hash].numbers.get(metric, -1.0) for row in rows if row.hash in by_hash]
     return fmean(found) if found else -1.0
 
 
 def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
-    """Write one line an entry: for each metric its mean, spread and the paper's figure, in percent; then the change
-    against another row with its interval, the paper's and its direction, in points; then the facts.
+    """Write entries as CSV.
+
+    Columns: mean, spread and the paper's figure of each metric in percent; the effect with its interval, the paper's
+    difference and the direction, in points; the facts.
 
     Raises:
         InputError: `out` cannot be written.
@@ -152,7 +154,7 @@ def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
                 [
                     entry.name,
                     *map(_cell, cells),
-                    *_compared(entry.effect),
+                    *_effect_columns(entry.effect),
                     entry.seeds,
                     len(entry.lines),
                     *(entry.facts.get(fact, "") for fact in facts),
@@ -161,7 +163,7 @@ def write_csv(entries: Sequence[Entry], out: Path | str) -> None:
             )
 
 
-def _compared(found: Effect | None) -> list[str]:
+def _effect_columns(found: Effect | None) -> list[str]:
     if found is None:
         return [""] * 7
     points = [found.change, *found.interval, found.paper]
@@ -189,7 +191,7 @@ def terminal_table(entries: Sequence[Entry]) -> rich.table.Table:
         facts = [entry.facts.get(name, "") for name in ("re-ranked", "transductive", "initialisation")]
         seeds = f"{len(entry.lines)} of {entry.seeds}" + (f", {len(entry.errors)} failed" if entry.errors else "")
         seeds += ", no labels" if entry.lines and not entry.mean else ""
-        table.add_row(entry.name, *cells, *_report_error(entry.effect), seeds, *facts)
+        table.add_row(entry.name, *cells, *_effect_cells(entry.effect), seeds, *facts)
     return table
 
 
@@ -204,7 +206,7 @@ def _shown(entry: Entry, metric: str) -> str:
     return f"{entry.mean[metric]:.1f}{spread}"
 
 
-def _report_error(found: Effect | None) -> tuple[str, str, str]:
+def _effect_cells(found: Effect | None) -> tuple[str, str, str]:
     if found is None:
         return "", "", ""
     low, high = found.interval

@@ -1,4 +1,4 @@
-"""A table as a picture: the paper's bars and ours, and what became of each direction."""
+"""Bar chart of a table: our results, the paper's figures, and directions of effects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MARKS = {"holds": "holds", "reversed": "REVERSED", "not resolved": "not resolved
 
 
 def draw_table(entries: Sequence[Entry], out: Path | str, *, title: str, metric: str, note: str = "") -> None:
-    """Write a .png or .svg with two bars a row: ours (whiskers: standard deviation over seeds) and the paper's.
+    """Write a .png or .svg with two bars per row: ours (whiskers: standard deviation over seeds) and the paper's.
 
     Args:
-        entries: of `tabulate`; those with neither number are left out.
-        out: the file; its ending says what it will be.
-        title: above the bars.
-        metric: which one is drawn, in percent.
-        note: below the bars: on which data, by which start.
+        entries: from `tabulate`; entries without both numbers are omitted.
+        out: the file; its suffix selects the format.
+        title: title of the chart.
+        metric: the metric to draw, in percent.
+        note: text below the bars: data and initial weights.
 
     Raises:
         InputError: `out` cannot be written.

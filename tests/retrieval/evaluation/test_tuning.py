@@ -142,7 +142,7 @@ def other_world(made: Path, tmp_path: Path) -> Path:
 def test_the_command(run, made: Path, other_world: Path) -> None:
     outcome = run(f"tune {made}/features --on {other_world} --post camera-mean")
     assert outcome.code == 0, outcome.err
-    assert "chosen on validation: camera-mean" in outcome.out and "Tuning is worth" in outcome.out
+    assert "chosen on validation: camera-mean" in outcome.out and "Tuning changes" in outcome.out
     assert "mINP" in outcome.out
     (row,) = json.loads(run(f"tune {made}/features --on {other_world} --post camera-mean --json").out)
     assert row["name"].startswith("camera-mean") and row["parts"]["all cameras"]["mAP"] > 0

@@ -324,7 +324,7 @@ def features(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_write_check_score_on_a_simulated_world(steps, run: Run, features: Path, tiny_world: Path, tmp_path: Path):
     file, steps = tmp_path / "track2.txt", steps.format(again=features)
     assert run(f"submission write {features} --out {file} {steps}").code == 0
-    assert run(f"submission check {file} --data {tiny_world}").out == "Nothing is wrong.\n"
+    assert run(f"submission check {file} --data {tiny_world}").out == "No problems found.\n"
     for protocol in ("ai-city", "ai-city-min", "camera-less"):
         scored = json.loads(run(f"submission score {file} --data {tiny_world} --protocol {protocol} --json").out)
         evaluated = json.loads(run(f"evaluate {features} {steps} --protocol {protocol} --json").out)
@@ -415,7 +415,7 @@ WRONG = {
     "check {t}/file --data {t}/bare.csv": "the data set has no query or no gallery images",
     "score {t}/file --data {w}": "file, line 1: 'This' is not an image number; correct it.",
     "score {t}/one.txt --data {w}": "one.txt: has 1 lines for",
-    "score {t}/one.txt --data {w} --protocol ai-ctiy": "--protocol ai-ctiy: is unknown",
+    "score {t}/one.txt --data {w} --protocol ai-ctiy": "--protocol ai-ctiy: unknown protocol",
     "score {t}/one.txt --data {w} --protocol veri-tracks": "a submission ranks images",
     "score {t}/all.txt --data {w} --labels none": "has no identity",
 }

@@ -253,7 +253,7 @@ def test_folders_of_other_images_are_rejected(run, folders):
 def test_ablation_on_the_command_line(run, folders):
     line = f"ablate {folders}/one --post camera-mean,tracklets,rerank=5:2:0.3"
     shown = run(line)
-    for text in ("plain search", "+ rerank=5:2:0.3", "+ tracklets=mean", "all but camera-mean", "step is worth"):
+    for text in ("plain search", "+ rerank=5:2:0.3", "+ tracklets=mean", "all but camera-mean", "change"):
         assert text in shown.out
     rows = json.loads(run(f"{line} --json").out)
     assert [row["kind"] for row in rows] == ["cumulative"] * 4 + ["leave-one-out"] * 3

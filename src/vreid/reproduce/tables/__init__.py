@@ -15,7 +15,7 @@ from vreid.reproduce.tables.strdan import is_veri_776
 from vreid.simulator.formats.layouts import CITYFLOW, CITYFLOW2020, VERI
 
 NAMES = {CITYFLOW.name: "CityFlowV2-ReID", CITYFLOW2020.name: "CityFlow-ReID", VERI.name: "VeRi-776"}
-"""Of the papers' data sets, by layout."""
+"""Names of the papers' data sets, by layout."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Table:
     """A paper's table.
 
     Attributes:
-        title: what it is about.
-        metric: the paper's.
-        rows: makes its rows, of a single seed.
-        seeds: whether each row is repeated with `Scale.seeds` worlds and trainings; else there is one.
+        title: title of the table.
+        metric: the paper's metric.
+        rows: returns its rows with a single seed.
+        seeds: whether each row is repeated with `Scale.seeds` worlds and trainings.
         published: rows that only the paper has.
-        layout: the simulator's, of the data set that the paper's figures are of.
+        layout: the simulator's layout of the paper's data set.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Table:
     layout: str = CITYFLOW.name
 
     def other_data(self, scale: Scale) -> str:
-        """What tells folders from the data set of the paper's figures, in one sentence; "" where nothing does."""
+        """Describe how the folders differ from the paper's data set in one sentence; "" if they do not."""
         data, name = scale.data(self.layout), NAMES[self.layout]
         if not isinstance(data, Folders):
             return ""
@@ -48,12 +48,12 @@ class Table:
             return ""
         queries, images, vehicles = data.test
         return (
-            f"{self.title}: the paper's figures are of {name}, but the data are {data.searched} ({queries:,} queries, "
-            f"{images:,} gallery images of {vehicles:,} known vehicles), so these figures do not stand beside ours."
+            f"{self.title}: the paper's figures are for {name}, but the data is {data.searched} ({queries:,} queries, "
+            f"{images:,} gallery images of {vehicles:,} known vehicles), so the paper's figures are omitted."
         )
 
     def seeded(self, scale: Scale, seeds: int | None = None) -> list[AnyRow]:
-        """Its rows with seeds 1, 2, ...: `seeds` of them, or as many as the scale and the table say."""
+        """Return its rows with seeds 1, 2, ..., `seeds`; None for the number of the scale and the table."""
         count = seeds or (scale.seeds if self.seeds else 1)
         rows: Iterable[AnyRow] = self.rows(scale)
         if self.other_data(scale):
@@ -61,7 +61,7 @@ class Table:
         return list(with_seeds(rows, range(1, count + 1)))
 
     def entries(self, rows: Iterable[AnyRow], lines: Iterable[Line]) -> list[Entry]:
-        """What is published, then what became of the rows."""
+        """Return the published entries, followed by those of the rows."""
         return [*(published(*row) for row in self.published.items()), *tabulate(rows, lines)]
 
 

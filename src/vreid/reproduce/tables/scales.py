@@ -30,7 +30,7 @@ from vreid.training.translate import TranslateConfig
 SMOKE_DMT = replace(
     PRESETS["smoke"], name="smoke_dmt", train_identities=110, synthetic_identities=340, synthetic_images=6
 )
-"""`smoke` with 3.1 synthetic vehicles to a real one, as in the paper (1,362 to 440); the test is as large."""
+"""`smoke` with 3.1 synthetic vehicles per real one, as in the paper (1,362 to 440); the test has the same size."""
 
 SMOKE_STRDAN = replace(
     PRESETS["smoke"],
@@ -40,14 +40,14 @@ SMOKE_STRDAN = replace(
     synthetic_identities=200,
     test_frames=(3, 5),
 )
-"""A smaller `smoke`: the StRDAN tables train eleven models on each of three such worlds, and of three of the next."""
+"""A smaller `smoke`, since the StRDAN tables train eleven models on each of three such worlds in both layouts."""
 
 SMOKE_VERI = replace(SMOKE_STRDAN, train_identities=90, synthetic_identities=260)
-"""In VeRi's layout a vehicle has twice the pictures. An epoch of half real and half synthetic batches ends where one
-domain runs out: were it the synthetic one, real pictures would be seen less often than in case 1."""
+"""The world in VeRi's layout, with twice the images per vehicle. An epoch of half real and half synthetic batches ends
+when one domain is exhausted; with too few synthetic images, real ones would be seen less often than in case 1."""
 
 SMOKE_STRDAN_FEW = replace(SMOKE_STRDAN, train_identities=80, synthetic_identities=320)
-"""Four synthetic vehicles to a real one, as in the paper (1,362 to 333): for ImageNet and random weights."""
+"""Four synthetic vehicles per real one, as in the paper (1,362 to 333), for ImageNet and random weights."""
 
 SMOKE_VERI_FEW = replace(SMOKE_STRDAN_FEW, train_identities=50)
 """The same in VeRi's layout."""
@@ -55,14 +55,14 @@ SMOKE_VERI_FEW = replace(SMOKE_STRDAN_FEW, train_identities=50)
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Initial weights that StRDAN's cases are also trained from.
+    """Further initial weights of the StRDAN cases.
 
     Attributes:
-        name: in the names of the rows.
-        training: the configuration that the cases are variants of; `iterations` and `epochs` are the budget of each.
+        name: prefix of the names of the rows.
+        training: the base configuration of the cases; `iterations` and `epochs` are the budget of each.
         data: training and test images, by layout of the simulator.
-        domain: weight of the domain head's loss. At 1, as in the paper, so few batches teach no identity: the reversed
-            gradient wins at once.
+        domain: weight of the domain head's loss. With 1, as in the paper, training fails within so few batches because
+            the reversed gradient dominates.
     """
 
     name: str
@@ -73,19 +73,19 @@ class Initialisation:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a table's rows are made of at one size.
+    """Data and settings of all rows at one size.
 
     Attributes:
-        name: of the scale.
-        data: what is trained on and searched, by layout of the simulator ("cityflow", ...).
+        name: name of the scale.
+        data: training and evaluation data, by layout of the simulator ("cityflow", ...).
         training: the configuration of stage 1, by the name of the paper's recipe.
-        strdan: the configuration that the StRDAN cases are variants of.
-        cropping, translation: how crops and translations are made.
-        adaptation: stage 2, by the name of its preset ("v1", "v2", "paper").
-        camera, orientation: the models of the biases.
-        image_reranking: constants of re-ranking single images; those of tracklets are the paper's at every scale.
-        seeds: how many worlds and trainings a row has where the paper's table is about small differences.
-        usual: seconds of a stage by its kind, for the first plan.
+        strdan: the base configuration of the StRDAN cases.
+        cropping, translation: settings of crops and translations.
+        adaptation: settings of stage 2, by the name of its preset ("v1", "v2", "paper").
+        camera, orientation: the bias models.
+        image_reranking: re-ranking parameters for single images; those for tracklets are the paper's at every scale.
+        seeds: worlds and trainings per row in tables of small differences.
+        usual: usual seconds of a stage by kind, for the first plan.
         initialisations: further initial weights of the StRDAN cases.
     """
 
@@ -105,9 +105,9 @@ class Scale:
 
 
 SMOKE_WORLDS = {CITYFLOW.name: SMOKE_DMT, CITYFLOW2020.name: SMOKE_STRDAN, VERI.name: SMOKE_VERI}
-"""By layout."""
+"""Worlds of the scale `smoke`, by layout."""
 SMOKE_WORLDS_FEW = {CITYFLOW2020.name: SMOKE_STRDAN_FEW, VERI.name: SMOKE_VERI_FEW}
-"""By layout: worlds of `Scale.initialisations`."""
+"""Worlds of `Scale.initialisations`, by layout."""
 
 
 def ungated(name: str) -> AdaptConfig:
@@ -116,11 +116,11 @@ def ungated(name: str) -> AdaptConfig:
 
 
 def smoke() -> Scale:
-    """Small variants at 64 x 64 from the simulated weights, small worlds: about half a minute to two per training.
+    """Small variants at 64 x 64 from weights pretrained on simulated data: half a minute to two minutes per training.
 
-    Stage 2 keeps what its preset takes off the cameras and whether scenes are told apart; neighbours, clusters, ridge,
-    steps and rate follow from the smaller target (`vreid.adaptation.auto_settings`), since DMT's constants belong to
-    passages of thirty pictures, of which two tell nothing here.
+    Stage 2 keeps the camera statistics and scene constraints of its preset. Neighbours, clusters, ridge, steps and
+    learning rate are derived from the smaller target (`vreid.adaptation.auto_settings`), since DMT's constants are
+    for tracklets of thirty images.
     """
 
     def training(name: str) -> TrainConfig:
@@ -175,10 +175,10 @@ def smoke() -> Scale:
 
 
 def gpu() -> Scale:
-    """The papers' networks at 256 x 256 on a world of preset city: chains of some minutes on one GPU, random start."""
+    """The papers' networks at 256 x 256 on a world of preset city, from random weights: minutes per row on one GPU."""
 
     def at_256(config: TrainConfig, epochs: int) -> TrainConfig:
-        """A schedule for few epochs."""
+        """Resize images and use a schedule for few epochs."""
         transform = replace(config.transform, height=256, width=256)
         return replace(
             config,
@@ -211,16 +211,16 @@ def gpu() -> Scale:
 
 
 def paper(sources: Sequence[Path | str]) -> Scale:
-    """The papers' settings on real folders: the first is searched, the others are further training images.
+    """The papers' settings on real data sets: evaluation on the first, additional training images from the others.
 
-    Models start from the published ImageNet weights, which `vreid weights get` fetches.
+    Models are initialised with published ImageNet weights, which `vreid weights get` downloads.
     """
     if not sources:
-        raise InputError("scale paper: needs the real folders; give --data CITYFLOW --data VEHICLEX.")
+        raise InputError("scale paper: needs the real data sets; give --data CITYFLOW --data VEHICLEX.")
     folders = Folders.of(*sources)
 
     def published(config: TrainConfig) -> TrainConfig:
-        """From ImageNet; the stride of the last stage is no part of the weights."""
+        """Initialise from ImageNet weights, which do not depend on the stride of the last stage."""
         file = PUBLISHED[config.model.backbone.removesuffix("_stride32")].file
         return replace(config, model=replace(config.model, weights=file))
 
@@ -241,15 +241,15 @@ def paper(sources: Sequence[Path | str]) -> Scale:
 
 
 def scale_named(name: str, sources: Sequence[Path | str] = ()) -> Scale:
-    """The scale of that name, on the folders `sources` if it is `paper`.
+    """Look up a scale by name; `paper` needs the data sets `sources`.
 
     Raises:
-        InputError: there is none, or it takes no folders.
+        InputError: unknown name, or `sources` for a scale that simulates its data.
     """
     if name == "paper":
         return paper(sources)
     if name not in SCALES:
-        raise InputError(f"scale {name!r}: is unknown; use one of {', '.join(SCALES)}.")
+        raise InputError(f"scale {name!r}: unknown scale; use one of {', '.join(SCALES)}.")
     if sources:
         raise InputError(f"scale {name}: simulates its data; give --data with --scale paper only.")
     return smoke() if name == "smoke" else gpu()

@@ -1,9 +1,9 @@
-"""The tables of StRDAN: eight cases of labels, and the row that the paper lacks, on two data sets.
+"""The tables of StRDAN: eight cases of labels, and an additional row with the domain head only, on two data sets.
 
 Source: Lee et al., "StRDAN: Synthetic-to-Real Domain Adaptation Network for Vehicle Re-Identification", CVPRW 2020,
-Tables 1 to 3. Its figures are after re-ranking; each case stands here without and with it. Features are compared
+Tables 1 to 3. Its figures are with re-ranking; each case is evaluated without and with it. Features are compared
 unnormalised, by squared Euclidean distance, as in the authors' code. Case 2 did not converge on CityFlow in the paper,
-so nothing is expected of it there.
+so there is no figure for it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ VERI_FIGURES = {1: 73.0, 2: 76.1, 3: 74.2, 4: 74.9, 5: 74.7, 6: 75.3, 7: 74.8, 8
 
 
 def table_1(scale: Scale) -> Iterator[AnyRow]:
-    """CityFlow of 2020, whose test names no camera: mAP@100. A test that names them is evaluated as in 2021."""
+    """CityFlow of 2020, whose test has no cameras: mAP@100. A test with cameras is evaluated as in 2021."""
     data = scale.data(CITYFLOW2020.name)
     protocol = AI_CITY if isinstance(data, Folders) and data.cameras else CAMERA_LESS
     yield from _cases(scale, CITYFLOW2020.name, protocol, {n: {"mAP@100": v} for n, v in CITYFLOW_FIGURES.items()})
 
 
 def table_2(scale: Scale) -> Iterator[AnyRow]:
-    """VeRi-776: mAP, and mAP@100 beside it."""
+    """VeRi-776: mAP and mAP@100."""
     both = replace(VERI, top_k=100)
     yield from _cases(scale, VERI_LAYOUT.name, both, {n: {"mAP": v} for n, v in VERI_FIGURES.items()})
 
@@ -68,7 +68,7 @@ def _cases(scale: Scale, layout: str, protocol: Protocol, figures: Mapping[int, 
 
 
 def _reranked(rows: Mapping[Row, dict[str, float]]) -> Iterator[AnyRow]:
-    """The same rows after re-ranking, with the paper's figures, each against the first."""
+    """The same rows with re-ranking and the paper's figures, each compared with the first."""
     first = next(iter(rows))
     for row, paper in rows.items():
         against = "" if row is first else f"{first.name}, re-ranked"
@@ -78,9 +78,9 @@ def _reranked(rows: Mapping[Row, dict[str, float]]) -> Iterator[AnyRow]:
 def _initialised(
     start: Initialisation, layout: str, protocol: Protocol, figures: Mapping[int, dict[str, float]]
 ) -> Iterator[AnyRow]:
-    """Cases from other initial weights, one label at a time: all have the same number of batches of the same size.
+    """Cases with other initial weights, one label at a time, all with the same number and size of batches.
 
-    Real images alone are therefore seen twice as often as beside synthetic ones; a further row has equal visits.
+    Without synthetic images, real ones are therefore seen twice as often; a further row equalises this.
     """
     full, name = start.training, f"{start.name} weights, "
     real = Row(
@@ -94,7 +94,7 @@ def _initialised(
     )
     half = replace(real.training, iterations=(full.iterations or 2) // 2)
     visits = replace(real, name=f"{real.name}, half the batches", training=half, against=real.name)
-    # batches of both domains, with no head
+    # batches of both domains, without heads
     joint = replace(full, recipe="strdan_joint", heads=())
     identity = replace(real, name=f"{name}identity", training=joint, parts=TYPE_2, against=real.name)
     full = replace(full, losses=replace(full.losses, domain=start.domain))
@@ -120,7 +120,7 @@ TABLE_3: Mapping[str, dict[str, float]] = {name: {"mAP": value} for name, value 
 
 
 def is_veri_776(data: Data) -> bool:
-    """Whether the test that is searched is VeRi-776's: read from its lists, with its counts.
+    """Return whether the test is that of VeRi-776, by name and counts.
 
     Training images are not counted, since copies of the data set differ in them (37,746 to 37,781).
     """
@@ -128,7 +128,7 @@ def is_veri_776(data: Data) -> bool:
 
 
 def table_3(scale: Scale) -> Iterator[AnyRow]:
-    """Ours beside `TABLE_3`, where it is the same data set: cases 1 and 2 of Table 2."""
+    """Cases 1 and 2 of Table 2 for comparison with `TABLE_3`, if the data set is VeRi-776."""
     if is_veri_776(scale.data(VERI_LAYOUT.name)):
         for row in table_2(scale):
             if row.name in ("case 1: real alone, re-ranked", "case 2: orientation, re-ranked"):
