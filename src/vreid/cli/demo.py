@@ -15,7 +15,7 @@ from vreid.cli.options import Device, Json, Seed, parse_settings, print_json, pr
 from vreid.console import echo
 
 
-class Initialisation(StrEnum):
+class InitialWeights(StrEnum):
     """Initial weights of the demo's backbone."""
 
     simulated = "simulated"
@@ -27,9 +27,9 @@ def demo(
     preset: Annotated[str, typer.Option(help=f"Size of the simulated world: {', '.join(names.WORLDS)}.")] = "demo",
     seed: Seed = 0,
     initialisation: Annotated[
-        Initialisation,
+        InitialWeights,
         typer.Option("--start", help="Initial weights: simulated (shipped, pretrained on another city) or random."),
-    ] = Initialisation.simulated,
+    ] = InitialWeights.simulated,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -40,7 +40,7 @@ def demo(
     from vreid.progress_bars import ProgressBars
     from vreid.recipes.demo import DemoConfig
 
-    recipe = {Initialisation.simulated: "small", Initialisation.random: "small_random"}[initialisation]
+    recipe = {InitialWeights.simulated: "small", InitialWeights.random: "small_random"}[initialisation]
     config = DemoConfig(preset=preset, seed=seed, recipe=recipe, overrides=parse_settings(set_))
     with ProgressBars(quiet=as_json) as bars:
         result = run_demo(config, out, device=resolve(device), bars=bars)
