@@ -34,7 +34,7 @@ def test_the_page_has_its_sections() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_what_the_page_says_works(section: str, tmp_path: Path) -> None:
+def test_examples_of_the_page_work(section: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src" / "vreid", tmp_path / "src" / "vreid", ignore=shutil.ignore_patterns("__pycache__"))
     for step in steps(SECTIONS[section]):
         if step["new"]:

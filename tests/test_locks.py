@@ -159,7 +159,7 @@ def test_something_else_in_the_lock_s_place_is_one_sentence(make: Callable[[Path
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_damaged_lock_file_says_nothing_of_its_holder(tmp_path: Path) -> None:
+def test_a_damaged_lock_file_does_not_identify_its_holder(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path):
         (tmp_path / ".vreid.lock").write_text("[" * 9000)
         with pytest.raises(InUse, match="is in use by another process; wait"), locked(tmp_path):

@@ -132,7 +132,7 @@ def test_loading_leaves_the_global_generators_alone(records: Records) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 1), (64, 0)])
-def test_test_images_come_in_order_whatever_the_batch_size(records: Records, batch_size: int, workers: int) -> None:
+def test_test_images_are_in_order_for_every_batch_size(records: Records, batch_size: int, workers: int) -> None:
     transform = TestTransform(*SIZE)
     batches = list(test_loader(records, transform, batch_size=batch_size, workers=workers))
     assert [row for batch in batches for row in batch.rows.tolist()] == list(range(30))

@@ -108,7 +108,7 @@ def test_the_protocols_by_name_are_what_the_literature_does():
         assert protocol.needs_camera == (protocol.exclude in (pass_removed, "same_camera"))
 
 
-def test_a_metric_says_how_it_was_cut_and_summed():
+def test_a_metric_records_cut_and_normalisation():
     assert (MARKET.metric, AI_CITY.metric, VERI_TRAPEZOID.metric) == ("mAP", "mAP@100", "mAP (trapezoid)")
     cut = replace(VERI_TRAPEZOID, top_k=5)
     assert (cut.metric, cut.full_metric, AI_CITY.full_metric) == ("mAP@5 (trapezoid)", "mAP (trapezoid)", "mAP")
@@ -143,7 +143,7 @@ def test_a_metric_says_how_it_was_cut_and_summed():
         (VEHICLE_ID, "numbers are means over the draws."),
     ],
 )
-def test_a_protocol_says_in_one_sentence_what_it_does(protocol, says):
+def test_a_protocol_describes_itself_in_one_sentence(protocol, says):
     assert says in protocol.description
     assert protocol.description.startswith(f"{protocol.name}: ") and "\n" not in protocol.description
 

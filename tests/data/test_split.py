@@ -135,7 +135,7 @@ def test_the_scene_nearest_to_a_fifth_of_the_vehicles_is_held_out(sizes: tuple[i
     assert set(made.gallery.scene.values) == {chosen} and chosen not in made.train.scene.values
 
 
-def test_where_no_scene_can_be_held_out_identities_are_and_a_note_says_so() -> None:
+def test_identities_are_held_out_with_a_note_where_no_scene_can_be() -> None:
     one = dataset(*(f"{identity} c{camera}" for identity in range(10) for camera in (1, 2)))
     made = hold_out(one, seed=3)
     assert "there are no two scenes to divide, so identities are held out instead." in made.notes
@@ -170,7 +170,7 @@ CASES = st.lists(
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(CASES, st.sampled_from(["scene", "cameras", "identities"]), st.integers(0, 5))
-def test_whatever_is_held_out_no_vehicle_is_on_both_sides(images: list[tuple], by: str, seed: int) -> None:
+def test_no_vehicle_is_on_both_sides(images: list[tuple], by: str, seed: int) -> None:
     whole = dataset(
         *(f"{identity or '-'} {f'c{camera}' if camera else '-'} {scene}" for identity, camera, scene in images)
     )

@@ -242,7 +242,7 @@ def test_scaling_features_does_not_change_cosine_ranking(scale, seed):
     assert gaps[moved].max(initial=0) < 1e-5
 
 
-def test_a_ranking_obeys_its_protocol_and_knows_hits(sides, tmp_path):
+def test_a_ranking_follows_its_protocol_and_marks_hits(sides, tmp_path):
     _, gallery = sides
     distances = Distances.of(gallery, gallery)
     ranking = rank(distances, CROSS_CAMERA, top_k=15)

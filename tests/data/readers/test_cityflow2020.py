@@ -65,7 +65,7 @@ def test_as_distributed(folder: Path, above: str) -> None:
     assert dataset.where("train", 2) == f"{folder / 'train_label.xml'}, Item 3"
 
 
-def test_the_training_half_alone_is_of_2020_where_a_list_of_names_says_so(folder: Path) -> None:
+def test_the_training_half_alone_is_recognised_by_its_list_of_names(folder: Path) -> None:
     for name in ("query", "test"):
         (folder / f"name_{name}.txt").unlink()
         for path in (folder / f"image_{name}").iterdir():

@@ -117,7 +117,7 @@ def test_by_hand(protocol, expected, cut, skipped):
     assert str(metrics).startswith(protocol.full_metric)
 
 
-def test_every_protocol_without_draws_is_worked_by_hand_above():
+def test_every_protocol_without_draws_has_an_example_above():
     by_features = {VERI_TRACKS_MEAN.name, VEHICLE_ID.name}
     assert {protocol.name for protocol, *_ in HAND} | by_features | {"ai-city-min"} == set(PROTOCOLS)
 
@@ -267,7 +267,7 @@ def test_unsuitable_protocols_are_rejected(post, protocol, change, message):
     assert "\n" not in str(error.value)
 
 
-def test_distances_alone_cannot_say_everything():
+def test_limits_of_evaluating_distances_alone():
     distances = Distances.of(ROUND_QUERY.normalise(), ROUND_GALLERY.normalise())
     with pytest.raises(InputError, match="give the features to evaluate_retrieval"):
         evaluate_distances(distances, VERI_TRACKS_MEAN)

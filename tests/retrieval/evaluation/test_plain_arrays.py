@@ -55,7 +55,7 @@ def test_numbers_may_be_held_by_anything(judge, kind):
     assert np.array_equal(found.relevant, expected.relevant)
 
 
-def test_a_matrix_does_not_say_how_it_was_made():
+def test_a_distance_matrix_does_not_record_its_origin():
     metrics = evaluate(rerank(QUERY, GALLERY, k1=5, k2=2), **LABELS)
     assert metrics.reranked is None and metrics.transductive is None
     assert "re-ranking" not in str(metrics) and "transductive" not in str(metrics)

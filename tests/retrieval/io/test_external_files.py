@@ -217,7 +217,7 @@ def test_evaluate_and_rank_and_report(run: Run, folder: Path) -> None:
     assert f"{100 * expected.mAP:.1f}" in (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_search_knows_the_cameras_of_the_training_rows(folder: Path) -> None:
+def test_search_reads_the_cameras_of_the_training_rows(folder: Path) -> None:
     table = write_table(
         folder / "t.csv", "path camera split", list("abcde"), CAMERA, ["train", "train", "query", "gallery", "gallery"]
     )

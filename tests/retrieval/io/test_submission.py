@@ -94,7 +94,7 @@ def test_the_plain_form_is_written(tmp_path):
     assert (tmp_path / "new" / "track2.txt").read_bytes() == FORMS["plain"].encode()
 
 
-def test_lines_stand_in_order_of_the_query_numbers_whatever_the_order_of_records(tmp_path):
+def test_lines_are_in_order_of_query_number(tmp_path):
     query, gallery = QUERY[[2, 0, 1]], GALLERY[[3, 1, 2, 0]]
     distances = Distances.from_matrix([[1, 3, 2, 4], [4, 3, 1, 2], [4, 2, 3, 1]], query, gallery)
     write_submission(rank(distances, SUBMISSION), tmp_path / "track2.txt")
@@ -229,7 +229,7 @@ def test_score_by_hand(tmp_path):
     assert score.first_hit.tolist() == [0, 1, 0]
 
 
-def test_a_protocol_that_does_not_cut_is_cut_at_100_and_says_so(tmp_path):
+def test_a_protocol_without_cut_is_cut_at_100_with_a_note(tmp_path):
     score = score_submission(saved(tmp_path, FORMS["plain"]), QUERY, GALLERY, MARKET)
     assert score.protocol.metric == "mAP@100"
     assert score.steps == ("as submitted",)

@@ -146,7 +146,7 @@ def test_transit_times_find_what_looks_alone_do_not():
     assert plain < 0.8 and timed > plain + 0.15
 
 
-def test_where_times_say_nothing_nothing_changes():
+def test_uninformative_times_change_nothing():
     units = traffic()
     flat = 0
     for seed in range(10):

@@ -116,7 +116,7 @@ def test_an_unknown_camera_equals_no_other():
     assert verified.matrix().tolist() == [[1, 2], [3, np.inf]]
 
 
-def test_camera_steps_without_cameras_say_so(sides):
+def test_camera_steps_without_cameras_are_reported(sides):
     query, gallery = sides
     blind = with_cameras(gallery, [""] * len(gallery))
     for step in (CameraMean, CameraWhitening):
@@ -221,7 +221,7 @@ def test_the_page_is_the_plain_functions_in_order(sides):
         ({"exclude_same_camera": True}, None),
     ],
 )
-def test_it_knows_whether_and_why_it_is_transductive(sides, field, reason):
+def test_transductive_and_its_reason(sides, field, reason):
     post = PostProcessing(**field)
     assert post.transductive == (reason is not None)
     assert reason is None or reason in post.transductive_reasons[0]

@@ -72,7 +72,7 @@ def test_cameras_that_training_does_not_know_are_a_group_of_their_own() -> None:
         (("c041", "c042"), ("c001", "c002")),  # a Split-Test of cameras that training does not know
     ],
 )
-def test_a_test_inside_one_group_is_searched_as_it_is_and_says_so(names, training) -> None:
+def test_a_test_inside_one_group_is_searched_unrestricted_with_a_note(names, training) -> None:
     groups = SceneGroups.from_labels(images(*training, identity=["1", "1"]))
     removed, note = split((images(*names), images(*names)), groups)
     assert not any(removed) and note.startswith("scene-groups: all images are of one group (")

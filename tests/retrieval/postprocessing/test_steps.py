@@ -97,7 +97,7 @@ def test_parse_reads_what_describe_writes_in_any_order(post, random):
         ),
     ],
 )
-def test_words_by_hand(text, post):
+def test_step_descriptions_by_hand(text, post):
     assert PostProcessing.parse(text) == post
 
 
@@ -224,7 +224,7 @@ def test_block_size_never_matters_and_distances_come_again(post, rows):
 
 @settings(max_examples=40, deadline=None)
 @given(runnable())
-def test_a_query_alone_or_in_other_company_is_the_same_where_the_steps_say_so(post):
+def test_inductive_steps_are_independent_of_the_other_queries(post):
     if not post.transductive_reasons:
         query, gallery = SIDES
         alone = post.apply(query[3], gallery).matrix()[0]
@@ -254,7 +254,7 @@ def test_a_shared_share_is_the_mean_of_whitened_and_plain():
     assert frames[0] == pytest.approx(0.25 * frames[1] + 0.75 * frames[2], abs=1e-6)
 
 
-def test_steps_without_their_columns_say_so():
+def test_steps_without_their_columns_are_reported():
     query, gallery = (replace(s, records=s.records.with_(scene=[""] * len(s), tracklet=[""] * len(s))) for s in SIDES)
     with pytest.raises(InputError, match="no gallery image has a tracklet"):
         PostProcessing.parse("tracklets=per-query").apply(query, gallery)

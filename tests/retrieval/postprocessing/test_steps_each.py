@@ -195,7 +195,7 @@ def model_of(side, seed, dimensions=5):
 BIAS = model_of(SIDES[0], 1), model_of(SIDES[1], 2)
 
 
-def test_bias_by_hand_pushes_alike_images_apart():
+def test_bias_correction_by_hand():
     query, gallery = Records.of(path=["q"]), Records.of(path=["same", "other"])
     looks = FeatureSet([[1, 0]], query), FeatureSet([[0.6, 0.8], [0.6, -0.8]], gallery)  # both at 0.8
     places = FeatureSet([[1, 0]], query), FeatureSet([[1, 0], [0, 1]], gallery)  # at 0 and 2

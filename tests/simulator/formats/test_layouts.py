@@ -403,7 +403,7 @@ def test_what_a_layout_cannot_hold_is_rejected(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_knows_layouts(
+def test_the_command_line_accepts_layouts(
     sketch: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
