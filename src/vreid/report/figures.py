@@ -151,7 +151,7 @@ def cmc(rows: Sequence[ResultRow], baselines: Sequence[ResultRow], parts: Sequen
             xlim=(1 - 0.3, RANKS + 0.3),
             ylim=(0, 101),
             xlabel="rank k",
-            ylabel="queries with a match up to rank k, percent",
+            ylabel="percent of queries",
             xticks=(1, 5, 10, RANKS),
         )
         axes.grid(axis="y")
