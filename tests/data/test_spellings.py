@@ -196,7 +196,7 @@ def test_wrong_numbers_in_a_table_are_reported_with_their_line(tmp_path: Path) -
     assert [str(finding) for finding in findings] == [
         f"{path}, line 2: frame '1.5' is not a whole number; give a whole number from 0, or leave it empty.",
         f"{path}, line 3: identity '1.7' is not a whole number; write it with all digits and without a decimal point.",
-        f"{path}, line 5: identity '4.873372822379954e+18' is rounded and may cannot represent exactly; write it with all "
+        f"{path}, line 5: identity '4.873372822379954e+18' is rounded and may have lost digits; write it with all "
         "digits and without a decimal point.",
     ]
     assert records.frame.tolist() == [-1, 2**53 + 1, 3, -1]
@@ -246,6 +246,6 @@ def test_labels_in_a_file_of_features(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **arrays, g_camids=np.array([f"c{camera:03d}" for camera in g_cams]))
     reported(run(f"evaluate {tmp_path}/d.npz"), "d.npz", "'c001'", "'1'", "spell cameras the same way")
     np.savez(tmp_path / "e.npz", **{**arrays, "g_pids": np.full(12, 4.873372822379954e18)}, g_camids=g_cams)
-    reported(run(f"evaluate {tmp_path}/e.npz"), "e.npz: g_pids, row 1", "may cannot represent exactly")
+    reported(run(f"evaluate {tmp_path}/e.npz"), "e.npz: g_pids, row 1", "may have lost digits")
     np.savez(tmp_path / "f.npz", **{**arrays, "g_pids": np.full(12, 2**24 + 2, np.float32)}, g_camids=g_cams)
-    reported(run(f"evaluate {tmp_path}/f.npz"), "f.npz: g_pids, row 1", "float32", "may cannot represent exactly")
+    reported(run(f"evaluate {tmp_path}/f.npz"), "f.npz: g_pids, row 1", "float32", "may have lost digits")
