@@ -229,7 +229,7 @@ def test_large_identities_in_arrays() -> None:
     assert metrics.relevant.tolist() == [1] and metrics.mAP == 0.5
     with pytest.raises(InputError, match="cannot represent exactly"):
         evaluate(DISTANCES, query_identity=ids[:1].astype(float), gallery_identity=ids, **cameras)
-    with pytest.raises(InputError, match="above 16,777,216 as float32"):
+    with pytest.raises(InputError, match="above 16,777,216, which float32"):
         evaluate(DISTANCES, query_identity=np.float32([2**24 + 2]), gallery_identity=ids, **cameras)
 
 
