@@ -27,7 +27,7 @@ from vreid.recipes.pretrain import WORLD, pretrain
 from vreid.retrieval import PostProcessing, evaluate_retrieval
 from vreid.simulator import simulate
 from vreid.simulator.city.presets import PRETRAINING_SEED, SIMULATOR_VERSION
-from vreid.training.extract import extract, load_model
+from vreid.training.extract import extract, load_trained
 from vreid.training.supervised import train
 
 PREFIX = "backbone."
@@ -51,7 +51,7 @@ def train_backbone(backbone: str, data: Dataset, out: Path, into: Path, bars: Pr
 
 def int8_loss(backbone: str, out: Path, path: Path, data: Dataset, bars: ProgressBars) -> dict[str, float]:
     """Compare features of the float32 model with those of the same model with the compact (int8) backbone."""
-    loaded = load_model(out / backbone)
+    loaded = load_trained(out / backbone)
     halves = []
     for compact in (False, True):
         if compact:

@@ -91,7 +91,7 @@ def test_every_kind_of_file_is_checked_when_it_is_loaded(made: Path, tmp_path: P
     ("file", "line"),
     [
         ("run/model.safetensors", "extract {copy}/run {world} --out {copy}/new"),
-        ("run/model.safetensors", "weights export {copy}/run --out {copy}/half.safetensors"),
+        ("run/model.safetensors", "export {copy}/run --out {copy}/half.safetensors"),
         ("run/model.safetensors", "adapt {copy}/run {world} --out {copy}/adapted"),
         ("features/query.safetensors", "evaluate {copy}/features"),
         ("features/gallery.safetensors", "rank {copy}/features --out {copy}/a.csv"),

@@ -16,6 +16,7 @@ from vreid.retrieval import MARKET, FeatureSet, Metrics
 
 ROOT = Path(__file__).parents[1]
 OFFERED = {
+    "Embedder",
     "PostProcessing",
     "RetrievalRun",
     "adapt",
@@ -67,7 +68,7 @@ def test_type_checkers_see_the_names(tmp_path: Path) -> None:
     revealed = [line for line in result.stdout.splitlines() if "Revealed type" in line]
     assert len(revealed) == len(vreid.__all__)
     assert not [line for line in revealed if '"Any"' in line or '"object"' in line]
-    assert "snippet.py:15: error" in result.stdout and "snippet.py:16: error" in result.stdout, result.stdout
+    assert "snippet.py:16: error" in result.stdout and "snippet.py:17: error" in result.stdout, result.stdout
     assert "Found 2 errors" in result.stdout, result.stdout
 
 

@@ -134,7 +134,7 @@ def test_every_field_of_a_threshold(tmp_path: Path) -> None:
 
 def test_every_fact_of_a_model(made: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from vreid.training.extract import load_model
+    from vreid.training.extract import load_trained
 
     tensors, facts = read_tensors(made / "run" / "model.safetensors", "torch")
     path = tmp_path / "model.safetensors"
@@ -143,7 +143,7 @@ def test_every_fact_of_a_model(made: Path, tmp_path: Path) -> None:
     for place in places(used):
         for new in (-1, 10**12, "x") if len(place) < 3 else ():
             write_tensors(path, tensors, facts | replaced(used, place, new), "torch")
-            sentence_or_nothing(lambda: load_model(path))
+            sentence_or_nothing(lambda: load_trained(path))
     for name, new in (
         ("num_identities", 10**12),
         ("num_identities", -1),
@@ -152,7 +152,7 @@ def test_every_fact_of_a_model(made: Path, tmp_path: Path) -> None:
     ):
         write_tensors(path, tensors, facts | {name: new}, "torch")
         with pytest.raises(InputError, match=r"model\.safetensors: "):
-            load_model(path)
+            load_trained(path)
 
 
 def test_every_fact_of_features(made: Path, tmp_path: Path) -> None:

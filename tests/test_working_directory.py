@@ -30,7 +30,7 @@ COMMANDS = (
     f"submission score {{out}}/track2.txt --data {{in}}/{REAL} --json",
     f"adapt {{out}}/run {{in}}/{REAL} --out {{out}}/adapted --before 0.5 --set epochs=1 --set iterations=1 --json",
     "check {out}/adapted/later.csv",
-    "weights export {out}/run --out {out}/half.safetensors",
+    "export {out}/run --out {out}/half.safetensors",
     f"table dmt.3 --only 'stage 1' --scale paper --dry-run --data {{in}}/{REAL} --data {{in}}/{SYNTHETIC} "
     "--out {out}/tables",
 )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vreid.data.open import open_dataset
+    from vreid.inference.embedder import Embedder, load_model
     from vreid.recipes import recipe
     from vreid.retrieval.evaluation.plain_arrays import evaluate, evaluate_features
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from vreid.retrieval.ranking import rank
     from vreid.retrieval_run import RetrievalRun
     from vreid.simulator.formats.write import simulate
-    from vreid.training.extract import load_model
     from vreid.workflow import adapt, extract, train
 
 __all__ = [
+    "Embedder",
     "PostProcessing",
     "RetrievalRun",
     "adapt",
@@ -46,13 +47,14 @@ __all__ = [
 __version__ = "0.2.0"
 
 _PLACES = {
+    "Embedder": "inference.embedder",
     "PostProcessing": "retrieval.postprocessing.pipeline",
     "RetrievalRun": "retrieval_run",
     "adapt": "workflow",
     "evaluate": "retrieval.evaluation.plain_arrays",
     "evaluate_features": "retrieval.evaluation.plain_arrays",
     "extract": "workflow",
-    "load_model": "training.extract",
+    "load_model": "inference.embedder",
     "open_dataset": "data.open",
     "rank": "retrieval.ranking",
     "recipe": "recipes",

@@ -251,7 +251,7 @@ def _hash_of(file: IO[bytes]) -> tuple[int, str, str] | None:
     return len(start) + stored.start(1), stored[1].decode("ascii", "replace"), digest.hexdigest()
 
 
-def verify_tensors(path: Path | str) -> None:
+def verify_tensors(path: Path | str) -> str:
     """Check a safetensors file against the hash that vreid stored in it, using one megabyte of memory.
 
     Files without a hash (of other programs, or of old versions of vreid) are accepted.
@@ -266,6 +266,7 @@ def verify_tensors(path: Path | str) -> None:
             f"{path}: is damaged: its contents do not match the hash stored in it; restore it from a copy, or make it "
             "again."
         )
+    return found[1] if found else ""
 
 
 def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, cast, overload
 
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Records
@@ -17,6 +18,8 @@ from vreid.retrieval_run import SIDES, RetrievalRun
 
 if TYPE_CHECKING:
     from vreid.adaptation.adapt_config import AdaptConfig
+    from vreid.inference.embedder import Embedder
+    from vreid.inference.torch_backend import TorchBackend
     from vreid.progress import Progress
     from vreid.training.extract import TrainedModel
     from vreid.training.train_config import TrainConfig
@@ -129,7 +132,7 @@ def adapt(
 
 @overload
 def extract(
-    model: Path | str | TrainedModel,
+    model: Path | str | TrainedModel | Embedder,
     data: Dataset,
     out: Path | str | None = ...,
     *,
@@ -144,7 +147,7 @@ def extract(
 ) -> RetrievalRun: ...
 @overload
 def extract(
-    model: Path | str | TrainedModel,
+    model: Path | str | TrainedModel | Embedder,
     data: Records,
     out: Path | str | None = ...,
     *,
@@ -158,7 +161,7 @@ def extract(
     progress: Progress | None = ...,
 ) -> FeatureSet: ...
 def extract(
-    model: Path | str | TrainedModel,
+    model: Path | str | TrainedModel | Embedder,
     data: Dataset | Records,
     out: Path | str | None = None,
     *,
@@ -176,7 +179,8 @@ def extract(
     Arguments are checked before torch is imported where possible.
 
     Args:
-        model: a run folder, the .safetensors file of a trained model, or the result of `load_model`.
+        model: "default", a run folder, the .safetensors file of a trained model, an .onnx file that `vreid export` has
+            written, or an `Embedder`; an .onnx file, and "default" without torch, run in onnxruntime.
         data: a data set (a `RetrievalRun` is returned), or N images (a `FeatureSet` is returned).
         out: a folder for a data set, a .safetensors file for records; finished parts there are reused. None: features
             are not stored.
@@ -201,7 +205,7 @@ def extract(
     from vreid.training.views import check_views
 
     if isinstance(model, (str, Path)):
-        model_file(model)
+        model_file(model, onnx=True)
     check_views(views, crops=bool(crops))
     if isinstance(data, Dataset):
         if isinstance(crops, Records):
@@ -212,25 +216,16 @@ def extract(
         for side in SIDES:
             if not len(getattr(data, side)):
                 raise InputError(f"{data.name}: has no {side} images; give a data set with query and gallery.")
-    from vreid.environment import resolve_device
-    from vreid.training.extract import extract as extract_records
-    from vreid.training.extract import load_model
-
-    device = resolve_device(device)
-    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    extract_side = _extraction(model, device, workers)
 
     def features(records: Records, crops: Records | None, file: Path | str | None) -> FeatureSet:
-        return extract_records(
-            loaded.model,
+        return extract_side(
             records,
-            transform=loaded.transform,
             views=views,
             batch_size=batch_size,
-            workers=workers,
             crops=crops,
             unit_views=unit_views,
             normalise=normalise,
-            device=device,
             progress=progress,
             out=file,
         )
@@ -268,6 +263,30 @@ def extract(
         made = run()
         made.save_facts(out)
     return made
+
+
+def _extraction(
+    model: Path | str | TrainedModel | Embedder, device: str, workers: int | None
+) -> Callable[..., FeatureSet]:
+    """Return the function that extracts records by `model`, in the library that runs it."""
+    from vreid.inference.backend import installed
+    from vreid.inference.embedder import Embedder, load_model
+    from vreid.training.model_file import model_file
+
+    if isinstance(model, (str, Path)) and (model_file(model, onnx=True).suffix == ".onnx" or not installed("torch")):
+        model = load_model(model, device=device)
+    if isinstance(model, Embedder) and model.backend.name != "torch":
+        from vreid.inference.extraction import extract_records
+
+        return partial(extract_records, model)
+    from vreid.environment import resolve_device
+    from vreid.training.extract import extract, load_trained
+
+    if isinstance(model, Embedder):
+        trained = cast("TorchBackend", model.backend).trained
+    else:
+        trained = load_trained(model) if isinstance(model, (str, Path)) else model
+    return partial(extract, trained.model, transform=trained.transform, device=resolve_device(device), workers=workers)
 
 
 def _crops_fact(crops: Mapping[str, Records]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from vreid.data.sampling import Counted, ImageSampler, PKSampler
 from vreid.errors import InputError
 from vreid.models.reid_model import build
 from vreid.retrieval.postprocessing.tracklet_features import units_of_codes
-from vreid.training.extract import extract, load_model
+from vreid.training.extract import extract, load_trained
 from vreid.training.schedules import StepSchedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,7 +76,7 @@ def labels_of(values, records=None, dimensions=4) -> PseudoLabels:
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return dict(load_model(path).model.state_dict())
+    return dict(load_trained(path).model.state_dict())
 
 
 def equal(one: Path, other: Path) -> bool:
@@ -117,7 +117,7 @@ def test_classifier_is_initialised_with_cluster_means_and_heads_are_dropped():
 
 
 def test_fine_tuning_settings_match_dmt(made):
-    trained = load_model(made / "run")
+    trained = load_trained(made / "run")
     config = tuning(PRESETS["v1"], trained, labels_of(np.repeat(np.arange(20), 9)), 3)
     assert (config.num_identities, config.num_instances, config.epochs, config.iterations) == (12, 8, 3, 300)
     assert (config.optimiser.kind, config.optimiser.learning_rate, config.optimiser.momentum) == ("sgd", 4e-4, 0.9)
@@ -133,7 +133,7 @@ def test_fine_tuning_settings_match_dmt(made):
 
 
 def test_batch_shape_depends_on_the_clusters(made):
-    trained = load_model(made / "run")
+    trained = load_trained(made / "run")
 
     def shape(sizes, config=BASE, **further):
         config = tuning(config, trained, labels_of(np.repeat(np.arange(len(sizes)), sizes)), 3, **further)
@@ -165,7 +165,7 @@ def test_a_run_writes_a_loadable_model_and_its_pseudo_labels(made, target, tmp_p
     notes = Notes()
     path = adapt_once(made / "run", target, FAST, out=tmp_path / "run", progress=notes)
     assert path == tmp_path / "run" / "model.safetensors"
-    old, new = load_model(made / "run"), load_model(tmp_path / "run")
+    old, new = load_trained(made / "run"), load_trained(tmp_path / "run")
     assert new.hash != old.hash and new.transform == old.transform
     assert len(extract(new.model, target[:3], transform=new.transform)) == 3
     rows = list(csv.DictReader((tmp_path / "run" / "pseudo_labels.csv").read_text().splitlines()))
@@ -207,7 +207,7 @@ def test_a_resumed_run_gives_identical_weights(made, target, tmp_path, recluster
         with pytest.raises(KeyboardInterrupt):
             adapt_once(made / "run", target, config, out=tmp_path / "cut")
     with pytest.raises(InputError, match=r"is not finished; resume it"):
-        load_model(tmp_path / "cut")
+        load_trained(tmp_path / "cut")
     adapt_once(made / "run", target, config, out=tmp_path / "cut", resume=True)
     assert equal(tmp_path / "whole", tmp_path / "cut")
     assert (tmp_path / "cut" / "round-1").exists() == bool(recluster)
@@ -253,8 +253,8 @@ def test_the_gate_decides_which_model_is_kept(made, target, tmp_path, monkeypatc
     (before, after, flipped), adapted = evaluated[0], tmp_path / "run" / "round-0"
     assert f"{decision}: Because." in notes.said
     assert not before.records.identity.known.any() and not before.normalised
-    assert before.model == flipped[0].model == load_model(made / "run").hash
-    assert after.model == flipped[1].model == load_model(adapted).hash
+    assert before.model == flipped[0].model == load_trained(made / "run").hash
+    assert after.model == flipped[1].model == load_trained(adapted).hash
     assert equal(tmp_path / "run", adapted if decision == ACCEPT else made / "run")
     assert (tmp_path / "run" / "rejected.safetensors").exists() == (decision == REJECT)
     facts = json.loads((tmp_path / "run" / "pseudo.json").read_text())["verdict"]
@@ -266,7 +266,7 @@ def test_source_images_are_half_of_each_batch(made, target, tiny_world, tmp_path
     config = replace(FAST, replay=True, classifier="plain")
     adapt_once(made / "run", target, config, out=tmp_path / "run", source=source)
     facts = json.loads((tmp_path / "run" / "pseudo.json").read_text())
-    assert load_model(tmp_path / "run").model.num_identities == facts["clusters"] + source.identity.distinct
+    assert load_trained(tmp_path / "run").model.num_identities == facts["clusters"] + source.identity.distinct
     asked = json.loads((tmp_path / "run" / "round-0" / "config.json").read_text())
     assert asked["batches"] == "domains" and asked["num_identities"] == 2
     with pytest.raises(InputError, match="replay needs labelled source images"):

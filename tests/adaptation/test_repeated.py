@@ -19,7 +19,7 @@ from vreid.data.open import open_dataset
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.progress import Progress
-from vreid.training.extract import load_model
+from vreid.training.extract import load_trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,7 +67,7 @@ def decisions(monkeypatch: pytest.MonkeyPatch):
 
 
 def equal(one: Path, other: Path) -> bool:
-    first, second = (load_model(path).model.state_dict() for path in (one, other))
+    first, second = (load_trained(path).model.state_dict() for path in (one, other))
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -83,7 +83,7 @@ def test_the_number_of_steps_follows_from_the_images():
 def test_each_step_starts_from_the_last_and_the_whole_is_compared_with_the_old(made, target, tmp_path, decisions):
     compared = decisions(ACCEPT, ACCEPT, ACCEPT, ACCEPT)
     adapt(made / "run", target, FAST, out=tmp_path / "run")
-    hashes = [load_model(path).hash for path in (made / "run", *(tmp_path / "run" / f"step-{n}" for n in (1, 2, 3)))]
+    hashes = [load_trained(path).hash for path in (made / "run", *(tmp_path / "run" / f"step-{n}" for n in (1, 2, 3)))]
     assert len(set(hashes)) == 4
     assert compared == [*pairwise(hashes), (hashes[0], hashes[3])]
     assert equal(tmp_path / "run", tmp_path / "run" / "step-3")

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from support.command_line import SMALLEST, Run, reported, rewrite, state
 from vreid.errors import InputError
 from vreid.retrieval import FeatureSet, Ranking
-from vreid.training.extract import load_model
+from vreid.training.extract import load_trained
 
 Arrays = dict[str, NDArray[Any]]
 Facts = dict[str, Any]
@@ -109,7 +109,7 @@ def test_truncated_files(share: float, sentence: str, run: Run, made: Path, tmp_
         file.write_bytes(whole[: int(len(whole) * share)])
         if "extract" in line:
             with pytest.raises(InputError, match=f"model.safetensors: {sentence}"):
-                load_model(tmp_path / "run")
+                load_trained(tmp_path / "run")
         else:
             reported(run(line), f"{file}: ")
         file.write_bytes(whole)

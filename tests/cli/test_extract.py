@@ -58,7 +58,7 @@ def test_file_permissions_follow_the_umask(run: Run, made: Path, images: Path, t
             f"rank {tmp_path}/out/features --out {tmp_path}/out/ranking.safetensors",
             f"rank {tmp_path}/out/features --out {tmp_path}/out/ranking.csv",
             f"report {tmp_path}/out/features --out {tmp_path}/out/page.html",
-            f"weights export {made}/run --out {tmp_path}/out/half.safetensors",
+            f"export {made}/run --out {tmp_path}/out/half.safetensors",
         ):
             assert run(line).code == 0
     finally:

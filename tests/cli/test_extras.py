@@ -48,7 +48,7 @@ def test_extras_install_the_modules_that_commands_look_for() -> None:
         ("data crop run {w} --out c.csv", "torch", "train"),
         ("data translate train {w} {w} --out t", "torch", "train"),
         ("data translate apply t {w} --out u", "torchvision", "train"),
-        ("weights export run --out m.safetensors", "torch", "train"),
+        ("export run --out m.safetensors", "torch", "train"),
         ("demo --out d", "matplotlib", "report"),
         ("table dmt.1 --out t", "matplotlib", "report"),
         ("report f --out p.html", "jinja2", "report"),

@@ -58,7 +58,7 @@ def targets(place: Place) -> list[Target]:
     from vreid.retrieval.io.external import load_features
     from vreid.retrieval.io.submission import check_submission
     from vreid.retrieval_run import RetrievalRun
-    from vreid.training.extract import load_model
+    from vreid.training.extract import load_trained
 
     table = Records.of(path=["a", "b", "c"], split=["query", "gallery", "gallery"])
     numbered = [Records.of(path=list(numbers)) for numbers in ("12", "123")]
@@ -73,7 +73,7 @@ def targets(place: Place) -> list[Target]:
         Target("weights", "a.safetensors", tensors, load_weights),
         Target("foreign weights", "a.pth", _features()[".pt"], read_state),
         Target("feature set", "a.safetensors", _unhashed(place, "features/query.safetensors"), FeatureSet.load),
-        Target("model", "a.safetensors", _unhashed(place, "run/model.safetensors"), load_model),
+        Target("model", "a.safetensors", _unhashed(place, "run/model.safetensors"), load_trained),
         Target("JSON", "a.json", b'{"a": [1, 2.5, "text", null, true]}', read_json),
         Target("threshold", "a.json", _threshold(), Threshold.load),
         Target("submission", "track2.txt", b"1 2 3\n2 1 3\n", submission),

@@ -214,7 +214,7 @@ def picture(path: Path, width: int, height: int, *lights: tuple[int, int, int, i
 @pytest.fixture
 def frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
     """A image with a light in it, a dark one, and two parts of a full frame, one of them with the same light."""
-    monkeypatch.setattr(module, "load_model", lambda source: trained())
+    monkeypatch.setattr(module, "load_trained", lambda source: trained())
     alone = picture(tmp_path / "alone.png", 128, 64, (32, 16, 96, 48))
     dark = picture(tmp_path / "dark.png", 128, 64)
     frame = picture(tmp_path / "frame.png", 400, 200, (132, 66, 196, 98), (390, 190, 400, 200))
@@ -272,7 +272,7 @@ def test_a_missing_image_is_reported(frame: Records) -> None:
     ],
 )
 def test_coarse_models_are_reported(model: TrainedModel, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load_model", lambda source: model)
+    monkeypatch.setattr(module, "load_trained", lambda source: model)
     with pytest.raises(InputError, match=words):
         find_boxes("net", Records.of(path=[]))
 

@@ -28,7 +28,7 @@ from vreid.retrieval.features import FeatureSet
 from vreid.training import cropping as module
 from vreid.training.crop import CropConfig
 from vreid.training.cropping import crop_dataset
-from vreid.training.extract import extract, load_model
+from vreid.training.extract import extract, load_trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -198,7 +198,7 @@ def test_crops_are_matched_by_key(table: Path, real: Dataset) -> None:
 
 
 def test_four_views_are_the_sum_of_two_images_and_their_mirror_images(model: Path, table: Path, real: Dataset) -> None:
-    loaded, query, crops = load_model(model), real.query[:5], all_images(open_dataset(table))
+    loaded, query, crops = load_trained(model), real.query[:5], all_images(open_dataset(table))
     how = {"transform": loaded.transform, "precision": "float32"}
     four = ("original", "flip", "crop", "crop-flip")
 

@@ -21,8 +21,8 @@ from vreid.errors import InputError
 from vreid.files import write_json
 from vreid.models import ReidModel, build, save_weights
 from vreid.retrieval.features import FeatureSet
-from vreid.training import extract as module
-from vreid.training.extract import extract, load_model, model_hash
+from vreid.training import feature_job as module
+from vreid.training.extract import extract, load_trained, model_hash
 
 ROOT = Path(__file__).parents[2]
 TRANSFORM = TestTransform(height=32, width=32)
@@ -91,19 +91,20 @@ KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
 from vreid.models import build
-from vreid.training import extract as module
 from vreid.progress import Progress
+from vreid.training import extract, feature_job
 state, records, transform = pickle.loads(Path(sys.argv[1]).read_bytes())
 model = build("resnet10_ibn_a_tiny", 5)
 model.load_state_dict(state)
-module.SHARD = 4
+feature_job.SHARD = 4
 class Dies(Progress):
     images = 0
     def advance(self, steps, text=""):
         self.images += steps
         if self.images >= 12:
             os.kill(os.getpid(), signal.SIGKILL)
-module.extract(model, records, transform=transform, batch_size=3, precision="float32", out=sys.argv[2], progress=Dies())
+settings = {"transform": transform, "batch_size": 3, "precision": "float32"}
+extract.extract(model, records, **settings, out=sys.argv[2], progress=Dies())
 """
 
 
@@ -176,7 +177,7 @@ def test_features_that_are_not_finite_name_their_image(records: Records) -> None
         run(broken, records)
 
 
-def test_load_model_resolves_run_folders_and_files(model: ReidModel, tmp_path: Path) -> None:
+def test_load_trained_resolves_run_folders_and_files(model: ReidModel, tmp_path: Path) -> None:
     facts = {
         "kind": "model",
         "model": {"backbone": "resnet10_ibn_a_tiny", "pooling": "average", "neck": True, "weights": ""},
@@ -184,9 +185,9 @@ def test_load_model_resolves_run_folders_and_files(model: ReidModel, tmp_path: P
         "transform": {"height": 32, "width": 48, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3},
     }
     save_weights(tmp_path / "run/model.safetensors", model.state_dict(), facts)
-    trained = load_model(tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
     assert trained.transform == TestTransform(32, 48, "bilinear", (0.5,) * 3, (0.5,) * 3)
-    assert trained.hash == load_model(tmp_path / "run/model.safetensors").hash == model_hash(model, trained.transform)
+    assert trained.hash == load_trained(tmp_path / "run/model.safetensors").hash == model_hash(model, trained.transform)
     assert not trained.model.training
     torch.testing.assert_close(trained.model.state_dict(), model.state_dict())
 
@@ -205,4 +206,4 @@ def test_load_model_resolves_run_folders_and_files(model: ReidModel, tmp_path: P
         ("cut.safetensors", "do not fit this model"),
     ):
         with pytest.raises(InputError, match=sentence):
-            load_model(tmp_path / name)
+            load_trained(tmp_path / name)

@@ -18,7 +18,7 @@ from vreid.reproduce.rows import TYPE_1, Ensemble, Folders, Row
 from vreid.reproduce.runner import run_rows
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.retrieval_run import RetrievalRun
-from vreid.training.extract import export_half, load_model
+from vreid.training.extract import export_half, load_trained
 
 
 def test_weights_are_rounded_to_half_precision_within_its_range(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_weights_are_rounded_to_half_precision_within_its_range(tmp_path: Path) 
 def test_an_exported_model_extracts_almost_the_same_features(
     run: Run, made: Path, tiny_world: Path, tmp_path: Path
 ) -> None:
-    exported = run(f"weights export {made}/run --out {tmp_path}/half.safetensors --json")
+    exported = run(f"export {made}/run --out {tmp_path}/half.safetensors --json")
     assert exported.code == 0, exported.err
     size, before = json.loads(exported.out)["bytes"], (made / "run/model.safetensors").stat().st_size
     assert size == (tmp_path / "half.safetensors").stat().st_size < 0.6 * before
@@ -59,8 +59,8 @@ def test_an_exported_model_extracts_almost_the_same_features(
 def test_an_export_keeps_its_metadata_and_can_be_exported_again(made: Path, tmp_path: Path) -> None:
     export_half(made / "run", tmp_path / "one.safetensors")
     export_half(tmp_path / "one.safetensors", tmp_path / "two.safetensors")
-    one, two = (load_model(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
-    assert one.hash == two.hash and one.transform == load_model(made / "run").transform
+    one, two = (load_trained(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one.hash == two.hash and one.transform == load_trained(made / "run").transform
     assert load_weights(tmp_path / "one.safetensors")[1] == load_weights(made / "run/model.safetensors")[1]
 
 
@@ -79,7 +79,7 @@ def test_a_row_exports_its_model_or_reports_why_not(
     (line,) = run_rows([row], tmp_path / "cache")
     ((stage, name),) = line.facts["weights"].items()
     assert stage == row.features.model.name
-    carried, full = load_model(tmp_path / "cache" / name), load_model(tmp_path / "cache" / stage)
+    carried, full = load_trained(tmp_path / "cache" / name), load_trained(tmp_path / "cache" / stage)
     for key, value in full.model.state_dict().items():
         torch.testing.assert_close(carried.model.state_dict()[key], value, rtol=2**-11, atol=3e-8)
 

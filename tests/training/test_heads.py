@@ -27,7 +27,7 @@ from vreid.models.heads import reverse_gradient
 from vreid.progress import Progress
 from vreid.recipes import RECIPES
 from vreid.recipes.strdan import as_code, case, strdan, strdan_small
-from vreid.training.extract import extract, load_model
+from vreid.training.extract import extract, load_trained
 from vreid.training.objective import Objective
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.run_folder import RunFolder
@@ -174,7 +174,7 @@ def test_the_model_file_records_the_number_of_outputs(records: Records, tiny: Tr
     assert facts["num_identities"] == 4 and facts["target"] == "identity"  # real vehicles only, as coded
     assert facts["heads"] == {"domain": 2, "orientation": 6, "color": 3, "vehicle_type": 2}
     assert state["heads.color.weight"].shape == (3, 64)
-    trained = load_model(tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
     features = extract(trained.model, records, transform=trained.transform, views=("original",), normalise=False)
     assert not features.normalised and features.features.shape == (32, 64)
 

@@ -18,7 +18,7 @@ from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.models import ModelConfig, TransReID, TransReIDOptions, load_weights
 from vreid.progress import Progress
-from vreid.training.extract import extract, load_model, model_hash
+from vreid.training.extract import extract, load_trained, model_hash
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.supervised import train
 from vreid.training.targets import side_cameras, side_information
@@ -127,7 +127,7 @@ def test_training_uses_side_information_and_the_model_file_records_cameras(
         assert sorted(zip(cameras, views, strict=True)) == [(camera, view) for camera in range(3) for view in range(4)]
     assert load_weights(path)[1]["cameras"] == ["c0", "c1", "c2"]
     seen.clear()
-    loaded = load_model(path)
+    loaded = load_trained(path)
     assert loaded.model.cameras == ("c0", "c1", "c2")
     extract(loaded.model, records, transform=loaded.transform)
     original, flipped = seen
@@ -137,7 +137,7 @@ def test_training_uses_side_information_and_the_model_file_records_cameras(
 def test_features_depend_on_the_camera_that_the_records_name(
     records: Records, config: TrainConfig, tmp_path: Path
 ) -> None:
-    loaded = load_model(train(replace(config, epochs=1), records, out=tmp_path / "run"))
+    loaded = load_trained(train(replace(config, epochs=1), records, out=tmp_path / "run"))
 
     def features(camera: str) -> np.ndarray:
         reported = replace(records, camera=Labels.constant(camera or None, len(records)))
@@ -211,7 +211,7 @@ def test_adaptation_matches_cameras_by_name_and_unknown_ones_take_the_mean(
 
     monkeypatch.setattr(TransReID, "forward", watched)
     notes = Notes()
-    adapted = load_model(adapt_once(trained, target, ADAPTATION, out=tmp_path / "adapted", progress=notes))
+    adapted = load_trained(adapt_once(trained, target, ADAPTATION, out=tmp_path / "adapted", progress=notes))
     assert seen == codes
     assert adapted.model.cameras == ("c0", "c1", "c2") and adapted.model.backbone.sie_embed.shape == (12, 1, 192)
     known = len([name for name in names if name.startswith("c")])
@@ -222,10 +222,10 @@ def test_adaptation_matches_cameras_by_name_and_unknown_ones_take_the_mean(
 def test_new_cameras_get_embeddings_only_if_asked(records: Records, trained: Path, tmp_path: Path) -> None:
     target = records.with_(camera=[f"c{2 + number % 3}" for number in range(12)])
     asked = replace(ADAPTATION, new_cameras=True)
-    adapted = load_model(adapt_once(trained, target, asked, out=tmp_path / "adapted"))
+    adapted = load_trained(adapt_once(trained, target, asked, out=tmp_path / "adapted"))
     assert adapted.model.cameras == ("c0", "c1", "c2", "c3", "c4")
     assert adapted.model.backbone.sie_embed.shape == (20, 1, 192)
-    old = load_model(trained).model.state_dict()
+    old = load_trained(trained).model.state_dict()
     start, cameras = with_new_cameras(old, ("c0", "c1", "c2"), target)
     table, before = start["backbone.sie_embed"].view(5, 4, -1), old["backbone.sie_embed"].view(3, 4, -1)
     assert cameras == adapted.model.cameras and torch.equal(table[:3], before)
@@ -254,9 +254,9 @@ def test_training_from_a_model_of_other_cameras_matches_them_by_name(
         optimiser=replace(config.optimiser, learning_rate=1e-12, weight_decay=0.0),
     )
     notes = Notes()
-    made = load_model(train(config, target, out=tmp_path / "run", progress=notes)).model
+    made = load_trained(train(config, target, out=tmp_path / "run", progress=notes)).model
     assert made.cameras == ("c0", "c2", "d", "e")
-    before = load_model(trained).model.backbone.sie_embed.detach().view(3, 4, -1)
+    before = load_trained(trained).model.backbone.sie_embed.detach().view(3, 4, -1)
     expected = torch.stack([before[0], before[2], before.mean(dim=0), before.mean(dim=0)])
     torch.testing.assert_close(made.backbone.sie_embed.detach().view(4, 4, -1), expected, rtol=0, atol=1e-6)
     assert any("matched by name for 2 of 4 cameras (c0, c2); d, e take the mean" in note for note in notes.said)

@@ -24,7 +24,7 @@ from vreid.models.backbones import build_backbone
 from vreid.models.reid_model import ReidModel
 from vreid.progress import Progress
 from vreid.retrieval.evaluation.metrics import Metrics
-from vreid.training.extract import load_model
+from vreid.training.extract import load_trained
 from vreid.training.supervised import train
 from vreid.training.train_config import TrainConfig
 from vreid.training.validation import Validation
@@ -100,7 +100,7 @@ def test_validation_does_not_change_the_trained_weights(
     found, facts = load_weights(train(config, records[:8], out=run, **options))
     assert equal(without, found) and "validation" not in facts
     assert [line["epoch"] for line in lines(run)] == [2, 3]  # every second, and the last
-    last, trained = lines(run)[-1], load_model(run)
+    last, trained = lines(run)[-1], load_trained(run)
     again = validation.evaluate(trained.model, trained.transform, device="cpu", workers=0, precision="float32")
     assert last["mAP"] == again.mAP and last["rank1"] == again.rank1 and last["num_queries"] == 4
     assert (last["data"], last["protocol"]) == ("half", "market")

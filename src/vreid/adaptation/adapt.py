@@ -45,7 +45,7 @@ from vreid.models.weights import load_weights
 from vreid.progress import Progress
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
-from vreid.training.extract import TrainedModel, extract, load_model
+from vreid.training.extract import TrainedModel, extract, load_trained
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.run_folder import RunFolder
 from vreid.training.schedules import StepSchedule
@@ -77,7 +77,7 @@ def adapt_once(
     `out`.
     """
     progress = progress or Progress()
-    old, identity, target = load_model(model), target.identity, without_answers(target)
+    old, identity, target = load_trained(model), target.identity, without_answers(target)
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
     elif config.new_cameras:
@@ -223,7 +223,7 @@ class _Job:
             initial_weights=weights,
             cameras=cameras,
         )
-        return load_model(path)
+        return load_trained(path)
 
     def with_source(
         self, trained: TrainedModel, records: Records, centres_CD: NDArray[np.float32]

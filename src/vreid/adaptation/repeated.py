@@ -32,7 +32,7 @@ from vreid.errors import InputError
 from vreid.files import copy_file, parse_errors, read_json, write_json
 from vreid.formats.facts import fact
 from vreid.progress import Progress
-from vreid.training.extract import load_model
+from vreid.training.extract import load_trained
 from vreid.training.run_folder import RunFolder
 
 
@@ -80,7 +80,7 @@ def adapt(
     if config.repeats == 1:
         return adapt_once(model, target, config, out=out, resume=resume, **shared)
     config = with_scene_groups(config, target, source)
-    run = adaptation_run(load_model(model), target, config, source, out=out, resume=resume)
+    run = adaptation_run(load_trained(model), target, config, source, out=out, resume=resume)
     try:
         if run.model.exists():
             progress.note(f"{run.path} is complete; nothing is left to adapt.")
@@ -156,9 +156,9 @@ def _against_old(
 
     The first step needs no second decision: it was compared with the old model.
     """
-    old, pseudo = load_model(model), read_pseudo_labels(accepted[0].folder, target)
+    old, pseudo = load_trained(model), read_pseudo_labels(accepted[0].folder, target)
     for step in reversed(accepted[1:]):
-        new = load_model(step.folder)
+        new = load_trained(step.folder)
         decision = gate_models(old, new, target, pseudo, device=device, workers=workers, progress=progress)
         progress.note(f"{step.folder.name} against the old model: {decision.decision}: {decision.reason}")
         if decision.accepted:

@@ -19,6 +19,7 @@ from vreid.cli import (
     crop,
     data,
     demo,
+    export,
     models,
     open_set,
     report,
@@ -116,6 +117,7 @@ app.add_typer(split.group, name="data", rich_help_panel=DATA)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
 app.command("extract", rich_help_panel=TRAINING)(models.extract_command)
+app.command("export", rich_help_panel=TRAINING)(export.export_command)
 app.add_typer(weights.group, name="weights", rich_help_panel=TRAINING)
 app.command("evaluate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.evaluate_command)
 app.command("ablate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(ablation.ablate_command)
@@ -201,7 +203,10 @@ def _usage(error: Any) -> str:
 
 
 def _moved(arguments: list[str]) -> str:
-    """Suggest the command that replaces a former option of `evaluate`; "" if none is used."""
+    """Suggest the command that replaces a former option or command; "" if none is used."""
+    if "weights" in arguments[:-1] and arguments[arguments.index("weights") + 1] == "export":
+        line = shlex.join(["vreid", *(word for word in arguments if word != "weights")])
+        return f"weights export is a command of its own now: {line}"
     if "evaluate" not in arguments:
         return ""
     place = arguments.index("evaluate")

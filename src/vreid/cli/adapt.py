@@ -13,6 +13,7 @@ from vreid.cli.options import (
     Device,
     Json,
     LabelTable,
+    Model,
     Source,
     open_source,
     open_sources,
@@ -27,7 +28,7 @@ LATER = "later.csv"
 
 
 def adapt_command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
+    model: Model,
     target: Source,
     out: Annotated[Path, typer.Option(help="Run folder of the adaptation; usable as a MODEL.")],
     preset: Annotated[

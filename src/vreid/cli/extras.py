@@ -11,6 +11,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "timm"),
     "report": ("matplotlib", "jinja2", "markupsafe"),
     "adapt": ("sklearn", "joblib"),
+    "model": ("onnxruntime",),
+    "export": ("onnx", "onnxruntime"),
+    "hub": ("huggingface_hub",),
 }
 """Modules of each extra; pyproject.toml names their packages."""
 
@@ -24,6 +27,11 @@ def require_extras(*extras: str) -> None:
     absent = [module for extra in extras for module in EXTRAS[extra] if find_spec(module) is None]
     if absent:
         raise InputError(missing_extras(absent))
+
+
+def extra_of(model: str) -> str:
+    """Return the extra that runs a MODEL: "model" for an .onnx file, and for "default" without torch; else "train"."""
+    return "model" if model.endswith(".onnx") or (model == "default" and find_spec("torch") is None) else "train"
 
 
 def missing_extras(modules: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vreid import names
-from vreid.cli.extras import require_extras
+from vreid.cli.extras import extra_of, require_extras
 from vreid.cli.options import (
     Device,
     Identities,
@@ -114,7 +114,12 @@ def _print_run(model: Path, as_json: bool) -> None:
 
 
 def extract_command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="default (the bundled model), a run folder, a .safetensors or .onnx file."
+        ),
+    ],
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the features; an interrupted extraction is continued.")],
     views: Annotated[
@@ -137,8 +142,8 @@ def extract_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Extract features of the query and gallery images of a data set."""
-    require_extras("train")
+    """Extract features of the query and gallery images of a data set; with an .onnx file without torch."""
+    require_extras(extra_of(model))
     from vreid.data.crops import all_images, crops_of
     from vreid.progress_bars import ProgressBars
     from vreid.retrieval_run import SIDES

@@ -59,6 +59,9 @@ Identities = Annotated[
         "(global in CityFlow's layout and AI City's files).",
     ),
 ]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="default (the bundled model), a run folder, or a .safetensors file.")
+]
 _FEATURES = "A folder written by `vreid extract`, or a .npy, .npz, .safetensors, .pt, .mat, .csv or .parquet file."
 Features = Annotated[Path, typer.Argument(metavar="FEATURES", help=_FEATURES)]
 AllFeatures = Annotated[

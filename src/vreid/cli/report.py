@@ -108,9 +108,9 @@ def _diagnose(
 
     trained = None
     if model:
-        from vreid.training.extract import load_model
+        from vreid.training.extract import load_trained
 
-        trained = load_model(model)
+        trained = load_trained(model)
     with ProgressBars(quiet=quiet) as bars:
         return diagnose(
             (search.query, search.gallery),

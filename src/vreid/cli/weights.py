@@ -1,4 +1,4 @@
-"""Command group `weights`: published and shipped pretrained weights; export of trained ones."""
+"""Command group `weights`: published and shipped pretrained weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vreid.cli.extras import require_extras
 from vreid.cli.options import Json, print_json
 from vreid.console import echo
 
-group = typer.Typer(help="List and download pretrained weights, and export trained ones.", no_args_is_help=True)
+group = typer.Typer(help="List and download pretrained weights.", no_args_is_help=True)
 
 
 @group.command("list")
@@ -74,18 +73,3 @@ def get(
     with ProgressBars(quiet=as_json) as bars:
         path = get_weights(published, folder=folder, source=source, progress=bars)
     print_json({"name": published.backbone, "file": str(path)}) if as_json else echo(path)
-
-
-@group.command("export")
-def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or its model.safetensors.")],
-    out: Annotated[Path, typer.Option(help="File to write (.safetensors); usable as a MODEL.")],
-    as_json: Json = False,
-) -> None:
-    """Export a trained model in half precision: half the size, almost identical features."""
-    require_extras("train")
-    from vreid.training.extract import export_half
-
-    export_half(model, out)
-    size = out.stat().st_size
-    print_json({"file": str(out), "bytes": size}) if as_json else echo(f"{out}: {size / 1e6:.1f} MB")

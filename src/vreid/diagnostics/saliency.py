@@ -54,7 +54,7 @@ def occlusion(
 
     Args:
         sides: query and gallery features, for their records; features are extracted again.
-        trained: the model of the features, from `load_model`.
+        trained: the model of the features, from `load_trained`.
         protocol: the evaluation protocol.
         device: "cpu", "cuda", ...
         seed: random seed of the vehicles and the intervals.

@@ -8,7 +8,7 @@ Shape legend: B images in a batch, D feature length, C identities, H x W pixels,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -181,25 +181,43 @@ class ReidModel(nn.Module):
         Raises:
             InputError: a network of timm does not accept images of this size.
         """
+        globally_BD, *locally_BD = self._pooled(images_B3HW, labels)
+        if not self.training:
+            return self._feature(globally_BD, locally_BD)
+        if self.classifier is None:
+            raise RuntimeError(
+                "This model was built without num_identities; it cannot be trained, only used to extract."
+            )
+        feature_BD: Tensor = self.neck(globally_BD)
+        local_features = (neck(one) for neck, one in zip(self.local_necks, locally_BD, strict=True))
+        local_logits = (classify(one) for classify, one in zip(self.local_classifiers, local_features, strict=True))
+        heads = self.heads(globally_BD, reversal)
+        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD), heads)
+
+    def describe(self, images_B3HW: Tensor, **labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, 3, H, W) -> the raw feature after the neck (B, `num_features`), and the outputs of the heads by name.
+
+        For a model in evaluation mode; `forward` there computes the feature alone.
+        """
+        globally_BD, *locally_BD = self._pooled(images_B3HW, labels)
+        return self._feature(globally_BD, locally_BD), self.heads(globally_BD, 0.0)
+
+    def _pooled(self, images_B3HW: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The global f_t (B, D), then the local ones."""
         try:
             maps_BDhw = self.backbone(images_B3HW, **labels)
         except AssertionError as error:  # raised by timm's networks for a wrong image size
             size = " x ".join(map(str, images_B3HW.shape[2:]))
             raise InputError(f"This backbone cannot take images of {size}: {error}; change their size.") from error
         pooled: Tensor = self.pool(maps_BDhw).float()
-        globally_BD, *locally_BD = pooled.unbind(dim=1) if self.num_local else (pooled,)
+        return tuple(pooled.unbind(dim=1)) if self.num_local else (pooled,)
+
+    def _feature(self, globally_BD: Tensor, locally_BD: Sequence[Tensor]) -> Tensor:
+        """Global and local features after their necks, (B, `num_features`)."""
         feature_BD: Tensor = self.neck(globally_BD)
         local_features = [neck(one) for neck, one in zip(self.local_necks, locally_BD, strict=True)]
-        if not self.training:
-            parts = [feature_BD, *(one / self.num_local for one in local_features)]
-            return torch.cat(parts, dim=1) if self.num_local else feature_BD
-        if self.classifier is None:
-            raise RuntimeError(
-                "This model was built without num_identities; it cannot be trained, only used to extract."
-            )
-        local_logits = (classify(one) for classify, one in zip(self.local_classifiers, local_features, strict=True))
-        heads = self.heads(globally_BD, reversal)
-        return TrainOutputs(self.classifier(feature_BD), globally_BD, tuple(local_logits), tuple(locally_BD), heads)
+        parts = [feature_BD, *(one / self.num_local for one in local_features)]
+        return torch.cat(parts, dim=1) if self.num_local else feature_BD
 
 
 class _Average(nn.Module):

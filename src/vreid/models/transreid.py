@@ -131,7 +131,9 @@ class TransReID(nn.Module):
             InputError: cameras or views are required but not given.
         """
         patches_BNhw: Tensor = self.patch_embed["proj"](images)
-        tokens_BTD = torch.cat((self.cls_token.expand(len(images), -1, -1), patches_BNhw.flatten(2).mT), dim=1)
+        tokens_BTD = torch.cat(
+            (self.cls_token.expand(len(images), -1, -1), patches_BNhw.flatten(2).transpose(1, 2)), dim=1
+        )
         grid = (patches_BNhw.shape[2], patches_BNhw.shape[3])
         tokens_BTD = tokens_BTD + resize_positions(self.pos_embed, self.grid, grid)
         if self.sie_embed is not None:
@@ -256,9 +258,9 @@ def resize_positions(positions_1TD: Tensor, old: tuple[int, int], new: tuple[int
     if old == new:
         return positions_1TD
     token_11D, grid_1ND = positions_1TD[:, :1], positions_1TD[:, 1:]
-    grid = grid_1ND.mT.reshape(1, -1, *old)
+    grid = grid_1ND.transpose(1, 2).reshape(1, -1, *old)
     resized = functional.interpolate(grid, size=new, mode="bilinear", align_corners=False)
-    return torch.cat((token_11D, resized.flatten(2).mT), dim=1)
+    return torch.cat((token_11D, resized.flatten(2).transpose(1, 2)), dim=1)
 
 
 def rearrange(patches_BND: Tensor, shift: int, groups: int) -> Tensor:

@@ -307,7 +307,7 @@ class _Runner:
                 elif source.stat().st_size > 2 * MAX_WEIGHTS:
                     size = source.stat().st_size / 2e6
                     most = MAX_WEIGHTS / 1e6
-                    name = f"none: {size:.0f} MB in half precision, more than {most:.0f} (vreid weights export)"
+                    name = f"none: {size:.0f} MB in half precision, more than {most:.0f} (vreid export)"
                 else:
                     export_half(source, out)
             reported[stage.name] = name

@@ -25,7 +25,7 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.progress import Progress, job
 from vreid.ranges import check_settings, in_range
-from vreid.training.extract import TrainedModel, load_model
+from vreid.training.extract import TrainedModel, load_trained
 from vreid.training.precision import Precision, autocast, choose_precision
 
 COARSEST, FEWEST_CELLS, SMALLEST = 16, 8, 128
@@ -216,7 +216,7 @@ def find_boxes(
         >>> Records.concat([dataset.train, crops])                                                # doctest: +SKIP
         Records: 105,434 images, 440 identities, 40 cameras, ...
     """
-    trained = load_model(model)
+    trained = load_trained(model)
     reject_coarse(trained)
     place = torch.device(device)
     trained.model.to(place).to(memory_format=torch.channels_last)

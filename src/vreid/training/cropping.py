@@ -17,7 +17,7 @@ from vreid.files import read_json, write_json
 from vreid.locks import locked
 from vreid.progress import Progress
 from vreid.training.crop import CROP_CONFIGS, CropConfig, find_boxes
-from vreid.training.extract import load_model, model_hash
+from vreid.training.extract import load_trained, model_hash
 
 TABLE = "crops.csv"
 """Name of the table of boxes in a folder of cropped images."""
@@ -62,7 +62,7 @@ def crop_dataset(
     originals = all_images(dataset)
     if set(originals.variant.values) != {"original"}:
         raise InputError(f"{dataset.name}: holds other variants than originals; give FOLDER@original.")
-    trained = load_model(model)
+    trained = load_trained(model)
     with nullcontext() if table == out else locked(out):
         made_from = {"model": model_hash(trained.model, trained.transform), "images": dataset.fingerprint()}
         job = made_from | plain_values(config)

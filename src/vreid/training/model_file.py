@@ -1,4 +1,4 @@
-"""Resolve a MODEL argument to a weights file, without importing torch."""
+"""Resolve a MODEL argument to a file, without importing torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from vreid.files import reading
 
 MODEL = "model.safetensors"
 """Name of the trained model in a run folder; a run that has it is complete."""
+DEFAULT = "default"
+"""The MODEL argument (text, not a path) that names the model of the package."""
+BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
+"""Folder of the package with `default.safetensors`, `default.onnx` and the model card `default.md`."""
 
 
-def model_file(source: Path | str) -> Path:
-    """Return the .safetensors file that a MODEL argument names: the file itself, or that of a run folder.
+def model_file(source: Path | str, *, onnx: bool = False) -> Path:
+    """Return the file that a MODEL argument names: the file itself, that of a run folder, or the bundled one.
+
+    Args:
+        source: a run folder, a .safetensors file, or "default"; `Path("default")` is a folder of that name.
+        onnx: also accept an .onnx file.
 
     Raises:
         InputError: nothing exists at the path, the run is not finished, or it is another kind of file.
     """
+    if source == DEFAULT:
+        return bundled_model()
     path = Path(source)
     if path.is_dir():
         if not (path / MODEL).exists():
@@ -24,7 +34,21 @@ def model_file(source: Path | str) -> Path:
             what = "is not finished; resume it, or" if unfinished else "holds no trained model;"
             raise InputError(f"{path}: {what} name a folder that holds {MODEL}.")
         path = path / MODEL
-    if path.suffix != ".safetensors":
+    if path.suffix == ".onnx" and not onnx:
+        raise InputError(f"{path}: an ONNX file cannot do this; give the .safetensors file that it was exported from.")
+    if path.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"{path}: is neither a run folder nor a .safetensors file; give one of these.")
     with reading(path):
         return path
+
+
+def bundled_model() -> Path:
+    """Return the weights file of the model in the package.
+
+    Raises:
+        InputError: this build has none.
+    """
+    path = BUNDLED / "default.safetensors"
+    if not path.exists():
+        raise InputError(f"{DEFAULT}: this build of vreid has no bundled model; give a run folder or a model file.")
+    return path

@@ -163,6 +163,7 @@ def train(
             "target": config.target,
             "num_identities": model.num_identities,
             "heads": heads,
+            "labels": {name: targets[name].names for name in config.heads if targets[name].names},
             "cameras": cameras,
             "initialisation": initialisation,
             "recipe": config.recipe,

@@ -56,11 +56,13 @@ class TrainingTarget(NamedTuple):
     """Target of one output: `values` (N,) for the images and `mirrored` (N,) for their mirror images.
 
     Both are int64 classes below `outputs`, or float32 degrees where two `outputs` are their sine and cosine.
+    `names` are those of the classes in their order; empty for angles.
     """
 
     values: Tensor
     mirrored: Tensor
     outputs: int
+    names: tuple[str, ...] = ()
 
 
 Targets = Mapping[str, TrainingTarget]
@@ -76,6 +78,16 @@ def orientation_bins(degrees: ArrayLike, bins: int, edges: Literal["left", "righ
     turned = np.asarray(degrees, dtype=np.float64) % 360 * bins / 360
     number = np.floor(turned) if edges == "left" else np.maximum(np.ceil(turned) - 1, 0)
     return np.nan_to_num(number, nan=NO_LABEL).astype(np.int64)
+
+
+def bin_names(bins: int) -> tuple[str, ...]:
+    """Return the names of orientation bins, their bounds in degrees.
+
+    Example:
+        >>> bin_names(4)
+        ('0-90', '90-180', '180-270', '270-360')
+    """
+    return tuple(f"{360 * number / bins:g}-{360 * (number + 1) / bins:g}" for number in range(bins))
 
 
 def mirrored_orientation(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -199,13 +211,16 @@ def _target(records: Records, name: str, counts: NDArray[np.bool_], config: Labe
             orientation_bins(angles, config.bins, config.bin_edges)
             for angles in (degrees, mirrored_orientation(degrees))
         ]
+        names = bin_names(config.bins)
     else:
-        both = [np.where(counts, _column(records, name).codes, NO_LABEL).astype(np.int64)] * 2
+        column = _column(records, name)
+        both = [np.where(counts, column.codes, NO_LABEL).astype(np.int64)] * 2
+        names = tuple(map(str, column.names))
     seen = np.concatenate(both) if flips else both[0]
     present = np.unique(seen[seen >= 0])
     classes = [np.where(np.isin(codes, present), np.searchsorted(present, codes), NO_LABEL) for codes in both]
     values, mirrored = (torch.from_numpy(codes.astype(np.int64)) for codes in classes)
-    return TrainingTarget(values, mirrored, len(present))
+    return TrainingTarget(values, mirrored, len(present), tuple(names[code] for code in present))
 
 
 def _angles(records: Records, counts: NDArray[np.bool_]) -> TrainingTarget:
