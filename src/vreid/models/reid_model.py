@@ -37,7 +37,8 @@ class ModelConfig:
         pooling: "average", or "gem" (generalised mean with learned p, initially 3).
         neck: batch normalisation between the triplet's feature and the classifier's (BNNeck).
         weights: file of pretrained weights, "simulated" for the shipped weights, "imagenet" for ImageNet weights of
-            tf_efficientnet_lite0, "" for random weights; see `load_pretrained`.
+            tf_efficientnet_lite0, "hub" for those that timm publishes for the backbone, "" for random weights; see
+            `load_pretrained`.
         transreid: options of a TransReID backbone.
     """
 

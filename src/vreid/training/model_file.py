@@ -6,9 +6,8 @@ from pathlib import Path
 
 from vreid.errors import InputError
 from vreid.files import reading
+from vreid.training.model_hub import HUB, MODEL, pull_model, verify_card
 
-MODEL = "model.safetensors"
-"""Name of the trained model in a run folder; a run that has it is complete."""
 DEFAULT = "default"
 """The MODEL argument (text, not a path) that names the model of the package."""
 BUNDLED = Path(__file__).parents[1] / "models" / "bundled"
@@ -19,14 +18,18 @@ def model_file(source: Path | str, *, onnx: bool = False) -> Path:
     """Return the file that a MODEL argument names: the file itself, that of a run folder, or the bundled one.
 
     Args:
-        source: a run folder, a .safetensors file, or "default"; `Path("default")` is a folder of that name.
+        source: a run folder, a .safetensors file, "default", or hub://OWNER/NAME; `Path("default")` is a folder of that
+            name.
         onnx: also accept an .onnx file.
 
     Raises:
-        InputError: nothing exists at the path, the run is not finished, or it is another kind of file.
+        InputError: nothing exists at the path, the run is not finished, it is another kind of file, or a model card
+            beside it states another hash.
     """
     if source == DEFAULT:
         return bundled_model()
+    if isinstance(source, str) and source.startswith(HUB):
+        return pull_model(source)
     path = Path(source)
     if path.is_dir():
         if not (path / MODEL).exists():
@@ -39,7 +42,10 @@ def model_file(source: Path | str, *, onnx: bool = False) -> Path:
     if path.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"{path}: is neither a run folder nor a .safetensors file; give one of these.")
     with reading(path):
-        return path
+        pass
+    if path.name == MODEL:
+        verify_card(path)
+    return path
 
 
 def bundled_model() -> Path:
