@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile] [--peer DIR]
     python benchmarks/inference.py --extraction
+    python benchmarks/inference.py --embedder [--model MODEL.safetensors]
 
 1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras. Every set of features (each model has two) is
 processed with `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6`, whitened and plain; camera and
@@ -17,6 +18,10 @@ one set is compared with ours.
 `--extraction` measures the networks instead, each at the image size of its recipe on a few random images with one
 thread, and multiplies: four views of every test image, each model twice (two sets of pseudo labels), and the bias
 models once. The total is computed, not measured.
+
+`--embedder` measures `vreid.load_model` in torch and in onnxruntime (float32 and int8) on one core: seconds from the
+start of Python to the first feature, milliseconds of one warm query image with both views (goal: 30), and images a
+second in batches. Without `--model` it is EfficientNet-Lite0 at 96 x 96 with random weights.
 """
 
 from __future__ import annotations
@@ -158,6 +163,67 @@ def extraction(count: int = 4) -> None:
     print(f"all {sum(sets.values())} sets: {hours:.0f} h of one thread, by multiplication")
 
 
+COLD = """
+import sys, time
+import numpy as np, vreid
+model = vreid.load_model(sys.argv[1], backend=sys.argv[2])
+model.embed(np.zeros((120, 160, 3), np.uint8))
+"""
+
+
+def embedder(model: str | None) -> None:
+    """Print what one image and many cost in torch and in onnxruntime, warm and from the start of Python."""
+    import subprocess
+    import sys
+    from dataclasses import asdict
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    import torch
+
+    import vreid
+    from vreid.data.augment import TestTransform
+    from vreid.errors import InputError
+    from vreid.inference.onnx_export import export_onnx
+    from vreid.models import ModelConfig, build_from, save_weights
+
+    torch.set_num_threads(1)
+    images = list(np.random.default_rng(0).integers(0, 256, (64, 180, 240, 3), dtype=np.uint8))
+    with TemporaryDirectory() as folder:
+        file = Path(model or f"{folder}/random.safetensors")
+        if model is None:
+            torch.manual_seed(0)
+            config = ModelConfig("tf_efficientnet_lite0")
+            transform = TestTransform(96, 96, mean=(0.5,) * 3, std=(0.5,) * 3)
+            facts = {"kind": "model", "model": asdict(config), "num_identities": None, "transform": asdict(transform)}
+            save_weights(file, build_from(config).state_dict(), facts)
+        forms = [("torch", file, "torch")]
+        for name, int8 in (("onnxruntime", False), ("onnxruntime, int8", True)):
+            try:
+                forms.append(
+                    (name, export_onnx(file, Path(folder) / f"{len(forms)}.onnx", int8=int8).path, "onnxruntime")
+                )
+            except InputError as error:
+                print(f"{name}: {error}")
+        print(f"{'':18} {'MB':>6} {'cold s':>7} {'query ms':>9} {'images/s':>9}")
+        for name, path, backend in forms:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", COLD, str(path), backend], check=True)
+            cold = time.perf_counter() - start
+            loaded = vreid.load_model(path, backend=backend)  # type: ignore[arg-type]
+            loaded.embed(images[:2])
+            times = []
+            for image in images[:20]:
+                start = time.perf_counter()
+                loaded.embed(image)
+                times.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            loaded.embed(images)
+            many = len(images) / (time.perf_counter() - start)
+            size = path.stat().st_size / 1e6
+            print(f"{name:18} {size:6.1f} {cold:7.1f} {1000 * float(np.median(times)):9.1f} {many:9.0f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=16)
@@ -165,7 +231,11 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also say where the seconds go")
     parser.add_argument("--peer", metavar="DIR", help="checkout of a public implementation of re-ranking")
     parser.add_argument("--extraction", action="store_true", help="measure the networks instead")
+    parser.add_argument("--embedder", action="store_true", help="measure images in memory instead")
+    parser.add_argument("--model", help="with --embedder: a .safetensors file")
     arguments = parser.parse_args()
+    if arguments.embedder:
+        return embedder(arguments.model)
     if arguments.extraction:
         return extraction()
     query, gallery = labels()

@@ -172,8 +172,7 @@ def _of_timm(backbone: str) -> Path:
 
     name = backbone.removeprefix("timm/")
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    repository = None if config is None else config.hf_hub_id
-    if not repository:
+    if config is None or not config.hf_hub_id:
         raise InputError(
             f"model.weights={HUB}: timm publishes no weights for {backbone or 'this model'}; set model.backbone to a "
             "network of timm that has some."
@@ -184,11 +183,12 @@ def _of_timm(backbone: str) -> Path:
         fix = "pip install 'vehicle-reid[hub]'"
         raise InputError(f"model.weights={HUB} needs huggingface_hub, which is not installed; {fix}.") from error
     try:
-        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
+        return Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
     except Exception as error:  # of the network, the server and the cache, each with classes of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
-            f"model.weights={HUB}: {repository} is not cached and cannot be downloaded ({reason}); run it once online."
+            f"model.weights={HUB}: {config.hf_hub_id} is not cached and cannot be downloaded ({reason}); run it once "
+            "online."
         ) from error
 
 
