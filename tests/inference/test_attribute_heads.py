@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from support.command_line import Run
+from support.tiny_model import write_model
+from vreid.data.open import open_dataset
+from vreid.data.records import Records
 from vreid.errors import InputError
+from vreid.inference.attribute_calibration import attribute_temperatures
 from vreid.inference.attribute_heads import (
     NEAR,
     fit_angle_temperature,
@@ -13,6 +20,7 @@ from vreid.inference.attribute_heads import (
     read_angles,
     read_classes,
 )
+from vreid.inference.embedder import load_model
 
 
 def test_the_temperature_of_classes_is_found_again() -> None:
@@ -27,6 +35,20 @@ def test_the_temperature_of_classes_is_found_again() -> None:
     assert np.mean([one.confidence for one in found]) == pytest.approx(right, abs=0.02)
     with pytest.raises(InputError, match="needs labelled images"):
         fit_class_temperature(outputs[:0], classes[:0])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_export_stores_temperatures_found_on_labelled_images(run: Run, tiny_world: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_world, labels="auto")
+    colors = sorted({*dataset.gallery.color.values, *dataset.train.color.values} - {""})[:3]
+    labels = {"color": [*colors, "x", "y", "z"][:3], "domain": ["real", "synthetic"]}
+    file = write_model(tmp_path / "m.safetensors", labels=labels)
+    done = run(f"export {file} --calibrate {tiny_world} --out {tmp_path}/c.safetensors")
+    assert done.code == 0, done.err
+    found = load_model(tmp_path / "c.safetensors").backend.facts.temperatures
+    assert found and all(0.005 < value < 200 for value in found.values())
+    with pytest.raises(InputError, match="no image has a label of the heads"):
+        attribute_temperatures(load_model(file), Records.of(path=["a.jpg"]))
 
 
 def test_the_temperature_of_angles_is_found_again() -> None:

@@ -14,9 +14,7 @@ from vreid.console import echo
 
 
 def crop_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Run folder of recipe crop_model or crop_model_small.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Run folder of recipe crop_model or crop_model_small.")],
     source: Source,
     out: Annotated[
         Path,

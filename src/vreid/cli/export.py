@@ -43,6 +43,12 @@ def export_command(
         Path | None,
         typer.Option(metavar="FILE", help="Store this threshold of `vreid calibrate`, for `Embedder.compare`."),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE", help="Calibrate the confidence of attributes on the test images of this data set."
+        ),
+    ] = None,
     card: Annotated[Path | None, typer.Option(metavar="FILE", help="Store this model card (Markdown).")] = None,
     licence: Annotated[str, typer.Option(help="Store the licence of the weights, for example Apache-2.0.")] = "",
     as_json: Json = False,
@@ -57,6 +63,8 @@ def export_command(
         raise InputError(f"--to {to or out}: is unknown; use {' or '.join(FORMATS)}, as OUT ends.")
     require_extras("train", *(("export",) if form == "onnx" else ()))
     facts = _facts(threshold, card, licence)
+    if calibrate:
+        facts["temperatures"] = _temperatures(model, calibrate)
     if form == "safetensors":
         from vreid.training.extract import export_half
 
@@ -93,6 +101,17 @@ def _facts(threshold: Path | None, card: Path | None, licence: str) -> dict[str,
     if threshold:
         facts["threshold"] = Threshold.load(threshold).as_dict()
     return facts
+
+
+def _temperatures(model: str, source: Path) -> dict[str, float]:
+    from vreid.data.records import Records
+    from vreid.inference.attribute_calibration import attribute_temperatures
+    from vreid.inference.embedder import load_model
+
+    dataset = open_source(source, "auto")
+    same = dataset.query == dataset.gallery
+    records = dataset.query if same else Records.concat([dataset.query, dataset.gallery])
+    return attribute_temperatures(load_model(model, backend="torch"), records)
 
 
 def _print(out: Path, numbers: dict[str, Any], words: str, as_json: bool) -> None:

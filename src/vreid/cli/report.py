@@ -49,7 +49,7 @@ def report_command(
             help="Diagnose the features: camera gap, shortcuts, slices, gallery size, open set, ...",
         ),
     ] = False,
-    model: Annotated[Path | None, typer.Option(help=f"{_DIAGNOSE}the model, for saliency maps.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{_DIAGNOSE}the model, for saliency maps.")] = None,
     data: Annotated[
         Path | None, typer.Option(help=f"{_DIAGNOSE}the data set with its training images, for the leak check.")
     ] = None,
@@ -90,7 +90,7 @@ def report_command(
 def _diagnose(
     search: RetrievalRun,
     post: PostProcessing,
-    model: Path | None,
+    model: str | None,
     validation: Path | None,
     renderings: dict[str, Path | None],
     data: Path | None,

@@ -51,7 +51,7 @@ def extract_records(
     facts = embedder.backend.facts
 
     def batches(missing: NDArray[np.intp]) -> Batches:
-        images = {cropped: _images(shown[cropped][missing]) for cropped in kinds}
+        images = {cropped: images_of_records(shown[cropped][missing]) for cropped in kinds}
         for start in range(0, len(missing), batch_size):
             rows = np.arange(start, min(start + batch_size, len(missing)))
             made = np.zeros((len(rows), embedder.dimensions), dtype=np.float32)
@@ -64,8 +64,8 @@ def extract_records(
     return job.run(embedder.dimensions, "float32", "", batches)
 
 
-def _images(records: Records) -> Iterator[Image.Image]:
-    """The images of records one after the other; the boxes of one frame are cut out of one decoding."""
+def images_of_records(records: Records) -> Iterator[Image.Image]:
+    """Read the images of records one after the other; the boxes of one frame are cut out of one decoding."""
     frame: tuple[str, Image.Image] | None = None
     for path, box in zip(records.path, records.box, strict=True):
         if np.isnan(box[0]):
