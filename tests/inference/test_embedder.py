@@ -20,7 +20,8 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.inference.embedder import Embedder, load_model
 from vreid.retrieval.evaluation.calibration import Rate, Threshold
-from vreid.training.extract import extract, load_trained
+from vreid.training import model_file
+from vreid.training.extract import export_half, extract, load_trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -162,6 +163,16 @@ def test_comparing_says_how_often_it_errs(model: Embedder, tmp_path: Path, frame
         one_view.compare(frame, frame)
 
 
+def test_a_threshold_travels_with_the_export_of_its_model(model: Embedder, file: Path, tmp_path: Path) -> None:
+    export_half(file, tmp_path / "half.safetensors", {"threshold": threshold(model)})
+    half = load_model(tmp_path / "half.safetensors")
+    assert half.hash != model.hash and half.compare(picture(40, 60), picture(40, 60)).decision == "MATCH"
+    export_half(tmp_path / "half.safetensors", tmp_path / "again.safetensors")
+    assert load_model(tmp_path / "again.safetensors").backend.facts.threshold == half.backend.facts.threshold
+    with pytest.raises(InputError, match="calibrated for other features"):
+        export_half(tmp_path / "half.safetensors", tmp_path / "x.safetensors", {"threshold": threshold(model)})
+
+
 def test_attributes_have_names_and_confidence(model: Embedder, frame: np.ndarray, tmp_path: Path) -> None:
     first, second = model.attributes([frame, picture(40, 40, 5)])
     assert set(first) == {"color", "orientation"} == set(second)
@@ -221,3 +232,15 @@ def test_models_that_are_not_there_are_one_sentence(tmp_path: Path, file: Path) 
         load_model(file, backend="tensorflow")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="show crops"):
         load_model(file, views=("crop",))
+
+
+def test_the_bundled_model_is_named_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: np.ndarray) -> None:
+    monkeypatch.setattr(model_file, "BUNDLED", tmp_path)
+    with pytest.raises(InputError, match="default: this build of vreid has no bundled model; give a run folder"):
+        load_model()
+    write_model(tmp_path / "default.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    assert load_model("default").embed(frame).shape == (1, 64)
+    with pytest.raises(InputError, match="default: holds no trained model"):  # a path is a path
+        load_model(Path("default"))

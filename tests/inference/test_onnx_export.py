@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from vreid.inference.onnx_backend import OnnxBackend
 from vreid.inference.onnx_export import export_onnx
 from vreid.inference.parity import Tolerance, measure, random_images
 from vreid.models.weights import load_weights, save_half, save_weights
+from vreid.retrieval.features import FeatureSet
+from vreid.training.extract import export_half
 from vreid.workflow import extract
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -211,6 +214,40 @@ def test_the_extra_model_needs_no_torch(exported: Path, tiny_world: Path, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "f" / "query.safetensors").is_file()
+
+
+BUNDLED = """
+import sys
+from pathlib import Path
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "timm", "onnx")))
+from vreid.training import model_file
+model_file.BUNDLED = Path({folder!r})
+from vreid.cli import app
+assert not app(["extract", "default", {world!r}, "--out", {out!r}], standalone_mode=False)
+"""
+
+
+def test_the_bundled_model_extracts_without_torch(file: Path, tiny_world: Path, tmp_path: Path) -> None:
+    half = tmp_path / "default.safetensors"
+    export_half(file, half)
+    export_onnx(half, tmp_path / "default.onnx", graph_only=True)
+    code = BUNDLED.format(folder=str(tmp_path), world=str(tiny_world), out=str(tmp_path / "f"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert FeatureSet.load(tmp_path / "f" / "query.safetensors").model == load_model(half, backend="torch").hash
+
+
+def test_several_threads_share_a_session(exported: Path) -> None:
+    model, images = load_model(exported), pictures(8)
+    expected = [model.embed(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, one in zip(pool.map(model.embed, images * 4), expected * 4, strict=True):
+            np.testing.assert_array_equal(found, one)
 
 
 def test_the_command_writes_both_forms(run: Run, file: Path, tmp_path: Path) -> None:

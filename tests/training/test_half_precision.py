@@ -83,7 +83,7 @@ def test_a_row_exports_its_model_or_reports_why_not(
     for key, value in full.model.state_dict().items():
         torch.testing.assert_close(carried.model.state_dict()[key], value, rtol=2**-11, atol=3e-8)
 
-    monkeypatch.setattr(runner, "CARRIED", 100_000)
+    monkeypatch.setattr(runner, "MAX_WEIGHTS", 100_000)
     (tmp_path / "cache" / name).unlink()
     (line,) = run_rows([replace(row, views=("original",))], tmp_path / "cache")
     (reported,) = line.facts["weights"].values()

@@ -173,6 +173,8 @@ def test_the_model_file_records_the_number_of_outputs(records: Records, tiny: Tr
     state, facts = load_weights(path)
     assert facts["num_identities"] == 4 and facts["target"] == "identity"  # real vehicles only, as coded
     assert facts["heads"] == {"domain": 2, "orientation": 6, "color": 3, "vehicle_type": 2}
+    assert facts["labels"]["color"] == ["blue", "red", "white"] and facts["labels"]["vehicle_type"] == ["bus", "suv"]
+    assert facts["labels"]["orientation"] == ["0-60", "60-120", "120-180", "180-240", "240-300", "300-360"]
     assert state["heads.color.weight"].shape == (3, 64)
     trained = load_trained(tmp_path / "run")
     features = extract(trained.model, records, transform=trained.transform, views=("original",), normalise=False)

@@ -24,7 +24,7 @@ from vreid.inference.onnx_graph import OPSET, PREFIX, make_graph
 from vreid.inference.parity import FLOAT32, INT8, Parity, measure, random_images, simulated_images
 from vreid.inference.quantisation import quantise
 from vreid.inference.torch_backend import TorchBackend
-from vreid.training.extract import TrainedModel, load_trained
+from vreid.training.extract import TrainedModel, load_trained, threshold_of
 from vreid.training.validation import Validation
 
 SIMULATED = 24
@@ -121,6 +121,8 @@ def _checked(
 def _described(trained: TrainedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of the ONNX file."""
     ModelFacts.of({**facts, "transform": asdict(trained.transform)}, trained.source)  # they can be read
+    if "threshold" in facts:
+        threshold_of(facts["threshold"], trained.hash, trained.hash)
     left_out = ("kind", "model", "num_identities", "cameras")
     return {
         **{name: value for name, value in facts.items() if name not in left_out},

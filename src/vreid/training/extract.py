@@ -122,7 +122,29 @@ def export_half(source: Path | str, out: Path | str, facts: Mapping[str, Any] | 
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: the name of a file of weights must end in .safetensors; rename it.")
     _, state, stored = _read_model(source)
-    save_half(out, state, {**stored, **(facts or {})})
+    stored |= facts or {}
+    threshold = stored.pop("threshold", None)
+    model = "" if threshold is None else load_trained(source).hash
+    if threshold is not None:
+        threshold_of(threshold, model, model)  # before anything is written
+    save_half(out, state, stored)
+    if threshold is not None:
+        save_half(out, state, {**stored, "threshold": threshold_of(threshold, model, load_trained(out).hash)})
+
+
+def threshold_of(threshold: Mapping[str, Any], model: str, exported: str) -> dict[str, Any]:
+    """Return the plain threshold of the model with the hash `model` as that of its export with the hash `exported`.
+
+    Raises:
+        InputError: it was calibrated for another model.
+    """
+    made_by, begin = str(threshold.get("features", "")), f"model {model[:16]},"
+    if not made_by.startswith(begin):
+        raise InputError(
+            f"the threshold was calibrated for other features ({made_by or 'of an unknown model'}) than this model's "
+            f"({begin.rstrip(',')}); calibrate one for it."
+        )
+    return {**threshold, "features": f"model {exported[:16]},{made_by.removeprefix(begin)}"}
 
 
 def extract(
