@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from support.command_line import Run
@@ -22,6 +25,7 @@ from vreid.inference.embedder import load_model
 from vreid.inference.onnx_backend import OnnxBackend
 from vreid.inference.onnx_export import export_onnx
 from vreid.inference.parity import Tolerance, measure, random_images
+from vreid.models.reid_model import ModelConfig, build_from
 from vreid.models.weights import load_weights, save_half, save_weights
 from vreid.retrieval.features import FeatureSet
 from vreid.training.extract import export_half
@@ -81,8 +85,6 @@ def test_any_program_can_run_the_file(exported: Path) -> None:
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_the_graph_resizes_as_pillow_does(interpolation: str) -> None:
-    import torch
-
     prepare = onnx_graph.Preprocessing(TestTransform(64, 96, interpolation))
     filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     rng = np.random.default_rng(0)
@@ -277,3 +279,26 @@ def test_a_file_of_weights_in_another_form_cannot_be_referred_to(file: Path, tmp
     save_weights(tmp_path / "d.safetensors", double, facts)
     with pytest.raises(InputError, match="in half or single precision"):
         export_onnx(tmp_path / "d.safetensors", tmp_path / "d.onnx", graph_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "pooling"),
+    [
+        ("densenet169_ibn_a_small", "simulated", "gem"),
+        ("resnest101_small", "simulated", "gem"),
+        ("se_resnet101_ibn_a_small", "simulated", "average"),
+        ("transreid_small", "simulated", "average"),
+        ("timm/test_vit", "", "average"),
+        ("timm/test_convnext", "", "average"),
+    ],
+)
+def test_every_family_of_networks_can_be_exported(
+    name: str, weights: str, pooling: Literal["average", "gem"], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(name, weights=weights, pooling=pooling)
+    facts = {"kind": "model", "num_identities": None, "transform": asdict(TestTransform(48, 80))}
+    facts |= {"model": asdict(replace(config, weights=""))}
+    save_weights(tmp_path / "m.safetensors", build_from(config).state_dict(), facts)
+    made = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx")
+    assert made.parity.cosine > 0.9999 and made.parity.images > 30

@@ -60,13 +60,20 @@ class OnnxBackend:
     def run(self, images: NDArray[np.uint8], *, heads: bool = False) -> NetworkOutputs:
         """Run the network on (N, H, W, 3) images of any size, which it resizes."""
         names = [NECK, *(self.facts.heads if heads else ())]
-        features, *outputs = self._session.run(names, {IMAGES: images})
+        features, *outputs = self._outputs(names, images)
         return NetworkOutputs(features, dict(zip(names[1:], outputs, strict=True)))
 
     def unit_features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (N, D) of length 1, as the file gives them to programs other than vreid."""
-        made: NDArray[np.float32] = self._session.run([FEATURE], {IMAGES: images})[0]
-        return made
+        return self._outputs([FEATURE], images)[0]
+
+    def _outputs(self, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        try:
+            return list(self._session.run(names, {IMAGES: images}))
+        except Exception as error:  # onnxruntime has its own exceptions, one for each kind of failure
+            raise InputError(
+                f"{self.source}: cannot be run ({str(error).splitlines()[0]}); export it again."
+            ) from error
 
 
 def _providers(device: str) -> list[Any]:

@@ -7,7 +7,9 @@ filters with its rounding after each pass, which the operator Resize offers in s
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -19,6 +21,7 @@ from vreid.data.augment import TestTransform
 from vreid.errors import InputError
 from vreid.inference.model_facts import ADVERSARIAL_HEADS
 from vreid.inference.onnx_backend import FEATURE, IMAGES, NECK
+from vreid.models.reid_model import ReidModel
 from vreid.training.extract import TrainedModel
 
 if TYPE_CHECKING:
@@ -85,12 +88,31 @@ class _Graph(nn.Module):
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__()
         self.prepare = Preprocessing(trained.transform)
-        self.network = trained.model
+        self.network = _fixed_size(trained.model, trained.transform)
 
     def forward(self, images_NHW3: Tensor) -> tuple[Tensor, ...]:
         features, heads = self.network.describe(self.prepare(images_NHW3))
         shown = [outputs for name, outputs in heads.items() if name not in ADVERSARIAL_HEADS]
         return functional.normalize(features), features, *shown
+
+
+def _fixed_size(model: ReidModel, transform: TestTransform) -> ReidModel:
+    """Return a copy whose position embeddings are those of the transform's size, if it resizes them for each batch.
+
+    Networks of timm do so, with an operator that ONNX does not have.
+    """
+    backbone: Any = model.backbone
+    resizes = getattr(backbone, "dynamic_img_size", False) and getattr(backbone, "pos_embed", None) is not None
+    if not resizes or getattr(backbone, "rope", None) is not None:
+        return model
+    model = deepcopy(model)
+    backbone = model.backbone
+    patch = backbone.patch_embed.patch_size
+    sides = (transform.height, transform.width)
+    backbone.set_input_size(img_size=[math.ceil(side / of) * of for side, of in zip(sides, patch, strict=True)])
+    backbone.dynamic_img_size = False
+    backbone.patch_embed.flatten = True  # tokens in one row, as networks of one size expect them
+    return model
 
 
 def _levels(values: Tensor) -> Tensor:

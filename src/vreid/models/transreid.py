@@ -132,7 +132,7 @@ class TransReID(nn.Module):
         """
         patches_BNhw: Tensor = self.patch_embed["proj"](images)
         tokens_BTD = torch.cat(
-            (self.cls_token.expand(len(images), -1, -1), patches_BNhw.flatten(2).transpose(1, 2)), dim=1
+            (self.cls_token.expand(images.shape[0], -1, -1), patches_BNhw.flatten(2).transpose(1, 2)), dim=1
         )
         grid = (patches_BNhw.shape[2], patches_BNhw.shape[3])
         tokens_BTD = tokens_BTD + resize_positions(self.pos_embed, self.grid, grid)
