@@ -21,6 +21,8 @@ from vreid.inference.attribute_heads import (
     read_classes,
 )
 from vreid.inference.embedder import load_model
+from vreid.inference.model_facts import ADVERSARIAL_HEADS
+from vreid.models.heads import ADVERSARIAL
 
 
 def test_the_temperature_of_classes_is_found_again() -> None:
@@ -62,3 +64,7 @@ def test_the_temperature_of_angles_is_found_again() -> None:
     error = np.abs((np.array([one.value for one in found], dtype=float) - degrees + 180) % 360 - 180)
     assert np.mean([one.confidence for one in found]) == pytest.approx((error <= NEAR).mean(), abs=0.02)
     assert str(read_angles(np.array([[1.0, 0.0]], np.float32), 0.01)[0]) == "90 degrees (100 %)"
+
+
+def test_adversarial_heads_are_those_of_the_networks() -> None:
+    assert ADVERSARIAL_HEADS == ADVERSARIAL

@@ -302,3 +302,18 @@ def test_every_family_of_networks_can_be_exported(
     save_weights(tmp_path / "m.safetensors", build_from(config).state_dict(), facts)
     made = export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx")
     assert made.parity.cosine > 0.9999 and made.parity.images > 30
+
+
+def test_a_network_that_onnx_cannot_express_is_one_sentence(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Folded(torch.nn.Module):
+        """Ends in an operator that ONNX does not have."""
+
+        def forward(self, images):
+            return images.float().mT, images.float()
+
+    monkeypatch.setattr(onnx_graph, "GraphModule", lambda trained: Folded())
+    with pytest.raises(InputError, match=r"this backbone cannot be written as ONNX \(.*mT"):
+        export_onnx(file, tmp_path / "m.onnx")
+    assert capfd.readouterr() == ("", "") and not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from support.command_line import Run
+from vreid.configuration import plain_values
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.files import read_json, read_tensors, write_tensors
@@ -90,7 +91,7 @@ def test_shipped_weights_fit_their_backbone_and_record_their_origin(backbone: st
     assert (facts["kind"], facts["backbone"], facts["recipe"]) == ("start", backbone, "pretrain")
     assert facts["world seed"] == PRETRAINING_SEED and facts["preset"] == WORLD.name
     assert facts.get("epochs", EPOCHS) == EPOCHS  # the same budget for all; two files are older than the entry
-    assert facts["model"] == json.loads(json.dumps(pretrain(backbone).as_dict()["model"]))
+    assert facts["model"] == json.loads(json.dumps(plain_values(pretrain(backbone).model)))
     features = model.eval()(torch.randn(2, 3, 64, 64))
     assert bool(torch.isfinite(features).all()) and not torch.allclose(features[0], features[1])
 

@@ -17,7 +17,7 @@ from vreid.retrieval.evaluation.calibration import Threshold
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 ADVERSARIAL_HEADS = ("domain",)
-"""Heads that say nothing of a vehicle."""
+"""Heads that say nothing of a vehicle: `vreid.models.heads.ADVERSARIAL`, which needs torch to be read."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +85,7 @@ class Preprocessing(nn.Module):
         return weights / weights.sum(dim=1, keepdim=True), count
 
 
-class _Graph(nn.Module):
+class GraphModule(nn.Module):
     """Everything between uint8 images and unit features."""
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -91,6 +94,7 @@ class _Graph(nn.Module):
         self.network = _fixed_size(trained.model, trained.transform)
 
     def forward(self, images_NHW3: Tensor) -> tuple[Tensor, ...]:
+        """(N, H, W, 3) uint8 -> unit features and raw ones (N, D), and the outputs of each head (N, K)."""
         features, heads = self.network.describe(self.prepare(images_NHW3))
         shown = [outputs for name, outputs in heads.items() if name not in ADVERSARIAL_HEADS]
         return functional.normalize(features), features, *shown
@@ -115,6 +119,21 @@ def _fixed_size(model: ReidModel, transform: TestTransform) -> ReidModel:
     return model
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Discard what the exporter's compiled part prints: all of a graph, before the error that says what is wrong."""
+    saved = {stream: os.dup(stream) for stream in (1, 2)}
+    try:
+        with open(os.devnull, "w") as nowhere:
+            for stream in saved:
+                os.dup2(nowhere.fileno(), stream)
+        yield
+    finally:
+        for stream, copy in saved.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+
+
 def _levels(values: Tensor) -> Tensor:
     """Round to whole levels and clip to 0..255, as Pillow does after each pass."""
     return (values + 0.5).floor().clamp(0.0, 255.0)
@@ -130,13 +149,13 @@ def make_graph(trained: TrainedModel) -> ModelProto:
     example = torch.zeros(2, trained.transform.height + 3, trained.transform.width + 5, 3, dtype=torch.uint8)
     axes = {name: {0: "N"} for name in outputs} | {IMAGES: {0: "N", 1: "H", 2: "W"}}
     written: Any = io.BytesIO()  # torch takes files too, which its types do not say
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")
         # The exporter by tracing: a second instead of a minute, and it keeps weights as they are under their names
         # (PRESERVE and no folding), so that a graph can refer to a file of weights.
         try:
             torch.onnx.export(
-                _Graph(trained).eval(),
+                GraphModule(trained).eval(),
                 (example,),
                 written,
                 dynamo=False,
