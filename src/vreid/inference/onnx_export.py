@@ -59,7 +59,7 @@ def export_onnx(
     Args:
         source: a run folder, "default", or the .safetensors file of a trained model.
         out: the .onnx file.
-        int8: compute in eight bits, a quarter of the bytes; another model than the original, whose features and
+        int8: compute in eight bits, less than half the bytes; another model than the original, whose features and
             threshold are not its own.
         graph_only: take the weights from `source`, a .safetensors file in half or single precision that lies beside
             `out` under the same stem.
