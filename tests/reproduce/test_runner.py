@@ -151,7 +151,7 @@ def test_folders_are_hashed_by_content(sketch: SimpleNamespace, tmp_path: Path) 
     picture = next((tmp_path / "moved" / real / "image_train").glob("*.jpg"))
     picture.write_bytes(picture.read_bytes() + b"\0")
     assert Folders.of(tmp_path / "moved" / real).hash != here.hash
-    with pytest.raises(InputError, match="not the data that the row is about"):
+    with pytest.raises(InputError, match="the data has changed"):
         moved.open()
 
 

@@ -219,11 +219,11 @@ def test_a_changed_field_rebuilds_exactly_the_dependent_stages(changed: Row, reb
 
 
 def test_missing_crop_settings_raise() -> None:
-    with pytest.raises(InputError, match="'crop' are asked for"):
+    with pytest.raises(InputError, match="kind 'crop' need settings"):
         replace(LAST, crops=None).model.hash  # noqa: B018
-    with pytest.raises(InputError, match="show crops"):
+    with pytest.raises(InputError, match="need crops; give the settings"):
         replace(LAST, crops=None, parts=("real",)).evaluated.hash  # noqa: B018
-    with pytest.raises(InputError, match="rows of the same data"):
+    with pytest.raises(InputError, match="all with the same data"):
         Ensemble("none", ())
 
 
@@ -236,7 +236,7 @@ def test_scales(tmp_path: Path) -> None:
     for name, sources, reported in (
         ("big", (), "smoke, gpu, paper"),
         ("smoke", ("a",), "simulates its data"),
-        ("paper", (), "needs the real folders"),
+        ("paper", (), "needs the real data sets"),
     ):
         with pytest.raises(InputError, match=reported):
             scale_named(name, sources)
@@ -324,7 +324,7 @@ def test_on_the_papers_own_data_strdan_3_has_our_rows(tiny_world: Path, monkeypa
     scale = replace(TINY, data=lambda layout: folders)
     assert not TABLES["strdan.3"].seeded(scale, 1)  # CityFlow's
     reported = TABLES["strdan.3"].other_data(scale)
-    assert "the paper's figures are of VeRi-776, but the data are CityFlowV2-ReID (" in reported
+    assert "the paper's figures are for VeRi-776, but the data is CityFlowV2-ReID (" in reported
     veri = replace(folders, searched="VeRi-776", test=(1678, 11579, 200))
     for other in (replace(veri, test=(1678, 11579, 199)), replace(veri, searched="a folder of pictures")):
         scale = replace(TINY, data=lambda layout, data=other: data)

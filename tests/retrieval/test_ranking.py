@@ -141,7 +141,7 @@ def test_a_threshold_of_single_images_is_not_applied_to_tracklets(run: Run, tmp_
     facts |= {"features": "", "steps": [], "protocol": "market", "gallery_images": 6}
     (tmp_path / "threshold.json").write_text(json.dumps(facts))
     wrong = run(f"rank features.npy --out {tmp_path}/no.csv --per-tracklet --threshold {tmp_path}/threshold.json")
-    assert wrong.code == 2 and "distances of single images; leave --per-tracklet out" in wrong.err
+    assert wrong.code == 2 and "distances of single images; omit --per-tracklet" in wrong.err
 
 
 def test_post_processing_goes_before_the_mean():

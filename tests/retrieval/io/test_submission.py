@@ -369,7 +369,7 @@ def test_feature_files_and_tables_without_images(run: Run, tmp_path: Path):
     scored = run(f"submission score {tmp_path}/track2.txt --data {tmp_path}/t.csv")
     # query 1 (a, camera 1; its own pass is image 1) has image 3 second of 2 3 4, query 2 has its mates first and last
     assert "mAP@100 62.50 (95 % 50.0-75.0), divided by min(relevant, 100) 62.50, rank-1 50.00" in scored.out
-    assert "1 without a match skipped" in scored.out
+    assert "1 skipped, without a match" in scored.out
     assert AI_CITY.description in scored.out
 
 
@@ -400,7 +400,7 @@ def test_check_tells_findings_and_exits_with_1(run: Run, tiny_world: Path, tmp_p
     shown = run(f"submission check {tmp_path}/track2.txt --data {tiny_world}")
     assert shown.code == 1
     assert f"{tmp_path}/track2.txt, line 1: number 1 is listed more than once; list each image once." in shown.out
-    assert shown.out.endswith("4 findings.\n")
+    assert shown.out.endswith("4 problems found.\n")
 
 
 WRONG = {
@@ -415,7 +415,7 @@ WRONG = {
     "check {t}/file --data {t}/bare.csv": "the data set has no query or no gallery images",
     "score {t}/file --data {w}": "file, line 1: 'This' is not an image number; correct it.",
     "score {t}/one.txt --data {w}": "one.txt: has 1 lines for",
-    "score {t}/one.txt --data {w} --protocol ai-ctiy": "--protocol ai-ctiy: unknown protocol",
+    "score {t}/one.txt --data {w} --protocol ai-ctiy": "There is no protocol 'ai-ctiy'; did you mean 'ai-city'?",
     "score {t}/one.txt --data {w} --protocol veri-tracks": "a submission ranks images",
     "score {t}/all.txt --data {w} --labels none": "has no identity",
 }

@@ -120,7 +120,7 @@ def test_small_pieces_give_the_same(monkeypatch):
         ([[1, 2], [2, 1]], {"k1": 2, "k2": 1, "neighbours": "zhong"}, "only 2 points"),
         ([[1, 2], [2, 1]], {"k1": 0, "k2": 1}, "k1 is 0"),
         ([[1, 2], [2, 1]], {"k1": 1, "k2": 1, "neighbours": "?"}, "choose one of zhong, openunreid"),
-        ([[1, 2], [2, 1]], {"k1": 1, "k2": 1, "max_distance": 1}, "max_distance is 1; it must be from 0 to below 1"),
+        ([[1, 2], [2, 1]], {"k1": 1, "k2": 1, "max_distance": 1}, "max_distance is 1; give a number from 0 to below 1"),
         ([[1, 2], [2, 1]], {"k1": 1, "k2": 1, "max_distance": 0.95, "cosine_weight": 0.1}, "from 0 to below 0.9"),
         ([[1, 2], [2, 1]], {"k1": 1, "k2": 1, "cosine_weight": 1}, "cosine_weight is 1"),
     ],
