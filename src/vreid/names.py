@@ -66,6 +66,8 @@ RECIPES: dict[str, str] = {
     "camera_small": f"{_BIAS}:camera_small",
     "orientation_model": f"{_BIAS}:orientation_model",
     "orientation_small": f"{_BIAS}:orientation_small",
+    "default": "vreid.recipes.default:default",
+    "default_refined": "vreid.recipes.default:refined",
     "pretrain": "vreid.recipes.pretrain:pretrain",
     "crop_model": f"{_CROP}:crop_model",
     "crop_model_small": f"{_CROP}:crop_model_small",

@@ -207,3 +207,10 @@ def test_the_defaults_are_the_papers() -> None:
 def test_impossible_transforms_are_rejected(wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         TrainTransform(**wrong)  # type: ignore[arg-type]
+
+
+def test_test_images_are_larger_by_the_test_scale() -> None:
+    transform = TrainTransform(height=96, width=48, test_scale=4 / 3).test()
+    assert (transform.height, transform.width) == (128, 64)
+    with pytest.raises(InputError, match=r"transform\.test_scale"):
+        TrainTransform(test_scale=0.1)

@@ -21,13 +21,13 @@ ADAPTED = Adapted(MODEL, PRESETS["v2"])
     [
         (DATA, "875606e738d92f0f", []),
         (Folders(("a",), "0123"), "4b12936e34bca096", []),
-        (MODEL, "329beafce9250f16", ["world"]),
-        (CROPS, "859c3b4f47f12ff7", ["model", "world"]),
+        (MODEL, "2d46624d6798b439", ["world"]),
+        (CROPS, "37864fa82f3d8622", ["model", "world"]),
         (Translations(DATA, TranslateConfig()), "b8ce0df1a6553a6a", ["world"]),
         (Scenes(DATA), "32dda1b8a9c8ed4b", ["world"]),
-        (ADAPTED, "37c04231bfb8c01c", ["model", "world", "scenes"]),
-        (Features(MODEL), "ec1dfa1e40912327", ["model", "world"]),
-        (Features(ADAPTED, ("original", "crop"), False, CROPS), "bd62e1d735c6b787", ["adapted", "world", "crops"]),
+        (ADAPTED, "aa8c839933f348cf", ["model", "world", "scenes"]),
+        (Features(MODEL), "f1126dabf0c6b5a7", ["model", "world"]),
+        (Features(ADAPTED, ("original", "crop"), False, CROPS), "2295d157d3c63726", ["adapted", "world", "crops"]),
     ],
     ids=lambda value: value.kind if isinstance(value, Stage) else "",
 )

@@ -39,7 +39,7 @@ from vreid.errors import InputError
 from vreid.files import atomic_write, copy_file, parse_errors, read_json, write_json
 from vreid.formats.facts import fact
 from vreid.models.keys import EMBEDDINGS
-from vreid.models.reid_model import ModelConfig, ReidModel
+from vreid.models.reid_model import CLASSIFIERS, ModelConfig, ReidModel
 from vreid.models.transreid import match_cameras, matched_cameras
 from vreid.models.weights import load_weights
 from vreid.progress import Progress
@@ -413,11 +413,7 @@ def initial_weights(model: ReidModel, centres_CD: NDArray[np.float32]) -> Mappin
 
     A model with local features (JPM) has one classifier per feature; each takes its part of the centres.
     """
-    state = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith(("heads.", "classifier.", "local_classifiers."))
-    }
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(("heads.", *CLASSIFIERS))}
     parts = torch.from_numpy(centres_CD).chunk(1 + model.num_local, dim=1)
     for name, part in zip(
         ["classifier", *(f"local_classifiers.{i}" for i in range(model.num_local))], parts, strict=True

@@ -109,7 +109,7 @@ class AdaptConfig:
     ema: float = in_range(0.0, least=0, most=0.999999)
     held_out: float = in_range(0.0, least=0, most=0.9)
     repeats: int = in_range(1, least=1, most=1000)
-    most_images: float = in_range(40_000, least=1, most=1e12)
+    most_images: float = in_range(24_000, least=1, most=1e12)
     gate: bool = True
     seed: int = in_range(1234, least=0, most=2**63 - 1)
 

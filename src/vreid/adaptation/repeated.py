@@ -108,7 +108,7 @@ def steps_within(config: AdaptConfig, images: int) -> int:
     Example:
         >>> auto = PRESETS["auto"]
         >>> [steps_within(auto, images) for images in (100, 1000, 100_000)]
-        [8, 5, 1]
+        [8, 3, 1]
     """
     return max(1, min(config.repeats, int(config.most_images / (config.visits * max(images, 1)))))
 

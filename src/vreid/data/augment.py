@@ -117,6 +117,8 @@ class TrainTransform(TestTransform):
         erase: probability of random erasing of one rectangle, its area a share in `erase_scale` of the image, its
             aspect ratio (log-uniform) in `erase_ratio`; it is filled with `erase_fill`, one value a channel after
             normalisation, so that 0 is the mean colour.
+        test_scale: side of test images as a multiple of the training images'; crops of training images show vehicles
+            larger than whole test images do (Touvron et al., "Fixing the train-test resolution discrepancy", 2019).
         degradation: differences between cameras, drawn after the colour jitter; off by default.
     """
 
@@ -133,6 +135,7 @@ class TrainTransform(TestTransform):
     erase_scale: tuple[float, float] = in_range((0.02, 0.33), least=1e-6, most=1, ascending=True)
     erase_ratio: tuple[float, float] = in_range((0.3, 3.3), least=0.001, most=1000, ascending=True)
     erase_fill: tuple[float, float, float] = in_range((0.0, 0.0, 0.0), least=-1000, most=1000)
+    test_scale: float = in_range(1.0, least=0.25, most=4)
     degradation: Degradation = field(default_factory=Degradation)
 
     def __post_init__(self) -> None:
@@ -140,8 +143,9 @@ class TrainTransform(TestTransform):
         check_number("transform.pad", self.pad, least=0, below=min(self.height, self.width), whole=True)
 
     def test(self) -> TestTransform:
-        """Return the test transform of the same size and normalisation."""
-        return TestTransform(self.height, self.width, self.interpolation, self.mean, self.std)
+        """Return the test transform: size times `test_scale`, the same interpolation and normalisation."""
+        height, width = (round(side * self.test_scale) for side in (self.height, self.width))
+        return TestTransform(height, width, self.interpolation, self.mean, self.std)
 
     def finish(
         self, images: Tensor, erased: Tensor | None = None, fill: tuple[float, float, float] | None = None

@@ -27,6 +27,9 @@ from vreid.models.transreid import TransReIDOptions
 
 Pooling = Literal["average", "gem"]
 
+CLASSIFIERS = ("classifier.", "local_classifiers.")
+"""Prefixes of the weights of the classifiers of identities."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -7,7 +7,7 @@ from functools import partial
 
 from vreid.configuration import with_overrides
 from vreid.errors import named
-from vreid.recipes import bias, crop, dmt, pretrain, strdan
+from vreid.recipes import bias, crop, default, dmt, pretrain, strdan
 from vreid.training.train_config import TrainConfig
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -25,6 +25,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "camera_small": bias.camera_small,
     "orientation_model": bias.orientation_model,
     "orientation_small": bias.orientation_small,
+    "default": default.default,
+    "default_refined": default.refined,
     "pretrain": pretrain.pretrain,
     "crop_model": crop.crop_model,
     "crop_model_small": crop.crop_model_small,
