@@ -100,7 +100,7 @@ def test_the_way_from_a_simulated_city_to_a_report(tmp_path: Path, one_thread: N
 
 
 def test_adapt_takes_a_data_set_or_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    import vreid.adaptation.adapt as adaptation
+    import vreid.adaptation.repeated as adaptation
 
     given = []
     monkeypatch.setattr(adaptation, "adapt", lambda model, target, config, **how: given.append((target, how)))

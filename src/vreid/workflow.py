@@ -106,7 +106,7 @@ def adapt(
         progress: listener for settings, cost and steps.
 
     Raises:
-        InputError: as `vreid.adaptation.adapt.adapt`; or there is no such preset or device.
+        InputError: as `vreid.adaptation.repeated.adapt`; or there is no such preset or device.
 
     Example:
         >>> adapt("run", open_dataset("new-cameras"), "adapted")   # doctest: +SKIP

@@ -130,7 +130,7 @@ def test_report(run: Run, made: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "rerank=7:2:0.6" in page
     assert "data:image/jpeg;base64," in page
-    assert "not that it works on roads" in page
+    assert "the numbers do not transfer to real roads" in page
 
 
 def test_info(run: Run) -> None:
@@ -166,7 +166,7 @@ def test_demo_end_to_end(run: Run, tmp_path: Path) -> None:
     assert {"simulate", "check", "train", "extract", "adapt", "rank", "report"} <= set(summary["seconds"])
     assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text(encoding="utf-8"))
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-    assert "not that it works on roads" in page and summary["initialisation"] in page
+    assert "the numbers do not transfer to real roads" in page and summary["initialisation"] in page
     assert f"{100 * summary['ablation'][0]['mAP']:.1f}" in page
     again = answer(run(line))  # everything is there: the same numbers, nothing trained again
     assert again["ablation"] == summary["ablation"]

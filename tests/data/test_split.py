@@ -391,7 +391,7 @@ def test_the_command_reports_in_words_and_in_json(
     for line, side in zip(reported[1:], ("train", "query", "gallery"), strict=False):
         records = getattr(made, side)
         assert line.split() == f"{side} {len(records)} images, 6 identities, 2 cameras".split()
-    assert "note: held out: cameras c003, c004." in reported and reported[-1] == "No test vehicle is in training."
+    assert "note: held out: cameras c003, c004." in reported and reported[-1] == "Training and test share no vehicle."
     assert run([str(town), "--out", out, "--hold-out", "cameras=c003,c004", "--json"], monkeypatch) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["path"], facts["held_out"], facts["protocol"]) == (out, "cameras c003, c004", "ai-city")

@@ -394,7 +394,7 @@ def test_the_command_line_on_the_tiny_world(run: Run, tiny_world: Path, tmp_path
     tiny = "size=32 load=32 filters=2 blocks=0 patch_layers=1 metric_stages=1 epochs=1 batch_size=16"
     settings = " ".join(f"--set {setting}" for setting in tiny.split())
     outcome = run(f"data translate train {synthetic} {real} --out {tmp_path}/run {settings}")
-    assert outcome.code == 0 and "The translation" in outcome.out, outcome
+    assert outcome.code == 0 and "Translation model: " in outcome.out, outcome
     outcome = run(f"data translate apply {tmp_path}/run {synthetic} --out {tmp_path}/new --json")
     assert outcome.code == 0, outcome
     images = json.loads(outcome.out)["images"]

@@ -80,10 +80,6 @@ def adapt_once(
     old, identity, target = load_trained(model), target.identity, without_answers(target)
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
-    elif config.new_cameras:
-        raise InputError(f"{old.source}: has no camera embeddings (SIE); set new_cameras=false.")
-    if config.replay and (source is None or not source.identity.known.any()):
-        raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     config = with_scene_groups(config, target, source)
     run = adaptation_run(old, target, config, source, out=out, resume=resume)
     job = _Job(config, target, identity, source if config.replay else None, run.path, device, workers, progress)
@@ -108,7 +104,15 @@ def adapt_once(
 def adaptation_run(
     old: TrainedModel, target: Records, config: AdaptConfig, source: Records | None, *, out: Path | str, resume: bool
 ) -> RunFolder:
-    """Open the run folder of an adaptation of `old` to `target`, new or resumed; see `RunFolder` for the errors."""
+    """Open the run folder of an adaptation of `old` to `target`, new or resumed.
+
+    Raises:
+        InputError: the settings do not fit the model or the source images; or see `RunFolder`.
+    """
+    if config.new_cameras and not old.model.cameras:
+        raise InputError(f"{old.source}: has no camera embeddings (SIE); set new_cameras=false.")
+    if config.replay and (source is None or not source.identity.known.any()):
+        raise InputError("replay needs labelled source images; name the data the model was trained on (--source).")
     data = {
         "fingerprint": fingerprint(target),
         "images": len(target),

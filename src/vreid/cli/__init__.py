@@ -208,7 +208,7 @@ def _moved(arguments: list[str]) -> str:
     """Suggest the command that replaces a former option or command; "" if none is used."""
     if "weights" in arguments[:-1] and arguments[arguments.index("weights") + 1] == "export":
         line = shlex.join(["vreid", *(word for word in arguments if word != "weights")])
-        return f"weights export is a command of its own now: {line}"
+        return f"weights export is now a separate command: {line}"
     if "evaluate" not in arguments:
         return ""
     place = arguments.index("evaluate")
