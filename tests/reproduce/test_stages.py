@@ -32,6 +32,6 @@ ADAPTED = Adapted(MODEL, PRESETS["v2"])
     ids=lambda value: value.kind if isinstance(value, Stage) else "",
 )
 def test_hashes_of_stored_results_are_stable(stage: Stage, stored: str, needed: list[str]) -> None:
-    # A new field of a configuration changes the hashes, so that stored results are computed again: say so in CHANGELOG.md.
+    # A new field changes hashes, so that stored results are computed again: say so in CHANGELOG.md.
     assert stage.hash == stored
     assert [one.kind for one in stage.inputs] == needed
