@@ -107,7 +107,7 @@ def test_the_demo_can_be_resumed_after_a_full_disk(run: Run, sketch: object, tmp
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST}"
     with full_disk(100_000):  # the pictures fit, the network does not
         outcome = run(line)
-    assert outcome.err.startswith("Initial weights: "), outcome
+    assert "\nInitial weights: " in outcome.err, outcome
     reported(
         outcome._replace(err=outcome.err.splitlines(keepends=True)[-1]), f"{tmp_path}/demo/run/", "(File too large)"
     )
