@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vreid.cli import main
 
@@ -52,13 +53,15 @@ def test_the_readme_has_what_is_tried_here() -> None:
 def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     somebodys_features(tmp_path)
+    for name in ("left.jpg", "right.jpg"):
+        Image.new("RGB", (90, 60), "red").save(tmp_path / name)
     settings = ", ".join(f"{key!r}: {value!r}" for key, value in SMALLEST.items())
     block = block.replace('preset="demo"', 'preset="tiny"').replace(
         'train("small", data, "town-run")', f'train("small", data, "town-run", settings={{{settings}}})'
     )
     namespace: dict[str, object] = {}
     exec(compile(block, "README.md", "exec"), namespace)
-    assert "distances" in namespace or ((tmp_path / "ranking.csv").is_file() and (tmp_path / "report.html").is_file())
+    assert {"distances", "features"} & namespace.keys() or ((tmp_path / "ranking.csv").is_file() and (tmp_path / "report.html").is_file())
 
 
 def test_vreid_lines_run_in_order(
