@@ -105,7 +105,7 @@ def test_a_run_stopped_by_a_full_disk_can_be_resumed(run: Run, tmp_path: Path) -
 
 def test_the_demo_can_be_resumed_after_a_full_disk(run: Run, sketch: object, tmp_path: Path) -> None:
     line = f"demo --out {tmp_path}/demo --preset tiny {SMALLEST}"
-    with full_disk(100_000):  # the pictures fit, the network does not
+    with full_disk(400_000):  # images and features fit, the checkpoint does not
         outcome = run(line)
     assert "\nInitial weights: " in outcome.err, outcome
     reported(

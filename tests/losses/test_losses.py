@@ -20,6 +20,7 @@ from vreid.losses import (
     circle_loss,
     circular_loss,
     classification_loss,
+    contrastive_loss,
     metric_loss,
     triplet_loss,
 )
@@ -291,6 +292,47 @@ def test_a_loss_of_a_missing_library_reports_how_to_install_it(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)  # what an import of it then finds
     with pytest.raises(InputError, match="pytorch-metric-learning, which is not installed; pip install"):
         metric_loss("CircleLoss", num_classes=3, num_features=4)
+
+
+def test_contrastive_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0], [0.0, 1.0]])
+    identities = torch.tensor([0, 0, 1, 2])
+    # over the temperature: image 1 has 0 (its positive), 2, 0 and image 2 has 0 (its positive), 0, 2
+    expected = math.log(2 + math.exp(2))
+    assert float(contrastive_loss(features, identities, temperature=0.5)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("counts", [[2, 2, 2], [1, 3, 4], [5, 1, 1]])
+@pytest.mark.parametrize("temperature", [0.2, 0.5, 1.0])  # the library leaves out losses that round to 0
+def test_contrastive_loss_and_gradient_equal_the_library(counts: list[int], temperature: float) -> None:
+    library = pytest.importorskip("pytorch_metric_learning.losses")
+    identities = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    found = []
+    for loss in (
+        lambda *of: contrastive_loss(*of, temperature=temperature),
+        library.SupConLoss(temperature=temperature),
+    ):
+        features = torch.randn(len(identities), 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        value = loss(features, identities)
+        value.backward()
+        found.append((float(value.detach()), features.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+
+
+def test_contrastive_without_positives_is_zero_with_a_finite_gradient() -> None:
+    features = torch.randn(3, 4, requires_grad=True)
+    loss = contrastive_loss(features, torch.arange(3))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 0 and features.grad is not None and bool((features.grad == 0).all())
+
+
+def test_the_contrastive_term_is_its_weight_times_the_loss() -> None:
+    features, identities = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    config = LossConfig(identity=0.0, triplet=0.0, contrastive=0.5, contrastive_temperature=0.2)
+    terms = Objective(config)(TrainOutputs(torch.zeros(6, 3), features), {POSITIVES: identities})
+    expected = 0.5 * float(contrastive_loss(features, identities, temperature=0.2))
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx({"contrastive": expected})
 
 
 def test_no_recipe_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

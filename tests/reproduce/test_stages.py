@@ -21,13 +21,13 @@ ADAPTED = Adapted(MODEL, PRESETS["v2"])
     [
         (DATA, "875606e738d92f0f", []),
         (Folders(("a",), "0123"), "4b12936e34bca096", []),
-        (MODEL, "2d46624d6798b439", ["world"]),
-        (CROPS, "37864fa82f3d8622", ["model", "world"]),
+        (MODEL, "f864c2bf3540947b", ["world"]),
+        (CROPS, "4a427da2853240c1", ["model", "world"]),
         (Translations(DATA, TranslateConfig()), "b8ce0df1a6553a6a", ["world"]),
         (Scenes(DATA), "32dda1b8a9c8ed4b", ["world"]),
-        (ADAPTED, "aa8c839933f348cf", ["model", "world", "scenes"]),
-        (Features(MODEL), "f1126dabf0c6b5a7", ["model", "world"]),
-        (Features(ADAPTED, ("original", "crop"), False, CROPS), "2295d157d3c63726", ["adapted", "world", "crops"]),
+        (ADAPTED, "76a4ac2039141d40", ["model", "world", "scenes"]),
+        (Features(MODEL), "517c935f9ebb993a", ["model", "world"]),
+        (Features(ADAPTED, ("original", "crop"), False, CROPS), "0bbf774b25ed9bd2", ["adapted", "world", "crops"]),
     ],
     ids=lambda value: value.kind if isinstance(value, Stage) else "",
 )

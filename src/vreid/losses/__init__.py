@@ -2,6 +2,7 @@
 
 from vreid.losses.circle import circle_loss
 from vreid.losses.classification import NO_LABEL, circular_loss, classification_loss
+from vreid.losses.contrastive import contrastive_loss
 from vreid.losses.metric import metric_loss
 from vreid.losses.triplet import batch_hard_pairs, triplet_loss
 
@@ -11,6 +12,7 @@ __all__ = [
     "circle_loss",
     "circular_loss",
     "classification_loss",
+    "contrastive_loss",
     "metric_loss",
     "triplet_loss",
 ]

@@ -47,8 +47,8 @@ def default() -> TrainConfig:
 
     Supervised contrastive loss and cross-entropy on identities, further heads for colour, type and orientation. Colour,
     focus, motion, distance, noise and compression change from image to image (`Degradation`), since the features are
-    for cameras that nobody simulated. Float32, which is faster for depth-wise networks on CPUs. Needs the extras
-    `imagenet` and `losses`.
+    for cameras that nobody simulated. Float32, which is faster for depth-wise networks on CPUs. Needs the extra
+    `imagenet`.
 
     Test images are larger (128 x 128) than training images.
 
@@ -79,7 +79,7 @@ def default() -> TrainConfig:
                 colour=0.8, gain=0.3, white_balance=0.07, grey=0.05, shrink=0.6, blur=0.5, noise=0.3, jpeg=0.5
             ),
         ),
-        losses=LossConfig(label_smoothing=0.1, triplet=0.0, metric="SupConLoss", attributes=0.1),
+        losses=LossConfig(label_smoothing=0.1, triplet=0.0, contrastive=1.0, attributes=0.1),
         optimiser=OptimiserConfig(
             kind="adamw",
             learning_rate=6e-4,

@@ -9,7 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vreid.losses import circle_loss, circular_loss, classification_loss, metric_loss, triplet_loss
+from vreid.losses import (
+    circle_loss,
+    circular_loss,
+    classification_loss,
+    contrastive_loss,
+    metric_loss,
+    triplet_loss,
+)
 from vreid.models.reid_model import TrainOutputs
 from vreid.ranges import in_range
 from vreid.training.targets import POSITIVES
@@ -26,6 +33,8 @@ class LossConfig:
         triplet_form, triplet_squared, triplet_margin: see `vreid.losses.triplet_loss`.
         circle: weight of the circle loss on f_t; 0 disables it.
         circle_margin, circle_scale: m and gamma of `vreid.losses.circle_loss`.
+        contrastive: weight of the supervised contrastive loss on f_t; 0 disables it.
+        contrastive_temperature: see `vreid.losses.contrastive_loss`.
         metric: name of a further loss of pytorch-metric-learning on f_t, "" for none; see `vreid.losses.metric_loss`.
         metric_weight: its weight.
         domain: weight of the domain head's loss, independent of the strength of gradient reversal.
@@ -41,6 +50,8 @@ class LossConfig:
     circle: float = in_range(0.0, least=0, most=1_000_000)
     circle_margin: float = in_range(0.35, least=0, most=1)
     circle_scale: float = in_range(64.0, least=1e-6, most=1_000_000)
+    contrastive: float = in_range(0.0, least=0, most=1_000_000)
+    contrastive_temperature: float = in_range(0.1, least=1e-3, most=100)
     metric: str = ""
     metric_weight: float = in_range(1.0, least=0, most=1_000_000)
     domain: float = in_range(1.0, least=0, most=1_000_000)
@@ -95,6 +106,12 @@ class Objective(nn.Module):
                 for features in (outputs.pooled, *outputs.local_pooled)
             ]
             terms["circle"] = config.circle * _with_locals(losses)
+        if config.contrastive:
+            losses = [
+                contrastive_loss(features, positives, temperature=config.contrastive_temperature)
+                for features in (outputs.pooled, *outputs.local_pooled)
+            ]
+            terms["contrastive"] = config.contrastive * _with_locals(losses)
         if self.metric is not None:
             with torch.autocast(outputs.pooled.device.type, enabled=False):
                 terms["metric"] = config.metric_weight * self.metric(outputs.pooled.float(), positives)

@@ -71,7 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         losses = self.losses
-        for of_pairs in ("triplet", "circle"):
+        for of_pairs in ("triplet", "circle", "contrastive"):
             if not getattr(losses, of_pairs):
                 continue
             if self.batches == "images":
