@@ -14,6 +14,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "model": ("onnxruntime",),
     "export": ("onnx", "onnxruntime"),
     "hub": ("huggingface_hub",),
+    "video": ("av",),
+    "milvus": ("pymilvus",),
+    "tracking": ("trackers", "supervision"),
 }
 """Modules of each extra; pyproject.toml names their packages."""
 

@@ -1,0 +1,1 @@
+"""Adapters for detectors and trackers of other packages."""

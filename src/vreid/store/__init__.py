@@ -1,0 +1,1 @@
+"""Persistent, searchable store of tracklets."""
