@@ -18,7 +18,8 @@ from vreid.cli.extras import EXTRAS, missing_extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-HEAVY = [module for modules in EXTRAS.values() for module in modules]
+OPTIONAL = ("tracking", "milvus")  # not part of `all`, so not installed here
+HEAVY = [module for extra, modules in EXTRAS.items() if extra not in OPTIONAL for module in modules]
 
 
 def packages(requirements: Sequence[str]) -> set[str]:
@@ -29,14 +30,14 @@ def test_the_core_is_what_reading_ranking_and_evaluation_need() -> None:
     assert packages(PROJECT["dependencies"]) == {"numpy", "scipy", "pillow", "safetensors", "typer", "rich"}
     (everything,) = PROJECT["optional-dependencies"]["all"]
     named = everything.removeprefix("vehicle-reid[").removesuffix("]").split(",")
-    left_out = {"all", "fuzz", "openvino", "tracking", "milvus", "model", "site"}  # model is part of export
+    left_out = {"all", "fuzz", "openvino", "model", "site", *OPTIONAL}  # model is part of export
     assert {*named, *left_out} == set(PROJECT["optional-dependencies"])
 
 
 def test_extras_install_the_modules_that_commands_look_for() -> None:
     distributions = metadata.packages_distributions()
     for extra, modules in EXTRAS.items():
-        if extra in ("tracking", "milvus"):  # not part of `all`, so not installed here
+        if extra in OPTIONAL:
             continue
         found = {name.lower() for module in modules for name in distributions[module]}
         named = {one for one in PROJECT["optional-dependencies"][extra] if not one.startswith("vehicle-reid[")}
