@@ -28,7 +28,8 @@ LONGEST_FACTS = 16_000
 LARGEST_JPEG = 45_000
 """Maximum size of one crop in bytes; in base64 it fits a text field of Milvus (65,535 bytes)."""
 
-_UNIT = 1e-3  # tolerance of a unit vector's length
+UNIT_TOLERANCE = 1e-3
+"""Largest difference of a unit vector's length from 1."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Filter:
     Attributes:
         cameras: any of these.
         not_cameras: none of these.
-        start, end: milliseconds; tracklets that are in view at any moment of the half-open interval [start, end).
+        start, end: milliseconds; tracklets that are in view at any moment of the half-open interval [start, end). An
+            interval that is empty selects nothing.
         colors, vehicle_types: any of these.
     """
 
@@ -110,7 +112,7 @@ class Hits:
 
     Attributes:
         id: (K,) texts.
-        similarity: (K,) float32 inner products.
+        similarity: (K,) inner products, summed in float64 and rounded to float32 (SQLite) or summed in float32.
     """
 
     id: NDArray[np.object_]
@@ -158,7 +160,10 @@ class VectorStore(Protocol):
     def replace_vectors(
         self, ids: Sequence[str], vectors: NDArray[np.float32], documents: Mapping[str, Any] | None = None
     ) -> None:
-        """Replace the vectors of existing tracklets and put documents; all or none where the engine can (SQLite)."""
+        """Replace the vectors of tracklets and put documents; ids that do not exist are skipped.
+
+        All or none where the engine can (SQLite).
+        """
 
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete tracklets with their crops by id or filter; return how many there were."""
@@ -221,8 +226,7 @@ def check_batch(batch: TrackletBatch, dimensions: int) -> None:
             raise InputError(f"tracklet {row + 1} has the id {name!r}, which is empty or given twice; rename it.")
         seen.add(name)
         for column, values in texts:
-            if len(str(values[row]).encode()) > LONGEST_TEXT:
-                raise InputError(f"tracklet {name!r}: its {column} exceeds {LONGEST_TEXT} bytes; shorten it.")
+            _check_text(str(values[row]), name, column)
         start, end = int(batch.start[row]), int(batch.end[row])
         if start > end or (start == NO_TIME) != (end == NO_TIME):
             raise InputError(f"tracklet {name}: starts at {start} and ends at {end} ms; correct its times.")
@@ -230,7 +234,6 @@ def check_batch(batch: TrackletBatch, dimensions: int) -> None:
             raise InputError(f"tracklet {name}: its facts exceed {LONGEST_FACTS:,} bytes; store fewer.")
         if not batch.crops[row]:
             raise InputError(f"tracklet {name}: has no crops; give at least one.")
-        _check_vectors(batch.vector[row][None], name)
         for number, crop in enumerate(batch.crops[row], start=1):
             if not 0 < len(crop.jpeg) <= LARGEST_JPEG:
                 raise InputError(
@@ -238,11 +241,42 @@ def check_batch(batch: TrackletBatch, dimensions: int) -> None:
                     f"{LARGEST_JPEG:,}."
                 )
             if crop.vector.shape != (dimensions,):
-                raise InputError(f"tracklet {name}, crop {number}: its feature has shape {crop.vector.shape}.")
-            _check_vectors(crop.vector[None], f"{name}, crop {number}")
+                raise InputError(
+                    f"tracklet {name}, crop {number}: its feature has shape {crop.vector.shape}; give {dimensions} "
+                    "numbers."
+                )
+        check_vectors(np.stack([crop.vector for crop in batch.crops[row]]), [f"{name}, a crop"] * len(batch.crops[row]))
+    check_vectors(batch.vector, batch.id)
 
 
-def _check_vectors(vectors: NDArray[np.float32], name: str) -> None:
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not (np.isfinite(lengths).all() and (np.abs(lengths - 1) < _UNIT).all()):
+def check_vectors(vectors: NDArray[np.float32], names: Sequence[str] | NDArray[np.object_]) -> None:
+    """Raise `InputError` with the name of the first of (N, D) vectors that is not finite or not of unit length."""
+    lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    wrong = ~(np.abs(np.sqrt(lengths) - 1) < UNIT_TOLERANCE)
+    if wrong.any():
+        name = names[int(np.argmax(wrong))]
         raise InputError(f"tracklet {name}: its feature is not a finite vector of unit length; normalise it.")
+
+
+def check_query(query: NDArray[np.float32], k: int, dimensions: int) -> None:
+    """Raise `InputError` unless `query` is a finite (Q, dimensions) array and `k` is positive."""
+    if query.ndim != 2 or query.shape[1] != dimensions:
+        raise InputError(
+            f"query features of shape {query.shape} do not fit the store, which holds {dimensions} dimensions; use "
+            "the store's model."
+        )
+    if not np.isfinite(query).all():
+        raise InputError("the query's feature is not finite; compute it again.")
+    if k < 1:
+        raise InputError(f"{k} results were asked for; ask for at least 1.")
+
+
+def _check_text(text: str, name: str, column: str) -> None:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        raise InputError(f"tracklet {name!r}: its {column} {text!r} is not valid Unicode; rename it.") from None
+    if length > LONGEST_TEXT:
+        raise InputError(f"tracklet {name!r}: its {column} exceeds {LONGEST_TEXT} bytes; shorten it.")
+    if "\0" in text:
+        raise InputError(f"tracklet {name!r}: its {column} holds a NUL character; rename it.")

@@ -1,0 +1,267 @@
+"""Rows of a store in memory, and exact search in them.
+
+The vectors are one float32 matrix that grows by doubling. A `Snapshot` never changes, so that threads search one while
+another is made: a replaced row is appended and its old place is masked; places that are masked are dropped when they
+are many.
+
+Search is exact: a float32 product proposes the rows whose similarity, within the bound on its rounding, may be among
+the k largest; these are summed in float64. So a similarity depends on the two vectors only, not on the filter or on
+how many queries are searched together.
+
+Shapes: N places, D dimensions, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.store.interface import NO_TIME, Filter, Hits
+
+T = TypeVar("T", bound=np.generic)
+
+TEXTS = ("camera", "color", "vehicle_type")
+"""Columns that filters select by equality; kept as integer codes."""
+
+_GATHERED = 0.6  # share of the places up to which the selected vectors are copied together instead of scanning all
+_AT_ONCE = 256  # vectors that are copied together and multiplied while they are in the processor's cache
+_SCORES = 1 << 24  # scores in memory at a time: 64 MB
+_DEAD = 0.25  # share of masked places from which on they are dropped
+_ROUNDING = 2.0**-24 * 1.01  # relative error of one float32 operation, and some for higher orders
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N rows as the cache takes them.
+
+    Attributes:
+        number: (N,) distinct integers that stay the same while a row exists.
+        id: N texts.
+        start, end: (N,) int64 UTC milliseconds or NO_TIME.
+        texts: for each of `TEXTS` N texts.
+        vectors: (N, D) float32.
+    """
+
+    number: NDArray[np.int64]
+    id: Sequence[str]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    texts: Mapping[str, Sequence[str]]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Rows at one moment; see the module.
+
+    Attributes:
+        ids: text of each place; may be longer than N, since a newer snapshot appends to the same list.
+        vectors: (N, D) float32.
+        alive: (N,) which places hold a row; None: all.
+        start, end: (N,) int64.
+        codes: for each of `TEXTS` (N,) int32, the index of the text in `names`.
+        names: for each of `TEXTS` the code of each text.
+    """
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    alive: NDArray[np.bool_] | None
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    codes: dict[str, NDArray[np.int32]]
+    names: dict[str, dict[str, int]]
+
+    def select(self, where: Filter | None) -> NDArray[np.bool_] | None:
+        """Return a (N,) mask of the rows that `where` selects; None: all places."""
+        mask = self.alive
+        if where is None or where.empty:
+            return mask
+        for column, wanted, keep in (
+            ("camera", where.cameras, True),
+            ("camera", where.not_cameras, False),
+            ("color", where.colors, True),
+            ("vehicle_type", where.vehicle_types, True),
+        ):
+            if wanted is not None:
+                names = self.names[column]
+                allowed = np.full(len(names) or 1, not keep)
+                allowed[[names[one] for one in wanted if one in names]] = keep
+                mask = _both(mask, allowed[self.codes[column]])
+        if where.start is not None or where.end is not None:
+            mask = _both(mask, self.start != NO_TIME)
+            if where.start is not None:
+                mask = _both(mask, self.end >= where.start)
+            if where.end is not None:
+                mask = _both(mask, self.start < where.end)
+            if where.start is not None and where.end is not None and where.start >= where.end:
+                mask = np.zeros(len(self.start), bool)
+        return mask
+
+    def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
+        """Return the k most similar rows of each of (Q, D) queries."""
+        mask = self.select(where)
+        rows = None if mask is None else np.flatnonzero(mask)
+        if rows is not None and len(rows) == len(self.vectors):
+            rows = None
+        count = len(self.vectors) if rows is None else len(rows)
+        if not count:
+            return [Hits(np.empty(0, object), np.empty(0, np.float32)) for _ in query]
+        query = np.ascontiguousarray(query, np.float32)
+        step = max(1, _SCORES // count)
+        hits = []
+        for begin in range(0, len(query), step):
+            some = query[begin : begin + step]
+            hits += [self._best(one, row, rows, k) for one, row in zip(some, self._scores(some, rows), strict=True)]
+        return hits
+
+    def _scores(self, query: NDArray[np.float32], rows: NDArray[np.intp] | None) -> NDArray[np.float32]:
+        """Multiply the selected vectors with the queries: (Q, number of rows)."""
+        if rows is None or len(rows) > _GATHERED * len(self.vectors):
+            scores = self._product(query, self.vectors)
+            return scores if rows is None else scores[:, rows]
+        scores = np.empty((len(query), len(rows)), np.float32)
+        together = np.empty((_AT_ONCE, self.vectors.shape[1]), np.float32)
+        for begin in range(0, len(rows), _AT_ONCE):
+            some = rows[begin : begin + _AT_ONCE]
+            vectors = np.take(self.vectors, some, axis=0, out=together[: len(some)], mode="clip")
+            scores[:, begin : begin + len(some)] = self._product(query, vectors)
+        return scores
+
+    @staticmethod
+    def _product(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (vectors @ query[0])[None] if len(query) == 1 else query @ vectors.T
+
+    def _best(
+        self, query: NDArray[np.float32], scores: NDArray[np.float32], rows: NDArray[np.intp] | None, k: int
+    ) -> Hits:
+        candidates = np.arange(len(scores))
+        if len(scores) > k:
+            kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+            error = len(query) * _ROUNDING * float(np.linalg.norm(query)) * 1.01  # of a sum of D products, any order
+            candidates = np.flatnonzero(scores >= kth - np.float32(2 * error + 2.0**-23))
+        places = candidates if rows is None else rows[candidates]
+        exact = np.empty(len(places), np.float32)
+        wide = query.astype(np.float64)
+        for begin in range(0, len(places), 4 * _AT_ONCE):
+            some = places[begin : begin + 4 * _AT_ONCE]
+            exact[begin : begin + len(some)] = (self.vectors[some] * wide).sum(axis=1)
+        if len(exact) > k:
+            kept = np.flatnonzero(exact >= np.partition(exact, len(exact) - k)[len(exact) - k])
+            places, exact = places[kept], exact[kept]
+        best = sorted(zip((-exact).tolist(), (self.ids[place] for place in places), strict=True))[:k]
+        ids = np.empty(len(best), object)
+        ids[:] = [name for _, name in best]
+        return Hits(ids, np.array([-value for value, _ in best], np.float32))
+
+
+def _both(mask: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if mask is None else mask & other
+
+
+def _grown(old: NDArray[T], used: int, capacity: int) -> NDArray[T]:
+    new = np.empty((capacity, *old.shape[1:]), old.dtype)
+    new[:used] = old[:used]
+    return new
+
+
+class RowCache:
+    """Makes snapshots: `add` and `remove` change the rows, `snapshot` is the newest state.
+
+    Its user lets one thread at a time change it; snapshots may be searched at any time.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self._dimensions = dimensions
+        self._clear(0)
+
+    def _clear(self, capacity: int) -> None:
+        self._places: dict[int, int] = {}  # of each number
+        self._ids: list[str] = []
+        self._alive = np.ones(capacity, bool)
+        self._vectors = np.empty((capacity, self._dimensions), np.float32)
+        self._start, self._end = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
+        self._codes = {column: np.empty(capacity, np.int32) for column in TEXTS}
+        self._names: dict[str, dict[str, int]] = {column: {} for column in TEXTS}
+        self._snapshot: Snapshot | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def reserve(self, count: int) -> None:
+        """Make room for `count` places, exactly if the cache is empty."""
+        used, capacity = len(self._ids), len(self._alive)
+        if count <= capacity:
+            return
+        capacity = max(count, 2 * capacity) if used else count
+        self._vectors = _grown(self._vectors, used, capacity)
+        self._alive = _grown(self._alive, used, capacity)
+        self._start, self._end = _grown(self._start, used, capacity), _grown(self._end, used, capacity)
+        self._codes = {column: _grown(codes, used, capacity) for column, codes in self._codes.items()}
+
+    def add(self, rows: Rows) -> None:
+        """Insert rows, or replace those whose number is there."""
+        self.remove(rows.number.tolist())
+        begin = len(self._ids)
+        end = begin + len(rows)
+        self.reserve(end)
+        self._vectors[begin:end] = rows.vectors
+        self._start[begin:end], self._end[begin:end] = rows.start, rows.end
+        self._alive[begin:end] = True
+        for column, values in rows.texts.items():
+            names = self._names[column]
+            self._codes[column][begin:end] = [names.setdefault(value, len(names)) for value in values]
+        self._ids.extend(rows.id)
+        self._places.update(zip(rows.number.tolist(), range(begin, end), strict=True))
+        self._snapshot = None
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Remove the rows of those numbers that are there."""
+        places = [place for number in numbers if (place := self._places.pop(number, None)) is not None]
+        if places:
+            self._alive = self._alive.copy()  # older snapshots keep theirs
+            self._alive[places] = False
+            self._snapshot = None
+
+    def snapshot(self) -> Snapshot:
+        """Return the rows as they are now."""
+        if self._snapshot is None:
+            used = len(self._ids)
+            if used - len(self._places) > _DEAD * used:
+                self._compact()
+                used = len(self._ids)
+            whole = used == len(self._places)
+            self._snapshot = Snapshot(
+                self._ids,
+                self._vectors[:used],
+                None if whole else self._alive[:used],
+                self._start[:used],
+                self._end[:used],
+                {column: codes[:used] for column, codes in self._codes.items()},
+                {column: dict(names) for column, names in self._names.items()},
+            )
+        return self._snapshot
+
+    def _compact(self) -> None:
+        """Drop the masked places; everything is copied, since older snapshots keep theirs."""
+        places = np.fromiter(self._places.values(), np.intp, len(self._places))
+        kept = Rows(
+            np.fromiter(self._places, np.int64, len(self._places)),
+            [self._ids[place] for place in places],
+            self._start[places],
+            self._end[places],
+            {column: self._texts(column, places) for column in TEXTS},
+            self._vectors[places],
+        )
+        self._clear(len(kept))
+        self.add(kept)
+
+    def _texts(self, column: str, places: NDArray[np.intp]) -> list[str]:
+        names = list(self._names[column])
+        return [names[code] for code in self._codes[column][places].tolist()]
