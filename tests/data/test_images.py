@@ -293,3 +293,9 @@ def test_damaged_images_in_commands(damage: str, run: Run, made: Path, tmp_path:
     assert state(tmp_path) == before
     reported(run(f"extract {made}/run {table} --out {tmp_path}/features"), f"{tmp_path}/2.png: ")
     assert state(tmp_path) == before
+
+
+def test_a_video_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "cam.mp4").write_bytes(b"\0\0\0\x1cftypisom")
+    with pytest.raises(InputError, match=r"cam\.mp4: is a video, not an image"):
+        read_image(tmp_path / "cam.mp4")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vreid.data.video import VIDEOS
 from vreid.errors import InputError
 from vreid.files import reject_endless, system_error
 
@@ -72,6 +73,8 @@ def _kind(path: Path | str) -> str:
         start = file.read(64)
     if not start:
         return "is empty (0 bytes); copy it again"
+    if str(path).lower().endswith(VIDEOS):
+        return "is a video, not an image; make a store of it (vreid ingest)"
     known = (text for magic, text in _MAGIC.items() if start.lstrip()[4:].startswith(magic) or start.startswith(magic))
     return next(known, "is not an image that can be read; use JPEG or PNG")
 
