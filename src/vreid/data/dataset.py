@@ -32,6 +32,8 @@ class Dataset:
         source: origin of the data, if known (simulator version, seed and preset).
         notes: remarks of the reader that need no action.
         origins: label file and rows of each split that has a list, by name of the split.
+        local_times: cameras whose times are local ones that name no zone, as if they were UTC
+            (`vreid.data.cameras.with_times` moves them).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Dataset:
     source: Mapping[str, str | int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    local_times: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = []

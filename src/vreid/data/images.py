@@ -69,6 +69,8 @@ _MAGIC = {
 
 def _kind(path: Path | str) -> str:
     """Describe a file that is not a readable image, with the fix."""
+    if str(path).lower().endswith(VIDEOS):
+        return "is a video, and this command reads images; add it to a store with vreid ingest"
     with open(path, "rb") as file:
         start = file.read(64)
     if not start:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vreid.data.seeds import generator
-from vreid.simulator.city.plan import FRAMES_PER_SECOND, Camera, CameraPass, Posed, Traveller, World
+from vreid.simulator.city.plan import FRAMES_PER_SECOND, CameraPass, PlacedCamera, Posed, Traveller, World
 from vreid.simulator.render.camera import Lane
 from vreid.simulator.render.scene import CameraView, Cut, Placed, Shot
 from vreid.simulator.render.synthetic import SyntheticShot, shoot_synthetic
@@ -135,7 +135,7 @@ class Studio:
         takes |= _first_usable(spare, shoot, missing)
         return [Take(frame, takes[frame]) for frame in sorted(takes)]
 
-    def _others(self, rng: np.random.Generator, camera: Camera, target: _Drive) -> list[_Drive]:
+    def _others(self, rng: np.random.Generator, camera: PlacedCamera, target: _Drive) -> list[_Drive]:
         """Draw the vehicles around the target: one on another lane, one ahead or behind, both, or none."""
         drives = []
         neighbour, queue = rng.random(2) < (NEIGHBOUR_SHARE, QUEUE_SHARE)
@@ -152,7 +152,7 @@ class Studio:
             drives.append(_Drive(vehicle, target.lane, target.place + rng.choice((-1, 1)) * gap, target.speed))
         return drives
 
-    def _view(self, camera: Camera) -> CameraView:
+    def _view(self, camera: PlacedCamera) -> CameraView:
         if camera.name not in self._views:
             self._views[camera.name] = CameraView(camera.spec)
         return self._views[camera.name]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vreid.data.images import read_image
 from vreid.data.records import Records
+from vreid.data.video import VIDEOS, video_facts
 from vreid.errors import InputError
 from vreid.progress import Progress, job
 
@@ -31,11 +32,12 @@ class ImageScan:
     """Result of reading N images.
 
     Attributes:
-        error: (N,) why the image cannot be read and what to do, as one clause each; ("", "") where it can.
+        error: (N,) why the image or video cannot be read and what to do, as one clause each; ("", "") where it can.
         size: (N, 2) width and height of the whole upright image in pixels; 0 where it cannot be read.
-        digest: (N,) hash of the file's bytes.
+        digest: (N,) hash of the file's bytes; empty for a video.
         thumbnail: (N, 16, 16, 3) uint8, the image (its box, where it has one) averaged over a grid.
         seen: (N,) whether there is a thumbnail: the image can be read and the box lies on it.
+        video: (N,) whether the file is a video, which is not decoded.
     """
 
     error: list[tuple[str, str]]
@@ -43,6 +45,7 @@ class ImageScan:
     digest: list[bytes]
     thumbnail: NDArray[np.uint8]
     seen: NDArray[np.bool_]
+    video: NDArray[np.bool_]
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -77,6 +80,7 @@ def scan_images(records: Records, workers: int, progress: Progress | None) -> Im
         digest=[b""] * count,
         thumbnail=np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8),
         seen=np.zeros(count, dtype=np.bool_),
+        video=np.array([_is_video(path) for path in records.path.tolist()], dtype=np.bool_),
     )
     with ThreadPoolExecutor(workers) as pool, job(progress, "read images", len(paths)) as listener:
         for start in range(0, len(paths), BATCH):  # so that results do not pile up
@@ -92,8 +96,15 @@ def scan_images(records: Records, workers: int, progress: Progress | None) -> Im
     return out
 
 
+def _is_video(path: str) -> bool:
+    return path.lower().endswith(VIDEOS)
+
+
 def _read(path: str, boxes: NDArray[np.float32]) -> _ScannedFile:
     try:
+        if _is_video(path):  # its header only
+            facts = video_facts(path)
+            return _ScannedFile((facts.width, facts.height))
         image = read_image(path)
         digest = hashlib.sha256(Path(path).read_bytes()).digest()
     except InputError as error:  # "PATH: what is wrong; what to do."

@@ -73,7 +73,8 @@ def same_for_all(case: Case) -> Iterator[Finding]:
             if column == "camera" and pool == OF_TEST and not case.dataset.protocol.needs_camera:
                 continue
             labels = getattr(case.records, column)
-            known = np.flatnonzero(images & labels.known)
+            # A video is searched among others; whether these are of other cameras, is not known here.
+            known = np.flatnonzero(images & labels.known & ~case.scan.video)
             # A single vehicle may legitimately appear at a single camera.
             if len(known) > 1 and labels[known].distinct == 1 and others[column][known].distinct != 1:
                 yield case.finding(

@@ -19,13 +19,12 @@ import numpy as np
 
 from vreid.data.readers.common import Listing, quoted, read_lines, shown
 from vreid.data.spellings import whole_number
+from vreid.data.vehicle_types import is_vehicle
 from vreid.errors import InputError
 from vreid.files import reading
 
 Format = Literal["mot", "kitti", "ai-city"]
 
-NO_VEHICLES = frozenset({"dontcare", "pedestrian", "person", "person_sitting", "cyclist"})
-"""KITTI object types that are not vehicles."""
 MEANINGS = {
     "mot": "frame,id,left,top,width,height, all numbers",
     "kitti": "frame id type truncated occluded alpha left top right bottom, as KITTI does",
@@ -94,7 +93,7 @@ def read_boxes(listing: Listing, notes: list[str], of: Format | None = None) -> 
         narrow = [float(value) for value in np.array(box.corners, dtype=np.float32)]
         if form == "mot" and listing.path.name == "gt.txt" and flag == 0:
             ignored += 1
-        elif box.vehicle_type.lower() in NO_VEHICLES:
+        elif not is_vehicle(box.vehicle_type):
             people += 1
         elif not 0 <= box.frame < 2**63 or not math.isfinite(sum(narrow)):
             listing.wrong(line, f"is {quoted(text)}", "a frame is a number from 0, and corners are finite")

@@ -12,6 +12,7 @@ from vreid.data.readers import (
     folder,
     held_out,
     image_table,
+    opentrafficcam,
     tracker,
     vehicleid,
     vehiclex,
@@ -76,6 +77,9 @@ FAMILIES: list[DatasetFamily] = [
         list_sizes=veri_wild.list_sizes,
     ),
     DatasetFamily("vric_train.txt (VRIC)", vric.find, vric.read_vric),
+    DatasetFamily(
+        ".ottrk or .otdet beside videos (OpenTrafficCam)", opentrafficcam.find, opentrafficcam.read_opentrafficcam
+    ),
     DatasetFamily("a CSV table", image_table.find, image_table.read_table),
     DatasetFamily(
         "img1 with gt/gt.txt, <camera>.txt or det/det.txt in a folder a camera (tracker output, CityFlow)",

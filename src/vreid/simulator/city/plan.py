@@ -31,7 +31,7 @@ NEW_SCENE = "new"
 
 
 @dataclass(frozen=True)
-class Camera:
+class PlacedCamera:
     """A fixed camera: position on the city map in metres, scene, and rendering parameters.
 
     `part` is "seen" for cameras with training images, otherwise "new"; `video_start` is the time of frame 0.
@@ -91,7 +91,7 @@ class World:
 
     preset: Preset
     seed: int
-    cameras: tuple[Camera, ...]
+    cameras: tuple[PlacedCamera, ...]
     roads: RoadMap
     travellers: tuple[Traveller, ...]
     posed: tuple[Posed, ...]
@@ -143,7 +143,7 @@ def plan_world(preset: Preset, seed: int, *, types: tuple[str, ...] = TYPES, col
     return World(preset, seed, cameras, roads, tuple(travellers), posed, bystanders)
 
 
-def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
+def _network(preset: Preset, seed: int) -> tuple[tuple[PlacedCamera, ...], RoadMap]:
     names = iter((*preset.seen_cameras, *preset.new_cameras))
     scenes = {f"scene{number}": scene for number, scene in enumerate(preset.scenes, start=1)}
     if preset.new_scene:
@@ -159,12 +159,12 @@ def _network(preset: Preset, seed: int) -> tuple[tuple[Camera, ...], RoadMap]:
             # Neighbouring cameras get different kinds of street lamps, so that no night scene has a single colour.
             spec = sample_camera(generator(seed, "camera", name), scenes[scene].scenario, lamp)
             spec = replace(spec, looseness=spec.looseness * preset.looseness)
-            cameras.append(Camera(name, scene, "new" if new else "seen", *places[name], start, spec))
+            cameras.append(PlacedCamera(name, scene, "new" if new else "seen", *places[name], start, spec))
     return tuple(cameras), roads
 
 
 def _trip(
-    preset: Preset, seed: int, cameras: tuple[Camera, ...], roads: RoadMap, key: tuple[str | int, ...], scene: str
+    preset: Preset, seed: int, cameras: tuple[PlacedCamera, ...], roads: RoadMap, key: tuple[str | int, ...], scene: str
 ) -> tuple[CameraPass, ...]:
     split, _, index = key
     shape = generator(seed, "trip shape", split, index)
