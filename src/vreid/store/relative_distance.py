@@ -1,0 +1,239 @@
+"""Relative distances: how much nearer a hit is than the other tracklets of its camera, seen from both sides.
+
+A plain distance does not tell a vehicle from another one of the same model and colour. The relative distance divides
+it by what the competition reaches (Lowe's ratio test, IJCV 2004, in both directions):
+
+    relative(i, j) = d(i, j) / sqrt(d(i, second best for i around j) * d(j, second best for j around i))
+
+where "around j" are the tracklets of j's camera within `WINDOW` of j: a vehicle passes a camera once in that time, so
+all but one of them are other vehicles. Tracklets that end shortly before j starts may be parts of its own pass and do
+not compete. A query image of unknown camera has only the first of the two competitors.
+
+Shapes: N tracklets, D dimensions, C competitors per group, G groups (a camera in an interval of time).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.store.interface import NO_TIME, Filter, TrackletBatch, VectorStore
+
+WINDOW = 900.0
+"""Tracklets of one camera within this many seconds compete; without times, all of the camera."""
+FRAGMENT = 10.0
+"""Tracklets of one camera separated by at most this many seconds may be parts of one pass."""
+PLACES = 3
+"""Places of a contest for which relative distances are computed."""
+FEWEST = 4
+"""A group of fewer tracklets says nothing."""
+
+_NEAREST = 6  # tracklets of a group among which competitors are looked for
+_TINY = 1e-6  # distance of identical features
+
+
+@dataclass(frozen=True, eq=False)
+class TrackletTable:
+    """N tracklets of a store as arrays.
+
+    Attributes:
+        id: (N,) texts.
+        vector: (N, D) unit vectors.
+        camera: (N,) codes.
+        start, end: (N,) seconds, NaN unknown.
+    """
+
+    id: NDArray[np.object_]
+    vector: NDArray[np.float32]
+    camera: NDArray[np.intp]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @classmethod
+    def load(cls, vectors: VectorStore, where: Filter | None = None) -> TrackletTable:
+        """Read the tracklets of a store without their crops."""
+        batches = [batch for batch in vectors.scan(where) if len(batch)]
+        if not batches:
+            none = np.empty(0)
+            return cls(none.astype(object), np.empty((0, vectors.dimensions), np.float32), none.astype(int), none, none)
+        column = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("id", "start", "end")}
+        camera = np.unique(np.concatenate([batch.camera for batch in batches]).astype(str), return_inverse=True)[1]
+        return cls(
+            column["id"],
+            np.concatenate([batch.vector for batch in batches]),
+            camera,
+            seconds(column["start"]),
+            seconds(column["end"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Contests:
+    """Contests for the place of a tracklet's match, one for each tracklet (query) and group of another camera.
+
+    Of the nearest tracklets of the group, the k-th has a relative distance if the k - 1 nearer ones are removed: if
+    the first is the match, the second is a known non-match in the place of one.
+
+    Attributes:
+        query, hit: (M,) rows of the tracklets.
+        relative: (M, PLACES) relative distances of the first, second and third, inf where there is none.
+        one_sided: (M, PLACES) the same with the competitor of the query only, as for images of unknown camera.
+        near: (M,) whether the group is within `WINDOW` of the query.
+    """
+
+    query: NDArray[np.intp]
+    hit: NDArray[np.intp]
+    relative: NDArray[np.float64]
+    one_sided: NDArray[np.float64]
+    near: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def of(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Contests:
+        """Select contests."""
+        return Contests(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+
+def hold_contests(table: TrackletTable, *, most_queries: int = 3000, seed: int = 0) -> Contests:
+    """Let the tracklets of every group of another camera compete for the place of each query's match.
+
+    Args:
+        table: tracklets.
+        most_queries: with more tracklets than this, queries are those of groups drawn at random until they are enough.
+        seed: of the draw.
+    """
+    groups = _groups(table)
+    parts: list[Contests] = []
+    queries = 0
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        if queries >= most_queries:
+            break
+        mine = groups[number]
+        queries += len(mine)
+        others = [rows for rows in groups if table.camera[rows[0]] != table.camera[mine[0]]]
+        parts += [_contest(table, mine, rows) for rows in others]
+    if not parts:
+        rows, relative = np.empty(0, dtype=np.intp), np.empty((0, PLACES))
+        return Contests(rows, rows, relative, relative, rows.astype(bool))
+    return Contests(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Contests)))
+
+
+def relative_distances(
+    vectors: VectorStore,
+    query_D: NDArray[np.float32],
+    hits: TrackletBatch,
+    distances: NDArray[np.floating],
+    *,
+    tracklet: str = "",
+    camera: str = "",
+    start: int = NO_TIME,
+    end: int = NO_TIME,
+) -> NDArray[np.float64]:
+    """Compute the relative distances (K,) of the hits of one search.
+
+    Args:
+        vectors: the store.
+        query_D: (D,) vector of the query.
+        hits: K tracklets.
+        distances: (K,) plain distances to the query.
+        tracklet: id of the query if it is a tracklet of the store.
+        camera: its camera, "" unknown: relative distances are one-sided.
+        start, end: its times in milliseconds, or NO_TIME.
+    """
+    mine = np.full(len(hits), np.nan)
+    for row in range(len(hits)):
+        around = _around(vectors, str(hits.camera[row]), int(hits.start[row]), int(hits.end[row]))
+        own = {str(hits.id[row]), tracklet}
+        mine[row] = _competitor(vectors, query_D[None], around, own, int(hits.start[row]), int(hits.end[row]))[0]
+    competition = mine
+    if camera and len(hits):
+        around = _around(vectors, camera, start, end)
+        theirs = _competitor(vectors, hits.vector, around, {tracklet}, start, end)
+        competition = np.sqrt(mine * theirs)
+    relative = np.maximum(distances, _TINY) / np.maximum(competition, _TINY)
+    return np.where(np.isnan(relative), np.inf, relative)
+
+
+def _around(vectors: VectorStore, camera: str, start: int, end: int) -> Filter:
+    """Select the tracklets of a camera around a time, or all of them where the time is unknown or few are there."""
+    whole = Filter(cameras=frozenset([camera]))
+    if start == NO_TIME:
+        return whole
+    reach = round(500 * WINDOW)
+    around = replace(whole, start=start - reach, end=end + reach)
+    return around if vectors.count(around) >= FEWEST else whole
+
+
+def _competitor(
+    vectors: VectorStore, queries_QD: NDArray[np.float32], where: Filter, own: set[str], start: int, end: int
+) -> NDArray[np.float64]:
+    """Distance (Q,) to the nearest tracklet that is neither in `own` nor a part of the pass from start to end."""
+    found = vectors.search(queries_QD, _NEAREST, where)
+    known = vectors.fetch(sorted({str(name) for hits in found for name in hits.id}))
+    times = (seconds(known.start), seconds(known.end), seconds(np.array([start])), seconds(np.array([end])))
+    own = own | {str(name) for name in known.id[fragments(*times)]}
+    out = np.full(len(found), np.nan)
+    for row, hits in enumerate(found):
+        rivals = [float(one) for name, one in zip(hits.id, hits.similarity, strict=True) if name not in own]
+        if rivals:
+            out[row] = max(2 - 2 * rivals[0], _TINY)
+    return out
+
+
+def _fragments(table: TrackletTable, one: NDArray[np.intp], other: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether two tracklets of one camera (rows) may be parts of one pass; see `fragments`."""
+    return fragments(table.start[one], table.end[one], table.start[other], table.end[other])
+
+
+def fragments(
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    other_start: NDArray[np.float64],
+    other_end: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Whether two tracklets may be parts of one pass: neither simultaneous nor far apart; False for unknown times."""
+    gap = np.maximum(start, other_start) - np.minimum(end, other_end)
+    return np.asarray((gap > 0) & (gap <= FRAGMENT))
+
+
+def _groups(table: TrackletTable) -> list[NDArray[np.intp]]:
+    """Rows of each group: a camera in an interval of `WINDOW` seconds, or a camera's tracklets without time."""
+    middle = (table.start + table.end) / 2
+    interval = np.where(np.isnan(middle), -1, np.floor((middle - np.nanmin(middle, initial=np.inf)) / WINDOW))
+    order = np.lexsort((interval, table.camera))
+    changes = (np.diff(table.camera[order]) != 0) | (np.diff(interval[order]) != 0)
+    return [rows for rows in np.split(order, np.flatnonzero(changes) + 1) if len(rows) >= FEWEST]
+
+
+def _contest(table: TrackletTable, mine: NDArray[np.intp], rows: NDArray[np.intp]) -> Contests:
+    """Contests of all tracklets `mine` of one group for those of another, `rows`."""
+    distance = np.maximum(2 - 2 * (table.vector[mine] @ table.vector[rows].T).astype(np.float64), _TINY)
+    itself = np.arange(len(mine))
+    order = np.argsort(distance, axis=1, kind="stable")[:, :_NEAREST]
+    back = np.argsort(distance, axis=0, kind="stable")[:_NEAREST]
+    nearest = np.take_along_axis(distance, order, axis=1)
+    one_sided, relative = np.full((2, len(mine), PLACES), np.inf)
+    for place in range(PLACES):
+        hit = order[:, place]
+        fragment = _fragments(table, rows[order], rows[hit][:, None])
+        fragment[:, : place + 1] = True  # the hit itself, and nearer ones, which are removed
+        rival = nearest.min(axis=1, where=~fragment, initial=np.inf)
+        fragment = _fragments(table, mine[back[:, hit]], mine) | (back[:, hit] == itself)
+        theirs = distance[back[:, hit], hit].min(axis=0, where=~fragment, initial=np.inf)
+        known = np.isfinite(rival)
+        one_sided[known, place] = (nearest[:, place] / rival)[known]
+        known &= np.isfinite(theirs)
+        relative[known, place] = (nearest[:, place] / np.sqrt(rival * theirs))[known]
+    apart = abs(np.mean(table.start[mine]) - np.mean(table.start[rows]))
+    return Contests(mine, rows[order[:, 0]], relative, one_sided, np.full(len(mine), not apart > WINDOW))
+
+
+def seconds(milliseconds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Convert UTC milliseconds to seconds, NO_TIME to NaN."""
+    return np.where(milliseconds == NO_TIME, np.nan, milliseconds / 1000.0)
