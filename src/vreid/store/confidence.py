@@ -46,6 +46,7 @@ Source = Literal["simulated cameras", "this site, without labels", "this site, w
 _FEWEST_MATCHES = 10  # a threshold below which fewer targets lie is not one
 _NULL = 0.9  # relative distance above which targets are mostly wrong (Storey's lambda)
 _ENOUGH = 30  # decoys from which the ratio of third to second tracklets is estimated
+_LEAST_RATIO = 0.02  # so that a decoy counts at most 50 times
 _ALIKE = 1.5  # a store larger than at calibration by more than this factor gives a note
 
 
@@ -164,32 +165,25 @@ class FalseMatchCurve:
     without_match: float
 
     @classmethod
-    def of(
-        cls, relative: NDArray[np.float64], near: NDArray[np.bool_] | None = None, *, rounds: int = 20
-    ) -> FalseMatchCurve:
+    def of(cls, relative: NDArray[np.float64], near: NDArray[np.bool_] | None = None) -> FalseMatchCurve:
         """Estimate the curve from relative distances (M, 3) of first, second and third tracklets.
 
         Args:
             relative: see `Contests`; inf where there is none.
             near: (M,) contests whose seconds serve as decoys: those in which a match is likely. None: all.
-            rounds: of the estimate of `without_match`.
         """
         near = np.ones(len(relative), dtype=bool) if near is None or not near.any() else near
         targets = np.sort(relative[:, 0])
         targets = targets[np.isfinite(targets)]
         first, second, third = (np.sort(column) for column in relative[near].T)
+        beyond_targets, beyond_decoys = (float((column > _NULL).mean()) for column in (first, second))
+        without = min(1.0, beyond_targets / beyond_decoys) if beyond_decoys else 1.0
         seconds, thirds = (np.searchsorted(column, targets, side="right") for column in (second, third))
         ratio = thirds / np.maximum(seconds, 1)
         enough = int(np.searchsorted(seconds, _ENOUGH))
         ratio[:enough] = ratio[enough] if enough < len(ratio) else 1.0
-        ratio = np.minimum(ratio, 1)
-        without = 1.0
-        for _ in range(rounds):
-            null = np.minimum(seconds / (1 - without + without * np.maximum(ratio, _RATIO)) / max(near.sum(), 1), 1)
-            at = int(np.searchsorted(targets, _NULL))
-            beyond = 1 - float(null[at]) if at < len(null) else 1.0
-            beyond_targets = float((first > _NULL).mean()) if len(first) else 1.0
-            without = min(1.0, beyond_targets / beyond) if beyond > 0 else 1.0
+        decoy_share = 1 - without * (1 - np.clip(ratio, _LEAST_RATIO, 1))
+        null = np.minimum(seconds / decoy_share / max(near.sum(), 1), 1)
         everywhere = 1 - (1 - without) * near.mean()  # contests that are not near are taken to have no match
         share = np.minimum(everywhere * len(relative) * null / np.arange(1, len(targets) + 1), 1)
         return cls(targets, np.minimum.accumulate(share[::-1])[::-1], seconds, without)
@@ -209,9 +203,6 @@ class FalseMatchCurve:
         scale = share / max(int(self.decoys[match - 1]), 1)
         low, high = min(low * scale, share), max(min(high * max(scale, 1 / match), 1.0), share)
         return OperatingPoint(float(self.relative[match - 1]), no_match, share, low, high, match)
-
-
-_RATIO = 0.02  # least ratio of third to second tracklets: decoys are counted at most 50 times
 
 
 def decoy_interval(decoys: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -249,9 +240,10 @@ def fit_threshold(vectors: VectorStore) -> tuple[SearchThreshold | None, str]:
     if found is None:
         shipped = shipped_threshold(vectors.model)
         vectors.delete_document(THRESHOLD)
+        instead = "the threshold of simulated cameras is used" if shipped else "nothing is decided"
         return shipped, (
-            f"{len(contests):,} contests between tracklets and other cameras; at least {FEWEST_CONTESTS} are needed "
-            f"to calibrate on this site; {'the threshold of simulated cameras is used' if shipped else 'nothing is decided'}."
+            f"Tracklets and other cameras give {len(contests):,} contests; at least {FEWEST_CONTESTS} are needed to "
+            f"calibrate on this site, so {instead}."
         )
     vectors.put_document(THRESHOLD, found.as_dict())
     return found, f"{found}."
