@@ -33,6 +33,7 @@ MEANINGS = {
 """Line format, as shown in messages."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ROTATED = 13  # BoxMOT: frame, id, four corners, confidence, class, detection
 _KITTI_COLUMNS = (10, 15, 16, 17, 18)  # without the 3-D box, without the score, ...
 
 
@@ -141,6 +142,8 @@ def _box(line: int, words: Sequence[str], form: Format) -> tuple[Box, float]:
         numbers = list(map(float, words))  # all of them are numbers
         if len(words) < (7 if form == "ai-city" else 6):
             raise ValueError
+        if form == "mot" and len(words) == _ROTATED:
+            raise _Fault(f"has {_ROTATED} numbers: the corners of a rotated box", "write boxes along the axes")
         if form == "ai-city":
             camera, words, numbers = _whole(words[0], "camera"), [words[2], words[1], *words[3:]], numbers[1:]
         frame, track = words[:2]
@@ -165,7 +168,8 @@ def describe_text(path: Path) -> str | None:
     words, commas = re.split(r"[,;\s]+", line.strip(",; \t")), "," in line
     if len(words) >= 6 and format_of(words) == "kitti" and all(map(_NUMBER.fullmatch, words[:2] + words[6:10])):
         raise InputError(
-            f"{path}: is KITTI tracking of one camera; name the folder of the camera, with its frames in img1."
+            f"{path}: is KITTI tracking of one camera; name the folder of the camera, with its "
+            "frames in img1, or put the video of the same name beside it."
         )
     if len(words) < 6 or not all(map(_NUMBER.fullmatch, words)):
         return None
@@ -174,7 +178,7 @@ def describe_text(path: Path) -> str | None:
     if len(words) <= 10:
         raise InputError(
             f"{path}: is tracker output (frame,id,left,top,width,height, ...); name the folder of the camera, with its "
-            "frames in img1."
+            "frames in img1, or put the video of the same name beside it."
         )
     if not commas and all(word.isdigit() for word in words):
         raise InputError(

@@ -80,6 +80,12 @@ FAMILIES: list[DatasetFamily] = [
     DatasetFamily(
         ".ottrk or .otdet beside videos (OpenTrafficCam)", opentrafficcam.find, opentrafficcam.read_opentrafficcam
     ),
+    DatasetFamily(
+        "videos with a text file of boxes by the same name (MOTChallenge, BoxMOT)",
+        tracker.find_videos,
+        tracker.read_tracker,
+        ("identities",),
+    ),
     DatasetFamily("a CSV table", image_table.find, image_table.read_table),
     DatasetFamily(
         "img1 with gt/gt.txt, <camera>.txt or det/det.txt in a folder a camera (tracker output, CityFlow)",

@@ -30,9 +30,12 @@ from vreid.data.readers.common import LONGEST_NAME, Listing, decode, degrees, fi
 from vreid.data.readers.frames import boxes_outside
 from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
 from vreid.data.spellings import NO_LABEL, plain_labels, whole_number
+from vreid.data.video import VIDEOS
 from vreid.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
+NO_TABLES = frozenset({"cameras.csv", "truth.csv"})
+"""Files beside the data of a site that are no tables of images."""
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "image_key": ("key",),
@@ -78,6 +81,11 @@ def find(source: Path) -> Path | None:
     Raises:
         InputError: it is another file, or a list of numbers of a known kind that is no table.
     """
+    if source.is_file() and source.suffix.lower() in VIDEOS:
+        raise InputError(
+            f"{source}: is a video without boxes; put those of a tracker beside it ({source.stem}.txt), or detect "
+            "vehicles with vreid ingest --detector."
+        )
     if source.is_file() and source.suffix.lower() not in SUFFIXES:
         raise InputError(f"{source}: is not a data set; give a folder or a table ({', '.join(SUFFIXES)}).")
     if source.is_file():
@@ -86,7 +94,8 @@ def find(source: Path) -> Path | None:
 
 
 def _tables(folder: Path) -> list[str]:
-    return [name for name in files_in(folder) if name.lower().endswith(".csv")]
+    """Names of the CSV files in `folder`, without those that describe cameras or the truth of a simulation."""
+    return [name for name in files_in(folder) if name.lower().endswith(".csv") and name.lower() not in NO_TABLES]
 
 
 def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnFinding = raise_finding) -> Dataset:

@@ -1,13 +1,17 @@
-"""Detector and tracker output with its frames, one folder per camera.
+"""Detector and tracker output as text with its frames or videos, a folder or a video per camera.
 
+    north.mp4  north.txt                         a video and its boxes (MOTChallenge, BoxMOT, KITTI) by the same name
     cameras/
         c001/img1/000001.jpg                     frames, by number (also frame_0001.png, img000001.jpg, cam1_1.jpg)
         c001/gt/gt.txt                           or c001.txt (there or beside the folder), mtsc/*.txt, det/det.txt:
                                                  a box a line, as of the MOTChallenge or KITTI (see `box_lines`)
+        c001/vdo.avi                             read where the frames are not extracted
+        c001/seqinfo.ini                         name, imDir, imExt and seqLength of the MOTChallenge
     train/S01/c001/...                           the same, deeper: CityFlow for multi-camera tracking
     ground_truth_train.txt                       all cameras in one file (AI City), beside or above their folders
 
-Vehicles are cut out of the frames while loading. A tracklet is named by camera and id, "c001/17"; id -1 is none. Lines
+Vehicles are cut out of the frames while loading. Frames of a video are numbered from 0 here, where its boxes count from
+1 unless they have a frame 0. A tracklet is named by camera and id, "c001/17"; id -1 is none. Lines
 of gt.txt whose seventh number is 0 are marked there to be ignored. An id names a track, not a vehicle, unless the ids
 are global: in CityFlow's layout, in AI City's files, and where the user says so.
 """
@@ -15,8 +19,8 @@ are global: in CityFlow's layout, in AI City's files, and where the user says so
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +32,13 @@ from vreid.data.protocols import CROSS_CAMERA
 from vreid.data.readers.box_lines import Box, describe_text, read_boxes
 from vreid.data.readers.common import Listing, files_in, folders_in, images_in, natural, numbered, source_of
 from vreid.data.readers.frames import boxes_outside
+from vreid.data.readers.sequence import read_sequence
+from vreid.data.recordings import recording_of
 from vreid.data.records import Records
+from vreid.data.video import VIDEOS, frame_times, video_facts
 from vreid.errors import InputError
 
-FRAMES = "img1"
-VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm")
+FRAMES, SEQUENCE = "img1", "seqinfo.ini"
 
 Identities = Literal["auto", "global", "local"]
 """Scope of track ids: vehicles over all cameras ("global"), tracks of one camera ("local"), or inferred ("auto")."""
@@ -43,7 +49,7 @@ _SCENE, _CAMERA = re.compile(r"S\d+", re.IGNORECASE), re.compile(r"c\d+", re.IGN
 
 @dataclass(frozen=True)
 class _CameraFolder:
-    """The folder of a camera.
+    """A camera with its boxes.
 
     Attributes:
         place: the folder.
@@ -51,6 +57,8 @@ class _CameraFolder:
         name: of the camera.
         files: of its boxes, the one to read first.
         scene: of CityFlow, or "".
+        video: the file by whose name the boxes were found; None: frames are in the folder.
+        sequence: entries of its seqinfo.ini.
     """
 
     place: Path
@@ -58,6 +66,12 @@ class _CameraFolder:
     name: str
     files: tuple[Path, ...] = ()
     scene: str = ""
+    video: Path | None = None
+    sequence: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> Path:
+        return self.place / self.sequence.get("imdir", FRAMES)
 
 
 @dataclass
@@ -73,6 +87,8 @@ class _Read:
 def find(source: Path) -> Path | None:
     """Return `source` if it is a camera folder, a folder of them, or a multi-camera file of boxes; else None.
 
+    Videos with boxes by the same name are left to `find_videos`.
+
     Raises:
         InputError: a text file of a known format that is not a data set.
     """
@@ -82,16 +98,33 @@ def find(source: Path) -> Path | None:
     return source if any(camera.files for camera in cameras) or (cameras and _one_file(source)) else None
 
 
+def find_videos(source: Path) -> Path | None:
+    """Return the folder, text file or video `source` if it is a video beside a text file of its name, or holds some."""
+    if source.is_dir():
+        return source if _pairs(source) else None
+    return source if any(source in (video, text) for video, text in _pairs(source.parent, source.stem)) else None
+
+
+def _pairs(folder: Path, stem: str | None = None) -> list[tuple[Path, Path]]:
+    """Videos in `folder` (of the name `stem`) and the text files of boxes of the same names."""
+    names = files_in(folder)
+    texts = {name[:-4]: folder / name for name in names if name.lower().endswith(".txt")}
+    videos = [folder / name for name in names if name.lower().endswith(VIDEOS)]
+    return [(one, texts[one.stem]) for one in videos if one.stem in texts and stem in (None, one.stem)]
+
+
 def _cameras(folder: Path) -> list[_CameraFolder]:
     """The cameras in `folder`, which may be that of one."""
     places = [folder] if _is_camera(folder) else []
     level = [] if places else [folder]
+    pairs = [] if places else _pairs(folder)
     for depth in range(_DEPTH):
         if depth and len(level) > _FEW:
             break
         inner = [place / name for place in level for name in folders_in(place)]
         found = [place for place in inner if _is_camera(place)]
         places += found
+        pairs += [pair for place in inner if place not in found for pair in _pairs(place)]
         level = [place for place in inner if place not in set(found)]
     places.sort(key=lambda place: [natural(part) for part in place.parts])
     names = [place.absolute().name for place in places]
@@ -100,14 +133,29 @@ def _cameras(folder: Path) -> list[_CameraFolder]:
         prefix = name if place in (folder, folder / name) else place.relative_to(folder).as_posix()
         scene = place.absolute().parent.name
         of_cityflow = bool(_SCENE.fullmatch(scene) and _CAMERA.fullmatch(name))
+        sequence = read_sequence(place / SEQUENCE) if (place / SEQUENCE).is_file() else {}
         known = name if of_cityflow or names.count(name) == 1 else prefix
-        cameras.append(_CameraFolder(place, prefix, known, _files(place), scene if of_cityflow else ""))
-    return cameras
+        known = sequence.get("name") or known
+        cameras.append(
+            _CameraFolder(place, prefix, known, _files(place), scene if of_cityflow else "", sequence=sequence)
+        )
+    pairs.sort(key=lambda pair: [natural(part) for part in pair[0].parts])
+    return cameras + [_with_video(folder, video, text) for video, text in pairs]
+
+
+def _with_video(folder: Path, video: Path, text: Path) -> _CameraFolder:
+    """The camera of a video with its boxes: that of its name, with the folders between where they differ from it."""
+    recording, inner = recording_of(video), video.parent.relative_to(folder).as_posix()
+    if inner not in (".", recording.camera):
+        recording = replace(recording, camera=f"{inner}/{recording.camera}")
+    return _CameraFolder(video.parent, recording.prefix, recording.camera, (text,), video=video)
 
 
 def _is_camera(folder: Path) -> bool:
-    return (folder / FRAMES).is_dir() or bool(
-        any((folder / name).is_dir() for name in ("gt", "det", "mtsc")) and _files(folder) and _video(folder)
+    return (
+        (folder / FRAMES).is_dir()
+        or (folder / SEQUENCE).is_file()
+        or bool(any((folder / name).is_dir() for name in ("gt", "det", "mtsc")) and _files(folder) and _video(folder))
     )
 
 
@@ -139,7 +187,7 @@ def read_tracker(
     boxes, each a query against all other cameras (cross-camera).
 
     Args:
-        source: the folder of the cameras, or of one; or a file of boxes of several cameras.
+        source: the folder of the cameras, or of one; a file of boxes of several cameras; or a video or its boxes.
         identities: what ids name.
         on_finding: called with each wrong line, box outside its frame, and camera without frames.
 
@@ -155,8 +203,9 @@ def read_tracker(
         on_finding(finding)
 
     folder = source if source.is_dir() else source.parent
-    one_file = source if source.is_file() else None
-    cameras = _cameras(folder)
+    pairs = _pairs(folder, source.stem) if source.is_file() else []
+    one_file = source if source.is_file() and not pairs else None
+    cameras = [_with_video(folder, *pair) for pair in pairs] or _cameras(folder)
     if one_file is None and not any(camera.files for camera in cameras):
         one_file = _one_file(folder)
     if one_file is not None:
@@ -195,10 +244,11 @@ def _read_cameras(
         layout = bool(camera.scene) and first.name == "gt.txt"
         by_layout |= layout and identities == "auto"
         listing = Listing(first, on_finding)
-        if not _has_frames(camera, on_finding):
+        frames = _frames(camera, on_finding)
+        if frames is None:
             continue
         vehicles = identities == "global" or (identities == "auto" and layout)
-        _add(read, camera, list(read_boxes(listing, notes)), listing, vehicles, notes)
+        _add(read, camera, list(read_boxes(listing, notes)), listing, vehicles, notes, frames)
         if len(camera.files) > 1:
             others = ", ".join(path.name for path in camera.files[1:])
             notes.append(f"boxes of camera {camera.name} are those of {first.name}, not of {others}.")
@@ -230,48 +280,70 @@ def _read_one_file(
                 f"camera {number} has no folder with frames (c{number:03d}/{FRAMES})",
                 "put its folder beside the file or remove its lines",
             )
-        elif _has_frames(camera, listing.on_finding):
-            _add(read, camera, boxes[number], listing, identities != "local", notes)
+        elif (frames := _frames(camera, listing.on_finding)) is not None:
+            _add(read, camera, boxes[number], listing, identities != "local", notes, frames)
 
 
-def _has_frames(camera: _CameraFolder, on_finding: OnFinding) -> bool:
-    """Whether a camera has frames; a camera without frames, or with only a video, is reported."""
-    frames = camera.place / FRAMES
-    if frames.is_dir() and images_in(frames):
-        return True
-    video = _video(camera.place)
+def _frames(camera: _CameraFolder, on_finding: OnFinding) -> dict[int, str] | Path | None:
+    """The images of a camera by frame number, or its video; None and a finding where there is neither."""
+    frames, ending = camera.frames, camera.sequence.get("imext", "").lower()
+    images = [name for name in images_in(frames) if name.lower().endswith(ending)] if frames.is_dir() else []
+    if images and camera.video is None:
+        return numbered(images, frames)
+    video = camera.video or _video(camera.place)
     if video is None:
         on_finding(
             Finding("no frames", str(frames), "holds no images", "put the frames there, as 000001.jpg and so on")
         )
-        return False
-    command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
-    on_finding(
-        Finding(
-            "video without frames",
-            str(video),
-            f"its frames are not extracted ({FRAMES} holds none), and boxes are cut out of frames",
-            f"run in its folder: {command}",
+        return None
+    try:
+        video_facts(video)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{video}: ").removesuffix(".").partition("; ")[0]
+        command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
+        on_finding(
+            Finding(
+                "video without frames",
+                str(video),
+                f"its frames are not extracted ({frames.name} holds none), and boxes are cut out of them; it {reason}",
+                f"copy it again for vreid ingest, or run in its folder: {command}",
+            )
         )
-    )
-    return False
+        return None
+    return video
 
 
 def _add(
-    read: _Read, camera: _CameraFolder, boxes: list[Box], listing: Listing, vehicles: bool, notes: list[str]
+    read: _Read,
+    camera: _CameraFolder,
+    boxes: list[Box],
+    listing: Listing,
+    vehicles: bool,
+    notes: list[str],
+    frames: dict[int, str] | Path,
 ) -> None:
     """Add the boxes of a camera, in the order of frames, so that a frame is decoded once."""
     boxes.sort(key=lambda box: box.frame)
-    frames = camera.place / FRAMES
-    name_of = numbered(images_in(frames), frames)
-    if _shifted(boxes, name_of, listing):
+    if isinstance(frames, Path):
+        boxes = _in_video(boxes, frames, listing)
+        paths = [str(frames)] * len(boxes)
+        if frames.stem == "tracks":
+            notes.append(
+                f"{frames} may be the video into which BoxMOT draws boxes; put tracks.txt beside the original."
+            )
+    elif _shifted(boxes, frames, listing):
         return
-    if 0 in name_of and boxes and boxes[0].frame > 0:
-        notes.append(
-            f"frames of camera {camera.name} are numbered from 0; its boxes are taken to count from 0 as well."
-        )
+    else:
+        paths = [f"{camera.frames}/{frames.get(box.frame, f'{box.frame:06d}.jpg')}" for box in boxes]
+        if 0 in frames and boxes and boxes[0].frame > 0:
+            notes.append(
+                f"frames of camera {camera.name} are numbered from 0; its boxes are taken to count from 0 as well."
+            )
+        length = camera.sequence.get("seqlength", "")
+        if length.isdigit() and int(length) != len(frames):
+            notes.append(f"{SEQUENCE} of camera {camera.name} says {length} frames, but there are {len(frames):,}.")
     records = Records.of(
-        path=[f"{frames}/{name_of.get(box.frame, f'{box.frame:06d}.jpg')}" for box in boxes],
+        path=paths,
         image_key=[f"{camera.prefix}/{box.key}" for box in boxes],
         identity=[str(box.track) if vehicles and box.track >= 0 else None for box in boxes],
         camera=[camera.name] * len(boxes),
@@ -288,6 +360,23 @@ def _add(
     read.parts.append(records[kept])
     read.lines += [rows[row] for row in kept]
     read.files += [str(listing.path)] * len(kept)
+
+
+def _in_video(boxes: list[Box], video: Path, listing: Listing) -> list[Box]:
+    """The boxes with frames numbered from 0; those after the end of the video are reported and left out."""
+    first = 0 if boxes and boxes[0].frame == 0 else 1
+    count = len(frame_times(video))
+    inside = [box._replace(frame=box.frame - first) for box in boxes if box.frame - first < count]
+    if len(inside) < len(boxes):
+        lost = boxes[len(inside)]
+        listing.wrong(
+            lost.line,
+            f"frame {lost.frame} and {len(boxes) - len(inside) - 1:,} later boxes come after the end of {video.name}, "
+            f"which has {count:,} frames",
+            "check that the file belongs to this video, and that the video is complete",
+            "frames shifted",
+        )
+    return inside
 
 
 def _shifted(boxes: Sequence[Box], name_of: dict[int, str], listing: Listing) -> bool:
