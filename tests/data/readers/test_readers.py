@@ -346,7 +346,20 @@ def test_what_is_not_recognised_is_rejected_with_what_was_looked_for(tmp_path: P
 
 def test_two_tables_are_not_guessed_at(tmp_path: Path) -> None:
     images(tmp_path, "1.jpg")
-    table(tmp_path, "path,camera\n1.jpg,a\n")
+    table(tmp_path, "path,camera\n1.jpg,a\n", name="labels.csv")
     assert open_dataset(tmp_path).gallery.camera.distinct == 1
     table(tmp_path, "path,camera\n1.jpg,a\n", name="other.csv")
     assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the images alone
+
+
+def test_images_csv_is_the_table_among_others(tmp_path: Path) -> None:
+    """Tables of cameras and of the truth are never taken for that of the images, not even alone."""
+    images(tmp_path, "1.jpg")
+    for name in ("cameras.csv", "truth.csv", "truth_od.csv"):
+        table(tmp_path, "path,camera\n1.jpg,a\n", name=name)
+        assert open_dataset(tmp_path).gallery.camera.distinct == 0  # the images alone
+    table(tmp_path, "path,camera\n1.jpg,a\n", name="labels.csv")
+    assert open_dataset(tmp_path).gallery.camera.distinct == 1
+    table(tmp_path, "path,camera\n1.jpg,a\n1.jpg,b\n", name="images.csv")
+    with pytest.raises(InputError, match=r"images.csv, line 3"):
+        open_dataset(tmp_path)

@@ -34,8 +34,10 @@ from vreid.data.video import VIDEOS
 from vreid.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-NO_TABLES = frozenset({"cameras.csv", "truth.csv"})
-"""Files beside the data of a site that are no tables of images."""
+TABLE = "images.csv"
+"""Name of the table of images in a folder that has other tables too."""
+NO_TABLES = re.compile(r"(cameras|clocks|truth.*)\.csv", re.IGNORECASE)
+"""Names of files beside the data of a site that are no tables of images."""
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "image_key": ("key",),
@@ -76,7 +78,7 @@ _FIELD_OF = {_plain(name): name for name in (*CSV_COLUMNS, "width", "height")} |
 
 
 def find(source: Path) -> Path | None:
-    """Return `source` if it is a table or a folder with exactly one CSV, or None.
+    """Return `source` if it is a table or a folder with images.csv or exactly one CSV; else None.
 
     Raises:
         InputError: it is another file, or a list of numbers of a known kind that is no table.
@@ -90,12 +92,13 @@ def find(source: Path) -> Path | None:
         raise InputError(f"{source}: is not a data set; give a folder or a table ({', '.join(SUFFIXES)}).")
     if source.is_file():
         return source if describe_text(source) is None else None
-    return source if len(_tables(source)) == 1 else None
+    return source if _table_in(source) is not None else None
 
 
-def _tables(folder: Path) -> list[str]:
-    """Names of the CSV files in `folder`, without those that describe cameras or the truth of a simulation."""
-    return [name for name in files_in(folder) if name.lower().endswith(".csv") and name.lower() not in NO_TABLES]
+def _table_in(folder: Path) -> str | None:
+    """Return the name of the folder's table of images: images.csv, or the only CSV but cameras.csv and the truth."""
+    tables = [name for name in files_in(folder) if name.lower().endswith(".csv") and not NO_TABLES.fullmatch(name)]
+    return TABLE if TABLE in tables else tables[0] if len(tables) == 1 else None
 
 
 def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnFinding = raise_finding) -> Dataset:
@@ -106,7 +109,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
     for training.
 
     Args:
-        path: the table, or a folder with one CSV, whose name is that of the data set then.
+        path: the table, or a folder with images.csv or one CSV, whose name is that of the data set then.
         require_images: raise if none of the images exists; set False if only features are used.
         on_finding: called with each wrong row.
 
@@ -116,7 +119,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
     path = Path(path)
     name = path.stem
     if path.is_dir():
-        name, path = path.absolute().name, path / _tables(path)[0]
+        name, path = path.absolute().name, path / (_table_in(path) or TABLE)
     records, notes, origin = read_divided(path, on_finding)
     first = list(dict.fromkeys(records.path))[:100]
     if require_images and first and not any(os.path.exists(image) for image in first):
