@@ -62,16 +62,29 @@ Opener = Callable[..., VectorStore]
 
 
 @pytest.fixture(params=["sqlite", "milvus"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    """Opens one new store, again and again; the keyword arguments of `open_vectors` may be given."""
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of a store that does not exist yet."""
     if request.param == "sqlite":
-        address = str(tmp_path / "store")
-    else:
-        server = request.getfixturevalue("milvus_address")
-        if not server:
-            pytest.skip(WITHOUT_MILVUS)
-        name = f"t{uuid.uuid4().hex[:12]}"
-        address = f"{server}?collection={name}"
+        return str(tmp_path / "store")
+    server = request.getfixturevalue("milvus_address")
+    if not server:
+        pytest.skip(WITHOUT_MILVUS)
+    return f"{server}?collection=t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def opener(address: str) -> Iterator[Opener]:
+    """Opens one empty store, again and again; the keyword arguments of `open_vectors` may be given.
+
+    All tests of Milvus share one store, which is emptied: a server takes seconds to make one.
+    """
+    if "?" in address:
+        address = f"{address.partition('?')[0]}?collection=shared"
+        first = open_vectors(address, dimensions=D, model="first", create=True)
+        first.delete(ids=[name for batch in first.scan() for name in batch.id])
+        for key in first.documents():
+            first.delete_document(key)
+        first.close()
     opened: list[VectorStore] = []
 
     def open_it(**options: Any) -> VectorStore:

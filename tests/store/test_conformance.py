@@ -11,6 +11,7 @@ import pytest
 from oracles.plain_store import PlainStore
 from support.tracklets import assert_same, names, tracklets, unit_vectors
 from vreid.errors import InputError
+from vreid.store.engines import open_vectors
 from vreid.store.interface import NO_TIME, Filter, StoredCrop, TrackletBatch, VectorStore
 
 D = 8
@@ -246,9 +247,9 @@ def test_another_model_is_refused_with_the_command(opener: Callable[..., VectorS
         opener(dimensions=9)
 
 
-def test_a_missing_store_names_the_command(opener: Callable[..., VectorStore]) -> None:
+def test_a_missing_store_names_the_command(address: str) -> None:
     with pytest.raises(InputError, match=r"vreid ingest SOURCE --store"):
-        opener(create=False)
+        open_vectors(address)
 
 
 def test_reading_only_refuses_to_write(opener: Callable[..., VectorStore]) -> None:

@@ -27,6 +27,7 @@ from vreid.cli import (
     search,
     show,
     split,
+    store,
     submission,
     table,
     translate,
@@ -107,7 +108,14 @@ def options(
 MOVED = {"--tune": ("tune", "--on"), "--calibrate": ("calibrate", "--out"), "--ablate": ("ablate", "")}
 """Former options of `evaluate`: the command that replaces each, and the name of the option there."""
 
-DATA, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Training", "Retrieval", "Papers", "Tools"
+DATA, CAMERAS, TRAINING, RETRIEVAL, PAPERS, TOOLS = (
+    "Data",
+    "Own cameras",
+    "Training",
+    "Retrieval",
+    "Papers",
+    "Tools",
+)
 """Panel titles of `vreid --help`."""
 
 app.command("simulate", rich_help_panel=DATA)(data.simulate_command)
@@ -115,6 +123,7 @@ app.command("check", rich_help_panel=DATA)(data.check)
 split.group.command("crop")(crop.crop_command)
 split.group.add_typer(translate.group, name="translate")
 app.add_typer(split.group, name="data", rich_help_panel=DATA)
+app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
 app.command("extract", rich_help_panel=TRAINING)(models.extract_command)

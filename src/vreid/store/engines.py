@@ -40,12 +40,16 @@ def open_vectors(
     address = str(uri)
     engine: VectorStore
     if is_server(address) or address.endswith(".db"):
-        raise InputError(f"{address}: Milvus is not supported yet; give a folder.")
-    else:
-        from vreid.store.sqlite_engine import SqliteEngine, network_file_system
+        from vreid.store.milvus_engine import MilvusEngine
 
-        folder = Path(address.removeprefix(SQLITE) if address.startswith(SQLITE) else address)
-        if "://" in str(folder) or (address.startswith(SQLITE) and not folder.is_absolute()):
+        engine = MilvusEngine(address, dimensions=dimensions, model=model, create=create, read_only=read_only)
+    else:
+        from vreid.store.sqlite_engine import SqliteEngine
+        from vreid.store.sqlite_file import network_file_system
+
+        name = address.removeprefix(SQLITE)
+        folder = Path(name)
+        if "://" in name or (name != address and not folder.is_absolute()):
             raise InputError(f"{address}: is no store; give a folder, sqlite:///FOLDER or http://HOST:19530.")
         engine = SqliteEngine(folder, dimensions=dimensions, model=model, create=create, read_only=read_only)
         if on_note and (kind := network_file_system(folder)):

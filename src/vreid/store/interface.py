@@ -197,6 +197,15 @@ class VectorStore(Protocol):
     def info(self) -> EngineInfo:
         """Describe the engine and what it holds."""
 
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with how the engine keeps the rows, a sentence each (part of `verify`)."""
+
+    def compact(self, *, rewrite: bool = False) -> int:
+        """Give the space of deleted rows back to the disk; return the bytes, -1 unknown.
+
+        With `rewrite`, also the space in half-empty pages: the file is written anew (SQLite).
+        """
+
     def close(self) -> None:
         """Release files and connections."""
 

@@ -20,7 +20,7 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.errors import InputError
-from vreid.files import reject_endless, writing
+from vreid.files import reject_endless
 from vreid.store.interface import (
     NO_TIME,
     UNIT_TOLERANCE,
@@ -43,42 +43,16 @@ from vreid.store.interface import (
     check_vectors,
 )
 from vreid.store.row_cache import TEXTS, RowCache, Rows, Snapshot
+from vreid.store.sqlite_file import FILE, check_tables, create_file, sqlite_errors
 
-FILE = "store.sqlite"
-"""Name of the file in a store's folder."""
-APPLICATION = 0x76726964
-"""SQLite's application_id of a store: "vrid"."""
-SCHEMA = 1
-"""Version of the tables (SQLite's user_version)."""
 PATIENCE = 60.0
 """Seconds that a write waits for another process's write."""
 
-_PAGE = 16384  # bytes: seven 512-dimensional vectors fit in a page with little waste
 _LOGGED = 1000  # changes whose deletions are kept for other processes; one that is further behind reads everything
 _AT_ONCE = 4096  # rows read at a time
 _VACUUMED = 1024  # pages given back in one transaction
 _FACTS = struct.Struct("<qqi4dd")  # numbers of a crop, for its checksum
 
-_TABLES = """
-CREATE TABLE state (
-    dimensions INTEGER NOT NULL, model TEXT NOT NULL, change INTEGER NOT NULL, forgotten INTEGER NOT NULL
-);
-CREATE TABLE tracklets (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, camera TEXT NOT NULL, start INTEGER NOT NULL,
-    end INTEGER NOT NULL, color TEXT NOT NULL, vehicle_type TEXT NOT NULL, facts TEXT NOT NULL,
-    checksum INTEGER NOT NULL, change INTEGER NOT NULL
-);
-CREATE INDEX tracklets_by_change ON tracklets (change);
-CREATE TABLE vectors (number INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE crops (
-    number INTEGER NOT NULL, place INTEGER NOT NULL, time INTEGER NOT NULL, frame INTEGER NOT NULL,
-    box TEXT NOT NULL, quality REAL NOT NULL, checksum INTEGER NOT NULL, vector BLOB NOT NULL, jpeg BLOB NOT NULL
-);
-CREATE UNIQUE INDEX crops_by_number ON crops (number, place);
-CREATE TABLE documents (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE deletions (number INTEGER NOT NULL, change INTEGER NOT NULL);
-CREATE INDEX deletions_by_change ON deletions (change);
-"""
 _COLUMNS = "t.number, t.id, t.camera, t.start, t.end, t.color, t.vehicle_type"
 _JOINED = "FROM tracklets t CROSS JOIN vectors v ON v.number = t.number"
 
@@ -124,7 +98,9 @@ class SqliteEngine:
         if not exists:
             if not create or read_only:
                 raise InputError(f"{folder}: holds no store; make one with `vreid ingest SOURCE --store {folder}`.")
-            self._create(dimensions, model)
+            if not dimensions or dimensions < 1:
+                raise InputError(f"{folder}: a new store needs the number of dimensions; give a model.")
+            create_file(self.path, dimensions, model)
         self._locks = threading.RLock(), threading.RLock()  # of the reading and the writing connection
         self._cache: RowCache | None = None
         self._seen = -1  # change counter of the cache
@@ -134,7 +110,7 @@ class SqliteEngine:
                 reject_endless(self.path)
                 self._reader = self._connect()
                 self._connections.append(self._reader)
-                self._check_file()
+                check_tables(self._reader, self.path)
                 self.dimensions, self.model = self._reader.execute("SELECT dimensions, model FROM state").fetchone()
                 self._writer = self._reader if read_only else self._connect()
                 self._connections.append(self._writer)
@@ -147,37 +123,6 @@ class SqliteEngine:
             raise
 
     # Opening and closing
-
-    def _create(self, dimensions: int | None, model: str) -> None:
-        """Make the file under another name and link it into place, so that it is never seen half made."""
-        if not dimensions or dimensions < 1:
-            raise InputError(f"{self.folder}: a new store needs the number of dimensions; give a model.")
-        partial = self.folder / f".{FILE}.{threading.get_ident()}.{os.getpid()}.partial"
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with self._errors("created"), closing(sqlite3.connect(partial, isolation_level=None)) as connection:
-                connection.execute(f"PRAGMA page_size={_PAGE}")
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                connection.execute("PRAGMA synchronous=FULL")
-                connection.executescript(f"BEGIN; {_TABLES}")
-                connection.execute("INSERT INTO state VALUES (?, ?, 0, 0)", (dimensions, model))
-                connection.execute(f"PRAGMA application_id={APPLICATION}")
-                connection.execute(f"PRAGMA user_version={SCHEMA}")
-                connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode=WAL")
-            with writing(self.path):
-                with suppress(FileExistsError):  # another process was first
-                    os.link(partial, self.path)
-                place = os.open(self.folder, os.O_RDONLY)
-                try:
-                    os.fsync(place)
-                finally:
-                    os.close(place)
-        finally:
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                with suppress(OSError):
-                    os.unlink(f"{partial}{suffix}")
 
     def _connect(self) -> sqlite3.Connection:
         writable = os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK)
@@ -199,55 +144,14 @@ class SqliteEngine:
             connection.execute("PRAGMA query_only=1")
         return connection
 
-    def _check_file(self) -> None:
-        (application,) = self._reader.execute("PRAGMA application_id").fetchone()
-        (schema,) = self._reader.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION:
-            raise InputError(f"{self.path}: is not a store of vreid; name another folder.")
-        if schema > SCHEMA:
-            raise InputError(
-                f"{self.path}: was written by a newer version of vreid (tables {schema}, this version reads {SCHEMA}); "
-                "update vreid."
-            )
-
     def close(self) -> None:
         """Close the connections; the last process to close merges the WAL file into the store."""
         while self._connections:
             self._connections.pop().close()
         self._cache = None
 
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        """Turn errors of SQLite into one sentence."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise InputError(f"{self.folder}: {self._sentence(error, doing)}") from error
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be {doing} ({error.strerror}); check its permissions.") from error
-
-    def _sentence(self, error: sqlite3.Error, doing: str) -> str:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        full = "the disk is full; free some space and run it again. What was stored before is unchanged."
-        if code == sqlite3.SQLITE_FULL:
-            return full
-        if code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self.folder).free < 1 << 20:
-            return full
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
-            return (
-                f"another process has been writing for more than {self._patience:g} s; wait until it ends and run "
-                "this again."
-            )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return (
-                f"{FILE} is damaged ({error}); restore a snapshot with `vreid store restore`, or save what can be read "
-                "with `vreid store copy`."
-            )
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-            return f"cannot be {doing} ({error}); change its permissions or open it writable."
-        if code == sqlite3.SQLITE_CANTOPEN:
-            return f"{FILE} cannot be opened ({error}); check its permissions and the limit on open files (ulimit -n)."
-        return f"cannot be {doing} ({error}); check the disk and its free space, then run `vreid store verify`."
+    def _errors(self, doing: str) -> AbstractContextManager[None]:
+        return sqlite_errors(self.folder, doing, self._patience)
 
     # Transactions
 
@@ -498,7 +402,7 @@ class SqliteEngine:
                 for table in ("tracklets", "crops")
             )
             (change,) = connection.execute("SELECT change FROM state").fetchone()
-        size = sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*") if path.suffix != "-shm")
+        size = self._size()
         details = {"changes": change}
         return EngineInfo(
             "sqlite",
@@ -550,42 +454,31 @@ class SqliteEngine:
             source.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")  # one file
 
-    def compact(self) -> int:
-        """Give the space of deleted rows back to the disk; return the number of bytes.
+    def replace_by(self, path: Path) -> None:
+        """Replace everything by the store in the file `path`, in one transaction; see `vreid.store.snapshots`."""
+        with self._locks[1], self._errors("replaced"), closing(sqlite3.connect(path)) as source:
+            source.backup(self._writer)
 
-        The file is rewritten where the disk has room for a second and a third copy; else only whole free pages return.
+    def compact(self, *, rewrite: bool = False) -> int:
+        """Give the space of deleted rows back to the disk, a little at a time so that others can write in between.
+
+        With `rewrite` the file is written anew where the disk has room for two more of it; return the bytes.
         """
-        before = self._size()
         if self._read_only:
             raise InputError(f"{self.folder}: is open for reading only; open it writable.")
+        before = self._size()
         with self._locks[1], self._errors("compacted"):
-            if shutil.disk_usage(self.folder).free > 2.2 * before:
+            if rewrite and shutil.disk_usage(self.folder).free > 2.2 * before:
                 self._writer.execute("VACUUM")
-            self.give_back()
-        return max(before - self._size(), 0)
-
-    def give_back(self) -> None:
-        """Return free pages to the disk, a few at a time so that others can write in between."""
-        with self._locks[1], self._errors("compacted"):
             while self._writer.execute("PRAGMA freelist_count").fetchone()[0]:
                 self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUMED})").fetchall()
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return max(before - self._size(), 0)
 
     def _size(self) -> int:
-        return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
-
-
-def network_file_system(path: Path | str) -> str:
-    """Return the type of the network file system that holds `path`; "" if it is a local one or unknown."""
-    kinds = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gluster", "beegfs", "fuse.sshfs", "fuse.rclone")
-    place, best, kind = os.path.realpath(path), "", ""
-    with suppress(OSError), open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            _, point, found, *_ = line.split(" ")
-            point = point.replace("\\040", " ")
-            if os.path.commonpath([place, point]) == point and len(point) >= len(best):
-                best, kind = point, found
-    return kind if kind.startswith(kinds) else ""
+        """Bytes of the store and its WAL file."""
+        paths = self.path, Path(f"{self.path}-wal")
+        return sum(path.stat().st_size for path in paths if path.exists())
 
 
 def _condition(where: Filter | None) -> tuple[str, tuple[Any, ...]]:
