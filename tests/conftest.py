@@ -53,6 +53,16 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def videos_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of simulated videos `tiny`, seed 1 (three cameras), made once a session; treat it as read-only."""
+    pytest.importorskip("av")
+    from vreid.simulator import simulate
+
+    folder = tmp_path_factory.mktemp("worlds") / "videos"
+    return simulate(folder, preset="tiny", layout="videos", seed=1, workers=1).path
+
+
+@pytest.fixture(scope="session")
 def made(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained `run` and extracted `features`, made by the command line; treat it as read-only."""
     folder = tmp_path_factory.mktemp("made")

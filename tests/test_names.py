@@ -24,6 +24,7 @@ from vreid.retrieval.postprocessing import ensemble
 from vreid.retrieval.postprocessing.steps import PRESETS, STEPS
 from vreid.simulator.city.presets import PRESETS as WORLDS
 from vreid.simulator.formats.layouts import LAYOUTS
+from vreid.simulator.formats.video_files import VIDEOS
 from vreid.simulator.render.sheet import SHEETS
 from vreid.training.crop import CROP_CONFIGS
 from vreid.training.views import VIEWS
@@ -42,7 +43,7 @@ TABLES_OF = {
     "CROP_CONFIGS": CROP_CONFIGS,
     "HOLD_OUTS": get_args(split.By),
     "WORLDS": WORLDS,
-    "LAYOUTS": LAYOUTS,
+    "LAYOUTS": [*LAYOUTS, VIDEOS],
     "SHEETS": SHEETS,
     "TABLES": TABLES,
     "SCALES": [scale_named("smoke").name, scale_named("gpu").name, "paper"],

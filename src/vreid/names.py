@@ -95,8 +95,8 @@ HOLD_OUTS = ("scene", "cameras", "identities")
 
 WORLDS = ("tiny", "demo", "smoke", "city")
 """Presets of the simulator: `vreid.simulator.city.presets.PRESETS`."""
-LAYOUTS = ("cityflow", "cityflow2020", "veri")
-"""Data sets whose folders the simulator writes: `vreid.simulator.formats.layouts.LAYOUTS`."""
+LAYOUTS = ("cityflow", "cityflow2020", "veri", "videos")
+"""What the simulator writes: folders of data sets (`vreid.simulator.formats.layouts.LAYOUTS`), or videos."""
 SHEETS = ("domains", "lookalikes", "closeup")
 """Contact sheets of `sheet`: `vreid.simulator.render.sheet.SHEETS`."""
 

@@ -32,7 +32,7 @@ from vreid.retrieval.postprocessing.ensemble import How
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
 from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
 from vreid.simulator.formats.layouts import CITYFLOW, layout_named
-from vreid.simulator.formats.write import SUMMARY
+from vreid.simulator.formats.output_folder import SUMMARY
 from vreid.training.train_config import TrainConfig
 
 if TYPE_CHECKING:

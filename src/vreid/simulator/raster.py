@@ -155,6 +155,20 @@ class DepthMap:
         return lit
 
 
+@dataclass(frozen=True)
+class DepthMaps:
+    """Depth maps of several meshes under one light, used as one."""
+
+    maps: tuple[DepthMap, ...]
+
+    def lit(self, points_3N: Float, bias: float) -> Float:
+        """Return (N,) in 0..1: the least of the maps' shares at each point (see `DepthMap.lit`)."""
+        least = self.maps[0].lit(points_3N, bias)
+        for one in self.maps[1:]:
+            least = np.minimum(least, one.lit(points_3N, bias))
+        return least
+
+
 def axes_along(direction: NDArray[np.floating]) -> Float:
     """Return (3, 3) orthonormal rows right, down, direction: the screen axes of a view against `direction`."""
     d = np.asarray(direction, np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -67,6 +67,16 @@ class RoadMap:
             table[road.start][road.end] = road
             table[road.end][road.start] = road
         return table
+
+    def scaled(self, factor: float) -> RoadMap:
+        """Return the map with all lengths and travel times multiplied by `factor`."""
+        return RoadMap(
+            tuple(replace(j, x=round(j.x * factor, 1), y=round(j.y * factor, 1)) for j in self.junctions),
+            tuple(
+                replace(road, length=round(road.length * factor, 1), mean_time=round(road.mean_time * factor, 1))
+                for road in self.roads
+            ),
+        )
 
     def draw_trip(self, rng: np.random.Generator, district: str, cameras: int) -> tuple[int, ...]:
         """Draw a path inside `district` from its first to its last camera that passes exactly `cameras` of them.

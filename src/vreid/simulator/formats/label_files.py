@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from vreid.data.records import CSV_COLUMNS
 from vreid.simulator.city.plan import World
+from vreid.simulator.city.roads import RoadMap
 
 Row = dict[str, str]
 
@@ -100,8 +101,13 @@ def city_files(world: World) -> dict[str, str]:
         }
         for c in world.cameras
     ]
-    junctions = world.roads.junctions
-    roads = [
+    return {"cameras.csv": table(tuple(cameras[0]), cameras), "roads.csv": roads_table(world.roads)}
+
+
+def roads_table(roads: RoadMap) -> str:
+    """Return roads.csv: streets with the places of their ends in metres, lengths, and mean travel times in seconds."""
+    junctions = roads.junctions
+    rows = [
         {
             "start": a.name,
             "end": b.name,
@@ -112,10 +118,7 @@ def city_files(world: World) -> dict[str, str]:
             "end_x": f"{b.x:.1f}",
             "end_y": f"{b.y:.1f}",
         }
-        for road in world.roads.roads
+        for road in roads.roads
         for a, b in [(junctions[road.start], junctions[road.end])]
     ]
-    return {
-        "cameras.csv": table(tuple(cameras[0]), cameras),
-        "roads.csv": table(tuple(roads[0]), roads),
-    }
+    return table(tuple(rows[0]), rows)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vreid.data.seeds import generator
-from vreid.errors import InputError
 from vreid.progress import Progress, job
 from vreid.simulator.city.plan import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
 from vreid.simulator.formats.label_files import Row
+from vreid.simulator.formats.processes import processors, tasks_in_processes, tasks_in_turn
 from vreid.simulator.render.synthetic import SyntheticShot
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 
@@ -50,8 +43,12 @@ def render_all(world: World, raw: Path, workers: int | None, progress: Progress 
     """Render all identities, travellers first, then synthetic ones; return one list of images per identity."""
     planned = [t.images for t in world.travellers] + [p.images for p in world.posed]
     files: list[list[RenderedImage]] = [[] for _ in planned]
-    count = workers or min(_processors(), 1 + world.images // IMAGES_PER_WORKER)
-    finished = _in_turn(world, raw, len(planned)) if count == 1 else _in_processes(world, raw, len(planned), count)
+    count = workers or min(processors(), 1 + world.images // IMAGES_PER_WORKER)
+    finished = (
+        tasks_in_turn(_studio, (world, raw), _render, len(planned))
+        if count == 1
+        else tasks_in_processes(_studio, (world, raw), _render, len(planned), count)
+    )
     with closing(finished), job(progress, "simulate", world.images) as listener:
         for index, made in finished:
             files[index] = made
@@ -59,75 +56,13 @@ def render_all(world: World, raw: Path, workers: int | None, progress: Progress 
     return files
 
 
-def _in_turn(world: World, raw: Path, count: int) -> Generator[tuple[int, list[RenderedImage]]]:
-    studio = Studio(world)
-    for index in range(count):
-        yield index, _render(studio, raw, index)
+def _studio(world: World, raw: Path) -> tuple[Studio, Path]:
+    return Studio(world), raw
 
 
-def _in_processes(world: World, raw: Path, count: int, workers: int) -> Generator[tuple[int, list[RenderedImage]]]:
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(world, raw)
-    )
-    with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
-        try:
-            futures = {pool.submit(_render_here, index): index for index in range(count)}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a rendering process ended early: give fewer workers if memory ran out, and in a script of your own "
-                'call simulate under `if __name__ == "__main__":`.'
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for the processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_worker: tuple[Studio, Path] | None = None
-"""The studio of a worker process (never set in the process that called `simulate`)."""
-
-
-def _start_worker(world: World, raw: Path) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent acts on it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = Studio(world), raw
-
-
-def _end_with_parent() -> None:
-    """Exit if the parent was killed; the executor's queue does not signal this."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _render_here(index: int) -> list[RenderedImage]:
-    assert _worker is not None
-    return _render(*_worker, index)
-
-
-def _render(studio: Studio, raw: Path, index: int) -> list[RenderedImage]:
-    """Render identity `index` of the world, travellers first, into `raw`."""
+def _render(studio_and_folder: tuple[Studio, Path], index: int) -> list[RenderedImage]:
+    """Render identity `index` of the world, travellers first, into the folder."""
+    studio, raw = studio_and_folder
     world = studio.world
     files: list[RenderedImage] = []
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vreid.configuration import plain_values
 from vreid.data.seeds import generator
-from vreid.errors import InputError
-from vreid.files import parse_errors, read_json, write_json, write_text, writing
-from vreid.locks import LOCK, locked
+from vreid.errors import InputError, named
+from vreid.files import write_text
 from vreid.progress import Progress
 from vreid.simulator.city.plan import World
 from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
+from vreid.simulator.city.video_plan import VideoPreset, video_preset_named
 from vreid.simulator.formats.label_files import (
     FOLDERS,
     GROUND_TRUTH_COLUMNS,
@@ -28,14 +27,12 @@ from vreid.simulator.formats.label_files import (
     city_files,
     table,
 )
-from vreid.simulator.formats.layouts import CITYFLOW, Layout, Rows, layout_named
+from vreid.simulator.formats.layouts import CITYFLOW, LAYOUTS, Layout, Rows
+from vreid.simulator.formats.output_folder import Write, find_simulation, folder_in_the_making, write_summary
+from vreid.simulator.formats.video_files import VIDEOS, VideoWriter
 from vreid.simulator.formats.workers import RenderedImage, render_all
 
-SUMMARY = "simulator.json"
-"""Metadata file, written last: it marks a complete folder."""
-
 T = TypeVar("T")
-_UNFINISHED = ".unfinished"
 _RAW = "raw"
 
 
@@ -48,7 +45,7 @@ class Simulation:
     """
 
     path: Path
-    preset: Preset
+    preset: Preset | VideoPreset
     layout: str
     seed: int
     version: int
@@ -60,7 +57,7 @@ class Simulation:
 def simulate(
     out: Path | str,
     *,
-    preset: Preset | str,
+    preset: Preset | VideoPreset | str,
     seed: int,
     layout: str = CITYFLOW.name,
     workers: int | None = None,
@@ -68,10 +65,11 @@ def simulate(
 ) -> Simulation:
     """Simulate the world `seed` of `preset` into the folder `out`, in the format of a data set.
 
-    `layout` is the format (`formats.layouts.LAYOUTS`); the same seed in another layout is another world, so that
-    results in two layouts are independent. Preset, layout and seed determine all bytes, for any number of `workers`
-    (processes; None: chosen for the machine and the preset). `progress` counts images. The folder is created
-    atomically; if it already holds the same simulation, it is reused. See docs/guides/simulator.md.
+    `layout` is the format (`formats.layouts.LAYOUTS`, or "videos": MP4 files with tracker output, whose presets are
+    `city.video_plan.VIDEO_PRESETS`); the same seed in another layout is another world, so that results in two layouts
+    are independent. Preset, layout and seed determine all bytes, for any number of `workers` (processes; None: chosen
+    for the machine and the preset). `progress` counts images. The folder is created atomically; if it already holds the
+    same simulation, it is reused. See docs/guides/simulator.md.
 
     Example:
         >>> simulate("data/tiny", preset="tiny", seed=1).counts["train"]   # doctest: +SKIP
@@ -81,94 +79,81 @@ def simulate(
         InputError: preset or layout is unknown, the layout does not support the preset, the seed is negative or
             reserved for pretraining, or `out` holds something else.
     """
-    preset = preset_named(preset) if isinstance(preset, str) else preset
-    form = layout_named(layout)
-    check_seed(seed, preset)
+    form = named("layout", {**LAYOUTS, VIDEOS: None}, layout)
+    if isinstance(preset, str):
+        preset = preset_named(preset) if form else video_preset_named(preset)
+    writer: _ImageWriter | VideoWriter
+    if form and isinstance(preset, Preset):
+        writer = _ImageWriter(preset, form, seed)
+    elif not form and isinstance(preset, VideoPreset):
+        writer = VideoWriter(preset, seed)
+    else:
+        raise InputError(f"preset {preset.name!r} is not one of layout {layout!r}; choose one of the other kind.")
+    check_seed(seed, writer.preset.name)
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers} is less than 1; give 1 or more.")
     out = Path(out)
-    found = _found(out, preset, form, seed)
+    made_by = {
+        "simulator_version": SIMULATOR_VERSION,
+        "seed": seed,
+        "layout": layout,
+        "preset": plain_values(writer.preset),
+    }
+    found = find_simulation(out, made_by, lambda counts: writer.missing(out, counts))
     if found is not None:
-        return found
-
-    world = form.plan(preset, seed)
-    with _folder_in_the_making(out, form) as folder:
-        raw = folder / _RAW
-        raw.mkdir()
-        rendered = render_all(world, raw, workers, progress)
-        travellers, posed = rendered[: len(world.travellers)], rendered[len(world.travellers) :]
-        counts, real_texts, digests = _place_real(form, world, travellers, raw, folder)
-        synthetic_texts, synthetic_digests = _place_synthetic(form, posed, raw, folder)
-        texts = {**real_texts, **synthetic_texts, **city_files(world)}
-        for name, text in texts.items():
-            write_text(folder / name, text)
-            digests[name] = hashlib.sha256(text.encode()).hexdigest()
-        digests |= synthetic_digests
-        shutil.rmtree(raw)  # also holds the images of tracklets that were too short
-        counts |= {"synthetic": len(synthetic_digests), "synthetic_identities": len(posed)}
-        listing = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
-        content_hash = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        made_by = _made_by(preset, form, seed)
-        write_json(folder / SUMMARY, {**made_by, "counts": counts, "content_hash": content_hash})
-    return Simulation(out, preset, form.name, seed, SIMULATOR_VERSION, counts, content_hash, reused=False)
+        counts, content_hash = found
+    else:
+        write = writer.planned()
+        with folder_in_the_making(out) as folder:
+            counts, digests = write(folder, workers, progress)
+            content_hash = write_summary(folder, made_by, counts, digests)
+    return Simulation(out, writer.preset, layout, seed, SIMULATOR_VERSION, counts, content_hash, found is not None)
 
 
-def _made_by(preset: Preset, layout: Layout, seed: int) -> dict[str, Any]:
-    fields = plain_values(preset)
-    return {"simulator_version": SIMULATOR_VERSION, "seed": seed, "layout": layout.name, "preset": fields}
+@dataclass(frozen=True)
+class _ImageWriter:
+    """Writes a world of images in the layout of a published data set."""
 
+    preset: Preset
+    layout: Layout
+    seed: int
 
-def _found(out: Path, preset: Preset, layout: Layout, seed: int) -> Simulation | None:
-    """Return the simulation in `out` if it is the wanted one, None if `out` does not exist; raise otherwise."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    def missing(self, out: Path, counts: dict[str, int]) -> str | None:
+        """Return which image folder of `out` lacks images or has too many; None: none."""
+        for split, name in self.layout.image_folders().items():
+            place = out / name
+            files = sum(entry.name.endswith(".jpg") for entry in os.scandir(place)) if place.is_dir() else 0
+            if files != counts.get(split):
+                return f"{place}: has {files} images instead of {counts.get(split)}"
         return None
-    advice = "choose another folder or remove this one"
-    if not (out / SUMMARY).is_file():
-        raise InputError(f"{out}: exists and holds no simulation; {advice}.")
-    summary = read_json(out / SUMMARY)
-    wanted = _made_by(preset, layout, seed)
-    before_layouts = {"layout": CITYFLOW.name}
-    for name, value in wanted.items():
-        if not isinstance(summary, dict) or (before_layouts | summary).get(name) != value:
-            raise InputError(f"{out}: holds another simulation (its {name} differs); {advice}.")
-    with parse_errors(out / SUMMARY):
-        counts, content_hash = dict(summary["counts"]), str(summary["content_hash"])
-    for split, folder in layout.image_folders().items():
-        files = sum(entry.name.endswith(".jpg") for entry in os.scandir(out / folder)) if (out / folder).is_dir() else 0
-        if files != counts.get(split):
-            raise InputError(f"{out / folder}: has {files} images instead of {counts.get(split)}; {advice}.")
-    return Simulation(out, preset, layout.name, seed, SIMULATOR_VERSION, counts, content_hash, reused=True)
+
+    def planned(self) -> Write:
+        """Plan the world; return the function that writes it.
+
+        Raises:
+            InputError: the layout does not support the preset.
+        """
+        return partial(_write_images, self.layout, self.layout.plan(self.preset, self.seed))
 
 
-@contextmanager
-def _folder_in_the_making(out: Path, layout: Layout) -> Iterator[Path]:
-    """Yield the folder OUT.partial, which becomes `out` in one rename on success and is removed on any error.
-
-    Leftovers of a killed run, recognised by a marker file, are removed first. A link to a folder is followed.
-    """
-    absolute = Path(os.path.realpath(out))
-    folder = absolute.with_name(absolute.name + ".partial")
-    mark = folder / _UNFINISHED
-    with writing(out):
-        if absolute.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    with locked(folder, shown=out), writing(out):
-        left = [entry for entry in folder.iterdir() if entry.name != LOCK]
-        if left and not mark.exists():
-            raise InputError(f"{folder}: exists and was not created by a simulation; rename or remove it.")
-        for entry in left:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        if absolute.exists():
-            absolute.rmdir()
-        try:
-            mark.touch()
-            for name in layout.image_folders().values():
-                (folder / name).mkdir(parents=True)
-            yield folder
-            mark.unlink()
-            folder.rename(absolute)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)  # on success it is no longer there
+def _write_images(
+    form: Layout, world: World, folder: Path, workers: int | None, progress: Progress | None
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Render a world into `folder`; return counts and digests of its files."""
+    for name in form.image_folders().values():
+        (folder / name).mkdir(parents=True)
+    raw = folder / _RAW
+    raw.mkdir()
+    rendered = render_all(world, raw, workers, progress)
+    travellers, posed = rendered[: len(world.travellers)], rendered[len(world.travellers) :]
+    counts, real_texts, digests = _place_real(form, world, travellers, raw, folder)
+    synthetic_texts, synthetic_digests = _place_synthetic(form, posed, raw, folder)
+    for name, text in {**real_texts, **synthetic_texts, **city_files(world)}.items():
+        write_text(folder / name, text)
+        digests[name] = hashlib.sha256(text.encode()).hexdigest()
+    shutil.rmtree(raw)  # also holds the images of tracklets that were too short
+    counts |= {"synthetic": len(synthetic_digests), "synthetic_identities": len(posed)}
+    return counts, digests | synthetic_digests
 
 
 def _place_real(

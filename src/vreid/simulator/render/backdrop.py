@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.raster import DepthMap, rasterise
+from vreid.simulator.raster import DepthMap, DepthMaps, rasterise
 from vreid.simulator.render.camera import CameraSpec, Pinhole
 from vreid.simulator.render.drawing import FINE, ImageWindow, Placed
 from vreid.simulator.render.ground import Ground
@@ -50,7 +50,7 @@ class Backdrop:
         return out.ravel()
 
     def light(
-        self, window: ImageWindow, placed: Sequence[Placed], shadow: DepthMap | None, *, lamps: float = 0.0
+        self, window: ImageWindow, placed: Sequence[Placed], shadow: DepthMap | DepthMaps | None, *, lamps: float = 0.0
     ) -> Float:
         """Return the (3, H, W) linear light of the backdrop under the shadows and lamps of vehicles."""
         cover = np.empty((7, window.height, window.width), np.float32)

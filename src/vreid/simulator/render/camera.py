@@ -177,7 +177,8 @@ class CameraSpec:
     """A fixed camera with its static surroundings."""
 
     scenario: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[Lane, ...]  # the stretches on which vehicles are seen well
+    ways: tuple[Lane, ...]  # the whole lanes that these are parts of
     frame_size: tuple[int, int]  # width, height in pixels
     jpeg_quality: int
     position: tuple[float, float, float]
@@ -333,8 +334,9 @@ def _attempt(rng: np.random.Generator, name: str, lamp: int | None) -> CameraSpe
     roll = rng.normal(0, 0.022)
     pinhole = Pinhole(position, look_at, focal, frame, roll)
     slant = math.hypot(distance, height)
-    lanes = [_visible_part(lane, pinhole, frame, 0.66 * slant, 1.55 * slant) for lane in _lanes_of(rng, road, side)]
-    usable = tuple(lane for lane in lanes if lane is not None)
+    ways = _lanes_of(rng, road, side)
+    parts = [(way, _visible_part(way, pinhole, frame, 0.66 * slant, 1.55 * slant)) for way in ways]
+    usable = tuple(part for _, part in parts if part is not None)
     pole = None
     if rng.random() < 0.35:
         share, aside = rng.uniform(0.25, 0.5), rng.uniform(-1.6, 1.6)
@@ -348,6 +350,7 @@ def _attempt(rng: np.random.Generator, name: str, lamp: int | None) -> CameraSpe
     return CameraSpec(
         scenario=name,
         lanes=usable,
+        ways=tuple(way for way, part in parts if part is not None),
         frame_size=frame,
         jpeg_quality=int(rng.integers(45, 90)),
         position=position,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.raster import DepthMap, Fragments, depth_map, rasterise
+from vreid.simulator.raster import DepthMap, DepthMaps, Fragments, depth_map, rasterise
 from vreid.simulator.render.camera import Pinhole
 from vreid.simulator.render.light import Environment
 from vreid.simulator.render.shading import perspective, shade
@@ -109,7 +109,7 @@ def colours_of(
     environment: Environment,
     *,
     lamps: float = 0.0,
-    shadow: DepthMap | None = None,
+    shadow: DepthMap | DepthMaps | None = None,
     sunlight: Callable[[Float], Float] | None = None,
 ) -> Float:
     """Return (3, S) linear colours of some of a drawn vehicle's fragments."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from vreid.simulator.raster import DepthMaps
 from vreid.simulator.render.backdrop import Backdrop
 from vreid.simulator.render.camera import SCENARIOS, CameraSpec, Pinhole
 from vreid.simulator.render.drawing import (
@@ -104,7 +105,7 @@ class CameraView:
             return None
 
         drawn = [own, *(draw(other, self.pinhole, window) for other in others if self._may_show(other, window))]
-        owner = self._owners(drawn, window)
+        owner = self.owners(drawn, window)
         owners_of_own = owner[own.fragments.sample]
         visibility = float((owners_of_own == 0).sum() / whole)
         if visibility < 0.5:
@@ -118,7 +119,7 @@ class CameraView:
 
         if not background:
             drawn = [own]
-        light = self._light(drawn, owner, window, background=background)
+        light = self.light(drawn, owner, window, background=background)
         image = develop(
             light,
             self.camera.sensor,
@@ -185,7 +186,7 @@ class CameraView:
         across = (x + margin) * s > window.x and (x - margin) * s < window.x + window.width
         return across and (y + margin) * s > window.y and (y - margin) * s < window.y + window.height
 
-    def _owners(self, drawn: Sequence[Drawn], window: ImageWindow) -> NDArray[np.int16]:
+    def owners(self, drawn: Sequence[Drawn], window: ImageWindow) -> NDArray[np.int16]:
         """Return for every sample the index of the nearest vehicle, -1 for the backdrop."""
         nearness = self.backdrop.nearness(window).copy()
         owner = np.full(nearness.size, -1, np.int16)
@@ -196,14 +197,26 @@ class CameraView:
             owner[where] = index
         return owner
 
-    def _light(
-        self, drawn: Sequence[Drawn], owner: NDArray[np.int16], window: ImageWindow, *, background: bool
+    def light(
+        self,
+        drawn: Sequence[Drawn],
+        owner: NDArray[np.int16],
+        window: ImageWindow,
+        *,
+        background: bool = True,
+        casters: int = 1,
     ) -> Float:
+        """Return the (3, H, W) linear light of a window; the first `casters` vehicles and those near them cast shadows.
+
+        `owner` is that of `owners`. Without `background` vehicles stand before flat grey.
+        """
         environment = self.environment
         sun = environment.sun_direction
-        shadow = (
-            cast_shadow(drawn, sun, max(window.width, window.height)) if environment.spec.sun_strength >= 0.2 else None
-        )
+        shadow = None
+        if drawn and environment.spec.sun_strength >= 0.2:
+            size, count = max(window.width, window.height), len(drawn)
+            turned = ([drawn[first], *drawn[:first], *drawn[first + 1 :]] for first in range(min(casters, count)))
+            shadow = DepthMaps(tuple(cast_shadow(order, sun, size) for order in turned))
         if background:
             placed = [item.placed for item in drawn]
             plain = self.backdrop.light(window, placed, shadow, lamps=self.scenario.lamps)

@@ -43,6 +43,23 @@ def develop(
     rain: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Return the (H, W, 3) uint8 image of (3, H, W) linear light; `pixels` is the preset's size over 128."""
+    x = toned(light, sensor, rng, pixels=pixels, exposure=exposure, glare=glare, rain=rain)
+    if sensor.noise:
+        x += grain(sensor, rng, x.shape[1], x.shape[2])
+    return levels(sharpened(x, sensor, pixels))
+
+
+def toned(
+    light: Float,
+    sensor: Sensor,
+    rng: np.random.Generator,
+    *,
+    pixels: float,
+    exposure: float = 1.0,
+    glare: float = 0.0,
+    rain: float = 0.0,
+) -> Float:
+    """Return linear light (3, H, W) after lens, tone curve and colour, about 0 to 1; arguments as `develop`."""
     x = light * _channels(sensor.balance)
     if glare:
         bright = np.clip(x - 1.6, 0, 6)
@@ -59,13 +76,29 @@ def develop(
     x = grey + (x - grey) * np.float32(sensor.saturation)
     if sensor.haze:
         x += (_channels(HAZE) - x) * np.float32(sensor.haze)
-    if sensor.noise:
-        fine = rng.standard_normal(x.shape, np.float32)
-        x += (fine * np.float32(0.5) + blurred(fine, 0.8) * np.float32(1.3)) * np.float32(sensor.noise)
+    tone: Float = x
+    return tone
+
+
+def grain(sensor: Sensor, rng: np.random.Generator, height: int, width: int) -> Float:
+    """Draw the sensor noise (3, H, W) of one image."""
+    fine = rng.standard_normal((3, height, width), np.float32)
+    noise: Float = (fine * np.float32(0.5) + blurred(fine, 0.8) * np.float32(1.3)) * np.float32(sensor.noise)
+    return noise
+
+
+def sharpened(x: Float, sensor: Sensor, pixels: float) -> Float:
+    """Return `x` (3, H, W) after the camera's sharpening, which is linear."""
     if sensor.sharpen:
-        x += (x - blurred(x, 0.9 * pixels)) * np.float32(sensor.sharpen)
-    levels = (np.clip(x, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
-    return np.ascontiguousarray(levels.transpose(1, 2, 0))
+        sharp: Float = x + (x - blurred(x, 0.9 * pixels)) * np.float32(sensor.sharpen)
+        return sharp
+    return x
+
+
+def levels(x: Float) -> NDArray[np.uint8]:
+    """Return `x` (3, H, W), 0 to 1, as an (H, W, 3) uint8 image."""
+    rounded = (np.clip(x, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
 
 
 def _streaks(rng: np.random.Generator, height: int, width: int, pixels: float) -> Float:

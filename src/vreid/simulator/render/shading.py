@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.simulator.raster import DepthMap, Fragments
+from vreid.simulator.raster import DepthMap, DepthMaps, Fragments
 from vreid.simulator.render.light import Environment
 from vreid.simulator.vehicle.canvas import FINISHES, Level
 from vreid.simulator.vehicle.mesh import ATLAS_SIZE, Mesh
@@ -39,7 +39,7 @@ def shade(
     *,
     texel_size: float,
     lamps: float = 0.0,
-    shadow: DepthMap | None = None,
+    shadow: DepthMap | DepthMaps | None = None,
     sunlight: Callable[[Float], Float] | None = None,
 ) -> Float:
     """Return (3, S) linear colours.
