@@ -31,7 +31,7 @@ def test_the_estimated_share_of_wrong_matches_is_near_the_truth(share: float) ->
         site = simulated_site(seed, vehicles=200, noise=0.4)
         contests = hold_contests(site.table)
         right = site.vehicle[contests.query] == site.vehicle[contests.hit]
-        curve = FalseMatchCurve.of(contests.relative, contests.near)
+        curve = FalseMatchCurve.of(contests.relative)
         assert abs(curve.without_match - (~right).mean()) < 0.1
         here = contests.relative[:, 0] <= curve.relative[curve.largest(share) - 1]
         matches, wrong = matches + int(here.sum()), wrong + int((~right[here]).sum())

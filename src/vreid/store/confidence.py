@@ -8,7 +8,9 @@ true nulls: Storey, JRSS B 2002). So with M contests, of which a share pi0 has n
     false-match share at t = pi0 * M * P(decoy <= t) / (number of targets <= t).
 
 Where the target is wrong, the second is not a decoy but worse than one; the ratio of third to second tracklets says by
-how much, which is corrected for. Error and coverage on simulated sites: studies/search_threshold.py.
+how much, which is corrected for. One decoy is added to their number (Levitsky et al., J. Proteome Res. 2017), so that
+few contests do not promise much. The share holds for hits within `WINDOW` of the query: searches over longer times have
+more chances of a wrong one. Error and coverage on simulated sites: studies/search_threshold.py.
 
 Shapes: M contests, K hits.
 """
@@ -34,8 +36,8 @@ from vreid.training.model_file import BUNDLED
 
 THRESHOLD = "threshold"
 """Document of a store's threshold."""
-TARGET, DOUBTFUL = 0.01, 0.5
-"""False-match shares up to which a hit is a MATCH, and UNCERTAIN."""
+TARGETS, DOUBTFUL = (0.01, 0.02, 0.05), 0.5
+"""Shares of wrong hits up to which a hit is a MATCH, the first that the data can show, and up to which UNCERTAIN."""
 SHIPPED = BUNDLED / "search_threshold.json"
 """Threshold that was calibrated on simulated cameras, for the bundled model."""
 FEWEST_CONTESTS = 500
@@ -165,44 +167,37 @@ class FalseMatchCurve:
     without_match: float
 
     @classmethod
-    def of(cls, relative: NDArray[np.float64], near: NDArray[np.bool_] | None = None) -> FalseMatchCurve:
-        """Estimate the curve from relative distances (M, 3) of first, second and third tracklets.
-
-        Args:
-            relative: see `Contests`; inf where there is none.
-            near: (M,) contests whose seconds serve as decoys: those in which a match is likely. None: all.
-        """
-        near = np.ones(len(relative), dtype=bool) if near is None or not near.any() else near
+    def of(cls, relative: NDArray[np.float64]) -> FalseMatchCurve:
+        """Estimate the curve from the relative distances (M, 3) of `Contests`; inf where there is none."""
         targets = np.sort(relative[:, 0])
         targets = targets[np.isfinite(targets)]
-        first, second, third = (np.sort(column) for column in relative[near].T)
+        first, second, third = (np.sort(column) for column in relative.T)
         beyond_targets, beyond_decoys = (float((column > _NULL).mean()) for column in (first, second))
         without = min(1.0, beyond_targets / beyond_decoys) if beyond_decoys else 1.0
         seconds, thirds = (np.searchsorted(column, targets, side="right") for column in (second, third))
         ratio = thirds / np.maximum(seconds, 1)
         enough = int(np.searchsorted(seconds, _ENOUGH))
         ratio[:enough] = ratio[enough] if enough < len(ratio) else 1.0
-        decoy_share = 1 - without * (1 - np.clip(ratio, _LEAST_RATIO, 1))
-        null = np.minimum(seconds / decoy_share / max(near.sum(), 1), 1)
-        everywhere = 1 - (1 - without) * near.mean()  # contests that are not near are taken to have no match
-        share = np.minimum(everywhere * len(relative) * null / np.arange(1, len(targets) + 1), 1)
+        wrong = without * (seconds + 1) / (1 - without * (1 - np.clip(ratio, _LEAST_RATIO, 1)))
+        share = np.minimum(wrong / np.arange(1, len(targets) + 1), 1)
         return cls(targets, np.minimum.accumulate(share[::-1])[::-1], seconds, without)
 
     def largest(self, share: float) -> int:
         """Return the number of targets up to the largest relative distance at which at most `share` are wrong."""
         return int(np.searchsorted(self.share, share, side="right"))
 
-    def point(self, target: float = TARGET, doubtful: float = DOUBTFUL) -> OperatingPoint:
-        """Choose the relative distances at which at most `target` and `doubtful` of the targets are wrong."""
-        match, uncertain = self.largest(target), self.largest(doubtful)
+    def point(self) -> OperatingPoint:
+        """Choose the relative distances of MATCH and NO MATCH: at the first of `TARGETS` that this site can show."""
+        uncertain = self.largest(DOUBTFUL)
         no_match = float(self.relative[uncertain - 1]) if uncertain else 0.0
-        if match < _FEWEST_MATCHES:
+        match = next((found for target in TARGETS if (found := self.largest(target)) >= _FEWEST_MATCHES), 0)
+        if not match:
             return OperatingPoint(no_match=no_match)
-        share = float(self.share[match - 1])
-        low, high = decoy_interval(int(self.decoys[match - 1]))
-        scale = share / max(int(self.decoys[match - 1]), 1)
-        low, high = min(low * scale, share), max(min(high * max(scale, 1 / match), 1.0), share)
-        return OperatingPoint(float(self.relative[match - 1]), no_match, share, low, high, match)
+        share, decoys = float(self.share[match - 1]), int(self.decoys[match - 1])
+        low, high = (min(end * share / (decoys + 1), 1.0) for end in decoy_interval(decoys))
+        return OperatingPoint(
+            float(self.relative[match - 1]), no_match, share, min(low, share), max(high, share), match
+        )
 
 
 def decoy_interval(decoys: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -225,7 +220,7 @@ def calibrate_without_labels(contests: Contests, *, model: str, tracklets: int) 
     """Estimate the threshold of a store from its own contests; None if they are too few."""
     if len(contests) < FEWEST_CONTESTS:
         return None
-    two, one = (FalseMatchCurve.of(values, contests.near) for values in (contests.relative, contests.one_sided))
+    two, one = (FalseMatchCurve.of(values) for values in (contests.relative, contests.one_sided))
     return SearchThreshold(two.point(), one.point(), "this site, without labels", model, tracklets)
 
 

@@ -5,9 +5,9 @@ it by what the competition reaches (Lowe's ratio test, IJCV 2004, in both direct
 
     relative(i, j) = d(i, j) / sqrt(d(i, second best for i around j) * d(j, second best for j around i))
 
-where "around j" are the tracklets of j's camera within `WINDOW` of j: a vehicle passes a camera once in that time, so
-all but one of them are other vehicles. Tracklets that end shortly before j starts may be parts of its own pass and do
-not compete. A query image of unknown camera has only the first of the two competitors.
+where "around j" are the tracklets of j's camera within half of `WINDOW` of j: a vehicle passes a camera once in that
+time, so all but one of them are other vehicles. Tracklets that end shortly before j starts may be parts of its own pass
+and do not compete. A query image of unknown camera has only the first of the two competitors.
 
 Shapes: N tracklets, D dimensions, C competitors per group, G groups (a camera in an interval of time).
 """
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from vreid.store.interface import NO_TIME, Filter, TrackletBatch, VectorStore
 
-WINDOW = 900.0
-"""Tracklets of one camera within this many seconds compete; without times, all of the camera."""
+WINDOW = 3600.0
+"""Tracklets of one camera within an interval of this many seconds compete; without times, all of the camera."""
 FRAGMENT = 10.0
 """Tracklets of one camera separated by at most this many seconds may be parts of one pass."""
 PLACES = 3
@@ -74,23 +74,21 @@ class TrackletTable:
 
 @dataclass(frozen=True, eq=False)
 class Contests:
-    """Contests for the place of a tracklet's match, one for each tracklet (query) and group of another camera.
+    """Contests for the place of a tracklet's match, one for each tracklet (query) and other camera.
 
-    Of the nearest tracklets of the group, the k-th has a relative distance if the k - 1 nearer ones are removed: if
-    the first is the match, the second is a known non-match in the place of one.
+    Those of the camera in the query's interval of time take part. Of the nearest, the k-th has a relative distance if
+    the k - 1 nearer ones are removed: if the first is the match, the second is a known non-match in the place of one.
 
     Attributes:
         query, hit: (M,) rows of the tracklets.
         relative: (M, PLACES) relative distances of the first, second and third, inf where there is none.
         one_sided: (M, PLACES) the same with the competitor of the query only, as for images of unknown camera.
-        near: (M,) whether the group is within `WINDOW` of the query.
     """
 
     query: NDArray[np.intp]
     hit: NDArray[np.intp]
     relative: NDArray[np.float64]
     one_sided: NDArray[np.float64]
-    near: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.query)
@@ -101,7 +99,7 @@ class Contests:
 
 
 def hold_contests(table: TrackletTable, *, most_queries: int = 3000, seed: int = 0) -> Contests:
-    """Let the tracklets of every group of another camera compete for the place of each query's match.
+    """Let the tracklets of each other camera, in the query's interval of time, compete for the place of its match.
 
     Args:
         table: tracklets.
@@ -114,13 +112,16 @@ def hold_contests(table: TrackletTable, *, most_queries: int = 3000, seed: int =
     for number in np.random.default_rng(seed).permutation(len(groups)):
         if queries >= most_queries:
             break
-        mine = groups[number]
+        interval, mine = groups[number]
         queries += len(mine)
-        others = [rows for rows in groups if table.camera[rows[0]] != table.camera[mine[0]]]
-        parts += [_contest(table, mine, rows) for rows in others]
+        parts += [
+            _contest(table, mine, rows)
+            for theirs, rows in groups
+            if theirs == interval and table.camera[rows[0]] != table.camera[mine[0]]
+        ]
     if not parts:
         rows, relative = np.empty(0, dtype=np.intp), np.empty((0, PLACES))
-        return Contests(rows, rows, relative, relative, rows.astype(bool))
+        return Contests(rows, rows, relative, relative)
     return Contests(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Contests)))
 
 
@@ -202,13 +203,15 @@ def fragments(
     return np.asarray((gap > 0) & (gap <= FRAGMENT))
 
 
-def _groups(table: TrackletTable) -> list[NDArray[np.intp]]:
-    """Rows of each group: a camera in an interval of `WINDOW` seconds, or a camera's tracklets without time."""
+def _groups(table: TrackletTable) -> list[tuple[int, NDArray[np.intp]]]:
+    """Interval of time (-1 unknown) and rows of each group: the tracklets of a camera in the interval."""
     middle = (table.start + table.end) / 2
-    interval = np.where(np.isnan(middle), -1, np.floor((middle - np.nanmin(middle, initial=np.inf)) / WINDOW))
+    first = np.nanmin(middle) if np.isfinite(middle).any() else 0.0
+    interval = np.where(np.isnan(middle), -1, np.floor((middle - first) / WINDOW)).astype(int)
     order = np.lexsort((interval, table.camera))
     changes = (np.diff(table.camera[order]) != 0) | (np.diff(interval[order]) != 0)
-    return [rows for rows in np.split(order, np.flatnonzero(changes) + 1) if len(rows) >= FEWEST]
+    groups = np.split(order, np.flatnonzero(changes) + 1)
+    return [(int(interval[rows[0]]), rows) for rows in groups if len(rows) >= FEWEST]
 
 
 def _contest(table: TrackletTable, mine: NDArray[np.intp], rows: NDArray[np.intp]) -> Contests:
@@ -230,8 +233,7 @@ def _contest(table: TrackletTable, mine: NDArray[np.intp], rows: NDArray[np.intp
         one_sided[known, place] = (nearest[:, place] / rival)[known]
         known &= np.isfinite(theirs)
         relative[known, place] = (nearest[:, place] / np.sqrt(rival * theirs))[known]
-    apart = abs(np.mean(table.start[mine]) - np.mean(table.start[rows]))
-    return Contests(mine, rows[order[:, 0]], relative, one_sided, np.full(len(mine), not apart > WINDOW))
+    return Contests(mine, rows[order[:, 0]], relative, one_sided)
 
 
 def seconds(milliseconds: NDArray[np.int64]) -> NDArray[np.float64]:
