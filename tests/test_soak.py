@@ -25,6 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("disks", 2, "2 jobs resumed"),
         ("damage", 4, "4 damaged files"),
         ("fuzz", 5, "1,000 inputs"),
+        ("stores", 1, "3 kills of a store's writer"),
     ],
 )
 def test_a_short_campaign_finds_nothing(campaign: str, rounds: int, done: str, place: Path) -> None:

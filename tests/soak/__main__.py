@@ -1,4 +1,4 @@
-"""Run campaigns: python -m soak [kills] [disks] [damage] [fuzz] [--minutes 10] (with tests/ on PYTHONPATH)."""
+"""Run campaigns: python -m soak [kills] [disks] [damage] [fuzz] [stores] [--minutes 10] (with tests/ on PYTHONPATH)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from soak import damage, disks, fuzz, kills
+from soak import damage, disks, fuzz, kills, stores
 from soak.jobs import Counts, Place, chance
 
 CAMPAIGNS: dict[str, Callable[..., None]] = {
@@ -18,6 +18,7 @@ CAMPAIGNS: dict[str, Callable[..., None]] = {
     "disks": disks.round_of,
     "damage": damage.round_of,
     "fuzz": fuzz.round_of,
+    "stores": stores.round_of,
 }
 
 
