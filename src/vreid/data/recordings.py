@@ -13,6 +13,10 @@ _RECORDING = re.compile(
     r"(?P<camera>.+?)(?:_FR(?P<rate>\d+))?[_-](?P<start>\d{4}-\d{2}-\d{2}[_T ]\d{2}-\d{2}-\d{2})(?!\d).*"
 )
 
+_NUMBER = re.compile(
+    r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?"
+)  # 20260501 is a date of ISO 8601 and a number, and taken as a number
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -83,3 +87,20 @@ def utc_seconds(text: str, zone: str = "") -> float:
         kind = "occurs twice" if first < second else "does not occur"
         raise ValueError(f"{kind} in {zone}, where clocks change then; write it with its distance to UTC (+02:00)")
     return first
+
+
+def text_time(text: str) -> tuple[float, bool]:
+    """Return seconds as `utc_seconds` without a zone, and whether `text` is a date that names none.
+
+    Raises:
+        ValueError: as `utc_seconds`.
+
+    Example:
+        >>> text_time("1970-01-01T00:00:09"), text_time("1970-01-01T00:00:09Z"), text_time("9")
+        ((9.0, True), (9.0, False), (9.0, False))
+    """
+    seconds = utc_seconds(text)
+    try:
+        return seconds, datetime.fromisoformat(text).tzinfo is None and not _NUMBER.fullmatch(text)
+    except ValueError:
+        return seconds, False

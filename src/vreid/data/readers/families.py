@@ -9,6 +9,8 @@ from pathlib import Path
 from vreid.data.dataset import Dataset
 from vreid.data.readers import (
     cityflow,
+    deepstream,
+    detection_tables,
     folder,
     held_out,
     image_table,
@@ -79,6 +81,16 @@ FAMILIES: list[DatasetFamily] = [
     DatasetFamily("vric_train.txt (VRIC)", vric.find, vric.read_vric),
     DatasetFamily(
         ".ottrk or .otdet beside videos (OpenTrafficCam)", opentrafficcam.find, opentrafficcam.read_opentrafficcam
+    ),
+    DatasetFamily(
+        "00_000_000000.txt, ... or JSON messages beside videos (DeepStream)",
+        deepstream.find,
+        deepstream.read_deepstream,
+    ),
+    DatasetFamily(
+        "CSV or JSON tables of boxes beside videos (supervision, Ultralytics)",
+        detection_tables.find,
+        detection_tables.read_detection_tables,
     ),
     DatasetFamily(
         "videos with a text file of boxes by the same name (MOTChallenge, BoxMOT)",
