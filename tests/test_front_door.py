@@ -19,6 +19,7 @@ OFFERED = {
     "Embedder",
     "PostProcessing",
     "RetrievalRun",
+    "Store",
     "adapt",
     "evaluate",
     "evaluate_features",
@@ -68,7 +69,7 @@ def test_type_checkers_see_the_names(tmp_path: Path) -> None:
     revealed = [line for line in result.stdout.splitlines() if "Revealed type" in line]
     assert len(revealed) == len(vreid.__all__)
     assert not [line for line in revealed if '"Any"' in line or '"object"' in line]
-    assert "snippet.py:16: error" in result.stdout and "snippet.py:17: error" in result.stdout, result.stdout
+    assert "snippet.py:17: error" in result.stdout and "snippet.py:18: error" in result.stdout, result.stdout
     assert "Found 2 errors" in result.stdout, result.stdout
 
 

@@ -26,6 +26,7 @@ from vreid.simulator.city.presets import PRESETS as WORLDS
 from vreid.simulator.formats.layouts import LAYOUTS
 from vreid.simulator.formats.video_files import VIDEOS
 from vreid.simulator.render.sheet import SHEETS
+from vreid.store.search import ORDERS
 from vreid.training.crop import CROP_CONFIGS
 from vreid.training.views import VIEWS
 
@@ -38,6 +39,7 @@ TABLES_OF = {
     "FUSIONS": get_args(ensemble.How),
     "VIEWS": VIEWS,
     "RECIPES": RECIPES,
+    "RERANKINGS": ORDERS,
     "TRANSLATIONS": TRANSLATIONS,
     "ADAPTATIONS": ADAPTATIONS,
     "CROP_CONFIGS": CROP_CONFIGS,

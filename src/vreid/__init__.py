@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from vreid.retrieval.ranking import rank
     from vreid.retrieval_run import RetrievalRun
     from vreid.simulator.formats.write import simulate
+    from vreid.store.store import Store
     from vreid.workflow import adapt, extract, train
 
 __all__ = [
     "Embedder",
     "PostProcessing",
     "RetrievalRun",
+    "Store",
     "adapt",
     "evaluate",
     "evaluate_features",
@@ -50,6 +52,7 @@ _PLACES = {
     "Embedder": "inference.embedder",
     "PostProcessing": "retrieval.postprocessing.pipeline",
     "RetrievalRun": "retrieval_run",
+    "Store": "store.store",
     "adapt": "workflow",
     "evaluate": "retrieval.evaluation.plain_arrays",
     "evaluate_features": "retrieval.evaluation.plain_arrays",

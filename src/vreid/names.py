@@ -104,3 +104,6 @@ TABLES = ("dmt.1", "dmt.2", "dmt.3", "dmt.4", "dmt.5", "dmt.6", "strdan.1", "str
 """Tables of the papers: `vreid.reproduce.tables.TABLES`."""
 SCALES = ("smoke", "gpu", "paper")
 """Sizes of `table`: `vreid.reproduce.tables.scales.scale_named`."""
+
+RERANKINGS = ("relative", "k-reciprocal", "none")
+"""Orders of the hits of `search`: by relative, k-reciprocal or plain distance."""

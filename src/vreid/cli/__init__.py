@@ -21,10 +21,12 @@ from vreid.cli import (
     demo,
     export,
     hub,
+    ingest,
     models,
     open_set,
     report,
     search,
+    search_store,
     show,
     split,
     store,
@@ -108,14 +110,7 @@ def options(
 MOVED = {"--tune": ("tune", "--on"), "--calibrate": ("calibrate", "--out"), "--ablate": ("ablate", "")}
 """Former options of `evaluate`: the command that replaces each, and the name of the option there."""
 
-DATA, CAMERAS, TRAINING, RETRIEVAL, PAPERS, TOOLS = (
-    "Data",
-    "Own cameras",
-    "Training",
-    "Retrieval",
-    "Papers",
-    "Tools",
-)
+DATA, CAMERAS, TRAINING, RETRIEVAL, PAPERS, TOOLS = "Data", "Own cameras", "Training", "Retrieval", "Papers", "Tools"
 """Panel titles of `vreid --help`."""
 
 app.command("simulate", rich_help_panel=DATA)(data.simulate_command)
@@ -123,6 +118,8 @@ app.command("check", rich_help_panel=DATA)(data.check)
 split.group.command("crop")(crop.crop_command)
 split.group.add_typer(translate.group, name="translate")
 app.add_typer(split.group, name="data", rich_help_panel=DATA)
+app.command("ingest", rich_help_panel=CAMERAS)(ingest.ingest_command)
+app.command("search", rich_help_panel=CAMERAS)(search_store.search_command)
 app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)

@@ -117,12 +117,12 @@ class Embedder:
         self, batch: NDArray[np.uint8], views: Sequence[str], *, unit_views: bool = False
     ) -> NDArray[np.float32]:
         """Sum the raw features (B, D) of views of images (B, H, W, 3) of the model's size."""
-        found = [
-            self.backend.run(np.ascontiguousarray(batch[:, :, ::-1]) if VIEWS[view].flipped else batch).features
-            for view in views
-        ]
+        found = [self.backend.run(self._view(batch, view)).features for view in views]
         added: NDArray[np.float32] = np.sum([unit_rows(one) if unit_views else one for one in found], axis=0)
         return added
+
+    def _view(self, batch: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(batch[:, :, ::-1]) if VIEWS[view].flipped else batch
 
     def distance(self, a: Any, b: Any) -> NDArray[np.float32]:
         """Compute squared Euclidean distances of unit features, (M, N); of two single images one number, ().
@@ -181,6 +181,23 @@ class Embedder:
             columns = [self._read(name, outputs[name]) for name in facts.heads]
             found += [dict(zip(facts.heads, row, strict=True)) for row in zip(*columns, strict=True)]
         return found
+
+    def describe(self, images: Any, boxes: Any = None) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Compute features (as `embed`) and the outputs (N, K) of each attribute head in one pass.
+
+        The first view gives the outputs, so that it goes through the network once.
+        """
+        features, heads = [], []
+        for batch in self._batches(images, boxes):
+            first = self.backend.run(self._view(batch, self.views[0]), heads=True)
+            rest = self.sum_views(batch, self.views[1:]) if self.views[1:] else np.float32(0)
+            features.append(first.features + rest)
+            heads.append(first.heads)
+        names = self.backend.facts.heads
+        return (
+            unit_rows(np.concatenate(features)) if features else np.empty((0, self.dimensions), dtype=np.float32),
+            {name: np.concatenate([part[name] for part in heads]) for name in names if heads},
+        )
 
     def head_outputs(self, images: Any, boxes: Any = None) -> dict[str, NDArray[np.float32]]:
         """Compute the outputs (N, K) of each attribute head, by name; see `embed` for the arguments."""

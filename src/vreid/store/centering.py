@@ -76,6 +76,11 @@ def decode_mean(document: Any) -> NDArray[np.float32]:
         return np.frombuffer(base64.b64decode(fact(document, "mean", str)), dtype="<f4").astype(np.float32)
 
 
+def read_means(vectors: VectorStore) -> dict[str, NDArray[np.float32]]:
+    """Return the mean (D,) of each camera of a store that has one."""
+    return {key.removeprefix(MEAN): decode_mean(value) for key, value in vectors.documents(MEAN).items()}
+
+
 def global_mean(means: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
     """Return the mean (D,) over cameras, for images of an unknown camera; None if no camera has one."""
     return np.mean(list(means.values()), axis=0) if means else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def tracklets_of(
     records: Records,
     *,
     crops: int = 4,
+    only: Collection[str] | None = None,
     on_skip: OnSkip | None = None,
     blur: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Iterator[TrackletCrops]:
@@ -134,6 +135,7 @@ def tracklets_of(
     Args:
         records: boxes in images or videos, or crops; rows without a tracklet become tracklets of one box.
         crops: number of crops of a tracklet.
+        only: tracklets that are wanted; the boxes of the others still hide what is behind them. None: all.
         on_skip: called with each frame, box and tracklet that cannot be used; nothing that one holds stops the others.
         blur: applied to each crop before it is stored.
     """
@@ -141,7 +143,7 @@ def tracklets_of(
     records = with_tracklets(records)
     boxes, sizes = _boxes_and_sizes(records, skip)
     quality = _geometry(records, boxes, sizes, skip)
-    rows_of = _by_tracklet(records)
+    rows_of = [rows for rows in _by_tracklet(records) if only is None or records.tracklet.values[rows[0]] in only]
     chosen = [rows[choose_frames(boxes[rows], quality[rows], crops * _CANDIDATES)] for rows in rows_of]
     for rows, few in zip(rows_of, chosen, strict=True):
         if not len(few):
