@@ -10,8 +10,8 @@ from vreid.store.crop_selection import (
     CropCandidate,
     best_crops,
     choose_frames,
+    exposure_and_sharpness,
     geometry_quality,
-    pixel_quality,
     view_of,
     visible_shares,
 )
@@ -33,12 +33,12 @@ def test_two_boxes_of_one_vehicle_do_not_hide_each_other() -> None:
 
 
 def test_large_whole_boxes_inside_the_frame_are_best() -> None:
-    assert quality(100, 100, 260, 260) == 1
-    assert quality(100, 100, 180, 180) == pytest.approx(0.5)
-    assert quality(0, 100, 160, 260) < 0.5 > quality(500, 100, 639, 260)
-    assert quality(100, 100, 260, 260, visible=0.4) == pytest.approx(0.4)
+    assert quality(100, 100, 340, 340) == 1
+    assert quality(100, 100, 220, 220) == pytest.approx(0.5)
+    assert quality(0, 100, 240, 340) == pytest.approx(0.5) == quality(399, 100, 639, 340)
+    assert quality(100, 100, 340, 340, visible=0.4) == pytest.approx(0.4)
     assert quality(100, 100, 400, 115) == 0 == quality(630, 100, 900, 300)
-    crop = geometry_quality(np.array([[0, 0, 64, 64.0]]), np.ones(1), np.full((1, 2), np.inf))
+    crop = geometry_quality(np.array([[0, 0, 96, 96.0]]), np.ones(1), np.full((1, 2), np.inf))
     assert crop[0] == pytest.approx(0.4)
 
 
@@ -59,25 +59,38 @@ def test_the_best_box_of_each_part_is_taken_and_none_of_quality_0() -> None:
     assert choose_frames(boxes[:1], np.ones(1), 12).tolist() == [0]
 
 
-def test_sharp_and_well_exposed_crops_are_better() -> None:
+def test_sharpness_and_exposure() -> None:
+    """A blur in one direction, as of motion, lowers the sharpness as much as one in both."""
     draw = np.random.default_rng(0)
     image = Image.fromarray(draw.integers(60, 200, (24, 32, 3)).astype(np.uint8)).resize((256, 192), 0)
-    blurred = image.filter(ImageFilter.GaussianBlur(6))
+    exposure, sharpness = exposure_and_sharpness(image)
+    assert exposure == 1
+    moved = np.mean([np.roll(np.asarray(image, dtype=float), shift, axis=1) for shift in range(20)], axis=0)
+    for blurred in (image.filter(ImageFilter.GaussianBlur(8)), Image.fromarray(moved.astype(np.uint8))):
+        assert exposure_and_sharpness(blurred)[1] < sharpness / 2
+    assert exposure_and_sharpness(image.resize((512, 384), 0))[1] == pytest.approx(sharpness, rel=0.1)
     white = Image.fromarray(np.clip(np.asarray(image, dtype=int) + 120, 0, 255).astype(np.uint8))
-    black = Image.new("RGB", (256, 192))
-    assert pixel_quality(image) > 2 * pixel_quality(blurred) > 0
-    assert pixel_quality(image) > 1.5 * pixel_quality(white)
-    assert pixel_quality(black) == 0
-    assert pixel_quality(image) == pytest.approx(pixel_quality(image.resize((512, 384), 0)), rel=0.1)
+    assert exposure_and_sharpness(white)[0] < 0.7
+    assert exposure_and_sharpness(Image.new("RGB", (256, 192)))[0] == 0
+
+
+def candidates(*rows: tuple[float, float, float]) -> list[CropCandidate]:
+    """Crops at `left` pixels of quality and sharpness."""
+    frame = np.array([640.0, 480.0])
+    return [
+        CropCandidate(b"", row, quality, sharp, view_of(np.array([left, 100, left + 100, 200.0]), frame, left / 400))
+        for row, (left, quality, sharp) in enumerate(rows)
+    ]
+
+
+def test_blurred_crops_are_not_kept() -> None:
+    best = best_crops(candidates((10, 0.9, 0.1), (200, 0.6, 0.3), (400, 0.5, 0.25)), 2)
+    assert [(crop.row, crop.quality) for crop in best] == [(1, 0.6), (2, 0.5)]
+    assert [crop.quality for crop in best_crops(candidates((10, 0.5, 0.0)), 2)] == [0]
 
 
 def test_crops_are_good_and_differ() -> None:
-    frame = np.array([640.0, 480.0])
-    places = [(10, 0.9), (12, 0.89), (14, 0.88), (400, 0.5), (200, 0.6)]
-    candidates = [
-        CropCandidate(b"", row, worth, view_of(np.array([left, 100, left + 100, 200.0]), frame, left / 400))
-        for row, (left, worth) in enumerate(places)
-    ]
-    assert [candidate.row for candidate in best_crops(candidates, 3)] == [0, 4, 3]
-    assert [candidate.row for candidate in best_crops(candidates, 9)] == [0, 1, 2, 4, 3]
+    found = candidates((10, 0.9, 1), (12, 0.89, 1), (14, 0.88, 1), (400, 0.5, 1), (200, 0.6, 1))
+    assert [candidate.row for candidate in best_crops(found, 3)] == [0, 4, 3]
+    assert [candidate.row for candidate in best_crops(found, 9)] == [0, 1, 2, 4, 3]
     assert best_crops([], 3) == []

@@ -5,35 +5,42 @@ The quality of a crop is the product of five factors, each in [0, 1]:
     size         square root of the box's area, 1 from `FULL_SIZE` pixels on
     visible      share of the box that no other box hides; of two boxes the one with the lower bottom edge is in front
     border       `CUT_OFF` if the box touches the border of the frame, so that a part of the vehicle may be missing
-    sharpness    edges relative to contrast, at one size for all crops, so that motion blur counts and distance does not
+    sharpness    fine detail relative to contrast, in the direction that has less of it (motion blurs one), compared
+                 with the sharpest crop of the tracklet; 1 from `SHARP` of its value on
     exposure     share of pixels that are neither black nor white
 
 The first crop is the best one. Each further crop is the one of the highest product of quality and distance in view from
 those before; the view is place in the frame, aspect, size and moment of the pass.
+
+Measured on two simulated sites of 160 vehicles at six cameras with the bundled model (mAP of one tracklet against those
+of other cameras, its camera's mean feature removed; tracklets of four or five images): one crop 61.0 (random), 61.7
+(middle), 65.5 (best); two crops 65.7 (random), 68.1 (best); all 68.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FULL_SIZE = 160
-"""Pixels (square root of the area) from which a larger box is not better: some more than a model's input shows."""
-CUT_OFF = 0.3
+FULL_SIZE = 240
+"""Pixels (square root of the area) from which a larger box is not better."""
+CUT_OFF = 0.5
 """Factor of boxes that touch the border of the frame."""
+SHARP = 0.65
+"""Share of the sharpest crop's sharpness from which a crop is not blurred: content alone makes this difference, blur by
+3 % of the vehicle's width halves it."""
 SMALLEST = 16
 """Pixels of the shorter side below which a box shows no vehicle that can be recognised."""
 
 _BORDER = 2.0  # pixels from the border of the frame within which a box counts as cut off
 _SAME_VEHICLE = 0.8  # intersection over union from which two boxes are of one vehicle, found twice
 _SHARPNESS_SIDE = 96  # longest side at which sharpness is measured
-_HALF_SHARP = 0.12  # edges relative to contrast that give half of the sharpness
 _DARK, _BRIGHT = 16, 245
-_SPREAD = 0.35  # distance in view at which the gain of a new view is 63 %
+_SPREAD = 0.2  # distance in view at which the gain of a new view is 63 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +50,15 @@ class CropCandidate:
     Attributes:
         jpeg: the image.
         row: of the Records.
-        quality: in [0, 1], see above.
+        quality: in [0, 1], see above; without the sharpness until the best crops have been chosen.
+        sharpness: of `exposure_and_sharpness`.
         view: (V,) place, aspect, size and moment, scaled so that a distance of 1 is a very different view.
     """
 
     jpeg: bytes
     row: int
     quality: float
+    sharpness: float
     view: NDArray[np.float64]
 
 
@@ -99,18 +108,16 @@ def choose_frames(boxes: NDArray[np.float64], quality: NDArray[np.float64], coun
     return np.sort(first[quality[first] > 0])
 
 
-def pixel_quality(image: Image.Image) -> float:
-    """Return the product of sharpness and exposure of a crop."""
+def exposure_and_sharpness(image: Image.Image) -> tuple[float, float]:
+    """Return the exposure of a crop, in [0, 1], and its sharpness, which compares with that of similar crops only."""
     grey = image.convert("L")
     exposed = np.asarray(grey)
     exposure = float(((exposed >= _DARK) & (exposed <= _BRIGHT)).mean())
     scale = _SHARPNESS_SIDE / max(grey.size)
     width, height = (max(3, round(side * scale)) for side in grey.size)
     pixels = np.asarray(grey.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
-    inner = pixels[1:-1, 1:-1]
-    edges = np.abs(4 * inner - pixels[:-2, 1:-1] - pixels[2:, 1:-1] - pixels[1:-1, :-2] - pixels[1:-1, 2:]).mean() / 4
-    sharp = float(edges / (pixels.std() + 1))
-    return exposure * sharp / (sharp + _HALF_SHARP)
+    detail = min(float(np.abs(np.diff(pixels, n=2, axis=axis)).mean()) for axis in (0, 1))
+    return exposure, detail / (float(pixels.std()) + 1)
 
 
 def view_of(box: NDArray[np.float64], frame: NDArray[np.float64], moment: float) -> NDArray[np.float64]:
@@ -124,7 +131,9 @@ def best_crops(candidates: Sequence[CropCandidate], count: int) -> list[CropCand
     """Choose up to `count` crops of high quality and different views, the best first."""
     if not candidates:
         return []
-    quality = np.array([candidate.quality for candidate in candidates])
+    sharpness = np.array([candidate.sharpness for candidate in candidates])
+    sharp = np.minimum(1, sharpness / max(SHARP * float(sharpness.max()), 1e-9))
+    quality = sharp * [candidate.quality for candidate in candidates]
     views = np.stack([candidate.view for candidate in candidates])
     gain = quality.copy()
     chosen: list[int] = []
@@ -134,4 +143,5 @@ def best_crops(candidates: Sequence[CropCandidate], count: int) -> list[CropCand
         nearest = np.minimum(nearest, np.linalg.norm(views - views[chosen[-1]], axis=1))
         gain = quality * (1 - np.exp(-nearest / _SPREAD)) + 1e-9 * quality
         gain[chosen] = -1
-    return [candidates[place] for place in sorted(chosen, key=lambda place: (-quality[place], place))]
+    best = sorted(chosen, key=lambda place: (-quality[place], place))
+    return [replace(candidates[place], quality=float(quality[place])) for place in best]

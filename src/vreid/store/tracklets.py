@@ -22,8 +22,8 @@ from vreid.store.crop_selection import (
     CropCandidate,
     best_crops,
     choose_frames,
+    exposure_and_sharpness,
     geometry_quality,
-    pixel_quality,
     view_of,
     visible_shares,
 )
@@ -163,8 +163,9 @@ def tracklets_of(
             else:
                 crop = crop if blur is None else blur(crop)
                 view = view_of(boxes[row], sizes[row], float((rows == row).argmax()) / len(rows))
-                jpeg = encode_crop(crop)
-                looked_at[number].append(CropCandidate(jpeg, row, float(quality[row]) * pixel_quality(crop), view))
+                exposure, sharpness = exposure_and_sharpness(crop)
+                worth = float(quality[row]) * exposure
+                looked_at[number].append(CropCandidate(encode_crop(crop), row, worth, sharpness, view))
         if waiting[number]:
             continue
         if found := best_crops(looked_at.pop(number, []), crops):
