@@ -53,6 +53,15 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trips_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a simulated hour of traffic `tiny`, seed 1 (four cameras), made once; treat it as read-only."""
+    from vreid.simulator import simulate
+
+    folder = tmp_path_factory.mktemp("worlds") / "trips"
+    return simulate(folder, preset="tiny", layout="trips", seed=1, workers=1).path
+
+
+@pytest.fixture(scope="session")
 def videos_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of simulated videos `tiny`, seed 1 (three cameras), made once a session; treat it as read-only."""
     pytest.importorskip("av")

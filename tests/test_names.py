@@ -23,7 +23,9 @@ from vreid.reproduce.tables.scales import scale_named
 from vreid.retrieval.postprocessing import ensemble
 from vreid.retrieval.postprocessing.steps import PRESETS, STEPS
 from vreid.simulator.city.presets import PRESETS as WORLDS
+from vreid.simulator.city.traffic import TRAFFIC_PRESETS
 from vreid.simulator.formats.layouts import LAYOUTS
+from vreid.simulator.formats.trip_files import TRIPS
 from vreid.simulator.formats.video_files import VIDEOS
 from vreid.simulator.render.sheet import SHEETS
 from vreid.store.search import ORDERS
@@ -45,7 +47,8 @@ TABLES_OF = {
     "CROP_CONFIGS": CROP_CONFIGS,
     "HOLD_OUTS": get_args(split.By),
     "WORLDS": WORLDS,
-    "LAYOUTS": [*LAYOUTS, VIDEOS],
+    "TRAFFIC": TRAFFIC_PRESETS,
+    "LAYOUTS": [*LAYOUTS, VIDEOS, TRIPS],
     "SHEETS": SHEETS,
     "TABLES": TABLES,
     "SCALES": [scale_named("smoke").name, scale_named("gpu").name, "paper"],

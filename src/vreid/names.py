@@ -95,8 +95,10 @@ HOLD_OUTS = ("scene", "cameras", "identities")
 
 WORLDS = ("tiny", "demo", "smoke", "city")
 """Presets of the simulator: `vreid.simulator.city.presets.PRESETS`."""
-LAYOUTS = ("cityflow", "cityflow2020", "veri", "videos")
-"""What the simulator writes: folders of data sets (`vreid.simulator.formats.layouts.LAYOUTS`), or videos."""
+TRAFFIC = ("tiny", "demo", "small", "medium", "large")
+"""Presets of the layout "trips": `vreid.simulator.city.traffic.TRAFFIC_PRESETS`."""
+LAYOUTS = ("cityflow", "cityflow2020", "veri", "videos", "trips")
+"""What the simulator writes: folders of data sets (`vreid.simulator.formats.layouts.LAYOUTS`), videos, or trips."""
 SHEETS = ("domains", "lookalikes", "closeup")
 """Contact sheets of `sheet`: `vreid.simulator.render.sheet.SHEETS`."""
 

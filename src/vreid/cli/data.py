@@ -24,7 +24,12 @@ MOST_ROWS = 20
 
 def simulate_command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create; it is complete or absent.")],
-    preset: Annotated[str, typer.Option(help=f"Size of the world: {', '.join(names.WORLDS)}.")] = "demo",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"Size of the world: {', '.join(names.WORLDS)}; of layout trips: {', '.join(names.TRAFFIC)}."
+        ),
+    ] = "demo",
     layout: Annotated[
         str, typer.Option(help=f"Layout of the data set to write: {', '.join(names.LAYOUTS)}; each is another world.")
     ] = "cityflow",

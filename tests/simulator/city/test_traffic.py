@@ -162,6 +162,15 @@ def test_the_shared_peak_shows_in_the_demand_and_in_the_travel_times() -> None:
     assert np.median(relative[np.abs(hour - 0.15) < 0.04]) > np.median(relative[np.abs(hour - 0.45) < 0.04]) + 0.05
 
 
+def test_the_smallest_cities_have_traffic() -> None:
+    for seed in range(30):
+        for cameras in (3, 4, 5, 8):
+            small = replace(MEDIUM, cameras=cameras, vehicles=12, through_share=0.4)
+            traffic = plan_traffic(small, seed)
+            assert traffic.streets.is_gate.sum() >= 2 and (~traffic.streets.is_gate).sum() >= 2
+            assert np.isfinite(traffic.passes.time).all() and len(traffic.journeys) >= 12
+
+
 def test_settings_are_checked_and_stresses_are_settings() -> None:
     for wrong, words in (
         ({"through_share": 0.8}, "must not exceed 1"),

@@ -174,13 +174,16 @@ def _times_along(perceived: Float, previous: Ints, usual: Float, street_of: Ints
 
 
 def _gates(xy: Float) -> NDArray[np.bool_]:
-    """Return (N,) whether a junction is the outermost of its sector seen from the middle, as every fourth may be."""
+    """Return (N,) whether a junction is the outermost of its sector seen from the middle; at least two are not."""
     sectors = max(4, len(xy) // 4)
     out = xy - xy.mean(axis=0)
     sector = (np.arctan2(out[:, 1], out[:, 0]) / (2 * math.pi) * sectors).astype(np.int64) % sectors
     distance = np.hypot(out[:, 0], out[:, 1])
-    gates = np.zeros(len(xy), dtype=np.bool_)
+    outermost = []
     for number in np.unique(sector):
         inside = np.flatnonzero(sector == number)
-        gates[inside[np.argmax(distance[inside])]] = True
+        outermost.append(int(inside[np.argmax(distance[inside])]))
+    outermost.sort(key=lambda node: -distance[node])
+    gates = np.zeros(len(xy), dtype=np.bool_)
+    gates[outermost[: len(xy) - 2]] = True
     return gates

@@ -83,7 +83,7 @@ class TrafficPreset:
     """
 
     name: str
-    cameras: int = field(metadata=bounds(least=2, most=400))
+    cameras: int = field(metadata=bounds(least=3, most=400))
     vehicles: int = field(metadata=bounds(least=1))
     hours: tuple[float, float] = field(metadata=bounds(least=0, most=24, ascending=True))
     block: float = in_range(420.0, least=60, most=5000)

@@ -18,6 +18,7 @@ from vreid.files import write_text
 from vreid.progress import Progress
 from vreid.simulator.city.plan import World
 from vreid.simulator.city.presets import SIMULATOR_VERSION, Preset, check_seed, preset_named
+from vreid.simulator.city.traffic import TrafficPreset, traffic_preset_named
 from vreid.simulator.city.video_plan import VideoPreset, video_preset_named
 from vreid.simulator.formats.label_files import (
     FOLDERS,
@@ -29,10 +30,12 @@ from vreid.simulator.formats.label_files import (
 )
 from vreid.simulator.formats.layouts import CITYFLOW, LAYOUTS, Layout, Rows
 from vreid.simulator.formats.output_folder import Write, find_simulation, folder_in_the_making, write_summary
+from vreid.simulator.formats.trip_files import TRIPS, TripWriter
 from vreid.simulator.formats.video_files import VIDEOS, VideoWriter
 from vreid.simulator.formats.workers import RenderedImage, render_all
 
 T = TypeVar("T")
+AnyPreset = Preset | VideoPreset | TrafficPreset
 _RAW = "raw"
 
 
@@ -45,7 +48,7 @@ class Simulation:
     """
 
     path: Path
-    preset: Preset | VideoPreset
+    preset: AnyPreset
     layout: str
     seed: int
     version: int
@@ -57,7 +60,7 @@ class Simulation:
 def simulate(
     out: Path | str,
     *,
-    preset: Preset | VideoPreset | str,
+    preset: AnyPreset | str,
     seed: int,
     layout: str = CITYFLOW.name,
     workers: int | None = None,
@@ -65,8 +68,9 @@ def simulate(
 ) -> Simulation:
     """Simulate the world `seed` of `preset` into the folder `out`, in the format of a data set.
 
-    `layout` is the format (`formats.layouts.LAYOUTS`, or "videos": MP4 files with tracker output, whose presets are
-    `city.video_plan.VIDEO_PRESETS`); the same seed in another layout is another world, so that results in two layouts
+    `layout` is the format (`formats.layouts.LAYOUTS`); or "videos": MP4 files with tracker output, whose presets are
+    `city.video_plan.VIDEO_PRESETS`; or "trips": images of tracklets of a day of traffic, whose presets are
+    `city.traffic.TRAFFIC_PRESETS`. The same seed in another layout is another world, so that results in two layouts
     are independent. Preset, layout and seed determine all bytes, for any number of `workers` (processes; None: chosen
     for the machine and the preset). `progress` counts images. The folder is created atomically; if it already holds the
     same simulation, it is reused. See docs/guides/simulator.md.
@@ -79,16 +83,7 @@ def simulate(
         InputError: preset or layout is unknown, the layout does not support the preset, the seed is negative or
             reserved for pretraining, or `out` holds something else.
     """
-    form = named("layout", {**LAYOUTS, VIDEOS: None}, layout)
-    if isinstance(preset, str):
-        preset = preset_named(preset) if form else video_preset_named(preset)
-    writer: _ImageWriter | VideoWriter
-    if form and isinstance(preset, Preset):
-        writer = _ImageWriter(preset, form, seed)
-    elif not form and isinstance(preset, VideoPreset):
-        writer = VideoWriter(preset, seed)
-    else:
-        raise InputError(f"preset {preset.name!r} is not one of layout {layout!r}; choose one of the other kind.")
+    writer = _writer(preset, layout, seed)
     check_seed(seed, writer.preset.name)
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers} is less than 1; give 1 or more.")
@@ -108,6 +103,25 @@ def simulate(
             counts, digests = write(folder, workers, progress)
             content_hash = write_summary(folder, made_by, counts, digests)
     return Simulation(out, writer.preset, layout, seed, SIMULATOR_VERSION, counts, content_hash, found is not None)
+
+
+def _writer(preset: AnyPreset | str, layout: str, seed: int) -> _ImageWriter | VideoWriter | TripWriter:
+    """Return what writes a preset, or that of a name, in a layout."""
+    form = named("layout", {**LAYOUTS, VIDEOS: None, TRIPS: None}, layout)
+    chosen: AnyPreset
+    if not isinstance(preset, str):
+        chosen = preset
+    elif form:
+        chosen = preset_named(preset)
+    else:
+        chosen = video_preset_named(preset) if layout == VIDEOS else traffic_preset_named(preset)
+    if form and isinstance(chosen, Preset):
+        return _ImageWriter(chosen, form, seed)
+    if layout == VIDEOS and isinstance(chosen, VideoPreset):
+        return VideoWriter(chosen, seed)
+    if layout == TRIPS and isinstance(chosen, TrafficPreset):
+        return TripWriter(chosen, seed)
+    raise InputError(f"preset {chosen.name!r} is not one of layout {layout!r}; choose one of the other kind.")
 
 
 @dataclass(frozen=True)
