@@ -31,13 +31,13 @@ def simulate_command(
         ),
     ] = "demo",
     layout: Annotated[
-        str, typer.Option(help=f"Layout of the data set to write: {', '.join(names.LAYOUTS)}; each is another world.")
+        str, typer.Option(help=f"What to write: {', '.join(names.LAYOUTS)}; each is another world.")
     ] = "cityflow",
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Simulate a city: write a data set in a published layout, a VehicleX folder, and the ground truth of both."""
+    """Simulate a city: a data set in a published layout with a VehicleX folder, or videos; and the ground truth."""
     from vreid.progress_bars import ProgressBars
     from vreid.simulator.formats.write import simulate
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from support.command_line import Run, reported, state
+from vreid.data.cameras import read_cameras, with_times
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.simulator.city.presets import PRESETS
 from vreid.simulator.city.video_plan import START, VIDEO_PRESETS
@@ -77,6 +79,18 @@ def test_tracks_and_truth_agree(videos_world: Path) -> None:
                 assert min(left, top) >= 0 and left + wide <= width + 0.1 and top + high <= height + 0.1
                 assert min(wide, high) > 8 and 0 < confidence < 1
     assert written == {row["tracklet"] for row in truth}
+
+
+def test_the_readers_give_the_times_of_the_truth(videos_world: Path) -> None:
+    records = with_times(open_dataset(videos_world).gallery, read_cameras(videos_world / "cameras.csv"), print)
+    offsets = {row["camera"]: float(row["offset"]) for row in rows(videos_world / "clocks.csv")}
+    truth = rows(videos_world / "truth.csv")
+    names = records.tracklet.names[records.tracklet.codes]
+    assert set(names) == {row["tracklet"] for row in truth}
+    for row in truth:
+        times = records.time[names == row["tracklet"]] + offsets[row["camera"]]
+        assert times.min() == pytest.approx(float(row["start"]), abs=0.002)
+        assert times.max() == pytest.approx(float(row["end"]), abs=0.002)
 
 
 def test_most_vehicles_are_seen_by_several_cameras_one_after_the_other(videos_world: Path) -> None:
