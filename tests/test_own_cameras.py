@@ -1,0 +1,52 @@
+"""The tutorial on own cameras: its commands and Python run in their order, on the smallest simulated videos."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from vreid.cli import main
+from vreid.data.cameras import read_cameras
+
+PAGE = (Path(__file__).parents[1] / "docs" / "guides" / "own_cameras.md").read_text(encoding="utf-8")
+STEPS = re.findall(r"^    (vreid [^\n]*)$|^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_tutorial_runs(
+    videos_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    shutil.copytree(videos_world, tmp_path / "city")
+    monkeypatch.chdir(tmp_path)
+    printed = {}
+    for line, block in STEPS:
+        if block:
+            exec(compile(block, "own_cameras.md", "exec"), {})
+            printed[block] = capsys.readouterr().out
+            continue
+        monkeypatch.setattr(sys, "argv", shlex.split(line.replace("--layout videos", "--layout videos --preset tiny")))
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        assert not stopped.value.code, (line, captured)
+        printed[line] = captured.out
+    assert len(STEPS) >= 12
+    assert "15 tracklets" in printed["vreid store info site"]
+    assert "c003/1" in printed["vreid search site c001/3"]
+    assert (tmp_path / "hits.html").stat().st_size > 10_000
+    (told,) = (text for step, text in printed.items() if step.startswith("import csv"))
+    right, asked = (int(number) for number in re.findall(r"\d+", told)[:2])
+    assert asked >= 12 and right >= 0.5 * asked
+
+
+def test_its_table_of_cameras_is_read(tmp_path: Path) -> None:
+    (table,) = re.findall(r"^    (camera,file,[^\n]*)\n    ([^\n]*)$", PAGE, flags=re.MULTILINE)
+    path = tmp_path / "cameras.csv"
+    path.write_text("\n".join(table) + "\n")
+    north = read_cameras(path)["north"]
+    assert (north.start, north.frame_rate, north.offset, north.heading) == (1_777_611_600.0, 25.0, -1.5, 180.0)
