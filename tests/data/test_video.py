@@ -186,3 +186,23 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
                 action(tmp_path / name)
             assert str(caught.value).startswith(str(tmp_path / name)) and reason in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "open_groups.ts", "jpeg.avi", "vp9.webm"])
+def test_random_damage_ends_in_frames_or_one_sentence(tmp_path: Path, name: str) -> None:
+    whole = write_video(tmp_path / name, 20, **CASES[name]).read_bytes()
+    draw = np.random.default_rng(0)
+    for number in range(25):
+        content = bytearray(whole)
+        for place in draw.integers(len(content), size=int(draw.choice([1, 10, 100]))):
+            content[place] = draw.integers(256)
+        video = tmp_path / f"{number}{name}"
+        video.write_bytes(content[: draw.integers(len(content) // 2, len(content))] if number % 5 == 0 else content)
+        missing: list[int] = []
+        try:
+            facts = video_facts(video)
+            found = [frame for frame, _ in read_frames(video, [0, 5, 19, 25], on_missing=missing.append)]
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            assert sorted(found + missing) == [0, 5, 19, 25] and len(frame_times(video)) == facts.frames

@@ -195,3 +195,14 @@ def test_every_crop_fits_the_store() -> None:
     assert len(jpeg) <= LARGEST_JPEG and max(Image.open(io.BytesIO(jpeg)).size) <= tracklets.LONGEST_SIDE
     small = Image.new("RGB", (20, 30), (200, 0, 0))
     assert Image.open(io.BytesIO(encode_crop(small))).size == (20, 30)
+
+
+def test_files_without_a_wanted_tracklet_are_not_opened(frames: list[str], tmp_path: Path) -> None:
+    known = boxes(frames)
+    more = Records.of(
+        path=[tmp_path / "absent.mp4"], camera=["cam"], tracklet=["cam/9"], frame=[0], box=[(0, 0, 50, 50)]
+    )
+    skipped = Skipped()
+    both = Records.concat([known, more])
+    assert [one.id for one in tracklets_of(both, only={"cam/2"}, on_skip=skipped)] == ["cam/2"]
+    assert list(tracklets_of(both, only=set(), on_skip=skipped)) == [] and not skipped.count

@@ -226,7 +226,12 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
     from av import FFmpegError
 
     with suppress(FFmpegError):
-        yield from (packet for packet in container.demux(stream) if packet.size)
+        while True:
+            try:
+                yield from (packet for packet in container.demux(stream) if packet.size)
+                return
+            except IndexError:  # PyAV's, at a packet of a stream that begins in the middle of the file
+                continue
 
 
 def _index(path: Path | str) -> _Index:

@@ -105,15 +105,15 @@ def with_tracklets(records: Records) -> Records:
     """Name the rows without a tracklet: each is one of its own, "camera/name of the image" or "camera/frame"."""
     names = records.tracklet.values.copy()
     taken = set(names.tolist())
+    repeated: Counter[str] = Counter()
     for row in np.flatnonzero(~records.tracklet.known):
         camera, path = str(records.camera.values[row]), Path(records.path[row])
         video = path.suffix.lower() in VIDEOS
         name = f"{path.stem}-{records.frame[row]}" if video else path.stem
         name = base = f"{camera}/{name}" if camera else name
-        number = 1
         while name in taken:
-            number += 1
-            name = f"{base}-{number}"
+            repeated[base] += 1
+            name = f"{base}-{repeated[base] + 1}"
         taken.add(name)
         names[row] = name
     return records.with_(tracklet=names)
@@ -141,9 +141,14 @@ def tracklets_of(
     """
     skip = on_skip or (lambda reason, what: None)
     records = with_tracklets(records)
+    wanted = records.tracklet.values
+    if only is not None:  # files without a wanted tracklet are not even opened
+        used = set(records.path[[name in only for name in wanted]])
+        records = records[[path in used for path in records.path]]
+        wanted = records.tracklet.values
     boxes, sizes = _boxes_and_sizes(records, skip)
     quality = _geometry(records, boxes, sizes, skip)
-    rows_of = [rows for rows in _by_tracklet(records) if only is None or records.tracklet.values[rows[0]] in only]
+    rows_of = [rows for rows in _by_tracklet(records) if only is None or wanted[rows[0]] in only]
     chosen = [rows[choose_frames(boxes[rows], quality[rows], crops * _CANDIDATES)] for rows in rows_of]
     for rows, few in zip(rows_of, chosen, strict=True):
         if not len(few):
