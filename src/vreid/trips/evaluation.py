@@ -1,0 +1,501 @@
+"""Evaluate trips against the truth: IDF1, HOTA and CLEAR of tracklets, links, travel times, origin-destination counts.
+
+A tracklet counts as one detection that is found where it is (its own camera and time), so only its identity can be
+wrong: the trip of trips.csv against the vehicle of truth.csv. Boxes are evaluated in `tracking_metrics`.
+
+Shapes: N tracklets, V vehicles.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vreid.data.readers.common import decode, quoted
+from vreid.data.recordings import utc_seconds
+from vreid.errors import InputError
+from vreid.retrieval.evaluation.bootstrap import RESAMPLES, percentile_interval, resample
+from vreid.trips.tracking_metrics import assign_identities, several_cameras
+
+Float = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ACCEPTED = 5.0
+"""GEH below which traffic engineers accept a modelled count."""
+LEAST_COUNT = 20
+"""Only cells with more trips than this are judged by their GEH."""
+LEAST_TRAVEL_TIMES = 10
+"""Least true travel times of a camera pair whose medians are compared."""
+
+Identity = Literal["vehicle", "trip"]
+Weight = Literal["tracklet", "duration"]
+
+
+@dataclass(frozen=True)
+class MetricEstimate:
+    """A value with its 95 % bootstrap interval over vehicles."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class TravelTimeError:
+    """Median travel time in seconds of a camera pair, by the trips and in truth."""
+
+    start: str
+    end: str
+    found: float
+    true: float
+    found_count: int
+    true_count: int
+
+    @property
+    def error(self) -> float:
+        """Relative error of the median."""
+        return self.found / self.true - 1
+
+
+@dataclass(frozen=True)
+class CountAgreement:
+    """Agreement of an origin-destination matrix with the truth.
+
+    Attributes:
+        cells: number of cells with more than `LEAST_COUNT` true trips.
+        accepted: share of these whose corrected count has a GEH below `ACCEPTED`.
+        accepted_raw: the same of the counts as they are.
+        median_geh: median GEH of these cells' corrected counts.
+        true_total, found_total: trips of all cells.
+    """
+
+    cells: int
+    accepted: float
+    accepted_raw: float
+    median_geh: float
+    true_total: float
+    found_total: float
+
+
+@dataclass(frozen=True)
+class TripMetrics:
+    """Metrics of trips; estimates are shares from 0 to 1.
+
+    Attributes:
+        tracklets, vehicles, trips: numbers that are evaluated.
+        idf1, idp, idr: F1, precision and recall of tracklets in the right trip, one trip a vehicle.
+        hota, deta, assa: HOTA of tracklets, with its detection and association accuracy.
+        mota: CLEAR's accuracy; `switches`: changes of trip along a vehicle's tracklets.
+        link_precision, link_recall: share of links that join consecutive tracklets of a vehicle, and of these that are
+            links.
+        travel_times: medians by camera pair.
+        counts: agreement of the origin-destination matrix, None without one.
+        sums: per vehicle, what the estimates are computed of.
+        outside: the same of tracklets that the truth does not know.
+    """
+
+    tracklets: int
+    vehicles: int
+    trips: int
+    idf1: MetricEstimate
+    idp: MetricEstimate
+    idr: MetricEstimate
+    hota: MetricEstimate
+    deta: MetricEstimate
+    assa: MetricEstimate
+    mota: float
+    switches: int
+    link_precision: MetricEstimate
+    link_recall: MetricEstimate
+    travel_times: tuple[TravelTimeError, ...]
+    counts: CountAgreement | None
+    sums: dict[str, Float] = field(repr=False)
+    outside: Float = field(repr=False)
+
+    @property
+    def travel_time_error(self) -> float:
+        """Median over camera pairs of the absolute relative error of the median travel time; NaN without pairs."""
+        errors = [abs(one.error) for one in self.travel_times]
+        return float(np.median(errors)) if errors else math.nan
+
+    def plain(self) -> dict[str, Any]:
+        """Return numbers, lists and dicts of everything but `sums`, as for JSON."""
+        from dataclasses import asdict, fields
+
+        values = {one.name: getattr(self, one.name) for one in fields(self)[:-2]}
+        out: dict[str, Any] = {
+            name: asdict(value) if isinstance(value, (MetricEstimate, CountAgreement)) else value
+            for name, value in values.items()
+        }
+        out["travel_times"] = [asdict(one) | {"error": one.error} for one in self.travel_times]
+        return out | {"travel_time_error": self.travel_time_error}
+
+
+def evaluate_trips(
+    trips_csv: Path | str,
+    truth_csv: Path | str,
+    *,
+    identity: Identity = "vehicle",
+    weight: Weight = "tracklet",
+    cityflow: bool = True,
+    od_csv: Path | str | None = None,
+    truth_od_csv: Path | str | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> TripMetrics:
+    """Evaluate trips against the truth.
+
+    Args:
+        trips_csv: a line a tracklet: trip, order, tracklet, camera, start, end.
+        truth_csv: a line a tracklet: tracklet, camera, vehicle (and trip), start, end.
+        identity: what a trip should be: everything of a vehicle ("vehicle"), or one drive of it between two places
+            where it parks ("trip").
+        weight: tracklets count once, or by their duration, which stands for their frames.
+        cityflow: only vehicles at two cameras or more count, and only trips past two or more, as in CityFlow.
+        od_csv, truth_od_csv: origin-destination matrices (from, to, count, corrected); None: od.csv beside the trips
+            and truth_od.csv beside the truth, if both exist.
+        seed, resamples: of the bootstrap over vehicles.
+
+    Raises:
+        InputError: a column is missing, a tracklet is listed twice, or nothing is left to evaluate.
+    """
+    found, truth = _read_trips(Path(trips_csv)), _read_truth(Path(truth_csv), identity)
+    row_of = {name: row for row, name in enumerate(truth.tracklet)}
+    found_rows = np.array([row_of.get(name, -1) for name in found.tracklet], dtype=np.int64)
+    true_kept = np.ones(len(truth.tracklet), dtype=np.bool_)
+    found_kept = np.ones(len(found.tracklet), dtype=np.bool_)
+    if cityflow:
+        true_kept = several_cameras(truth.identity, truth.camera)
+        found_kept = several_cameras(found.identity, found.camera)
+    if not true_kept.any():
+        raise InputError(f"{truth_csv}: no {identity} is seen by two cameras or more; evaluate with cityflow off.")
+
+    sides = _Sides.of(truth, found, found_rows, true_kept, found_kept, weight)
+    sums, outside, switches = sides.sums()
+    drawn = _Bootstrap(sums, outside, seed, resamples)
+    misses = int((true_kept & ~sides.true_found).sum())
+    false_positives = int((found_kept & ~sides.found_true).sum())
+    if od_csv is None and truth_od_csv is None:
+        beside = Path(trips_csv).parent / "od.csv", Path(truth_csv).parent / "truth_od.csv"
+        od_csv, truth_od_csv = beside if all(path.is_file() for path in beside) else (None, None)
+    counts = None if od_csv is None or truth_od_csv is None else evaluate_counts(od_csv, truth_od_csv)
+    return TripMetrics(
+        tracklets=int(true_kept.sum()),
+        vehicles=len(set(truth.identity[true_kept])),
+        trips=len(set(found.identity[found_kept])),
+        idf1=drawn.estimate(_idf1),
+        idp=drawn.estimate(lambda s: _share(s[IDTP], s[FOUND])),
+        idr=drawn.estimate(lambda s: _share(s[IDTP], s[TRUE])),
+        hota=drawn.estimate(lambda s: math.sqrt(_deta(s) * _share(s[ASSOCIATION], s[BOTH]))),
+        deta=drawn.estimate(_deta),
+        assa=drawn.estimate(lambda s: _share(s[ASSOCIATION], s[BOTH])),
+        mota=1 - (misses + false_positives + switches) / int(true_kept.sum()),
+        switches=switches,
+        link_precision=drawn.estimate(lambda s: _share(s[RIGHT_LINKS], s[LINKS])),
+        link_recall=drawn.estimate(lambda s: _share(s[RIGHT_LINKS], s[TRUE_LINKS])),
+        travel_times=_travel_times(truth, found),
+        counts=counts,
+        sums=sums,
+        outside=outside,
+    )
+
+
+def idf1_difference(
+    one: TripMetrics, other: TripMetrics, *, seed: int = 0, resamples: int = RESAMPLES
+) -> MetricEstimate:
+    """Estimate by how much the IDF1 of `one` exceeds that of `other`, resampling the vehicles of both alike.
+
+    Raises:
+        InputError: the two were evaluated against different truths.
+    """
+    if list(one.sums) != list(other.sums):
+        raise InputError("the trips were evaluated against different vehicles; compare results of one truth.")
+    first, second = (np.stack(list(metrics.sums.values())) for metrics in (one, other))
+    drawn = [
+        _idf1(first[picks].sum(axis=0) + one.outside) - _idf1(second[picks].sum(axis=0) + other.outside)
+        for picks in resample(len(first), seed=seed, resamples=resamples)
+    ]
+    low, high = percentile_interval(np.array(drawn)).tolist()
+    return MetricEstimate(one.idf1.value - other.idf1.value, low, high)
+
+
+# ------------------------------------------------------------------------------------------------ origin-destination
+
+
+def geh(modelled: ArrayLike, counted: ArrayLike) -> Float:
+    """Compute the GEH statistic sqrt(2 (m - c)^2 / (m + c)) of volumes, element by element; 0 where both are 0.
+
+    It was made for hourly volumes; for the counts of a longer time it is stricter.
+
+    Example:
+        >>> geh([100, 0], [121, 0]).round(3).tolist()
+        [1.998, 0.0]
+    """
+    m, c = np.broadcast_arrays(np.asarray(modelled, dtype=np.float64), np.asarray(counted, dtype=np.float64))
+    result: Float = np.sqrt(np.divide(2 * (m - c) ** 2, m + c, out=np.zeros(m.shape), where=m + c > 0))
+    return result
+
+
+def evaluate_counts(od_csv: Path | str, truth_od_csv: Path | str) -> CountAgreement:
+    """Compare an origin-destination matrix (from, to, count, corrected) with the true one (from, to, count).
+
+    Raises:
+        InputError: a column is missing, or a cell is no number.
+    """
+    found, truth = (_read(Path(path), ("from", "to", "count")) for path in (od_csv, truth_od_csv))
+    raw, corrected = _cells(Path(od_csv), found, "count"), _cells(Path(od_csv), found, "corrected")
+    true = _cells(Path(truth_od_csv), truth, "count")
+    large = [cell for cell, count in true.items() if count > LEAST_COUNT]
+    counts = np.array([true[cell] for cell in large])
+    of_raw, of_corrected = (geh([table.get(cell, 0.0) for cell in large], counts) for table in (raw, corrected))
+    return CountAgreement(
+        cells=len(large),
+        accepted=float((of_corrected < ACCEPTED).mean()) if large else math.nan,
+        accepted_raw=float((of_raw < ACCEPTED).mean()) if large else math.nan,
+        median_geh=float(np.median(of_corrected)) if large else math.nan,
+        true_total=float(sum(true.values())),
+        found_total=float(sum(corrected.values())),
+    )
+
+
+def _cells(path: Path, table: Mapping[str, Sequence[str]], column: str) -> dict[tuple[str, str], float]:
+    values = _numbers(path, column if column in table else "count", table)
+    cells: dict[tuple[str, str], float] = defaultdict(float)
+    for start, end, value in zip(table["from"], table["to"], values.tolist(), strict=True):
+        cells[start, end] += value
+    return dict(cells)
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True, eq=False)
+class _TrackletRows:
+    """N tracklets; `identity` is the vehicle or trip, `drive` the trip within which travel times are taken."""
+
+    tracklet: list[str]
+    camera: NDArray[np.object_]
+    identity: NDArray[np.object_]
+    drive: NDArray[np.object_]
+    start: Float
+    end: Float
+    order: Float
+
+
+def _read_trips(path: Path) -> _TrackletRows:
+    table = _read(path, ("trip", "order", "tracklet", "camera", "start", "end"))
+    trip = np.array(table["trip"], dtype=object)
+    return _table(path, table, trip, trip, _numbers(path, "order", table))
+
+
+def _read_truth(path: Path, identity: Identity) -> _TrackletRows:
+    table = _read(path, ("tracklet", "camera", "vehicle", "start", "end", *(("trip",) if identity == "trip" else ())))
+    drive = np.array(table.get("trip", table["vehicle"]), dtype=object)
+    names = np.array(table[identity], dtype=object)
+    return _table(path, table, names, drive, _times(path, "start", table))
+
+
+def _table(
+    path: Path,
+    table: Mapping[str, Sequence[str]],
+    identity: NDArray[np.object_],
+    drive: NDArray[np.object_],
+    order: Float,
+) -> _TrackletRows:
+    tracklets = list(table["tracklet"])
+    line_of: dict[str, int] = {}
+    for line, name in enumerate(tracklets, start=2):
+        if line_of.setdefault(name, line) != line:
+            raise InputError(f"{path}, line {line}: tracklet {quoted(name)} is already in line {line_of[name]}.")
+    cameras = np.array(table["camera"], dtype=object)
+    times = _times(path, "start", table), _times(path, "end", table)
+    return _TrackletRows(tracklets, cameras, identity, drive, *times, order)
+
+
+def _read(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
+    rows = list(csv.reader(io.StringIO(decode(path), newline="")))
+    header = [name.strip() for name in rows[0]] if rows else []
+    for column in columns:
+        if column not in header:
+            raise InputError(f"{path}: has no column {column}; give {','.join(columns)}.")
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(f"{path}, line {line}: has {len(row)} cells for {len(header)} columns; correct it.")
+    return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(header)}
+
+
+def _numbers(path: Path, column: str, table: Mapping[str, Sequence[str]]) -> Float:
+    return _converted(path, column, table, float, "no number")
+
+
+def _times(path: Path, column: str, table: Mapping[str, Sequence[str]]) -> Float:
+    return _converted(path, column, table, utc_seconds, "neither UTC seconds nor an ISO 8601 time")
+
+
+def _converted(
+    path: Path, column: str, table: Mapping[str, Sequence[str]], convert: Callable[[str], float], what: str
+) -> Float:
+    values = []
+    for line, text in enumerate(table[column], start=2):
+        try:
+            values.append(convert(text))
+        except ValueError as error:
+            raise InputError(f"{path}, line {line}: {column} {quoted(text)} is {what}; correct it.") from error
+    return np.array(values, dtype=np.float64)
+
+
+# ------------------------------------------------------------------------------------------------ counting
+
+TRUE, FOUND, IDTP, BOTH, ASSOCIATION, TRUE_LINKS, LINKS, RIGHT_LINKS = range(8)
+"""Columns of `TripMetrics.sums`."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """True and found tracklets by rows of the truth, or -1 for found ones that the truth does not know."""
+
+    truth: _TrackletRows
+    found: _TrackletRows
+    found_rows: Ints  # (M,) row of the truth of each found tracklet
+    true_kept: NDArray[np.bool_]  # (N,)
+    found_kept: NDArray[np.bool_]  # (M,)
+    true_found: NDArray[np.bool_]  # (N,) kept and found
+    found_true: NDArray[np.bool_]  # (M,)
+    weight: Float  # (N,)
+    found_weight: Float  # (M,)
+
+    @classmethod
+    def of(
+        cls,
+        truth: _TrackletRows,
+        found: _TrackletRows,
+        found_rows: Ints,
+        true_kept: NDArray[np.bool_],
+        found_kept: NDArray[np.bool_],
+        weight: Weight,
+    ) -> _Sides:
+        true_found = np.zeros(len(truth.tracklet), dtype=np.bool_)
+        true_found[found_rows[found_kept & (found_rows >= 0)]] = True
+        known = found_rows >= 0
+        found_true = found_kept & known
+        found_true[known] &= true_kept[found_rows[known]]
+        lasting = weight == "duration"
+        weights = truth.end - truth.start if lasting else np.ones(len(truth.tracklet))
+        found_weights = found.end - found.start if lasting else np.ones(len(found.tracklet))
+        found_weights = np.where(known, weights[found_rows], found_weights)  # the same tracklet lasts equally long
+        return cls(
+            truth, found, found_rows, true_kept, found_kept, true_found & true_kept, found_true, weights, found_weights
+        )
+
+    def sums(self) -> tuple[dict[str, Float], Float, int]:
+        """Return sums (8,) by vehicle, those of tracklets unknown to the truth, and the identity switches."""
+        names, vehicle = np.unique(self.truth.identity.astype(str), return_inverse=True)
+        trips, trip = np.unique(self.found.identity.astype(str), return_inverse=True)
+        vehicle, trip = vehicle.ravel(), trip.ravel()
+        owner = np.where(self.found_rows >= 0, vehicle[self.found_rows], len(names))  # the last: unknown to the truth
+        table = np.zeros((len(names) + 1, 8))
+        np.add.at(table[:, TRUE], vehicle[self.true_kept], self.weight[self.true_kept])
+        np.add.at(table[:, FOUND], owner[self.found_kept], self.found_weight[self.found_kept])
+
+        both = self.found_true
+        cells, place = np.unique(np.stack([owner[both], trip[both]]), axis=1, return_inverse=True)
+        shared = np.bincount(place.ravel(), self.found_weight[both], minlength=cells.shape[1]).astype(np.float64)
+        of_trip = np.bincount(trip[self.found_kept], self.found_weight[self.found_kept], minlength=len(trips))
+        np.add.at(table[:, BOTH], cells[0], shared)
+        jaccard = shared / (table[cells[0], TRUE] + of_trip[cells[1]] - shared)
+        np.add.at(table[:, ASSOCIATION], cells[0], shared * jaccard)
+        assigned = assign_identities(cells[0], cells[1], shared, len(names))
+        right = assigned[cells[0]] == cells[1]
+        table[cells[0][right], IDTP] = shared[right]
+        switches = self._links(table, owner, trip)
+        return dict(zip(names.tolist(), table[:-1], strict=True)), table[-1], switches
+
+    def _links(self, table: Float, owner: Ints, trip: Ints) -> int:
+        """Add the numbers of links to `table`; return the identity switches.
+
+        True links join the tracklets of a vehicle that are in trips.csv, in the order of their true starts. Tracklets
+        of one camera that overlap in time are parts of one pass; they have an order as well.
+        """
+        known = np.flatnonzero(self.found_rows >= 0)
+        rows = self.found_rows[known]
+        order = known[np.lexsort((self.truth.end[rows], self.truth.start[rows], owner[known]))]
+        same = owner[order[1:]] == owner[order[:-1]]
+        successor = np.full(len(trip), -1, dtype=np.int64)
+        successor[order[:-1][same]] = order[1:][same]
+        np.add.at(table[:, TRUE_LINKS], owner[order[:-1][same]], 1)
+        in_trip = np.lexsort((self.found.order, trip))
+        linked = trip[in_trip[1:]] == trip[in_trip[:-1]]
+        first, second = in_trip[:-1][linked], in_trip[1:][linked]
+        np.add.at(table[:, LINKS], owner[first], 1)
+        right = successor[first] == second
+        np.add.at(table[:, RIGHT_LINKS], owner[first[right]], 1)
+        counted = order[self.found_true[order]]
+        follows = owner[counted[1:]] == owner[counted[:-1]]
+        return int((follows & (trip[counted[1:]] != trip[counted[:-1]])).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Bootstrap:
+    """Sums over the vehicles, and over those of each resample."""
+
+    total: Float
+    resampled: Float
+
+    def __init__(self, sums: Mapping[str, Float], outside: Float, seed: int, resamples: int) -> None:
+        table = np.stack(list(sums.values()))
+        drawn = [table[picks].sum(axis=0) for picks in resample(len(table), seed=seed, resamples=resamples)]
+        object.__setattr__(self, "total", table.sum(axis=0) + outside)
+        object.__setattr__(self, "resampled", np.stack(drawn) + outside)
+
+    def estimate(self, of: Callable[[Float], float]) -> MetricEstimate:
+        """Return a function of sums with its interval; resamples in which it is 0 of 0 are left out."""
+        drawn = percentile_interval(np.array([of(row) for row in self.resampled]))
+        value, low, high = np.nan_to_num([of(self.total), *drawn]).tolist()
+        return MetricEstimate(value, low, high)
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole else math.nan
+
+
+def _idf1(sums: Float) -> float:
+    return _share(2 * sums[IDTP], sums[TRUE] + sums[FOUND])
+
+
+def _deta(sums: Float) -> float:
+    return _share(sums[BOTH], sums[TRUE] + sums[FOUND] - sums[BOTH])
+
+
+def _travel_times(truth: _TrackletRows, found: _TrackletRows) -> tuple[TravelTimeError, ...]:
+    """Compare the medians of the camera pairs with enough true travel times, from middle to middle of two tracklets."""
+    true, by_trips = _seconds(truth), _seconds(found)
+    rows = []
+    for pair, seconds in sorted(true.items()):
+        if len(seconds) >= LEAST_TRAVEL_TIMES and pair in by_trips:
+            medians = float(np.median(by_trips[pair])), float(np.median(seconds))
+            rows.append(TravelTimeError(*pair, *medians, len(by_trips[pair]), len(seconds)))
+    return tuple(rows)
+
+
+def _seconds(table: _TrackletRows) -> dict[tuple[str, str], list[float]]:
+    """Return the travel times between consecutive tracklets of a drive at two cameras, by camera pair."""
+    drive = np.unique(table.drive.astype(str), return_inverse=True)[1].ravel()
+    order = np.lexsort((table.order, drive))
+    middle = (table.start + table.end) / 2
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one, two in zip(order[:-1].tolist(), order[1:].tolist(), strict=True):
+        if drive[one] == drive[two] and table.camera[one] != table.camera[two]:
+            times[str(table.camera[one]), str(table.camera[two])].append(float(middle[two] - middle[one]))
+    return dict(times)
