@@ -27,8 +27,8 @@ def open_dataset(
 
     Recognised by what is in them, in the order of `vreid.data.readers.families.FAMILIES`: a table (.csv, .tsv, .txt
     file, or a folder with exactly one CSV); folders of VeRi-776, CityFlowV2-ReID, CityFlow-ReID, VehicleX, VehicleID,
-    VERI-Wild, VRIC, or folders above them; tracker output beside its frames; images with a text file each; folders of
-    images.
+    VERI-Wild, VRIC, or folders above them; boxes of trackers and detectors beside frames or videos; images with a text
+    file each; folders of images.
 
     Args:
         source: file or folder; `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is

@@ -161,9 +161,10 @@ class Records:
 
     Columns:
         image_key: (N,) stable, distinct names; an original, its crop and its translation are told apart by `variant`.
-        path: (N,) where the image lies, as the reader was given it.
+        path: (N,) where the image lies, or the video whose frame it is, as the reader was given it.
         identity, camera, tracklet, scene: `Labels`; a tracklet is unique over all cameras.
-        frame: (N,) int64, -1 unknown. time: (N,) float64, UTC seconds, NaN unknown.
+        frame: (N,) int64, -1 unknown; in a video from 0, in the order of showing.
+        time: (N,) float64, UTC seconds, NaN unknown.
         domain: "real" or "synthetic". variant: "original", "crop" or "translated".
         box: (N, 4) float32, x1 y1 x2 y2, half-open: the part of the image at `path` (a full frame, say) that shows
             the vehicle, in its pixels; NaN: the whole image.

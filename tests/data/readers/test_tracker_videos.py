@@ -13,8 +13,11 @@ from vreid.data.open import open_dataset
 from vreid.errors import InputError
 
 MOT = "1,7,10,20,30,15,1,-1,-1,-1\n6,7,12,20,30,15,1,-1,-1,-1\n"
-# boxmot 25.0.0: MotSink.write of two tracks on frames 0 and 1 (frame, id, left, top, width, height, conf, class, -1)
-BOXMOT = "1,1,10.5,20.25,30,15,0.90000004,2,0\n1,2,0,0,12,10,0.5,7,1\n2,1,12.125,20,30,15,0.89999998,2,0\n"
+# boxmot 25.0.0: MotSink.write of two tracks on frames 0 and 1 (frame, id, left, top, width, height, score, class, -1)
+BOXMOT = """1,1,10.5,20.25,30.0,15.0,0.8999999761581421,2,-1
+1,2,0.0,0.0,12.0,10.0,0.5,7,-1
+2,1,12.125,20.0,30.0,15.0,0.8999999761581421,2,-1
+"""
 
 
 def opened(source: Path) -> tuple[Dataset, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.small_videos import write_video
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
 from vreid.data.open import open_dataset
@@ -135,3 +136,26 @@ def test_labels_without_image_and_images_without_labels(tmp_path: Path) -> None:
         path.write_text("")
     with pytest.raises(InputError, match=r"labels holds no boxes; write a line for each"):
         open_dataset(tmp_path)
+
+
+def test_text_files_of_a_video(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "cam1.mp4", size=(200, 100))
+    text(tmp_path / "labels/cam1_1.txt", f"{CAR} 0.9 7")
+    text(tmp_path / "labels/cam1_6.txt", f"{CAR} 0.9 7", f"{TRUCK} 0.8 8")
+    dataset, findings = checked(tmp_path)
+    records = dataset.gallery
+    assert not findings and records.path.tolist() == [str(video)] * 3 and records.frame.tolist() == [0, 5, 5]
+    assert records.image_key.tolist()[:2] == ["cam1/000000/7", "cam1/000005/7"]
+    assert records.tracklet.values.tolist() == ["cam1/7", "cam1/7", "cam1/8"]
+    assert records.box[0].tolist() == pytest.approx([40, 15, 80, 65])
+
+
+def test_text_files_beside_their_video_count_from_0_where_one_says_0(tmp_path: Path) -> None:
+    write_video(tmp_path / "x_2026-05-01_07-00-00.mp4", size=(200, 100))
+    for frame in (0, 5):
+        text(tmp_path / f"x_2026-05-01_07-00-00_{frame}.txt", CAR)
+    text(tmp_path / "remarks.txt", "rain")
+    dataset, findings = checked(tmp_path)
+    assert not findings and dataset.gallery.frame.tolist() == [0, 5]
+    assert set(dataset.gallery.camera.names) == {"x"}
+    assert dataset.gallery.image_key[0].startswith("x/2026-05-01_07-00-00/000000#")

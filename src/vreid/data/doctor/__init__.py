@@ -35,6 +35,7 @@ CHECKS: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     label_checks.left_out,
     tracklet_checks.over_two,
     label_checks.two_looks,
+    clocks.absent,
     clocks.impossible,
     clocks.clock_off,
     clocks.equal_times,

@@ -1,4 +1,4 @@
-"""Checks of times: wrong unit, implausible dates, and camera clocks with an offset."""
+"""Checks of times: absent, wrong unit, implausible dates, and camera clocks with an offset."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.cameras import EXAMPLE
 from vreid.data.doctor.case import Case
 from vreid.data.findings import Finding
+from vreid.data.recordings import recording_of
 
 DATED = 1e8
 """Times from here on (1973) are dates; smaller ones are seconds since an unknown start."""
@@ -21,6 +23,8 @@ DAY = 86400.0
 EARLIEST = 5e10
 """Earliest time before 1970, in seconds, that can be formatted as a date."""
 
+SHOWN = 5
+"""Maximum number of cameras that a note names."""
 MINUTE = 60.0
 ENOUGH = 5
 """Minimum number of images of a camera for identical times to be suspicious."""
@@ -70,6 +74,30 @@ def in_words(seconds: float) -> str:
 
 def _date(seconds: float) -> str:
     return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(seconds)):%Y-%m-%d %H:%M:%S}"
+
+
+def absent(case: Case) -> Iterator[Finding]:
+    """Note cameras of tracker output and videos without times: a store of them can be searched, but not by time."""
+    records = case.records
+    framed = case.scan.video | (records.tracklet.known & ~np.isnan(records.box).any(axis=1))
+    known = set(records.camera.values[framed & ~np.isnan(records.time)])
+    known |= {camera for camera, path in _videos(case) if recording_of(path).start}
+    lacking = [name for name in dict.fromkeys(records.camera.values[framed].tolist()) if name and name not in known]
+    if lacking:
+        named = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN:,} more" if len(lacking) > SHOWN else "")
+        header, example = EXAMPLE
+        case.notes.append(
+            f"cameras without times: {named}. A store of them (vreid ingest) has no filter by time, no travel times "
+            "and no simultaneous tracklets as negatives for calibration. Give the start of each in cameras.csv: "
+            f"{header} and a line such as {example.replace('north', lacking[0])}."
+        )
+    yield from ()
+
+
+def _videos(case: Case) -> set[tuple[str, str]]:
+    """Camera and path of each video."""
+    video = case.scan.video
+    return set(zip(case.records.camera.values[video].tolist(), case.records.path[video].tolist(), strict=True))
 
 
 def impossible(case: Case) -> Iterator[Finding]:

@@ -3,12 +3,15 @@
     images/0002_c002_00030600_0.jpg        named as in VeRi and Market-1501: vehicle, camera, ...; "-1_c1..." is junk
     images/anything.jpg                    vehicle and camera unknown
     vehicles/red_taxi/1.jpg                  one sub-folder a vehicle; a camera in the name ("..._c002_...") is read
+    crops/north-1700000000.123456-ab12.jpg   camera, time and track in the name (Frigate and others, see `crop_names`)
+    crops/north/2026-05-01T12-00-00Z_7.jpg   the same, one sub-folder a camera
 
 Each of these also works inside train, query and gallery folders (or their VeRi, Market-1501 and CityFlow names).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from vreid.data.readers.common import (
     shown,
     source_of,
 )
+from vreid.data.readers.crop_names import CropName, parse_crop_name
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.formatting import plural
@@ -74,9 +78,10 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
         if len(names) > 1:
             raise InputError(f"{folder}: folders {' and '.join(names)} both mean {split}; rename one of them.")
     notes: list[str] = []
+    local: set[str] = set()
     if any(found.values()):
         parts = {
-            split: _read(folder, folder / names[0], split, notes) if names else Records.of(path=[])
+            split: _read(folder, folder / names[0], split, notes, local) if names else Records.of(path=[])
             for split, names in found.items()
         }
         unused = sorted(set(inner.values()) - {names[0] for names in found.values() if names})
@@ -92,8 +97,9 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
             MARKET,
             source_of(folder),
             tuple(notes),
+            local_times=tuple(sorted(local)),
         )
-    records = _read(folder, folder, "gallery", notes)
+    records = _read(folder, folder, "gallery", notes, local)
     if not len(records):
         deeper = [
             name
@@ -108,11 +114,23 @@ def read_folder(folder: Path | str, *, on_finding: OnFinding = raise_finding) ->
         raise InputError(f"{folder}: holds no images (.jpg, .png, ...); name the folder that does.")
     if not records.camera.known.any():
         notes.append("no image has a camera, so cross-camera search is not possible.")
-    return Dataset(folder.absolute().name, records[:0], records, records, CROSS_CAMERA, source_of(folder), tuple(notes))
+    return Dataset(
+        folder.absolute().name,
+        records[:0],
+        records,
+        records,
+        CROSS_CAMERA,
+        source_of(folder),
+        tuple(notes),
+        local_times=tuple(sorted(local)),
+    )
 
 
-def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
-    """Read a folder of images, or of one sub-folder a vehicle."""
+def _read(root: Path, folder: Path, split: str, notes: list[str], local: set[str]) -> Records:
+    """Read a folder of images, or of one sub-folder a vehicle.
+
+    Cameras whose times name no zone are added to `local`.
+    """
     inner = folders_in(folder)
     names, vehicles = images_in(folder), [name for name in inner if images_in(folder / name)]
     if names and vehicles:
@@ -130,6 +148,9 @@ def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
     paths = [folder / name for name in names] + [
         folder / vehicle / name for vehicle in vehicles for name in images_in(folder / vehicle)
     ]
+    crops = [parse_crop_name(path.stem) for path in paths]
+    if any(crops) and not any(map(_NAMED.match, names)):
+        return _read_crops(root, paths, crops, vehicles, split, notes, local)
     matches = [_NAMED.match(name) for name in names]
     if vehicles:
         identities = [path.parent.name for path in paths]
@@ -148,5 +169,34 @@ def _read(root: Path, folder: Path, split: str, notes: list[str]) -> Records:
         image_key=[path.relative_to(root).as_posix() for path in paths],
         identity=identities,
         camera=cameras,
+        split=[split] * len(paths),
+    )
+
+
+def _read_crops(
+    root: Path,
+    paths: list[Path],
+    crops: list[CropName | None],
+    folders: list[str],
+    split: str,
+    notes: list[str],
+    local: set[str],
+) -> Records:
+    """Read images whose names say camera, time and track; without a camera in it, their sub-folder names the camera."""
+    named = [
+        crop and crop._replace(camera=crop.camera or (path.parent.name if folders else ""))
+        for path, crop in zip(paths, crops, strict=True)
+    ]
+    local |= {crop.camera for crop in named if crop and crop.local}
+    notes.append("cameras, times and tracks are taken from the names of the images.")
+    if others := named.count(None):
+        first = paths[named.index(None)].name
+        notes.append(f"{others:,} of {len(paths):,} images name no camera and time, first {shown(first)}.")
+    return Records.of(
+        path=paths,
+        image_key=[path.relative_to(root).as_posix() for path in paths],
+        camera=[crop.camera if crop else "" for crop in named],
+        tracklet=[f"{crop.camera}/{crop.track}" if crop and crop.track else "" for crop in named],
+        time=[crop.time if crop else math.nan for crop in named],
         split=[split] * len(paths),
     )

@@ -1,10 +1,10 @@
 """Custom data sets: a table with one row per image, CSV with commas, semicolons or tabs, UTF-8.
 
-Only `path` is needed. Columns are those of `Records.write_csv`; common aliases are accepted
-(`SPELLINGS`; capitals, blanks, "_" and "-" do not matter). Relative paths start at the table's folder. Times are UTC
-seconds or ISO 8601, without a zone taken as UTC. Identity "-1" or "junk" is junk, an empty cell (or "nan") is unknown,
-as are camera and tracklet "-1"; "1.0" is "1" (`vreid.data.spellings`). A box is x1, y1, x2, y2, or left, top, width,
-height. Orientations are taken modulo 360.
+Only `path` is needed; it is an image, or a video with the number of the frame, from 0, in `frame`. Columns are those of
+`Records.write_csv`; common aliases are accepted (`SPELLINGS`; capitals, blanks, "_" and "-" do not matter). Relative
+paths start at the table's folder. Times are UTC seconds or ISO 8601, without a zone taken as UTC. Identity "-1" or
+"junk" is junk, an empty cell (or "nan") is unknown, as are camera and tracklet "-1"; "1.0" is "1"
+(`vreid.data.spellings`). A box is x1, y1, x2, y2, or left, top, width, height. Orientations are taken modulo 360.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def read_rows(
     # Many rows share a frame when boxes are given, and then the frame's name alone is no key.
     out["image_key"] = cells.texts.get("image_key") or [
         name if out["box"] is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
-        for name, box in zip(out["path"], out["box"] or [()] * len(rows), strict=True)
+        for name, box in zip(_with_frames(out["path"], out["frame"]), out["box"] or [()] * len(rows), strict=True)
     ]
     if within_split and "split" in out:
         splits = [SPLITS.get(split.lower(), split) for split in out["split"]]
@@ -375,6 +375,15 @@ def seconds(text: str) -> float:
     if math.isinf(value):
         raise ValueError
     return value
+
+
+def _with_frames(paths: list[str], frames: list[int] | None) -> list[str]:
+    """Names of images; "north.mp4/000012" for a frame of a video."""
+    numbers = frames or [-1] * len(paths)
+    return [
+        f"{path}/{frame:06d}" if frame >= 0 and path.lower().endswith(VIDEOS) else path
+        for path, frame in zip(paths, numbers, strict=True)
+    ]
 
 
 def _boxes(cells: _Cells) -> list[list[float]] | None:

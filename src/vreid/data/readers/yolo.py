@@ -1,9 +1,10 @@
-"""Ultralytics (YOLO) labels: one text file per image, boxes relative to the image size.
+"""Ultralytics (YOLO) labels: one text file per image or frame of a video, boxes relative to the image size.
 
     images/cam1_1.jpg   labels/cam1_1.txt        class cx cy w h [confidence] [id], a box a line
     images/val/...      labels/val/...           the same in sub-folders
     cam1/images/...     cam1/labels/...          or a folder a camera
     predict/cam1_1.jpg  predict/labels/...       or the images beside `labels`
+    cam1.mp4            labels/cam1_1.txt        the first frame of a video beside `labels` (or beside the text files)
 
 A camera is its folder, or what stands before the number of the frame in the image's name: cam1_1.jpg is frame 1 of
 camera cam1. A tracklet is named by camera and id, "cam1/17"; vehicles are unknown, and all classes are read.
@@ -33,6 +34,9 @@ from vreid.data.readers.common import (
     shown,
     source_of,
 )
+from vreid.data.readers.detections import videos_in
+from vreid.data.readers.frames import frame_size
+from vreid.data.recordings import recording_of
 from vreid.data.records import Records
 from vreid.data.spellings import whole_number
 from vreid.errors import InputError
@@ -51,6 +55,11 @@ class _Place(NamedTuple):
     images: Path
     labels: Path
     camera: str  # "": in the names
+
+
+class _FrameName(NamedTuple):
+    camera: str  # stem of the video, "": no name of a frame
+    frame: int
 
 
 class _Detection(NamedTuple):
@@ -75,9 +84,11 @@ def _places(folder: Path) -> list[_Place]:
 def _place(folder: Path, camera: str) -> list[_Place]:
     labels = folder / LABELS
     if not labels.is_dir():
-        return []
+        stems = {video.stem for video in videos_in(folder)}
+        framed = any(_in_video(name[:-4]).camera in stems for name in (_texts(folder) if stems else []))
+        return [_Place(folder, folder, camera)] if framed else []
     images = folder / IMAGES if (folder / IMAGES).is_dir() else folder
-    out = [_Place(images, labels, camera)] if first_image(images) and _texts(labels) else []
+    out = [_Place(images, labels, camera)] if (first_image(images) or videos_in(images)) and _texts(labels) else []
     for name in folders_in(labels):
         if (images / name).is_dir() and first_image(images / name) and _texts(labels / name):
             out.append(_Place(images / name, labels / name, camera or ("" if name.lower() in SPLITS else name)))
@@ -121,23 +132,38 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
     for place in _places(folder):
         file_names = images_in(place.images)
         image_of = {name.rpartition(".")[0]: name for name in file_names}
-        notes += passed_over(place.images)
-        boxes = {name: _boxes(Listing(place.labels / name, counted)) for name in _texts(place.labels)}
+        videos = {video.stem: video for video in videos_in(place.images)}
+        sizes = {stem: frame_size(video) for stem, video in videos.items()}
+        notes += [] if videos else passed_over(place.images)
+        texts = _texts(place.labels)
+        if videos and place.labels == place.images:  # other text files may lie there
+            texts = [name for name in texts if _in_video(name[:-4]).camera in videos]
+        boxes = {name: _boxes(Listing(place.labels / name, counted)) for name in texts}
         sixth = _sixth([box for listed in boxes.values() for box in listed])
         without += len(image_of.keys() - {name.rpartition(".")[0] for name in boxes})
+        counted_from = {stem: 0 if f"{stem}_0.txt" in boxes else 1 for stem in videos}
         base = "" if place.labels == folder / LABELS else place.images.relative_to(folder).as_posix() + "/"
         for name, listed in boxes.items():
             listing, stem = Listing(place.labels / name, counted), name.rpartition(".")[0]
-            size = image_size(place.images / image_of[stem]) if stem in image_of else None
+            image, video = place.images / image_of.get(stem, stem), _in_video(stem)
+            of_video = stem not in image_of and video.camera in videos
+            size = image_size(image) if stem in image_of else sizes.get(video.camera)
             if size is None:
-                what = "cannot be read" if stem in image_of else f"is not in {place.images.name}"
+                what = "cannot be read" if stem in image_of or of_video else f"is not in {place.images.name}"
                 if listed:
                     finding = f"its image {shown(image_of.get(stem, stem))} {what}, so its boxes are not used"
                     counted(Finding("label file without image", str(listing.path), finding, "put the image there"))
                 continue
             camera, frame = _named(stem)
-            named += bool(camera) and not place.camera
-            camera = place.camera or camera
+            named += bool(camera) and not place.camera and not of_video
+            camera = prefix = place.camera or camera
+            key_of_image = f"{base}{stem}"
+            if of_video:
+                image, frame = videos[video.camera], video.frame - counted_from[video.camera]
+                recording = recording_of(image)
+                camera = place.camera or recording.camera
+                prefix = place.camera or recording.prefix
+                key_of_image = f"{prefix}/{frame:06d}"
             seen: dict[str, int] = {}
             for box in listed:
                 track = _track(box, sixth, listing)
@@ -151,10 +177,10 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
                     continue
                 classes[box.kind] += 1
                 cx, cy, w, h = (share * side for share, side in zip(box.shares, size * 2, strict=True))
-                columns["path"].append(place.images / image_of[stem])
-                columns["image_key"].append(f"{base}{stem}{key}")
+                columns["path"].append(image)
+                columns["image_key"].append(f"{key_of_image}{key}")
                 columns["camera"].append(camera)
-                columns["tracklet"].append((f"{camera}/{track}" if camera else str(track)) if track >= 0 else "")
+                columns["tracklet"].append((f"{prefix}/{track}" if prefix else str(track)) if track >= 0 else "")
                 columns["frame"].append(frame)
                 columns["box"].append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
                 files.append(str(listing.path))
@@ -181,6 +207,12 @@ def read_yolo(folder: Path | str, *, on_finding: OnFinding = raise_finding) -> D
         tuple(notes),
         {"query": origin, "gallery": origin},
     )
+
+
+def _in_video(stem: str) -> _FrameName:
+    """Video and frame in the name of a text file, "cam1_12"."""
+    match = re.fullmatch(r"(.+)_([0-9]{1,18})", stem)
+    return _FrameName(match[1], int(match[2])) if match else _FrameName("", -1)
 
 
 def _named(stem: str) -> tuple[str, int]:
