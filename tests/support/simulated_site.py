@@ -30,10 +30,10 @@ class SimulatedSite:
     def table(self) -> TrackletTable:
         """The tracklets with centred vectors."""
         batch, vectors = self.batch, self.batch.vector.copy()
-        camera = np.unique(batch.camera.astype(str), return_inverse=True)[1]
+        names, camera = np.unique(batch.camera.astype(str), return_inverse=True)
         for code in range(camera.max() + 1):
             vectors[camera == code] = subtract_mean(vectors[camera == code], vectors[camera == code].mean(axis=0))
-        return TrackletTable(batch.id, vectors, camera, batch.start / 1000, batch.end / 1000)
+        return TrackletTable(batch.id, vectors, camera, batch.start / 1000, batch.end / 1000, tuple(map(str, names)))
 
 
 def simulated_site(

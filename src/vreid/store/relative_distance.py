@@ -43,6 +43,7 @@ class TrackletTable:
         vector: (N, D) unit vectors.
         camera: (N,) codes.
         start, end: (N,) seconds, NaN unknown.
+        cameras: names of the codes.
     """
 
     id: NDArray[np.object_]
@@ -50,6 +51,7 @@ class TrackletTable:
     camera: NDArray[np.intp]
     start: NDArray[np.float64]
     end: NDArray[np.float64]
+    cameras: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -62,13 +64,14 @@ class TrackletTable:
             none = np.empty(0)
             return cls(none.astype(object), np.empty((0, vectors.dimensions), np.float32), none.astype(int), none, none)
         column = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("id", "start", "end")}
-        camera = np.unique(np.concatenate([batch.camera for batch in batches]).astype(str), return_inverse=True)[1]
+        names, camera = np.unique(np.concatenate([batch.camera for batch in batches]).astype(str), return_inverse=True)
         return cls(
             column["id"],
             np.concatenate([batch.vector for batch in batches]),
             camera,
             seconds(column["start"]),
             seconds(column["end"]),
+            tuple(map(str, names)),
         )
 
 
