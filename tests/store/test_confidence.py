@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from support.simulated_site import D, simulated_site
+from support.simulated_site import simulated_site
 from vreid.errors import InputError
-from vreid.store.centering import refit_means
 from vreid.store.confidence import (
-    THRESHOLD,
     FalseMatchCurve,
     OperatingPoint,
     SearchThreshold,
-    fit_threshold,
     shipped_threshold,
 )
-from vreid.store.engines import open_vectors
 from vreid.store.relative_distance import hold_contests
 
 POINT = OperatingPoint(0.5, 0.9, 0.01, 0.0, 0.04, 100)
@@ -66,16 +60,5 @@ def test_documents_round_trip_and_damaged_ones_are_refused() -> None:
         OperatingPoint(0.9, 0.5)
 
 
-def test_a_store_is_calibrated_and_a_small_one_keeps_the_shipped_threshold(tmp_path: Path) -> None:
-    vectors = open_vectors(tmp_path / "store", dimensions=D, model="m", create=True)
-    vectors.upsert(simulated_site(vehicles=20).batch)
-    found, sentence = fit_threshold(vectors)
-    assert found is None
-    assert "at least 500 are needed" in sentence
-    vectors.upsert(simulated_site(vehicles=120).batch)
-    refit_means(vectors)
-    found, sentence = fit_threshold(vectors)
-    assert found is not None
-    assert found.tracklets == vectors.count()
-    assert SearchThreshold.from_dict(vectors.get_document(THRESHOLD)) == found
+def test_the_shipped_threshold_is_for_its_model_only() -> None:
     assert shipped_threshold("another model") is None

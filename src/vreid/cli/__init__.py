@@ -16,6 +16,7 @@ from vreid import __version__, plugins
 from vreid.cli import (
     ablation,
     adapt,
+    calibrate_store,
     crop,
     data,
     demo,
@@ -120,6 +121,7 @@ split.group.add_typer(translate.group, name="translate")
 app.add_typer(split.group, name="data", rich_help_panel=DATA)
 app.command("ingest", rich_help_panel=CAMERAS)(ingest.ingest_command)
 app.command("search", rich_help_panel=CAMERAS)(search_store.search_command)
+app.command("label", rich_help_panel=CAMERAS)(calibrate_store.label_command)
 app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vreid.cli.calibrate_store import calibrate_store, store_address
 from vreid.cli.options import (
-    AllFeatures,
     FusionName,
     Json,
     Post,
@@ -24,6 +24,7 @@ from vreid.cli.options import (
     reranking_variants,
 )
 from vreid.console import echo
+from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.retrieval.evaluation.calibration import Threshold
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from vreid.retrieval.postprocessing.pipeline import PostProcessing
     from vreid.retrieval_run import RetrievalRun
 
+FeaturesOrStore = Annotated[
+    list[Path],
+    typer.Argument(metavar="FEATURES|STORE", help="Features as of `vreid extract` (several: an ensemble), or a store."),
+]
 OpenSetOption = Annotated[
     bool,
     typer.Option(
@@ -60,8 +65,10 @@ _DEFINITIONS = (
 
 
 def calibrate_command(
-    features: AllFeatures,
-    out: Annotated[Path, typer.Option(help="Threshold file to write (.json), for --threshold of rank and evaluate.")],
+    features: FeaturesOrStore,
+    out: Annotated[
+        Path | None, typer.Option(help="Threshold file to write (.json), for --threshold of rank and evaluate.")
+    ] = None,
     steps: Post = "",
     leave_out: LeaveOut = 0,
     seed: Seed = 0,
@@ -77,12 +84,19 @@ def calibrate_command(
     fusion: FusionName = "mean",
     as_json: Json = False,
 ) -> None:
-    """Calibrate the distance thresholds of MATCH and NO MATCH on validation features.
+    """Calibrate the distance thresholds of MATCH and NO MATCH on validation features, or on a store without labels.
 
-    Also prints FPIR and FNIR (open-set identification), with and without re-ranking.
+    Of features, also prints FPIR and FNIR (open-set identification), with and without re-ranking. A store keeps its
+    threshold, estimated from its own tracklets and the answers of `vreid label`; offsets between the clocks of its
+    cameras are shown.
     """
     from vreid.retrieval.evaluation.calibration import calibrate
 
+    if len(features) == 1 and (address := store_address(features[0])) is not None:
+        calibrate_store(address, as_json=as_json)
+        return
+    if out is None:
+        raise InputError("calibrate: name the threshold file to write with --out FILE.json.")
     search = load_retrieval_run(features, records, protocol, weights, fusion)
     rows = _open_sets(search, post_processing(steps), leave_out, seed)
     threshold = calibrate(rows[-1][1], fpir=fpir, miss_rate=miss_rate)

@@ -30,8 +30,7 @@ from vreid.files import parse_errors, read_json
 from vreid.formats.facts import typed
 from vreid.ranges import bounds, check_settings, in_range
 from vreid.retrieval.evaluation.calibration import DECISIONS, MATCH, NO_MATCH, UNCERTAIN
-from vreid.store.interface import VectorStore
-from vreid.store.relative_distance import Contests, TrackletTable, hold_contests
+from vreid.store.relative_distance import Contests
 from vreid.training.model_file import BUNDLED
 
 THRESHOLD = "threshold"
@@ -222,26 +221,6 @@ def calibrate_without_labels(contests: Contests, *, model: str, tracklets: int) 
         return None
     two, one = (FalseMatchCurve.of(values) for values in (contests.relative, contests.one_sided))
     return SearchThreshold(two.point(), one.point(), "this site, without labels", model, tracklets)
-
-
-def fit_threshold(vectors: VectorStore) -> tuple[SearchThreshold | None, str]:
-    """Estimate the threshold of a store without labels, store it, and return it with a sentence.
-
-    A store that is too small keeps the shipped threshold.
-    """
-    table = TrackletTable.load(vectors)
-    contests = hold_contests(table)
-    found = calibrate_without_labels(contests, model=vectors.model, tracklets=len(table))
-    if found is None:
-        shipped = shipped_threshold(vectors.model)
-        vectors.delete_document(THRESHOLD)
-        instead = "the threshold of simulated cameras is used" if shipped else "nothing is decided"
-        return shipped, (
-            f"Tracklets and other cameras give {len(contests):,} contests; at least {FEWEST_CONTESTS} are needed to "
-            f"calibrate on this site, so {instead}."
-        )
-    vectors.put_document(THRESHOLD, found.as_dict())
-    return found, f"{found}."
 
 
 def shipped_threshold(model: str) -> SearchThreshold | None:

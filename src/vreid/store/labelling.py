@@ -26,7 +26,6 @@ from vreid.formats.facts import fact
 from vreid.store.confidence import (
     DOUBTFUL,
     TARGETS,
-    THRESHOLD,
     FalseMatchCurve,
     OperatingPoint,
     SearchThreshold,
@@ -163,8 +162,8 @@ def estimate_share(
 ) -> ShareEstimate:
     """Estimate the share of wrong pairs from a random sample of each stratum.
 
-    The interval is that of the posterior of the strata's shares (beta distributions) weighted by their sizes, of which the
-    answered pairs are known.
+    The interval is that of the posterior of the strata's shares (beta distributions) weighted by their sizes, of which
+    the answered pairs are known.
 
     Args:
         stratum: (P,) stratum of each pair.
@@ -282,27 +281,6 @@ def _corrected(pairs: Pairs, wrong: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _wrong(same: bool | None) -> float:
     return np.nan if same is None else float(not same)
-
-
-def fit_store_with_answers(vectors: VectorStore) -> SearchThreshold | None:
-    """Fit the threshold of a store without labels and, if there are answers, with them; store and return it.
-
-    Returns:
-        None: the store is too small, so it keeps the shipped threshold.
-    """
-    table = TrackletTable.load(vectors)
-    contests = hold_contests(table)
-    from vreid.store.confidence import calibrate_without_labels
-
-    found = calibrate_without_labels(contests, model=vectors.model, tracklets=len(table))
-    if found is None:
-        vectors.delete_document(THRESHOLD)
-        return None
-    answers = answered_pairs(vectors)
-    if answers:
-        found = fit_with_answers(pairs_of(table, contests, found.tracklet), answers, found)
-    vectors.put_document(THRESHOLD, found.as_dict())
-    return found
 
 
 def questions(vectors: VectorStore, count: int, *, seed: int = 0) -> Sequence[tuple[str, str]]:
