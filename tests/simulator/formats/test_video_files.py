@@ -145,6 +145,13 @@ def test_presets_of_images_and_of_videos_are_not_mixed_up(tmp_path: Path) -> Non
     assert not (tmp_path / "x").exists()
 
 
+def test_a_build_of_pyav_without_the_encoder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with pytest.raises(InputError, match="this build of PyAV lacks libx264; run `pip install"):
+        simulate(tmp_path / "x", preset=TINY, layout=VIDEOS, seed=0)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_command_writes_videos(run: Run, videos_world: Path, tmp_path: Path) -> None:
     done = run(f"simulate {videos_world} --layout videos --preset tiny --seed 1 --json")
     assert done.code == 0 and json.loads(done.out)["reused"] is True

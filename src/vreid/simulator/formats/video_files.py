@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreid.data.seeds import generator
+from vreid.errors import InputError
 from vreid.files import write_text
 from vreid.progress import Progress, job
 from vreid.simulator.city.earth import latitude_longitude
@@ -36,6 +38,8 @@ from vreid.simulator.vehicle.vehicles import build_vehicle
 
 VIDEOS = "videos"
 """Name of the layout."""
+CODEC: Final = "libx264"
+"""Encoder of the videos, H.264."""
 ENCODER = {"crf": "25", "preset": "fast", "threads": "1", "x264-params": "cpu-independent=1"}
 """Options of x264. Without cpu-independent, its rate control reads memory that it did not write, and bytes vary."""
 CLASSES = {"bus": 5, "truck": 7, "motorcycle": 3}
@@ -79,9 +83,17 @@ class VideoWriter:
         return None
 
     def planned(self) -> Write:
-        """Plan the city; return the function that writes it."""
-        import av  # noqa: F401  # the error for a missing extra, before the work
+        """Plan the city; return the function that writes it.
 
+        Raises:
+            InputError: PyAV was built without the encoder.
+        """
+        import av
+
+        if CODEC not in av.codecs_available:
+            raise InputError(
+                f"this build of PyAV lacks {CODEC}; run `pip install --force-reinstall --only-binary=av av`."
+            )
         return partial(
             _write_videos, plan_videos(self.preset, int(generator(self.seed, "layout", VIDEOS).integers(2**63)))
         )
@@ -179,7 +191,7 @@ def _encode(path: Path, frames: Iterator[NDArray[np.uint8]], frame_rate: int, si
     import av
 
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=frame_rate, options=ENCODER)
+        stream = container.add_stream(CODEC, rate=frame_rate, options=ENCODER)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for number, image in enumerate(frames):
