@@ -137,6 +137,9 @@ def read_frames(
         raise ValueError("wanted: frame numbers must ascend from 0")
     report = on_missing or (lambda number: None)
     index = _index(path)
+    beyond: deque[int] = deque()
+    while index.stamps is not None and rest and rest[-1] >= len(index.stamps):
+        beyond.appendleft(rest.pop())
     everything = np.ones(len(index.number), bool)
     shown = everything if index.stamps is None else np.isin(index.number, np.fromiter(rest, np.int64))
     needed = everything if index.stamps is None else _packets_for(index, shown)
@@ -151,8 +154,10 @@ def read_frames(
                 if rest and rest[0] == number:
                     yield rest.popleft(), _upright(frame)
                 if not rest:
-                    return
-    for number in rest:
+                    break
+        if not rest:
+            break
+    for number in (*rest, *beyond):
         report(number)
 
 
