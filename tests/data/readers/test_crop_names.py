@@ -79,6 +79,18 @@ def test_check_says_when_times_are_absent(tmp_path: Path) -> None:
     )
 
 
+def test_check_reads_the_table_of_cameras_beside_videos(tmp_path: Path) -> None:
+    write_video(tmp_path / "site" / "a.mp4")
+    (tmp_path / "site" / "a.txt").write_text("1,7,10,20,30,15\n")
+    (tmp_path / "cameras.csv").write_text("camera,start\na,2026-05-01\n")
+    notes: list[str] = []
+    assert examine(open_dataset(tmp_path), on_note=notes.append) == [] and not notes
+    (tmp_path / "cameras.csv").write_text("camera,start\na,2026-05-01\nb,noon\n")
+    (finding,) = examine(open_dataset(tmp_path), on_note=notes.append)
+    assert finding.where == f"{tmp_path / 'cameras.csv'}, line 3" and finding.fix == "correct it or leave it empty"
+    assert finding.message.startswith("start 'noon' is neither seconds since 1970") and len(notes) == 1
+
+
 def test_reading_a_video_as_an_image_names_ingest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.mp4: is a video, and this command reads images; add it to a store with "):
         read_image(write_video(tmp_path / "a.mp4"))

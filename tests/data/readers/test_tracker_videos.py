@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,11 @@ def test_names_of_recordings_and_folders(tmp_path: Path) -> None:
         write_video(tmp_path / f"{place}.mp4")
         put(tmp_path / f"{place}.txt", MOT)
     records = open_dataset(tmp_path).gallery
-    assert sorted(records.camera.names) == ["a/x", "b"]
-    assert sorted(records.tracklet.names) == ["a/x/2020-01-01_00-00-00/7", "a/x/2020-01-01_00-15-00/7", "b/7"]
+    assert sorted(records.camera.names) == ["b", "x"]
+    assert sorted(records.tracklet.names) == ["b/7", "x/2020-01-01_00-00-00/7", "x/2020-01-01_00-15-00/7"]
+    write_video(tmp_path / "a" / "b.mp4")  # another camera of the name
+    put(tmp_path / "a" / "b.txt", MOT)
+    assert sorted(open_dataset(tmp_path).gallery.camera.names) == ["a/b", "b/b", "x"]
 
 
 def test_cityflow_without_frames(tmp_path: Path) -> None:
@@ -121,3 +125,12 @@ def test_seqinfo(tmp_path: Path) -> None:
 def test_a_video_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is a video without boxes; .*vreid ingest --detector"):
         open_dataset(write_video(tmp_path / "north.mp4"))
+
+
+def test_without_pyav_frames_can_be_extracted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "c001").mkdir()
+    (tmp_path / "c001" / "vdo.avi").write_bytes(b"RIFF")
+    put(tmp_path / "c001" / "gt" / "gt.txt", MOT)
+    monkeypatch.setitem(sys.modules, "av", None)
+    findings = opened(tmp_path)[1]
+    assert len(findings) == 1 and "it cannot be read without PyAV" in findings[0] and "ffmpeg -i vdo.avi" in findings[0]

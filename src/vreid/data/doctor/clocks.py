@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.data.cameras import EXAMPLE
+from vreid.data.cameras import EXAMPLE, read_cameras
 from vreid.data.doctor.case import Case
 from vreid.data.findings import Finding
 from vreid.data.recordings import recording_of
+from vreid.errors import InputError
 
 DATED = 1e8
 """Times from here on (1973) are dates; smaller ones are seconds since an unknown start."""
@@ -23,6 +25,8 @@ DAY = 86400.0
 EARLIEST = 5e10
 """Earliest time before 1970, in seconds, that can be formatted as a date."""
 
+ABOVE = 4
+"""How many folders above an image or video may hold the table of cameras."""
 SHOWN = 5
 """Maximum number of cameras that a note names."""
 MINUTE = 60.0
@@ -77,11 +81,21 @@ def _date(seconds: float) -> str:
 
 
 def absent(case: Case) -> Iterator[Finding]:
-    """Note cameras of tracker output and videos without times: a store of them can be searched, but not by time."""
+    """Note cameras of tracker output and videos without times, which a store cannot search by time.
+
+    A table of cameras beside them is read for their starts; what is wrong with it is reported.
+    """
     records = case.records
     framed = case.scan.video | (records.tracklet.known & ~np.isnan(records.box).any(axis=1))
     known = set(records.camera.values[framed & ~np.isnan(records.time)])
     known |= {camera for camera, path in _videos(case) if recording_of(path).start}
+    for table in _tables(set(records.path[framed].tolist())):
+        try:
+            known |= {name for name, camera in read_cameras(table).items() if camera.start is not None}
+        except InputError as error:  # "PATH, line 2: what is wrong; what to do."
+            message, _, fix = str(error).removeprefix(str(table)).removesuffix(".").rpartition("; ")
+            where, _, message = message.rpartition(": ") if message.startswith(", line") else ("", "", message[2:])
+            yield Finding("table of cameras", f"{table}{where}", message, fix)
     lacking = [name for name in dict.fromkeys(records.camera.values[framed].tolist()) if name and name not in known]
     if lacking:
         named = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN:,} more" if len(lacking) > SHOWN else "")
@@ -91,7 +105,12 @@ def absent(case: Case) -> Iterator[Finding]:
             "and no simultaneous tracklets as negatives for calibration. Give the start of each in cameras.csv: "
             f"{header} and a line such as {example.replace('north', lacking[0])}."
         )
-    yield from ()
+
+
+def _tables(paths: set[str]) -> list[Path]:
+    """Tables of cameras in the folders of images and videos, or above them."""
+    folders = {folder for path in paths for folder in list(Path(path).absolute().parents)[:ABOVE]}
+    return sorted(table for folder in folders if (table := folder / "cameras.csv").is_file())
 
 
 def _videos(case: Case) -> set[tuple[str, str]]:

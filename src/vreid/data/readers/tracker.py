@@ -19,6 +19,7 @@ are global: in CityFlow's layout, in AI City's files, and where the user says so
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,13 +141,19 @@ def _cameras(folder: Path) -> list[_CameraFolder]:
             _CameraFolder(place, prefix, known, _files(place), scene if of_cityflow else "", sequence=sequence)
         )
     pairs.sort(key=lambda pair: [natural(part) for part in pair[0].parts])
-    return cameras + [_with_video(folder, video, text) for video, text in pairs]
+    folders = defaultdict(set)
+    for video, _ in pairs:
+        folders[recording_of(video).camera].add(video.parent)
+    return cameras + [
+        _with_video(video, text, folder if len(folders[recording_of(video).camera]) > 1 else video.parent)
+        for video, text in pairs
+    ]
 
 
-def _with_video(folder: Path, video: Path, text: Path) -> _CameraFolder:
-    """The camera of a video with its boxes: that of its name, with the folders between where they differ from it."""
+def _with_video(video: Path, text: Path, folder: Path) -> _CameraFolder:
+    """The camera of a video with its boxes: that of its name, with the folders between it and `folder` before it."""
     recording, inner = recording_of(video), video.parent.relative_to(folder).as_posix()
-    if inner not in (".", recording.camera):
+    if inner != ".":
         recording = replace(recording, camera=f"{inner}/{recording.camera}")
     return _CameraFolder(video.parent, recording.prefix, recording.camera, (text,), video=video)
 
@@ -205,7 +212,7 @@ def read_tracker(
     folder = source if source.is_dir() else source.parent
     pairs = _pairs(folder, source.stem) if source.is_file() else []
     one_file = source if source.is_file() and not pairs else None
-    cameras = [_with_video(folder, *pair) for pair in pairs] or _cameras(folder)
+    cameras = [_with_video(*pair, folder) for pair in pairs] or _cameras(folder)
     if one_file is None and not any(camera.files for camera in cameras):
         one_file = _one_file(folder)
     if one_file is not None:
@@ -298,8 +305,10 @@ def _frames(camera: _CameraFolder, on_finding: OnFinding) -> dict[int, str] | Pa
         return None
     try:
         video_facts(video)
-    except InputError as error:
+    except (InputError, ModuleNotFoundError) as error:
         reason = str(error).removeprefix(f"{video}: ").removesuffix(".").partition("; ")[0]
+        if isinstance(error, ModuleNotFoundError):
+            reason = "cannot be read without PyAV (pip install 'vehicle-reid[video]')"
         command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
         on_finding(
             Finding(
