@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo docs test test-all lint bench soak core clean
+.PHONY: install demo docs test test-all test-milvus lint bench soak core clean
 
 install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
@@ -15,6 +15,15 @@ test: $(READY) lint  ## lint, types and the whole test suite
 
 test-all: test  ## and a dry run on made-up folders of the real data sets' size, two minutes more
 	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/reproduce/test_dry_run.py
+
+MILVUS_PACKAGES := "pymilvus==3.0.2" "setuptools<81" pytest hypothesis
+test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on Milvus Lite, in throw-away environments
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-milvus/server
+	$(BIN)/uv pip install -q --python .venv-milvus/server/bin/python -r pyproject.toml $(MILVUS_PACKAGES) "milvus==2.3.5"
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-milvus/lite
+	$(BIN)/uv pip install -q --python .venv-milvus/lite/bin/python -r pyproject.toml $(MILVUS_PACKAGES) "milvus-lite>=3.2,<3.3"
+	for kind in lite server; do echo "== $$kind"; OMP_NUM_THREADS=1 .venv-milvus/$$kind/bin/python -m pytest -rs \
+		tests/store/test_conformance.py tests/store/test_milvus_engine.py -k milvus || exit 1; done
 
 docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_site.py
@@ -44,4 +53,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv build runs site src/*.egg-info
+	rm -rf .venv .venv-milvus build runs site src/*.egg-info

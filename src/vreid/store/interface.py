@@ -260,7 +260,7 @@ def check_batch(batch: TrackletBatch, dimensions: int) -> None:
 
 def check_vectors(vectors: NDArray[np.float32], names: Sequence[str] | NDArray[np.object_]) -> None:
     """Raise `InputError` with the name of the first of (N, D) vectors that is not finite or not of unit length."""
-    lengths = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    lengths = np.einsum("nd,nd->n", vectors, vectors)
     wrong = ~(np.abs(np.sqrt(lengths) - 1) < UNIT_TOLERANCE)
     if wrong.any():
         name = names[int(np.argmax(wrong))]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,8 @@ class MilvusEngine:
         """
         from pymilvus import MilvusClient
 
+        # It warns at every scan of a server that gives no time stamp, which a scan in the order of ids does not need.
+        logging.getLogger("pymilvus.client.iterator.query_iterator").setLevel(logging.ERROR)
         parts = urlsplit(uri)
         self.uri, self._read_only = uri, read_only
         self._name = parse_qs(parts.query).get("collection", [COLLECTION])[0]
@@ -107,6 +110,7 @@ class MilvusEngine:
         if facts["schema"] > _SCHEMA:
             raise InputError(f"{uri}: was written by a newer version of vreid; update vreid.")
         self.dimensions, self.model = int(facts["dimensions"]), str(facts["model"])
+        self._search_parameters: dict[str, Any] = facts.get("search", {})
         if dimensions is not None and dimensions != self.dimensions:
             raise InputError(f"{uri}: holds features of {self.dimensions} dimensions, not {dimensions}; use its model.")
 
@@ -274,7 +278,7 @@ class MilvusEngine:
                         some.astype(np.float32).tolist(),
                         filter=condition,
                         limit=min(k + _SPARE, MOST),
-                        search_params={"metric_type": "IP"},
+                        search_params={"metric_type": "IP", "params": self._search_parameters},
                         consistency_level="Strong",
                     )
                 hits += [_hits([(-float(hit["distance"]), str(hit["id"])) for hit in one], k) for one in found]
@@ -401,8 +405,13 @@ class MilvusEngine:
         count = self._count(self._name), self._count(self._crops)
         return EngineInfo("milvus", version, self.uri, self.dimensions, self.model, *count, details=details)
 
-    def set_index(self, kind: str, parameters: Mapping[str, Any]) -> None:
-        """Replace the index of the tracklets' vectors; use `gate_index`, which measures what it finds."""
+    def set_index(
+        self, kind: str, parameters: Mapping[str, Any], search_parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replace the index of the tracklets' vectors; use `gate_index`, which measures what it finds.
+
+        Stores that are open in other processes search with the old parameters until they are opened again.
+        """
         with self._writing():
             self._client.flush(self._name)
             self._client.release_collection(self._name)
@@ -412,6 +421,9 @@ class MilvusEngine:
             index.add_index("vector", index_type=kind, metric_type="IP", params=dict(parameters))
             self._client.create_index(self._name, index)
             self._client.load_collection(self._name)
+            self._search_parameters = dict(search_parameters or {})
+            facts = {"schema": _SCHEMA, "dimensions": self.dimensions, "model": self.model}
+            self._put({_ENGINE: facts | {"search": self._search_parameters}})
 
     def problems(self) -> Iterator[str]:
         """Yield crops without a tracklet, which a killed process leaves."""
@@ -442,6 +454,7 @@ def gate_index(
     engine: MilvusEngine,
     kind: str,
     parameters: Mapping[str, Any],
+    search_parameters: Mapping[str, Any] | None = None,
     *,
     target: float = 0.99,
     k: int = 100,
@@ -452,7 +465,8 @@ def gate_index(
     Args:
         engine: its index is FLAT when called.
         kind: "HNSW", "IVF_FLAT", ...
-        parameters: of the index, as Milvus names them.
+        parameters: of the index, as Milvus names them, for example {"M": 16, "efConstruction": 200}.
+        search_parameters: of every search in it, for example {"ef": 400}.
         target: least share of the k nearest that must be found, without a filter and for one camera.
         k: results of a search.
         queries: stored tracklets that are searched, the first of as many pages of ids.
@@ -473,7 +487,7 @@ def gate_index(
     cameras, counts = np.unique([str(batch.camera[0]) for batch in sample], return_counts=True)
     filters = {"all": None, "camera": Filter(cameras=frozenset({str(cameras[int(np.argmin(counts))])}))}
     exact = {name: engine.search(vectors, k, where) for name, where in filters.items()}
-    engine.set_index(kind, parameters)
+    engine.set_index(kind, parameters, search_parameters)
     recall = {name: _recall(engine.search(vectors, k, where), exact[name]) for name, where in filters.items()}
     if min(recall.values()) < target:
         engine.set_index("FLAT", {})
