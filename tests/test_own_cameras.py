@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import shutil
@@ -17,6 +18,19 @@ PAGE = (Path(__file__).parents[1] / "docs" / "guides" / "own_cameras.md").read_t
 STEPS = re.findall(r"^    (vreid [^\n]*)$|^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
+def answer_pairs(folder: Path) -> None:
+    """Write answers.csv, as a browser saves it, from the truth."""
+    from vreid import Store
+    from vreid.store.labelling import questions
+
+    with open(folder / "city" / "truth.csv", newline="") as file:
+        vehicle = {row["tracklet"]: row["vehicle"] for row in csv.DictReader(file)}
+    with Store.open(folder / "site", read_only=True) as store:
+        pairs = questions(store.vectors, 10, seed=0)
+    lines = [f"{a},{b},{'yes' if vehicle[a] == vehicle[b] else 'no'}\n" for a, b in pairs]
+    (folder / "answers.csv").write_text("first,second,answer\n" + "".join(lines))
+
+
 def test_the_tutorial_runs(
     videos_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,6 +43,8 @@ def test_the_tutorial_runs(
             exec(compile(block, "own_cameras.md", "exec"), {})
             printed[block] = capsys.readouterr().out
             continue
+        if "--answers" in line:
+            answer_pairs(tmp_path)
         monkeypatch.setattr(sys, "argv", shlex.split(line.replace("--layout videos", "--layout videos --preset tiny")))
         with pytest.raises(SystemExit) as stopped:
             main()
