@@ -55,3 +55,7 @@ def test_wrong_input_of_label(site: Path, tmp_path: Path, run: Run) -> None:
     reported(run(f"label {site} --answers {answers}"), "c0/9999", "is not in")
     reported(run(f"label {tmp_path}/absent"), "absent")
     reported(run(f"calibrate {site}/store.sqlite"), "--out")
+    reported(run(f"label {site}"), "no terminal", "--page")
+    reported(run(f"adapt {site} --resume"), "--out")
+    reported(run(f"adapt {site} --before 0.5"), "--before")
+    reported(run("adapt default"), "SOURCE")

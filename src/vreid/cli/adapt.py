@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from vreid import names
+from vreid.cli.calibrate_store import store_address
 from vreid.cli.extras import require_extras
 from vreid.cli.options import (
     Device,
     Json,
     LabelTable,
-    Model,
-    Source,
     open_source,
     open_sources,
     parse_settings,
@@ -22,15 +21,28 @@ from vreid.cli.options import (
     resolve,
 )
 from vreid.console import echo
+from vreid.errors import InputError
 
 LATER = "later.csv"
 """Table of the images that were held out of the adaptation, in its run folder."""
 
 
 def adapt_command(
-    model: Model,
-    target: Source,
-    out: Annotated[Path, typer.Option(help="Run folder of the adaptation; usable as a MODEL.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|STORE",
+            help="default (the bundled model), a run folder or a .safetensors file; or a store, whose model is adapted "
+            "to its own crops.",
+        ),
+    ],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[SOURCE]", help="Unlabelled images of the new cameras; none for a store.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of the adaptation; usable as a MODEL. Of a store: optional, kept for --resume."),
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -67,12 +79,22 @@ def adapt_command(
 ) -> None:
     """Adapt a model to unlabelled images of other cameras with pseudo labels.
 
-    The adapted model is kept only if evidence from the unlabelled images shows that it is better.
+    The adapted model is kept only if evidence from the unlabelled images shows that it is better. A store then takes it
+    over: all its features are computed again.
     """
     require_extras("train", "adapt", "report")
     from vreid.adaptation.adapt_config import preset_named
     from vreid.training.model_file import model_file
 
+    if target is None and (address := store_address(model)) is not None:
+        if source or before is not None:
+            raise InputError("adapt: --source and --before are for a data set, not for a store; leave them out.")
+        asked = parse_settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
+        _adapt_store(address, preset, asked if gate else {**asked, "gate": "false"}, out, resume, device, as_json)
+        return
+    if target is None or out is None:
+        missing = "SOURCE, the unlabelled images" if target is None else "the run folder, --out FOLDER"
+        raise InputError(f"adapt: name {missing} (or give a store in the place of MODEL).")
     model_file(model)
     dataset = open_source(target, labels)  # checked before torch is imported
     from vreid.adaptation.adapt import FACTS, target_images, with_scene_groups
@@ -106,3 +128,25 @@ def adapt_command(
             f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
         )
     print_json(facts) if as_json else echo(f"Model: {made} ({summary})")
+
+
+def _adapt_store(
+    address: str, preset: str, asked: dict[str, str], out: Path | None, resume: bool, device: str, as_json: bool
+) -> None:
+    from vreid.adaptation.adapt_config import preset_named
+    from vreid.configuration import with_overrides
+    from vreid.progress_bars import ProgressBars
+    from vreid.store.adapt_store import adapt_store
+
+    if resume and out is None:
+        raise InputError("--resume: continues the run in --out FOLDER; name it.")
+    config = with_overrides(preset_named(preset), asked)
+    with ProgressBars(quiet=as_json) as bars:
+        found = adapt_store(address, config, out=out, device=resolve(device), resume=resume, progress=bars)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    echo(f"{found.decision}. {found.reason}".strip())
+    if found.model:
+        echo(f"Model: {found.model}")
+    echo(found.next_step)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.extras import require_extras
-from vreid.cli.options import Json, print_json
+from vreid.cli.options import Device, Json, print_json, resolve
 from vreid.console import echo
 from vreid.formatting import plural
 
@@ -70,6 +70,27 @@ def copy(
         print_json({"copied": copied, "tracklets": total})
     else:
         echo(f"Copied {plural(copied, 'tracklet')} to {target}, which now holds {total:,}.")
+
+
+@group.command("embed")
+def embed(
+    store: Folder,
+    model: Annotated[str, typer.Option(help="default, a run folder, or a .safetensors or .onnx file.")],
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Compute all features of a store again with another model; killed at any moment, the store is old or new."""
+    from vreid.inference.embedder import load_model
+    from vreid.progress_bars import ProgressBars
+    from vreid.store.adapt_store import embed_store
+
+    embedder = load_model(model, device=resolve(device))
+    with ProgressBars(quiet=as_json) as bars:
+        tracklets = embed_store(store, embedder, model, progress=bars)
+    if as_json:
+        print_json({"tracklets": tracklets, "model": embedder.made_by})
+    else:
+        echo(f"{store}: the features of {plural(tracklets, 'tracklet')} are those of {embedder.made_by} now.")
 
 
 @group.command("snapshot")
