@@ -82,8 +82,6 @@ def check(
     """List problems of a data set with file, row and suggested fix. Exits 1 if any are found."""
     if page is not None:
         require_extras("report")
-    from dataclasses import asdict
-
     from vreid.data.doctor import examine
     from vreid.progress_bars import ProgressBars
 
@@ -91,6 +89,12 @@ def check(
     try:
         dataset = open_source(source, labels, findings.append, identities)
     except InputError:
+        from vreid.trips.result_files import check_ai_city, is_ai_city
+
+        if is_ai_city(source):  # a result of multi-camera tracking, without frames beside it
+            boxes, findings, notes = check_ai_city(source)
+            _print_check(f"AI City multi-camera result: {boxes!r}", notes, findings, as_json=as_json)
+            raise typer.Exit(1 if findings else 0) from None
         if findings and not as_json:  # those before the error
             _print_findings(findings)
         raise
@@ -101,12 +105,18 @@ def check(
         from vreid.report.doctor_page import write_findings
 
         write_findings(dataset, findings, page)
-    if as_json:
-        print_json({"dataset": repr(dataset), "notes": notes, "findings": [asdict(f) for f in findings]})
-    else:
-        echo(dataset, *(f"note: {note}" for note in notes), sep="\n")
-        _print_findings(findings)
+    _print_check(repr(dataset), notes, findings, as_json=as_json)
     raise typer.Exit(1 if findings else 0)
+
+
+def _print_check(what: str, notes: Sequence[str], findings: Sequence[Finding], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print_json({"dataset": what, "notes": notes, "findings": [asdict(f) for f in findings]})
+    else:
+        echo(what, *(f"note: {note}" for note in notes), sep="\n")
+        _print_findings(findings)
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

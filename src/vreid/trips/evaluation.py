@@ -294,6 +294,16 @@ class _TrackletRows:
     order: Float
 
 
+def read_trip_names(trips_csv: Path | str) -> dict[str, str]:
+    """Read the trip of each tracklet from trips.csv.
+
+    Raises:
+        InputError: a column is missing, or a row is broken.
+    """
+    table = _read(Path(trips_csv), ("trip", "tracklet"))
+    return dict(zip(table["tracklet"], table["trip"], strict=True))
+
+
 def _read_trips(path: Path) -> _TrackletRows:
     table = _read(path, ("trip", "order", "tracklet", "camera", "start", "end"))
     trip = np.array(table["trip"], dtype=object)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vreid.errors import InputError
+from vreid.formatting import plural
 
 Float = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,8 +66,8 @@ class TrackBoxes:
         return len(self.frame)
 
     def __repr__(self) -> str:
-        cameras, identities = len(set(self.camera)), len(set(self.identity))
-        return f"TrackBoxes: {len(self):,} boxes, {identities:,} identities, {cameras} cameras"
+        boxes, cameras = plural(len(self), "box", "boxes"), plural(len(set(self.camera)), "camera")
+        return f"TrackBoxes: {boxes}, {plural(len(set(self.identity)), 'identity', 'identities')}, {cameras}"
 
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer]) -> TrackBoxes:
         return TrackBoxes(self.camera[index], self.frame[index], self.identity[index], self.corners[index])
