@@ -28,6 +28,7 @@ from vreid.simulator.formats.layouts import LAYOUTS
 from vreid.simulator.formats.trip_files import TRIPS
 from vreid.simulator.formats.video_files import VIDEOS
 from vreid.simulator.render.sheet import SHEETS
+from vreid.store.plates import BLURS
 from vreid.store.search import ORDERS
 from vreid.training.crop import CROP_CONFIGS
 from vreid.training.views import VIEWS
@@ -42,6 +43,7 @@ TABLES_OF = {
     "VIEWS": VIEWS,
     "RECIPES": RECIPES,
     "RERANKINGS": ORDERS,
+    "BLURS": BLURS,
     "TRANSLATIONS": TRANSLATIONS,
     "ADAPTATIONS": ADAPTATIONS,
     "CROP_CONFIGS": CROP_CONFIGS,

@@ -109,3 +109,5 @@ SCALES = ("smoke", "gpu", "paper")
 
 RERANKINGS = ("relative", "k-reciprocal", "none")
 """Orders of the hits of `search`: by relative, k-reciprocal or plain distance."""
+BLURS = ("likely", "band")
+"""Ways of `ingest` to blur licence plates: `vreid.store.plates.BLURS`."""

@@ -124,3 +124,17 @@ def test_wrong_input_is_one_sentence(
     assert outcome.code == 2
     assert message in outcome.err.splitlines()[-1] and outcome.err.count("vreid: ") == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_plates_are_blurred_before_crops_are_stored(crops: Path, tmp_path: Path, run: Run) -> None:
+    line = f"ingest {crops}/crops.csv --store {tmp_path}/site --blur-plates band --json"
+    assert run(line).code == 0
+    assert json.loads(run(line).out)["added"] == 0
+    assert json.loads(run(line.replace("band", "likely")).out)["added"] == 6  # stored anew
+    assert "did you mean 'band'" in run(line.replace("band", "bands")).err
+
+
+def test_export_writes_parquet(site: Path, tmp_path: Path, run: Run) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert run(f"store export {site} --out {tmp_path}/t.parquet --no-vectors").code == 0
+    assert parquet.read_table(tmp_path / "t.parquet").num_rows == 6

@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "model": ("onnxruntime",),
     "export": ("onnx", "onnxruntime"),
     "hub": ("huggingface_hub",),
+    "parquet": ("pyarrow",),
     "video": ("av",),
     "milvus": ("pymilvus",),
     "tracking": ("trackers", "supervision"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vreid import names
 from vreid.cli.extras import extra_of, require_extras
 from vreid.cli.options import Device, Json, print_json
 from vreid.console import echo
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from vreid.progress import Progress
     from vreid.store.ingest import IngestReport
     from vreid.store.sources import Detect
-
-StorePath = Annotated[
-    str,
-    typer.Argument(metavar="STORE", help="Folder of a store, or http://HOST:19530?collection=NAME of a Milvus server."),
-]
 
 _SHOWN = 20  # skipped things that are listed; the rest are counted
 
@@ -64,6 +60,13 @@ def ingest_command(
         Path | None, typer.Option(help="Class names of an ONNX detector that has none, one a line.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Detect in every n-th frame.")] = 1,
+    blur_plates: Annotated[
+        str,
+        typer.Option(
+            help=f"Blur licence plates in crops: {' or '.join(names.BLURS)} (regions that look like one, or the whole "
+            "band where they are mounted); neither is a guarantee."
+        ),
+    ] = "",
     device: Device = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what was understood, and store nothing.")] = False,
     as_json: Json = False,
@@ -110,7 +113,7 @@ def ingest_command(
             return
         require_extras(extra_of(model or "default"))
         with Store.open(store, model=model or None, create=True, device=device) as opened:
-            opened.ingest(*read, report=report, crops=crops, progress=bars)
+            opened.ingest(*read, report=report, crops=crops, blur_plates=blur_plates, progress=bars)
             facts |= report.as_dict()
     if as_json:
         print_json(facts)

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import typer
 
 from vreid import names
-from vreid.cli.ingest import StorePath
 from vreid.cli.options import Json, print_json, print_table
+from vreid.cli.store import StoreAddress
 from vreid.console import echo
 from vreid.errors import InputError
 from vreid.formatting import plural
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def search_command(
-    store: StorePath,
+    store: StoreAddress,
     query: Annotated[str, typer.Argument(metavar="IMAGE|TRACKLET", help="Image of a vehicle, or a tracklet's id.")],
     camera: Annotated[list[str] | None, typer.Option(help="Only hits of this camera; repeatable.")] = None,
     not_camera: Annotated[list[str] | None, typer.Option(help="No hits of this camera; repeatable.")] = None,

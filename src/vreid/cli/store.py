@@ -39,7 +39,7 @@ def info(store: StoreAddress, as_json: Json = False) -> None:
         return
     echo(f"{found['uri']}: {plural(found['tracklets'], 'tracklet')} with {plural(found['crops'], 'crop')}")
     echo(f"  engine      {found['engine']} {found['version']}")
-    echo(f"  features    {found['dimensions']} dimensions of model {found['model'][:12] or 'unknown'}")
+    echo(f"  features    {found['dimensions']} dimensions of {found['model'] or 'an unknown model'}")
     echo(f"  cameras     {found['cameras']} described")
     if found["size"] >= 0:
         echo(f"  on disk     {_megabytes(found['size'])}")
@@ -153,6 +153,22 @@ def prune_command(
     echo(f"{what} would be deleted." if dry_run else f"Deleted {what}.{space}")
     if done.without_time:
         echo(f"{plural(done.without_time, 'tracklet')} without a time stayed.")
+
+
+@group.command("export")
+def export(
+    store: StoreAddress,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    vectors: Annotated[bool, typer.Option(help="With the features.")] = True,
+) -> None:
+    """Write the tracklets as Parquet, for pandas, other vector databases and GIS."""
+    from vreid.store.store import Store
+
+    require_extras("parquet")
+    with Store.open(store, read_only=True) as opened:
+        count = len(opened)
+        opened.to_parquet(out, vectors=vectors)
+    echo(f"{out}: {plural(count, 'tracklet')}")
 
 
 @group.command("compact")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,17 +20,17 @@ from PIL import Image
 
 from vreid.data.findings import Finding
 from vreid.data.records import Records
+from vreid.errors import named
 from vreid.formatting import duration
 from vreid.inference.embedder import Embedder
 from vreid.progress import Progress, job
 from vreid.store.centering import read_means
 from vreid.store.interface import VectorStore
+from vreid.store.plates import BLURS
 from vreid.store.sources import ReadSource
 from vreid.store.tracklet_rows import as_objects, embed_tracklets
 from vreid.store.tracklets import tracklets_of, with_tracklets
 
-Blur = Callable[[Image.Image], Image.Image]
-"""Makes parts of a crop unrecognisable, licence plates say."""
 BATCH = 24
 """Tracklets that are embedded and stored at once: what a kill may cost."""
 EXAMPLES = 3
@@ -96,7 +96,7 @@ def ingest_sources(
     report: IngestReport,
     *,
     crops: int = 4,
-    blur: Blur | None = None,
+    blur_plates: str = "",
     progress: Progress | None = None,
 ) -> IngestReport:
     """Store the tracklets of sources that are not stored yet.
@@ -107,7 +107,7 @@ def ingest_sources(
         sources: as read by `read_source`.
         report: counts go there; what readers reported may be in it already.
         crops: most crops of a tracklet.
-        blur: applied to each crop before its feature is computed and it is stored.
+        blur_plates: name in `vreid.store.plates.BLURS`, "": crops stay as they are.
         progress: listener, counts tracklets.
     """
     _announce(embedder, sources, crops, progress or Progress())
@@ -118,7 +118,7 @@ def ingest_sources(
         with job(progress, source.path.name, sum(camera.tracklets for camera in source.summaries)) as listener:
             for name in source.cameras:
                 own = source.records[source.records.camera.values == name]
-                _ingest_camera(vectors, embedder, own, source.path, report, crops, blur, listener)
+                _ingest_camera(vectors, embedder, own, source.path, report, crops, blur_plates, listener)
     return report
 
 
@@ -144,10 +144,11 @@ def _ingest_camera(
     source: Path,
     report: IngestReport,
     crops: int,
-    blur: Blur | None,
+    blur_plates: str,
     listener: Progress,
 ) -> None:
-    settings = f"crops={crops} blur={blur is not None}"
+    blur = named("way to blur plates", BLURS, blur_plates) if blur_plates else None
+    settings = f"crops={crops} blur={blur_plates}"
     records = with_tracklets(records)
     signatures = _signatures(records, settings)
     names = _ids(vectors, list(signatures), source, report)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.store.interface import NO_TIME, Filter, TrackletBatch, VectorStore
+from vreid.store.interface import NO_TIME, Filter, Hits, TrackletBatch, VectorStore
 
 WINDOW = 3600.0
 """Tracklets of one camera within an interval of this many seconds compete; without times, all of the camera."""
@@ -150,44 +150,46 @@ def relative_distances(
         camera: its camera, "" unknown: relative distances are one-sided.
         start, end: its times in milliseconds, or NO_TIME.
     """
-    mine = np.full(len(hits), np.nan)
-    for row in range(len(hits)):
-        around = _around(vectors, str(hits.camera[row]), int(hits.start[row]), int(hits.end[row]))
-        own = {str(hits.id[row]), tracklet}
-        mine[row] = _competitor(vectors, query_D[None], around, own, int(hits.start[row]), int(hits.end[row]))[0]
-    competition = mine
-    if camera and len(hits):
-        around = _around(vectors, camera, start, end)
-        theirs = _competitor(vectors, hits.vector, around, {tracklet}, start, end)
-        competition = np.sqrt(mine * theirs)
+    if not len(hits):
+        return np.empty(0)
+    spans = [(int(first), int(last)) for first, last in zip(hits.start, hits.end, strict=True)]
+    rivals = [
+        _nearest_around(vectors, query_D[None], str(hits.camera[row]), *spans[row])[0] for row in range(len(hits))
+    ]
+    back = _nearest_around(vectors, hits.vector, camera, start, end) if camera else []
+    known = vectors.fetch(sorted({str(name) for found in (*rivals, *back) for name in found.id}))
+    times = dict(zip(known.id, zip(known.start.tolist(), known.end.tolist(), strict=True), strict=True))
+    competition = np.array(
+        [_competitor(found, {str(hits.id[row]), tracklet}, times, spans[row]) for row, found in enumerate(rivals)]
+    )
+    if camera:
+        theirs = [
+            _competitor(found, {str(hits.id[row]), tracklet}, times, (start, end)) for row, found in enumerate(back)
+        ]
+        competition = np.sqrt(competition * np.array(theirs))
     relative = np.maximum(distances, _TINY) / np.maximum(competition, _TINY)
     return np.where(np.isnan(relative), np.inf, relative)
 
 
-def _around(vectors: VectorStore, camera: str, start: int, end: int) -> Filter:
-    """Select the tracklets of a camera around a time, or all of them where the time is unknown or few are there."""
+def _nearest_around(
+    vectors: VectorStore, queries_QD: NDArray[np.float32], camera: str, start: int, end: int
+) -> list[Hits]:
+    """Nearest tracklets of a camera around a time, or of all its tracklets if the time is unknown or few are there."""
     whole = Filter(cameras=frozenset([camera]))
-    if start == NO_TIME:
-        return whole
-    reach = round(500 * WINDOW)
-    around = replace(whole, start=start - reach, end=end + reach)
-    return around if vectors.count(around) >= FEWEST else whole
+    if start != NO_TIME:
+        reach = round(500 * WINDOW)
+        found = vectors.search(queries_QD, _NEAREST, replace(whole, start=start - reach, end=end + reach))
+        if len(found[0].id) >= FEWEST:
+            return found
+    return vectors.search(queries_QD, _NEAREST, whole)
 
 
-def _competitor(
-    vectors: VectorStore, queries_QD: NDArray[np.float32], where: Filter, own: set[str], start: int, end: int
-) -> NDArray[np.float64]:
-    """Distance (Q,) to the nearest tracklet that is neither in `own` nor a part of the pass from start to end."""
-    found = vectors.search(queries_QD, _NEAREST, where)
-    known = vectors.fetch(sorted({str(name) for hits in found for name in hits.id}))
-    times = (seconds(known.start), seconds(known.end), seconds(np.array([start])), seconds(np.array([end])))
-    own = own | {str(name) for name in known.id[fragments(*times)]}
-    out = np.full(len(found), np.nan)
-    for row, hits in enumerate(found):
-        rivals = [float(one) for name, one in zip(hits.id, hits.similarity, strict=True) if name not in own]
-        if rivals:
-            out[row] = max(2 - 2 * rivals[0], _TINY)
-    return out
+def _competitor(found: Hits, own: set[str], times: dict[str, tuple[int, int]], span: tuple[int, int]) -> float:
+    """Distance to the nearest tracklet of `found` that is not in `own` nor part of the pass of `span`; NaN: none."""
+    for name, similarity in zip(found.id, found.similarity, strict=True):
+        if name not in own and not fragments(*(seconds(np.array([time])) for time in (*times[name], *span))).any():
+            return max(2 - 2 * float(similarity), _TINY)
+    return float("nan")
 
 
 def _fragments(table: TrackletTable, one: NDArray[np.intp], other: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -105,6 +105,11 @@ class Snapshot:
                 mask = np.zeros(len(self.start), bool)
         return mask
 
+    def count(self, where: Filter | None = None) -> int:
+        """Count the rows that `where` selects."""
+        mask = self.select(where)
+        return len(self.vectors) if mask is None else int(np.count_nonzero(mask))
+
     def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
         """Return the k most similar rows of each of (Q, D) queries."""
         mask = self.select(where)

@@ -317,6 +317,8 @@ class SqliteEngine:
 
     def count(self, where: Filter | None = None) -> int:
         """Count tracklets."""
+        if where is not None and not where.empty and self._cache is not None:
+            return self._snapshot().count(where)  # some thirty times as fast as SQLite
         condition, values = _condition(where)
         with self._reading() as connection:
             return int(connection.execute(f"SELECT count(*) FROM tracklets t WHERE {condition}", values).fetchone()[0])

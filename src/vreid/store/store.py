@@ -21,7 +21,7 @@ from vreid.progress import Progress
 from vreid.store.centering import global_mean, read_means, refit_means, tracklet_vector
 from vreid.store.confidence import THRESHOLD, SearchThreshold, shipped_threshold
 from vreid.store.engines import is_server, open_vectors
-from vreid.store.ingest import Blur, IngestReport, ingest_sources
+from vreid.store.ingest import IngestReport, ingest_sources
 from vreid.store.interface import EngineInfo, Filter, StoredCrop, TrackletBatch, VectorStore
 from vreid.store.search import Query, SearchConfig, SearchResult, make_filter, search_tracklets
 from vreid.store.sources import CameraOptions, Detect, ReadSource, read_source
@@ -145,7 +145,7 @@ class Store:
         detect: Detect | None = None,
         report: IngestReport | None = None,
         crops: int = 4,
-        blur: Blur | None = None,
+        blur_plates: str = "",
         progress: Progress | None = None,
     ) -> IngestReport:
         """Read sources and store their tracklets; those that are stored already are not touched.
@@ -155,7 +155,7 @@ class Store:
             cameras, options, detect: see `vreid.store.sources.read_source`.
             report: counts are added to it; None: to a new one.
             crops: most crops of a tracklet.
-            blur: applied to each crop before its feature is computed and it is stored.
+            blur_plates: "likely" or "band", see `vreid.store.plates`; "": crops stay as they are.
             progress: listener.
 
         Raises:
@@ -175,7 +175,9 @@ class Store:
             )
             for source in sources
         ]
-        ingest_sources(self.vectors, self.embedder, read, report, crops=crops, blur=blur, progress=progress)
+        ingest_sources(
+            self.vectors, self.embedder, read, report, crops=crops, blur_plates=blur_plates, progress=progress
+        )
         refit_means(self.vectors)
         return report
 
