@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vreid.cli.ingest import StorePath
 from vreid.cli.options import Json, Seed, print_json
+from vreid.cli.store import StoreAddress
 from vreid.console import echo
 from vreid.formatting import plural
 
@@ -47,7 +47,7 @@ def calibrate_store(address: str, *, as_json: bool) -> None:
 
 
 def label_command(
-    store: StorePath,
+    store: StoreAddress,
     answers: Annotated[
         Path | None, typer.Option(help="Take the answers from this CSV (first, second, answer) instead of asking.")
     ] = None,

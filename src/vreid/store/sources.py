@@ -152,6 +152,8 @@ def read_source(
             f"{', '.join(sorted(described)[:5])}; give both the same names, or --camera NAME."
         )
     records = _linked(records, path, notes, progress)
+    if options.name and local:
+        local = [options.name]  # the only camera, renamed
     records = with_times(records, described, notes.append, local=local)
     return ReadSource(path, records, described, tuple(_summaries(records, described, path)), tuple(notes))
 
