@@ -113,6 +113,21 @@ def test_a_running_reader_sees_the_restored_store(source: SqliteEngine, tmp_path
     assert source.count() == 501
 
 
+def test_a_store_of_another_model_is_noticed_by_those_who_have_it_open(source: SqliteEngine, tmp_path: Path) -> None:
+    query = tracklets(["b/1"], 2)
+    source.search(query.vector, 1)
+    with closing(SqliteEngine(tmp_path / "other", dimensions=D, model="n", create=True)) as other:
+        other.upsert(query)
+    write_snapshot(tmp_path / "other", tmp_path / "b.snapshot")
+    restore_snapshot(tmp_path / "b.snapshot", source.folder, force=True)
+    with pytest.raises(InputError, match="now holds features of another model"):
+        source.search(query.vector, 1)
+    with pytest.raises(InputError, match="now holds features of another model"):
+        source.upsert(query)
+    with closing(SqliteEngine(source.folder)) as again:
+        assert (again.model, again.count()) == ("n", 1)
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "other"])
 def test_a_damaged_snapshot_changes_nothing(source: SqliteEngine, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.snapshot"

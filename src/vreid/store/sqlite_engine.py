@@ -180,12 +180,18 @@ class SqliteEngine:
             try:
                 connection.execute("UPDATE state SET change = change + 1")
                 (change,) = connection.execute("SELECT change FROM state").fetchone()
+                self._check_model(connection)
                 yield connection, change
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # a full disk has rolled back already
                     connection.execute("ROLLBACK")
                 raise
+
+    def _check_model(self, connection: sqlite3.Connection) -> None:
+        """Raise if the store was replaced by one of another model since it was opened (`restore`, new features)."""
+        if connection.execute("SELECT dimensions, model FROM state").fetchone() != (self.dimensions, self.model):
+            raise InputError(f"{self.folder}: now holds features of another model; open it again with that model.")
 
     # Writing
 
@@ -267,6 +273,7 @@ class SqliteEngine:
         """Return the rows in memory after reading what has changed."""
         with self._reading() as connection:
             change, forgotten = connection.execute("SELECT change, forgotten FROM state").fetchone()
+            self._check_model(connection)
             if self._cache is None or self._seen < forgotten:
                 cache = RowCache(self.dimensions)
                 cache.reserve(connection.execute("SELECT count(*) FROM tracklets").fetchone()[0])
