@@ -13,7 +13,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +150,7 @@ def evaluate_trips(
     identity: Identity = "vehicle",
     weight: Weight = "tracklet",
     cityflow: bool = True,
+    vehicles_csv: Path | str | None = None,
     od_csv: Path | str | None = None,
     truth_od_csv: Path | str | None = None,
     seed: int = 0,
@@ -164,6 +165,8 @@ def evaluate_trips(
             where it parks ("trip").
         weight: tracklets count once, or by their duration, which stands for their frames.
         cityflow: only vehicles at two cameras or more count, and only trips past two or more, as in CityFlow.
+        vehicles_csv: vehicle and trip of each line, which joins the trips of a vehicle between which it parked, for
+            `identity` "vehicle"; None: vehicles.csv beside the trips, if it exists.
         od_csv, truth_od_csv: origin-destination matrices (from, to, count, corrected); None: od.csv beside the trips
             and truth_od.csv beside the truth, if both exist.
         seed, resamples: of the bootstrap over vehicles.
@@ -172,6 +175,9 @@ def evaluate_trips(
         InputError: a column is missing, a tracklet is listed twice, or nothing is left to evaluate.
     """
     found, truth = _read_trips(Path(trips_csv)), _read_truth(Path(truth_csv), identity)
+    beside = Path(trips_csv).with_name("vehicles.csv")
+    if identity == "vehicle" and (vehicles_csv is not None or beside.is_file()):
+        found = _joined(found, Path(vehicles_csv or beside))
     row_of = {name: row for row, name in enumerate(truth.tracklet)}
     found_rows = np.array([row_of.get(name, -1) for name in found.tracklet], dtype=np.int64)
     true_kept = np.ones(len(truth.tracklet), dtype=np.bool_)
@@ -188,8 +194,8 @@ def evaluate_trips(
     misses = int((true_kept & ~sides.true_found).sum())
     false_positives = int((found_kept & ~sides.found_true).sum())
     if od_csv is None and truth_od_csv is None:
-        beside = Path(trips_csv).parent / "od.csv", Path(truth_csv).parent / "truth_od.csv"
-        od_csv, truth_od_csv = beside if all(path.is_file() for path in beside) else (None, None)
+        tables = Path(trips_csv).with_name("od.csv"), Path(truth_csv).with_name("truth_od.csv")
+        od_csv, truth_od_csv = tables if all(path.is_file() for path in tables) else (None, None)
     counts = None if od_csv is None or truth_od_csv is None else evaluate_counts(od_csv, truth_od_csv)
     return TripMetrics(
         tracklets=int(true_kept.sum()),
@@ -308,6 +314,17 @@ def _read_trips(path: Path) -> _TrackletRows:
     table = _read(path, ("trip", "order", "tracklet", "camera", "start", "end"))
     trip = np.array(table["trip"], dtype=object)
     return _table(path, table, trip, trip, _numbers(path, "order", table))
+
+
+def _joined(found: _TrackletRows, vehicles_csv: Path) -> _TrackletRows:
+    """Return the tracklets with the vehicles of their trips as identities, in the order of time."""
+    table = _read(vehicles_csv, ("vehicle", "trip"))
+    vehicle_of = dict(zip(table["trip"], table["vehicle"], strict=True))
+    missing = next((trip for trip in found.drive.tolist() if trip not in vehicle_of), None)
+    if missing is not None:
+        raise InputError(f"{vehicles_csv}: has no line for trip {quoted(missing)}; write both files again.")
+    vehicles = np.array([vehicle_of[trip] for trip in found.drive.tolist()], dtype=object)
+    return replace(found, identity=vehicles, order=found.start)
 
 
 def _read_truth(path: Path, identity: Identity) -> _TrackletRows:
