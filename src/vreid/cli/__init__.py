@@ -28,6 +28,7 @@ from vreid.cli import (
     report,
     search,
     search_store,
+    serve,
     show,
     split,
     store,
@@ -122,6 +123,7 @@ app.add_typer(split.group, name="data", rich_help_panel=DATA)
 app.command("ingest", rich_help_panel=CAMERAS)(ingest.ingest_command)
 app.command("search", rich_help_panel=CAMERAS)(search_store.search_command)
 app.command("label", rich_help_panel=CAMERAS)(calibrate_store.label_command)
+app.command("serve", rich_help_panel=CAMERAS)(serve.serve_command)
 app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)

@@ -16,6 +16,16 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "hub": ("huggingface_hub",),
     "parquet": ("pyarrow",),
     "video": ("av",),
+    "serve": (
+        "fastapi",
+        "uvicorn",
+        "jinja2",
+        "python_multipart",
+        "argon2",
+        "itsdangerous",
+        "prometheus_client",
+        "limits",
+    ),
     "milvus": ("pymilvus",),
     "tracking": ("trackers", "supervision"),
 }
@@ -46,7 +56,8 @@ def missing_extras(modules: Iterable[str]) -> str:
         "this command needs sklearn: pip install 'vehicle-reid[adapt]', or 'vehicle-reid[all]' for everything."
     """
     tops = [module.partition(".")[0] for module in modules]
-    extras = [extra for extra, known in EXTRAS.items() if not set(known).isdisjoint(tops)]
+    first = {next((extra for extra, known in EXTRAS.items() if top in known), "") for top in tops}
+    extras = [extra for extra in EXTRAS if extra in first]
     package = f"vehicle-reid[{','.join(extras)}]"
     sentence = f"this command needs {', '.join(tops)}: pip install '{package}', or 'vehicle-reid[all]' for everything."
     return sentence if extras else ""

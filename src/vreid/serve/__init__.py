@@ -1,0 +1,1 @@
+"""The search service: an HTTP API and server-rendered pages over a store."""

@@ -1,0 +1,110 @@
+"""`create_app`: the service as an ASGI application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from vreid import __version__
+from vreid.errors import InputError
+from vreid.serve import api, pages
+from vreid.serve.answers import API
+from vreid.serve.audit import FILE, AuditLog
+from vreid.serve.auth import Sessions, Tokens
+from vreid.serve.dependencies import Site
+from vreid.serve.http_errors import HttpError
+from vreid.serve.monitoring import Monitoring
+from vreid.serve.protection import Protection, RateLimits, refusal
+from vreid.serve.service import Service
+from vreid.serve.settings import ServeConfig
+from vreid.store.store import Store
+
+LOG = logging.getLogger("vreid.serve")
+
+
+def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path | None = None) -> FastAPI:
+    """Build the service of a store.
+
+    Args:
+        store: open for writing; it is closed with the service.
+        config: settings; None: the defaults.
+        audit: file of the audit log; None: in the store's folder.
+
+    Raises:
+        InputError: the store is on a server and `audit` is None.
+    """
+    config = config or ServeConfig()
+    if audit is None:
+        if "://" in store.where:
+            raise InputError(f"{store.where}: is a server; say where the audit log is kept with --audit FILE.")
+        audit = Path(store.where) / FILE
+    monitoring, rates = Monitoring(), RateLimits()
+    site = Site(
+        config=config,
+        service=Service(store, config),
+        tokens=Tokens(store.vectors),
+        sessions=Sessions(3600 * config.session_hours),
+        audit=AuditLog(audit),
+        rates=rates,
+        monitoring=monitoring,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.audit.close()
+        store.close()
+
+    app = FastAPI(
+        title="vreid",
+        summary="Search where else a vehicle was seen.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{API}/openapi.json",
+        lifespan=lifespan,
+    )
+    app.state.site = site
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    app.add_middleware(Protection, config=config, rates=rates, monitoring=monitoring)
+    app.add_exception_handler(InputError, _on_input_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    return app
+
+
+def _answer(request: Request, error: HttpError) -> Response:
+    path = request.url.path
+    return refusal(error, path) if path.startswith("/api/") else pages.error_page(request, error)
+
+
+def _on_input_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HttpError):
+        return _answer(request, error)
+    LOG.error("%s %s: %s", request.method, request.url.path, error)
+    sentence = "the store cannot be used now; its operator finds the reason in the log."
+    return _answer(request, HttpError(503, sentence, retry_after=30))
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = {404: "there is no such page.", 405: f"{request.method} is not possible here."}
+    answer = _answer(request, HttpError(error.status_code, known.get(error.status_code, f"{error.detail}.")))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()[0]
+    name = ".".join(str(part) for part in found["loc"][1:]) or "the request"
+    return _answer(request, HttpError(422, f"`{name[:60]}`: {str(found['msg'])[:200]}."))

@@ -1,0 +1,235 @@
+"""Server-rendered pages: templates of Jinja in templates/, scripts and styles in static/."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from vreid.formatting import percent, plural
+from vreid.serve.answers import audit_answer, camera_answer, tracklet_answers
+from vreid.serve.api import answer_search
+from vreid.serve.auth import User
+from vreid.serve.dependencies import (
+    FORM_TOKEN,
+    SESSION,
+    Admin,
+    Selected,
+    Viewer,
+    check_form_token,
+    decoded,
+    purpose_of,
+    read_form,
+    site_of,
+    user_of,
+    user_of_token,
+)
+from vreid.serve.http_errors import HttpError
+from vreid.serve.service import PAGE, Selection, parse_box
+from vreid.store.interface import Filter
+
+TEMPLATES = Path(__file__).parent / "templates"
+STATIC = Path(__file__).parent / "static"
+router = APIRouter(include_in_schema=False)
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(percent=percent)
+_ENVIRONMENT.globals.update(plural=plural)
+
+
+def page(request: Request, template: str, user: User | None, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a template.
+
+    Every template has `request`, `user` (None on /login), `config`, `form_token` (for hidden fields of that name),
+    `zone` (time zone of the cameras) and `htmx` (whether only a part of the page is asked for); and the filter
+    `moment`, which gives an ISO time in that zone.
+    """
+    site = site_of(request)
+    cookie = request.cookies.get(SESSION, "")
+    fresh = "" if site.sessions.name_of(cookie) else site.sessions.start(user.name if user else "")
+    zone = ZoneInfo(site.service.store.time_zone)
+
+    def moment(text: str | None, *, date: bool = True) -> str:
+        if text is None:
+            return "time unknown"
+        return datetime.fromisoformat(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+
+    content = _ENVIRONMENT.get_template(template).render(
+        request=request,
+        user=user,
+        config=site.config,
+        form_token=site.sessions.form_token(fresh or cookie),
+        zone=zone.key,
+        htmx=request.headers.get("hx-request") == "true",
+        moment=moment,
+        **values,
+    )
+    answer = HTMLResponse(content.encode("utf-8", "replace"), status)
+    if fresh:
+        set_session(request, answer, fresh)
+    return answer
+
+
+def set_session(request: Request, answer: Response, cookie: str) -> None:
+    """Set the cookie of a session."""
+    site = site_of(request)
+    answer.set_cookie(
+        SESSION, cookie, max_age=site.sessions.seconds, httponly=True, samesite="strict", secure=site.config.https
+    )
+
+
+def error_page(request: Request, error: HttpError) -> Response:
+    """Answer an error as a page; without a session, lead to the login."""
+    if error.status == 401 and request.method == "GET":
+        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?{urlencode({'back': back})}", 303)
+    return page(request, "error.html", None, status=error.status, sentence=str(error), number=error.status)
+
+
+def _query_pairs(request: Request, *without: str) -> str:
+    """Return the query string of a request without some fields and empty ones."""
+    return urlencode(
+        [(name, value) for name, value in request.query_params.multi_items() if value and name not in without]
+    )
+
+
+def _choices(request: Request) -> dict[str, Any]:
+    """Return what the filters offer."""
+    service = site_of(request).service
+    return {"cameras": sorted(service.cameras()), **service.attributes()}
+
+
+@router.get("/")
+def home(request: Request, user: Viewer) -> Response:
+    """Start page: the search form."""
+    return page(request, "search.html", user, answer=None, selection=Selection(), pairs="", **_choices(request))
+
+
+@router.get("/search")
+def search_page(
+    request: Request,
+    user: Viewer,
+    selection: Selected,
+    tracklet: str = "",
+    upload: str = "",
+    purpose: str = "",
+    same_camera: bool = False,
+    top: Annotated[int, Query(ge=1, le=500)] = 24,
+) -> Response:
+    """Hits of a tracklet or an upload, with filters."""
+    if not tracklet and not upload:
+        return home(request, user)
+    config = {"top": top, "same_camera": same_camera}
+    answer = answer_search(request, user, selection, tracklet, upload, config, purpose)
+    pairs = _query_pairs(request, "top")
+    return page(request, "search.html", user, answer=answer, selection=selection, pairs=pairs, **_choices(request))
+
+
+@router.post("/search")
+async def search_form(request: Request) -> Response:
+    """Take an uploaded image and lead to its hits."""
+    user = user_of(request)
+    if user is None:
+        raise HttpError(401, "an access token is needed; log in.")
+    fields, file = await read_form(request)
+    check_form_token(request, fields.get(FORM_TOKEN, ""))
+    purpose = purpose_of(request, fields.get("purpose", ""))
+    if file is None or not file[0]:
+        raise HttpError(422, "no image was chosen; drop one on the page or choose a file.")
+    image = await decoded(request, *file)
+    service = site_of(request).service
+    kept = await run_in_threadpool(service.query_of_upload, image, user.name, box=parse_box(fields.get("box")))
+    names = {"upload": kept.key, **({"purpose": purpose} if purpose else {})}
+    return RedirectResponse(f"/search?{urlencode(names)}", 303)
+
+
+@router.get("/browse")
+def browse(request: Request, user: Viewer, selection: Selected, after: str = "") -> Response:
+    """Wall of tracklets with filters."""
+    service = site_of(request).service
+    found = service.tracklets(selection, after=after, limit=PAGE)
+    return page(
+        request,
+        "browse.html",
+        user,
+        tracklets=tracklet_answers(found),
+        next=str(found.id[-1]) if len(found) == PAGE else None,
+        selection=selection,
+        pairs=_query_pairs(request, "after"),
+        **_choices(request),
+    )
+
+
+@router.get("/compare")
+def compare(request: Request, user: Viewer, a: str, b: str) -> Response:
+    """Two tracklets side by side with their images."""
+    service = site_of(request).service
+    one, other = (tracklet_answers(service.tracklet(name, crops=True))[0] for name in (a, b))
+    return page(request, "compare.html", user, one=one, other=other)
+
+
+@router.get("/cameras")
+def cameras_page(request: Request, user: Viewer) -> Response:
+    """List and map of the cameras."""
+    service = site_of(request).service
+    count = service.store.vectors.count
+    found = [camera_answer(one, count(Filter(cameras=frozenset([name])))) for name, one in service.cameras().items()]
+    return page(request, "cameras.html", user, cameras=found)
+
+
+@router.get("/audit")
+def audit_page(request: Request, user: Admin, before: Annotated[int | None, Query(ge=1, le=2**60)] = None) -> Response:
+    """Audit log, newest first."""
+    found = site_of(request).audit.entries(before=before, limit=PAGE)
+    entries = [audit_answer(entry) for entry in found]
+    return page(request, "audit.html", user, entries=entries, next=found[-1].number if len(found) == PAGE else None)
+
+
+@router.get("/login")
+def login(request: Request, back: str = "/") -> Response:
+    """Form for an access token."""
+    return page(request, "login.html", None, back=_local(back), sentence="")
+
+
+@router.post("/login")
+async def log_in(request: Request) -> Response:
+    """Start a session with an access token."""
+    fields, _ = await read_form(request)
+    back = _local(fields.get("back", "/"))
+    check_form_token(request, fields.get(FORM_TOKEN, ""))
+    try:
+        user = await run_in_threadpool(user_of_token, request, fields.get("token", "").strip())
+    except HttpError as error:
+        return page(request, "login.html", None, status=error.status, back=back, sentence=str(error))
+    answer = RedirectResponse(back, 303)
+    set_session(request, answer, site_of(request).sessions.start(user.name))
+    return answer
+
+
+@router.post("/logout")
+async def log_out(request: Request) -> Response:
+    """End the session of this browser."""
+    fields, _ = await read_form(request)
+    check_form_token(request, fields.get(FORM_TOKEN, ""))
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(SESSION)
+    return answer
+
+
+def _local(path: str) -> str:
+    """Return a path of this service, "/" for anything else."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
+    return path if plain else "/"
