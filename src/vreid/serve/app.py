@@ -13,17 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from vreid import __version__
-from vreid.errors import InputError
+from vreid.errors import InputError, named
 from vreid.serve import api, pages
 from vreid.serve.answers import API
 from vreid.serve.audit import FILE, AuditLog
 from vreid.serve.auth import Sessions, Tokens
-from vreid.serve.dependencies import Site
+from vreid.serve.dependencies import ServedSite
 from vreid.serve.http_errors import HttpError
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import Protection, RateLimits, refusal
 from vreid.serve.service import Service
 from vreid.serve.settings import ServeConfig
+from vreid.store.plates import BLURS
 from vreid.store.store import Store
 
 LOG = logging.getLogger("vreid.serve")
@@ -41,12 +42,14 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
         InputError: the store is on a server and `audit` is None.
     """
     config = config or ServeConfig()
+    if config.blur:
+        named("way to blur plates", BLURS, config.blur)
     if audit is None:
         if "://" in store.where:
             raise InputError(f"{store.where}: is a server; say where the audit log is kept with --audit FILE.")
         audit = Path(store.where) / FILE
     monitoring, rates = Monitoring(), RateLimits()
-    site = Site(
+    site = ServedSite(
         config=config,
         service=Service(store, config),
         tokens=Tokens(store.vectors),

@@ -30,7 +30,7 @@ _FIELDS, _FIELD = 30, 10_000  # of a form, and bytes of a field
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class ServedSite:
     """What a running service consists of, kept in `app.state.site`."""
 
     config: ServeConfig
@@ -46,9 +46,9 @@ class Site:
         self.audit.append(user.name, address_of(request), action, what, purpose)
 
 
-def site_of(request: Request) -> Site:
+def site_of(request: Request) -> ServedSite:
     """Return the running service of a request."""
-    site: Site = request.app.state.site
+    site: ServedSite = request.app.state.site
     return site
 
 

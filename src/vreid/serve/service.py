@@ -22,6 +22,7 @@ from vreid.serve.query_cache import CachedQuery, QueryCache
 from vreid.serve.settings import ServeConfig
 from vreid.serve.uploads import Upload
 from vreid.store.interface import LONGEST_TEXT, StoredCrop, TrackletBatch
+from vreid.store.plates import BLURS
 from vreid.store.search import Query, SearchConfig, SearchResult, make_filter, search_tracklets
 from vreid.store.store import Store
 
@@ -224,8 +225,6 @@ class Service:
     def encode(self, image: Image.Image) -> bytes:
         """Encode an RGB image as a JPEG that may leave the service."""
         if self.config.blur:
-            from vreid.store.plates import BLURS
-
             image = BLURS[self.config.blur](image)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=88)
