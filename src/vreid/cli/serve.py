@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.extras import extra_of, require_extras
-from vreid.cli.ingest import StorePath
 from vreid.cli.options import Device
+from vreid.cli.store import StoreAddress
 from vreid.console import echo
 from vreid.errors import InputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def serve_command(
-    store: StorePath,
+    store: StoreAddress,
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback, requests need a token.")] = (
         "127.0.0.1"
     ),
