@@ -166,7 +166,7 @@ def evaluate_trips(
         weight: tracklets count once, or by their duration, which stands for their frames.
         cityflow: only vehicles at two cameras or more count, and only trips past two or more, as in CityFlow.
         vehicles_csv: vehicle and trip of each line, which joins the trips of a vehicle between which it parked, for
-            `identity` "vehicle"; None: vehicles.csv beside the trips, if it exists.
+            `identity` "vehicle"; unlisted trips are vehicles. None: vehicles.csv beside the trips, if it exists.
         od_csv, truth_od_csv: origin-destination matrices (from, to, count, corrected); None: od.csv beside the trips
             and truth_od.csv beside the truth, if both exist.
         seed, resamples: of the bootstrap over vehicles.
@@ -317,13 +317,13 @@ def _read_trips(path: Path) -> _TrackletRows:
 
 
 def _joined(found: _TrackletRows, vehicles_csv: Path) -> _TrackletRows:
-    """Return the tracklets with the vehicles of their trips as identities, in the order of time."""
+    """Return the tracklets with the vehicles of their trips as identities, in the order of time.
+
+    A trip that is not listed is that of a vehicle with one trip.
+    """
     table = _read(vehicles_csv, ("vehicle", "trip"))
-    vehicle_of = dict(zip(table["trip"], table["vehicle"], strict=True))
-    missing = next((trip for trip in found.drive.tolist() if trip not in vehicle_of), None)
-    if missing is not None:
-        raise InputError(f"{vehicles_csv}: has no line for trip {quoted(missing)}; write both files again.")
-    vehicles = np.array([vehicle_of[trip] for trip in found.drive.tolist()], dtype=object)
+    vehicle_of = {trip: f"vehicle {name}" for trip, name in zip(table["trip"], table["vehicle"], strict=True)}
+    vehicles = np.array([vehicle_of.get(trip, f"trip {trip}") for trip in found.drive.tolist()], dtype=object)
     return replace(found, identity=vehicles, order=found.start)
 
 
