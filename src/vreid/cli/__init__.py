@@ -35,6 +35,7 @@ from vreid.cli import (
     submission,
     table,
     translate,
+    trips,
     tuning,
     weights,
 )
@@ -125,6 +126,7 @@ app.command("search", rich_help_panel=CAMERAS)(search_store.search_command)
 app.command("label", rich_help_panel=CAMERAS)(calibrate_store.label_command)
 app.command("serve", rich_help_panel=CAMERAS)(serve.serve_command)
 app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
+app.command("trips", rich_help_panel=CAMERAS)(trips.trips_command)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)
 app.command("adapt", rich_help_panel=TRAINING)(adapt.adapt_command)
 app.command("extract", rich_help_panel=TRAINING)(models.extract_command)

@@ -1,0 +1,109 @@
+"""How much more probable a similarity is for one vehicle than for two: log p(similarity | same) / p(... | different).
+
+Similarities are normalised first by how many look-alikes a tracklet has: a white van is similar to many, and a
+similarity that identifies a rare vehicle says little about it (adaptive score normalisation, Matejka et al.,
+Interspeech 2017).
+
+Shapes: N tracklets, D feature dimensions, H tracklets of the cohort, B bins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_COHORT = 1500  # tracklets, spread over the day, that each is compared with
+_NEAREST = 0.02  # share of the cohort of other cameras that counts as look-alikes
+_BINS = 256
+_BLOCK = 4096
+_LEAST_COUNT = 0.5  # pseudo-count of negatives in a bin: no more evidence is claimed than they can give
+_FLOOR = -10.0
+
+
+def look_alikes(
+    vector: NDArray[np.float32], others: NDArray[np.float32], camera: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Compute the mean similarity (N,) of each tracklet to its nearest in a cohort of other cameras.
+
+    Args:
+        vector: (N, D) features of unit length, in the order of time.
+        others: (N, D) features of the same tracklets, from which the cohort is taken.
+        camera: (N,) codes.
+    """
+    chosen = np.unique(np.linspace(0, len(vector) - 1, min(_COHORT, len(vector))).astype(np.int64))
+    cohort, of_cohort = others[chosen], camera[chosen]
+    count = max(5, round(_NEAREST * len(chosen)))
+    out = np.zeros(len(vector), dtype=np.float32)
+    if len(chosen) <= count:
+        return out
+    for start in range(0, len(vector), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        similarity = vector[rows] @ cohort.T
+        similarity[camera[rows, None] == of_cohort] = -1
+        nearest = np.partition(similarity, len(chosen) - count, axis=1)[:, -count:]
+        out[rows] = nearest.mean(axis=1)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceRatio:
+    """A non-decreasing, piecewise linear function of the normalised similarity.
+
+    Attributes:
+        score_B: similarities, ascending.
+        log_ratio_B: natural logarithm of the ratio there.
+    """
+
+    score_B: NDArray[np.float64]
+    log_ratio_B: NDArray[np.float64]
+
+    def of(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the log-ratio of similarities of any shape."""
+        return np.asarray(np.interp(score, self.score_B, self.log_ratio_B))
+
+    def least_score(self, log_ratio: float) -> float:
+        """Return the smallest similarity whose log-ratio reaches `log_ratio`; +inf if none does."""
+        reached = np.flatnonzero(self.log_ratio_B >= log_ratio)
+        if not len(reached):
+            return np.inf
+        first = reached[0]
+        if first == 0:
+            return -np.inf
+        low, high = self.log_ratio_B[first - 1], self.log_ratio_B[first]
+        share = (log_ratio - low) / (high - low)
+        return float(self.score_B[first - 1] + share * (self.score_B[first] - self.score_B[first - 1]))
+
+    @classmethod
+    def fit(
+        cls, same: NDArray[np.floating], weight: NDArray[np.floating], different: NDArray[np.floating]
+    ) -> AppearanceRatio:
+        """Fit the monotone ratio of two densities by isotonic regression of histograms.
+
+        Args:
+            same: similarities of links.
+            weight: probability of each link.
+            different: similarities of pairs of different vehicles.
+
+        Example:
+            >>> negatives, ones = np.linspace(-1, 0.5, 1000), np.ones(100)
+            >>> ratio = AppearanceRatio.fit(np.linspace(0.3, 1, 100), ones, negatives)
+            >>> bool(ratio.of(np.array([0.9]))[0] > 3), bool(ratio.of(np.array([-0.5]))[0] < -3)
+            (True, True)
+        """
+        edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()) + 1e-6, _BINS + 1)
+        positive = np.histogram(same, edges, weights=weight)[0] / max(float(weight.sum()), 1e-9)
+        negative = np.histogram(different, edges)[0] / len(different)
+        blocks: list[list[float]] = []  # share of positives, share of negatives, first bin, last bin
+        least = _LEAST_COUNT / len(different)
+        for number, (p, n) in enumerate(zip(positive, negative, strict=True)):
+            blocks.append([p, n, number, number])
+            while len(blocks) > 1 and blocks[-2][0] * (blocks[-1][1] + least) >= blocks[-1][0] * (
+                blocks[-2][1] + least
+            ):
+                last = blocks.pop()
+                blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], blocks[-1][2], last[3]]
+        middle = [(edges[int(first)] + edges[int(last) + 1]) / 2 for _, _, first, last in blocks]
+        ratio = [np.log(max(p, 1e-12) / (n + least)) for p, n, _, _ in blocks]
+        return cls(np.array(middle), np.maximum(np.array(ratio), _FLOOR))

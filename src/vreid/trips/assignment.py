@@ -1,0 +1,96 @@
+"""Assignment: the most probable set of links in which each tracklet has at most one successor and one predecessor.
+
+A link of negative value is never chosen, so the graph falls into small components of links with positive ones. Each
+is solved exactly as a sparse assignment problem (LAPJVsp of scipy), where a tracklet may also stay without successor.
+
+Shapes: N tracklets, E links.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BATCH = 1500  # small components are solved together up to so many tracklets
+NONE = -1
+"""Successor of the last tracklet of a trip."""
+
+
+def assign(
+    first: NDArray[np.integer], second: NDArray[np.integer], log_odds: NDArray[np.floating], count: int
+) -> NDArray[np.int32]:
+    """Return the successor (N,) of each tracklet that maximises the sum of log-odds, NONE without one.
+
+    Args:
+        first, second: (E,) rows of distinct links.
+        log_odds: (E,).
+        count: N.
+
+    Example:
+        >>> first, second = np.array([0, 0, 1]), np.array([2, 3, 2])
+        >>> assign(first, second, np.array([3.0, 2.0, 2.5]), 4).tolist()
+        [3, 2, -1, -1]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    successor = np.full(count, NONE, dtype=np.int32)
+    positive = np.flatnonzero(log_odds > 0)
+    if not len(positive):
+        return successor
+    first, second, odds = first[positive], second[positive].astype(np.int64), log_odds[positive].astype(np.float64)
+    shape = (2 * count, 2 * count)
+    graph = coo_array((np.ones(len(first)), (first, second + count)), shape=shape)
+    component = connected_components(graph, directed=False)[1][first]
+    order = np.argsort(component, kind="stable")
+    first, second, odds, component = first[order], second[order], odds[order], component[order]
+    starts = np.flatnonzero(np.diff(component, prepend=-1))
+    sizes = np.diff(np.append(starts, len(component)))
+    alone = starts[sizes == 1]
+    successor[first[alone]] = second[alone]
+    begin = 0
+    rest = [(int(a), int(a + n)) for a, n in zip(starts, sizes, strict=True) if n > 1]
+    while begin < len(rest):
+        end, links = begin, 0
+        while end < len(rest) and (end == begin or links + rest[end][1] - rest[end][0] <= _BATCH):
+            links += rest[end][1] - rest[end][0]
+            end += 1
+        part = np.concatenate([np.arange(*span) for span in rest[begin:end]])
+        rows, columns = _matching(first[part], second[part], odds[part])
+        successor[rows] = columns
+        begin = end
+    return successor
+
+
+def _matching(
+    first: NDArray[np.integer], second: NDArray[np.integer], odds: NDArray[np.float64]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Return the rows and columns of the matching of the largest sum."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    rows, i = np.unique(first, return_inverse=True)
+    columns, j = np.unique(second, return_inverse=True)
+    own = np.arange(len(rows))
+    costs = np.concatenate([-odds, np.zeros(len(rows))]) - 2 * odds.max() - 1  # no stored cost is zero
+    graph = coo_array(
+        (costs, (np.append(i, own), np.append(j, len(columns) + own))), shape=(len(rows), len(columns) + len(rows))
+    )
+    i, j = min_weight_full_bipartite_matching(graph.tocsr())
+    linked = j < len(columns)
+    return rows[i[linked]], columns[j[linked]]
+
+
+def assign_greedily(
+    first: NDArray[np.integer], second: NDArray[np.integer], log_odds: NDArray[np.floating], count: int
+) -> NDArray[np.int32]:
+    """Return successors (N,) chosen one by one, the largest log-odds first; for comparisons."""
+    successor = np.full(count, NONE, dtype=np.int32)
+    taken = np.zeros(count, dtype=bool)
+    for link in np.lexsort((second, first, -log_odds)):
+        if log_odds[link] <= 0:
+            break
+        i, j = first[link], second[link]
+        if successor[i] == NONE and not taken[j]:
+            successor[i], taken[j] = j, True
+    return successor

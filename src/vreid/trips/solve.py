@@ -1,0 +1,291 @@
+"""Link the tracklets of a site into trips.
+
+Shapes: N tracklets, E links, C cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.errors import InputError
+from vreid.progress import Progress, job
+from vreid.ranges import check_settings, in_range
+from vreid.trips.assignment import NONE, assign
+from vreid.trips.candidate_links import Appearances, CandidateLinks, candidate_links
+from vreid.trips.clock_symmetry import clock_offsets
+from vreid.trips.confirmations import CERTAIN, Confirmations, Pair
+from vreid.trips.link_learning import Sample, learn, relearned
+from vreid.trips.link_model import IMPOSSIBLE, LinkModel
+from vreid.trips.probability import Marginals, marginals
+from vreid.trips.tables import TimedTracklets
+
+_PASSES = 4  # over all tracklets
+_LEAST = -7.0  # least log-odds of a candidate
+_ROUNDS = 4  # of learning, before the context is added
+_SAMPLE = 10_000  # tracklets that give the principal directions
+_LONGEST_FOR_CLOCKS = 1800.0  # seconds
+
+
+@dataclass(frozen=True)
+class TripConfig:
+    """Settings of linking.
+
+    Attributes:
+        longest_gap: longest time in seconds between two tracklets of a link; what is seen later is another vehicle.
+        longest_stop: a link that takes this many seconds longer than 95 % of the drives between its cameras ends the
+            trip: the vehicle has parked, and goes on in a new trip.
+        overlap: seconds for which two cameras may see a vehicle at once.
+        least_probability: a link is made if it is more probable than this (and wins against those that exclude it).
+        find_clocks: estimate and correct clocks that are off.
+        largest_offset: largest clock error in seconds.
+        learn_on: number of tracklets, at most, from which the model is learned.
+        candidates: maximum number of successors that are considered for a tracklet.
+        dimensions: features of more dimensions are projected onto so many principal directions.
+    """
+
+    longest_gap: float = in_range(3600.0, above=0, most=86400)
+    longest_stop: float = in_range(600.0, above=0, most=86400)
+    overlap: float = in_range(0.0, least=0, most=600)
+    least_probability: float = in_range(0.4, above=0, below=1)
+    find_clocks: bool = True
+    largest_offset: float = in_range(300.0, least=0, most=3600)
+    learn_on: int = in_range(20_000, least=100)
+    candidates: int = in_range(24, least=1)
+    dimensions: int = in_range(128, least=2)
+
+    def __post_init__(self) -> None:
+        check_settings(self, "trips: ")
+
+
+@dataclass(frozen=True, eq=False)
+class Trips:
+    """Tracklets linked into trips.
+
+    Attributes:
+        table: N tracklets, by their clocks as given.
+        corrected: (N, 2) start and end in seconds, with clock errors removed.
+        trip: (N,) number of the trip, from 1 in the order of their starts.
+        order: (N,) place in the trip, from 1.
+        vehicle: (N,) number of the vehicle: trips between which it parked belong together.
+        previous: (N,) row of the tracklet before, of the same vehicle; -1: none.
+        probability: (N,) of the link from `previous`, NaN without one.
+        parked: (N,) whether the vehicle parked since `previous`, so that a new trip starts here.
+        links: (E,) all candidates, in rows of the table, with `link_probability` (E,) and `link_parked` (E,).
+        offsets: (C,) seconds that each clock is ahead, which are subtracted in `corrected`.
+        model: what was learned.
+    """
+
+    table: TimedTracklets
+    corrected: NDArray[np.float64]
+    trip: NDArray[np.int64]
+    order: NDArray[np.int64]
+    vehicle: NDArray[np.int64]
+    previous: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    parked: NDArray[np.bool_]
+    links: CandidateLinks
+    link_probability: NDArray[np.float64]
+    link_parked: NDArray[np.bool_]
+    offsets: NDArray[np.float64]
+    model: LinkModel
+
+    def __len__(self) -> int:
+        return int(self.trip.max())
+
+    def __repr__(self) -> str:
+        linked = int((self.previous >= 0).sum())
+        return f"Trips: {len(self):,} trips of {len(self.table):,} tracklets, {linked:,} links"
+
+
+def link_trips(
+    table: TimedTracklets,
+    config: TripConfig | None = None,
+    *,
+    confirmed: Collection[Pair] = (),
+    rejected: Collection[Pair] = (),
+    progress: Progress | None = None,
+) -> Trips:
+    """Link tracklets into trips without labels.
+
+    Args:
+        table: tracklets of all cameras.
+        config: settings.
+        confirmed: pairs (earlier, later) of ids that are one vehicle, the later the next that was seen of it.
+        rejected: pairs of ids that are not one vehicle; no trip and no vehicle holds both.
+        progress: listener.
+
+    Raises:
+        InputError: an unknown id, or confirmed pairs that contradict each other or the times.
+    """
+    config = config or TripConfig()
+    answers = Confirmations.of(table, confirmed, rejected)
+    with job(progress, "linking tracklets", _PASSES * len(table)) as listener:
+        vector = reduced(table.vector, config.dimensions)
+        offsets = _offsets(replace(table, vector=vector), config)
+        start, end = (times - offsets[table.camera.codes] for times in (table.start, table.end))
+        order = np.lexsort((np.arange(len(table)), end, start))
+        ordered = TimedTracklets(
+            table.id[order], table.camera[order], start[order], end[order], vector[order], table.positions
+        )
+        answers = answers.moved(order, ordered, config.overlap)
+        links, odds, model = _infer(ordered, config, answers, listener)
+        found, successor = _solve(ordered, links, odds, config, answers)
+    parked = model.parked(ordered, links.first, links.second, config.longest_stop)
+    return _trips(table, np.stack([start, end], axis=1), order, links, found, successor, parked, offsets, model)
+
+
+def _offsets(table: TimedTracklets, config: TripConfig) -> NDArray[np.float64]:
+    if not config.find_clocks or not config.largest_offset:
+        return np.zeros(table.cameras)
+    part = table[: config.learn_on]
+    longest = min(config.longest_gap, _LONGEST_FOR_CLOCKS)
+    return clock_offsets(Appearances.of(part), longest, config.largest_offset, Progress())
+
+
+def reduced(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Project (N, D) features onto their first principal directions and normalise; they stay if D is no larger."""
+    if vector.shape[1] <= dimensions:
+        return vector
+    rows = np.unique(np.linspace(0, len(vector) - 1, min(len(vector), _SAMPLE)).astype(np.int64))
+    sample = vector[rows].astype(np.float64)
+    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :dimensions].astype(np.float32)
+    short = vector @ basis
+    return np.asarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-6), dtype=np.float32)
+
+
+def _infer(
+    table: TimedTracklets, config: TripConfig, answers: Confirmations, progress: Progress
+) -> tuple[CandidateLinks, NDArray[np.float64], LinkModel]:
+    """Find candidates and log-odds: first of tracklets alone, then in the context of what precedes and follows.
+
+    The context of a link must not hold what was concluded from the link itself: the past is weighted with links that
+    were judged without the future, and the future with links judged without the past (as in forward-backward).
+    """
+    sample = Sample.of(table, config.learn_on)
+    limits = config.candidates, _LEAST
+
+    def judged(looks: Appearances, model: LinkModel) -> tuple[CandidateLinks, NDArray[np.float64]]:
+        return answers.applied(*candidate_links(looks, model, *limits, progress))
+
+    def in_context(links: CandidateLinks, odds: NDArray[np.float64]) -> Appearances:
+        return Appearances.in_context(table, links, marginals(links.first, links.second, odds, len(table)).link)
+
+    alone = Appearances.of(table)
+    learned = learn(sample, sample.part(alone), config.longest_gap, config.overlap, _ROUNDS, *limits)
+    context = in_context(*judged(alone, learned.model))
+    past = Appearances.between(table, context.past, table.vector)
+    future = Appearances.between(table, table.vector, context.future)
+    of_past, of_future = (relearned(sample, sample.part(looks), learned, 2, *limits) for looks in (past, future))
+    looks = Appearances.between(
+        table, in_context(*judged(past, of_past.model)).past, in_context(*judged(future, of_future.model)).future
+    )
+    model = relearned(sample, sample.part(looks), of_past, 3, *limits).model
+    return *judged(looks, model), model
+
+
+def _solve(
+    table: TimedTracklets,
+    links: CandidateLinks,
+    odds: NDArray[np.float64],
+    config: TripConfig,
+    answers: Confirmations,
+) -> tuple[Marginals, NDArray[np.int32]]:
+    """Return the links' probabilities and the successors; where a vehicle holds a rejected pair, it is cut and all is
+    solved again.
+    """
+    odds, count = odds.copy(), len(table)
+    while True:
+        found = marginals(links.first, links.second, odds, count)
+        successor = assign(links.first, links.second, found.link - config.least_probability, count)
+        cut = _links_to_cut(table, links, found.link, odds, successor, answers)
+        if not len(cut):
+            return found, successor
+        odds[cut] = IMPOSSIBLE
+
+
+def _links_to_cut(
+    table: TimedTracklets,
+    links: CandidateLinks,
+    probability: NDArray[np.float64],
+    odds: NDArray[np.float64],
+    successor: NDArray[np.int32],
+    answers: Confirmations,
+) -> NDArray[np.int64]:
+    """Return the least probable link, that is not confirmed, between each rejected pair in one vehicle."""
+    if not len(answers.rejected):
+        return np.empty(0, dtype=np.int64)
+    made = np.flatnonzero(successor[links.first] == links.second)
+    link_after = dict(zip(links.first[made].tolist(), made.tolist(), strict=True))
+    cut = set()
+    for first, second in answers.rejected.tolist():
+        path, row = [], first
+        while row in link_after and row != second:
+            path.append(link_after[row])
+            row = int(successor[row])
+        if row != second:
+            continue
+        free = [link for link in path if odds[link] < CERTAIN]
+        if not free:
+            raise InputError(
+                f"tracklets {table.id[first]} and {table.id[second]} are rejected, but the confirmed pairs make them "
+                "one vehicle; remove one of the answers."
+            )
+        cut.add(min(free, key=lambda link: (probability[link], link)))
+    return np.array(sorted(cut), dtype=np.int64)
+
+
+def _trips(
+    table: TimedTracklets,
+    corrected: NDArray[np.float64],
+    order: NDArray[np.int64],
+    links: CandidateLinks,
+    found: Marginals,
+    successor: NDArray[np.int32],
+    parked: NDArray[np.bool_],
+    offsets: NDArray[np.float64],
+    model: LinkModel,
+) -> Trips:
+    """Number trips and vehicles, and return to the rows of the table as given."""
+    count = len(table)
+    made = np.flatnonzero(successor[links.first] == links.second)
+    previous = np.full(count, NONE, dtype=np.int64)
+    probability, after_parking = np.full(count, np.nan), np.zeros(count, dtype=bool)
+    previous[links.second[made]] = links.first[made]
+    probability[links.second[made]] = found.link[made]
+    after_parking[links.second[made]] = parked[made]
+    trip, place, vehicle = (np.zeros(count, dtype=np.int64) for _ in range(3))
+    trips = vehicles = 0
+    for row in range(count):  # predecessors have smaller rows
+        before = previous[row]
+        if before == NONE:
+            vehicles += 1
+            vehicle[row] = vehicles
+        else:
+            vehicle[row] = vehicle[before]
+        if before == NONE or after_parking[row]:
+            trips += 1
+            trip[row], place[row] = trips, 1
+        else:
+            trip[row], place[row] = trip[before], place[before] + 1
+    back = np.empty(count, dtype=np.int64)
+    back[order] = np.arange(count)
+    of_previous = previous[back]
+    return Trips(
+        table=table,
+        corrected=corrected,
+        trip=trip[back],
+        order=place[back],
+        vehicle=vehicle[back],
+        previous=np.where(of_previous >= 0, order[of_previous], NONE),
+        probability=probability[back],
+        parked=after_parking[back],
+        links=CandidateLinks(order[links.first].astype(np.int32), order[links.second].astype(np.int32), links.score),
+        link_probability=found.link,
+        link_parked=parked,
+        offsets=offsets,
+        model=model,
+    )

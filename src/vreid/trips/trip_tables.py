@@ -1,0 +1,194 @@
+"""Write trips and what they amount to as tables (CSV, Parquet) and as lines on a map (GeoJSON)."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vreid.files import atomic_write, write_text
+from vreid.trips.counts import coverage, origin_destination, route_shares, travel_times
+from vreid.trips.solve import Trips
+
+TRIP_COLUMNS = ("trip", "order", "tracklet", "camera", "start", "end", "probability")
+"""Columns of trips.csv: one line a tracklet; `probability` of the link to the one before, empty for the first."""
+VEHICLE_COLUMNS = ("vehicle", "trip", "probability")
+"""Columns of vehicles.csv: trips of one vehicle, between which it parked, with the probability of that."""
+OD_COLUMNS = ("from", "to", "count", "corrected", "low", "high")
+TRAVEL_TIME_COLUMNS = ("from", "to", "hour", "count", "mean", "p15", "median", "p85")
+ROUTE_COLUMNS = ("from", "to", "route", "count", "share")
+COVERAGE_COLUMNS = ("camera", "tracklets", "linked", "begin", "end", "probability", "offset")
+
+
+def write_trips(trips: Trips, out: Path) -> list[Path]:
+    """Write trips.csv, vehicles.csv, od.csv, travel_times.csv, routes.csv and coverage.csv into a folder.
+
+    trips.parquet is added if pyarrow is installed, trips.geojson if the positions of at least two cameras are known.
+
+    Returns:
+        the files.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    rows = trip_rows(trips)
+    tables: dict[str, tuple[Sequence[str], Iterable[Sequence[Any]]]] = {
+        "trips.csv": (TRIP_COLUMNS, rows),
+        "vehicles.csv": (VEHICLE_COLUMNS, _vehicle_rows(trips)),
+        "od.csv": (
+            OD_COLUMNS,
+            (
+                (one.origin, one.destination, one.count, *(f"{x:.2f}" for x in (one.corrected, one.low, one.high)))
+                for one in origin_destination(trips)
+            ),
+        ),
+        "travel_times.csv": (
+            TRAVEL_TIME_COLUMNS,
+            (
+                (
+                    one.origin,
+                    one.destination,
+                    "" if one.hour is None else one.hour,
+                    one.count,
+                    *(f"{value:.1f}" for value in (one.mean, one.p15, one.median, one.p85)),
+                )
+                for one in travel_times(trips)
+            ),
+        ),
+        "routes.csv": (
+            ROUTE_COLUMNS,
+            (
+                (one.origin, one.destination, " > ".join(one.route), one.count, f"{one.share:.4f}")
+                for one in route_shares(trips)
+            ),
+        ),
+        "coverage.csv": (
+            COVERAGE_COLUMNS,
+            (
+                (
+                    one.camera,
+                    one.tracklets,
+                    *(f"{value:.4f}" for value in (one.linked, one.begin, one.end)),
+                    "" if math.isnan(one.probability) else f"{one.probability:.4f}",
+                    f"{one.offset:.1f}",
+                )
+                for one in coverage(trips)
+            ),
+        ),
+    }
+    written = []
+    for name, (columns, lines) in tables.items():
+        _write_csv(out / name, columns, lines)
+        written.append(out / name)
+    if importlib.util.find_spec("pyarrow"):
+        _write_parquet(out / "trips.parquet", trips)
+        written.append(out / "trips.parquet")
+    if len(trips.table.positions) > 1:
+        write_text(out / "trips.geojson", json.dumps(geojson(trips)) + "\n")
+        written.append(out / "trips.geojson")
+    return written
+
+
+def trip_rows(trips: Trips) -> list[tuple[Any, ...]]:
+    """Return the lines of trips.csv, by trip and order; times as the cameras' clocks gave them."""
+    table = trips.table
+    cameras = table.camera.values
+    rows = []
+    for row in np.lexsort((trips.order, trips.trip)).tolist():
+        linked = trips.order[row] > 1
+        rows.append(
+            (
+                int(trips.trip[row]),
+                int(trips.order[row]),
+                str(table.id[row]),
+                str(cameras[row]),
+                f"{table.start[row]:.3f}",
+                f"{table.end[row]:.3f}",
+                f"{trips.probability[row]:.4f}" if linked else "",
+            )
+        )
+    return rows
+
+
+def _vehicle_rows(trips: Trips) -> list[tuple[Any, ...]]:
+    starts = np.flatnonzero(trips.order == 1)
+    vehicle = trips.vehicle[starts]
+    several = np.bincount(vehicle)[vehicle] > 1
+    chosen = starts[several]
+    chosen = chosen[np.lexsort((trips.trip[chosen], trips.vehicle[chosen]))]
+    return [
+        (
+            int(trips.vehicle[row]),
+            int(trips.trip[row]),
+            f"{trips.probability[row]:.4f}" if trips.previous[row] >= 0 else "",
+        )
+        for row in chosen.tolist()
+    ]
+
+
+def geojson(trips: Trips) -> dict[str, Any]:
+    """Return the trips past two or more cameras with known positions as a FeatureCollection of lines.
+
+    Properties of a line: trip, vehicle, cameras, start and end (seconds in UTC), and the smallest probability of its
+    links.
+    """
+    table = trips.table
+    cameras = table.camera.values
+    order = np.lexsort((trips.order, trips.trip))
+    features = []
+    for part in np.split(order, np.flatnonzero(trips.order[order] == 1)[1:]):
+        rows = [row for row in part.tolist() if cameras[row] in table.positions]
+        names = [str(cameras[row]) for row in rows]
+        if len(set(names)) < 2:
+            continue
+        line = [[table.positions[name][1], table.positions[name][0]] for name in names]
+        probability = [trips.probability[row] for row in rows if trips.order[row] > 1]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "LineString", "coordinates": line},
+                "properties": {
+                    "trip": int(trips.trip[rows[0]]),
+                    "vehicle": int(trips.vehicle[rows[0]]),
+                    "cameras": names,
+                    "start": round(float(table.start[rows[0]]), 3),
+                    "end": round(float(table.end[rows[-1]]), 3),
+                    "probability": round(float(min(probability)), 4),
+                },
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _write_parquet(path: Path, trips: Trips) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = trips.table
+    order = np.lexsort((trips.order, trips.trip))
+    first = trips.order[order] == 1
+    probability = np.where(first, np.nan, trips.probability[order])
+    columns = {
+        "trip": pyarrow.array(trips.trip[order]),
+        "order": pyarrow.array(trips.order[order]),
+        "tracklet": pyarrow.array([str(name) for name in table.id[order]]),
+        "camera": pyarrow.array([str(name) for name in table.camera.values[order]]),
+        "start": pyarrow.array(table.start[order]),
+        "end": pyarrow.array(table.end[order]),
+        "probability": pyarrow.array(probability, from_pandas=True),
+    }
+    with atomic_write(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
