@@ -6,16 +6,22 @@ from urllib.parse import quote
 
 from vreid.data.cameras import Camera
 from vreid.serve.audit import AuditEntry
+from vreid.serve.cases import VehicleCase
+from vreid.serve.live import Watch, notice_facts
 from vreid.serve.query_cache import CachedQuery
 from vreid.serve.schemas import (
     AuditAnswer,
     CameraAnswer,
+    CaseAnswer,
+    DecisionAnswer,
     HitAnswer,
+    NoticeAnswer,
     PointAnswer,
     QueryAnswer,
     SearchAnswer,
     ThresholdAnswer,
     TrackletAnswer,
+    WatchAnswer,
 )
 from vreid.store.confidence import SearchThreshold
 from vreid.store.interface import TrackletBatch
@@ -116,3 +122,33 @@ def camera_answer(camera: Camera, tracklets: int) -> CameraAnswer:
 def audit_answer(entry: AuditEntry) -> AuditAnswer:
     """Answer of an entry of the audit log."""
     return AuditAnswer(**(entry.__dict__ | {"time": iso_time(entry.time), "what": dict(entry.what)}))
+
+
+def case_answer(case: VehicleCase) -> CaseAnswer:
+    """Answer of a case."""
+    return CaseAnswer(
+        number=case.number,
+        name=case.name,
+        note=case.note,
+        by=case.by,
+        created=iso_time(case.created),
+        confirmed=case.confirmed,
+        rejected=case.rejected,
+        decisions=[DecisionAnswer(**(one.__dict__ | {"time": iso_time(one.time)})) for one in case.decisions],
+    )
+
+
+def watch_answer(watch: Watch) -> WatchAnswer:
+    """Answer of a watched vehicle."""
+    return WatchAnswer(
+        number=watch.number,
+        name=watch.name,
+        tracklet=watch.tracklet or None,
+        image=crop_path(watch.tracklet) if watch.tracklet else f"{API}/watches/{watch.number}/image",
+        webhook=watch.webhook,
+        by=watch.by,
+        created=iso_time(watch.created),
+        sightings=[
+            NoticeAnswer(**notice_facts(one), crop=crop_path(one.tracklet)) for one in reversed(watch.sightings)
+        ],
+    )

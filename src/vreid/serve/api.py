@@ -47,7 +47,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for st
 router = APIRouter(prefix=API, responses=ERRORS)
 
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_PICTURE: dict[int | str, dict[str, Any]] = {
+PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": _IMAGE}, "description": "The image."},
     304: {"description": "The image has not changed."},
 }
@@ -161,7 +161,7 @@ def answer_search(
     return search_answer(result, query, kept)
 
 
-@router.get("/uploads/{key}/image", tags=["search"], response_class=Response, responses=_PICTURE)
+@router.get("/uploads/{key}/image", tags=["search"], response_class=Response, responses=PICTURE)
 def upload_image(request: Request, user: Viewer, key: Annotated[str, Path(max_length=100)]) -> Response:
     """Give a small version of an image that the same user has uploaded."""
     kept = site_of(request).service.cached_query(key, user.name)
@@ -193,10 +193,13 @@ def delete_tracklet(request: Request, user: Admin, id: Id) -> DeletedAnswer:
     site = site_of(request)
     site.service.tracklet(id)
     site.log(request, user, "delete", {"tracklet": id})
-    return DeletedAnswer(deleted=site.service.store.delete([id]))
+    deleted = site.service.store.delete([id])
+    site.cases.forget([id])
+    site.watches.forget(id)
+    return DeletedAnswer(deleted=deleted)
 
 
-@router.get("/crops/{number}/{id:path}", tags=["tracklets"], response_class=Response, responses=_PICTURE)
+@router.get("/crops/{number}/{id:path}", tags=["tracklets"], response_class=Response, responses=PICTURE)
 def crop(request: Request, user: Viewer, number: Annotated[int, Path(ge=0, le=1000)], id: Id) -> Response:
     """Give an image of a tracklet; number 0 is the best."""
     return send_picture(request, site_of(request).service.crop(id, number)[1])

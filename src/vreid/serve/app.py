@@ -9,17 +9,21 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from vreid import __version__
 from vreid.errors import InputError, named
-from vreid.serve import api, pages
+from vreid.serve import api, case_api, pages
 from vreid.serve.answers import API
 from vreid.serve.audit import FILE, AuditLog
 from vreid.serve.auth import Sessions, Tokens
+from vreid.serve.background import Background, Refit
+from vreid.serve.cases import CaseBook
 from vreid.serve.dependencies import ServedSite
 from vreid.serve.http_errors import HttpError
+from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import Protection, RateLimits, refusal
 from vreid.serve.service import Service
@@ -28,6 +32,7 @@ from vreid.store.plates import BLURS
 from vreid.store.store import Store
 
 LOG = logging.getLogger("vreid.serve")
+_PATIENCE = 60.0  # seconds that a fit of the threshold may take at the end
 
 
 def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path | None = None) -> FastAPI:
@@ -49,19 +54,29 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
             raise InputError(f"{store.where}: is a server; say where the audit log is kept with --audit FILE.")
         audit = Path(store.where) / FILE
     monitoring, rates = Monitoring(), RateLimits()
+    service = Service(store, config)
+    refit = Refit(service, monitoring)
     site = ServedSite(
         config=config,
-        service=Service(store, config),
+        service=service,
         tokens=Tokens(store.vectors),
         sessions=Sessions(3600 * config.session_hours),
         audit=AuditLog(audit),
+        cases=CaseBook(store.vectors, refit.count_answer),
+        watches=WatchList(service),
+        refit=refit,
         rates=rates,
         monitoring=monitoring,
     )
 
+    background = Background(service, site.cases, site.watches, site.audit, monitoring)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        background.start()
         yield
+        await run_in_threadpool(background.stop)
+        await run_in_threadpool(refit.wait, _PATIENCE)
         site.audit.close()
         store.close()
 
@@ -76,6 +91,7 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
     )
     app.state.site = site
     app.include_router(api.router)
+    app.include_router(case_api.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(Protection, config=config, rates=rates, monitoring=monitoring)

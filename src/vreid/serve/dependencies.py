@@ -12,7 +12,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vreid.serve.audit import LONGEST_PURPOSE, AuditLog
 from vreid.serve.auth import LOCAL, Role, Sessions, Tokens, User
+from vreid.serve.background import Refit
+from vreid.serve.cases import CaseBook
 from vreid.serve.http_errors import HttpError
+from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import SAFE, RateLimits, address_of
 from vreid.serve.service import Selection, Service, parse_time
@@ -38,6 +41,9 @@ class ServedSite:
     tokens: Tokens
     sessions: Sessions
     audit: AuditLog
+    cases: CaseBook
+    watches: WatchList
+    refit: Refit
     rates: RateLimits
     monitoring: Monitoring
 
@@ -85,18 +91,25 @@ def user_of_token(request: Request, token: str) -> User:
     return User(found[0], found[1].role, "token")
 
 
-def needs(role: Role) -> Callable[[Request], User]:
-    """Return the dependency that gives the user if the role allows what is asked.
+def user_with(request: Request, role: Role) -> User:
+    """Return the user of a request.
 
-    Requests that change something on behalf of a cookie, or of nobody but with one, must carry the form token.
+    Raises:
+        HttpError: 401 nobody is known; 403 the user's role does not allow it.
     """
+    user = user_of(request)
+    if user is None:
+        raise HttpError(401, "an access token is needed; log in, or send it as `Authorization: Bearer TOKEN`.")
+    if not user.may(role):
+        raise HttpError(403, f"this needs the role {role}, and {user.name} is {user.role}; ask the operator.")
+    return user
+
+
+def needs(role: Role) -> Callable[[Request], User]:
+    """Return the dependency that gives the user of a role; changes by a session must carry the form token."""
 
     def permitted(request: Request) -> User:
-        user = user_of(request)
-        if user is None:
-            raise HttpError(401, "an access token is needed; log in, or send it as `Authorization: Bearer TOKEN`.")
-        if not user.may(role):
-            raise HttpError(403, f"this needs the role {role}, and {user.name} is {user.role}; ask the operator.")
+        user = user_with(request, role)
         if user.by == "session" and request.method not in SAFE:
             check_form_token(request, request.headers.get("x-form-token", ""))
         return user

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from vreid.formatting import percent, plural
-from vreid.serve.answers import audit_answer, camera_answer, tracklet_answers
+from vreid.serve.answers import audit_answer, camera_answer, case_answer, crop_path, tracklet_answers, watch_answer
 from vreid.serve.api import answer_search
-from vreid.serve.auth import User
+from vreid.serve.auth import Role, User
+from vreid.serve.case_api import decide, watch
+from vreid.serve.case_export import geojson, sightings_of
+from vreid.serve.cases import LONGEST_NAME, LONGEST_NOTE, VehicleCase
 from vreid.serve.dependencies import (
     FORM_TOKEN,
     SESSION,
@@ -28,56 +28,39 @@ from vreid.serve.dependencies import (
     purpose_of,
     read_form,
     site_of,
-    user_of,
     user_of_token,
+    user_with,
 )
 from vreid.serve.http_errors import HttpError
+from vreid.serve.schemas import NewDecision, NewWatch
 from vreid.serve.service import PAGE, Selection, parse_box
+from vreid.serve.templating import render
 from vreid.store.interface import Filter
 
-TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 router = APIRouter(include_in_schema=False)
-
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(TEMPLATES),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters.update(percent=percent)
-_ENVIRONMENT.globals.update(plural=plural)
 
 
 def page(request: Request, template: str, user: User | None, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a template.
 
-    Every template has `request`, `user` (None on /login), `config`, `form_token` (for hidden fields of that name),
-    `zone` (time zone of the cameras) and `htmx` (whether only a part of the page is asked for); and the filter
-    `moment`, which gives an ISO time in that zone.
+    Besides what `render` gives, with the time zone of the cameras, every template has `request`, `user` (None on /login
+    and for errors), `config`, `form_token` (for hidden fields of that name) and `htmx` (whether htmx asks).
     """
     site = site_of(request)
     cookie = request.cookies.get(SESSION, "")
     fresh = "" if site.sessions.name_of(cookie) else site.sessions.start(user.name if user else "")
-    zone = ZoneInfo(site.service.store.time_zone)
-
-    def moment(text: str | None, *, date: bool = True) -> str:
-        if text is None:
-            return "time unknown"
-        return datetime.fromisoformat(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
-
-    content = _ENVIRONMENT.get_template(template).render(
+    content = render(
+        template,
+        site.service.store.time_zone,
         request=request,
         user=user,
         config=site.config,
         form_token=site.sessions.form_token(fresh or cookie),
-        zone=zone.key,
         htmx=request.headers.get("hx-request") == "true",
-        moment=moment,
         **values,
     )
-    answer = HTMLResponse(content.encode("utf-8", "replace"), status)
+    answer = HTMLResponse(content, status)
     if fresh:
         set_session(request, answer, fresh)
     return answer
@@ -141,9 +124,7 @@ def search_page(
 @router.post("/search")
 async def search_form(request: Request) -> Response:
     """Take an uploaded image and lead to its hits."""
-    user = user_of(request)
-    if user is None:
-        raise HttpError(401, "an access token is needed; log in.")
+    user = await run_in_threadpool(user_with, request, "viewer")
     fields, file = await read_form(request)
     check_form_token(request, fields.get(FORM_TOKEN, ""))
     purpose = purpose_of(request, fields.get("purpose", ""))
@@ -179,6 +160,87 @@ def compare(request: Request, user: Viewer, a: str, b: str) -> Response:
     service = site_of(request).service
     one, other = (tracklet_answers(service.tracklet(name, crops=True))[0] for name in (a, b))
     return page(request, "compare.html", user, one=one, other=other)
+
+
+@router.get("/cases")
+def cases_page(request: Request, user: Viewer) -> Response:
+    """List the cases."""
+    found = [case_answer(one) for one in site_of(request).cases.all()]
+    return page(request, "cases.html", user, cases=found)
+
+
+@router.get("/cases/{number}")
+def case_page(request: Request, user: Viewer, number: Annotated[int, PathParameter(ge=1, le=2**31)]) -> Response:
+    """One case with its sightings in the order of time, and where they were."""
+    site = site_of(request)
+    case = site.cases.get(number)
+    sightings = sightings_of(site.service, case)
+    places = geojson(case, sightings)
+    return page(request, "case.html", user, case=case_answer(case), sightings=sightings, places=places, crop=crop_path)
+
+
+@router.post("/decide")
+async def decide_form(request: Request) -> Response:
+    """Confirm or reject a hit.
+
+    Fields: tracklet, same (yes, no or open), other (the query tracklet, may be empty), case (its number, empty: a new
+    case of the query tracklet), back (path to return to). htmx gets decision.html instead of a redirect.
+    """
+    fields, user = await _form(request, "reviewer")
+    words: dict[str, bool | None] = {"yes": True, "no": False, "open": None}
+    if fields.get("same") not in words:
+        raise HttpError(422, "`same` must be yes, no or open.")
+    same = words[fields["same"]]
+
+    def decided() -> VehicleCase:
+        number = fields.get("case", "")
+        if number and not (number.isdigit() and len(number) < 10):
+            raise HttpError(422, f"`case` is {number[:20]!r}; give the number of a case.")
+        about = NewDecision(
+            tracklet=fields.get("tracklet", "")[:512] or "-", same=same, other=fields.get("other", "")[:512]
+        )
+        return decide(request, user, int(number) if number else None, about)
+
+    case = await run_in_threadpool(decided)
+    if request.headers.get("hx-request") == "true":
+        return page(request, "decision.html", user, same=same, case=case_answer(case), fields=fields)
+    return RedirectResponse(_local(fields.get("back") or f"/cases/{case.number}"), 303)
+
+
+@router.post("/cases/{number}/change")
+async def change_case(request: Request, number: Annotated[int, PathParameter(ge=1, le=2**31)]) -> Response:
+    """Change the name and the note of a case, or delete it. Fields: name, note, or delete."""
+    fields, user = await _form(request, "reviewer")
+    cases = site_of(request).cases
+    if "delete" in fields:
+        await run_in_threadpool(cases.delete, number)
+        site_of(request).log(request, user, "delete case", {"case": number})
+        return RedirectResponse("/cases", 303)
+    name, note = fields.get("name", "").strip()[:LONGEST_NAME], fields.get("note", "")[:LONGEST_NOTE]
+    await run_in_threadpool(cases.change, number, name=name, note=note)
+    return RedirectResponse(f"/cases/{number}", 303)
+
+
+@router.get("/watch")
+def watch_page(request: Request, user: Viewer) -> Response:
+    """Watched vehicles and their new sightings."""
+    found = [watch_answer(one) for one in site_of(request).watches.all()]
+    return page(request, "watch.html", user, watches=found)
+
+
+@router.post("/watch")
+async def watch_form(request: Request) -> Response:
+    """Watch a vehicle, or stop it. Fields: tracklet or upload, name, webhook (admin); or delete (number of a watch)."""
+    fields, user = await _form(request, "reviewer")
+    if number := fields.get("delete", ""):
+        if not (number.isdigit() and len(number) < 10):
+            raise HttpError(422, f"`delete` is {number[:20]!r}; give the number of a watch.")
+        await run_in_threadpool(site_of(request).watches.delete, int(number))
+        return RedirectResponse("/watch", 303)
+    wanted = {name: fields.get(name, "")[:2000].strip() for name in ("tracklet", "upload", "name", "webhook")}
+    about = NewWatch(**(wanted | {"name": wanted["name"][:LONGEST_NAME]}))
+    await run_in_threadpool(watch, request, user, about)
+    return RedirectResponse("/watch", 303)
 
 
 @router.get("/cameras")
@@ -227,6 +289,14 @@ async def log_out(request: Request) -> Response:
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(SESSION)
     return answer
+
+
+async def _form(request: Request, role: Role) -> tuple[dict[str, str], User]:
+    """Return the fields of a form that a page of this service has made, and the user, whose role must allow it."""
+    user = await run_in_threadpool(user_with, request, role)
+    fields, _ = await read_form(request)
+    check_form_token(request, fields.get(FORM_TOKEN, ""))
+    return fields, user
 
 
 def _local(path: str) -> str:

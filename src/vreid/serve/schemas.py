@@ -151,3 +151,113 @@ class AuditPage(Answer):
 
     entries: list[AuditAnswer]
     next: int | None = Field(description="Give it as `before` to get the next page; null: there is none.")
+
+
+Name = Annotated[str, StringConstraints(max_length=100, strip_whitespace=True), Field(examples=["grey van"])]
+Note = Annotated[str, StringConstraints(max_length=2000)]
+
+
+class DecisionAnswer(Answer):
+    """What a user says about a tracklet."""
+
+    tracklet: TrackletId
+    same: bool | None = Field(description="Whether it shows the vehicle of the case; null: open.")
+    other: str = Field(description="The tracklet that it was compared with; empty for an uploaded image.")
+    by: str
+    time: Time
+
+
+class CaseAnswer(Answer):
+    """One vehicle that is followed."""
+
+    number: int = Field(examples=[17])
+    name: str = Field(examples=["vehicle 17"])
+    note: str
+    by: str
+    created: Time
+    confirmed: list[str] = Field(description="Tracklets of the vehicle.")
+    rejected: list[str] = Field(description="Tracklets of other vehicles.")
+    decisions: list[DecisionAnswer] = Field(description="Oldest first; the last about a tracklet counts.")
+
+
+class CasesAnswer(Answer):
+    """All cases, the newest first."""
+
+    cases: list[CaseAnswer]
+
+
+class NewCase(Answer):
+    """A case to open."""
+
+    name: Name = ""
+    note: Note = ""
+    tracklet: str = Field(default="", max_length=512, description="First tracklet of the vehicle.")
+
+
+class CaseChange(Answer):
+    """What to change of a case; null leaves it."""
+
+    name: Name | None = None
+    note: Note | None = None
+
+
+class NewDecision(Answer):
+    """A decision about a tracklet."""
+
+    tracklet: TrackletId
+    same: bool | None = Field(description="true: confirm, false: reject, null: leave open.", examples=[True])
+    other: str = Field(
+        default="", max_length=512, description="The tracklet that it was compared with: the pair is kept as a label."
+    )
+
+
+class NewWatch(Answer):
+    """A vehicle to watch: a tracklet, or an image that was uploaded before."""
+
+    tracklet: str = Field(default="", max_length=512, examples=["north/17"])
+    upload: str = Field(default="", max_length=100, description="Key of a search with an image.")
+    name: Name = ""
+    webhook: str = Field(
+        default="", max_length=2000, description="URL that new sightings are posted to; needs the role admin."
+    )
+
+
+class NoticeAnswer(Answer):
+    """A new sighting of a watched vehicle."""
+
+    tracklet: TrackletId
+    camera: str
+    start: Time
+    end: Time
+    distance: float
+    relative_distance: float | None
+    found: Time
+    sent: bool | None = Field(description="Whether the webhook has accepted it; null: there is none.")
+    crop: str = Field(description="Path of its best image.")
+
+
+class WatchAnswer(Answer):
+    """A watched vehicle and its new sightings, the newest first."""
+
+    number: int
+    name: str
+    tracklet: str | None
+    image: str = Field(description="Path of its image.")
+    webhook: str
+    by: str
+    created: Time
+    sightings: list[NoticeAnswer]
+
+
+class WatchesAnswer(Answer):
+    """All watched vehicles, the newest first."""
+
+    watches: list[WatchAnswer]
+
+
+class FitAnswer(Answer):
+    """The threshold, and whether it is being fitted again."""
+
+    threshold: ThresholdAnswer | None
+    answers: int = Field(description="Labelled pairs that are kept.")
+    fitting: bool
