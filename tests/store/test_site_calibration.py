@@ -45,5 +45,5 @@ def test_a_small_store_keeps_the_shipped_threshold(vectors: VectorStore) -> None
     vectors.put_document(THRESHOLD, {"kind": "old"})
     found = calibrate_site(vectors)
     assert found.threshold is None
-    assert "at least 500 are needed" in found.sentences[0]
+    assert "at least 1,000 are needed" in found.sentences[0]
     assert vectors.get_document(THRESHOLD) is None

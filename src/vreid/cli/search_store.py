@@ -38,6 +38,11 @@ def search_command(
     ] = False,
     box: Annotated[str, typer.Option(metavar="X1,Y1,X2,Y2", help="The vehicle in IMAGE, in pixels.")] = "",
     query_camera: Annotated[str, typer.Option(help="Camera that took IMAGE, if it is one of the store's.")] = "",
+    query_time: Annotated[str, typer.Option(help="Time at which IMAGE was taken: ISO 8601.")] = "",
+    travel_times: Annotated[
+        bool,
+        typer.Option(help="Order hits also by plausible times between cameras, once `calibrate` has learned them."),
+    ] = True,
     rerank: Annotated[
         str, typer.Option(help=f"Order of the hits: by {', '.join(names.RERANKINGS)} (plain) distance.")
     ] = "relative",
@@ -60,6 +65,8 @@ def search_command(
             query,
             box=_box(box),
             camera_of_query=query_camera,
+            time_of_query=_seconds(query_time, "--query-time", zone),
+            travel_times=travel_times,
             cameras=camera or (),
             not_cameras=not_camera or (),
             start=_seconds(from_, "--from", zone),

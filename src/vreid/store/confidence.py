@@ -39,7 +39,7 @@ TARGETS, DOUBTFUL = (0.01, 0.02, 0.05), 0.5
 """Shares of wrong hits up to which a hit is a MATCH, the first that the data can show, and up to which UNCERTAIN."""
 SHIPPED = BUNDLED / "search_threshold.json"
 """Threshold that was calibrated on simulated cameras, for the bundled model."""
-FEWEST_CONTESTS = 500
+FEWEST_CONTESTS = 1000
 """A store with fewer contests uses the shipped threshold."""
 
 Source = Literal["simulated cameras", "this site, without labels", "this site, with answers"]

@@ -21,7 +21,8 @@ from vreid.ranges import check_settings, in_range
 from vreid.retrieval.postprocessing.reranking import rerank
 from vreid.store.confidence import SearchThreshold
 from vreid.store.interface import NO_TIME, Filter, TrackletBatch, VectorStore
-from vreid.store.relative_distance import relative_distances
+from vreid.store.relative_distance import relative_distances, seconds
+from vreid.store.travel_times import WEIGHT, log_ratios, read_travel_times
 
 Order = NDArray[np.intp]
 
@@ -33,6 +34,7 @@ class SearchConfig:
     Attributes:
         top: most hits.
         same_camera: also hits in the camera of the query tracklet.
+        travel_times: also order by plausible times between cameras, where the store has learned them.
         reranking: order of the candidates, a name in `vreid.names.RERANKINGS`.
         neighbourhood: nearest tracklets that are candidates for re-ranking, at least `top`.
         k1, k2, lambda_: of k-reciprocal re-ranking, see `vreid.retrieval.postprocessing.reranking.ReRanking`.
@@ -40,6 +42,7 @@ class SearchConfig:
 
     top: int = in_range(10, least=1, most=10_000)
     same_camera: bool = False
+    travel_times: bool = True
     reranking: str = "relative"
     neighbourhood: int = in_range(50, least=1, most=10_000)
     k1: int = in_range(7, least=1)
@@ -127,7 +130,7 @@ class Query:
         vector: (D,) centred feature of unit length.
         tracklet: id of the query tracklet in the store, "" for an image.
         camera: of the query tracklet, or of the image if it is known; "" unknown.
-        start, end: UTC milliseconds of the query tracklet, or NO_TIME.
+        start, end: UTC milliseconds of the query tracklet, or when the image was taken, or NO_TIME.
     """
 
     name: str
@@ -173,7 +176,12 @@ def search_tracklets(
         start=query.start,
         end=query.end,
     )
-    order = ORDERS[config.reranking](query, rows, relative, config)[: config.top]
+    prior = read_travel_times(vectors) if config.travel_times and config.reranking == "relative" else None
+    score = relative
+    if prior is not None and query.start != NO_TIME:
+        times = [seconds(np.array(column)) for column in (query.start, query.end, rows.start, rows.end)]
+        score = relative * np.exp(-WEIGHT * log_ratios(prior, float(times[0]), float(times[1]), times[2], times[3]))
+    order = ORDERS[config.reranking](query, rows, score, config)[: config.top]
     decisions = [""] * len(rows)
     if threshold is not None:
         decisions = threshold.classify(relative, image=not query.camera)

@@ -22,7 +22,7 @@ from vreid.store.centering import global_mean, read_means, refit_means, tracklet
 from vreid.store.confidence import THRESHOLD, SearchThreshold, shipped_threshold
 from vreid.store.engines import is_server, open_vectors
 from vreid.store.ingest import IngestReport, ingest_sources
-from vreid.store.interface import EngineInfo, Filter, StoredCrop, TrackletBatch, VectorStore
+from vreid.store.interface import NO_TIME, EngineInfo, Filter, StoredCrop, TrackletBatch, VectorStore
 from vreid.store.search import Query, SearchConfig, SearchResult, make_filter, search_tracklets
 from vreid.store.sources import CameraOptions, Detect, ReadSource, read_source
 from vreid.store.sqlite_file import FILE
@@ -197,6 +197,7 @@ class Store:
         *,
         box: Sequence[float] | None = None,
         camera_of_query: str = "",
+        time_of_query: float | None = None,
         cameras: Sequence[str] = (),
         not_cameras: Sequence[str] = (),
         start: float | None = None,
@@ -213,6 +214,7 @@ class Store:
                 several images of one vehicle.
             box: x1, y1, x2, y2 of the vehicle in the query image; None: the whole image.
             camera_of_query: camera of the query image, if it is one of the store's; its hits are not left out.
+            time_of_query: UTC seconds at which the query image was taken, if known.
             cameras, not_cameras, colors, vehicle_types: hits are restricted to these, or to others.
             start, end: UTC seconds; hits in view at any moment of the half-open interval.
             config: settings of the search; `settings` changes single ones (`top=5`).
@@ -229,10 +231,12 @@ class Store:
             vehicle_types=vehicle_types,
         )
         chosen = replace(config or SearchConfig(), **settings)
-        searched = self.query(query, box=box, camera=camera_of_query)
+        searched = self.query(query, box=box, camera=camera_of_query, time=time_of_query)
         return search_tracklets(self.vectors, searched, where, chosen, self.threshold())
 
-    def query(self, query: Any, *, box: Sequence[float] | None = None, camera: str = "") -> Query:
+    def query(
+        self, query: Any, *, box: Sequence[float] | None = None, camera: str = "", time: float | None = None
+    ) -> Query:
         """Compute what is searched for a tracklet's id, or for images; see `search`.
 
         Raises:
@@ -252,7 +256,8 @@ class Store:
         mean = means.get(camera) if camera else global_mean(means)
         vector = tracklet_vector(features, np.ones(len(features)), mean)
         name = os.fspath(query) if isinstance(query, (str, os.PathLike)) else "image"
-        return Query(name, vector, "", camera)
+        moment = NO_TIME if time is None else round(1000 * time)
+        return Query(name, vector, "", camera, moment, moment)
 
     def _nearest(self, name: str) -> str:
         first = next(iter(self.vectors.scan(limit=1000)), None)
