@@ -81,6 +81,16 @@ def test_perfect_trips_and_single_tracklets(tmp_path: Path) -> None:
     assert alone.deta.value == 1 and alone.switches == 4
 
 
+def test_probabilities_of_links_are_kept_beside_what_they_joined(tmp_path: Path) -> None:
+    truth = truth_of("aaab")
+    trips = [
+        dict(row) | {"probability": p} for row, p in zip(trips_of(truth, "xxxx"), ("", 0.9, 0.8, 0.3), strict=True)
+    ]
+    got = evaluated(tmp_path, truth, trips)
+    assert (got.link_probability.tolist(), got.link_right.tolist()) == ([0.9, 0.8, 0.3], [True, True, False])
+    assert len(evaluated(tmp_path, truth, trips_of(truth, "xxxx")).link_probability) == 0
+
+
 def test_cityflows_rule(tmp_path: Path) -> None:
     """Vehicles at one camera do not count, and neither do trips past one camera; in other trips they are wrong."""
     truth = [dict(row) for row in truth_of("aabbcd")]

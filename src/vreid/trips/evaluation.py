@@ -102,6 +102,8 @@ class TripMetrics:
             links.
         travel_times: medians by camera pair.
         counts: agreement of the origin-destination matrix, None without one.
+        link_probability, link_right: (L,) of the links that trips.csv gives a probability: that, and whether they join
+            consecutive tracklets of a vehicle, for a reliability diagram.
         sums: per vehicle, what the estimates are computed of.
         outside: the same of tracklets that the truth does not know.
     """
@@ -121,6 +123,8 @@ class TripMetrics:
     link_recall: MetricEstimate
     travel_times: tuple[TravelTimeError, ...]
     counts: CountAgreement | None
+    link_probability: Float = field(repr=False)
+    link_right: NDArray[np.bool_] = field(repr=False)
     sums: dict[str, Float] = field(repr=False)
     outside: Float = field(repr=False)
 
@@ -131,10 +135,10 @@ class TripMetrics:
         return float(np.median(errors)) if errors else math.nan
 
     def plain(self) -> dict[str, Any]:
-        """Return numbers, lists and dicts of everything but `sums`, as for JSON."""
+        """Return numbers, lists and dicts of everything but the arrays, as for JSON."""
         from dataclasses import asdict, fields
 
-        values = {one.name: getattr(self, one.name) for one in fields(self)[:-2]}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         out: dict[str, Any] = {
             name: asdict(value) if isinstance(value, (MetricEstimate, CountAgreement)) else value
             for name, value in values.items()
@@ -189,7 +193,11 @@ def evaluate_trips(
         raise InputError(f"{truth_csv}: no {identity} is seen by two cameras or more; evaluate with cityflow off.")
 
     sides = _Sides.of(truth, found, found_rows, true_kept, found_kept, weight)
-    sums, outside, switches = sides.sums()
+    sums, outside = sides.sums()
+    switches = sides.switches()
+    _, second, right = sides.links()
+    probability = found.probability[second]
+    known = np.isfinite(probability)
     drawn = _Bootstrap(sums, outside, seed, resamples)
     misses = int((true_kept & ~sides.true_found).sum())
     false_positives = int((found_kept & ~sides.found_true).sum())
@@ -213,6 +221,8 @@ def evaluate_trips(
         link_recall=drawn.estimate(lambda s: _share(s[RIGHT_LINKS], s[TRUE_LINKS])),
         travel_times=_travel_times(truth, found),
         counts=counts,
+        link_probability=probability[known],
+        link_right=right[known],
         sums=sums,
         outside=outside,
     )
@@ -298,6 +308,7 @@ class _TrackletRows:
     start: Float
     end: Float
     order: Float
+    probability: Float  # of the link to the one before, NaN: unknown
 
 
 def read_trip_names(trips_csv: Path | str) -> dict[str, str]:
@@ -348,7 +359,11 @@ def _table(
             raise InputError(f"{path}, line {line}: tracklet {quoted(name)} is already in line {line_of[name]}.")
     cameras = np.array(table["camera"], dtype=object)
     times = _times(path, "start", table), _times(path, "end", table)
-    return _TrackletRows(tracklets, cameras, identity, drive, *times, order)
+    probability = np.full(len(tracklets), np.nan)
+    if "probability" in table:
+        given = {"probability": [text or "nan" for text in table["probability"]]}
+        probability = _numbers(path, "probability", given)
+    return _TrackletRows(tracklets, cameras, identity, drive, *times, order, probability)
 
 
 def _read(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
@@ -426,8 +441,8 @@ class _Sides:
             truth, found, found_rows, true_kept, found_kept, true_found & true_kept, found_true, weights, found_weights
         )
 
-    def sums(self) -> tuple[dict[str, Float], Float, int]:
-        """Return sums (8,) by vehicle, those of tracklets unknown to the truth, and the identity switches."""
+    def sums(self) -> tuple[dict[str, Float], Float]:
+        """Return sums (8,) by vehicle, and those of tracklets unknown to the truth."""
         names, vehicle = np.unique(self.truth.identity.astype(str), return_inverse=True)
         trips, trip = np.unique(self.found.identity.astype(str), return_inverse=True)
         vehicle, trip = vehicle.ravel(), trip.ravel()
@@ -446,31 +461,48 @@ class _Sides:
         assigned = assign_identities(cells[0], cells[1], shared, len(names))
         right = assigned[cells[0]] == cells[1]
         table[cells[0][right], IDTP] = shared[right]
-        switches = self._links(table, owner, trip)
-        return dict(zip(names.tolist(), table[:-1], strict=True)), table[-1], switches
+        first, _, joins = self.links()
+        np.add.at(table[:, TRUE_LINKS], owner[self.true_links()[0]], 1)
+        np.add.at(table[:, LINKS], owner[first], 1)
+        np.add.at(table[:, RIGHT_LINKS], owner[first[joins]], 1)
+        return dict(zip(names.tolist(), table[:-1], strict=True)), table[-1]
 
-    def _links(self, table: Float, owner: Ints, trip: Ints) -> int:
-        """Add the numbers of links to `table`; return the identity switches.
-
-        True links join the tracklets of a vehicle that are in trips.csv, in the order of their true starts. Tracklets
-        of one camera that overlap in time are parts of one pass; they have an order as well.
-        """
-        known = np.flatnonzero(self.found_rows >= 0)
-        rows = self.found_rows[known]
-        order = known[np.lexsort((self.truth.end[rows], self.truth.start[rows], owner[known]))]
-        same = owner[order[1:]] == owner[order[:-1]]
-        successor = np.full(len(trip), -1, dtype=np.int64)
-        successor[order[:-1][same]] = order[1:][same]
-        np.add.at(table[:, TRUE_LINKS], owner[order[:-1][same]], 1)
+    def links(self) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """Return the tracklets (L,) that the links of trips.csv join, and whether a true link joins them."""
+        trip = _codes(self.found.identity)
         in_trip = np.lexsort((self.found.order, trip))
         linked = trip[in_trip[1:]] == trip[in_trip[:-1]]
         first, second = in_trip[:-1][linked], in_trip[1:][linked]
-        np.add.at(table[:, LINKS], owner[first], 1)
-        right = successor[first] == second
-        np.add.at(table[:, RIGHT_LINKS], owner[first[right]], 1)
-        counted = order[self.found_true[order]]
-        follows = owner[counted[1:]] == owner[counted[:-1]]
-        return int((follows & (trip[counted[1:]] != trip[counted[:-1]])).sum())
+        before, after = self.true_links()
+        successor = np.full(len(trip), -1, dtype=np.int64)
+        successor[before] = after
+        return first, second, successor[first] == second
+
+    def true_links(self) -> tuple[Ints, Ints]:
+        """Return the pairs of consecutive tracklets of a vehicle, of those in trips.csv, by their true starts.
+
+        Tracklets of one camera that overlap in time are parts of one pass; they have an order as well.
+        """
+        order, owner = self._in_order(np.flatnonzero(self.found_rows >= 0))
+        same = owner[1:] == owner[:-1]
+        return order[:-1][same], order[1:][same]
+
+    def switches(self) -> int:
+        """Return how often the trip changes along the tracklets of a vehicle."""
+        order, owner = self._in_order(np.flatnonzero(self.found_true))
+        trip = _codes(self.found.identity)[order]
+        return int(((owner[1:] == owner[:-1]) & (trip[1:] != trip[:-1])).sum())
+
+    def _in_order(self, known: Ints) -> tuple[Ints, Ints]:
+        """Return found tracklets of the truth in the order of vehicle and true time, and their vehicles."""
+        rows = self.found_rows[known]
+        owner = _codes(self.truth.identity)[rows]
+        order = np.lexsort((self.truth.end[rows], self.truth.start[rows], owner))
+        return known[order], owner[order]
+
+
+def _codes(names: NDArray[np.object_]) -> Ints:
+    return np.unique(names.astype(str), return_inverse=True)[1].ravel().astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
