@@ -7,7 +7,8 @@ and median of CPU time, which other work on the machine disturbs less.
 Features: vehicles of ten tracklets each, 50 cameras, 30 days. Filters: "0.4 %" is five cameras and one day, "20 %" all
 cameras but one and six days. In the same run, where installed: FAISS (`faiss-cpu`, flat index, the filter as a bitmap
 made from arrays in memory) and Milvus Lite through vreid's engine (`milvus-lite`). "Product" is the bare product of all
-features with a query, row by row: no exact search that reads all of them is quicker.
+features with a query, row by row: no exact search that reads all of them is quicker. "Hits" is the whole of a search
+by `vreid search` for a tracklet of the store: ten hits with the competitors on which decisions are taken.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vreid.names import RERANKINGS
 from vreid.store.engines import open_vectors
 from vreid.store.interface import Filter, StoredCrop, TrackletBatch, VectorStore
+from vreid.store.search import Query, SearchConfig, SearchResult, search_tracklets
 
 DAY = 86_400_000
 K = 100
@@ -113,6 +116,14 @@ def show(name: str, what: str, spent: tuple[float, float, float]) -> None:
     print(f"{name:12} {what:24} {median:9.2f} ms median {late:9.2f} p95 {cpu:9.2f} CPU", flush=True)
 
 
+def search_one(engine: VectorStore, asked: TrackletBatch, row: int, order: str) -> SearchResult:
+    """Search as `vreid search` does: other cameras, competitors of the 50 nearest, decisions, ten hits."""
+    query = Query(
+        asked.id[row], asked.vector[row], asked.id[row], asked.camera[row], int(asked.start[row]), int(asked.end[row])
+    )
+    return search_tracklets(engine, query, Filter(), SearchConfig(reranking=order), None)
+
+
 def measure_engine(name: str, address: str, world: World, jpeg: bytes, repeats: int) -> None:
     dimensions, rows = world.vectors.shape[1], len(world.vectors)
     engine: VectorStore
@@ -133,6 +144,10 @@ def measure_engine(name: str, address: str, world: World, jpeg: bytes, repeats: 
         show(name, "search, 100 queries", milliseconds(lambda _: engine.search(many, K), 3))
         (hits,) = engine.search(world.queries[:1], K)
         show(name, "fetch 100", milliseconds(lambda _: engine.fetch(list(hits.id)), repeats))
+        asked = engine.fetch([name for name in engine.search(world.queries[:1], repeats)[0].id])
+        for order in RERANKINGS:
+            spent = milliseconds(lambda n, order=order: search_one(engine, asked, n % len(asked), order), repeats)
+            show(name, f"hits, order: {order}", spent)
         size = engine.info().size
         if size >= 0:
             print(f"{name:12} {'on disk':24} {size / 1e6:9,.0f} MB, of which crops {rows * len(jpeg) / 1e6:,.0f}")
