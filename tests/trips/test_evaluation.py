@@ -15,7 +15,8 @@ from vreid.errors import InputError
 from vreid.simulator.city.observation import observe
 from vreid.simulator.city.traffic import TRAFFIC_PRESETS, plan_traffic
 from vreid.simulator.formats.trip_files import truth_tables
-from vreid.trips.evaluation import TripMetrics, evaluate_counts, evaluate_trips, geh, idf1_difference
+from vreid.trips.count_agreement import evaluate_counts, geh
+from vreid.trips.evaluation import TripMetrics, evaluate_trips, idf1_difference
 from vreid.trips.tracking_metrics import TrackBoxes, evaluate_boxes
 
 Row = Mapping[str, object]

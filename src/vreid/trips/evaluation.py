@@ -8,35 +8,28 @@ Shapes: N tracklets, V vehicles.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vreid.data.readers.common import decode, quoted
-from vreid.data.recordings import utc_seconds
 from vreid.errors import InputError
 from vreid.retrieval.evaluation.bootstrap import RESAMPLES, percentile_interval, resample
+from vreid.trips.count_agreement import CountAgreement, evaluate_counts
+from vreid.trips.labelled_tracklets import Identity, LabelledTracklets, joined_trips, read_trips, read_truth
 from vreid.trips.tracking_metrics import assign_identities, several_cameras
 
 Float = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ACCEPTED = 5.0
-"""GEH below which traffic engineers accept a modelled count."""
-LEAST_COUNT = 20
-"""Only cells with more trips than this are judged by their GEH."""
 LEAST_TRAVEL_TIMES = 10
 """Least true travel times of a camera pair whose medians are compared."""
 
-Identity = Literal["vehicle", "trip"]
 Weight = Literal["tracklet", "duration"]
 
 
@@ -67,26 +60,6 @@ class TravelTimeError:
     def error(self) -> float:
         """Relative error of the median."""
         return self.found / self.true - 1
-
-
-@dataclass(frozen=True)
-class CountAgreement:
-    """Agreement of an origin-destination matrix with the truth.
-
-    Attributes:
-        cells: number of cells with more than `LEAST_COUNT` true trips.
-        accepted: share of these whose corrected count has a GEH below `ACCEPTED`.
-        accepted_raw: the same of the counts as they are.
-        median_geh: median GEH of these cells' corrected counts.
-        true_total, found_total: trips of all cells.
-    """
-
-    cells: int
-    accepted: float
-    accepted_raw: float
-    median_geh: float
-    true_total: float
-    found_total: float
 
 
 @dataclass(frozen=True)
@@ -178,10 +151,10 @@ def evaluate_trips(
     Raises:
         InputError: a column is missing, a tracklet is listed twice, or nothing is left to evaluate.
     """
-    found, truth = _read_trips(Path(trips_csv)), _read_truth(Path(truth_csv), identity)
+    found, truth = read_trips(Path(trips_csv)), read_truth(Path(truth_csv), identity)
     beside = Path(trips_csv).with_name("vehicles.csv")
     if identity == "vehicle" and (vehicles_csv is not None or beside.is_file()):
-        found = _joined(found, Path(vehicles_csv or beside))
+        found = joined_trips(found, Path(vehicles_csv or beside))
     row_of = {name: row for row, name in enumerate(truth.tracklet)}
     found_rows = np.array([row_of.get(name, -1) for name in found.tracklet], dtype=np.int64)
     true_kept = np.ones(len(truth.tracklet), dtype=np.bool_)
@@ -247,159 +220,6 @@ def idf1_difference(
     return MetricEstimate(one.idf1.value - other.idf1.value, low, high)
 
 
-# ------------------------------------------------------------------------------------------------ origin-destination
-
-
-def geh(modelled: ArrayLike, counted: ArrayLike) -> Float:
-    """Compute the GEH statistic sqrt(2 (m - c)^2 / (m + c)) of volumes, element by element; 0 where both are 0.
-
-    It was made for hourly volumes; for the counts of a longer time it is stricter.
-
-    Example:
-        >>> geh([100, 0], [121, 0]).round(3).tolist()
-        [1.998, 0.0]
-    """
-    m, c = np.broadcast_arrays(np.asarray(modelled, dtype=np.float64), np.asarray(counted, dtype=np.float64))
-    result: Float = np.sqrt(np.divide(2 * (m - c) ** 2, m + c, out=np.zeros(m.shape), where=m + c > 0))
-    return result
-
-
-def evaluate_counts(od_csv: Path | str, truth_od_csv: Path | str) -> CountAgreement:
-    """Compare an origin-destination matrix (from, to, count, corrected) with the true one (from, to, count).
-
-    Raises:
-        InputError: a column is missing, or a cell is no number.
-    """
-    found, truth = (_read(Path(path), ("from", "to", "count")) for path in (od_csv, truth_od_csv))
-    raw, corrected = _cells(Path(od_csv), found, "count"), _cells(Path(od_csv), found, "corrected")
-    true = _cells(Path(truth_od_csv), truth, "count")
-    large = [cell for cell, count in true.items() if count > LEAST_COUNT]
-    counts = np.array([true[cell] for cell in large])
-    of_raw, of_corrected = (geh([table.get(cell, 0.0) for cell in large], counts) for table in (raw, corrected))
-    return CountAgreement(
-        cells=len(large),
-        accepted=float((of_corrected < ACCEPTED).mean()) if large else math.nan,
-        accepted_raw=float((of_raw < ACCEPTED).mean()) if large else math.nan,
-        median_geh=float(np.median(of_corrected)) if large else math.nan,
-        true_total=float(sum(true.values())),
-        found_total=float(sum(corrected.values())),
-    )
-
-
-def _cells(path: Path, table: Mapping[str, Sequence[str]], column: str) -> dict[tuple[str, str], float]:
-    values = _numbers(path, column if column in table else "count", table)
-    cells: dict[tuple[str, str], float] = defaultdict(float)
-    for start, end, value in zip(table["from"], table["to"], values.tolist(), strict=True):
-        cells[start, end] += value
-    return dict(cells)
-
-
-# ------------------------------------------------------------------------------------------------ reading
-
-
-@dataclass(frozen=True, eq=False)
-class _TrackletRows:
-    """N tracklets; `identity` is the vehicle or trip, `drive` the trip within which travel times are taken."""
-
-    tracklet: list[str]
-    camera: NDArray[np.object_]
-    identity: NDArray[np.object_]
-    drive: NDArray[np.object_]
-    start: Float
-    end: Float
-    order: Float
-    probability: Float  # of the link to the one before, NaN: unknown
-
-
-def read_trip_names(trips_csv: Path | str) -> dict[str, str]:
-    """Read the trip of each tracklet from trips.csv.
-
-    Raises:
-        InputError: a column is missing, or a row is broken.
-    """
-    table = _read(Path(trips_csv), ("trip", "tracklet"))
-    return dict(zip(table["tracklet"], table["trip"], strict=True))
-
-
-def _read_trips(path: Path) -> _TrackletRows:
-    table = _read(path, ("trip", "order", "tracklet", "camera", "start", "end"))
-    trip = np.array(table["trip"], dtype=object)
-    return _table(path, table, trip, trip, _numbers(path, "order", table))
-
-
-def _joined(found: _TrackletRows, vehicles_csv: Path) -> _TrackletRows:
-    """Return the tracklets with the vehicles of their trips as identities, in the order of time.
-
-    A trip that is not listed is that of a vehicle with one trip.
-    """
-    table = _read(vehicles_csv, ("vehicle", "trip"))
-    vehicle_of = {trip: f"vehicle {name}" for trip, name in zip(table["trip"], table["vehicle"], strict=True)}
-    vehicles = np.array([vehicle_of.get(trip, f"trip {trip}") for trip in found.drive.tolist()], dtype=object)
-    return replace(found, identity=vehicles, order=found.start)
-
-
-def _read_truth(path: Path, identity: Identity) -> _TrackletRows:
-    table = _read(path, ("tracklet", "camera", "vehicle", "start", "end", *(("trip",) if identity == "trip" else ())))
-    drive = np.array(table.get("trip", table["vehicle"]), dtype=object)
-    names = np.array(table[identity], dtype=object)
-    return _table(path, table, names, drive, _times(path, "start", table))
-
-
-def _table(
-    path: Path,
-    table: Mapping[str, Sequence[str]],
-    identity: NDArray[np.object_],
-    drive: NDArray[np.object_],
-    order: Float,
-) -> _TrackletRows:
-    tracklets = list(table["tracklet"])
-    line_of: dict[str, int] = {}
-    for line, name in enumerate(tracklets, start=2):
-        if line_of.setdefault(name, line) != line:
-            raise InputError(f"{path}, line {line}: tracklet {quoted(name)} is already in line {line_of[name]}.")
-    cameras = np.array(table["camera"], dtype=object)
-    times = _times(path, "start", table), _times(path, "end", table)
-    probability = np.full(len(tracklets), np.nan)
-    if "probability" in table:
-        given = {"probability": [text or "nan" for text in table["probability"]]}
-        probability = _numbers(path, "probability", given)
-    return _TrackletRows(tracklets, cameras, identity, drive, *times, order, probability)
-
-
-def _read(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    rows = list(csv.reader(io.StringIO(decode(path), newline="")))
-    header = [name.strip() for name in rows[0]] if rows else []
-    for column in columns:
-        if column not in header:
-            raise InputError(f"{path}: has no column {column}; give {','.join(columns)}.")
-    for line, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise InputError(f"{path}, line {line}: has {len(row)} cells for {len(header)} columns; correct it.")
-    return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(header)}
-
-
-def _numbers(path: Path, column: str, table: Mapping[str, Sequence[str]]) -> Float:
-    return _converted(path, column, table, float, "no number")
-
-
-def _times(path: Path, column: str, table: Mapping[str, Sequence[str]]) -> Float:
-    return _converted(path, column, table, utc_seconds, "neither UTC seconds nor an ISO 8601 time")
-
-
-def _converted(
-    path: Path, column: str, table: Mapping[str, Sequence[str]], convert: Callable[[str], float], what: str
-) -> Float:
-    values = []
-    for line, text in enumerate(table[column], start=2):
-        try:
-            values.append(convert(text))
-        except ValueError as error:
-            raise InputError(f"{path}, line {line}: {column} {quoted(text)} is {what}; correct it.") from error
-    return np.array(values, dtype=np.float64)
-
-
-# ------------------------------------------------------------------------------------------------ counting
-
 TRUE, FOUND, IDTP, BOTH, ASSOCIATION, TRUE_LINKS, LINKS, RIGHT_LINKS = range(8)
 """Columns of `TripMetrics.sums`."""
 
@@ -408,8 +228,8 @@ TRUE, FOUND, IDTP, BOTH, ASSOCIATION, TRUE_LINKS, LINKS, RIGHT_LINKS = range(8)
 class _Sides:
     """True and found tracklets by rows of the truth, or -1 for found ones that the truth does not know."""
 
-    truth: _TrackletRows
-    found: _TrackletRows
+    truth: LabelledTracklets
+    found: LabelledTracklets
     found_rows: Ints  # (M,) row of the truth of each found tracklet
     true_kept: NDArray[np.bool_]  # (N,)
     found_kept: NDArray[np.bool_]  # (M,)
@@ -421,8 +241,8 @@ class _Sides:
     @classmethod
     def of(
         cls,
-        truth: _TrackletRows,
-        found: _TrackletRows,
+        truth: LabelledTracklets,
+        found: LabelledTracklets,
         found_rows: Ints,
         true_kept: NDArray[np.bool_],
         found_kept: NDArray[np.bool_],
@@ -537,7 +357,7 @@ def _deta(sums: Float) -> float:
     return _share(sums[BOTH], sums[TRUE] + sums[FOUND] - sums[BOTH])
 
 
-def _travel_times(truth: _TrackletRows, found: _TrackletRows) -> tuple[TravelTimeError, ...]:
+def _travel_times(truth: LabelledTracklets, found: LabelledTracklets) -> tuple[TravelTimeError, ...]:
     """Compare the medians of the camera pairs with enough true travel times, from middle to middle of two tracklets."""
     true, by_trips = _seconds(truth), _seconds(found)
     rows = []
@@ -548,7 +368,7 @@ def _travel_times(truth: _TrackletRows, found: _TrackletRows) -> tuple[TravelTim
     return tuple(rows)
 
 
-def _seconds(table: _TrackletRows) -> dict[tuple[str, str], list[float]]:
+def _seconds(table: LabelledTracklets) -> dict[tuple[str, str], list[float]]:
     """Return the travel times between consecutive tracklets of a drive at two cameras, by camera pair."""
     drive = np.unique(table.drive.astype(str), return_inverse=True)[1].ravel()
     order = np.lexsort((table.order, drive))

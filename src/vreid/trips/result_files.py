@@ -28,7 +28,7 @@ from vreid.data.records import Records
 from vreid.data.video import VIDEOS
 from vreid.errors import InputError
 from vreid.files import atomic_write, write_text
-from vreid.trips.evaluation import read_trip_names
+from vreid.trips.labelled_tracklets import read_trip_names
 from vreid.trips.tracking_metrics import TrackBoxes
 
 EVENT_VERSION = "0.0"
