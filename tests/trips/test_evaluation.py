@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -196,7 +197,16 @@ def test_true_trips_have_true_travel_times_and_counts(traffic: Path) -> None:
     assert by_vehicle.idf1.value < 0.9  # vehicles that park and drive again are several trips
     plain = got.plain()
     assert plain["idf1"] == {"value": 1.0, "low": 1.0, "high": 1.0} and plain["travel_time_error"] == 0
-    assert "sums" not in plain
+    assert "sums" not in plain and json.loads(json.dumps(plain, allow_nan=False))["counts"]["accepted"] == 1
+
+
+def test_what_cannot_be_judged_is_none(tmp_path: Path) -> None:
+    truth = truth_of("aab")
+    write(tmp_path / "od.csv", [{"from": "c0", "to": "c1", "count": 1}])
+    write(tmp_path / "truth_od.csv", [{"from": "c0", "to": "c1", "count": 1}])
+    plain = evaluated(tmp_path, truth, trips_of(truth, "xxy")).plain()
+    assert plain["travel_time_error"] is None and plain["counts"]["accepted"] is None
+    json.dumps(plain, allow_nan=False)
 
 
 def test_late_travel_times_and_missing_counts_show(traffic: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class TripMetrics:
         return float(np.median(errors)) if errors else math.nan
 
     def plain(self) -> dict[str, Any]:
-        """Return numbers, lists and dicts of everything but the arrays, as for JSON."""
+        """Return numbers, lists and dicts of everything but the arrays, as for JSON; None for NaN."""
         from dataclasses import asdict, fields
 
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
@@ -117,7 +117,8 @@ class TripMetrics:
             for name, value in values.items()
         }
         out["travel_times"] = [asdict(one) | {"error": one.error} for one in self.travel_times]
-        return out | {"travel_time_error": self.travel_time_error}
+        counts = {name: _known(value) for name, value in (out["counts"] or {}).items()}
+        return out | {"counts": counts or None, "travel_time_error": _known(self.travel_time_error)}
 
 
 def evaluate_trips(
@@ -343,6 +344,10 @@ class _Bootstrap:
         drawn = percentile_interval(np.array([of(row) for row in self.resampled]))
         value, low, high = np.nan_to_num([of(self.total), *drawn]).tolist()
         return MetricEstimate(value, low, high)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _share(part: float, whole: float) -> float:
