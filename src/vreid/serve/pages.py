@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from vreid.serve.answers import audit_answer, camera_answer, case_answer, crop_path, tracklet_answers, watch_answer
+from vreid.errors import InputError
+from vreid.formatting import duration
+from vreid.serve.answers import (
+    audit_answer,
+    camera_answer,
+    case_answer,
+    crop_path,
+    tracklet_answers,
+    upload_path,
+    watch_answer,
+)
 from vreid.serve.api import answer_search
 from vreid.serve.auth import Role, User
 from vreid.serve.case_api import decide, watch
@@ -32,12 +44,19 @@ from vreid.serve.dependencies import (
     user_with,
 )
 from vreid.serve.http_errors import HttpError
-from vreid.serve.schemas import NewDecision, NewWatch
-from vreid.serve.service import PAGE, Selection, parse_box
+from vreid.serve.schemas import NewDecision, NewWatch, TrackletAnswer
+from vreid.serve.service import PAGE, Selection, Service, parse_box
 from vreid.serve.templating import render
 from vreid.store.interface import Filter
+from vreid.store.search import iso_time, make_filter
 
 STATIC = Path(__file__).parent / "static"
+MOST_ORDERED = 5000
+"""Tracklets that the browse page puts in the order of time; more are in the order of their ids."""
+SAMPLE = 12
+"""Tracklets on the start page."""
+
+Number = Annotated[int, PathParameter(ge=1, le=2**31)]
 router = APIRouter(include_in_schema=False)
 
 
@@ -45,7 +64,8 @@ def page(request: Request, template: str, user: User | None, *, status: int = 20
     """Render a template.
 
     Besides what `render` gives, with the time zone of the cameras, every template has `request`, `user` (None on /login
-    and for errors), `config`, `form_token` (for hidden fields of that name) and `htmx` (whether htmx asks).
+    and for errors), `config`, `form_token` (for hidden fields of that name), `here` (path and query string), `crop`
+    (path of the best image of a tracklet) and `gap` (see `time_between`).
     """
     site = site_of(request)
     cookie = request.cookies.get(SESSION, "")
@@ -57,7 +77,9 @@ def page(request: Request, template: str, user: User | None, *, status: int = 20
         user=user,
         config=site.config,
         form_token=site.sessions.form_token(fresh or cookie),
-        htmx=request.headers.get("hx-request") == "true",
+        here=_here(request),
+        crop=crop_path,
+        gap=time_between,
         **values,
     )
     answer = HTMLResponse(content, status)
@@ -77,8 +99,7 @@ def set_session(request: Request, answer: Response, cookie: str) -> None:
 def error_page(request: Request, error: HttpError) -> Response:
     """Answer an error as a page; without a session, lead to the login."""
     if error.status == 401 and request.method == "GET":
-        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/login?{urlencode({'back': back})}", 303)
+        return RedirectResponse(f"/login?{urlencode({'back': _here(request)})}", 303)
     return page(request, "error.html", None, status=error.status, sentence=str(error), number=error.status)
 
 
@@ -89,16 +110,42 @@ def _query_pairs(request: Request, *without: str) -> str:
     )
 
 
-def _choices(request: Request) -> dict[str, Any]:
-    """Return what the filters offer."""
+def _here(request: Request) -> str:
+    """Return the path and the query string of a request."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _filters(request: Request, selection: Selection) -> dict[str, Any]:
+    """Return what the filters offer, and what is chosen."""
     service = site_of(request).service
-    return {"cameras": sorted(service.cameras()), **service.attributes()}
+    chosen = {"selection": selection, "selection_active": selection != Selection()}
+    return {"cameras": sorted(service.cameras()), **service.attributes(), **chosen}
+
+
+def time_between(earlier: str | None, later: str | None) -> str:
+    """Say how much later one ISO time is than another: "4 min 12 s later"; "" if one is unknown.
+
+    Example:
+        >>> time_between("2026-05-01T07:00:00Z", "2026-05-01T06:59:00Z")
+        '1 min earlier'
+    """
+    if earlier is None or later is None:
+        return ""
+    seconds = (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+    if abs(seconds) < 1:
+        return "at the same time"
+    return f"{duration(abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
 
 
 @router.get("/")
 def home(request: Request, user: Viewer) -> Response:
-    """Start page: the search form."""
-    return page(request, "search.html", user, answer=None, selection=Selection(), pairs="", **_choices(request))
+    """Start page: the search form, and a few tracklets of each camera."""
+    service = site_of(request).service
+    names = sorted(service.cameras())[:SAMPLE]
+    each = -(-SAMPLE // max(len(names), 1))
+    lists = [tracklet_answers(service.tracklets(Selection(cameras=(name,)), limit=each)) for name in names]
+    sample = [found[place] for place in range(each) for found in lists if place < len(found)][:SAMPLE]
+    return page(request, "search.html", user, answer=None, sample=sample, stored=service.store.vectors.count())
 
 
 @router.get("/search")
@@ -110,15 +157,46 @@ def search_page(
     upload: str = "",
     purpose: str = "",
     same_camera: bool = False,
+    case: Annotated[int | None, Query(ge=1, le=2**31)] = None,
     top: Annotated[int, Query(ge=1, le=500)] = 24,
 ) -> Response:
-    """Hits of a tracklet or an upload, with filters."""
+    """Hits of a tracklet or an upload, with filters; `case` is where decisions go, otherwise the query's own case."""
     if not tracklet and not upload:
         return home(request, user)
+    site = site_of(request)
+    if site.config.purpose_required and len(purpose.strip()) < 3:
+        return page(request, "purpose.html", user)
+    query = tracklet_answers(site.service.tracklet(tracklet))[0] if tracklet else None
+    same_camera = same_camera or bool(query and set(selection.cameras) == {query.camera})
     config = {"top": top, "same_camera": same_camera}
     answer = answer_search(request, user, selection, tracklet, upload, config, purpose)
-    pairs = _query_pairs(request, "top")
-    return page(request, "search.html", user, answer=answer, selection=selection, pairs=pairs, **_choices(request))
+    followed = site.cases.get(case) if case else _case_of(request, tracklet)
+    names = {"tracklet": tracklet, "upload": upload}
+    kept = {"purpose": purpose, "case": str(followed.number) if followed else ""}
+    return page(
+        request,
+        "search.html",
+        user,
+        answer=answer,
+        query=query,
+        case=followed and case_answer(followed),
+        states={name: one.same for name, one in followed.latest.items()} if followed else {},
+        top=top,
+        pairs=_query_pairs(request, "top"),
+        bare=_pairs(names | kept),
+        carried=f"&{_pairs({'purpose': purpose})}" if purpose else "",
+        compared=_pairs({"a": tracklet, "upload": upload}),
+        **_filters(request, selection),
+    )
+
+
+def _pairs(names: dict[str, str]) -> str:
+    return urlencode({name: value for name, value in names.items() if value})
+
+
+def _case_of(request: Request, tracklet: str) -> VehicleCase | None:
+    """Return the newest case in which a tracklet is confirmed."""
+    return next((one for one in site_of(request).cases.all() if tracklet in one.confirmed), None)
 
 
 @router.post("/search")
@@ -141,25 +219,73 @@ async def search_form(request: Request) -> Response:
 def browse(request: Request, user: Viewer, selection: Selected, after: str = "") -> Response:
     """Wall of tracklets with filters."""
     service = site_of(request).service
-    found = service.tracklets(selection, after=after, limit=PAGE)
+    service.check(selection)
+    count = service.store.vectors.count(make_filter(**selection.__dict__))
+    ordered = count <= MOST_ORDERED
+    tracklets, following = _in_order(service, selection, after) if ordered else _by_id(service, selection, after)
     return page(
         request,
         "browse.html",
         user,
-        tracklets=tracklet_answers(found),
-        next=str(found.id[-1]) if len(found) == PAGE else None,
-        selection=selection,
+        tracklets=tracklets,
+        next=following,
+        count=count,
+        ordered=ordered,
+        most_ordered=MOST_ORDERED,
         pairs=_query_pairs(request, "after"),
-        **_choices(request),
+        **_filters(request, selection),
     )
 
 
+def _by_id(service: Service, selection: Selection, after: str) -> tuple[list[TrackletAnswer], str | None]:
+    """Return a page of tracklets in the order of their ids, and where the next one begins."""
+    found = service.tracklets(selection, after=after, limit=PAGE)
+    return tracklet_answers(found), str(found.id[-1]) if len(found) == PAGE else None
+
+
+def _in_order(service: Service, selection: Selection, after: str) -> tuple[list[TrackletAnswer], str | None]:
+    """Return a page of tracklets in the order of time, and where the next one begins; `after` is a number of rows."""
+    found = service.tracklets(selection, limit=MOST_ORDERED)
+    begin = int(after) if after.isdigit() and len(after) < 10 else 0
+    rows = np.argsort(found.start, kind="stable")[begin : begin + PAGE]
+    shown = tracklet_answers(service.store.vectors.fetch([str(found.id[row]) for row in rows]))
+    return shown, str(begin + PAGE) if begin + PAGE < len(found) else None
+
+
 @router.get("/compare")
-def compare(request: Request, user: Viewer, a: str, b: str) -> Response:
-    """Two tracklets side by side with their images."""
-    service = site_of(request).service
-    one, other = (tracklet_answers(service.tracklet(name, crops=True))[0] for name in (a, b))
-    return page(request, "compare.html", user, one=one, other=other)
+def compare(
+    request: Request,
+    user: Viewer,
+    b: str,
+    a: str = "",
+    upload: str = "",
+    card: Annotated[int, Query(ge=0, le=500)] = 0,
+    case: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Response:
+    """A tracklet or an upload beside another tracklet, with their images; `card` is the place of the hit."""
+    site = site_of(request)
+    if bool(a) == bool(upload):
+        raise HttpError(422, "give either `a` or `upload`.")
+    other = tracklet_answers(site.service.tracklet(b, crops=True))[0]
+    if a:
+        one = tracklet_answers(site.service.tracklet(a, crops=True))[0]
+    else:
+        site.service.cached_query(upload, user.name)
+        nothing: dict[str, Any] = {"start": None, "end": None, "color": "", "vehicle_type": "", "facts": {}}
+        one = TrackletAnswer(id="", camera="", crops=[upload_path(upload)], **nothing)
+    followed = site.cases.get(case) if case else _case_of(request, a)
+    decided = followed.latest.get(b) if followed else None
+    state = decided.same if decided else None
+    return page(
+        request,
+        "compare.html",
+        user,
+        one=one,
+        other=other,
+        card=card,
+        state=state,
+        case=followed and case_answer(followed),
+    )
 
 
 @router.get("/cases")
@@ -170,13 +296,13 @@ def cases_page(request: Request, user: Viewer) -> Response:
 
 
 @router.get("/cases/{number}")
-def case_page(request: Request, user: Viewer, number: Annotated[int, PathParameter(ge=1, le=2**31)]) -> Response:
+def case_page(request: Request, user: Viewer, number: Number) -> Response:
     """One case with its sightings in the order of time, and where they were."""
     site = site_of(request)
     case = site.cases.get(number)
     sightings = sightings_of(site.service, case)
     places = geojson(case, sightings)
-    return page(request, "case.html", user, case=case_answer(case), sightings=sightings, places=places, crop=crop_path)
+    return page(request, "case.html", user, case=case_answer(case), sightings=sightings, places=places)
 
 
 @router.post("/decide")
@@ -208,7 +334,7 @@ async def decide_form(request: Request) -> Response:
 
 
 @router.post("/cases/{number}/change")
-async def change_case(request: Request, number: Annotated[int, PathParameter(ge=1, le=2**31)]) -> Response:
+async def change_case(request: Request, number: Number) -> Response:
     """Change the name and the note of a case, or delete it. Fields: name, note, or delete."""
     fields, user = await _form(request, "reviewer")
     cases = site_of(request).cases
@@ -249,7 +375,8 @@ def cameras_page(request: Request, user: Viewer) -> Response:
     service = site_of(request).service
     count = service.store.vectors.count
     found = [camera_answer(one, count(Filter(cameras=frozenset([name])))) for name, one in service.cameras().items()]
-    return page(request, "cameras.html", user, cameras=found)
+    placed = any(one.latitude is not None and one.longitude is not None for one in found)
+    return page(request, "cameras.html", user, cameras=found, placed=placed)
 
 
 @router.get("/audit")
@@ -258,6 +385,44 @@ def audit_page(request: Request, user: Admin, before: Annotated[int | None, Quer
     found = site_of(request).audit.entries(before=before, limit=PAGE)
     entries = [audit_answer(entry) for entry in found]
     return page(request, "audit.html", user, entries=entries, next=found[-1].number if len(found) == PAGE else None)
+
+
+@router.get("/tokens")
+def tokens_page(request: Request, user: Admin) -> Response:
+    """Access tokens, and a form for a new one."""
+    return _tokens(request, user)
+
+
+def _tokens(request: Request, user: User, made: tuple[str, str] | None = None) -> Response:
+    stored = site_of(request).tokens.names()
+    tokens = {name: {"role": one.role, "made": iso_time(one.created)} for name, one in stored.items()}
+    return page(request, "tokens.html", user, tokens=tokens, made=made)
+
+
+@router.post("/tokens")
+async def make_token(request: Request) -> Response:
+    """Make an access token and show it once. Fields: name, role."""
+    fields, user = await _form(request, "admin")
+    site = site_of(request)
+    name, role = fields.get("name", ""), fields.get("role", "")
+    try:
+        token = await run_in_threadpool(site.tokens.create, name, role)  # type: ignore[arg-type]  # checked by create
+    except InputError as error:
+        raise HttpError(422, str(error)) from None
+    site.log(request, user, "make token", {"name": name, "role": role})
+    return _tokens(request, user, (name, token))
+
+
+@router.post("/tokens/delete")
+async def delete_token(request: Request) -> Response:
+    """Delete an access token with its sessions. Field: name."""
+    fields, user = await _form(request, "admin")
+    site = site_of(request)
+    name = fields.get("name", "")
+    if not await run_in_threadpool(site.tokens.delete, name):
+        raise HttpError(404, f"there is no token {name[:40]!r}.")
+    site.log(request, user, "delete token", {"name": name})
+    return RedirectResponse("/tokens", 303)
 
 
 @router.get("/login")

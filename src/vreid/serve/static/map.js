@@ -1,0 +1,59 @@
+// Maps of cameras: positions on a plain ground, without tiles. The data are in the elements of [data-places].
+/* global L */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, attributes, parent) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  parent?.append(made);
+  return made;
+}
+
+function icon(place) {
+  const svg = element("svg", { viewBox: "-22 -22 44 44", "aria-hidden": "true" });
+  if (place.heading) element("path", { class: "cone", d: "M0 0 L-11 -21 A24 24 0 0 1 11 -21 Z", transform: `rotate(${place.heading})` }, svg);
+  element("circle", { class: "dot", r: place.step ? 11 : 7 }, svg);
+  if (place.step) element("text", { y: 0.5 }, svg).textContent = place.step;
+  return L.divIcon({ html: svg, className: place.step ? "place step" : "place", iconSize: [44, 44] });
+}
+
+export function drawMaps(scope) {
+  for (const box of scope.querySelectorAll(".map:not(.drawn)")) {
+    if (typeof L === "undefined") return;
+    box.classList.add("drawn");
+    const places = [...document.querySelectorAll(`${box.dataset.places} [data-latitude]`)].map((one) => ({
+      at: [Number(one.dataset.latitude), Number(one.dataset.longitude)],
+      heading: one.dataset.heading,
+      step: one.dataset.step,
+      name: one.dataset.name,
+      link: one.dataset.link,
+    }));
+    const map = L.map(box, { attributionControl: false, zoomSnap: 0.25, maxZoom: 20 });
+    L.control.scale({ imperial: false }).addTo(map);
+    if (box.dataset.route) L.polyline(places.map((place) => place.at), { className: "route", weight: 4, interactive: false }).addTo(map);
+    if (places.length) map.fitBounds(L.latLngBounds(places.map((place) => place.at)), { padding: [60, 60], maxZoom: 17 });
+    else map.setView([0, 0], 1);
+    const seen = new Map(); // places that share a position show all their steps
+    for (const place of places) {
+      const key = place.at.join();
+      if (seen.has(key)) seen.get(key).step += `, ${place.step}`;
+      else seen.set(key, { ...place });
+    }
+    for (const place of seen.values()) {
+      const marker = L.marker(place.at, { icon: icon(place), alt: place.name, keyboard: Boolean(place.link), interactive: Boolean(place.link) });
+      marker.addTo(map).bindTooltip(place.name, { permanent: places.length <= 30, direction: "right", offset: [10, 0] });
+      const node = marker.getElement();
+      if (place.link) {
+        node.setAttribute("aria-label", place.name);
+        const go = () => { location.href = place.link; };
+        marker.on("click", go);
+        marker.on("keydown", (event) => { if (event.originalEvent.key === "Enter") go(); });
+      } else {
+        node.removeAttribute("tabindex");
+        node.removeAttribute("role");
+        node.setAttribute("aria-hidden", "true");
+      }
+    }
+  }
+}
