@@ -130,7 +130,7 @@ def test_plates_are_blurred_before_crops_are_stored(crops: Path, tmp_path: Path,
     line = f"ingest {crops}/crops.csv --store {tmp_path}/site --blur-plates band --json"
     assert run(line).code == 0
     assert json.loads(run(line).out)["added"] == 0
-    assert json.loads(run(line.replace("band", "likely")).out)["added"] == 6  # stored anew
+    assert json.loads(run(line.replace("band", "likely")).out)["replaced"] == 6  # stored anew
     assert "did you mean 'band'" in run(line.replace("band", "bands")).err
 
 

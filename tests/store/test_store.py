@@ -102,6 +102,35 @@ def test_a_track_id_of_another_source_gets_another_name(crops_table: Path, tmp_p
         assert len(store) == count + 1
 
 
+def test_recordings_under_the_same_names_do_not_replace_each_other(crops_table: Path, tmp_path: Path) -> None:
+    header, *lines = crops_table.read_text(encoding="utf-8").splitlines()
+    name = lines[0].split(",")[2]
+    of_tracklet = [line.rsplit(",", 1) for line in lines if line.split(",")[2] == name]
+    taken = {row[0].split(",")[0] for row in of_tracklet}
+    others = [path for path in (line.split(",")[0] for line in lines) if path not in taken]
+
+    def source(day: str, shift: float, image: str = "") -> Path:
+        rows = [f"{head},{float(time) + shift:.3f}" for head, time in of_tracklet]
+        rows = rows if not image else [f"{image},{rows[0].split(',', 1)[1]}"]
+        path = tmp_path / day / "cams.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join([header, *rows]), encoding="utf-8")
+        return path
+
+    with Store.open(tmp_path / "s", create=True) as store:
+        first = source("first", 0)
+        assert store.ingest(first).added == 1
+        again = store.ingest(source("first", 7200))  # the clock was wrong
+        assert (again.added, again.replaced, len(store)) == (0, 1, 1)
+        for number, day in enumerate(("second", "third")):
+            report = store.ingest(source(day, 86400 + 86400 * number, others[number]))
+            assert (report.added, report.replaced) == (1, 0)
+        assert report.renamed == {name: f"{name}@cams-2"}
+        assert store.ingest(source("first", 259200, others[2])).added == 1  # new images in the old folder
+        assert len(store) == 4
+        assert store.ingest(tmp_path / "second" / "cams.csv").added == 0
+
+
 def test_hits_of_a_tracklet_are_other_cameras_nearest_first(store: Store, identity_of: dict[str, str]) -> None:
     right = 0
     for batch in store.scan():

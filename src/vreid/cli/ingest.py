@@ -124,7 +124,14 @@ def ingest_command(
         counted = ", ".join(f"{count:,} {reason}" for reason, count in report.reasons.most_common())
         echo(f"skipped {report.skipped:,}: {counted}")
     stored = f"{plural(report.tracklets, 'tracklet')} with {plural(report.crops, 'crop')}"
-    echo(f"{store}: {plural(len(report.cameras), 'camera')}, {stored}, {report.added:,} of them new.")
+    if report.renamed:
+        first, name = next(iter(report.renamed.items()))
+        echo(
+            f"other recordings have the names of {plural(len(report.renamed), 'tracklet')}, which are stored under "
+            f"others: {first} as {name}. Put the start into the names of videos (north_2026-05-01_07-00-00.mp4)."
+        )
+    replaced = f", {report.replaced:,} replaced" if report.replaced else ""
+    echo(f"{store}: {plural(len(report.cameras), 'camera')}, {stored}, {report.added:,} of them new{replaced}.")
     echo(f"next: vreid search {store} IMAGE")
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vreid.data.readers.common import Listing, decode, quoted, shown
 from vreid.data.readers.sequence import sequence_rate
-from vreid.data.recordings import recording_of, utc_seconds
+from vreid.data.recordings import LATEST, recording_of, utc_seconds
 from vreid.data.records import Records
 from vreid.data.video import VIDEOS, frame_times, video_facts
 from vreid.errors import InputError
@@ -46,6 +46,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "heading": ("heading_deg", "bearing", "azimuth", "direction"),
     "file": ("video", "path", "filename", "video_file"),
 }
+
+_SHOWN = 5  # cameras that a note names
+_SAME_RATE = 0.02
 
 
 @dataclass(frozen=True)
@@ -221,25 +224,44 @@ def with_times(
     absent = sorted(set(cameras) - set(present))
     if absent:
         on_note(f"cameras that are listed but not in the source ({shown(', '.join(present))}): {', '.join(absent)}.")
+    zoneless: list[str] = []
+    timeless: dict[str, tuple[int, int]] = {}
     for name in present:
         camera = cameras.get(name, Camera(name))
         rows = np.flatnonzero(names == name)
+        far = rows[np.abs(time[rows]) > LATEST]
+        if len(far):
+            on_note(
+                f"camera {name}: times after 2100 are not used, first {time[far[0]]:.0f}; give seconds since 1970, not "
+                "milliseconds."
+            )
+            time[far] = np.nan
         own = ~np.isnan(time[rows])
         if name in local and own.any():
             if camera.zone:
                 time[rows[own]] = _from_local(time[rows[own]], camera.zone)
             else:
-                on_note(f"times of camera {name} name no time zone and are taken as UTC; give its time_zone.")
+                zoneless.append(name)
         lacking = rows[~own & (records.frame[rows] >= 0)]
         if len(lacking):
             time[lacking] = _times_of_frames(records[lacking], camera, on_note)
         time[rows] += camera.offset
         if unknown := int(np.isnan(time[rows]).sum()):
-            on_note(
-                f"camera {name}: {unknown:,} of {len(rows):,} boxes have no time; give its start, for example in "
-                f"cameras.csv: {EXAMPLE[0]} and {EXAMPLE[1].replace('north', name)}."
-            )
+            timeless[name] = unknown, len(rows)
+    if zoneless:
+        on_note(f"times of {_listed(zoneless)} name no time zone and are taken as UTC; give the time_zone.")
+    if timeless:
+        unknown, count = np.sum(list(timeless.values()), axis=0)
+        on_note(
+            f"{_listed(list(timeless))}: {unknown:,} of {count:,} boxes have no time; give the start, for example in "
+            f"cameras.csv: {EXAMPLE[0]} and {EXAMPLE[1].replace('north', next(iter(timeless)))}."
+        )
     return records.with_(time=time)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"camera{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
 
 
 def _from_local(seconds: NDArray[np.float64], zone: str) -> NDArray[np.float64]:
@@ -259,6 +281,12 @@ def _times_of_frames(records: Records, camera: Camera, on_note: Callable[[str], 
     for video in videos:
         rows = np.flatnonzero(records.path == video)
         start = _start_of(video, camera, len(videos), on_note)
+        stamped = video_facts(video).frame_rate
+        if camera.frame_rate and abs(camera.frame_rate - stamped) > _SAME_RATE * stamped:
+            on_note(
+                f"frame rate {camera.frame_rate:g} of camera {camera.name} is not used: {Path(video).name} has time "
+                f"stamps, of {stamped:g} frames a second."
+            )
         if start is not None:
             times = frame_times(video)
             frames = records.frame[rows]

@@ -16,6 +16,8 @@ _RECORDING = re.compile(
 _NUMBER = re.compile(
     r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?"
 )  # 20260501 is a date of ISO 8601 and a number, and taken as a number
+LATEST = 4102444800.0
+"""The year 2100 in UTC seconds; larger numbers are milliseconds or no times of cameras."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def utc_seconds(text: str, zone: str = "") -> float:
     """Return UTC seconds of a number of seconds since 1970, or of an ISO 8601 time, in `zone` where it names none.
 
     Raises:
-        ValueError: it is neither, or a local time that occurs twice or never where clocks change; the text is a clause.
+        ValueError: it is neither, or far in the future as milliseconds are, or a local time that occurs twice or never
+            where clocks change; the text is a clause.
 
     Example:
         >>> utc_seconds("2026-05-01T14:00:00", "Europe/Berlin") == utc_seconds("2026-05-01T12:00:00Z") == 1777636800.0
@@ -72,6 +75,8 @@ def utc_seconds(text: str, zone: str = "") -> float:
     else:
         if not math.isfinite(value):
             raise ValueError("is no time")
+        if abs(value) > LATEST:
+            raise ValueError("is too large for seconds since 1970; divide milliseconds by 1000")
         return value
     try:
         moment = datetime.fromisoformat(text)

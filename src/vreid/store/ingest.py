@@ -1,15 +1,19 @@
 """From sources to the store: choose the crops of each tracklet, compute their features, store them; resumable.
 
-A tracklet that is stored already, from the same source with the same boxes, is not touched, so a second run adds
-nothing twice and one that was interrupted continues where it was.
+A tracklet that is stored already, with the same boxes and settings, is not touched, so a second run adds nothing twice
+and one that was interrupted continues where it was. A tracklet whose boxes or times have been corrected since is
+replaced. Another recording under the same names (the next day's folder, or new videos in the same folder) does not
+replace anything: its tracklets get names of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +29,7 @@ from vreid.formatting import duration
 from vreid.inference.embedder import Embedder
 from vreid.progress import Progress, job
 from vreid.store.centering import read_means
-from vreid.store.interface import VectorStore
+from vreid.store.interface import NO_TIME, VectorStore
 from vreid.store.plates import BLURS
 from vreid.store.sources import ReadSource
 from vreid.store.tracklet_rows import as_objects, embed_tracklets
@@ -45,16 +49,18 @@ class IngestReport:
         cameras: names of the cameras.
         tracklets: tracklets of the sources that the store holds now.
         added: those among them that it did not hold before.
+        replaced: those among them whose boxes, times or settings have changed since they were stored.
         crops: their crops.
         skipped: boxes, frames, lines and tracklets that could not be used.
         reasons: how many of them, by reason.
         examples: some of them, a sentence each.
-        renamed: tracklets whose id was taken by another source, old id -> new id.
+        renamed: tracklets whose id was taken by another recording, old id -> new id.
     """
 
     cameras: set[str] = field(default_factory=set)
     tracklets: int = 0
     added: int = 0
+    replaced: int = 0
     crops: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -81,6 +87,7 @@ class IngestReport:
             "cameras": len(self.cameras),
             "tracklets": self.tracklets,
             "added": self.added,
+            "replaced": self.replaced,
             "crops": self.crops,
             "skipped": self.skipped,
             "reasons": dict(self.reasons),
@@ -148,54 +155,115 @@ def _ingest_camera(
     listener: Progress,
 ) -> None:
     blur = named("way to blur plates", BLURS, blur_plates) if blur_plates else None
-    settings = f"crops={crops} blur={blur_plates}"
     records = with_tracklets(records)
-    signatures = _signatures(records, settings)
-    names = _ids(vectors, list(signatures), source, report)
-    stored = dict(_facts(vectors, list(names.values())))
-    there = {own for own, name in names.items() if stored.get(name, {}).get("signature") == signatures[own]}
+    source = source.absolute()
+    passes = _passes(records, f"crops={crops} blur={blur_plates}", str(source))
+    names, stored = _names(vectors, passes, source.stem)
+    report.renamed |= {own: name for own, name in names.items() if own != name}
+    there = {own for own, name in names.items() if stored.get(name, {}).get("signature") == passes[own].signature}
     report.tracklets += len(there)
     report.crops += sum(int(stored[names[own]].get("crops", 0)) for own in there)
     listener.advance(len(there))
-    chosen = tracklets_of(records, crops=crops, only=signatures.keys() - there, blur=blur, on_skip=report.skip)
+    chosen = tracklets_of(records, crops=crops, only=passes.keys() - there, blur=blur, on_skip=report.skip)
     means = read_means(vectors)
     while batch := list(islice(chosen, BATCH)):
         rows = embed_tracklets(embedder, batch, means)
-        listed = {"listed_in": source.name}
-        facts = [
-            {**facts, **listed, "signature": signatures[own]} for own, facts in zip(rows.id, rows.facts, strict=True)
-        ]
+        facts = [{**facts, **passes[own].facts()} for own, facts in zip(rows.id, rows.facts, strict=True)]
         rows = replace(rows, id=as_objects([names[own] for own in rows.id]), facts=facts)
         vectors.upsert(rows)
+        new = sum(name not in stored for name in rows.id)
         report.tracklets += len(rows)
-        report.added += len(rows)
+        report.added += new
+        report.replaced += len(rows) - new
         report.crops += sum(len(of_row) for of_row in rows.crops or ())
         listener.advance(len(rows), f"{report.added:,} added")
 
 
-def _signatures(records: Records, settings: str) -> dict[str, str]:
-    """Hash of the boxes of each tracklet and of the settings that decide what is stored of it."""
+@dataclass(frozen=True)
+class _Pass:
+    """What tells whether a tracklet is one that is stored already.
+
+    Attributes:
+        recording: hash of its boxes, frames and files, and of the files' sizes.
+        signature: hash of the recording, the times and the settings: of all that decides what is stored.
+        listed_in: absolute path of the source.
+        start, end: UTC seconds, NaN unknown.
+    """
+
+    recording: str
+    signature: str
+    listed_in: str
+    start: float
+    end: float
+
+    def facts(self) -> dict[str, Any]:
+        return {"recording": self.recording, "signature": self.signature, "listed_in": self.listed_in}
+
+    def is_stored_as(self, facts: Mapping[str, Any], start: int, end: int) -> bool:
+        """Whether a row of the store is of this pass, perhaps with other boxes or times.
+
+        Of one source, other boxes in another interval of time are those of another recording under the same name.
+        """
+        if facts.get("recording") == self.recording:
+            return True
+        apart = start != NO_TIME and (1000 * self.start > end or 1000 * self.end < start)
+        return facts.get("listed_in") == self.listed_in and not apart
+
+
+def _passes(records: Records, settings: str, source: str) -> dict[str, _Pass]:
+    """The tracklets of one camera by name."""
     order = np.argsort(records.tracklet.codes, kind="stable")
     codes = records.tracklet.codes[order]
-    out: dict[str, str] = {}
+    files = {path: f"{Path(path).name} {_size(path)}" for path in dict.fromkeys(records.path.tolist())}
+    out: dict[str, _Pass] = {}
     for rows in np.split(order, np.flatnonzero(np.diff(codes)) + 1):
-        digest = hashlib.sha256(settings.encode())
-        for column in (records.frame, records.box, records.time):
-            digest.update(np.ascontiguousarray(column[rows]).tobytes())
-        digest.update("\n".join(Path(path).name for path in records.path[rows]).encode("utf-8", "surrogateescape"))
-        out[str(records.tracklet.values[rows[0]])] = digest.hexdigest()[:16]
+        boxes = hashlib.sha256("\n".join(files[path] for path in records.path[rows]).encode("utf-8", "surrogateescape"))
+        for column in (records.frame, records.box):
+            boxes.update(np.ascontiguousarray(column[rows]).tobytes())
+        recording, times = boxes.hexdigest()[:16], records.time[rows]
+        whole = hashlib.sha256(f"{recording} {settings}".encode() + np.ascontiguousarray(times).tobytes())
+        known = times[~np.isnan(times)]
+        start, end = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
+        name = str(records.tracklet.values[rows[0]])
+        out[name] = _Pass(recording, whole.hexdigest()[:16], source, start, end)
     return out
 
 
-def _ids(vectors: VectorStore, own: Sequence[str], source: Path, report: IngestReport) -> dict[str, str]:
-    """Id in the store of each tracklet: its own, or with the source's name where another source has it."""
-    taken = {name for name, facts in _facts(vectors, own) if facts.get("listed_in") != source.name}
-    named = {name: f"{name}@{source.stem}" if name in taken else name for name in own}
-    report.renamed |= {name: new for name, new in named.items() if name != new}
-    return named
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
 
 
-def _facts(vectors: VectorStore, ids: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for start in range(0, len(ids), 1000):
-        found = vectors.fetch(ids[start : start + 1000])
-        yield from zip(found.id, found.facts, strict=True)
+def _names(
+    vectors: VectorStore, passes: Mapping[str, _Pass], suffix: str
+) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
+    """Name in the store of each tracklet, and the facts of the rows that are stored under these names.
+
+    It is the tracklet's own, or with `suffix` and a number where another recording has it.
+    """
+    names: dict[str, str] = {}
+    stored: dict[str, Mapping[str, Any]] = {}
+    waiting = {own: own for own in passes}
+    number = 0
+    while waiting:
+        found = _rows(vectors, list(waiting.values()))
+        names |= {own: name for own, name in waiting.items() if name not in found}
+        for own, name in waiting.items():
+            if name in found and passes[own].is_stored_as(*found[name]):
+                names[own], stored[name] = name, found[name][0]
+        number += 1
+        more = f"-{number}" if number > 1 else ""
+        waiting = {own: f"{own}@{suffix}{more}" for own in waiting if own not in names}
+    return names, stored
+
+
+def _rows(vectors: VectorStore, ids: Sequence[str]) -> dict[str, tuple[Mapping[str, Any], int, int]]:
+    """Facts, start and end of those tracklets that are stored, by id."""
+    out: dict[str, tuple[Mapping[str, Any], int, int]] = {}
+    for first in range(0, len(ids), 1000):
+        found = vectors.fetch(ids[first : first + 1000])
+        for row, name in enumerate(found.id):
+            out[str(name)] = found.facts[row], int(found.start[row]), int(found.end[row])
+    return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +15,10 @@ from vreid.data.cameras import Camera, is_zone, read_cameras, with_times
 from vreid.data.dataset import Dataset
 from vreid.data.findings import Finding
 from vreid.data.open import open_dataset
+from vreid.data.readers.box_lines import describe_text
+from vreid.data.readers.common import files_in, folders_in
+from vreid.data.readers.families import recognise
+from vreid.data.readers.sequence import sequence_rate
 from vreid.data.recordings import utc_seconds
 from vreid.data.records import Records
 from vreid.data.video import VIDEOS, video_facts
@@ -128,17 +134,29 @@ def read_source(
     """
     path, options = Path(source), options or CameraOptions()
     notes: list[str] = []
+    findings: list[Finding] = []
+
+    def found(finding: Finding) -> None:
+        findings.append(finding)
+        on_finding(finding)
+
     local: Collection[str] = ()
+    if options.offset is not None and not math.isfinite(options.offset):
+        raise InputError(f"--offset {options.offset}: is no number of seconds.")
     if options.time_zone and not is_zone(options.time_zone):
         raise InputError(f"--time-zone {options.time_zone}: is unknown; write an IANA name such as Europe/Berlin.")
     if detect is not None:
         records = detect(path)
     else:
-        dataset = _open(path, on_finding)
+        dataset = _open(path, found)
         notes += dataset.notes
         records, local = _all_images(dataset), dataset.local_times
     if not len(records):
+        if findings:
+            more = f" ({len(findings):,} problems; list them with `vreid check {path}`)" if len(findings) > 1 else ""
+            raise InputError(f"{path}: holds no boxes that can be used{more}. {findings[0]}")
         raise InputError(f"{path}: holds no boxes of vehicles; run the tracker again, or name another source.")
+    notes += _unused_videos(records, path)
     records = _with_cameras(records, path, options)
     table = cameras or _beside(path)
     known = read_cameras(table) if table else {}
@@ -158,16 +176,52 @@ def read_source(
     return ReadSource(path, records, described, tuple(_summaries(records, described, path)), tuple(notes))
 
 
+def _unused_videos(records: Records, path: Path) -> list[str]:
+    """A note on the videos in the folder of a source for which it has no boxes."""
+    used = {os.path.abspath(name) for name in set(records.path.tolist())}
+    folders = {str(path.absolute())} | {os.path.dirname(name) for name in used if name.lower().endswith(VIDEOS)}
+    if not path.is_dir():
+        return []
+    videos = sorted(str(one) for folder in folders for one in Path(folder).iterdir() if one.suffix.lower() in VIDEOS)
+    unused = [os.path.relpath(video, path) for video in videos if video not in used]
+    if not unused:
+        return []
+    more = ", ..." if len(unused) > 5 else ""
+    return [f"no boxes were read for {plural(len(unused), 'video')}: {', '.join(unused[:5])}{more}."]
+
+
 def _open(path: Path, on_finding: Callable[[Finding], None]) -> Dataset:
     try:
         return open_dataset(path, on_finding=on_finding)
-    except InputError as error:
-        if path.suffix.lower() in VIDEOS and path.is_file():
-            raise InputError(
-                f"{path}: is a video, but there are no boxes beside it ({path.stem}.txt of a tracker); run a tracker "
-                "first, or find vehicles with --detector (see `vreid ingest --help`)."
-            ) from error
+    except InputError:
+        _explain(path)
         raise
+
+
+def _explain(path: Path) -> None:
+    """Say what a source that could not be read lacks, if it is a video or a folder of no known format.
+
+    Raises:
+        InputError: it is one.
+    """
+    detector = "run a tracker first, or find vehicles with --detector (`vreid ingest --help`)"
+    if path.is_file() and path.suffix.lower() in VIDEOS:
+        raise InputError(
+            f"{path}: is a video, but there are no boxes beside it ({path.stem}.txt of a tracker); {detector}."
+        )
+    if not path.is_dir() or recognise(path) is not None:
+        return
+    names = files_in(path)
+    videos = [name for name in names if name.lower().endswith(VIDEOS)]
+    if videos:
+        raise InputError(
+            f"{path}: holds {plural(len(videos), 'video')} without boxes ({Path(videos[0]).stem}.txt of a tracker "
+            f"beside {videos[0]}); {detector} in {path}/*{Path(videos[0]).suffix}."
+        )
+    for name in [name for name in names if name.lower().endswith(".txt")][:20]:
+        describe_text(path / name)
+    if not names and not folders_in(path):
+        raise InputError(f"{path}: is empty; name a folder of videos with their boxes, or of images.")
 
 
 def _all_images(dataset: Dataset) -> Records:
@@ -230,6 +284,8 @@ def _with_cameras(records: Records, path: Path, options: CameraOptions) -> Recor
 def _described(name: str, known: Mapping[str, Camera], options: CameraOptions) -> Camera:
     """What is known of a camera: its line in cameras.csv, else the options."""
     camera = known.get(name, Camera(name))
+    if options.offset is not None and not math.isfinite(options.offset):
+        raise InputError(f"--offset {options.offset}: is no number of seconds.")
     if options.time_zone and not camera.zone:
         camera = replace(camera, zone=options.time_zone)
     if options.start and camera.start is None:
@@ -260,7 +316,7 @@ def _summaries(records: Records, cameras: Mapping[str, Camera], path: Path) -> l
         first = str(own.path[0])
         video = first.lower().endswith(VIDEOS)
         whole = bool(np.isnan(own.box[:, 0]).all())
-        rate = camera.frame_rate or (video_facts(first).frame_rate if video else None)
+        rate = video_facts(first).frame_rate if video else camera.frame_rate or sequence_rate(Path(first).parent)
         known = own.time[~np.isnan(own.time)]
         without = int((~own.tracklet.known).sum())
         out.append(

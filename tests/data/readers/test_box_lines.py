@@ -109,7 +109,7 @@ def test_exact_floats_of_numpy_are_whole(tmp_path: Path) -> None:
 
 
 def test_lines_of_no_format(tmp_path: Path) -> None:
-    file = camera(tmp_path / "cams" / "c001", ["frame,id,x,y,w,h", "1 7 Car 0 0", '{"frame": 1}'], NAMES)
+    file = camera(tmp_path / "cams" / "c001", ["frame,id,x1,y1,x2,y2", "1 7 Car 0 0", '{"frame": 1}'], NAMES)
     _, wrong = checked(tmp_path / "cams")
     assert len(wrong) == 3 and all(sentence.startswith(f"{file}, line {n}: is ") for n, sentence in enumerate(wrong, 1))
 

@@ -50,6 +50,20 @@ def test_frames_count_from_0_where_there_is_a_frame_0(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).gallery.frame.tolist() == [0, 5]
 
 
+@pytest.mark.parametrize("header", ["frame,id,bb_left,bb_top,bb_width,bb_height,conf,x,y,z", "Frame,ID,x,y,w,h,score"])
+def test_a_header_is_no_box(header: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "north.mp4")
+    put(tmp_path / "north.txt", f"{header}\n{MOT}")
+    plain, faults = opened(tmp_path)
+    assert not faults and len(plain.gallery) == len(MOT.splitlines())
+
+
+def test_a_header_of_other_columns_is_reported(tmp_path: Path) -> None:
+    write_video(tmp_path / "north.mp4")
+    put(tmp_path / "north.txt", f"frame,id,x1,y1,x2,y2,conf,class,a,b\n{MOT}")
+    assert "write frame,id,left,top,width,height" in opened(tmp_path)[1][0]
+
+
 def test_boxes_after_the_end_of_the_video(tmp_path: Path) -> None:
     write_video(tmp_path / "north.mp4")
     put(tmp_path / "north.txt", MOT + "7,7,12,20,30,15\n8,7,12,20,30,15\n")

@@ -79,10 +79,16 @@ def read_boxes(listing: Listing, notes: list[str], of: Format | None = None) -> 
         of: format; None detects MOTChallenge or KITTI per line.
     """
     ignored = people = 0
+    header = False
     line_of: dict[tuple[int, str], int] = {}
     for line, text in read_lines(listing.path):
         words = re.split(r"[,;\s]+", text.strip(",; \t"))
         form = of or format_of(words)
+        if not line_of and not header and re.match("frame", words[0], re.IGNORECASE):
+            header = True
+            if of is None and len(words) > 5 and "w" in words[4].lower() and "h" in words[5].lower():
+                continue
+            form = of or "mot"
         try:
             box, flag = _box(line, words, form)
         except _Fault as fault:

@@ -120,7 +120,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
     name = path.stem
     if path.is_dir():
         name, path = path.absolute().name, path / (_table_in(path) or TABLE)
-    records, notes, origin = read_divided(path, on_finding)
+    records, notes, origin, local = _read_divided(path, on_finding)
     first = list(dict.fromkeys(records.path))[:100]
     if require_images and first and not any(os.path.exists(image) for image in first):
         raise InputError(
@@ -140,6 +140,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
             source,
             notes,
             {"query": origin, "gallery": origin},
+            local,
         )
     chosen = {split: records.split.values == split for split in ("train", "query", "gallery")}
     parts = {split: records[rows] for split, rows in chosen.items()}
@@ -152,6 +153,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
         source,
         notes,
         {split: replace(origin, rows=origin.rows[rows]) for split, rows in chosen.items()},
+        local,
     )
 
 
@@ -161,15 +163,19 @@ def read_divided(path: Path, on_finding: OnFinding = raise_finding) -> tuple[Rec
     Raises:
         InputError: as `read_rows`, or (through `on_finding`) a row whose split is none of them where others have one.
     """
-    records, notes, origin = read_rows(path, on_finding)
+    return _read_divided(path, on_finding)[:3]
+
+
+def _read_divided(path: Path, on_finding: OnFinding) -> tuple[Records, tuple[str, ...], Origin, tuple[str, ...]]:
+    records, notes, origin, local = _read(path, on_finding)
     if not records.split.known.any():
-        return records, notes, origin
+        return records, notes, origin, local
     values = np.array([SPLITS.get(value.lower(), "") for value in records.split.values], dtype=object)
     for row in np.flatnonzero(values == ""):
         Listing(path, on_finding).wrong(
             int(origin.rows[row]), f"split is {quoted(records.split.values[row])}", f"give one of {', '.join(SPLITS)}"
         )
-    return records.with_(split=values), notes, origin
+    return records.with_(split=values), notes, origin, local
 
 
 def read_records(path: Path | str) -> tuple[Records, tuple[str, ...]]:
@@ -189,6 +195,13 @@ def read_rows(
 
     With `within_split` a file name without a folder is a key within its split: "000001.jpg" is "query/000001.jpg".
     """
+    return _read(path, on_finding, within_split=within_split)[:3]
+
+
+def _read(
+    path: Path | str, on_finding: OnFinding, *, within_split: bool = False
+) -> tuple[Records, tuple[str, ...], Origin, tuple[str, ...]]:
+    """As `read_rows`, and the cameras whose times name no zone."""
     path = Path(path)
     listing = Listing(path, on_finding)
     rows, lines, columns, notes = _rows(listing)
@@ -227,7 +240,7 @@ def read_rows(
         out["orientation"] = degrees(out["orientation"])
     if out["box"] == []:
         out["box"] = None
-    return Records.of(**out), notes, listing.origin(lines)
+    return Records.of(**out), notes, listing.origin(lines), tuple(sorted(cells.local))
 
 
 def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int], tuple[str, ...]]:
@@ -286,6 +299,7 @@ class _Cells:
     def __init__(self, listing: Listing, lines: Sequence[int], texts: dict[str, list[str]]) -> None:
         self.listing, self.lines, self.texts = listing, lines, texts
         self.wrong: set[int] = set()
+        self.local: set[str] = set()  # cameras whose times name no zone
         self.unreadable: set[tuple[int, str]] = set()  # cells that are not numbers, already reported
 
     def on_finding(self, row: int, column: str, message: str, fix: str, check: str = "label") -> None:
@@ -355,6 +369,8 @@ class _Cells:
         for row, text in enumerate(self.texts["time"]):
             try:
                 out.append(seconds(text))
+                if _names_no_zone(text):
+                    self.local.add(self.texts["camera"][row] if "camera" in self.texts else "")
             except (ValueError, OverflowError):
                 out.append(math.nan)
                 self.on_finding(row, "time", "is neither seconds nor ISO 8601", "write it as 2026-05-01T12:00:00Z")
@@ -375,6 +391,15 @@ def seconds(text: str) -> float:
     if math.isinf(value):
         raise ValueError
     return value
+
+
+def _names_no_zone(text: str) -> bool:
+    """Whether the text of a time is a date, but names no zone."""
+    try:
+        float(text or "nan")
+    except ValueError:
+        return datetime.fromisoformat(text).tzinfo is None
+    return False
 
 
 def _with_frames(paths: list[str], frames: list[int] | None) -> list[str]:

@@ -309,6 +309,9 @@ def _frames(camera: _CameraFolder, on_finding: OnFinding) -> dict[int, str] | Pa
         reason = str(error).removeprefix(f"{video}: ").removesuffix(".").partition("; ")[0]
         if isinstance(error, ModuleNotFoundError):
             reason = "cannot be read without PyAV (pip install 'vehicle-reid[video]')"
+        if camera.video is not None:
+            on_finding(Finding("video that cannot be read", str(video), reason, "copy it again"))
+            return None
         command = f"mkdir -p {FRAMES}; ffmpeg -i {video.name} -start_number 1 -qscale:v 2 {FRAMES}/%06d.jpg"
         on_finding(
             Finding(
