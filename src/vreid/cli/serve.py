@@ -103,7 +103,7 @@ def _serve(store: Store, config: ServeConfig, audit: Path | None, open_page: boo
         config = replace(config, port=socket.getsockname()[1])
         app = create_app(store, config, audit=audit)
         address = f"http://{'localhost' if config.host == '127.0.0.1' else config.host}:{config.port}/"
-        echo(f"{store}: {address}")
+        echo(f"{store.where}: {address}")
         if config.tokens_needed and not app.state.site.tokens.names():
             echo(f"no token exists yet: vreid serve {store.where} --new-token NAME --role admin")
         run_server(app, socket, on_ready=(lambda: _open(address)) if open_page else None)

@@ -69,7 +69,7 @@ def page(request: Request, template: str, user: User | None, *, status: int = 20
     """
     site = site_of(request)
     cookie = request.cookies.get(SESSION, "")
-    fresh = "" if site.sessions.name_of(cookie) else site.sessions.start(user.name if user else "")
+    fresh = "" if site.sessions.name_of(cookie) is not None else site.sessions.start(user.name if user else "")
     content = render(
         template,
         site.service.store.time_zone,

@@ -68,6 +68,10 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, "serve: ")
+        if self.host in ("0.0.0.0", "::", "") and not self.allowed_hosts:
+            raise InputError(
+                f"--host {self.host} listens on all addresses; say by which name it is reached with --allow-host NAME."
+            )
 
     @property
     def tokens_needed(self) -> bool:
@@ -77,11 +81,6 @@ class ServeConfig:
     @property
     def host_names(self) -> frozenset[str]:
         """Host names that a request may be addressed to."""
-        wildcard = self.host in ("0.0.0.0", "::", "")
-        if wildcard and not self.allowed_hosts:
-            raise InputError(
-                f"--host {self.host} listens on all addresses; say by which name it is reached with --allow-host NAME."
-            )
         return frozenset(name.lower() for name in (*LOOPBACK, self.host, *self.allowed_hosts) if name)
 
 
