@@ -23,6 +23,8 @@ _FEWEST = 20  # mutual nearest neighbours of a pair of cameras
 _LEAST = 20.0  # seconds; smaller offsets are not told from roads that are slower in one direction
 _GAIN = 1.5  # factor by which an offset must improve the symmetry of its camera's pairs
 _SUPPORT = 2  # pairs of cameras
+_CHANCE = 2.0  # differences that meet by chance
+_LEAST_GAIN = 10.0  # differences
 _CENTRE = 5  # bins on both sides of the centre of symmetry, where no vehicle can be
 
 
@@ -60,7 +62,7 @@ def clock_offsets(looks: Appearances, longest: float, largest: float, progress: 
 
 
 def _symmetry(difference: NDArray[np.float64], longest: float, shift: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how symmetric the clusters of differences are about each shift (O,), as a share of all differences."""
+    """Return the number of differences (O,) in clusters that are symmetric about each shift."""
     half = round(longest / _BIN)
     counts = np.bincount(np.clip(np.round(difference / _BIN).astype(np.int64) + half, 0, 2 * half)).astype(np.float64)
     counts = np.pad(counts, (0, 2 * half + 1 - len(counts)))
@@ -72,14 +74,14 @@ def _symmetry(difference: NDArray[np.float64], longest: float, shift: NDArray[np
     wide = np.ones(151) / 151
     background = np.minimum(np.convolve(counts, wide, mode="same"), counts.mean())
     noise = np.sqrt(background * (kernel**2).sum()) + 1e-9
-    excess = np.maximum(smooth - background - _DEVIATIONS * noise, 0)
+    excess = np.maximum(smooth - background - _DEVIATIONS * noise - _CHANCE * kernel.max(), 0)
     reach = np.arange(_CENTRE, half)
     out = np.zeros(len(shift))
     for number, centre in enumerate(shift + half):
         span = reach[(centre + reach <= 2 * half) & (centre - reach >= 0)]
         both = np.sqrt(excess[centre + span] * excess[centre - span])
         if len(both) and excess[centre - _CENTRE : centre + _CENTRE + 1].max() < 0.5 * both.max():
-            out[number] = 2 * both.sum() / counts.sum()
+            out[number] = 2 * both.sum()
     return out
 
 
@@ -114,7 +116,7 @@ def _consistent(
             gain = float(total[place] - now.sum())
             better = int((rows[:, place] > now + 1e-6).sum())
             far = abs(shift[place] - chosen[camera]) * _BIN >= _LEAST
-            if far and better >= _SUPPORT and total[place] > _GAIN * now.sum() and gain > best[0]:
+            if far and better >= _SUPPORT and total[place] > _GAIN * now.sum() and gain > max(best[0], _LEAST_GAIN):
                 best = (gain, camera, int(shift[place]))
         if best[1] < 0:
             break

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from vreid.trips.solve import Trips
 
 _Z = 1.96  # of the interval of 95 %
-_MODEL_ERROR = 0.05  # standard deviation of a corrected count as a share of it, for what the model gets wrong
+_MODEL_ERROR = 0.1  # standard deviation of a corrected count as a share of it, for what the model gets wrong
 _ROUNDS = 300
+_FEWEST = 10  # trips by way of a camera
 _COLUMNS = 64  # cameras at a time
 _DATED = 1e8  # smaller times are seconds since an unknown start
 
@@ -31,11 +32,12 @@ class ODCount:
     Attributes:
         origin, destination: first and last camera of a trip.
         count: trips as linked.
-        corrected: expected number of trips over all assignments of links, each with its probability; it does not lose
-            the trips whose uncertain links were not made.
-        low, high: interval of 95 % of the true number of trips. Its variance adds that of each possible trip, as if
-            trips were independent (competing trips make it smaller), and 5 % of the count for errors of the
-            probabilities. Passes that no camera recorded at an end of a trip are not accounted for.
+        corrected: expected number of trips over all assignments of links, each with its probability, so that trips
+            whose uncertain links were not made are not lost; then moved to the cameras that missed the first or the
+            last pass of a trip (`missed_share`).
+        low, high: interval of 95 % of the true number of trips. Its variance is that of independent uncertain trips,
+            which is at most the expectation (Poisson), that of the moved trips, and (10 % of the count)^2 for what the
+            model gets wrong.
     """
 
     origin: str
@@ -56,14 +58,63 @@ def origin_destination(trips: Trips) -> list[ODCount]:
     """
     names = trips.table.camera.names
     counts = _counted(trips)
-    mean, variance = _expected(trips)
+    moved, moves = _missed_ends(trips, missed_share(trips))
+    mean = np.maximum(_expected(trips) + moved, 0)
+    variance = mean + moves + (_MODEL_ERROR * mean) ** 2
     found = []
     for a, b in np.argwhere((counts > 0) | (mean >= 0.5)).tolist():
-        wide = _Z * np.sqrt(variance[a, b] + (_MODEL_ERROR * mean[a, b]) ** 2)
-        expected, wide = float(mean[a, b]), float(wide)
+        expected, wide = float(mean[a, b]), _Z * float(np.sqrt(variance[a, b]))
         low, high = max(0.0, expected - wide), expected + wide
         found.append(ODCount(str(names[a]), str(names[b]), int(counts[a, b]), expected, low, high))
     return found
+
+
+def missed_share(trips: Trips) -> float:
+    """Estimate the share of passes that gave no tracklet, from trips that skip a camera.
+
+    Where most vehicles that go from a to c are seen at b between, a direct link from a to c that takes as long as they
+    do is a pass that b missed.
+    """
+    middle = trips.corrected.mean(axis=1)
+    via: dict[tuple[int, int], dict[int, list[float]]] = {}
+    direct: dict[tuple[int, int], list[float]] = {}
+    camera = trips.table.camera.codes.tolist()
+    for third in np.flatnonzero(trips.order > 1).tolist():
+        second = int(trips.previous[third])
+        direct.setdefault((camera[second], camera[third]), []).append(middle[third] - middle[second])
+        if trips.order[third] > 2:
+            first = int(trips.previous[second])
+            seen = via.setdefault((camera[first], camera[third]), {})
+            seen.setdefault(camera[second], []).append(middle[third] - middle[first])
+    skipped = passed = 0.0
+    for pair, between in via.items():
+        for at, times in between.items():
+            if len({*pair, at}) == 3 and len(times) >= max(_FEWEST, 2 * len(direct.get(pair, ()))):
+                low, high = np.quantile(times, [0.1, 0.9])
+                skipped += sum(low <= time <= high for time in direct.get(pair, ())) / 0.8
+                passed += len(times)
+    return skipped / (skipped + passed) if passed >= 3 * _FEWEST else 0.0
+
+
+def _missed_ends(trips: Trips, missed: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what to add to counts and variances (C, C) for trips whose first or last pass was missed.
+
+    To each trip a, b, ..., d belong on average m / (1 - m) more that camera a missed and that seem to begin at b.
+    """
+    cameras = trips.table.cameras
+    moved, moves = np.zeros((cameras, cameras)), np.zeros((cameras, cameras))
+    more = missed / (1 - missed)
+    order = np.lexsort((trips.order, trips.trip))
+    starts = np.flatnonzero(trips.order[order] == 1)
+    for part in np.split(trips.table.camera.codes[order], starts[1:]):
+        path = part[np.diff(part, prepend=-1) != 0].tolist()
+        for cut in (path[1:], path[:-1]) if len(path) > 1 else ():
+            moved[path[0], path[-1]] += more
+            moves[path[0], path[-1]] += more
+            if len(set(cut)) > 1:
+                moved[cut[0], cut[-1]] -= more
+                moves[cut[0], cut[-1]] += more
+    return moved, moves
 
 
 def ends_of_trips(trips: Trips) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -83,8 +134,8 @@ def _counted(trips: Trips) -> NDArray[np.int64]:
     return np.bincount(pair, minlength=cameras**2).reshape(cameras, cameras)
 
 
-def _expected(trips: Trips) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and variance (C, C) of the number of trips by origin and destination."""
+def _expected(trips: Trips) -> NDArray[np.float64]:
+    """Return the expected number (C, C) of trips by origin and destination."""
     from scipy.sparse import csr_array
 
     count, cameras = len(trips.table), trips.table.cameras
@@ -98,14 +149,13 @@ def _expected(trips: Trips) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     here = camera[first] == camera[second]
     staying = csr_array((probability[here], (first[here], second[here])), shape=(count, count))
     of_camera = csr_array((np.ones(count), (camera, np.arange(count))), shape=(cameras, count))
-    mean, variance = np.zeros((cameras, cameras)), np.zeros((cameras, cameras))
+    mean = np.zeros((cameras, cameras))
     for start in range(0, cameras, _COLUMNS):
         columns = np.arange(start, min(start + _COLUMNS, cameras))
         ends = np.where(camera[:, None] == columns, end[:, None], 0.0)
-        both = begin[:, None] * (_absorbed(onward, ends) - _absorbed(staying, ends))
-        mean[:, columns] = np.asarray(of_camera @ both)
-        variance[:, columns] = np.asarray(of_camera @ (both * (1 - both)))
-    return mean, variance
+        arriving = begin[:, None] * (_absorbed(onward, ends) - _absorbed(staying, ends))
+        mean[:, columns] = np.asarray(of_camera @ arriving)
+    return mean
 
 
 def _absorbed(onward: Any, ends: NDArray[np.float64]) -> NDArray[np.float64]:
