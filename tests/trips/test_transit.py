@@ -7,6 +7,7 @@ import pytest
 
 from support.traffic_world import ToyTraffic, traffic_world
 from vreid.trips.appearance import AppearanceRatio
+from vreid.trips.directions import Turns
 from vreid.trips.link_model import IMPOSSIBLE, Arrivals, LinkModel
 from vreid.trips.tables import TimedTracklets
 from vreid.trips.transit import Routes, TimeBins, fit_routes, log_density, tail, uniform_background
@@ -74,7 +75,7 @@ def test_log_odds_by_hand() -> None:
     move, leave = np.array([[0.1, 0.6], [0.3, 0.3]]), np.array([0.3, 0.4])
     arrivals = Arrivals(0.0, np.array([[0.01], [0.02]]))
     flat = AppearanceRatio(np.array([-1.0, 1.0]), np.zeros(2))
-    model = LinkModel(flat, BINS, no_routes(4), 0.0, move, leave, np.array([0.5, 0.25]), arrivals, 0.0)
+    model = LinkModel(flat, BINS, no_routes(4), 0.0, move, leave, np.array([0.5, 0.25]), arrivals, Turns.none(2), 0.0)
     births = model.log_births(table)
     np.testing.assert_allclose(np.exp(births), [0.005, 0.005])
     density = np.exp(log_density(no_routes(4), 0.0, BINS)[1, BINS.of(np.array([100.0]))[0]])

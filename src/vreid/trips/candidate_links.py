@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from vreid.progress import Progress
 from vreid.retrieval.features import unit_rows
 from vreid.trips.appearance import look_alikes
+from vreid.trips.directions import Headings, cameras_next
 from vreid.trips.link_model import LinkModel, possible
 from vreid.trips.tables import TimedTracklets
 
@@ -63,6 +65,7 @@ class Appearances:
         table: the tracklets.
         past, future: (N, D) features of unit length.
         past_alikes, future_alikes: (N,) mean similarity to look-alikes; see `vreid.trips.appearance.look_alikes`.
+        headings: what is known of the cameras before and after each tracklet.
     """
 
     table: TimedTracklets
@@ -70,11 +73,12 @@ class Appearances:
     future: NDArray[np.float32]
     past_alikes: NDArray[np.float32]
     future_alikes: NDArray[np.float32]
+    headings: Headings
 
     @classmethod
     def of(cls, table: TimedTracklets) -> Appearances:
         """Compare tracklets alone."""
-        return cls.between(table, table.vector, table.vector)
+        return cls.between(table, table.vector, table.vector, Headings.unknown(len(table), table.cameras))
 
     @classmethod
     def in_context(cls, table: TimedTracklets, links: CandidateLinks, probability: NDArray[np.float64]) -> Appearances:
@@ -89,19 +93,19 @@ class Appearances:
         of_link = probability[kept].astype(np.float32), (links.second[kept], links.first[kept])
         before = csr_array(of_link, shape=(len(table), len(table)))
         after = csr_array(before.T)
-        both = []
-        for step in (before, after):
-            total = table.vector
-            for _ in range(_CONTEXT):
-                total = table.vector + step @ total
-            both.append(unit_rows(np.ascontiguousarray(total, dtype=np.float32)))
-        return cls.between(table, *both)
+        past, future = (_summed(step, table.vector) for step in (before, after))
+        ends = links.first, links.second
+        headings = (cameras_next(one, other, probability, table) for one, other in (ends[::-1], ends))
+        return cls.between(table, past, future, Headings(*headings))
 
     @classmethod
-    def between(cls, table: TimedTracklets, past: NDArray[np.float32], future: NDArray[np.float32]) -> Appearances:
+    def between(
+        cls, table: TimedTracklets, past: NDArray[np.float32], future: NDArray[np.float32], headings: Headings
+    ) -> Appearances:
         """Compare features (N, D) of the past with those of the future."""
         codes = table.camera.codes
-        return cls(table, past, future, look_alikes(past, future, codes), look_alikes(future, past, codes))
+        alikes = look_alikes(past, future, codes), look_alikes(future, past, codes)
+        return cls(table, past, future, *alikes, headings)
 
     def score(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the normalised similarity of pairs, in blocks."""
@@ -136,6 +140,14 @@ class Appearances:
             start = rows.stop
             if (rows.stop - rows.start) * (high - low) * 4 < _CELLS:
                 height = min(height * 2, _ROWS)
+
+
+def _summed(step: Any, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each feature (N, D) plus those that weighted links (N, N) lead to, of unit length."""
+    total = vector
+    for _ in range(_CONTEXT):
+        total = vector + step @ total
+    return unit_rows(np.ascontiguousarray(total, dtype=np.float32))
 
 
 def nearest_by_camera(looks: Appearances, longest: float, overlap: float, progress: Progress) -> CandidateLinks:
@@ -180,17 +192,21 @@ def candidate_links(
 ) -> tuple[CandidateLinks, NDArray[np.float64]]:
     """Find for each tracklet the `most` successors of highest log-odds above `least`; return links and log-odds."""
     table, births = looks.table, model.log_births(looks.table)
-    best_timing = model.timing.reshape(table.cameras, -1).max(axis=1)
+    camera = table.camera.codes
+    leaving, arriving = model.turns.leaving(looks.headings, camera), model.turns.arriving(looks.headings, camera)
+    best = model.timing.reshape(table.cameras, -1).max(axis=1)[camera] + leaving.max(axis=1)
+    best_arriving = arriving.max(axis=1)
     links, odds = [], []
     for rows, columns, score in looks.blocks(model.bins.longest, model.overlap, progress):
         if columns.stop <= columns.start:
             continue
-        needed = least - best_timing[table.camera.codes[rows]] + births[columns].min()
+        needed = least - best[rows] + births[columns].min() - best_arriving[columns].max()
         threshold = np.array([model.appearance.least_score(value) for value in needed.tolist()], dtype=np.float32)
         i, j = np.nonzero(score >= threshold[:, None])
         value = score[i, j]
         i, j = i + rows.start, j + columns.start
         total = model.appearance.of(value) + model.of_timing(table, births, i, j)
+        total += leaving[i, camera[j]] + arriving[j, camera[i]]
         kept = total >= least
         i, j, value, total = i[kept], j[kept], value[kept], total[kept]
         order = np.lexsort((j, -total, i))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vreid.progress import Progress
 from vreid.trips.appearance import AppearanceRatio
 from vreid.trips.candidate_links import Appearances, CandidateLinks, candidate_links, nearest_by_camera
+from vreid.trips.directions import Turns, cameras_next
 from vreid.trips.link_model import Arrivals, LinkModel
 from vreid.trips.probability import Marginals, marginals
 from vreid.trips.tables import TimedTracklets
@@ -63,8 +64,10 @@ class Sample:
         """Return the looks of the sample's tracklets from those of all."""
         if looks.table is self.table:
             return looks
-        columns = (looks.past, looks.future, looks.past_alikes, looks.future_alikes)
-        return Appearances(self.table, *(column[self.rows] for column in columns))
+        past, future, past_alikes, future_alikes = (
+            column[self.rows] for column in (looks.past, looks.future, looks.past_alikes, looks.future_alikes)
+        )
+        return Appearances(self.table, past, future, past_alikes, future_alikes, looks.headings[self.rows])
 
     def inside(self, margin: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether tracklets (n,) lie a margin before the end, and a margin after the start, of their stretch."""
@@ -138,7 +141,9 @@ def first_model(
     appearance = AppearanceRatio.fit(links.score, weight, different) if len(links) else _flat()
     start = np.full(table.cameras, _START_END)
     moves = moves_of(np.bincount(pair, weight, minlength=table.cameras**2), table, start)
-    return LinkModel(appearance, bins, routes, _START_TAIL, moves, start, start, arrivals, overlap)
+    return LinkModel(
+        appearance, bins, routes, _START_TAIL, moves, start, start, arrivals, Turns.none(table.cameras), overlap
+    )
 
 
 def _flat() -> AppearanceRatio:
@@ -191,8 +196,13 @@ def updated(
     enter = shares(camera, found.begin, with_last, table.cameras)
     kept = with_next[links.first]
     moves = moves_of(np.bincount(pair[kept], weight[kept], minlength=table.cameras**2), table, leave)
+    before, after = (
+        cameras_next(*ends, weight, table) for ends in ((links.second, links.first), (links.first, links.second))
+    )
+    both = with_next & with_last
     return replace(
         model,
+        turns=Turns.of(before[both], after[both], camera[both]),
         appearance=AppearanceRatio.fit(links.score, weight, different) if len(links) else model.appearance,
         routes=routes,
         tail_share=float(np.clip(tail_share, _LEAST_TAIL, 0.3)),

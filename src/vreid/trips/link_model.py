@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.trips.appearance import AppearanceRatio
+from vreid.trips.directions import Turns
 from vreid.trips.tables import TimedTracklets
 from vreid.trips.transit import Routes, TimeBins, log_density
 
@@ -74,6 +75,7 @@ class LinkModel:
         leave: (C,) probability that a tracklet is the last of its trip.
         enter: (C,) probability that it is the first.
         arrivals: tracklets per second.
+        turns: how the next camera depends on the one before.
         overlap: seconds by which the start of a link may precede the end of the tracklet before.
     """
 
@@ -85,6 +87,7 @@ class LinkModel:
     leave: NDArray[np.float64]
     enter: NDArray[np.float64]
     arrivals: Arrivals
+    turns: Turns
     overlap: float
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from vreid.trips.assignment import NONE, assign
 from vreid.trips.candidate_links import Appearances, CandidateLinks, candidate_links
 from vreid.trips.clock_symmetry import clock_offsets
 from vreid.trips.confirmations import CERTAIN, Confirmations, Pair
+from vreid.trips.directions import Headings
 from vreid.trips.link_learning import Sample, learn, relearned
 from vreid.trips.link_model import IMPOSSIBLE, LinkModel
 from vreid.trips.probability import Marginals, marginals
@@ -176,13 +177,12 @@ def _infer(
 
     alone = Appearances.of(table)
     learned = learn(sample, sample.part(alone), config.longest_gap, config.overlap, _ROUNDS, *limits)
-    context = in_context(*judged(alone, learned.model))
-    past = Appearances.between(table, context.past, table.vector)
-    future = Appearances.between(table, table.vector, context.future)
+    context, unknown = in_context(*judged(alone, learned.model)), alone.headings
+    past = Appearances.between(table, context.past, table.vector, Headings(context.headings.before, unknown.after))
+    future = Appearances.between(table, table.vector, context.future, Headings(unknown.before, context.headings.after))
     of_past, of_future = (relearned(sample, sample.part(looks), learned, 2, *limits) for looks in (past, future))
-    looks = Appearances.between(
-        table, in_context(*judged(past, of_past.model)).past, in_context(*judged(future, of_future.model)).future
-    )
+    past, future = in_context(*judged(past, of_past.model)), in_context(*judged(future, of_future.model))
+    looks = Appearances.between(table, past.past, future.future, Headings(past.headings.before, future.headings.after))
     model = relearned(sample, sample.part(looks), of_past, 3, *limits).model
     return *judged(looks, model), model
 
