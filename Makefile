@@ -3,12 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo docs test test-all test-milvus lint bench soak core clean
+.PHONY: install demo trips docs test test-all test-milvus lint bench soak core clean
 
 install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
+
+trips: $(READY)  ## simulate a day of traffic, link it into trips, evaluate them: runs/trips/result/trips.html
+	$(BIN)/vreid simulate runs/trips/city --layout trips --preset demo
+	$(BIN)/vreid ingest runs/trips/city --store runs/trips/store
+	$(BIN)/vreid trips runs/trips/store --out runs/trips/result --truth runs/trips/city/truth.csv
 
 test: $(READY) lint  ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vreid.cli.extras import EXTRAS, missing_extras
 from vreid.cli.options import Json, parse_settings, print_json
 from vreid.console import echo
 from vreid.errors import InputError
 
 if TYPE_CHECKING:
     from vreid.data.cameras import Camera
+    from vreid.trips.confirmations import Pair
+    from vreid.trips.evaluation import TripMetrics
+    from vreid.trips.solve import Trips
     from vreid.trips.tables import TimedTracklets
 
 
@@ -25,7 +31,7 @@ def trips_command(
             help="A store (folder, or http://HOST:19530?collection=NAME), or a folder written by `vreid extract`.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the tables to write.")],
+    out: Annotated[Path, typer.Option(help="Folder of the tables and of trips.html.")],
     cameras: Annotated[
         Path | None,
         typer.Option(
@@ -36,8 +42,12 @@ def trips_command(
         Path | None,
         typer.Option(
             help="CSV with the columns first, second, same (yes or no): pairs of tracklets that are, or are not, "
-            "successive passes of one vehicle."
+            "successive passes of one vehicle. Answers that a store holds count as well."
         ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Vehicle of each tracklet (truth.csv of `vreid simulate`), to evaluate against."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -64,9 +74,16 @@ def trips_command(
     config = with_overrides(TripConfig(), parse_settings(set_))
     answers = read_confirmations(confirmed) if confirmed else ([], [])
     table = _read(source, cameras)
+    stored = _stored_answers(source, table) if not _is_features(source) else ([], [])
     with ProgressBars(quiet=as_json) as bars:
-        trips = link_trips(table, config, confirmed=answers[0], rejected=answers[1], progress=bars)
+        trips = link_trips(
+            table, config, confirmed=answers[0] + stored[0], rejected=answers[1] + stored[1], progress=bars
+        )
     written = write_trips(trips, out)
+    metrics = _evaluated(out, truth) if truth else None
+    missing = [module for module in EXTRAS["report"] if find_spec(module) is None]
+    if not missing:
+        written.append(_write_page(trips, out / "trips.html", source, metrics))
     linked = int((trips.previous >= 0).sum())
     found = origin_destination(trips)
     offsets = {str(name): float(trips.offsets[code]) for code, name in enumerate(table.camera.names)}
@@ -94,27 +111,38 @@ def trips_command(
         "clock_offsets": offsets,
         "files": [path.name for path in written],
     }
+    if metrics:
+        counts["evaluation"] = metrics.plain()
     if as_json:
         print_json(counts)
         return
     echo(f"{table}\n{trips}; {counts['expected_links']:,} links are expected")
     for name, offset in offsets.items():
         echo(f"The clock of camera {name} is {offset:+.0f} s ahead; its times were corrected.")
+    if metrics:
+        echo(f"IDF1 {metrics.idf1}, HOTA {metrics.hota}, links: precision {metrics.link_precision}")
     echo(f"{out}: {', '.join(path.name for path in written)}")
+    if missing:
+        echo(f"trips.html was not written: {missing_extras(missing)}")
 
 
 def _read(source: str, cameras: Path | None) -> TimedTracklets:
     """Read the tracklets of a store or of a folder of features."""
     from vreid.data.cameras import read_cameras
-    from vreid.retrieval.features import FACTS
     from vreid.trips.tables import read_features
 
     known = read_cameras(cameras) if cameras else {}
-    if (Path(source) / FACTS).is_file() or (Path(source) / "query.safetensors").is_file():
+    if _is_features(source):
         return read_features(source, _positions(known), known)
     if Path(source).is_file():
         raise InputError(f"{source}: is a file; give a store, or a folder written by `vreid extract`.")
     return _read_store(source, known)
+
+
+def _is_features(source: str) -> bool:
+    from vreid.retrieval.features import FACTS
+
+    return (Path(source) / FACTS).is_file() or (Path(source) / "query.safetensors").is_file()
 
 
 def _read_store(source: str, known: dict[str, Camera]) -> TimedTracklets:
@@ -126,6 +154,33 @@ def _read_store(source: str, known: dict[str, Camera]) -> TimedTracklets:
         stored = engine.documents("camera/")
         found = {name: Camera(**facts) for name, facts in ((key.partition("/")[2], stored[key]) for key in stored)}
         return table_of_batches(engine.scan(), _positions({**found, **known}))
+
+
+def _stored_answers(source: str, table: TimedTracklets) -> tuple[list[Pair], list[Pair]]:
+    from vreid.store.engines import open_vectors
+    from vreid.trips.link_answers import link_answers
+
+    with closing(open_vectors(source, read_only=True)) as engine:
+        return link_answers(engine, table.row_of)
+
+
+def _evaluated(out: Path, truth: Path) -> TripMetrics:
+    from vreid.trips.evaluation import evaluate_trips
+
+    return evaluate_trips(out / "trips.csv", truth)
+
+
+def _write_page(trips: Trips, path: Path, source: str, metrics: TripMetrics | None) -> Path:
+    from vreid.store.engines import open_vectors
+    from vreid.trips.trip_page import crop_images, doubtful_links, write_trip_page
+
+    images: Mapping[str, str] = {}
+    if not _is_features(source):
+        asked = [name for link in doubtful_links(trips) for name in (link.first, link.second)]
+        with closing(open_vectors(source, read_only=True)) as engine:
+            images = crop_images(engine, asked)
+    write_trip_page(trips, path, images=images, source=source, metrics=metrics)
+    return path
 
 
 def _positions(cameras: dict[str, Camera]) -> dict[str, tuple[float, float]]:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from vreid.data.cameras import Camera
-from vreid.serve.cases import VehicleCase, splits
+from vreid.serve.cases import VehicleCase
 from vreid.serve.service import Service
-from vreid.store.labelling import ANSWERS, COLUMNS, answered_pairs
+from vreid.store.labelling import ANSWERS, COLUMNS, answered_pairs, splits
 from vreid.store.search import iso_time, seconds_of
 
 Format = Literal["csv", "json", "geojson", "html"]

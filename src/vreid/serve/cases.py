@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from vreid.formats.facts import typed
 from vreid.serve.http_errors import HttpError
 from vreid.store.interface import VectorStore
-from vreid.store.labelling import ANSWERS, answered_pairs, put_answer
+from vreid.store.labelling import ANSWERS, answered_pairs, put_answer, splits
 
 CASES = "cases/"
 """Prefix of the documents of cases."""
@@ -182,14 +182,3 @@ class CaseBook:
 
     def _put(self, case: VehicleCase) -> None:
         self._vectors.put_document(f"{CASES}{case.number}", asdict(case))
-
-
-def splits(pair: str) -> list[tuple[str, str]]:
-    """Return the ways to read "A|B" as two ids: several where an id holds the separator.
-
-    Example:
-        >>> splits("north/1|south/2")
-        [('north/1', 'south/2')]
-    """
-    parts = pair.split("|")
-    return [("|".join(parts[:at]), "|".join(parts[at:])) for at in range(1, len(parts))]

@@ -208,6 +208,17 @@ def put_answer(vectors: VectorStore, first: str, second: str, same: bool | None)
     vectors.put_document(f"{ANSWERS}{one}|{other}", {"same": same})
 
 
+def splits(pair: str) -> list[tuple[str, str]]:
+    """Return the ways to read "A|B" as two ids: several where an id holds the separator.
+
+    Example:
+        >>> splits("north/1|south/2")
+        [('north/1', 'south/2')]
+    """
+    parts = pair.split("|")
+    return [("|".join(parts[:at]), "|".join(parts[at:])) for at in range(1, len(parts))]
+
+
 def read_answers(path: Path | str) -> list[tuple[str, str, bool | None]]:
     """Read a CSV of answers with the columns first, second and answer (y, n or unsure).
 
