@@ -117,7 +117,7 @@ def doubtful_links(trips: Trips, most: int = _DOUBTFUL) -> list[DoubtfulLink]:
 
 
 def crop_images(vectors: VectorStore, ids: Sequence[str]) -> dict[str, str]:
-    """Return the best crop of each tracklet as a data URI; those without one are absent."""
+    """Return the best crop of each tracklet as a data URI; those without one, or a damaged one, are absent."""
     from vreid.store.tracklet_rows import decode
 
     found = vectors.fetch(list(dict.fromkeys(ids)), crops=True)
@@ -125,7 +125,10 @@ def crop_images(vectors: VectorStore, ids: Sequence[str]) -> dict[str, str]:
     for name, crops in zip(found.id, found.crops or (), strict=True):
         if not crops:
             continue
-        image = decode(crops[0].jpeg)
+        try:
+            image = decode(crops[0].jpeg)
+        except (OSError, ValueError):  # the page shows that it has no image
+            continue
         image.thumbnail((2 * _SIDE, _SIDE))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=82)
