@@ -32,6 +32,10 @@ UNIT_TOLERANCE = 1e-3
 """Largest difference of a unit vector's length from 1."""
 
 
+class NoStore(InputError):
+    """There is no store where one should be opened."""
+
+
 @dataclass(frozen=True)
 class Filter:
     """Selects tracklets; None selects all.

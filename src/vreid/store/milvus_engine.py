@@ -33,6 +33,7 @@ from vreid.store.interface import (
     EngineInfo,
     Filter,
     Hits,
+    NoStore,
     StoredCrop,
     TrackletBatch,
     check_batch,
@@ -100,7 +101,7 @@ class MilvusEngine:
             self._client = MilvusClient(uri.partition("?")[0], token=os.environ.get(TOKEN, ""))
             if not self._client.has_collection(self._name):
                 if not create or read_only:
-                    raise InputError(f"{uri}: holds no store; make one with `vreid ingest SOURCE --store '{uri}'`.")
+                    raise NoStore(f"{uri}: holds no store; make one with `vreid ingest SOURCE --store '{uri}'`.")
                 self._create(dimensions, model)
             for name in (self._name, self._crops, self._documents):
                 self._client.load_collection(name)

@@ -36,6 +36,7 @@ from vreid.store.interface import (
     EngineInfo,
     Filter,
     Hits,
+    NoStore,
     StoredCrop,
     TrackletBatch,
     check_batch,
@@ -97,7 +98,7 @@ class SqliteEngine:
             exists = self.path.exists()
         if not exists:
             if not create or read_only:
-                raise InputError(f"{folder}: holds no store; make one with `vreid ingest SOURCE --store {folder}`.")
+                raise NoStore(f"{folder}: holds no store; make one with `vreid ingest SOURCE --store {folder}`.")
             if not dimensions or dimensions < 1:
                 raise InputError(f"{folder}: a new store needs the number of dimensions; give a model.")
             create_file(self.path, dimensions, model)

@@ -22,7 +22,7 @@ from vreid.store.centering import global_mean, read_means, refit_means, tracklet
 from vreid.store.confidence import THRESHOLD, SearchThreshold, shipped_threshold
 from vreid.store.engines import is_server, open_vectors
 from vreid.store.ingest import IngestReport, ingest_sources
-from vreid.store.interface import NO_TIME, EngineInfo, Filter, StoredCrop, TrackletBatch, VectorStore
+from vreid.store.interface import NO_TIME, EngineInfo, Filter, NoStore, StoredCrop, TrackletBatch, VectorStore
 from vreid.store.search import Query, SearchConfig, SearchResult, make_filter, search_tracklets
 from vreid.store.sources import CameraOptions, Detect, ReadSource, read_source
 from vreid.store.sqlite_file import FILE
@@ -78,14 +78,16 @@ class Store:
         Raises:
             InputError: there is no store, it is damaged or of a newer version, or its features are another model's.
         """
-        if create and not store_exists(where):
+        try:
+            store = cls(open_vectors(where, read_only=read_only), str(where), model, device)
+        except NoStore:
+            if not create:
+                raise
             embedder = load_model(model or DEFAULT, device=device)
             vectors = open_vectors(where, dimensions=embedder.dimensions, model=embedder.made_by, create=True)
             store = cls(vectors, str(where), model, device)
             store.__dict__["embedder"] = embedder
             store._put_model(model or DEFAULT)
-            return store
-        store = cls(open_vectors(where, read_only=read_only), str(where), model, device)
         if model is not None:
             _ = store.embedder  # refuses another model's features at once
         return store
