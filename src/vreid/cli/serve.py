@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vreid.cli.extras import extra_of, require_extras
-from vreid.cli.options import Device
+from vreid.cli.options import Device, parse_settings
 from vreid.cli.store import StoreAddress
 from vreid.console import echo
 from vreid.errors import InputError
@@ -56,6 +56,14 @@ def serve_command(
     webhook_host: Annotated[
         list[str] | None, typer.Option(help="Host besides loopback that webhooks may be sent to; repeatable.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change another setting: upload_bytes, searches_per_minute, session_hours, ...; repeatable.",
+        ),
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     device: Device = "cpu",
 ) -> None:
@@ -64,6 +72,7 @@ def serve_command(
     Listens on loopback only unless told otherwise. New tracklets of an ingest that runs meanwhile appear by themselves.
     """
     require_extras("serve")
+    from vreid.configuration import with_overrides
     from vreid.serve.auth import Tokens
     from vreid.serve.settings import ServeConfig
     from vreid.store.store import Store
@@ -89,6 +98,7 @@ def serve_command(
         blur=blur,
         webhook_hosts=tuple(webhook_host or ()),
     )
+    config = with_overrides(config, parse_settings(set_))
     opened = Store.open(store, device=device)
     require_extras(extra_of(str(opened.model_source)))
     _serve(opened, config, audit, open_)
