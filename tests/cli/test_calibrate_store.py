@@ -22,7 +22,7 @@ from vreid.store.engines import open_vectors
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "store"
     vectors = open_vectors(folder, dimensions=D, model="m", create=True)
-    vectors.upsert(simulated_site(vehicles=100, jpeg=jpeg(0)).batch)
+    vectors.upsert(simulated_site(vehicles=400, jpeg=jpeg(0)).batch)
     refit_means(vectors)
     vectors.close()
     return folder
@@ -54,6 +54,9 @@ def test_wrong_input_of_label(site: Path, tmp_path: Path, run: Run) -> None:
     answers.write_text("first,second,answer\nc0/9999,c1/0000,y\n")
     reported(run(f"label {site} --answers {answers}"), "c0/9999", "is not in")
     reported(run(f"label {tmp_path}/absent"), "absent")
+    empty = tmp_path / "empty"
+    open_vectors(empty, dimensions=4, model="m", create=True).close()
+    reported(run(f"label {empty} --page {tmp_path}/p.html"), "no pairs to ask about")
     reported(run(f"calibrate {site}/store.sqlite"), "--out")
     reported(run(f"label {site}"), "no terminal", "--page")
     reported(run(f"adapt {site} --resume"), "--out")

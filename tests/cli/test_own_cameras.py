@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from support.command_line import Run
+from vreid import Store
 
 pytest.importorskip("onnxruntime")
 
@@ -106,7 +107,11 @@ def test_times_without_a_zone_are_those_of_the_cameras(site: Path, run: Run) -> 
         ("search {t}/nowhere north/0", "vreid ingest"),
         ("search {s} north/9", "did you mean 'north/"),
         ("search {s} north/0 --camera nort", "did you mean 'north'"),
-        ("search {s} north/0 --from yesterday", "is no time"),
+        ("search {s} north/0 --from yesterday", "is neither seconds since 1970 nor ISO 8601"),
+        ("search {s} north/0 --from nan", "--from nan: is no time"),
+        ("search {s} north/0 --to 1777636800000", "divide milliseconds by 1000"),
+        ("search {s} north/0 --color pinkish", "colour 'pinkish': no tracklet of"),
+        ("search {s} north/0 --type boat", "type 'boat': no tracklet of"),
         ("search {s} north/0 --from 2026-05-02 --to 2026-05-01", "is empty"),
         ("search {s} north/0 --json --csv", "choose one"),
         ("search {s} {c}/00.jpg --box 1,2,3", "is not a box"),
@@ -132,6 +137,12 @@ def test_plates_are_blurred_before_crops_are_stored(crops: Path, tmp_path: Path,
     assert json.loads(run(line).out)["added"] == 0
     assert json.loads(run(line.replace("band", "likely")).out)["replaced"] == 6  # stored anew
     assert "did you mean 'band'" in run(line.replace("band", "bands")).err
+
+
+def test_an_empty_store_says_so(crops: Path, tmp_path: Path, run: Run) -> None:
+    Store.open(tmp_path / "site", create=True).close()
+    assert "the store is empty" in run(f"search {tmp_path}/site {crops}/00.jpg").out
+    assert json.loads(run(f"search {tmp_path}/site {crops}/00.jpg --json").out)["hits"] == []
 
 
 def test_export_writes_parquet(site: Path, tmp_path: Path, run: Run) -> None:

@@ -152,6 +152,29 @@ def test_the_store_takes_an_adapted_model_only_if_the_gate_accepts_it(
     assert not list(folder.glob(".adaptation*"))
 
 
+def test_a_model_that_did_not_change_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from vreid.adaptation import repeated
+
+    def adapt(model: Any, images: Any, config: Any, *, out: Path, **_: Any) -> Path:
+        write_json(out / "pseudo.json", {"clusters": 0})  # no verdict: there was nothing to compare
+        return out / "model.safetensors"
+
+    same = ColorModel("b")
+    same.made_by = "old"
+    monkeypatch.setattr(repeated, "adapt", adapt)
+    monkeypatch.setattr("vreid.store.adapt_store.load_model", lambda *_, **__: same)
+    found = adapt_store(folder)
+    assert (found.decision, found.model) == ("NOT ENOUGH EVIDENCE", None)
+    assert everything(folder)[2] == "old" and not (folder / "models").exists()
+
+
+def test_a_store_without_tracklets_cannot_be_adapted(tmp_path: Path) -> None:
+    open_vectors(tmp_path / "site", dimensions=4, model="old", create=True).close()
+    with pytest.raises(InputError, match="holds no tracklets"):
+        adapt_store(tmp_path / "site")
+
+
 def test_servers_are_not_embedded_again() -> None:
     with pytest.raises(InputError, match="only embedded stores"):
         embed_store("http://localhost:19530", cast(Embedder, SimpleNamespace()), "default")

@@ -77,6 +77,9 @@ def label_command(
 
             asked = questions(opened.vectors, count, seed=seed)
             write_label_page(opened, asked, page)
+            if as_json:
+                print_json({"page": str(page), "pairs": len(asked)})
+                return
             echo(
                 f"{page}: {plural(len(asked), 'pair')}. Answer them in a browser, save the answers, and give them "
                 f"back with `vreid label {store} --answers answers.csv`."

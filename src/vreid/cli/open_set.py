@@ -96,7 +96,9 @@ def calibrate_command(
         calibrate_store(address, as_json=as_json)
         return
     if out is None:
-        raise InputError("calibrate: name the threshold file to write with --out FILE.json.")
+        raise InputError(
+            f"calibrate: {features[0]} holds no store; for features, name the threshold file to write: --out FILE.json."
+        )
     search = load_retrieval_run(features, records, protocol, weights, fusion)
     rows = _open_sets(search, post_processing(steps), leave_out, seed)
     threshold = calibrate(rows[-1][1], fpir=fpir, miss_rate=miss_rate)

@@ -15,6 +15,7 @@ from vreid import names
 from vreid.cli.options import Json, print_json, print_table
 from vreid.cli.store import StoreAddress
 from vreid.console import echo
+from vreid.data.recordings import utc_seconds
 from vreid.errors import InputError
 from vreid.formatting import plural
 
@@ -78,6 +79,7 @@ def search_command(
             reranking=rerank,
         )
         files = _write_crops(opened, result, crops) if crops else {}
+        size = len(opened)
         if html:
             from vreid.store.search_page import write_search_page
 
@@ -90,7 +92,7 @@ def search_command(
     elif as_csv:
         echo(_csv(result, files).rstrip("\n"))
     else:
-        _print(result, zone, html)
+        _print(result, zone, html, size)
 
 
 def _box(text: str) -> list[float] | None:
@@ -109,16 +111,9 @@ def _seconds(text: str, option: str, zone: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(
-            f"{option} {text}: is no time; write it as 2026-05-01T12:00:00 or in seconds since 1970."
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).timestamp()
+        return utc_seconds(text, zone)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{option} {text}: {error}; write it as 2026-05-01T12:00:00.") from error
 
 
 def _write_crops(store: Store, result: SearchResult, folder: Path) -> dict[str, str]:
@@ -158,7 +153,7 @@ def _csv(result: SearchResult, files: dict[str, str]) -> str:
     return text.getvalue()
 
 
-def _print(result: SearchResult, zone: str, html: Path | None) -> None:
+def _print(result: SearchResult, zone: str, html: Path | None, size: int) -> None:
     from rich import box
     from rich.table import Table
 
@@ -182,7 +177,9 @@ def _print(result: SearchResult, zone: str, html: Path | None) -> None:
     if result.hits:
         print_table(table, width=140)
     else:
-        echo("no tracklet is left by the filters.")
+        echo(
+            "no tracklet is left by the filters." if size else "the store is empty; add tracklets with `vreid ingest`."
+        )
     echo(f"{plural(result.candidates, 'tracklet')} searched." + (f" {result.threshold}" if result.threshold else ""))
     for note in result.notes:
         echo(note)

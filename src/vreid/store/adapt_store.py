@@ -40,11 +40,13 @@ MODELS = "models"
 """Folder of adapted models in a store's folder."""
 
 _AT_ONCE = 64  # tracklets that are embedded at once
+NOT_ENOUGH = "NOT ENOUGH EVIDENCE"
+"""Decision where too little was found to learn from, or to compare models by."""
 _NEXT = {
     "ACCEPT": "All features were computed again with the adapted model, and the threshold was calibrated. "
     "`vreid label` checks the share of wrong matches.",
     "REJECT": "The store is unchanged. Ingest tracklets of more cameras and times of day, or keep this model.",
-    "NOT ENOUGH EVIDENCE": "The store is unchanged. Ingest more tracklets of at least two cameras, then run it again.",
+    NOT_ENOUGH: "The store is unchanged. Ingest more tracklets of at least two cameras, then run it again.",
 }
 
 
@@ -96,8 +98,10 @@ def adapt_store(
     folder = _embedded(where)
     with _beside(folder, "adaptation") as work:
         with Store.open(folder, read_only=True) as store:
+            if not len(store):
+                raise InputError(f"{folder}: holds no tracklets; add some with `vreid ingest`.")
             images = write_crops(store.vectors, work / "crops")
-            source = store.model_source
+            source, old = store.model_source, store.vectors.model
         run = work / "run" if out is None else Path(out)
         made = repeated.adapt(source, images, config, out=run, device=device, resume=resume, progress=progress)
         with parse_errors(run / FACTS):
@@ -106,6 +110,10 @@ def adapt_store(
         if decision not in ("ACCEPT", "not evaluated"):
             return AdaptedStore(decision, reason, None, _NEXT[decision])
         embedder = load_model(made, device=device)
+        if embedder.made_by == old:  # nothing to learn from was found
+            return AdaptedStore(
+                NOT_ENOUGH, "Too few clusters were found; the model is unchanged.", None, _NEXT[NOT_ENOUGH]
+            )
         kept = folder / MODELS / f"adapted-{embedder.hash[:8]}.safetensors"
         copy_file(made, kept)
         embed_store(folder, embedder, kept, progress=progress)

@@ -31,7 +31,7 @@ from vreid.store.confidence import (
     SearchThreshold,
 )
 from vreid.store.interface import VectorStore
-from vreid.store.relative_distance import Contests, TrackletTable, hold_contests
+from vreid.store.relative_distance import FEWEST, WINDOW, Contests, TrackletTable, hold_contests
 
 ANSWERS = "answers/"
 """Prefix of the documents of answers."""
@@ -295,8 +295,18 @@ def _wrong(same: bool | None) -> float:
 
 
 def questions(vectors: VectorStore, count: int, *, seed: int = 0) -> Sequence[tuple[str, str]]:
-    """Return the pairs of a store to ask until it has `count` answers."""
+    """Return the pairs of a store to ask until it has `count` answers.
+
+    Raises:
+        InputError: no tracklet has candidates in another camera.
+    """
     table = TrackletTable.load(vectors)
-    pairs = pairs_of(table, hold_contests(table))
+    contests = hold_contests(table)
+    if not len(contests):
+        raise InputError(
+            "the store has no pairs to ask about: tracklets of two cameras are needed, at least "
+            f"{FEWEST} of each within {WINDOW / 3600:g} h; ingest more."
+        )
+    pairs = pairs_of(table, contests)
     rows = choose_pairs(pairs, count, answered_pairs(vectors), seed=seed)
     return [(str(pairs.first[row]), str(pairs.second[row])) for row in rows]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,8 @@ class Store:
             colors=colors,
             vehicle_types=vehicle_types,
         )
+        self._check_values("colour", colors, "color")
+        self._check_values("type", vehicle_types, "vehicle_type")
         chosen = replace(config or SearchConfig(), **settings)
         searched = self.query(query, box=box, camera=camera_of_query, time=time_of_query)
         return search_tracklets(self.vectors, searched, where, chosen, self.threshold())
@@ -276,6 +278,18 @@ class Store:
                     f"camera {name!r}: is not in {self.where}{near}. Cameras: {', '.join(known) or 'none'}."
                 )
         return names
+
+    def _check_values(self, what: str, values: Sequence[str], column: Literal["color", "vehicle_type"]) -> None:
+        """Raise an error if a filter names a value that no tracklet has."""
+        for value in values:
+            where = make_filter(colors=[value]) if column == "color" else make_filter(vehicle_types=[value])
+            if self.vectors.count() and not self.vectors.count(where):
+                known = {str(one) for batch in self.scan() for one in getattr(batch, column)} - {""}
+                raise InputError(
+                    f"{what} {value!r}: no tracklet of {self.where} has it; choose one of {', '.join(sorted(known))}."
+                    if known
+                    else f"{what} {value!r}: the tracklets of {self.where} have none."
+                )
 
     def tracklet(self, name: str) -> TrackletBatch:
         """Return one tracklet with its crops.
