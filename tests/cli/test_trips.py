@@ -54,6 +54,25 @@ def test_a_store_is_linked(tmp_path: Path, run: Run) -> None:
     reported(run(f"trips {tmp_path / 'pairs.csv'} --out {tmp_path / 'out'}"), "is a file")
 
 
+def test_trips_are_evaluated_against_the_truth(tmp_path: Path, run: Run) -> None:
+    batch = make_store(tmp_path / "store")
+    vehicles = traffic_world(0, ToyTraffic(vehicles=60))[1]
+    rows = zip(batch.id, batch.camera, vehicles, batch.start / 1000, batch.end / 1000, strict=True)
+    lines = ["tracklet,camera,vehicle,start,end", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "truth.csv").write_text("\n".join(lines) + "\n")
+    line = f"trips {tmp_path / 'store'} --out {tmp_path / 'out'} --truth {tmp_path / 'truth.csv'}"
+    found = json.loads(run(f"{line} --json").out)["evaluation"]
+    assert found["identity"] == "vehicle" and found["counts"] is None and found["by_hour"] is None
+    assert 0.5 < found["idf1"]["low"] <= found["idf1"]["value"] <= 1
+    (tmp_path / "truth_od.csv").write_text("from,to,count\nc0,c1,30\n")
+    (tmp_path / "truth_travel_times.csv").write_text("from,to,hour,count,median\nc0,c1,0,30,100\n")
+    printed = run(line).out
+    assert "one trip for each vehicle" in printed and "IDF1 0." in printed and "of 1 cell of more" in printed
+    reported(run(f"{line} --identity trip"), "has no column trip")
+    reported(run(f"{line} --identity car"), "car", "vehicle")
+    reported(run(line.replace("truth.csv", "absent.csv")), "absent.csv")
+
+
 def test_features_need_times_and_cameras_give_them(tmp_path: Path, run: Run) -> None:
     count = 12
     records = Records.of(

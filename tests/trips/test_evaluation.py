@@ -19,6 +19,7 @@ from vreid.simulator.formats.trip_files import truth_tables
 from vreid.trips.count_agreement import evaluate_counts, geh
 from vreid.trips.evaluation import TripMetrics, evaluate_trips, idf1_difference
 from vreid.trips.tracking_metrics import TrackBoxes, evaluate_boxes
+from vreid.trips.travel_time_agreement import TravelTimeAgreement, evaluate_travel_times
 
 Row = Mapping[str, object]
 
@@ -229,6 +230,20 @@ def test_late_travel_times_and_missing_counts_show(traffic: Path, tmp_path: Path
     )
     assert got.travel_time_error == pytest.approx(0.1, abs=0.001)
     assert got.counts is not None and got.counts.accepted == 1 and got.counts.accepted_raw < 0.9
+
+
+def test_travel_times_by_hour_are_compared(traffic: Path, tmp_path: Path) -> None:
+    rows = [
+        {"from": "a", "to": "b", "hour": hour, "count": count, "median": median}
+        for hour, count, median in (("", 99, 50), (7, 10, 100), (8, 10, 200), (9, 9, 100))
+    ]
+    truth = write(tmp_path / "truth_travel_times.csv", rows)
+    found = write(tmp_path / "travel_times.csv", [{**row, "median": 90, "count": 1} for row in rows[:2]])
+    assert evaluate_travel_times(found, truth) == TravelTimeAgreement(2, 1, pytest.approx(0.1))
+    assert math.isnan(evaluate_travel_times(write(tmp_path / "other.csv", [{**rows[1], "from": "x"}]), truth).error)
+    metrics = evaluate_trips(traffic / "trips.csv", traffic / "truth.csv", identity="trip", resamples=20)
+    assert metrics.by_hour is None and "by hour" not in str(metrics)
+    assert "IDF1 1.000 [1.000, 1.000]" in str(metrics) and "GEH < 5 in 100 %" in str(metrics)
 
 
 def test_the_difference_of_two_results_has_an_interval(tmp_path: Path) -> None:

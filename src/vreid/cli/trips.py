@@ -13,7 +13,7 @@ import typer
 from vreid.cli.extras import EXTRAS, missing_extras
 from vreid.cli.options import Json, parse_settings, print_json
 from vreid.console import echo
-from vreid.errors import InputError
+from vreid.errors import InputError, named
 
 if TYPE_CHECKING:
     from vreid.data.cameras import Camera
@@ -47,8 +47,17 @@ def trips_command(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(help="Vehicle of each tracklet (truth.csv of `vreid simulate`), to evaluate against."),
+        typer.Option(
+            help="Evaluate against the vehicle of each tracklet: CSV with tracklet, camera, vehicle, start, end (and "
+            "trip). truth_od.csv and truth_travel_times.csv beside it are used too."
+        ),
     ] = None,
+    identity: Annotated[
+        str,
+        typer.Option(
+            help="With --truth, what a trip should be: all of a vehicle (vehicle), or one drive of it (trip)."
+        ),
+    ] = "vehicle",
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,9 +77,12 @@ def trips_command(
     from vreid.progress_bars import ProgressBars
     from vreid.trips.confirmations import read_confirmations
     from vreid.trips.counts import origin_destination
+    from vreid.trips.evaluation import evaluate_trips
+    from vreid.trips.labelled_tracklets import IDENTITIES
     from vreid.trips.solve import TripConfig, link_trips
     from vreid.trips.trip_tables import write_trips
 
+    wanted = named("identity", IDENTITIES, identity)
     config = with_overrides(TripConfig(), parse_settings(set_))
     answers = read_confirmations(confirmed) if confirmed else ([], [])
     table = _read(source, cameras)
@@ -80,7 +92,7 @@ def trips_command(
             table, config, confirmed=answers[0] + stored[0], rejected=answers[1] + stored[1], progress=bars
         )
     written = write_trips(trips, out)
-    metrics = _evaluated(out, truth) if truth else None
+    metrics = evaluate_trips(out / "trips.csv", truth, identity=wanted) if truth else None
     missing = [module for module in EXTRAS["report"] if find_spec(module) is None]
     if not missing:
         written.append(_write_page(trips, out / "trips.html", source, metrics))
@@ -111,19 +123,17 @@ def trips_command(
         "clock_offsets": offsets,
         "files": [path.name for path in written],
     }
-    if metrics:
-        counts["evaluation"] = metrics.plain()
     if as_json:
-        print_json(counts)
+        print_json(counts | ({"evaluation": {"identity": identity, **metrics.plain()}} if metrics else {}))
         return
     echo(f"{table}\n{trips}; {counts['expected_links']:,} links are expected")
     for name, offset in offsets.items():
         echo(f"The clock of camera {name} is {offset:+.0f} s ahead; its times were corrected.")
-    if metrics:
-        echo(f"IDF1 {metrics.idf1}, HOTA {metrics.hota}, links: precision {metrics.link_precision}")
     echo(f"{out}: {', '.join(path.name for path in written)}")
     if missing:
         echo(f"trips.html was not written: {missing_extras(missing)}")
+    if metrics:
+        echo(f"evaluation, one trip for each {identity}:\n{metrics}")
 
 
 def _read(source: str, cameras: Path | None) -> TimedTracklets:
@@ -162,12 +172,6 @@ def _stored_answers(source: str, table: TimedTracklets) -> tuple[list[Pair], lis
 
     with closing(open_vectors(source, read_only=True)) as engine:
         return link_answers(engine, table.row_of)
-
-
-def _evaluated(out: Path, truth: Path) -> TripMetrics:
-    from vreid.trips.evaluation import evaluate_trips
-
-    return evaluate_trips(out / "trips.csv", truth)
 
 
 def _write_page(trips: Trips, path: Path, source: str, metrics: TripMetrics | None) -> Path:

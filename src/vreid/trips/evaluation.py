@@ -19,16 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.errors import InputError
+from vreid.formatting import plural
 from vreid.retrieval.evaluation.bootstrap import RESAMPLES, percentile_interval, resample
-from vreid.trips.count_agreement import CountAgreement, evaluate_counts
+from vreid.trips.count_agreement import ACCEPTED, LEAST_COUNT, CountAgreement, evaluate_counts
 from vreid.trips.labelled_tracklets import Identity, LabelledTracklets, joined_trips, read_trips, read_truth
 from vreid.trips.tracking_metrics import assign_identities, several_cameras
+from vreid.trips.travel_time_agreement import LEAST_TRAVEL_TIMES, TravelTimeAgreement, evaluate_travel_times
 
 Float = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-LEAST_TRAVEL_TIMES = 10
-"""Least true travel times of a camera pair whose medians are compared."""
 
 Weight = Literal["tracklet", "duration"]
 
@@ -74,6 +73,7 @@ class TripMetrics:
         link_precision, link_recall: share of links that join consecutive tracklets of a vehicle, and of these that are
             links.
         travel_times: medians by camera pair.
+        by_hour: agreement of the medians by camera pair and hour, None without tables of both.
         counts: agreement of the origin-destination matrix, None without one.
         link_probability, link_right: (L,) of the links that trips.csv gives a probability: that, and whether they join
             consecutive tracklets of a vehicle, for a reliability diagram.
@@ -95,6 +95,7 @@ class TripMetrics:
     link_precision: MetricEstimate
     link_recall: MetricEstimate
     travel_times: tuple[TravelTimeError, ...]
+    by_hour: TravelTimeAgreement | None
     counts: CountAgreement | None
     link_probability: Float = field(repr=False)
     link_right: NDArray[np.bool_] = field(repr=False)
@@ -113,12 +114,31 @@ class TripMetrics:
 
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         out: dict[str, Any] = {
-            name: asdict(value) if isinstance(value, (MetricEstimate, CountAgreement)) else value
+            name: asdict(value) if isinstance(value, (MetricEstimate, CountAgreement, TravelTimeAgreement)) else value
             for name, value in values.items()
         }
         out["travel_times"] = [asdict(one) | {"error": one.error} for one in self.travel_times]
-        counts = {name: _known(value) for name, value in (out["counts"] or {}).items()}
-        return out | {"counts": counts or None, "travel_time_error": _known(self.travel_time_error)}
+        for name in ("by_hour", "counts"):
+            out[name] = out[name] and {key: _known(value) for key, value in out[name].items()}
+        return out | {"travel_time_error": _known(self.travel_time_error)}
+
+    def __str__(self) -> str:
+        lines = [
+            f"IDF1 {self.idf1}, IDP {self.idp}, IDR {self.idr}",
+            f"HOTA {self.hota}, DetA {self.deta}, AssA {self.assa}; MOTA {self.mota:.3f}, {self.switches} switches",
+            f"links: precision {self.link_precision}, recall {self.link_recall}",
+        ]
+        if self.travel_times:
+            pairs = plural(len(self.travel_times), "pair of cameras", "pairs of cameras")
+            lines.append(f"travel times: median error {100 * self.travel_time_error:.1f} % ({pairs})")
+        if self.by_hour and self.by_hour.found:
+            of = f"{self.by_hour.found} of {self.by_hour.cells} pairs and hours"
+            lines.append(f"travel times by hour: median error {100 * self.by_hour.error:.1f} % ({of})")
+        if self.counts and self.counts.cells:
+            corrected, raw = (100 * share for share in (self.counts.accepted, self.counts.accepted_raw))
+            of = f"{plural(self.counts.cells, 'cell')} of more than {LEAST_COUNT} trips"
+            lines.append(f"counts: GEH < {ACCEPTED:.0f} in {corrected:.0f} % of {of} (raw counts: {raw:.0f} %)")
+        return "\n".join(lines)
 
 
 def evaluate_trips(
@@ -146,7 +166,7 @@ def evaluate_trips(
         vehicles_csv: vehicle and trip of each line, which joins the trips of a vehicle between which it parked, for
             `identity` "vehicle"; unlisted trips are vehicles. None: vehicles.csv beside the trips, if it exists.
         od_csv, truth_od_csv: origin-destination matrices (from, to, count, corrected); None: od.csv beside the trips
-            and truth_od.csv beside the truth, if both exist.
+            and truth_od.csv beside the truth, if both exist. Likewise travel_times.csv and truth_travel_times.csv.
         seed, resamples: of the bootstrap over vehicles.
 
     Raises:
@@ -175,10 +195,16 @@ def evaluate_trips(
     drawn = _Bootstrap(sums, outside, seed, resamples)
     misses = int((true_kept & ~sides.true_found).sum())
     false_positives = int((found_kept & ~sides.found_true).sum())
+
+    def beside_both(name: str) -> tuple[Path, Path] | tuple[None, None]:
+        tables = Path(trips_csv).with_name(name), Path(truth_csv).with_name(f"truth_{name}")
+        return tables if all(path.is_file() for path in tables) else (None, None)
+
     if od_csv is None and truth_od_csv is None:
-        tables = Path(trips_csv).with_name("od.csv"), Path(truth_csv).with_name("truth_od.csv")
-        od_csv, truth_od_csv = tables if all(path.is_file() for path in tables) else (None, None)
+        od_csv, truth_od_csv = beside_both("od.csv")
     counts = None if od_csv is None or truth_od_csv is None else evaluate_counts(od_csv, truth_od_csv)
+    times, true_times = beside_both("travel_times.csv")
+    by_hour = None if times is None or true_times is None else evaluate_travel_times(times, true_times)
     return TripMetrics(
         tracklets=int(true_kept.sum()),
         vehicles=len(set(truth.identity[true_kept])),
@@ -194,6 +220,7 @@ def evaluate_trips(
         link_precision=drawn.estimate(lambda s: _share(s[RIGHT_LINKS], s[LINKS])),
         link_recall=drawn.estimate(lambda s: _share(s[RIGHT_LINKS], s[TRUE_LINKS])),
         travel_times=_travel_times(truth, found),
+        by_hour=by_hour,
         counts=counts,
         link_probability=probability[known],
         link_right=right[known],

@@ -19,6 +19,8 @@ from vreid.errors import InputError
 Float = NDArray[np.float64]
 
 Identity = Literal["vehicle", "trip"]
+IDENTITIES: dict[str, Identity] = {"vehicle": "vehicle", "trip": "trip"}
+"""What a trip is compared with, by name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,8 +70,12 @@ class TripWriter:
 
     def planned(self) -> Write:
         """Plan the traffic; return the function that writes it."""
-        seed = int(generator(self.seed, "layout", TRIPS).integers(2**63))
-        return partial(_write_trips, plan_traffic(self.preset, seed))
+        return partial(_write_trips, planned_traffic(self.preset, self.seed))
+
+
+def planned_traffic(preset: TrafficPreset, seed: int) -> Traffic:
+    """Return the traffic of the world `seed` of the layout, without rendering it."""
+    return plan_traffic(preset, int(generator(seed, "layout", TRIPS).integers(2**63)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,486 @@
+"""Measure trips on simulated cities: against appearance alone and greedy linking, under stress, and their counts.
+
+    python studies/trips.py [--out runs/trips] [--parts cities,stress,counts] [--picture docs/pictures/trips.svg]
+
+Three cities are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once).
+The settings of the methods that are compared are chosen on the other two cities. Larger cities, for the counts, have
+features that are drawn instead: a vehicle's look, which it shares with others in part, and noise for each tracklet, so
+much that the nearest tracklet of another camera is the same vehicle as often as in the rendered city "a".
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreid.console import echo
+from vreid.data.cameras import read_cameras
+from vreid.files import write_text
+from vreid.progress import Progress
+from vreid.simulator import simulate
+from vreid.simulator.city.observation import ObservedTracklets, observe
+from vreid.simulator.city.traffic import STRESSES, TRAFFIC_PRESETS, Traffic, TrafficPreset, stressed
+from vreid.simulator.formats.trip_files import planned_traffic, tracklet_names, truth_tables
+from vreid.store.engines import open_vectors
+from vreid.store.ingest import IngestReport
+from vreid.store.sources import read_source
+from vreid.store.store import Store
+from vreid.trips.assignment import NONE, assign, assign_greedily
+from vreid.trips.candidate_links import Appearances, candidate_links
+from vreid.trips.evaluation import MetricEstimate, TripMetrics, evaluate_trips, idf1_difference
+from vreid.trips.labelled_tracklets import Identity
+from vreid.trips.link_learning import Sample, learn
+from vreid.trips.link_model import LinkModel
+from vreid.trips.probability import expected_calibration_error, reliability_table
+from vreid.trips.solve import TripConfig, Trips, link_trips, reduced
+from vreid.trips.tables import TimedTracklets, table_of_batches
+from vreid.trips.trip_tables import write_trips
+
+SMALL, MEDIUM = TRAFFIC_PRESETS["small"], TRAFFIC_PRESETS["medium"]
+CITIES: dict[str, tuple[int, TrafficPreset]] = {
+    "a": (301, replace(SMALL, name="a")),
+    "b": (302, replace(SMALL, name="b", cameras=8, vehicles=420, hours=(6, 14), shared_peak=False, clock_error=3.0)),
+    "c": (303, replace(SMALL, name="c", cameras=18, vehicles=280, hours=(5, 21), wrong_clocks=1, wrong_clock=45.0)),
+}
+WHITE_VANS = (301, replace(SMALL, name="white_vans", vehicles=220, white_vans=True))
+LARGER: dict[str, tuple[int, TrafficPreset]] = {
+    "d": (401, replace(MEDIUM, name="d")),
+    "e": (402, replace(MEDIUM, name="e", cameras=16, vehicles=4000, shared_peak=False)),
+    "f": (403, replace(MEDIUM, name="f", cameras=32, vehicles=3500, clock_error=3.0)),
+}
+IDENTITIES: tuple[Identity, ...] = ("trip", "vehicle")
+SIMILARITIES = tuple(np.round(np.arange(0.1, 0.96, 0.05), 2).tolist())
+PAUSES = (300.0, 600.0, 1200.0, 3600.0)
+"""Seconds without a tracklet that end a trip, for methods that know vehicles but no trips."""
+NOISES = (1.0, 1.5, 1.75, 2.0, 2.5)
+DIMENSIONS, GROUPS = 128, 150
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class City:
+    """Tracklets of a simulated city and the folder with their truth."""
+
+    name: str
+    table: TimedTracklets
+    truth: Path
+
+    def evaluated(self, vehicle: Ints, trip: Ints, out: Path, identity: Identity, resamples: int = 1000) -> TripMetrics:
+        """Evaluate the vehicle and the trip (N,) of each tracklet."""
+        write_chains(self.table, vehicle, trip, out)
+        return self.metrics(out, identity, resamples)
+
+    def metrics(self, out: Path, identity: Identity, resamples: int = 1000) -> TripMetrics:
+        """Evaluate the trips in a folder."""
+        return evaluate_trips(out / "trips.csv", self.truth / "truth.csv", identity=identity, resamples=resamples)
+
+
+def rendered_city(seed: int, preset: TrafficPreset, out: Path) -> City:
+    """Render a city and store its tracklets, unless that was done before."""
+    folder, store = out / "cities" / preset.name, out / "stores" / preset.name
+    simulate(folder, preset=preset, seed=seed, layout="trips")
+    with Store.open(store, create=True) as opened:
+        report = IngestReport()
+        opened.ingest(read_source(folder, on_finding=report.on_finding), report=report)
+    positions = {
+        name: (one.latitude, one.longitude)
+        for name, one in read_cameras(folder / "cameras.csv").items()
+        if one.latitude is not None and one.longitude is not None
+    }
+    with closing(open_vectors(store, read_only=True)) as engine:
+        return City(preset.name, table_of_batches(engine.scan(), positions), folder)
+
+
+def write_truth(traffic: Traffic, tracklets: ObservedTracklets, kept: Iterable[int], folder: Path) -> Path:
+    """Write the truth of the tracklets `kept` of a day that is not rendered."""
+    for name, text in truth_tables(traffic, tracklets, recorded=dict.fromkeys(kept, True)).items():
+        write_text(folder / name, text)
+    return folder
+
+
+def seen_otherwise(city: City, seed: int, preset: TrafficPreset, stress: str, out: Path) -> City:
+    """Return a city under a stress that changes what is recorded but not how it looks, with the stored features."""
+    before, after = planned_traffic(preset, seed), planned_traffic(stressed(preset, stress), seed)
+    one, two = observe(before), observe(after)
+    row_of_name = city.table.row_of
+    row_of = {
+        (index, part): row_of_name[name]
+        for name, index, part in zip(
+            tracklet_names(before, one), one.pass_index.tolist(), one.part.tolist(), strict=True
+        )
+        if name in row_of_name
+    }
+    of_table = [row_of.get(key, -1) for key in zip(two.pass_index.tolist(), two.part.tolist(), strict=True)]
+    kept = [number for number, row in enumerate(of_table) if row >= 0]
+    folder = write_truth(after, two, kept, out / "stressed" / f"{city.name} {stress}".replace(" ", "_"))
+    vectors = city.table.vector[[of_table[number] for number in kept]]
+    return City(stress, _table(after, two, kept, vectors), folder)
+
+
+def drawn_city(seed: int, preset: TrafficPreset, noise: float, out: Path) -> City:
+    """Return a city with features that are drawn."""
+    traffic = planned_traffic(preset, seed)
+    tracklets = observe(traffic)
+    kept = range(len(tracklets))
+    folder = write_truth(traffic, tracklets, kept, out / "drawn" / preset.name.replace(" ", "_"))
+    return City(preset.name, _table(traffic, tracklets, kept, drawn_features(traffic, tracklets, noise)), folder)
+
+
+def drawn_features(traffic: Traffic, tracklets: ObservedTracklets, noise: float) -> NDArray[np.float32]:
+    """Draw features (N, D): group of look-alikes, vehicle, and noise; merged tracklets show two vehicles."""
+    rng = np.random.default_rng(traffic.seed % 2**32)
+    vehicles = traffic.preset.vehicles
+    groups = rng.normal(size=(GROUPS, DIMENSIONS))
+    look = groups[rng.integers(GROUPS, size=vehicles)] + 0.7 * rng.normal(size=(vehicles, DIMENSIONS))
+    shown = look[traffic.vehicle[tracklets.pass_index]]
+    merged = tracklets.other >= 0
+    shown[merged] = (2 * shown[merged] + look[traffic.vehicle[tracklets.other[merged]]]) / 3
+    return (shown + noise * rng.normal(size=shown.shape)).astype(np.float32)
+
+
+def _table(
+    traffic: Traffic, tracklets: ObservedTracklets, kept: Sequence[int], vectors: NDArray[np.float32]
+) -> TimedTracklets:
+    names, rows = tracklet_names(traffic, tracklets), np.asarray(kept)
+    return TimedTracklets.of(
+        id=[names[number] for number in kept],
+        camera=[traffic.streets.cameras[code] for code in tracklets.camera[rows].tolist()],
+        start=tracklets.observed_start[rows],
+        end=tracklets.observed_end[rows],
+        vector=vectors,
+    )
+
+
+def first_hits(city: City) -> float:
+    """Return the share of tracklets whose nearest tracklet of another camera is the same vehicle."""
+    vehicle = true_vehicles(city)
+    similarity = city.table.vector @ city.table.vector.T
+    camera = city.table.camera.codes
+    similarity[camera[:, None] == camera[None]] = -np.inf
+    elsewhere = (vehicle[:, None] == vehicle[None]) & (camera[:, None] != camera[None])
+    return float((vehicle[similarity.argmax(axis=1)] == vehicle)[elsewhere.any(axis=1)].mean())
+
+
+def true_vehicles(city: City) -> NDArray[np.object_]:
+    """Return the true vehicle (N,) of each tracklet."""
+    with open(city.truth / "truth.csv", newline="", encoding="utf-8") as file:
+        of = {row["tracklet"]: row["vehicle"] for row in csv.DictReader(file)}
+    return np.array([of[str(name)] for name in city.table.id], dtype=object)
+
+
+def write_chains(table: TimedTracklets, vehicle: Ints, trip: Ints, out: Path) -> None:
+    """Write trips.csv and vehicles.csv of vehicles and trips (N,); rows are in the order of time."""
+    cameras = table.camera.values
+    lines = ["trip,order,tracklet,camera,start,end"]
+    for row, name in enumerate(table.id):
+        lines.append(f"{trip[row]},{row},{name},{cameras[row]},{table.start[row]:.3f},{table.end[row]:.3f}")
+    write_text(out / "trips.csv", "\n".join(lines) + "\n")
+    pairs = sorted(set(zip(vehicle.tolist(), trip.tolist(), strict=True)))
+    write_text(out / "vehicles.csv", "\n".join(["vehicle,trip", *(f"{a},{b}" for a, b in pairs)]) + "\n")
+
+
+def split_by_pauses(table: TimedTracklets, vehicle: Ints, pause: float) -> Ints:
+    """Return trips (N,): the tracklets of a vehicle without a longer pause between them."""
+    order = np.lexsort((table.start, vehicle))
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = (vehicle[order[1:]] != vehicle[order[:-1]]) | (table.start[order[1:]] - table.end[order[:-1]] > pause)
+    trip = np.empty(len(order), dtype=np.int64)
+    trip[order] = np.cumsum(starts)
+    return trip
+
+
+def clustered(table: TimedTracklets) -> Callable[[float], Ints]:
+    """Return average-linkage clusters by appearance alone, as a function of the least mean similarity."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    distance = 1 - table.vector.astype(np.float64) @ table.vector.T
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(np.maximum(distance, 0), checks=False), "average")
+    return lambda least: fcluster(tree, 1 - least, "distance").astype(np.int64)
+
+
+def chained(table: TimedTracklets) -> Callable[[float], Ints]:
+    """Return chains of mutual nearest neighbours of each pair of cameras, as a function of the least similarity."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    similarity, camera = table.vector @ table.vector.T, table.camera.codes
+    count, places = len(table), [np.flatnonzero(camera == code) for code in range(table.cameras)]
+    nearest = np.stack([place[similarity[:, place].argmax(axis=1)] for place in places], axis=1)  # (N, C)
+    first, code = np.nonzero(camera[:, None] != np.arange(table.cameras)[None])
+    second = nearest[first, code]
+    mutual = nearest[second, camera[first]] == first
+    first, second = first[mutual], second[mutual]
+    value = similarity[first, second]
+
+    def chains(least: float) -> Ints:
+        kept = value >= least
+        graph = coo_array((np.ones(int(kept.sum())), (first[kept], second[kept])), shape=(count, count))
+        return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+    return chains
+
+
+APPEARANCE: dict[str, Callable[[TimedTracklets], Callable[[float], Ints]]] = {
+    "appearance alone, average linkage": clustered,
+    "appearance alone, mutual nearest neighbours": chained,
+}
+
+
+def by_appearance(
+    cities: Sequence[City], method: str, identity: Identity, pauses: Sequence[float], out: Path
+) -> list[TripMetrics]:
+    """Evaluate a method of appearance on each city, with the settings that are best on the others."""
+    groups = [APPEARANCE[method](city.table) for city in cities]
+    settings = [(least, pause) for least in SIMILARITIES for pause in pauses]
+
+    def evaluated(number: int, least: float, pause: float, resamples: int) -> TripMetrics:
+        city, vehicle = cities[number], groups[number](least)
+        trip = split_by_pauses(city.table, vehicle, pause)
+        return city.evaluated(vehicle, trip, out / "appearance", identity, resamples)
+
+    idf1 = np.array([[evaluated(n, *one, 1).idf1.value for one in settings] for n in range(len(cities))])
+    found = []
+    for number in range(len(cities)):
+        others = np.delete(idf1, number, axis=0).mean(axis=0)
+        found.append(evaluated(number, *settings[int(others.argmax())], 1000))
+    return found
+
+
+def by_pairs(
+    city: City, trips: Trips, config: TripConfig
+) -> tuple[TimedTracklets, dict[str, NDArray[np.int32]], LinkModel]:
+    """Link by the odds of pairs alone (learned, without context and competition), greedily and by assignment.
+
+    Returns:
+        the tracklets with corrected clocks, the successors (N,) of each method, and the model.
+    """
+    table = TimedTracklets.of(
+        id=city.table.id,
+        camera=city.table.camera,
+        start=trips.corrected[:, 0],
+        end=trips.corrected[:, 1],
+        vector=reduced(city.table.vector, config.dimensions),
+    )
+    sample, looks = Sample.of(table, config.learn_on), Appearances.of(table)
+    limits = config.candidates, -7.0
+    model = learn(sample, sample.part(looks), config.longest_gap, config.overlap, 4, *limits).model
+    links, odds = candidate_links(looks, model, *limits, Progress())
+    ends = links.first, links.second
+    ways = {
+        "greedy, odds of pairs": assign_greedily(*ends, odds, len(table)),
+        "assignment, odds of pairs": assign(*ends, odds, len(table)),
+    }
+    return table, ways, model
+
+
+def chains_of(successor: NDArray[np.integer], parked: Callable[[Ints, Ints], NDArray[np.bool_]]) -> tuple[Ints, Ints]:
+    """Return vehicle and trip (N,) of successors (N,), whose links end a trip where the vehicle parked."""
+    first = np.flatnonzero(successor != NONE)
+    second = successor[first].astype(np.int64)
+    before = np.full(len(successor), NONE, dtype=np.int64)
+    before[second] = first
+    new = before == NONE
+    new_trip = new.copy()
+    new_trip[second] |= parked(first, second)
+    vehicle, trip = np.cumsum(new), np.cumsum(new_trip)
+    for row in range(len(successor)):  # predecessors have smaller rows
+        if not new[row]:
+            vehicle[row] = vehicle[before[row]]
+        if not new_trip[row]:
+            trip[row] = trip[before[row]]
+    return vehicle, trip
+
+
+def by_probability(trips: Trips, config: TripConfig) -> tuple[Ints, Ints]:
+    """Choose the links of vreid greedily, the most probable first."""
+    links = trips.links
+    order = np.lexsort((trips.table.camera.codes, trips.corrected[:, 1], trips.corrected[:, 0]))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    first, second = place[links.first], place[links.second]
+    value = trips.link_probability - config.least_probability
+    successor = assign_greedily(first, second, value, len(order))
+    pairs = dict(zip(zip(first.tolist(), second.tolist(), strict=True), trips.link_parked.tolist(), strict=True))
+    vehicle, trip = chains_of(
+        successor, lambda a, b: np.array([pairs[pair] for pair in zip(a.tolist(), b.tolist(), strict=True)], dtype=bool)
+    )
+    return vehicle[place], trip[place]
+
+
+def compare(cities: Sequence[City], out: Path) -> list[TripMetrics]:
+    """Print the comparison with appearance alone and greedy linking; return the metrics of vreid by trips."""
+    config = TripConfig()
+    linked = [link_trips(city.table, config) for city in cities]
+    for city, trips in zip(cities, linked, strict=True):
+        write_trips(trips, out / "trips" / city.name)
+    pairs = [by_pairs(city, trips, config) for city, trips in zip(cities, linked, strict=True)]
+    kept: list[TripMetrics] = []
+    for identity in IDENTITIES:
+        own = [city.metrics(out / "trips" / city.name, identity) for city in cities]
+        rows: dict[str, list[TripMetrics]] = {"vreid trips": own}
+        for city, trips, (table, ways, model) in zip(cities, linked, pairs, strict=True):
+            corrected = replace(city, table=table)
+            for name, successor in ways.items():
+                chains = chains_of(successor, partial(model.parked, table, longest_stop=config.longest_stop))
+                rows.setdefault(name, []).append(corrected.evaluated(*chains, out / "pairs", identity))
+            greedy = city.evaluated(*by_probability(trips, config), out / "greedy", identity)
+            rows.setdefault("greedy, probabilities of vreid", []).append(greedy)
+        for method in APPEARANCE:
+            rows[method] = by_appearance(cities, method, identity, (np.inf,), out)
+        if identity == "trip":
+            for method in APPEARANCE:
+                rows[f"{method}, split at pauses"] = by_appearance(cities, method, identity, PAUSES, out)
+        echo(f"\nIDF1, identity {identity}\n")
+        header("method", *(f"{city.name} | vreid minus this" for city in cities))
+        for name, found in rows.items():
+            cells = []
+            for best, one in zip(own, found, strict=True):
+                cells += [str(one.idf1), "" if one is best else _signed(idf1_difference(best, one))]
+            line(name, *cells)
+        alone = [max(rows[method][n].idf1.value for method in APPEARANCE) for n in range(len(cities))]
+        ratios = ", ".join(f"{one.idf1.value / base:.2f}" for one, base in zip(own, alone, strict=True))
+        echo(f"\nIDF1 of vreid divided by the better one of appearance alone: {ratios}")
+        echo(f"\nFurther metrics, identity {identity}\n")
+        summary({city.name: one for city, one in zip(cities, own, strict=True)}, out / "trips")
+        kept = kept or own
+    return kept
+
+
+def _signed(value: MetricEstimate) -> str:
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+def header(*cells: str) -> None:
+    """Print the head of a table."""
+    line(*cells)
+    echo("|" + "---|" * " | ".join(cells).count("|") + "---|")
+
+
+def line(*cells: str) -> None:
+    """Print a row of a table."""
+    echo(f"| {' | '.join(cells)} |")
+
+
+def summary(found: Mapping[str, TripMetrics], folder: Path) -> None:
+    """Print what is measured of trips beside IDF1."""
+    header(
+        "city",
+        "tracklets",
+        "IDF1",
+        "IDP",
+        "IDR",
+        "HOTA",
+        "link precision",
+        "link recall",
+        "ECE",
+        "travel time error",
+        "pairs",
+        "GEH < 5, corrected",
+        "GEH < 5, raw",
+        "cells",
+        "trips: true",
+        "corrected",
+        "raw",
+    )
+    for name, one in found.items():
+        values = (one.idf1, one.idp, one.idr, one.hota, one.link_precision, one.link_recall)
+        error = expected_calibration_error(one.link_probability, one.link_right)
+        counts = one.counts
+        assert counts is not None
+        line(
+            name,
+            f"{one.tracklets:,}",
+            *(f"{value.value:.3f}" for value in values),
+            f"{error:.3f}",
+            f"{100 * one.travel_time_error:.1f} %",
+            str(len(one.travel_times)),
+            *(f"{100 * share:.0f} %" if counts.cells else "" for share in (counts.accepted, counts.accepted_raw)),
+            str(counts.cells),
+            f"{counts.true_total:,.0f}",
+            f"{counts.found_total:,.0f}",
+            f"{_raw_total(folder / name):,.0f}",
+        )
+
+
+def _raw_total(folder: Path) -> float:
+    with open(folder / "od.csv", newline="", encoding="utf-8") as file:
+        return sum(float(row["count"]) for row in csv.DictReader(file))
+
+
+def stress(cities: Iterable[City], identity: Identity, out: Path) -> None:
+    """Print the metrics of cities under stress."""
+    found = {}
+    for city in cities:
+        write_trips(link_trips(city.table), out / city.name)
+        found[city.name] = city.metrics(out / city.name, identity)
+    echo(f"\nidentity {identity}\n")
+    summary(found, out)
+
+
+def fitting_noise(city: City, seed: int, preset: TrafficPreset, out: Path) -> float:
+    """Return the noise of drawn features with which first hits are right as often as in a rendered city."""
+    wanted = first_hits(city)
+    shares = [first_hits(drawn_city(seed, preset, noise, out)) for noise in NOISES]
+    echo(
+        f"\nfirst hits in city {city.name}: {wanted:.3f}; with drawn features: "
+        + ", ".join(f"{noise}: {share:.3f}" for noise, share in zip(NOISES, shares, strict=True))
+    )
+    return float(np.interp(-wanted, -np.array(shares), NOISES))
+
+
+def draw_reliability(metrics: Mapping[str, TripMetrics], path: Path) -> None:
+    """Draw the share of right links over their stated probability."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(4.5, 4), layout="constrained")
+    axes.plot([0.4, 1], [0.4, 1], color="0.6", linewidth=1)
+    for name, one in metrics.items():
+        table = reliability_table(one.link_probability, one.link_right)
+        axes.plot([row.probability for row in table], [row.correct for row in table], "o-", label=f"city {name}")
+    axes.set(xlabel="stated probability of a link", ylabel="share of right links", xlim=(0.4, 1), ylim=(0.4, 1))
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/trips"))
+    parser.add_argument("--parts", default="cities,stress,counts")
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    parts, out = arguments.parts.split(","), arguments.out
+    cities = [rendered_city(*one, out) for one in CITIES.values()]
+    if "cities" in parts:
+        metrics = dict(zip(CITIES, compare(cities, out), strict=True))
+        if arguments.picture:
+            draw_reliability(metrics, arguments.picture)
+    if "stress" in parts:
+        seen = [seen_otherwise(cities[0], *CITIES["a"], name, out) for name in STRESSES if name != "all-white vans"]
+        echo("\nStress, city a")
+        for identity in IDENTITIES:
+            stress([cities[0], *seen, rendered_city(*WHITE_VANS, out)], identity, out / "stress")
+    if "counts" in parts:
+        noise = fitting_noise(cities[0], *CITIES["a"], out)
+        echo(f"\nLarger cities with drawn features, noise {noise:.2f}")
+        larger = [drawn_city(seed, preset, noise, out) for seed, preset in LARGER.values()]
+        seed, preset = LARGER["d"]
+        missed = drawn_city(seed, stressed(preset, "30 % missed"), noise, out)
+        stress([*larger, missed], "trip", out / "larger")
+
+
+if __name__ == "__main__":
+    main()
