@@ -309,8 +309,9 @@ def case_page(request: Request, user: Viewer, number: Number) -> Response:
 async def decide_form(request: Request) -> Response:
     """Confirm or reject a hit.
 
-    Fields: tracklet, same (yes, no or open), other (the query tracklet, may be empty), case (its number, empty: a new
-    case of the query tracklet), back (path to return to). htmx gets decision.html instead of a redirect.
+    Fields: tracklet, same (yes, no or open), other (the query tracklet, may be empty), case (its number, empty: the
+    case of the query tracklet, new if it has none), card (place of the hit), back (path to return to). htmx gets
+    decision.html instead of a redirect.
     """
     fields, user = await _form(request, "reviewer")
     words: dict[str, bool | None] = {"yes": True, "no": False, "open": None}
@@ -325,7 +326,8 @@ async def decide_form(request: Request) -> Response:
         about = NewDecision(
             tracklet=fields.get("tracklet", "")[:512] or "-", same=same, other=fields.get("other", "")[:512]
         )
-        return decide(request, user, int(number) if number else None, about)
+        known = None if number else _case_of(request, about.other)
+        return decide(request, user, int(number) if number else known and known.number, about)
 
     case = await run_in_threadpool(decided)
     if request.headers.get("hx-request") == "true":

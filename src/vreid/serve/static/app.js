@@ -82,10 +82,18 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => showProblem("The service does not answer. Is it still running?"));
 document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.detail.target?.id === "main") foldFilters();
   shimmer(document);
   drawMaps(document);
 });
 document.addEventListener("htmx:historyRestore", () => { shimmer(document); drawMaps(document); });
 
+// On a phone the results come first.
+function foldFilters() {
+  if (!matchMedia("(max-width: 56rem)").matches) return;
+  for (const one of document.querySelectorAll("details.filters")) one.open = false;
+}
+
+foldFilters();
 shimmer(document);
 drawMaps(document);

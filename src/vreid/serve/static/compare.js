@@ -1,5 +1,5 @@
 // Two vehicles side by side, zoomed and moved together: wheel, drag, double click, + and -, pinch.
-import { move } from "./keys.js";
+import { neighbour } from "./keys.js";
 
 let view = { scale: 1, x: 0, y: 0 }; // of both panes; x and y are shares of a pane's size
 let held = new Map(); // pointers that are down
@@ -82,7 +82,8 @@ document.addEventListener("click", (event) => {
 
 // Compare the card before or after.
 function beside(key) {
-  if (opener && move(key, opener.querySelector(".shot"))) document.activeElement.closest(".card").querySelector("a.look")?.click();
+  const card = opener && neighbour(opener, key);
+  card?.querySelector("a.look")?.click();
 }
 
 document.addEventListener("keydown", (event) => {

@@ -7,17 +7,20 @@ function columns(all) {
   return row < 0 ? all.length : row;
 }
 
-// Move the focus among the cards; false: there is nothing in that direction.
-export function move(key, from = document.activeElement?.closest?.(".card")?.querySelector(".shot")) {
+// The card in the direction of an arrow key; undefined: there is none.
+export function neighbour(card, key) {
   const all = cards();
-  if (!all.length) return false;
-  const at = all.indexOf(from);
+  const at = all.indexOf(card?.querySelector(".shot"));
+  if (at < 0) return all[0]?.closest(".card");
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(all), ArrowDown: columns(all) }[key];
-  const next = at < 0 ? 0 : at + step;
-  if (!all[next]) return false;
-  all[next].focus();
-  all[next].closest(".card").scrollIntoView({ block: "nearest" });
-  return true;
+  return all[at + step]?.closest(".card");
+}
+
+function move(key) {
+  const card = neighbour(document.activeElement?.closest?.(".card"), key);
+  card?.querySelector(".shot").focus();
+  card?.scrollIntoView({ block: "nearest" });
+  return Boolean(card);
 }
 
 function press(selector) {

@@ -62,7 +62,11 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (!event.target.matches?.("form.upload")) return;
-  const waiting = document.getElementById("waiting");
-  const place = document.querySelector(".results") || document.getElementById("start");
-  if (waiting && place) place.replaceChildren(waiting.content.cloneNode(true));
+  const place = document.querySelector(".results");
+  place?.classList.add("waiting");
+  place?.append(document.getElementById("waiting").content.cloneNode(true));
+});
+document.addEventListener("htmx:afterRequest", () => {
+  document.querySelector(".results.waiting")?.classList.remove("waiting");
+  document.querySelector(".skeletons")?.remove();
 });
