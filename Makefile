@@ -3,12 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo trips docs test test-all test-milvus lint bench soak core clean
+.PHONY: install demo serve trips docs test test-all test-browser test-milvus lint bench soak core clean
 
 install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
 demo: $(READY)  ## simulate, train, rank, evaluate: runs/demo/report.html
 	$(BIN)/vreid demo --out runs/demo
+
+PORT ?= 8000
+serve: $(READY)  ## a search page over a simulated city, http://localhost:8000; PORT=8001 for another port
+	test -e runs/serve/city || $(BIN)/vreid simulate runs/serve/city --layout videos --preset demo --seed 1
+	$(BIN)/vreid ingest runs/serve/city --store runs/serve/site
+	$(BIN)/vreid serve runs/serve/site --port $(PORT) --open
 
 trips: $(READY)  ## simulate a day of traffic, link it into trips, evaluate them: runs/trips/result/trips.html
 	$(BIN)/vreid simulate runs/trips/city --layout trips --preset demo
@@ -20,6 +26,11 @@ test: $(READY) lint  ## lint, types and the whole test suite
 
 test-all: test  ## and a dry run on made-up folders of the real data sets' size, two minutes more
 	OMP_NUM_THREADS=1 VREID_TRUE_SIZE=1 $(BIN)/python -m pytest tests/reproduce/test_dry_run.py
+
+test-browser: $(READY)  ## the search pages in the Chromium of this computer, in an environment of their own
+	test -x .venv-browser/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .venv-browser
+	$(BIN)/uv pip install -q --python .venv-browser/bin/python -c constraints.txt -e '.[serve]' pytest hypothesis playwright axe-playwright-python
+	OMP_NUM_THREADS=1 .venv-browser/bin/python -m pytest -rs tests/serve/test_browser.py
 
 MILVUS_PACKAGES := "pymilvus==3.0.2" "setuptools<81" pytest hypothesis
 test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on Milvus Lite, in throw-away environments
@@ -58,4 +69,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-milvus build runs site src/*.egg-info
+	rm -rf .venv .venv-browser .venv-milvus build runs site src/*.egg-info

@@ -326,8 +326,10 @@ async def decide_form(request: Request) -> Response:
         about = NewDecision(
             tracklet=fields.get("tracklet", "")[:512] or "-", same=same, other=fields.get("other", "")[:512]
         )
-        known = None if number else _case_of(request, about.other)
-        return decide(request, user, int(number) if number else known and known.number, about)
+        if number:
+            return decide(request, user, int(number), about)
+        known = _case_of(request, about.other)
+        return decide(request, user, known.number if known else None, about)
 
     case = await run_in_threadpool(decided)
     if request.headers.get("hx-request") == "true":

@@ -32,7 +32,7 @@ export function drawMaps(scope) {
     const map = L.map(box, { attributionControl: false, zoomSnap: 0.25, maxZoom: 20 });
     L.control.scale({ imperial: false }).addTo(map);
     if (box.dataset.route) L.polyline(places.map((place) => place.at), { className: "route", weight: 4, interactive: false }).addTo(map);
-    if (places.length) map.fitBounds(L.latLngBounds(places.map((place) => place.at)), { padding: [60, 60], maxZoom: 17 });
+    if (places.length) map.fitBounds(L.latLngBounds(places.map((place) => place.at)), { paddingTopLeft: [60, 60], paddingBottomRight: [120, 60], maxZoom: 17 });
     else map.setView([0, 0], 1);
     const seen = new Map(); // places that share a position show all their steps
     for (const place of places) {
