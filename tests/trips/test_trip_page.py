@@ -14,15 +14,18 @@ import pytest
 
 from support.traffic_world import ToyTraffic, traffic_world
 from vreid.data.records import Labels
+from vreid.formatting import percent
+from vreid.trips.counts import coverage, route_shares
 from vreid.trips.solve import Trips, link_trips
 from vreid.trips.tables import TimedTracklets
 from vreid.trips.trip_figures import camera_order, places_on_map
-from vreid.trips.trip_page import doubtful_links, trip_page, write_trip_page
+from vreid.trips.trip_page import doubtful_links, trip_page, trip_values, write_trip_page
 from vreid.trips.trip_tables import write_trips
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+SEP = " \u203a "
 VOID = {"meta", "img", "input", "br", "link"}
 
 
@@ -76,12 +79,11 @@ def test_the_page_holds_the_numbers_of_the_tables(trips: Trips, tmp_path: Path) 
                 if name == "travel_times.csv" and not row[2]:
                     row[2] = "all"
                 assert f" {' '.join(row)} " in text
-    with open(tmp_path / "routes.csv", encoding="utf-8") as file:
-        for one in csv.DictReader(file):
-            assert f"{one['route'].replace('>', chr(0x203A))} {one['count']} {100 * float(one['share']):.1f}" in text
-    with open(tmp_path / "coverage.csv", encoding="utf-8") as file:
-        for one in csv.DictReader(file):
-            assert f" {one['camera']} {one['tracklets']} {100 * float(one['linked']):.1f} " in text
+    for route in route_shares(trips):
+        assert f"{SEP.join(route.route)} {route.count} {percent(route.share)}" in text
+    for one in coverage(trips):
+        numbers = [percent(value) for value in (one.linked, one.begin, one.end, one.probability)]
+        assert f" {one.camera} {one.tracklets} {' '.join(numbers)} {one.offset:.1f} " in text
     assert all(f'id="trip-{trip}"' in page for trip in set(trips.trip[trips.order > 1].tolist()))
 
 
@@ -91,7 +93,7 @@ def test_links_in_doubt_have_images_and_the_line_of_the_answer(trips: Trips) -> 
     assert found and doubt == sorted(doubt)
     assert len({one.first for one in found}) == len({one.second for one in found}) == len(found)
     image = "data:image/jpeg;base64,AAAA"
-    page = trip_page(trips, images={found[0].first: image})
+    page = trip_page(trip_values(trips), images={found[0].first: image})
     assert page.count(image) == 1
     assert all(f"{one.first},{one.second},yes" in page for one in found)
 
@@ -101,16 +103,16 @@ def test_names_are_escaped(trips: Trips) -> None:
     table = trips.table
     names = np.array([wild, *table.camera.names[1:]], dtype=object)
     renamed = replace(trips, table=replace(table, camera=Labels(names, table.camera.codes)))
-    page = trip_page(renamed, source=wild)
+    page = trip_page(trip_values(renamed), source=wild)
     check_page(page)
     assert html.escape(wild).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
 
 
 def test_positions_make_a_map(trips: Trips) -> None:
     names = [str(name) for name in trips.table.camera.names]
-    assert "cameras stand on a circle" in trip_page(trips)
+    assert "cameras stand on a circle" in trip_page(trip_values(trips))
     placed = {name: (50.0, 8.0 + 0.01 * at) for at, name in enumerate(names[:3])}
-    page = trip_page(replace(trips, table=replace(trips.table, positions=placed)))
+    page = trip_page(trip_values(replace(trips, table=replace(trips.table, positions=placed))))
     assert "North is up" in page
     assert f"Without position: {names[3]}" in text_of(page)
     places = places_on_map(names, placed)
@@ -129,7 +131,7 @@ def test_pages_without_trips(cameras: int) -> None:
         end=np.arange(count) * 50_000.0 + 1,
         vector=rng.normal(size=(count, 8)),
     )
-    page = trip_page(link_trips(table))
+    page = trip_page(trip_values(link_trips(table)))
     check_page(page)
     assert ("There is one camera only" if cameras == 1 else "No two tracklets of different cameras") in page
     assert "<svg" not in page

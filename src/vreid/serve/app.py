@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from vreid import __version__
 from vreid.errors import InputError, named
-from vreid.serve import api, case_api, pages
+from vreid.serve import api, case_api, pages, trip_routes
 from vreid.serve.answers import API
 from vreid.serve.audit import FILE, AuditLog
 from vreid.serve.auth import Sessions, Tokens
@@ -28,6 +28,7 @@ from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import Protection, RateLimits, refusal
 from vreid.serve.service import Service
 from vreid.serve.settings import ServeConfig
+from vreid.serve.trip_linking import TripLinking
 from vreid.store.plates import BLURS
 from vreid.store.store import Store
 
@@ -56,6 +57,7 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
     monitoring, rates = Monitoring(), RateLimits()
     service = Service(store, config)
     refit = Refit(service, monitoring)
+    trips = TripLinking(service, monitoring)
     site = ServedSite(
         config=config,
         service=service,
@@ -77,6 +79,7 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
         yield
         await run_in_threadpool(background.stop)
         await run_in_threadpool(refit.wait, _PATIENCE)
+        await run_in_threadpool(trips.wait, _PATIENCE)
         site.audit.close()
         store.close()
 
@@ -90,9 +93,12 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
         lifespan=lifespan,
     )
     app.state.site = site
+    app.state.trips = trips
     app.include_router(api.router)
     app.include_router(case_api.router)
+    app.include_router(trip_routes.router)
     app.include_router(pages.router)
+    app.include_router(trip_routes.pages)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(Protection, config=config, rates=rates, monitoring=monitoring)
     app.add_exception_handler(InputError, _on_input_error)

@@ -156,19 +156,35 @@ def write_trip_page(
     Raises:
         InputError: `path` cannot be written.
     """
-    write_text(path, trip_page(trips, images=images, source=source, out=str(path.parent), metrics=metrics))
+    values = trip_values(trips)
+    write_text(path, trip_page(values, images=images, source=source, out=str(path.parent), metrics=metrics))
 
 
 def trip_page(
-    trips: Trips,
+    values: Mapping[str, Any],
     *,
     images: Mapping[str, str] | None = None,
     source: str = "STORE",
     out: str = "DIR",
     metrics: TripMetrics | None = None,
-    **more: Any,
+    service: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page as text; `more` are values of the template (`service`, `security`)."""
+    """Return the page as text.
+
+    Args:
+        values: of `trip_values`.
+        images, source, metrics: see `write_trip_page`.
+        out: as `vreid trips` was given it.
+        service: what a page of `vreid serve` shows besides: `user`, `form_token`, `may_decide`, `running`, `stale` and
+            `error`. Its policy is then that of the answer's header.
+    """
+    policy = {"security": ""} if service else {}
+    more = {"images": images or {}, "source": source, "out": out, "metrics": metrics, "service": service}
+    return fill(TEMPLATE, **values, **more, **policy)
+
+
+def trip_values(trips: Trips) -> dict[str, Any]:
+    """Return what the page shows of trips, with the figures drawn."""
     from markupsafe import Markup
 
     table = trips.table
@@ -185,8 +201,7 @@ def trip_page(
     routes.sort(key=lambda one: (-total[one.origin, one.destination], one.origin, one.destination, -one.count))
     doubts = doubtful_links(trips)
     made = trips.previous >= 0
-    values: dict[str, Any] = {
-        "service": None,
+    return {
         "trips": trips,
         "facts": _facts(trips, drives),
         "links": int(made.sum()),
@@ -205,14 +220,9 @@ def trip_page(
         "routes": routes,
         "coverage": seen,
         "doubtful": doubts,
-        "images": images or {},
         "rows": _trip_lines(trips),
         "limit": _ROWS,
-        "source": source,
-        "out": out,
-        "metrics": metrics,
     }
-    return fill(TEMPLATE, **values | more)
 
 
 def _drives(trips: Trips) -> tuple[dict[tuple[str, str], Drives], NDArray[np.float64]]:
