@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo serve trips docs test test-all test-browser test-milvus lint bench soak core clean
+.PHONY: install demo serve trips docs test test-all test-browser test-milvus fuzz-serve lint bench soak core clean
 
 install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
@@ -41,6 +41,15 @@ test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on
 	for kind in lite server; do echo "== $$kind"; OMP_NUM_THREADS=1 .venv-milvus/$$kind/bin/python -m pytest -rs \
 		tests/store/test_conformance.py tests/store/test_milvus_engine.py -k milvus || exit 1; done
 
+SECONDS ?= 300
+SERVICE ?= http://localhost:8000
+fuzz-serve: $(READY)  ## requests made of the OpenAPI document for SECONDS=300, to a service that runs at SERVICE
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-schemathesis
+	$(BIN)/uv pip install -q --python .venv-schemathesis/bin/python "schemathesis==4.32.5"
+	.venv-schemathesis/bin/schemathesis run $(SERVICE)/api/v1/openapi.json --max-time $(SECONDS) -n 100000 -w 2 \
+		-c not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance \
+		--continue-on-failure --generation-database none --warnings off
+
 docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_site.py
 
@@ -69,4 +78,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-browser .venv-milvus build runs site src/*.egg-info
+	rm -rf .venv .venv-browser .venv-milvus .venv-schemathesis build runs site src/*.egg-info
