@@ -45,7 +45,7 @@ def test_loopback_needs_no_token_and_more_does() -> None:
 
 def test_roles(serve: Serve, tokens: dict[str, str]) -> None:
     client = serve(require_token=True)
-    assert client.get("/api/v1/health").status_code == 200
+    assert client.get("/api/v1/health").json() == {"status": "ok", "version": None, "tracklets": None}
     assert client.get("/api/v1/cameras").status_code == 401
     assert client.get("/api/v1/cameras", headers=bearer("vera.wrong")).status_code == 401
     allowed = {

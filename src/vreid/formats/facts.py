@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -109,8 +110,13 @@ def _dataclass(kind: Any, value: Any, name: str) -> Any:
     for key, one in known.items():
         if key not in value and one.default is MISSING and one.default_factory is MISSING:
             raise InputError(f"{name} has no {key}; make it again.")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     return kind(**{key: _typed(hints[key], item, f"{name}.{key}") for key, item in value.items()})
+
+
+@cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def _wrong(name: str, value: Any, wanted: str) -> InputError:

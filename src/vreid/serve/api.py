@@ -23,6 +23,7 @@ from vreid.serve.dependencies import (
     purpose_of,
     site_of,
     uploaded_image,
+    user_of,
 )
 from vreid.serve.http_errors import HttpError
 from vreid.serve.monitoring import CONTENT_TYPE
@@ -76,8 +77,10 @@ Id = Annotated[str, Path(description="Id of a tracklet.", examples=["north/17"],
 
 @router.get("/health", tags=["operation"])
 def health(request: Request) -> HealthAnswer:
-    """Say whether the store can be read; needs no token."""
-    return HealthAnswer(status="ok", version=__version__, tracklets=site_of(request).service.store.vectors.count())
+    """Say whether the store can be read; without a token only that."""
+    count = site_of(request).service.store.vectors.count()
+    known = user_of(request) is not None
+    return HealthAnswer(status="ok", version=__version__ if known else None, tracklets=count if known else None)
 
 
 @router.get("/metrics", tags=["operation"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})

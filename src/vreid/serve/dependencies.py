@@ -154,7 +154,7 @@ def selection_of(
     type: Annotated[Names, Query(description="Only these types.", examples=["van"])] = [],  # noqa: B006
 ) -> Selection:
     """Return the filters of a request; times without a zone are in that of the cameras."""
-    zone = site_of(request).service.store.time_zone
+    zone = site_of(request).service.store.time_zone if start or end else "UTC"
     return Selection(
         tuple(filter(None, camera)),
         tuple(filter(None, not_camera)),

@@ -124,8 +124,8 @@ class HealthAnswer(Answer):
     """Whether the service can answer."""
 
     status: str = Field(examples=["ok"])
-    version: str
-    tracklets: int
+    version: str | None = Field(description="null without a token.")
+    tracklets: int | None = Field(description="null without a token.")
 
 
 class DeletedAnswer(Answer):
