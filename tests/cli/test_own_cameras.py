@@ -147,5 +147,6 @@ def test_an_empty_store_says_so(crops: Path, tmp_path: Path, run: Run) -> None:
 
 def test_export_writes_parquet(site: Path, tmp_path: Path, run: Run) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    assert run(f"store export {site} --out {tmp_path}/t.parquet --no-vectors").code == 0
+    made = run(f"store export {site} --out {tmp_path}/t.parquet --no-vectors --json")
+    assert json.loads(made.out) == {"file": f"{tmp_path}/t.parquet", "tracklets": 6}
     assert parquet.read_table(tmp_path / "t.parquet").num_rows == 6

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from support.small_videos import write_video
 from vreid.data.findings import Finding
+from vreid.data.open import open_dataset
 from vreid.errors import InputError
 from vreid.store.sources import CameraOptions, ReadSource, read_source
 
@@ -99,3 +101,20 @@ def test_the_frame_rate_of_a_video_is_that_of_its_time_stamps(tmp_path: Path) ->
 def test_an_offset_is_a_number(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--offset nan"):
         read(tmp_path, offset=float("nan"))
+
+
+def test_queries_that_are_in_the_gallery_are_read_once(tmp_path: Path) -> None:
+    from vreid.simulator import simulate
+
+    world = simulate(tmp_path / "veri", preset="tiny", layout="veri", seed=1, workers=1).path
+    records = read(world).records
+    dataset = open_dataset(world)
+    images = {*dataset.train.image_key, *dataset.query.image_key, *dataset.gallery.image_key}
+    assert set(records.image_key) == images and len(records) == len(images)
+
+
+def test_crops_without_times_need_a_table_or_names(tmp_path: Path) -> None:
+    for camera in ("c001", "c002"):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"0001_{camera}_000001_0.jpg")
+    (note,) = [note for note in read(tmp_path).notes if "no time" in note]
+    assert note.startswith("cameras c001, c002: 2 of 2 boxes have no time; give a table of the images")

@@ -160,6 +160,7 @@ def export(
     store: StoreAddress,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     vectors: Annotated[bool, typer.Option(help="With the features.")] = True,
+    as_json: Json = False,
 ) -> None:
     """Write the tracklets as Parquet, for pandas, other vector databases and GIS."""
     from vreid.store.store import Store
@@ -168,6 +169,9 @@ def export(
     with Store.open(store, read_only=True) as opened:
         count = len(opened)
         opened.to_parquet(out, vectors=vectors)
+    if as_json:
+        print_json({"file": str(out), "tracklets": count})
+        return
     echo(f"{out}: {plural(count, 'tracklet')}")
 
 

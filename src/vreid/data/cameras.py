@@ -252,10 +252,13 @@ def with_times(
         on_note(f"times of {_listed(zoneless)} name no time zone and are taken as UTC; give the time_zone.")
     if timeless:
         unknown, count = np.sum(list(timeless.values()), axis=0)
-        on_note(
-            f"{_listed(list(timeless))}: {unknown:,} of {count:,} boxes have no time; give the start, for example in "
-            f"cameras.csv: {EXAMPLE[0]} and {EXAMPLE[1].replace('north', next(iter(timeless)))}."
+        fix = (
+            "give the start, for example in cameras.csv: "
+            f"{EXAMPLE[0]} and {EXAMPLE[1].replace('north', next(iter(timeless)))}"
         )
+        if (records.frame[np.isnan(time)] < 0).all():  # crops: a start says nothing about them
+            fix = "give a table of the images with a column time, or names like north_2026-05-01T07-00-00Z_17.jpg"
+        on_note(f"{_listed(list(timeless))}: {unknown:,} of {count:,} boxes have no time; {fix}.")
     return records.with_(time=time)
 
 

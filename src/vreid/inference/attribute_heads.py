@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import i0e, log_softmax, softmax
 
 from vreid.errors import InputError
@@ -101,6 +100,8 @@ def _enough(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _least(loss: Callable[[float], float]) -> float:
+    from scipy.optimize import minimize_scalar  # takes half a second, and reading outputs does not need it
+
     low, high = _TEMPERATURES
     found = minimize_scalar(loss, bounds=(math.log(low), math.log(high)), method="bounded")
     return float(np.exp(found.x))

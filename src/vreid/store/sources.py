@@ -226,9 +226,11 @@ def _explain(path: Path) -> None:
 
 def _all_images(dataset: Dataset) -> Records:
     """All images of a data set, each once."""
-    parts = [dataset.train, dataset.gallery]
+    parts = [dataset.train]
     if dataset.query != dataset.gallery:
-        parts.insert(1, dataset.query)
+        keys = set(dataset.gallery.image_key.tolist())  # VeRi-776 has its queries in the gallery, too
+        parts.append(dataset.query[[key not in keys for key in dataset.query.image_key.tolist()]])
+    parts.append(dataset.gallery)
     return Records.concat([part for part in parts if len(part)])
 
 
