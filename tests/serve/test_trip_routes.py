@@ -47,6 +47,12 @@ def test_trips_are_linked_and_shown(client: TestClient) -> None:
     assert "script-src" not in policy and "form-action 'self'" in policy
     assert "http-equiv" not in shown.text
     assert client.get("/api/v1/trips.csv").text.startswith("trip,order,tracklet,camera")
+    forms = re.findall(r'<input type="hidden" name="(first|second)" value="([^"]+)">', shown.text)
+    if forms:
+        answer = {"form_token": token[1], **dict(forms[:2]), "same": "no"}
+        fields = {name: (None, value) for name, value in answer.items()}
+        assert client.post("/trips/decide", files=fields, follow_redirects=False).status_code == 303
+        assert dict(forms[:2])["second"] not in [one["second"] for one in wait(client)["doubtful"][:1]]  # type: ignore[index]
 
 
 def test_answers_are_stored_and_trips_linked_again(client: TestClient, site: Path) -> None:

@@ -240,9 +240,11 @@ def _drives(trips: Trips) -> tuple[dict[tuple[str, str], Drives], NDArray[np.flo
     pair = camera[first] * table.cameras + camera[second]
     flow = np.bincount(pair, minlength=table.cameras**2).reshape(table.cameras, table.cameras).astype(np.float64)
     found = {}
-    for code in np.unique(pair).tolist():
-        rows = np.flatnonzero(pair == code)
-        a, b = (str(table.camera.names[place]) for place in divmod(code, table.cameras))
+    by_pair = np.argsort(pair, kind="stable")
+    for rows in np.split(by_pair, np.flatnonzero(np.diff(pair[by_pair])) + 1):
+        if not len(rows):
+            break
+        a, b = (str(table.camera.names[place]) for place in divmod(int(pair[rows[0]]), table.cameras))
         seconds = middle[second[rows]] - middle[first[rows]]
         found[a, b] = Drives(departure[rows], seconds, trips.probability[second[rows]])
     return found, flow
