@@ -117,7 +117,7 @@ def show(name: str, what: str, spent: tuple[float, float, float]) -> None:
 
 
 def search_one(engine: VectorStore, asked: TrackletBatch, row: int, order: str) -> SearchResult:
-    """Search as `vreid search` does: other cameras, competitors of the 50 nearest, decisions, ten hits."""
+    """Search as `vreid search` does: other cameras, competitors of the 30 nearest, decisions, ten hits."""
     query = Query(
         asked.id[row], asked.vector[row], asked.id[row], asked.camera[row], int(asked.start[row]), int(asked.end[row])
     )

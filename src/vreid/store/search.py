@@ -44,7 +44,7 @@ class SearchConfig:
     same_camera: bool = False
     travel_times: bool = True
     reranking: str = "relative"
-    neighbourhood: int = in_range(50, least=1, most=10_000)
+    neighbourhood: int = in_range(30, least=1, most=10_000)
     k1: int = in_range(7, least=1)
     k2: int = in_range(2, least=1)
     lambda_: float = in_range(0.6, least=0, most=1)
