@@ -15,7 +15,7 @@ from vreid.trips.counts import TravelTimes
 from vreid.trips.tables import Position
 
 _EARTH = 6_371_000.0  # radius in metres
-_LABELLED = 14  # flows with their numbers on the map
+_LABELLED = 14  # flows with their numbers on a map of as many cameras at most
 _DOTS = 400  # drives in a figure of travel times
 _SPAN = 0.98  # share of the drives that the axis of travel times holds
 _HOUR = 3600.0
@@ -49,11 +49,13 @@ def flow_map(
     flows: Mapping[tuple[str, str], int],
     tracklets: Mapping[str, int],
     *,
+    circle: bool = False,
     name: str = "flows",
 ) -> str:
     """Draw cameras as circles, their area by the number of tracklets, and arcs between them, their width by the flow.
 
-    Arcs bend to the right of the direction of travel, as traffic on the right does.
+    Arcs bend to the right of the direction of travel, as traffic on the right does. With `circle` the places are on the
+    unit circle, and names stand outside of it.
     """
     from matplotlib.patches import FancyArrowPatch
 
@@ -62,7 +64,7 @@ def flow_map(
     side = max(wide, high)
     shown = {pair: count for pair, count in flows.items() if pair[0] in places and pair[1] in places}
     most = max(shown.values(), default=1)
-    labelled = sorted(shown, key=lambda pair: (-shown[pair], pair))[:_LABELLED]
+    labelled = sorted(shown, key=lambda pair: (-shown[pair], pair))[: _LABELLED if len(places) <= _LABELLED else 0]
     with drawing(width=5.2, height=min(5.2, max(2.8, 5.2 * (high / side + 0.28) / 1.28))) as (figure, axes):
         for pair, count in sorted(shown.items(), key=lambda item: (-item[1], item[0])):
             start, end = places[pair[0]], places[pair[1]]
@@ -90,10 +92,11 @@ def flow_map(
         for camera, (x0, y0) in places.items():
             size = 7 + 9 * math.sqrt(tracklets.get(camera, 0) / largest)
             axes.plot([x0], [y0], "o", color=INK, markersize=size, markeredgecolor=PAPER, markeredgewidth=1.5, zorder=4)
+            away = size / 2 + 9
             axes.annotate(
                 camera,
                 (x0, y0),
-                xytext=(0, -size / 2 - 8),
+                xytext=(away * x0, away * y0) if circle else (0, -away),
                 textcoords="offset points",
                 ha="center",
                 va="center",

@@ -194,7 +194,8 @@ def trip_values(trips: Trips) -> dict[str, Any]:
     pairs = _pairs(times)
     found = origin_destination(trips)
     seen = coverage(trips)
-    places = places_on_map(names, table.positions)
+    circle = sum(name in table.positions for name in names) < 2
+    places = places_on_map([names[code] for code in camera_order(flow)] if circle else names, table.positions)
     flows = {(names[a], names[b]): int(flow[a, b]) for a, b in np.argwhere(flow > 0).tolist()}
     routes = route_shares(trips)
     total = {(one.origin, one.destination): round(one.count / one.share) for one in routes}
@@ -206,8 +207,10 @@ def trip_values(trips: Trips) -> dict[str, Any]:
         "facts": _facts(trips, drives),
         "links": int(made.sum()),
         "mean_probability": float(trips.probability[made].mean()) if made.any() else float("nan"),
-        "flow_map": Markup(flow_map(places, flows, {one.camera: one.tracklets for one in seen})) if flows else "",
-        "circle": len(table.positions) < 2,
+        "flow_map": Markup(flow_map(places, flows, {one.camera: one.tracklets for one in seen}, circle=circle))
+        if flows
+        else "",
+        "circle": circle,
         "unplaced": [name for name in names if name not in places],
         "od": found,
         "matrix": _matrix(found),
