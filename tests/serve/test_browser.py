@@ -264,7 +264,7 @@ def test_everything_can_be_done_with_the_keyboard(visit: Callable[..., Any], cro
     assert page.evaluate("document.activeElement.id") == "hit-3"
 
 
-@pytest.mark.parametrize("path", ["/", "/search", "/browse", "/compare", "/cameras", "/audit", "/tokens"])
+@pytest.mark.parametrize("path", ["/", "/search", "/browse", "/compare", "/trips", "/cameras", "/audit", "/tokens"])
 def test_a_phone_shows_each_page_in_its_width(visit: Callable[..., Any], crop: tuple[str, bytes], path: str) -> None:
     query = {"/search": f"?tracklet={crop[0]}", "/compare": f"?a={crop[0]}&b={crop[0]}"}.get(path, "")
     page = visit(path + query, width=360, has_touch=True, is_mobile=True)
@@ -375,7 +375,19 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Any], crop: tuple[str, b
     page.get_by_text("Watch this vehicle").click()
     page.get_by_role("button", name="Watch", exact=True).click()
     page.locator(".watch").wait_for()
-    pages = ["/", "/browse", "/cases", "/cases/1", "/watch", "/cameras", "/audit", "/tokens", "/login", "/missing"]
+    pages = [
+        "/",
+        "/browse",
+        "/cases",
+        "/cases/1",
+        "/watch",
+        "/trips",
+        "/cameras",
+        "/audit",
+        "/tokens",
+        "/login",
+        "/missing",
+    ]
     pages += [f"/compare?a={crop[0]}&b={crop[0]}", f"/search?tracklet={crop[0]}&start=2090-01-01T00:00:00"]
     for path in pages:
         page.goto(path)
