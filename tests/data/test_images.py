@@ -297,5 +297,5 @@ def test_damaged_images_in_commands(damage: str, run: Run, made: Path, tmp_path:
 
 def test_a_video_is_named_as_one(tmp_path: Path) -> None:
     (tmp_path / "cam.mp4").write_bytes(b"\0\0\0\x1cftypisom")
-    with pytest.raises(InputError, match=r"cam\.mp4: is a video, not an image"):
+    with pytest.raises(InputError, match=r"cam\.mp4: is a video, and this command reads images"):
         read_image(tmp_path / "cam.mp4")
