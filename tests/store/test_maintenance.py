@@ -15,6 +15,7 @@ from support.tracklets import assert_same, jpeg, names, tracklets
 from vreid.errors import InputError
 from vreid.store.engines import open_vectors
 from vreid.store.interface import NO_TIME, StoredCrop, TrackletBatch, VectorStore
+from vreid.store.labelling import ANSWERS, TRIP_LINKS, answered_pairs, put_answer
 from vreid.store.maintenance import COPY, copy_store, prune, seconds_of, verify
 from vreid.store.snapshots import restore_snapshot, write_snapshot
 from vreid.store.sqlite_engine import SqliteEngine
@@ -169,6 +170,20 @@ def test_prune_deletes_by_the_end(tmp_path: Path, dry_run: bool) -> None:
         done = prune(engine, seconds_of("30d"), now=now / 1000, dry_run=dry_run)
         assert (done.tracklets, done.crops, done.without_time) == (2 if dry_run else 1, 4 if dry_run else 2, 1)
         assert engine.count() == (6 if dry_run else 4)
+
+
+def test_prune_forgets_answers_about_what_it_deletes_and_knows_its_cameras(tmp_path: Path) -> None:
+    times = np.array([10 * DAY, 99 * DAY, 99 * DAY])
+    with closing(SqliteEngine(tmp_path / "store", dimensions=D, model="m", create=True)) as engine:
+        engine.upsert(replace(tracklets(["a/0", "b/1", "c/2"], 1), start=times, end=times))
+        put_answer(engine, "a/0", "b/1", True)
+        put_answer(engine, "b/1", "c/2", True)
+        engine.put_document(f"{TRIP_LINKS}a/0|b/1", {"first": "a/0", "second": "b/1"})
+        with pytest.raises(InputError, match="camera 'd': has no tracklets"):
+            prune(engine, seconds_of("30d"), now=100 * DAY / 1000, cameras=["d"])
+        prune(engine, seconds_of("30d"), now=100 * DAY / 1000)
+        assert list(answered_pairs(engine)) == [f"{ANSWERS}b/1|c/2"]
+        assert engine.documents(TRIP_LINKS) == {}
 
 
 def test_space_returns(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from vreid.formats.facts import typed
 from vreid.serve.http_errors import HttpError
 from vreid.store.interface import VectorStore
-from vreid.store.labelling import ANSWERS, answered_pairs, put_answer, splits
+from vreid.store.labelling import forget_pairs, put_answer
 
 CASES = "cases/"
 """Prefix of the documents of cases."""
@@ -176,9 +176,7 @@ class CaseBook:
                 kept = tuple(one for one in case.decisions if one.tracklet not in gone and one.other not in gone)
                 if len(kept) < len(case.decisions):
                     self._put(replace(case, decisions=kept))
-            for key in answered_pairs(self._vectors):
-                if any(first in gone or second in gone for first, second in splits(key.removeprefix(ANSWERS))):
-                    self._vectors.delete_document(key)
+            forget_pairs(self._vectors, gone)
 
     def _put(self, case: VehicleCase) -> None:
         self._vectors.put_document(f"{CASES}{case.number}", asdict(case))

@@ -14,8 +14,8 @@ from vreid.errors import InputError
 from vreid.serve.http_errors import HttpError
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.service import Service
-from vreid.store.labelling import ANSWERS
-from vreid.trips.link_answers import LINKS, link_answers, put_link_answer
+from vreid.store.labelling import ANSWERS, TRIP_LINKS
+from vreid.trips.link_answers import link_answers, put_link_answer
 from vreid.trips.solve import Trips, link_trips
 from vreid.trips.tables import table_of_batches
 from vreid.trips.trip_page import trip_values
@@ -96,7 +96,7 @@ class TripLinking:
 
     def _contents(self) -> object:
         vectors = self._service.store.vectors
-        return vectors.count(), vectors.documents(ANSWERS), vectors.documents(LINKS)
+        return vectors.count(), vectors.documents(ANSWERS), vectors.documents(TRIP_LINKS)
 
     def _run(self) -> None:
         while True:

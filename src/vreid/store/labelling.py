@@ -13,7 +13,7 @@ Shapes: P pairs, S strata.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from vreid.store.relative_distance import FEWEST, WINDOW, Contests, TrackletTabl
 
 ANSWERS = "answers/"
 """Prefix of the documents of answers."""
+TRIP_LINKS = "trip_links/"
+"""Prefix of the documents of links of trips that were confirmed."""
 ANSWER_WORDS = {"y": True, "n": False, "u": None, "yes": True, "no": False, "unsure": None}
 """Answers as they are typed and stand in CSV files."""
 COLUMNS = ("first", "second", "answer")
@@ -217,6 +219,15 @@ def splits(pair: str) -> list[tuple[str, str]]:
     """
     parts = pair.split("|")
     return [("|".join(parts[:at]), "|".join(parts[at:])) for at in range(1, len(parts))]
+
+
+def forget_pairs(vectors: VectorStore, tracklets: Collection[str]) -> None:
+    """Delete every answer and confirmed link about tracklets that were deleted."""
+    gone = set(tracklets)
+    for prefix in (ANSWERS, TRIP_LINKS):
+        for key in vectors.documents(prefix):
+            if any(first in gone or second in gone for first, second in splits(key.removeprefix(prefix))):
+                vectors.delete_document(key)
 
 
 def read_answers(path: Path | str) -> list[tuple[str, str, bool | None]]:

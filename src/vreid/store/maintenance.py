@@ -13,6 +13,7 @@ import numpy as np
 from vreid.errors import InputError
 from vreid.progress import Progress, job
 from vreid.store.interface import NO_TIME, UNIT_TOLERANCE, Filter, StoredCrop, TrackletBatch, VectorStore
+from vreid.store.labelling import forget_pairs
 
 COPY = "unfinished copy"
 """Key of the document that a copy keeps in its target until it is complete."""
@@ -92,7 +93,15 @@ def prune(
         dry_run: count and delete nothing.
         now: seconds since 1970 (UTC); None: the clock.
         progress: listener.
+
+    Answers about deleted tracklets go with them.
+
+    Raises:
+        InputError: a camera has no tracklets.
     """
+    for camera in cameras:
+        if not engine.count(Filter(cameras=frozenset({camera}))):
+            raise InputError(f"camera {camera!r}: has no tracklets in {engine.info().uri}; check its name.")
     limit = int(((time.time() if now is None else now) - older_than) * 1000)
     only = frozenset(cameras) or None
     old: list[str] = []
@@ -109,6 +118,7 @@ def prune(
         for part in _parts(old):
             engine.delete(ids=part)
             listener.advance(len(part))
+    forget_pairs(engine, old)
     return Pruned(len(old), before - engine.info().crops, without_time, engine.compact() if old else 0)
 
 

@@ -12,11 +12,8 @@ from collections.abc import Collection
 from vreid.files import parse_errors
 from vreid.formats.facts import fact
 from vreid.store.interface import VectorStore
-from vreid.store.labelling import ANSWERS, answered_pairs, put_answer, splits
+from vreid.store.labelling import ANSWERS, TRIP_LINKS, answered_pairs, put_answer, splits
 from vreid.trips.confirmations import Pair
-
-LINKS = "trip_links/"
-"""Prefix of the documents of confirmed links."""
 
 
 def put_link_answer(vectors: VectorStore, first: str, second: str, same: bool | None) -> None:
@@ -34,7 +31,7 @@ def put_link_answer(vectors: VectorStore, first: str, second: str, same: bool | 
             vectors.delete_document(key)
     put_answer(vectors, first, second, same)
     if same:
-        vectors.put_document(f"{LINKS}{first}|{second}", {"first": first, "second": second})
+        vectors.put_document(f"{TRIP_LINKS}{first}|{second}", {"first": first, "second": second})
 
 
 def link_answers(vectors: VectorStore, known: Collection[str]) -> tuple[list[Pair], list[Pair]]:
@@ -62,7 +59,7 @@ def link_answers(vectors: VectorStore, known: Collection[str]) -> tuple[list[Pai
 
 def _confirmed(vectors: VectorStore) -> dict[str, Pair]:
     found = {}
-    for key, document in vectors.documents(LINKS).items():
+    for key, document in vectors.documents(TRIP_LINKS).items():
         with parse_errors(key):
             found[key] = fact(document, "first", str), fact(document, "second", str)
     return found
