@@ -25,7 +25,7 @@ class ErrorAnswer(Answer):
 
 
 class TrackletAnswer(Answer):
-    """One tracklet: the passage of a vehicle through the view of a camera."""
+    """One tracklet: a vehicle in the view of a camera, from its first frame to its last."""
 
     id: TrackletId
     camera: str = Field(examples=["north"])

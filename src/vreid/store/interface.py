@@ -1,8 +1,8 @@
 """The interface between the store and the engine that keeps its rows: what every engine must do, and its values.
 
-A row is a tracklet: the passage of one vehicle through the view of one camera. Its vector is the feature that is
-searched, of unit length; similarity is the inner product. Times are whole UTC milliseconds. Small documents (cameras,
-thresholds, answers to questions) are kept beside the rows as JSON.
+A row is a tracklet: one vehicle in the view of one camera, from its first frame to its last. Its vector is the feature
+that is searched, of unit length; similarity is the inner product. Times are whole UTC milliseconds. Small documents
+(cameras, thresholds, answers to questions) are kept beside the rows as JSON.
 
 Shapes: N tracklets, Q queries, D dimensions.
 """

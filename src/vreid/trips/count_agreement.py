@@ -18,7 +18,7 @@ Float = NDArray[np.float64]
 ACCEPTED = 5.0
 """GEH below which traffic engineers accept a modelled count."""
 LEAST_COUNT = 20
-"""Only cells with more trips than this are judged by their GEH."""
+"""Only cells with more trips than this have a GEH."""
 
 
 @dataclass(frozen=True)

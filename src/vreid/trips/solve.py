@@ -164,12 +164,12 @@ def _infer(
     """Find candidates and log-odds: first of tracklets alone, then in the context of what precedes and follows.
 
     The context of a link must not hold what was concluded from the link itself: the past is weighted with links that
-    were judged without the future, and the future with links judged without the past (as in forward-backward).
+    were scored without the future, and the future with links scored without the past (as in forward-backward).
     """
     sample = Sample.of(table, config.learn_on)
     limits = config.candidates, _LEAST
 
-    def judged(looks: Appearances, model: LinkModel) -> tuple[CandidateLinks, NDArray[np.float64]]:
+    def scored_links(looks: Appearances, model: LinkModel) -> tuple[CandidateLinks, NDArray[np.float64]]:
         return answers.applied(*candidate_links(looks, model, *limits, progress))
 
     def in_context(links: CandidateLinks, odds: NDArray[np.float64]) -> Appearances:
@@ -177,14 +177,14 @@ def _infer(
 
     alone = Appearances.of(table)
     learned = learn(sample, sample.part(alone), config.longest_gap, config.overlap, _ROUNDS, *limits)
-    context, unknown = in_context(*judged(alone, learned.model)), alone.headings
+    context, unknown = in_context(*scored_links(alone, learned.model)), alone.headings
     past = Appearances.between(table, context.past, table.vector, Headings(context.headings.before, unknown.after))
     future = Appearances.between(table, table.vector, context.future, Headings(unknown.before, context.headings.after))
     of_past, of_future = (relearned(sample, sample.part(looks), learned, 2, *limits) for looks in (past, future))
-    past, future = in_context(*judged(past, of_past.model)), in_context(*judged(future, of_future.model))
+    past, future = in_context(*scored_links(past, of_past.model)), in_context(*scored_links(future, of_future.model))
     looks = Appearances.between(table, past.past, future.future, Headings(past.headings.before, future.headings.after))
     model = relearned(sample, sample.part(looks), of_past, 3, *limits).model
-    return *judged(looks, model), model
+    return *scored_links(looks, model), model
 
 
 def _solve(
