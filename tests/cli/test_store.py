@@ -54,7 +54,8 @@ def test_copy_snapshot_restore(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_prune_and_compact(run: Run, folder: Path) -> None:
     shown = json.loads(run(f"store prune {folder} --older-than 30d --dry-run --json").out)
     assert (shown["tracklets"], shown["crops"], shown["dry_run"]) == (5, 10, True)
-    assert "Deleted 0 tracklets" in run(f"store prune {folder} --older-than 30d --camera b").out
+    unknown = run(f"store prune {folder} --older-than 30d --camera b")
+    assert unknown.code == 2 and "camera 'b': is not in" in unknown.err
     assert "Deleted 5 tracklets with 10 crops" in run(f"store prune {folder} --older-than 30d").out
     assert json.loads(run(f"store compact {folder} --json").out)["bytes"] >= 0
     assert json.loads(run(f"store info {folder} --json").out)["tracklets"] == 15

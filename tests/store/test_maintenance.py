@@ -179,8 +179,10 @@ def test_prune_forgets_answers_about_what_it_deletes_and_knows_its_cameras(tmp_p
         put_answer(engine, "a/0", "b/1", True)
         put_answer(engine, "b/1", "c/2", True)
         engine.put_document(f"{TRIP_LINKS}a/0|b/1", {"first": "a/0", "second": "b/1"})
-        with pytest.raises(InputError, match="camera 'd': has no tracklets"):
+        with pytest.raises(InputError, match="camera 'd': is not in"):
             prune(engine, seconds_of("30d"), now=100 * DAY / 1000, cameras=["d"])
+        engine.put_document("camera/d", {"name": "d"})  # described, and empty since the last time
+        assert prune(engine, seconds_of("30d"), now=100 * DAY / 1000, cameras=["d"]).tracklets == 0
         prune(engine, seconds_of("30d"), now=100 * DAY / 1000)
         assert list(answered_pairs(engine)) == [f"{ANSWERS}b/1|c/2"]
         assert engine.documents(TRIP_LINKS) == {}

@@ -97,11 +97,12 @@ def prune(
     Answers about deleted tracklets go with them.
 
     Raises:
-        InputError: a camera has no tracklets.
+        InputError: a camera is neither described in the store nor has it tracklets.
     """
     for camera in cameras:
-        if not engine.count(Filter(cameras=frozenset({camera}))):
-            raise InputError(f"camera {camera!r}: has no tracklets in {engine.info().uri}; check its name.")
+        described = engine.get_document(f"camera/{camera}") is not None
+        if not described and not engine.count(Filter(cameras=frozenset({camera}))):
+            raise InputError(f"camera {camera!r}: is not in {engine.info().uri}; check its name.")
     limit = int(((time.time() if now is None else now) - older_than) * 1000)
     only = frozenset(cameras) or None
     old: list[str] = []
