@@ -53,14 +53,14 @@ class Labels:
             code_of[junk] = JUNK
         code_of[""] = UNKNOWN
         codes = np.fromiter((code_of[value] for value in listed), dtype=np.int32, count=len(listed))
-        return cls(_objects(names), codes)
+        return cls(object_array(names), codes)
 
     @classmethod
     def constant(cls, value: str | None, count: int) -> Labels:
         """`count` times the same value (None: unknown)."""
         if value is None:
-            return cls(_objects([]), np.full(count, UNKNOWN, dtype=np.int32))
-        return cls(_objects([value]), np.zeros(count, dtype=np.int32))
+            return cls(object_array([]), np.full(count, UNKNOWN, dtype=np.int32))
+        return cls(object_array([value]), np.zeros(count, dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -94,7 +94,8 @@ class Labels:
         return Labels(self.names[present], codes)
 
 
-def _objects(values: Sequence[str]) -> NDArray[np.object_]:
+def object_array(values: Sequence[str]) -> NDArray[np.object_]:
+    """Array (N,) of texts; NumPy alone would make one of fixed width."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
@@ -239,9 +240,9 @@ class Records:
         wrong = sorted(set(columns) - {field.name for field in fields(cls)})
         if wrong:
             raise InputError(f"Records: there is no column {wrong[0]!r}; columns are {', '.join(CSV_COLUMNS)}.")
-        paths = _objects([str(p) for p in path])
+        paths = object_array([str(p) for p in path])
         given = {name: value for name, value in columns.items() if value is not None}
-        keys = _objects([str(k) for k in given.pop("image_key", paths)])
+        keys = object_array([str(k) for k in given.pop("image_key", paths)])
         out: dict[str, Any] = {"path": paths, "image_key": keys}
         for name in LABEL_COLUMNS:
             default = {"domain": "real", "variant": "original"}.get(name)
@@ -281,7 +282,7 @@ class Records:
             if isinstance(values[0], Labels):
                 codes = joint_codes(*values)
                 names = sorted(set().union(*(set(value.names.tolist()) for value in values)))
-                columns[field.name] = Labels(_objects(names), np.concatenate(codes))
+                columns[field.name] = Labels(object_array(names), np.concatenate(codes))
             else:
                 columns[field.name] = np.concatenate(values)
         return cls(**columns)
@@ -432,7 +433,7 @@ def _pack(values: NDArray[np.object_]) -> NDArray[np.uint8]:
 
 def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.object_]:
     text = packed.tobytes().decode("utf-8", "surrogateescape")
-    return _objects(text.split("\0")[:-1])
+    return object_array(text.split("\0")[:-1])
 
 
 def _labels(arrays: Mapping[str, NDArray[Any]], column: str) -> Labels:

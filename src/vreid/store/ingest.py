@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from vreid.data.findings import Finding
-from vreid.data.records import Records
+from vreid.data.records import Records, object_array
 from vreid.errors import named
 from vreid.formatting import duration
 from vreid.inference.embedder import Embedder
@@ -32,7 +32,7 @@ from vreid.store.centering import read_means
 from vreid.store.interface import NO_TIME, VectorStore
 from vreid.store.plates import BLURS
 from vreid.store.sources import ReadSource
-from vreid.store.tracklet_rows import as_objects, embed_tracklets
+from vreid.store.tracklet_rows import embed_tracklets
 from vreid.store.tracklets import tracklets_of, with_tracklets
 
 BATCH = 24
@@ -169,7 +169,7 @@ def _ingest_camera(
     while batch := list(islice(chosen, BATCH)):
         rows = embed_tracklets(embedder, batch, means)
         facts = [{**facts, **passes[own].facts()} for own, facts in zip(rows.id, rows.facts, strict=True)]
-        rows = replace(rows, id=as_objects([names[own] for own in rows.id]), facts=facts)
+        rows = replace(rows, id=object_array([names[own] for own in rows.id]), facts=facts)
         vectors.upsert(rows)
         new = sum(name not in stored for name in rows.id)
         report.tracklets += len(rows)

@@ -28,6 +28,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.records import object_array
 from vreid.errors import InputError
 from vreid.files import reject_endless
 from vreid.store.interface import (
@@ -353,13 +354,13 @@ class SqliteEngine:
         columns = list(zip(*rows, strict=True)) if rows else [()] * 9
         number, ids, camera, start, end, color, kind, facts, blobs = columns
         return TrackletBatch(
-            _objects(ids),
+            object_array(ids),
             self._vectors(b"".join(blobs), len(rows)),
-            _objects(camera),
+            object_array(camera),
             np.array(start, np.int64),
             np.array(end, np.int64),
-            _objects(color),
-            _objects(kind),
+            object_array(color),
+            object_array(kind),
             [json.loads(one) for one in facts],
             [self._crops(connection, one, name) for one, name in zip(number, ids, strict=True)] if crops else None,
         )
@@ -530,12 +531,6 @@ def _json(values: Sequence[str]) -> tuple[str]:
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
-
-
-def _objects(values: Sequence[str]) -> NDArray[np.object_]:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
 
 
 def _row_crc(name: str, camera: str, color: str, kind: str, start: int, end: int, facts: str) -> int:

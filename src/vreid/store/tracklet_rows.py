@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vreid.data.records import object_array
 from vreid.inference.attribute_heads import read_angles, read_classes
 from vreid.inference.embedder import Embedder
 from vreid.store.centering import tracklet_vector
@@ -49,14 +50,14 @@ def embed_tracklets(
         for tracklet, place, weight in zip(tracklets, rows, weights, strict=True)
     ]
     return TrackletBatch(
-        id=as_objects(tracklet.id for tracklet in tracklets),
+        id=object_array([tracklet.id for tracklet in tracklets]),
         vector=np.stack(vectors),
-        camera=as_objects(tracklet.camera for tracklet in tracklets),
+        camera=object_array([tracklet.camera for tracklet in tracklets]),
         start=np.array([tracklet.start for tracklet in tracklets], dtype=np.int64),
         end=np.array([tracklet.end for tracklet in tracklets], dtype=np.int64),
-        color=as_objects(found.get("color", "") for found in described),
-        vehicle_type=as_objects(
-            type_of(found, tracklet.vehicle_type) for found, tracklet in zip(described, tracklets, strict=True)
+        color=object_array([found.get("color", "") for found in described]),
+        vehicle_type=object_array(
+            [type_of(found, tracklet.vehicle_type) for found, tracklet in zip(described, tracklets, strict=True)]
         ),
         facts=[
             {
@@ -123,11 +124,3 @@ def type_of(found: Mapping[str, Any], detected: str) -> str:
     contradicts = bool(detected) and (own == MOTORCYCLE) != (detected == MOTORCYCLE)
     sure = found.get("vehicle_type_confidence", 0.0) >= SURE
     return own if sure and not contradicts else detected
-
-
-def as_objects(values: Iterable[str]) -> NDArray[np.object_]:
-    """Array (N,) of texts."""
-    listed = list(values)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
-    return array
