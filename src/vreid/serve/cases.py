@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from vreid.formats.facts import typed
 from vreid.serve.http_errors import HttpError
+from vreid.serve.numbered_documents import NumberedDocuments
 from vreid.store.interface import VectorStore
 from vreid.store.labelling import forget_pairs, put_answer
 
@@ -91,12 +91,12 @@ class CaseBook:
     def __init__(self, vectors: VectorStore, on_answer: Callable[[], object] = lambda: None) -> None:
         self._vectors = vectors
         self._on_answer = on_answer
+        self._documents = NumberedDocuments(self._vectors, CASES, VehicleCase, "case")
         self._guard = threading.Lock()
 
     def all(self) -> list[VehicleCase]:
         """All cases, the newest first."""
-        found = [typed(VehicleCase, value, key) for key, value in self._vectors.documents(CASES).items()]
-        return sorted(found, key=lambda case: -case.number)
+        return self._documents.all()
 
     def get(self, number: int) -> VehicleCase:
         """Return a case.
@@ -104,10 +104,7 @@ class CaseBook:
         Raises:
             HttpError: 404 there is none of this number.
         """
-        found = self._vectors.get_document(f"{CASES}{number}")
-        if found is None:
-            raise HttpError(404, f"there is no case {number}.")
-        return typed(VehicleCase, found, f"{CASES}{number}")
+        return self._documents.get(number)
 
     def open(self, by: str, *, name: str = "", note: str = "", tracklet: str = "") -> VehicleCase:
         """Open a case, durable on return; its vehicle is that of `tracklet` if one is given."""
@@ -116,7 +113,7 @@ class CaseBook:
             now = time.time()
             first = (Decision(tracklet, True, "", by, now),) if tracklet else ()
             made = VehicleCase(number, name or f"vehicle {number}", note, by, now, first)
-            self._put(made)
+            self._documents.put(made)
         return made
 
     def change(self, number: int, *, name: str | None = None, note: str | None = None) -> VehicleCase:
@@ -128,7 +125,7 @@ class CaseBook:
         with self._guard:
             case = self.get(number)
             case = replace(case, name=name or case.name, note=case.note if note is None else note)
-            self._put(case)
+            self._documents.put(case)
         return case
 
     def decide(self, number: int, tracklet: str, same: bool | None, by: str, *, other: str = "") -> VehicleCase:
@@ -154,7 +151,7 @@ class CaseBook:
                 put_answer(self._vectors, other, tracklet, same)
             decision = Decision(tracklet, same, other, by, time.time())
             case = replace(case, decisions=(*case.decisions, decision))
-            self._put(case)
+            self._documents.put(case)
         if other:
             self._on_answer()
         return case
@@ -165,8 +162,7 @@ class CaseBook:
         Raises:
             HttpError: 404 there is no such case.
         """
-        if not self._vectors.delete_document(f"{CASES}{number}"):
-            raise HttpError(404, f"there is no case {number}.")
+        self._documents.delete(number)
 
     def forget(self, tracklets: Collection[str]) -> None:
         """Remove every decision and answer about tracklets that are deleted."""
@@ -175,8 +171,5 @@ class CaseBook:
             for case in self.all():
                 kept = tuple(one for one in case.decisions if one.tracklet not in gone and one.other not in gone)
                 if len(kept) < len(case.decisions):
-                    self._put(replace(case, decisions=kept))
+                    self._documents.put(replace(case, decisions=kept))
             forget_pairs(self._vectors, gone)
-
-    def _put(self, case: VehicleCase) -> None:
-        self._vectors.put_document(f"{CASES}{case.number}", asdict(case))

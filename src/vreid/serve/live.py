@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vreid.formats.facts import typed
 from vreid.serve.http_errors import HttpError
+from vreid.serve.numbered_documents import NumberedDocuments
 from vreid.serve.service import Selection, Service, search_config
 from vreid.serve.webhooks import check_webhook, send_notice
 from vreid.store.interface import NO_TIME
@@ -107,13 +107,13 @@ class WatchList:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._vectors = service.store.vectors
+        self._documents = NumberedDocuments(self._vectors, WATCHES, Watch, "watch")
         self._guard = threading.Lock()
         self._count, self._looked = -1, 0.0
 
     def all(self) -> list[Watch]:
         """All watches, the newest first."""
-        found = [typed(Watch, value, key) for key, value in self._vectors.documents(WATCHES).items()]
-        return sorted(found, key=lambda watch: -watch.number)
+        return self._documents.all()
 
     def get(self, number: int) -> Watch:
         """Return a watch.
@@ -121,10 +121,7 @@ class WatchList:
         Raises:
             HttpError: 404 there is none of this number.
         """
-        found = self._vectors.get_document(f"{WATCHES}{number}")
-        if found is None:
-            raise HttpError(404, f"there is no watch {number}.")
-        return typed(Watch, found, f"{WATCHES}{number}")
+        return self._documents.get(number)
 
     def add(self, query: Query, by: str, *, name: str = "", webhook: str = "", jpeg: bytes = b"") -> Watch:
         """Watch a vehicle; what matches already is known.
@@ -151,7 +148,7 @@ class WatchList:
             image = base64.b64encode(jpeg).decode()
             made = Watch(number, name or f"watch {number}", *about, image=image, webhook=webhook, by=by)
             made = replace(made, created=time.time(), known=tuple(sorted(one.tracklet for one in self._matches(made))))
-            self._put(made)
+            self._documents.put(made)
         return made
 
     def delete(self, number: int) -> None:
@@ -161,8 +158,7 @@ class WatchList:
             HttpError: 404 there is no such watch.
         """
         with self._guard:
-            if not self._vectors.delete_document(f"{WATCHES}{number}"):
-                raise HttpError(404, f"there is no watch {number}.")
+            self._documents.delete(number)
 
     def delete_before(self, moment: float) -> int:
         """Delete the watches that were made before a moment in UTC seconds; return how many."""
@@ -180,7 +176,7 @@ class WatchList:
                 kept = tuple(one for one in watch.sightings if one.tracklet != tracklet)
                 known = tuple(name for name in watch.known if name != tracklet)
                 if (kept, known) != (watch.sightings, watch.known):
-                    self._put(replace(watch, sightings=kept, known=known))
+                    self._documents.put(replace(watch, sightings=kept, known=known))
 
     def look(self, *, always: bool = False) -> int:
         """Search the watched vehicles if the store has changed, and send notices; return the number of new sightings.
@@ -211,7 +207,7 @@ class WatchList:
                 gone = watch.sightings[: max(0, len(watch.sightings) + len(new) - MOST_SIGHTINGS)]
                 known = tuple(sorted({*watch.known, *(one.tracklet for one in gone)}))
                 kept = (*watch.sightings[len(gone) :], *new)
-                self._put(replace(watch, known=known, sightings=kept))
+                self._documents.put(replace(watch, known=known, sightings=kept))
         return len(new)
 
     def _matches(self, watch: Watch) -> list[Notice]:
@@ -254,10 +250,7 @@ class WatchList:
             except HttpError:
                 return
             kept = tuple(new if one.tracklet == old.tracklet else one for one in watch.sightings)
-            self._put(replace(watch, sightings=kept))
-
-    def _put(self, watch: Watch) -> None:
-        self._vectors.put_document(f"{WATCHES}{watch.number}", asdict(watch))
+            self._documents.put(replace(watch, sightings=kept))
 
 
 def notice_facts(notice: Notice) -> dict[str, Any]:
