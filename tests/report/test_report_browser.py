@@ -97,9 +97,11 @@ def test_screenshots_at_both_widths(wide_report: Report, tmp_path: Path) -> None
 def test_every_page_has_a_content_security_policy(tmp_path: Path) -> None:
     head = render(made_report(tmp_path)).partition("</head>")[0]
     assert '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:;' in head
-    for template in ("page.html", "findings.html", "pseudo.html"):
-        text = (Path(__file__).parents[2] / "src/vreid/report" / template).read_text(encoding="utf-8")
-        assert "{{ security }}" in text.partition("</head>")[0]
+    templates = Path(__file__).parents[2] / "src/vreid/report"
+    assert "{{ security }}" in (templates / "base.html").read_text(encoding="utf-8").partition("</head>")[0]
+    for template in ("page.html", "findings.html", "pseudo.html", "search.html", "trips.html"):
+        text = (templates / template).read_text(encoding="utf-8")
+        assert text.startswith('{% extends "base.html" %}') and "block security" not in text
 
 
 def test_notes_stand_only_where_they_apply(tmp_path: Path) -> None:

@@ -14,16 +14,16 @@ SECURITY = (
 
 
 def fill(template: str, **values: Any) -> str:
-    """Render a template with `values`; `style` is the style sheet shared by all pages."""
-    from importlib.resources import files
-
-    from jinja2 import Environment, StrictUndefined
+    """Render a template of this folder with `values`; `style` is the style sheet shared by all pages."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = files("vreid.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("vreid", "report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(percent=percent, duration=duration, clock=clock)
-    style = Markup((folder / "page.css").read_text(encoding="utf-8"))
+    style = Markup(loader.get_source(environment, "page.css")[0])
     environment.globals.update(plural=plural, security=Markup(SECURITY), style=style)
-    page = environment.from_string((folder / template).read_text(encoding="utf-8")).render(**values)
+    page = environment.get_template(template).render(**values)
     return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are not text
