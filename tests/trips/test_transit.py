@@ -63,8 +63,8 @@ def test_ratio_of_similarities_rises_and_claims_no_more_than_its_negatives_show(
     assert (np.diff(ratio.log_ratio_B) >= 0).all()
     assert ratio.of(np.array([0.2]))[0] == pytest.approx(0.0, abs=0.5)  # both densities are equal there
     assert ratio.of(np.array([0.9]))[0] <= np.log(2 * 10_000)
-    assert ratio.of(np.array([ratio.least_score(1.0)]))[0] == pytest.approx(1.0)
-    assert ratio.least_score(99.0) == np.inf
+    assert ratio.of(ratio.least_score(np.array([1.0])))[0] == pytest.approx(1.0)
+    assert ratio.least_score(np.array([-99.0, 99.0])).tolist() == [-np.inf, np.inf]
 
 
 def test_log_odds_by_hand() -> None:

@@ -63,17 +63,15 @@ class AppearanceRatio:
         """Return the log-ratio of similarities of any shape."""
         return np.asarray(np.interp(score, self.score_B, self.log_ratio_B))
 
-    def least_score(self, log_ratio: float) -> float:
-        """Return the smallest similarity whose log-ratio reaches `log_ratio`; +inf if none does."""
-        reached = np.flatnonzero(self.log_ratio_B >= log_ratio)
-        if not len(reached):
-            return np.inf
-        first = reached[0]
-        if first == 0:
-            return -np.inf
-        low, high = self.log_ratio_B[first - 1], self.log_ratio_B[first]
-        share = (log_ratio - low) / (high - low)
-        return float(self.score_B[first - 1] + share * (self.score_B[first] - self.score_B[first - 1]))
+    def least_score(self, log_ratio: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the smallest similarities whose log-ratios reach those given, of any shape; +inf where none does."""
+        place = np.searchsorted(self.log_ratio_B, log_ratio, side="left")
+        last = len(self.log_ratio_B) - 1
+        after = place.clip(1, last)  # the first that reaches it
+        low, high = self.log_ratio_B[after - 1], self.log_ratio_B[after]
+        share = np.divide(log_ratio - low, high - low, out=np.zeros(place.shape), where=high > low)
+        between = self.score_B[after - 1] + share * (self.score_B[after] - self.score_B[after - 1])
+        return np.asarray(np.where(place == 0, -np.inf, np.where(place > last, np.inf, between)))
 
     @classmethod
     def fit(

@@ -23,7 +23,10 @@ from vreid.trips.link_model import LinkModel, possible
 from vreid.trips.tables import TimedTracklets
 
 _CELLS = 6_000_000  # similarities of a block
-_ROWS = 2048
+_PAIRS = 32_768  # whose similarities are computed together
+_ROUNDING = 1e-4  # of similarities and log-odds in float32, by which the first comparison is too generous
+ROWS = 512
+"""Tracklets of a block, by which its window is longer than needed."""
 _LEAST_CONTEXT = 0.05  # least probability of a link whose tracklet adds to the look of a vehicle
 _CONTEXT = 6  # tracklets before and after that add to it
 
@@ -110,8 +113,8 @@ class Appearances:
     def score(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the normalised similarity of pairs, in blocks."""
         out = np.empty(len(first), dtype=np.float32)
-        for start in range(0, len(first), _ROWS * 16):
-            part = slice(start, start + _ROWS * 16)
+        for start in range(0, len(first), _PAIRS):
+            part = slice(start, start + _PAIRS)
             i, j = first[part], second[part]
             product = np.einsum("ed,ed->e", self.past[i], self.future[j])
             out[part] = product - (self.past_alikes[i] + self.future_alikes[j]) / 2
@@ -121,7 +124,7 @@ class Appearances:
         self, longest: float, overlap: float, progress: Progress
     ) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
         """Yield rows, columns and their normalised similarities: columns start inside the window of the rows."""
-        table, height = self.table, _ROWS
+        table, height = self.table, ROWS
         start = 0
         while start < len(table):
             while True:
@@ -139,7 +142,7 @@ class Appearances:
             progress.advance(rows.stop - start)
             start = rows.stop
             if (rows.stop - rows.start) * (high - low) * 4 < _CELLS:
-                height = min(height * 2, _ROWS)
+                height = min(height * 2, ROWS)
 
 
 def _summed(step: Any, vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -190,19 +193,24 @@ def nearest_by_camera(looks: Appearances, longest: float, overlap: float, progre
 def candidate_links(
     looks: Appearances, model: LinkModel, most: int, least: float, progress: Progress
 ) -> tuple[CandidateLinks, NDArray[np.float64]]:
-    """Find for each tracklet the `most` successors of highest log-odds above `least`; return links and log-odds."""
+    """Find for each tracklet the `most` successors of highest log-odds above `least`; return links and log-odds.
+
+    Nearly all pairs fall at the first comparison: of their similarity with the least that could reach `least`, had the
+    pair of cameras its most frequent time and the later tracklet the best of its camera in the block.
+    """
     table, births = looks.table, model.log_births(looks.table)
-    camera = table.camera.codes
+    camera, cameras = table.camera.codes, table.cameras
     leaving, arriving = model.turns.leaving(looks.headings, camera), model.turns.arriving(looks.headings, camera)
-    best = model.timing.reshape(table.cameras, -1).max(axis=1)[camera] + leaving.max(axis=1)
-    best_arriving = arriving.max(axis=1)
+    most_frequent = model.timing.reshape(cameras, cameras, -1).max(axis=2)
+    later = arriving - births[:, None].astype(np.float32)
     links, odds = [], []
     for rows, columns, score in looks.blocks(model.bins.longest, model.overlap, progress):
         if columns.stop <= columns.start:
             continue
-        needed = least - best[rows] + births[columns].min() - best_arriving[columns].max()
-        threshold = np.array([model.appearance.least_score(value) for value in needed.tolist()], dtype=np.float32)
-        i, j = np.nonzero(score >= threshold[:, None])
+        of_later = _largest_by_camera(later[columns], camera[columns], cameras).T  # (C, C), from and to
+        needed = least - (most_frequent + of_later)[camera[rows]] - leaving[rows]
+        threshold = (model.appearance.least_score(needed) - _ROUNDING).astype(np.float32)
+        i, j = np.nonzero(score >= np.take(threshold, camera[columns], axis=1))
         value = score[i, j]
         i, j = i + rows.start, j + columns.start
         total = model.appearance.of(value) + model.of_timing(table, births, i, j)
@@ -216,3 +224,12 @@ def candidate_links(
         odds.append(total[chosen])
     joined = CandidateLinks.join(links)
     return joined, np.concatenate(odds or [np.empty(0)])
+
+
+def _largest_by_camera(value: NDArray[np.float32], camera: NDArray[np.int32], cameras: int) -> NDArray[np.float32]:
+    """Return the largest (C, K) of the values (n, K) of each camera; -inf for a camera without any."""
+    out = np.full((cameras, value.shape[1]), -np.inf, dtype=np.float32)
+    order = np.argsort(camera, kind="stable")
+    starts = np.flatnonzero(np.diff(camera[order], prepend=-1))
+    out[camera[order[starts]]] = np.maximum.reduceat(value[order], starts, axis=0)
+    return out
