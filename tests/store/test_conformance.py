@@ -57,6 +57,23 @@ def test_search_and_count_and_scan_equal_the_plain_store(
             wanted = plain.search(query, k, where)
             assert list(hits.id) == [name for name, _ in wanted]
             np.testing.assert_allclose(hits.similarity, [value for _, value in wanted], atol=1e-6)
+            assert hits.start.tolist() == [int(plain.rows[name].start[0]) for name in hits.id]
+            assert hits.end.tolist() == [int(plain.rows[name].end[0]) for name in hits.id]
+
+
+def test_each_query_may_have_its_own_filter(filled: tuple[VectorStore, PlainStore]) -> None:
+    engine, plain = filled
+    filters = [
+        Filter(cameras=frozenset("a")),
+        Filter(cameras=frozenset()),
+        *FILTERS[2:],
+        Filter(cameras=frozenset("a")),
+    ]
+    queries = unit_vectors(np.random.default_rng(9), len(filters), D)
+    for query, where, hits in zip(queries, filters, engine.search(queries, 4, filters), strict=True):
+        assert list(hits.id) == [name for name, _ in plain.search(query, 4, where)]
+    with pytest.raises(InputError, match="2 filters were given for 3 queries"):
+        engine.search(queries[:3], 4, filters[:2])
 
 
 def test_equal_similarities_stand_in_the_order_of_ids(engine: VectorStore) -> None:

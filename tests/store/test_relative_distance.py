@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from oracles.plain_store import PlainStore
+from oracles.relative_distance import relative_distance
 from support.simulated_site import D, simulated_site
+from support.tracklets import names, tracklets
 from vreid.store.centering import refit_means
 from vreid.store.engines import open_vectors
 from vreid.store.interface import NO_TIME, VectorStore
@@ -43,6 +47,31 @@ def test_a_search_gives_the_relative_distances_of_the_contests(tmp_path: Path, t
         one = relative_distances(vectors, row.vector[0], hits, distance)
         np.testing.assert_allclose(two, contests.relative[number, 0], rtol=1e-3)
         np.testing.assert_allclose(one, contests.one_sided[number, 0], rtol=1e-3)
+
+
+def test_a_search_equals_the_definition(tmp_path: Path) -> None:
+    """With passes in parts, crowded and lonely cameras, and tracklets without a time."""
+    rng, scale, lonely = np.random.default_rng(4), 400, 0
+    engine = open_vectors(tmp_path / "store", dimensions=8, model="m", create=True)
+    plain = PlainStore()
+    for camera, count, spread in (("a", 40, 1), ("b", 25, 20), ("c", 6, 400), ("d", 1, 1)):
+        batch = tracklets(names(camera, count), count, crops=1)
+        timed = batch.start != NO_TIME
+        start = np.where(timed, batch.start * scale * spread, NO_TIME)
+        batch = replace(batch, start=start, end=np.where(timed, start + rng.integers(0, 9000, count), NO_TIME))
+        engine.upsert(batch)
+        plain.upsert(batch)
+    hits = engine.fetch(sorted(plain.rows))
+    for name in ("a/0", "a/7", "b/3", "c/1", *hits.id[hits.start == NO_TIME][:3]):
+        query = plain.rows[name]
+        place = {"camera": str(query.camera[0]), "start": int(query.start[0]), "end": int(query.end[0])}
+        distances = 2 - 2 * (hits.vector @ query.vector[0]).astype(float)
+        for two_sided, asked in ((False, {}), (True, place)):
+            found = relative_distances(engine, query.vector[0], hits, distances, tracklet=name, **asked)
+            wanted = [relative_distance(plain, query, plain.rows[one], two_sided=two_sided) for one in hits.id]
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+            lonely += int(np.isinf(found).sum())
+    assert 0 < lonely < len(hits)
 
 
 def test_relative_distances_tell_vehicles_from_look_alikes_better_than_plain_ones() -> None:

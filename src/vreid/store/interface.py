@@ -117,10 +117,16 @@ class Hits:
     Attributes:
         id: (K,) texts.
         similarity: (K,) inner products, summed in float64 and rounded to float32 (SQLite) or summed in float32.
+        start, end: (K,) int64 UTC milliseconds of the first and last frame, or NO_TIME for both.
     """
 
     id: NDArray[np.object_]
     similarity: NDArray[np.float32]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.id)
 
 
 @dataclass(frozen=True)
@@ -172,8 +178,14 @@ class VectorStore(Protocol):
     def delete(self, *, ids: Sequence[str] | None = None, where: Filter | None = None) -> int:
         """Delete tracklets with their crops by id or filter; return how many there were."""
 
-    def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
-        """Return the k most similar tracklets of each of (Q, D) queries."""
+    def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
+        """Return the k most similar tracklets of each of (Q, D) queries.
+
+        Args:
+            query: (Q, D) float32.
+            k: most hits of a query.
+            where: selects the tracklets that are searched: one filter for all queries, or Q filters.
+        """
 
     def fetch(self, ids: Sequence[str], *, crops: bool = False) -> TrackletBatch:
         """Return the tracklets of `ids` that exist, in this order."""
@@ -269,6 +281,22 @@ def check_vectors(vectors: NDArray[np.float32], names: Sequence[str] | NDArray[n
     if wrong.any():
         name = names[int(np.argmax(wrong))]
         raise InputError(f"tracklet {name}: its feature is not a finite vector of unit length; normalise it.")
+
+
+def filters_of_queries(where: Filter | Sequence[Filter] | None, queries: int) -> dict[Filter, list[int]]:
+    """Return the distinct filters of a search, each with the queries that it is for (see `VectorStore.search`).
+
+    Raises:
+        InputError: there are several filters, but not one for each query.
+    """
+    if where is None or isinstance(where, Filter):
+        return {where or Filter(): list(range(queries))}
+    if len(where) != queries:
+        raise InputError(f"{len(where)} filters were given for {queries} queries; give one, or one for each.")
+    found: dict[Filter, list[int]] = {}
+    for number, one in enumerate(where):
+        found.setdefault(one, []).append(number)
+    return found
 
 
 def check_query(query: NDArray[np.float32], k: int, dimensions: int) -> None:

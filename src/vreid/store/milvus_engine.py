@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.records import object_array
 from vreid.errors import InputError
 from vreid.store.interface import (
     LONGEST_FACTS,
@@ -39,6 +40,7 @@ from vreid.store.interface import (
     check_batch,
     check_query,
     check_vectors,
+    filters_of_queries,
 )
 
 TOKEN = "VREID_MILVUS_TOKEN"
@@ -261,29 +263,38 @@ class MilvusEngine:
         size = _ROWS if {"*", "vector", "jpeg", "value"} & {*fields} else MOST
         return [row for page in self._pages(collection, condition, fields, size) for row in page]
 
-    def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
-        """Return the k most similar tracklets of each of (Q, D) queries; k is at most `MOST`."""
+    def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
+        """Return the k most similar tracklets of each of (Q, D) queries, under one filter or Q of them.
+
+        `k` is at most `MOST`.
+        """
         check_query(query, k, self.dimensions)
         if k > MOST:
             raise InputError(f"{k} results were asked for; Milvus returns at most {MOST}.")
-        condition = _condition(where)
-        hits: list[Hits] = []
+        hits: dict[int, Hits] = {}
+        for one, numbers in filters_of_queries(where, len(query)).items():
+            condition = _condition(one)
+            for begin in range(0, len(numbers), _QUERIES):
+                some = numbers[begin : begin + _QUERIES]
+                found = [[] for _ in some] if condition is None else self._search(query[some], k, condition)
+                hits |= {number: _hits(rows, k) for number, rows in zip(some, found, strict=True)}
+        return [hits[number] for number in range(len(query))]
+
+    def _search(self, query: NDArray[np.float32], k: int, condition: str) -> list[list[dict[str, Any]]]:
         with self._errors():
-            for begin in range(0, len(query), _QUERIES):
-                some = query[begin : begin + _QUERIES]
-                if condition is None:
-                    found: Any = [[] for _ in some]
-                else:
-                    found = self._client.search(
-                        self._name,
-                        some.astype(np.float32).tolist(),
-                        filter=condition,
-                        limit=min(k + _SPARE, MOST),
-                        search_params={"metric_type": "IP", "params": self._search_parameters},
-                        consistency_level="Strong",
-                    )
-                hits += [_hits([(-float(hit["distance"]), str(hit["id"])) for hit in one], k) for one in found]
-        return hits
+            found = self._client.search(
+                self._name,
+                query.astype(np.float32).tolist(),
+                filter=condition,
+                limit=min(k + _SPARE, MOST),
+                output_fields=["started", "ended"],
+                search_params={"metric_type": "IP", "params": self._search_parameters},
+                consistency_level="Strong",
+            )
+        return [
+            [{**hit["entity"], "id": str(hit["id"]), "similarity": float(hit["distance"])} for hit in one]
+            for one in found
+        ]
 
     def fetch(self, ids: Sequence[str], *, crops: bool = False) -> TrackletBatch:
         """Return the tracklets of `ids` that exist, in this order."""
@@ -319,9 +330,7 @@ class MilvusEngine:
 
     def _batch(self, rows: list[dict[str, Any]], crops: bool) -> TrackletBatch:
         def texts(column: str) -> NDArray[np.object_]:
-            array = np.empty(len(rows), object)
-            array[:] = [row[column] for row in rows]
-            return array
+            return object_array([row[column] for row in rows])
 
         ids = texts("id")
         return TrackletBatch(
@@ -577,8 +586,11 @@ def _crop(row: dict[str, Any]) -> StoredCrop:
     )
 
 
-def _hits(found: list[tuple[float, str]], k: int) -> Hits:
-    best = sorted(found)[:k]
-    ids = np.empty(len(best), object)
-    ids[:] = [name for _, name in best]
-    return Hits(ids, np.array([-value for value, _ in best], np.float32))
+def _hits(found: list[dict[str, Any]], k: int) -> Hits:
+    best = sorted(found, key=lambda row: (-row["similarity"], row["id"]))[:k]
+    return Hits(
+        object_array([row["id"] for row in best]),
+        np.array([row["similarity"] for row in best], np.float32),
+        np.array([row["started"] for row in best], np.int64),
+        np.array([row["ended"] for row in best], np.int64),
+    )

@@ -152,42 +152,54 @@ def relative_distances(
     """
     if not len(hits):
         return np.empty(0)
-    spans = [(int(first), int(last)) for first, last in zip(hits.start, hits.end, strict=True)]
-    rivals = [
-        _nearest_around(vectors, query_D[None], str(hits.camera[row]), *spans[row])[0] for row in range(len(hits))
+    places = [
+        (str(one), int(first), int(last)) for one, first, last in zip(hits.camera, hits.start, hits.end, strict=True)
     ]
-    back = _nearest_around(vectors, hits.vector, camera, start, end) if camera else []
-    known = vectors.fetch(sorted({str(name) for found in (*rivals, *back) for name in found.id}))
-    times = dict(zip(known.id, zip(known.start.tolist(), known.end.tolist(), strict=True), strict=True))
+    if camera:
+        places += len(hits) * [(camera, start, end)]
+    queries = np.concatenate([np.repeat(query_D[None], len(hits), axis=0), hits.vector])[: len(places)]
+    found = _nearest_around(vectors, queries, places)
     competition = np.array(
-        [_competitor(found, {str(hits.id[row]), tracklet}, times, spans[row]) for row, found in enumerate(rivals)]
+        [
+            _competitor(one, (str(hits.id[number % len(hits)]), tracklet), *places[number][1:])
+            for number, one in enumerate(found)
+        ]
     )
     if camera:
-        theirs = [
-            _competitor(found, {str(hits.id[row]), tracklet}, times, (start, end)) for row, found in enumerate(back)
-        ]
-        competition = np.sqrt(competition * np.array(theirs))
+        competition = np.sqrt(competition[: len(hits)] * competition[len(hits) :])
     relative = np.maximum(distances, _TINY) / np.maximum(competition, _TINY)
     return np.where(np.isnan(relative), np.inf, relative)
 
 
 def _nearest_around(
-    vectors: VectorStore, queries_QD: NDArray[np.float32], camera: str, start: int, end: int
+    vectors: VectorStore, queries_QD: NDArray[np.float32], places: list[tuple[str, int, int]]
 ) -> list[Hits]:
-    """Nearest tracklets of a camera around a time, or of all its tracklets if the time is unknown or few are there."""
-    whole = Filter(cameras=frozenset([camera]))
-    if start != NO_TIME:
-        reach = round(500 * WINDOW)
-        found = vectors.search(queries_QD, _NEAREST, replace(whole, start=start - reach, end=end + reach))
-        if len(found[0].id) >= FEWEST:
-            return found
-    return vectors.search(queries_QD, _NEAREST, whole)
+    """Nearest tracklets of each query in a camera around a time, each place as camera, start and end in milliseconds.
+
+    Where the time is unknown, or few tracklets are there, those of the camera at any time.
+    """
+    reach = round(500 * WINDOW)
+    always = [Filter(cameras=frozenset([camera])) for camera, _, _ in places]
+    around = [
+        whole if start == NO_TIME else replace(whole, start=start - reach, end=end + reach)
+        for whole, (_, start, end) in zip(always, places, strict=True)
+    ]
+    found = vectors.search(queries_QD, _NEAREST, around)
+    few = [row for row, one in enumerate(found) if len(one) < FEWEST and around[row] != always[row]]
+    if few:
+        for row, one in zip(few, vectors.search(queries_QD[few], _NEAREST, [always[row] for row in few]), strict=True):
+            found[row] = one
+    return found
 
 
-def _competitor(found: Hits, own: set[str], times: dict[str, tuple[int, int]], span: tuple[int, int]) -> float:
-    """Distance to the nearest tracklet of `found` that is not in `own` nor part of the pass of `span`; NaN: none."""
-    for name, similarity in zip(found.id, found.similarity, strict=True):
-        if name not in own and not fragments(*(seconds(np.array([time])) for time in (*times[name], *span))).any():
+def _competitor(found: Hits, own: tuple[str, str], start: int, end: int) -> float:
+    """Distance to the nearest tracklet of `found` that is not in `own` nor part of a pass; NaN: there is none.
+
+    The pass is from `start` to `end` milliseconds, or of unknown time.
+    """
+    part = fragments(seconds(found.start), seconds(found.end), *seconds(np.array([[start], [end]])))
+    for name, similarity, same_pass in zip(found.id, found.similarity, part, strict=True):
+        if name not in own and not same_pass:
             return max(2 - 2 * float(similarity), _TINY)
     return float("nan")
 

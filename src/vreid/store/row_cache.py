@@ -14,13 +14,14 @@ Shapes: N places, D dimensions, Q queries.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vreid.store.interface import NO_TIME, Filter, Hits
+from vreid.data.records import object_array
+from vreid.store.interface import NO_TIME, Filter, Hits, filters_of_queries
 
 T = TypeVar("T", bound=np.generic)
 
@@ -32,6 +33,7 @@ _FEW = 6  # queries up to which a product row by row is quicker than BLAS's (mea
 _AT_ONCE = 256  # vectors that are copied together and multiplied while they are in the processor's cache
 _SCORES = 1 << 24  # scores in memory at a time: 64 MB
 _DEAD = 0.25  # share of masked places from which on they are dropped
+_NOWHERE = np.empty(0, np.intp)
 _ROUNDING = 2.0**-24 * 1.01  # relative error of one float32 operation, and some for higher orders
 
 
@@ -69,6 +71,7 @@ class Snapshot:
         start, end: (N,) int64.
         codes: for each of `TEXTS` (N,) int32, the index of the text in `names`.
         names: for each of `TEXTS` the code of each text.
+        of_camera: the places of the rows of a camera, as far as they were asked for.
     """
 
     ids: list[str]
@@ -78,14 +81,16 @@ class Snapshot:
     end: NDArray[np.int64]
     codes: dict[str, NDArray[np.int32]]
     names: dict[str, dict[str, int]]
+    of_camera: dict[str, NDArray[np.intp]] = field(default_factory=dict)
 
-    def select(self, where: Filter | None) -> NDArray[np.bool_] | None:
-        """Return a (N,) mask of the rows that `where` selects; None: all places."""
-        mask = self.alive
+    def select(self, where: Filter | None) -> NDArray[np.intp] | None:
+        """Return the places of the rows that `where` selects; None: all places."""
         if where is None or where.empty:
-            return mask
+            return None if self.alive is None else np.flatnonzero(self.alive)
+        places, mask = None, self.alive
+        if where.cameras is not None:  # few cameras are asked for again and again, by searches for competitors
+            places, mask = np.concatenate([_NOWHERE, *map(self._camera, sorted(where.cameras))]), None
         for column, wanted, keep in (
-            ("camera", where.cameras, True),
             ("camera", where.not_cameras, False),
             ("color", where.colors, True),
             ("vehicle_type", where.vehicle_types, True),
@@ -94,67 +99,82 @@ class Snapshot:
                 names = self.names[column]
                 allowed = np.full(len(names) or 1, not keep)
                 allowed[[names[one] for one in wanted if one in names]] = keep
-                mask = _both(mask, allowed[self.codes[column]])
+                mask = _both(mask, allowed[_at(self.codes[column], places)])
         if where.start is not None or where.end is not None:
-            mask = _both(mask, self.start != NO_TIME)
+            start, end = _at(self.start, places), _at(self.end, places)
+            mask = _both(mask, start != NO_TIME)
             if where.start is not None:
-                mask = _both(mask, self.end >= where.start)
+                mask = _both(mask, end >= where.start)
             if where.end is not None:
-                mask = _both(mask, self.start < where.end)
+                mask = _both(mask, start < where.end)
             if where.start is not None and where.end is not None and where.start >= where.end:
-                mask = np.zeros(len(self.start), bool)
-        return mask
+                mask = np.zeros(len(start), bool)
+        if mask is None:
+            return places
+        return np.flatnonzero(mask) if places is None else places[mask]
+
+    def _camera(self, name: str) -> NDArray[np.intp]:
+        """Return the places of the rows of a camera."""
+        found = self.of_camera.get(name)
+        if found is None:
+            mask = self.codes["camera"] == self.names["camera"].get(name, -1)
+            found = self.of_camera[name] = np.flatnonzero(_both(self.alive, mask))
+        return found
 
     def count(self, where: Filter | None = None) -> int:
         """Count the rows that `where` selects."""
-        mask = self.select(where)
-        return len(self.vectors) if mask is None else int(np.count_nonzero(mask))
+        places = self.select(where)
+        return len(self.vectors if places is None else places)
 
-    def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
-        """Return the k most similar rows of each of (Q, D) queries."""
-        mask = self.select(where)
-        rows = None if mask is None else np.flatnonzero(mask)
-        if rows is not None and len(rows) == len(self.vectors):
-            rows = None
-        count = len(self.vectors) if rows is None else len(rows)
-        if not count:
-            return [Hits(np.empty(0, object), np.empty(0, np.float32)) for _ in query]
+    def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
+        """Return the k most similar rows of each of (Q, D) queries, under one filter or Q of them."""
         query = np.ascontiguousarray(query, np.float32)
-        step = max(1, _SCORES // count)
-        hits = []
-        for begin in range(0, len(query), step):
-            some = query[begin : begin + step]
-            hits += [self._best(one, row, rows, k) for one, row in zip(some, self._scores(some, rows), strict=True)]
-        return hits
+        hits = dict[int, Hits]()
+        for one, numbers in filters_of_queries(where, len(query)).items():
+            places = self.select(one)
+            count = len(self.vectors if places is None else places)
+            step = max(1, _SCORES // max(count, 1))
+            for begin in range(0, len(numbers), step):
+                some = numbers[begin : begin + step]
+                scores = self._scores(query[some], places)
+                hits |= {
+                    number: self._best(query[number], row, places, k) for number, row in zip(some, scores, strict=True)
+                }
+        return [hits[number] for number in range(len(query))]
 
-    def _scores(self, query: NDArray[np.float32], rows: NDArray[np.intp] | None) -> NDArray[np.float32]:
-        """Multiply the selected vectors with the queries: (Q, number of rows)."""
-        if rows is None or len(rows) > _GATHERED * len(self.vectors):
-            scores = self._product(query, self.vectors)
-            return scores if rows is None else scores[:, rows]
-        scores = np.empty((len(query), len(rows)), np.float32)
-        together = np.empty((_AT_ONCE, self.vectors.shape[1]), np.float32)
-        for begin in range(0, len(rows), _AT_ONCE):
-            some = rows[begin : begin + _AT_ONCE]
-            vectors = np.take(self.vectors, some, axis=0, out=together[: len(some)], mode="clip")
-            scores[:, begin : begin + len(some)] = self._product(query, vectors)
-        return scores
+    def _scores(self, query: NDArray[np.float32], places: NDArray[np.intp] | None) -> NDArray[np.float32]:
+        """Multiply the selected vectors with the queries, those of a block while it is in the processor's cache.
 
-    @staticmethod
-    def _product(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        if len(query) > _FEW:
-            return query @ vectors.T
-        return np.stack([np.vecdot(vectors, one) for one in query])
+        Returns:
+            (Q, number of places) products.
+        """
+        gathered = places is not None and len(places) <= _GATHERED * len(self.vectors)
+        count = len(places) if places is not None and gathered else len(self.vectors)
+        scores = np.empty((len(query), count), np.float32)
+        together = np.empty((_AT_ONCE if gathered else 0, self.vectors.shape[1]), np.float32)
+        for begin in range(0, count, _AT_ONCE):
+            end = min(begin + _AT_ONCE, count)
+            if places is not None and gathered:
+                vectors = together[: end - begin]
+                np.take(self.vectors, places[begin:end], axis=0, out=vectors, mode="clip")
+            else:
+                vectors = self.vectors[begin:end]
+            if len(query) > _FEW:
+                np.matmul(query, vectors.T, out=scores[:, begin:end])
+            else:
+                for one, row in zip(query, scores, strict=True):
+                    np.vecdot(vectors, one, out=row[begin:end])
+        return scores if places is None or gathered else scores[:, places]
 
     def _best(
-        self, query: NDArray[np.float32], scores: NDArray[np.float32], rows: NDArray[np.intp] | None, k: int
+        self, query: NDArray[np.float32], scores: NDArray[np.float32], among: NDArray[np.intp] | None, k: int
     ) -> Hits:
         candidates = np.arange(len(scores))
         if len(scores) > k:
             kth = np.partition(scores, len(scores) - k)[len(scores) - k]
             error = len(query) * _ROUNDING * float(np.linalg.norm(query)) * 1.01  # of a sum of D products, any order
             candidates = np.flatnonzero(scores >= kth - np.float32(2 * error + 2.0**-23))
-        places = candidates if rows is None else rows[candidates]
+        places = candidates if among is None else among[candidates]
         exact = np.empty(len(places), np.float32)
         wide = query.astype(np.float64)
         for begin in range(0, len(places), 4 * _AT_ONCE):
@@ -163,10 +183,15 @@ class Snapshot:
         if len(exact) > k:
             kept = np.flatnonzero(exact >= np.partition(exact, len(exact) - k)[len(exact) - k])
             places, exact = places[kept], exact[kept]
-        best = sorted(zip((-exact).tolist(), (self.ids[place] for place in places), strict=True))[:k]
-        ids = np.empty(len(best), object)
-        ids[:] = [name for _, name in best]
-        return Hits(ids, np.array([-value for value, _ in best], np.float32))
+        ids = [self.ids[place] for place in places.tolist()]
+        best = sorted(zip((-exact).tolist(), ids, range(len(ids)), strict=True))[:k]
+        order = np.array([row for _, _, row in best], np.intp)
+        places = places[order]
+        return Hits(object_array([name for _, name, _ in best]), exact[order], self.start[places], self.end[places])
+
+
+def _at(column: NDArray[T], places: NDArray[np.intp] | None) -> NDArray[T]:
+    return column if places is None else column[places]
 
 
 def _both(mask: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -52,6 +52,7 @@ PATIENCE = 60.0
 
 _LOGGED = 1000  # changes whose deletions are kept for other processes; one that is further behind reads everything
 _AT_ONCE = 4096  # rows read at a time
+_SPARE = 4  # part of the rows for which there is room in memory besides; it is not touched before it is used
 _VACUUMED = 1024  # pages given back in one transaction
 _FACTS = struct.Struct("<qqi4dd")  # numbers of a crop, for its checksum
 
@@ -105,7 +106,7 @@ class SqliteEngine:
             create_file(self.path, dimensions, model)
         self._locks = threading.RLock(), threading.RLock()  # of the reading and the writing connection
         self._cache: RowCache | None = None
-        self._seen = -1  # change counter of the cache
+        self._seen = self._version = -1  # change counter of the cache, and SQLite's version of the file it was read at
         self._connections: list[sqlite3.Connection] = []
         try:
             with self._errors("opened"):
@@ -274,18 +275,22 @@ class SqliteEngine:
     def _snapshot(self) -> Snapshot:
         """Return the rows in memory after reading what has changed."""
         with self._reading() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()  # another connection has written
+            if self._cache is not None and version == self._version:
+                return self._cache.snapshot()
             change, forgotten = connection.execute("SELECT change, forgotten FROM state").fetchone()
             self._check_model(connection)
             if self._cache is None or self._seen < forgotten:
                 cache = RowCache(self.dimensions)
-                cache.reserve(connection.execute("SELECT count(*) FROM tracklets").fetchone()[0])
+                (count,) = connection.execute("SELECT count(*) FROM tracklets").fetchone()
+                cache.reserve(count + count // _SPARE)
                 self._read_rows(connection, cache, "")
                 self._cache = cache
             elif self._seen < change:
                 gone = connection.execute("SELECT number FROM deletions WHERE change > ?", (self._seen,)).fetchall()
                 self._cache.remove([number for (number,) in gone])
                 self._read_rows(connection, self._cache, f"WHERE t.change > {self._seen}")
-            self._seen = change
+            self._seen, self._version = change, version
             return self._cache.snapshot()
 
     def _read_rows(self, connection: sqlite3.Connection, cache: RowCache, where: str) -> None:
@@ -309,8 +314,8 @@ class SqliteEngine:
             raise InputError(f"{self.folder}: a feature has the wrong length; restore a snapshot.")
         return np.frombuffer(content, "<f4").astype(np.float32, copy=False).reshape(count, self.dimensions)
 
-    def search(self, query: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Hits]:
-        """Return the k most similar tracklets of each of (Q, D) queries; exact."""
+    def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
+        """Return the k most similar tracklets of each of (Q, D) queries, under one filter or Q of them; exact."""
         check_query(query, k, self.dimensions)
         return self._snapshot().search(query, k, where)
 
@@ -326,7 +331,7 @@ class SqliteEngine:
 
     def count(self, where: Filter | None = None) -> int:
         """Count tracklets."""
-        if where is not None and not where.empty and self._cache is not None:
+        if self._cache is not None:
             return self._snapshot().count(where)  # some thirty times as fast as SQLite
         condition, values = _condition(where)
         with self._reading() as connection:
