@@ -16,11 +16,14 @@ _MOST_CONNECTIONS = 500
 def listen(config: ServeConfig) -> socket.socket:
     """Open the listening socket.
 
+    It names its protocol, because asyncio sets TCP_NODELAY on connections that are known to be TCP only: otherwise the
+    body of an answer waits some 40 ms for the client's acknowledgement of its head.
+
     Raises:
         InputError: the address is not this machine's, or the port is taken.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_STREAM)
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind((config.host, config.port))
