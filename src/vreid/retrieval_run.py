@@ -31,7 +31,8 @@ from vreid.retrieval.evaluation.metrics import Metrics, interval
 from vreid.retrieval.evaluation.open_set import OpenSet, open_set
 from vreid.retrieval.evaluation.open_set import leave_out as leave_out_vehicles
 from vreid.retrieval.evaluation.tuning import Tuning, check_apart, tune
-from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, Sides, load_sides
+from vreid.retrieval.feature_shards import load_sides
+from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, Sides
 from vreid.retrieval.io.external import SUFFIXES, load_features
 from vreid.retrieval.postprocessing.ensemble import ALIKE, Fusion, check_same_images
 from vreid.retrieval.postprocessing.pipeline import PostProcessing, search_all

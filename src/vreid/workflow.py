@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, overload
 
 from vreid.data.dataset import Dataset, fingerprint
 from vreid.data.records import Records
@@ -19,7 +18,6 @@ from vreid.retrieval_run import SIDES, RetrievalRun
 if TYPE_CHECKING:
     from vreid.adaptation.adapt_config import AdaptConfig
     from vreid.inference.embedder import Embedder
-    from vreid.inference.torch_backend import TorchBackend
     from vreid.progress import Progress
     from vreid.training.extract import TrainedModel
     from vreid.training.train_config import TrainConfig
@@ -216,19 +214,14 @@ def extract(
         for side in SIDES:
             if not len(getattr(data, side)):
                 raise InputError(f"{data.name}: has no {side} images; give a data set with query and gallery.")
-    extract_side = _extraction(model, device, workers)
+    from vreid.inference.extraction import extractor_of
+    from vreid.training.feature_job import ExtractionSettings, FeatureJob
+
+    extractor = extractor_of(model, device, workers)
+    settings = ExtractionSettings(views, unit_views, normalise, batch_size)
 
     def features(records: Records, crops: Records | None, file: Path | str | None) -> FeatureSet:
-        return extract_side(
-            records,
-            views=views,
-            batch_size=batch_size,
-            crops=crops,
-            unit_views=unit_views,
-            normalise=normalise,
-            progress=progress,
-            out=file,
-        )
+        return FeatureJob(records, extractor, settings, out=file, progress=progress, crops=crops).run()
 
     if isinstance(data, Records):
         if isinstance(crops, Mapping):
@@ -263,30 +256,6 @@ def extract(
         made = run()
         made.save_facts(out)
     return made
-
-
-def _extraction(
-    model: Path | str | TrainedModel | Embedder, device: str, workers: int | None
-) -> Callable[..., FeatureSet]:
-    """Return the function that extracts records by `model`, in the library that runs it."""
-    from vreid.inference.backend import installed
-    from vreid.inference.embedder import Embedder, load_model
-    from vreid.training.model_file import model_file
-
-    if isinstance(model, (str, Path)) and (model_file(model, onnx=True).suffix == ".onnx" or not installed("torch")):
-        model = load_model(model, device=device)
-    if isinstance(model, Embedder) and model.backend.name != "torch":
-        from vreid.inference.extraction import extract_records
-
-        return partial(extract_records, model)
-    from vreid.environment import resolve_device
-    from vreid.training.extract import extract, load_trained
-
-    if isinstance(model, Embedder):
-        trained = cast("TorchBackend", model.backend).trained
-    else:
-        trained = load_trained(model) if isinstance(model, (str, Path)) else model
-    return partial(extract, trained.model, transform=trained.transform, device=resolve_device(device), workers=workers)
 
 
 def _crops_fact(crops: Mapping[str, Records]) -> dict[str, str]:

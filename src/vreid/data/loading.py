@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
-from vreid.data.sampling import BatchSampler, InOrder, Share
+from vreid.data.sampling import BatchSampler, GivenBatches, InOrder, Share
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 
@@ -290,20 +290,23 @@ def test_loader(
     transform: TestTransform,
     *,
     batch_size: int = 64,
+    batches: Sequence[NDArray[np.intp]] | None = None,
     workers: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Loader:
-    """Return the loader of all records in their order, resized and normalised.
+    """Return the loader of all records in their order, or of given batches of them, resized and normalised.
 
     Args:
         records: images; an empty set gives no batch.
         transform: size and normalisation.
         batch_size: images in a batch; the last may be smaller.
+        batches: rows (B,) of each batch, instead of all in their order.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
         device: where the batches go.
     """
     dataset = ImageDataset(records, transform)
-    return Loader(dataset, InOrder(len(records), batch_size), workers=_workers(workers, device), device=device)
+    sampler = InOrder(len(records), batch_size) if batches is None else GivenBatches(batches)
+    return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
 
 
 test_loader.__test__ = False  # type: ignore[attr-defined]  # keeps pytest from collecting this class

@@ -332,6 +332,10 @@ class Records:
         )
         return replace(self, **{name: getattr(made, name) for name in (*columns, "path", "image_key")})
 
+    def compact(self) -> Records:
+        """The same images with only those names of labels that occur, as a small part of many records needs them."""
+        return replace(self, **{name: getattr(self, name).compact() for name in LABEL_COLUMNS})
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain numeric arrays that `from_arrays` turns back into equal Records (text as UTF-8 bytes)."""
         out: dict[str, NDArray[Any]] = {}

@@ -261,6 +261,22 @@ class InOrder:
             yield list(range(start, min(start + self.batch_size, self.count)))
 
 
+class GivenBatches:
+    """Batch sampler of batches that are given, the same in every epoch."""
+
+    def __init__(self, batches: Sequence[NDArray[np.intp]]) -> None:
+        self._batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the same."""
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows.tolist() for rows in self._batches)
+
+
 class Counted:
     """`count` batches an epoch of another sampler: as many of its own epochs as they take, or the first part of one.
 

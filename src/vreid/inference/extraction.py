@@ -1,67 +1,81 @@
-"""Features of records by an `Embedder`, resumable: `vreid extract` without torch."""
+"""Features of records by an `Embedder`: `vreid extract` without torch; and the extractor of any model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vreid.data.crops import crops_of
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
-from vreid.inference.embedder import Embedder
-from vreid.progress import Progress
-from vreid.retrieval.features import FeatureSet
-from vreid.training.feature_job import Batches, FeatureJob
-from vreid.training.views import VIEWS, check_views
+from vreid.environment import resolve_device
+from vreid.inference.backend import installed
+from vreid.inference.embedder import Embedder, load_model
+from vreid.training.feature_job import ExtractionSettings, Extractor, Rows
+from vreid.training.model_file import model_file
+from vreid.training.views import VIEWS
+
+if TYPE_CHECKING:
+    from vreid.inference.torch_backend import TorchBackend
+    from vreid.training.extract import TrainedModel
 
 
-def extract_records(
-    embedder: Embedder,
-    records: Records,
-    *,
-    views: Sequence[str] = ("original", "flip"),
-    batch_size: int = 64,
-    crops: Records | None = None,
-    unit_views: bool = False,
-    normalise: bool = True,
-    out: Path | str | None = None,
-    resume: bool = True,
-    progress: Progress | None = None,
-) -> FeatureSet:
-    """Features of all records in their order; arguments and errors as of `vreid.training.extract.extract`."""
-    check_views(views, crops=crops is not None)
-    kinds = sorted({VIEWS[view].cropped for view in views})
-    shown = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
-    job = FeatureJob(
-        records,
-        model=embedder.hash,
-        views=tuple(f"unit {view}" if unit_views else view for view in views),
-        normalise=normalise,
-        out=out,
-        resume=resume,
-        progress=progress or Progress(),
-        crops=shown.get(True),
-    )
-    if (found := job.finished()) is not None:
-        return found
-    facts = embedder.backend.facts
+def extractor_of(
+    model: Path | str | TrainedModel | Embedder, device: str = "auto", workers: int | None = None
+) -> Extractor:
+    """Return the extractor of a model, in the library that runs it.
 
-    def batches(missing: NDArray[np.intp]) -> Batches:
-        images = {cropped: images_of_records(shown[cropped][missing]) for cropped in kinds}
-        for start in range(0, len(missing), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(missing)))
-            made = np.zeros((len(rows), embedder.dimensions), dtype=np.float32)
-            for cropped in kinds:
-                batch = np.stack([facts.resize(next(images[cropped])) for _ in rows])
-                of_kind = [view for view in views if VIEWS[view].cropped == cropped]
-                made += embedder.sum_views(batch, of_kind, unit_views=unit_views)
-            yield rows, made
+    Args:
+        model: see `vreid.workflow.extract`; an .onnx file, and "default" without torch, run in onnxruntime.
+        device: "auto", "cpu", "cuda", ...
+        workers: processes that load images (torch only; None: chosen for the device).
 
-    return job.run(embedder.dimensions, "float32", "", batches)
+    Raises:
+        InputError: the model cannot be read, or what would run it is not installed.
+    """
+    if isinstance(model, (str, Path)) and (model_file(model, onnx=True).suffix == ".onnx" or not installed("torch")):
+        model = load_model(model, device=device)
+    if isinstance(model, Embedder) and model.backend.name != "torch":
+        return EmbedderExtractor(model)
+    from vreid.training.extract import TorchExtractor, load_trained
+
+    if isinstance(model, Embedder):
+        trained = cast("TorchBackend", model.backend).trained
+    else:
+        trained = load_trained(model) if isinstance(model, (str, Path)) else model
+    return TorchExtractor(trained.model, trained.transform, device=resolve_device(device), workers=workers)
+
+
+class EmbedderExtractor:
+    """Features by an `Embedder`; see `vreid.training.feature_job.Extractor`."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self.hash, self.num_features = embedder.hash, embedder.dimensions
+
+    def precision(self, stored: str | None) -> tuple[str, str]:
+        """Return float32."""
+        return "float32", ""
+
+    def features(
+        self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the features (B, D) of each batch, summed over the views."""
+        resize = self.embedder.backend.facts.resize
+        images = {
+            cropped: images_of_records(shown[cropped][np.concatenate(batches)]) for cropped in settings.kinds if batches
+        }
+        for rows in batches:
+            made = np.zeros((len(rows), self.num_features), dtype=np.float32)
+            for cropped in settings.kinds:
+                batch = np.stack([resize(next(images[cropped])) for _ in rows])
+                views = [view for view in settings.views if VIEWS[view].cropped == cropped]
+                made += self.embedder.sum_views(batch, views, unit_views=settings.unit_views)
+            yield made
 
 
 def images_of_records(records: Records) -> Iterator[Image.Image]:

@@ -16,10 +16,11 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.inference.backend import Backend
 from vreid.inference.embedder import Embedder
-from vreid.inference.extraction import extract_records
+from vreid.inference.extraction import EmbedderExtractor
 from vreid.retrieval.evaluation.evaluate import evaluate_retrieval
 from vreid.retrieval.features import unit_rows
 from vreid.retrieval.postprocessing.pipeline import PostProcessing
+from vreid.training.feature_job import FeatureJob
 from vreid.training.validation import Validation
 
 SIZES = ((31, 47), (64, 64), (97, 33), (33, 97), (300, 211), (480, 640))
@@ -126,5 +127,6 @@ def measure(
 
 def _mean_ap(backend: Backend, validation: Validation) -> float:
     embedder = Embedder(backend)
-    query, gallery = (extract_records(embedder, side) for side in (validation.query, validation.gallery))
+    extractor = EmbedderExtractor(embedder)
+    query, gallery = (FeatureJob(side, extractor).run() for side in (validation.query, validation.gallery))
     return evaluate_retrieval(query, gallery, PostProcessing(), validation.protocol).mAP

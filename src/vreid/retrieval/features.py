@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import parse_errors, read_json
+from vreid.files import parse_errors
 from vreid.formats.facts import fact
 from vreid.retrieval.storage import pack_records, read_arrays, unpack_records, write_arrays
 from vreid.retrieval.tensors import on_host
@@ -237,20 +237,3 @@ class FeatureSet:
 
 Sides = tuple[FeatureSet, FeatureSet]
 """Query and gallery features of one model."""
-
-
-def load_sides(folder: Path | str) -> Sides:
-    """Load query and gallery features from a folder written by `vreid extract`.
-
-    If every image is query and gallery, features are stored once and both sides are the same object.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    folder, once = Path(folder), False
-    if (folder / FACTS).is_file():
-        facts = read_json(folder / FACTS)
-        with parse_errors(folder / FACTS):
-            once = facts.get(GALLERY_OF_QUERY) is True
-    query = FeatureSet.load(folder / "query.safetensors")
-    return query, query if once else FeatureSet.load(folder / "gallery.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from vreid.data.augment import TestTransform
-from vreid.data.crops import crops_of
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -27,7 +26,7 @@ from vreid.models.transreid import TransReIDOptions
 from vreid.models.weights import load_strict, load_weights, save_half, weights_hash
 from vreid.progress import Progress
 from vreid.retrieval.features import FeatureSet
-from vreid.training.feature_job import Batches, FeatureJob
+from vreid.training.feature_job import ExtractionSettings, FeatureJob, Rows
 from vreid.training.model_file import model_file
 from vreid.training.precision import Precision, autocast, choose_precision
 from vreid.training.targets import batch_labels, side_information
@@ -171,7 +170,8 @@ def extract(
         records: N images; labels are not used, except cameras and orientations if a TransReID has embeddings for them
             (unknown values and cameras without an embedding use the mean embedding).
         transform: preprocessing of the model (`TrainedModel.transform`).
-        batch_size: images per batch; affects only speed, memory and rounding.
+        batch_size: images per batch; affects only speed, memory and rounding. Features of equal batch sizes are equal
+            to the bit, resumed or not.
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
         views: names in `vreid.training.views.VIEWS`.
@@ -189,47 +189,65 @@ def extract(
             other features.
     """
     check_views(views, crops=crops is not None)
-    kinds = sorted({VIEWS[view].cropped for view in views})
-    sources = {cropped: crops_of(records, crops) if cropped and crops is not None else records for cropped in kinds}
-    job = FeatureJob(
+    return FeatureJob(
         records,
-        model=model_hash(model, transform),
-        views=tuple(f"unit {view}" if unit_views else view for view in views),
-        normalise=normalise,
+        TorchExtractor(model, transform, device=device, workers=workers, precision=precision),
+        ExtractionSettings(tuple(views), unit_views, normalise, batch_size),
         out=out,
         resume=resume,
-        progress=progress or Progress(),
-        crops=sources.get(True),
-    )
-    if (found := job.finished()) is not None:
-        return found
-    place = torch.device(device)
-    stored = job.precision if precision == "auto" else None
-    choice = choose_precision(precision, place, model, training=False)
-    dtype = stored or choice.dtype
-    note = f"Precision {dtype}: as at the start of the extraction." if stored else f"Precision {choice}."
-    model = model.to(place).to(memory_format=torch.channels_last).eval()
-    options = getattr(model.backbone, "options", TransReIDOptions())
-    sides = side_information(options, model.cameras, records)
+        progress=progress,
+        crops=crops,
+    ).run()
 
-    def batches(missing: NDArray[np.intp]) -> Batches:
+
+class TorchExtractor:
+    """Features by a network in torch; see `vreid.training.feature_job.Extractor`.
+
+    Args:
+        model, transform, device, workers, precision: see `extract`.
+    """
+
+    def __init__(
+        self,
+        model: ReidModel,
+        transform: TestTransform,
+        *,
+        device: str = "cpu",
+        workers: int | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        self.model, self.transform, self.workers = model, transform, workers
+        self.hash, self.num_features = model_hash(model, transform), model.num_features
+        self._place, self._precision = torch.device(device), precision
+
+    def precision(self, stored: str | None) -> tuple[str, str]:
+        """Return the number type that is asked for, else the one of `stored` shards, else the fastest; and why."""
+        if stored is not None and self._precision == "auto":
+            return stored, f"Precision {stored}: as at the start of the extraction."
+        choice = choose_precision(self._precision, self._place, self.model, training=False)
+        return choice.dtype, f"Precision {choice}."
+
+    def features(
+        self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the features (B, D) of each batch, summed over the views."""
+        model = self.model.to(self._place).to(memory_format=torch.channels_last).eval()
+        sides = side_information(getattr(model.backbone, "options", TransReIDOptions()), model.cameras, shown[False])
         loaders = [
-            test_loader(sources[cropped][missing], transform, batch_size=batch_size, workers=workers, device=place)
-            for cropped in kinds
+            test_loader(shown[cropped], self.transform, batches=batches, workers=self.workers, device=self._place)
+            for cropped in settings.kinds
         ]
         for loaded in zip(*loaders, strict=True):
-            images = {cropped: batch.images for cropped, batch in zip(kinds, loaded, strict=True)}
+            images = {cropped: batch.images for cropped, batch in zip(settings.kinds, loaded, strict=True)}
             rows = loaded[0].rows
-            with torch.inference_mode(), autocast(dtype, place):
+            with torch.inference_mode(), autocast(precision, self._place):
                 parts = []
-                for cropped, flipped in (VIEWS[view] for view in views):
+                for cropped, flipped in (VIEWS[view] for view in settings.views):
                     image = images[cropped].flip(-1) if flipped else images[cropped]
-                    side_labels = batch_labels(sides, missing[rows], np.full(len(rows), flipped), place)
+                    side_labels = batch_labels(sides, rows, np.full(len(rows), flipped), self._place)
                     parts.append(model(image.contiguous(memory_format=torch.channels_last), **side_labels).float())
-            made = torch.stack([functional.normalize(part) for part in parts] if unit_views else parts).sum(dim=0)
-            yield rows, made.cpu().numpy()
-
-    return job.run(model.num_features, dtype, note, batches)
+            made = [functional.normalize(part) for part in parts] if settings.unit_views else parts
+            yield torch.stack(made).sum(dim=0).cpu().numpy()
 
 
 def model_hash(model: ReidModel, transform: TestTransform) -> str:

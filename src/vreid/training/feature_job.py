@@ -1,78 +1,275 @@
-"""One extraction of features, resumable: finished parts, what they are parts of, and the file at the end; no torch."""
+"""One extraction of features in shards, resumable, whatever library and process computes them; no torch."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.crops import crops_of
 from vreid.data.dataset import fingerprint
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import parse_errors, read_json, write_json
-from vreid.progress import Progress
+from vreid.files import parse_errors
+from vreid.object_storage import exists, is_address, local_copy, remove, written
+from vreid.progress import Progress, job
+from vreid.ranges import check_number
+from vreid.retrieval import feature_shards
+from vreid.retrieval.feature_shards import FeatureShards, shards_beside
 from vreid.retrieval.features import FeatureSet
-from vreid.retrieval.storage import read_arrays, write_arrays
+from vreid.training.views import VIEWS
 
-SHARD = 2048
-"""Images per shard: the maximum loss of a killed extraction, for any batch size."""
+Rows = NDArray[np.intp]
+"""Rows (B,) of the records that make one batch."""
 
-Batches = Iterable[tuple[NDArray[np.integer], NDArray[np.float32]]]
-"""Rows (B,) among those asked for, in their order, and their features (B, D)."""
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """How the feature of an image is made: that of its views, summed.
+
+    Attributes:
+        views: names in `vreid.training.views.VIEWS`.
+        unit_views: L2-normalise the feature of each view before the sum.
+        normalise: L2-normalise the sum.
+        batch_size: images that go through the network at once; affects only speed, memory and rounding.
+
+    Raises:
+        InputError: the batch size is below 1.
+    """
+
+    views: tuple[str, ...] = ("original", "flip")
+    unit_views: bool = False
+    normalise: bool = True
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_number("batch size", self.batch_size, least=1, whole=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The views as `FeatureSet.views` has them."""
+        return tuple(f"unit {view}" if self.unit_views else view for view in self.views)
+
+    @property
+    def kinds(self) -> list[bool]:
+        """Whether the images (False), their crops (True) or both are read."""
+        return sorted({VIEWS[view].cropped for view in self.views})
+
+
+class Extractor(Protocol):
+    """A model that computes features in batches.
+
+    Attributes:
+        hash: of weights and preprocessing.
+        num_features: D.
+    """
+
+    hash: str
+    num_features: int
+
+    def precision(self, stored: str | None) -> tuple[str, str]:
+        """Return the number type of the computation and a sentence about it ("": nothing to say).
+
+        Args:
+            stored: number type of the shards that are there already.
+        """
+
+    def features(
+        self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
+    ) -> Iterable[NDArray[np.float32]]:
+        """Yield the features (B, D) of each batch, summed over the views and not normalised.
+
+        Args:
+            shown: the images (False) and their crops (True), of which `settings.kinds` are read.
+            batches: rows of each batch.
+            settings: the views.
+            precision: number type of the computation.
+        """
+
+
+def batches_of(shards: Sequence[slice], batch_size: int) -> list[Rows]:
+    """Divide the rows of shards into batches; none reaches from one shard into the next.
+
+    So the batches of a shard, and with them the bits of its features, do not depend on which shards are computed by
+    the same process.
+
+    Example:
+        >>> [rows.tolist() for rows in batches_of([slice(0, 5), slice(8, 10)], 3)]
+        [[0, 1, 2], [3, 4], [8, 9]]
+    """
+    return [
+        np.arange(start, min(start + batch_size, shard.stop))
+        for shard in shards
+        for start in range(shard.start, shard.stop, batch_size)
+    ]
+
+
+def computed(
+    extractor: Extractor,
+    shown: Mapping[bool, Records],
+    shards: Sequence[slice],
+    settings: ExtractionSettings,
+    precision: str,
+    progress: Progress,
+) -> Iterator[tuple[slice, FeatureSet]]:
+    """Compute shards one after the other; yield the rows of each and its features.
+
+    Args:
+        extractor: the model.
+        shown: the images (False), whose records the features get, and their crops (True), if views show these.
+        shards: rows of each shard.
+        settings: views and batch size.
+        precision: number type of the computation.
+        progress: is advanced by the images of each batch.
+
+    Raises:
+        InputError: an image cannot be read, or its feature is not finite or has norm zero.
+    """
+    batches = batches_of(shards, settings.batch_size)
+    made = zip(batches, extractor.features(shown, batches, settings, precision), strict=True)
+    for shard in shards:
+        features = np.empty((shard.stop - shard.start, extractor.num_features), dtype=np.float32)
+        done = shard.start
+        while done < shard.stop:
+            rows, part = next(made)
+            features[rows - shard.start] = part
+            done += len(rows)
+            progress.advance(len(rows))
+        found = FeatureSet(
+            features,
+            shown[False][shard].compact(),
+            views=settings.names,
+            model=extractor.hash,
+            raw=not settings.normalise,
+        )
+        yield shard, found.normalise() if settings.normalise else found
+
+
+def fill(
+    store: FeatureShards,
+    starts: Sequence[int],
+    extractor: Extractor,
+    shown: Mapping[bool, Records],
+    settings: ExtractionSettings,
+    progress: Progress,
+    *,
+    offset: int = 0,
+    note: str = "",
+) -> dict[int, str]:
+    """Compute and write the shards that are not there yet, or are damaged; return the hash of each by its first image.
+
+    Any number of processes may fill one folder at once.
+
+    Args:
+        store: the folder, of which `begin` was called.
+        starts: first images of the shards.
+        extractor: the model.
+        shown: see `computed`; of the images from `offset` on.
+        settings: views and batch size.
+        progress: listener, counts images.
+        offset: the first image in `shown`.
+        note: sentence for `progress` once the first shard is written.
+
+    Raises:
+        InputError: as `computed`; or a shard cannot be written.
+    """
+    hashes = written_shards(store, starts, progress)
+    missing = [store.rows(start) for start in starts if start not in hashes]
+    rows = [slice(one.start - offset, one.stop - offset) for one in missing]
+    assert store.precision is not None
+    with job(progress, "extract", _images(store, starts), _images(store, hashes)):
+        for shard, features in computed(extractor, shown, rows, settings, store.precision, progress):
+            start = shard.start + offset
+            hashes[start] = store.write(start, features)
+            if note:
+                progress.note(note)  # not before: wrong input is answered with one sentence
+                note = ""
+    return hashes
+
+
+def written_shards(store: FeatureShards, starts: Sequence[int], progress: Progress) -> dict[int, str]:
+    """Return the hash of each shard that is there and whole; damaged ones are noted."""
+    found = {}
+    for start in starts:
+        try:
+            if (hash_ := store.hash_of(start)) is not None:
+                found[start] = hash_
+        except InputError as error:
+            progress.note(f"{error} Its images are extracted again.")
+    return found
+
+
+def _images(store: FeatureShards, starts: Iterable[int]) -> int:
+    return sum(rows.stop - rows.start for rows in map(store.rows, starts))
 
 
 class FeatureJob:
-    """An extraction of the features of `records` by the model with the hash `model`.
+    """An extraction of the features of `records`.
 
     Args:
         records: N images.
-        model: hash of the model.
-        views: names of the views that are summed.
-        normalise: L2-normalise the sums.
-        out: a .safetensors file to write, or None. Finished shards lie in a folder beside it until then, so that an
-            extraction killed at any moment goes on where it was.
+        extractor: the model.
+        settings: views and batch size.
+        out: a .safetensors file to write, or None. Finished shards lie in a folder beside it, so that an extraction
+            killed at any moment goes on where it was.
+        sharded: keep the folder of shards instead of the file.
         resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
             starts again.
-        crops: crops that views show.
         progress: listener, counts images.
+        crops: crops that views show, of all records; matched by `image_key`.
 
     Attributes:
-        precision: number type of the parts that exist; None without parts.
+        shown: the images (False) and their crops (True).
+        store: the folder of the shards; None without `out`.
 
     Raises:
-        InputError: `out` has another ending, or holds parts of another extraction.
+        InputError: `out` has another ending, or holds parts of another extraction; or an image has no crop.
     """
 
     def __init__(
         self,
         records: Records,
+        extractor: Extractor,
+        settings: ExtractionSettings | None = None,
         *,
-        model: str,
-        views: tuple[str, ...],
-        normalise: bool,
-        out: Path | str | None,
-        resume: bool,
-        progress: Progress,
+        out: Path | str | None = None,
+        sharded: bool = False,
+        resume: bool = True,
+        progress: Progress | None = None,
         crops: Records | None = None,
     ) -> None:
-        if out is not None and Path(out).suffix != ".safetensors":
+        if out is not None and not str(out).endswith(".safetensors"):
             raise InputError(f"{out}: the name of a file of features must end in .safetensors; rename it.")
-        self.records, self.model, self.views, self.normalise = records, model, views, normalise
-        self.out = None if out is None else Path(out)
-        self.progress = progress
-        self._finished = self.out is not None and self.out.exists() and resume
-        self._shards: _Shards | None = None
-        if self.out is not None and not self._finished:
-            asked = {"model": model, "views": list(views), "images": fingerprint(records)}
-            if crops is not None:
-                asked["crops"] = fingerprint(crops)
-            self._shards = _Shards(self.out, asked, resume)
-        self.precision = None if self._shards is None else self._shards.precision
+        self.extractor, self.settings, self.sharded = extractor, settings or ExtractionSettings(), sharded
+        self.out, self.progress = out, progress or Progress()
+        self.shown = {False: records}
+        if True in self.settings.kinds and crops is not None:
+            self.shown[True] = crops_of(records, crops)
+        self.store: FeatureShards | None = None
+        self._finished = False
+        if out is not None:
+            self._finished = resume and not sharded and exists(out)
+            self._alone = not is_address(out) and not Path(out).parent.exists()  # the folder is created for the shards
+            if not resume:
+                remove(shards_beside(out))
+            if not self._finished:
+                self.store = FeatureShards(shards_beside(out), self._described())
+
+    def _described(self) -> dict[str, object]:
+        """What all shards must agree on."""
+        return {
+            "count": len(self.shown[False]),
+            "model": self.extractor.hash,
+            "views": list(self.settings.names),
+            "norm": "unit" if self.settings.normalise else "raw",
+            "images": fingerprint(self.shown[False]),
+            **({"crops": fingerprint(self.shown[True])} if True in self.shown else {}),
+        }
 
     def finished(self) -> FeatureSet | None:
         """Return the features in `out`, if it is to be resumed and is complete.
@@ -82,142 +279,89 @@ class FeatureJob:
         """
         if not self._finished or self.out is None:
             return None
-        found = _load(self.out, self.records, self.model, self.views, self.normalise)
-        shutil.rmtree(_parts(self.out), ignore_errors=True)  # of a process killed right after it had finished
+        found = self._load(self.out)
+        remove(shards_beside(self.out))  # of a process killed right after it had finished
         return found
 
-    def run(
-        self, num_features: int, precision: str, note: str, batches: Callable[[NDArray[np.intp]], Batches]
-    ) -> FeatureSet:
-        """Extract what is missing by `batches`, which is given the missing rows of `records`.
+    def begin(self) -> str:
+        """Record what is computed; return a sentence about the number type.
+
+        Raises:
+            InputError: shards that are there were computed in another number type.
+        """
+        assert self.store is not None
+        precision, note = self.extractor.precision(self.store.precision)
+        self.store.begin(precision, self.extractor.num_features)
+        return note
+
+    def run(self) -> FeatureSet:
+        """Extract what is missing, in this process, and return all features.
+
+        Raises:
+            InputError: as `finished`, `begin` and `fill`.
+        """
+        if (found := self.finished()) is not None:
+            return found
+        if self.store is None:
+            return self._in_memory()
+        try:
+            note = self.begin()
+            hashes = fill(
+                self.store, self.store.starts, self.extractor, self.shown, self.settings, self.progress, note=note
+            )
+        except InputError:
+            self.abandon()
+            raise
+        return self.join(hashes)
+
+    def join(self, hashes: Mapping[int, str]) -> FeatureSet:
+        """Return the features of all shards, once all are written; write `out`, or mark the folder as complete.
 
         Args:
-            num_features: D.
-            precision: number type of the computation; parts of another are not mixed in.
-            note: sentence for `progress` once the first shard is written.
-            batches: makes the features of rows, in their order.
+            hashes: of each shard, as `fill` returns them.
         """
-        if self._shards is not None:
-            self._shards.begin(precision)
-        features = np.empty((len(self.records), num_features), dtype=np.float32)
-        missing = np.arange(len(self.records))
-        if self._shards is not None:
-            missing = self._shards.read_into(features, self.progress)
-        self.progress.start("extract", len(self.records), len(self.records) - len(missing))
-        try:
-            for rows, made in batches(missing):
-                features[missing[rows]] = made
-                if self._shards is not None and self._shards.write_up_to(int(missing[rows[-1]]) + 1, features) and note:
-                    self.progress.note(note)  # not before: wrong input is answered with one sentence
-                    note = ""
-                self.progress.advance(len(rows))
-        except InputError:
-            if self._shards is not None:
-                self._shards.abandon()
-            raise
-        finally:
-            self.progress.finish()
-        found = FeatureSet(features, self.records, views=self.views, model=self.model, raw=not self.normalise)
-        found = found.normalise() if self.normalise else found
-        if self.out is not None and self._shards is not None:
-            found.save(self.out)
-            self._shards.remove()
+        assert self.store is not None and self.out is not None
+        if self.sharded:
+            self.store.finish(hashes)
+        found = self.store.whole(self.shown[False])
+        if not self.sharded:
+            with written(self.out) as file:
+                found.save(file)
+            self.store.remove()
         return found
-
-
-class _Shards:
-    """Finished shards of an unfinished extraction: OUT.parts/job.json and one file per `SHARD` images.
-
-    Raises:
-        InputError: the folder holds shards of another extraction.
-    """
-
-    def __init__(self, out: Path, job: dict[str, Any], resume: bool) -> None:
-        self.folder = _parts(out)
-        self._alone = not out.parent.exists()  # the parent folder is created for these shards
-        self._job = job
-        self._pending: list[int] = []  # first rows of the shards to be written
-        self.precision: str | None = None
-        if not resume:
-            self.remove()
-        file = self.folder / "job.json"
-        if file.exists():
-            stored = read_json(file)
-            with parse_errors(file):
-                self.precision = stored.pop("precision", None)
-            for key, value in job.items():
-                if stored.get(key) != value:
-                    raise self._other(key, stored.get(key), value)
-
-    def begin(self, precision: str) -> None:
-        """Record the inputs of the extraction, before the first shard is written."""
-        if self.precision not in (None, precision):
-            raise self._other("precision", self.precision, precision)
-        write_json(self.folder / "job.json", {**self._job, "precision": precision})
-
-    def read_into(self, features: NDArray[np.float32], progress: Progress) -> NDArray[np.intp]:
-        """Copy finished shards into `features` (N, D); return the rows that are missing or damaged."""
-        missing = np.ones(len(features), dtype=bool)
-        for start in range(0, len(features), SHARD):
-            rows = slice(start, start + SHARD)
-            if self._path(start).exists():
-                try:
-                    features[rows] = self._read(start, features[rows].shape)
-                    missing[rows] = False
-                    continue
-                except InputError as error:
-                    progress.note(f"{error} Its images are extracted again.")
-            self._pending.append(start)
-        return np.flatnonzero(missing)
-
-    def _read(self, start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        with parse_errors(self._path(start)):
-            found: NDArray[np.float32] = read_arrays(self._path(start), "shard")[0]["features"]
-            if found.shape != shape:
-                raise ValueError(f"{found.shape} instead of {shape}")
-        return found
-
-    def write_up_to(self, row: int, features: NDArray[np.float32]) -> int:
-        """Write the shards that are complete up to `row`; return their number."""
-        before = len(self._pending)
-        while self._pending and min(self._pending[0] + SHARD, len(features)) <= row:
-            start = self._pending.pop(0)
-            write_arrays(self._path(start), "shard", {"features": features[start : start + SHARD]})
-        return before - len(self._pending)
 
     def abandon(self) -> None:
-        """Remove the folder if no shard is finished."""
-        if not list(self.folder.glob("rows-*.safetensors")):
-            self.remove()
+        """Remove the folder of an extraction that failed before its first shard."""
+        if self.store is not None and self.out is not None:
+            self.store.abandon()
             if self._alone:
                 with suppress(OSError):
-                    self.folder.parent.rmdir()
+                    Path(self.out).parent.rmdir()
 
-    def remove(self) -> None:
-        """Remove all shards."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _in_memory(self) -> FeatureSet:
+        records, unit = self.shown[False], self.settings.normalise
+        size = feature_shards.SHARD
+        shards = [slice(start, min(start + size, len(records))) for start in range(0, len(records), size)]
+        precision, note = self.extractor.precision(None)
+        features = np.empty((len(records), self.extractor.num_features), dtype=np.float32)
+        with job(self.progress, "extract", len(records)):
+            for rows, part in computed(self.extractor, self.shown, shards, self.settings, precision, self.progress):
+                features[rows] = part.features
+            self.progress.note(note) if note and shards else None
+        return FeatureSet(features, records, unit, self.settings.names, self.extractor.hash, raw=not unit)
 
-    def _other(self, what: str, there: object, asked: object) -> InputError:
-        fix = "remove it or name another output file"
-        return InputError(f"{self.folder}: was started with other {what} ({there}, now {asked}); {fix}.")
-
-    def _path(self, start: int) -> Path:
-        return self.folder / f"rows-{start:08d}.safetensors"
-
-
-def _parts(out: Path) -> Path:
-    return out.with_name(out.name + ".parts")
-
-
-def _load(out: Path, records: Records, model: str, views: tuple[str, ...], normalised: bool) -> FeatureSet:
-    found = FeatureSet.load(out)
-    for what, there, asked in (
-        ("a model", found.model[:12], model[:12]),
-        ("views", "+".join(found.views), "+".join(views)),
-        ("norm", "unit" if found.normalised else "raw", "unit" if normalised else "raw"),
-    ):
-        if there != asked:
-            raise InputError(f"{out}: holds features of {what} {there}, not {asked}; remove the file or name another.")
-    if found.records != records:
-        raise InputError(f"{out}: holds features of other images; remove the file or name another.")
-    return found
+    def _load(self, out: Path | str) -> FeatureSet:
+        with local_copy(out) as file, parse_errors(out):
+            found = FeatureSet.load(file)
+        for what, there, asked in (
+            ("a model", found.model[:12], self.extractor.hash[:12]),
+            ("views", "+".join(found.views), "+".join(self.settings.names)),
+            ("norm", "unit" if found.normalised else "raw", "unit" if self.settings.normalise else "raw"),
+        ):
+            if there != asked:
+                raise InputError(
+                    f"{out}: holds features of {what} {there}, not {asked}; remove the file or name another."
+                )
+        if found.records != self.shown[False]:
+            raise InputError(f"{out}: holds features of other images; remove the file or name another.")
+        return found

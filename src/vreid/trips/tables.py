@@ -18,7 +18,8 @@ from vreid.data.cameras import Camera, with_times
 from vreid.data.records import Labels, joint_codes
 from vreid.errors import InputError
 from vreid.formatting import plural
-from vreid.retrieval.features import FeatureSet, load_sides, unit_rows
+from vreid.retrieval.feature_shards import load_sides
+from vreid.retrieval.features import FeatureSet, unit_rows
 
 if TYPE_CHECKING:
     from vreid.store.interface import TrackletBatch

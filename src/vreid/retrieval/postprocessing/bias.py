@@ -16,7 +16,8 @@ import numpy as np
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.ranges import check_settings, in_range
-from vreid.retrieval.features import FeatureSet, Sides, load_sides
+from vreid.retrieval.feature_shards import load_sides
+from vreid.retrieval.features import FeatureSet, Sides
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.prefix_cache import Prefix
 from vreid.retrieval.postprocessing.state import SearchState
