@@ -217,7 +217,7 @@ def extract(
     from vreid.inference.extraction import extractor_of
     from vreid.training.feature_job import ExtractionSettings, FeatureJob
 
-    extractor = extractor_of(model, device, workers)
+    extractor = extractor_of(model, device, workers, progress)
     settings = ExtractionSettings(views, unit_views, normalise, batch_size)
 
     def features(records: Records, crops: Records | None, file: Path | str | None) -> FeatureSet:

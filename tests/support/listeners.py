@@ -1,8 +1,18 @@
-"""A listener that remembers how far a job was at each step."""
+"""Listeners that remember what they are told."""
 
 from __future__ import annotations
 
 from vreid.progress import Progress
+
+
+class Notes(Progress):
+    """Attribute `notes`: all sentences."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 class Steps(Progress):

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from support.listeners import Notes
 from vreid.configuration import plain_values
 from vreid.data.augment import TrainTransform
 from vreid.data.dataset import fingerprint
@@ -497,3 +498,24 @@ def test_a_compiled_backbone_trains_alike_under_the_same_names(
     assert len(compiled) == 1 and plain.keys() == other.keys()
     for name, value in plain.items():
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_where_the_compiler_fails_a_note_says_so_and_training_goes_on(
+    records: Records, tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(graph: object, inputs: object) -> None:
+        raise FileNotFoundError("no C++ compiler found\non this machine")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda what, **options: real(what, backend=no_compiler, **options))
+    notes = Notes()
+    config = replace(tiny, epochs=1)
+    plain = weights(train(config, records, out=tmp_path / "plain"))
+    other = weights(train(replace(config, compile=True), records, out=tmp_path / "compiled", progress=notes))
+    said = [note for note in notes.notes if "torch.compile" in note]
+    assert said == [
+        "torch.compile does not work here (no C++ compiler found); training goes on without it. "
+        "Set compile=false to not try it."
+    ]
+    for name, value in plain.items():
+        assert torch.equal(other[name], value)

@@ -22,6 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from vreid.data.degrade import Degradation
+from vreid.data.devices import to_device
 from vreid.errors import InputError
 from vreid.ranges import check_number, check_settings, in_range
 
@@ -86,15 +87,16 @@ class TestTransform:
         `fill` is one normalised value per channel; None: 0, the mean colour, as in DMT's random erasing (methods:
         section 4).
         """
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        mean, std, colour = (
+            to_device(torch.tensor(values), images.device).view(3, 1, 1)
+            for values in (self.mean, self.std, fill or (0.0, 0.0, 0.0))
+        )
         out = torch.empty(images.shape, device=images.device)
         step = 1 if images.device.type == "cpu" else max(len(images), 1)  # one fits a CPU's cache: 2.7x faster
         for start in range(0, len(images), step):
             part = slice(start, start + step)
             out[part].copy_(images[part]).div_(255).sub_(mean).div_(std)
         if erased is not None:
-            colour = torch.tensor(fill or (0.0, 0.0, 0.0), device=images.device).view(3, 1, 1)
             for row, (top, left, height, width) in enumerate(erased.tolist()):
                 out[row, :, top : top + height, left : left + width] = colour
         return out

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vreid.data.augment import TestTransform, TrainTransform
+from vreid.data.devices import to_device
 from vreid.data.images import cut, read_image
 from vreid.data.records import Records
 from vreid.data.sampling import BatchSampler, GivenBatches, InOrder, Share
@@ -247,7 +248,7 @@ class Loader:
         for raw in self._loader:
             if isinstance(raw, InputError):
                 raise raw
-            images = raw.images.to(self.device, non_blocking=True)
+            images = to_device(raw.images, self.device)
             yield Batch(self.dataset.transform.finish(images, raw.erased), raw.rows.numpy(), raw.flipped.numpy())
 
 

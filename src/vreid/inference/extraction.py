@@ -15,6 +15,7 @@ from vreid.data.records import Records
 from vreid.environment import resolve_device
 from vreid.inference.backend import installed
 from vreid.inference.embedder import Embedder, load_model
+from vreid.progress import Progress
 from vreid.training.feature_job import ExtractionSettings, Extractor, Rows
 from vreid.training.model_file import model_file
 from vreid.training.views import VIEWS
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def extractor_of(
-    model: Path | str | TrainedModel | Embedder, device: str = "auto", workers: int | None = None
+    model: Path | str | TrainedModel | Embedder,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Extractor:
     """Return the extractor of a model, in the library that runs it.
 
@@ -33,6 +37,7 @@ def extractor_of(
         model: see `vreid.workflow.extract`; an .onnx file, and "default" without torch, run in onnxruntime.
         device: "auto", "cpu", "cuda", ...
         workers: processes that load images (torch only; None: chosen for the device).
+        progress: listener, is told when the device's memory is full.
 
     Raises:
         InputError: the model cannot be read, or what would run it is not installed.
@@ -47,7 +52,8 @@ def extractor_of(
         trained = cast("TorchBackend", model.backend).trained
     else:
         trained = load_trained(model) if isinstance(model, (str, Path)) else model
-    return TorchExtractor(trained.model, trained.transform, device=resolve_device(device), workers=workers)
+    place = resolve_device(device)
+    return TorchExtractor(trained.model, trained.transform, device=place, workers=workers, progress=progress)
 
 
 class EmbedderExtractor:

@@ -1,7 +1,7 @@
 """Circle loss with pairwise labels.
 
 Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, equations 4 to 8.
-Shape legend: B images in the batch, D feature length, A images that have both a positive and a negative in the batch.
+Shape legend: B images in the batch, D feature length.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ def circle_loss(features: Tensor, identities: Tensor, *, margin: float = 0.35, s
         same_BB = identities[:, None] == identities[None, :]
         positive_BB = same_BB & ~torch.eye(len(identities), dtype=torch.bool, device=features.device)
         usable = positive_BB.any(dim=1) & ~same_BB.all(dim=1)
-        similar_AB, same_AB, positive_AB = (unit_BD @ unit_BD.T)[usable], same_BB[usable], positive_BB[usable]
-        fixed_AB = similar_AB.detach()
-        pull_AB = scale * functional.relu(1 + margin - fixed_AB) * (1 - margin - similar_AB)
-        push_AB = scale * functional.relu(fixed_AB + margin) * (similar_AB - margin)
-        total_A = torch.logsumexp(pull_AB.masked_fill(~positive_AB, -torch.inf), dim=1)
-        total_A = total_A + torch.logsumexp(push_AB.masked_fill(same_AB, -torch.inf), dim=1)
-        return functional.softplus(total_A).sum() / usable.sum().clamp(min=1)
+        similar_BB = unit_BD @ unit_BD.T
+        fixed_BB = similar_BB.detach()
+        pull_BB = scale * functional.relu(1 + margin - fixed_BB) * (1 - margin - similar_BB)
+        push_BB = scale * functional.relu(fixed_BB + margin) * (similar_BB - margin)
+        # Rows that are not usable get zeros, not an index: the number of rows would be read from the device.
+        unusable_B1 = ~usable[:, None]
+        total_B = torch.logsumexp(pull_BB.masked_fill(~positive_BB, -torch.inf).masked_fill(unusable_B1, 0), dim=1)
+        total_B = total_B + torch.logsumexp(push_BB.masked_fill(same_BB, -torch.inf).masked_fill(unusable_B1, 0), dim=1)
+        return (functional.softplus(total_B) * usable).sum() / usable.sum().clamp(min=1)

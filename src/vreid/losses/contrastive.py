@@ -1,7 +1,7 @@
 """Supervised contrastive loss.
 
 Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2 (L_out).
-Shape legend: B images in the batch, D feature length, A images that have a positive in the batch.
+Shape legend: B images in the batch, D feature length.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def contrastive_loss(features: Tensor, identities: Tensor, *, temperature: float
         self_BB = torch.eye(len(identities), dtype=torch.bool, device=features.device)
         positive_BB = (identities[:, None] == identities[None, :]) & ~self_BB
         usable = positive_BB.any(dim=1)
-        logits_AB = (unit_BD @ unit_BD.T / temperature).masked_fill(self_BB, -torch.inf)[usable]
-        surprise_AB = torch.logsumexp(logits_AB, dim=1, keepdim=True) - logits_AB
-        positive_AB = positive_BB[usable]
-        mean_A = surprise_AB.masked_fill(~positive_AB, 0).sum(dim=1) / positive_AB.sum(dim=1)
-        return mean_A.sum() / usable.sum().clamp(min=1)
+        logits_BB = (unit_BD @ unit_BD.T / temperature).masked_fill(self_BB, -torch.inf)
+        surprise_BB = torch.logsumexp(logits_BB, dim=1, keepdim=True) - logits_BB
+        mean_B = surprise_BB.masked_fill(~positive_BB, 0).sum(dim=1) / positive_BB.sum(dim=1).clamp(min=1)
+        return mean_B.sum() / usable.sum().clamp(min=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +169,7 @@ class ImagePool(nn.Module):
         super().__init__()
         self.register_buffer("images", torch.zeros(slots, 3, size, size))
         self.register_buffer("held", torch.zeros((), dtype=torch.int64))
+        self._count: int | None = None  # `held` on the host; reading that in each step would wait for the device
 
     def exchange(self, made: Tensor, draws: Sequence[float]) -> Tensor:
         """Store the images `made` (B, 3, S, S) and return a mix of new and stored images of the same shape.
@@ -175,12 +177,19 @@ class ImagePool(nn.Module):
         `draws` holds one number in [0, 1) per image: a draw d below 1/2 swaps the image with slot floor(2 d slots).
         """
         slots, handed = len(self.images), []
+        if self._count is None:
+            self._count = int(self.held)
         for image, draw in zip(made.detach(), draws, strict=True):
             slot = int(2 * draw * slots)
-            if int(self.held) < slots:
-                self.images[self.held] = image
+            if self._count < slots:
+                self.images[self._count] = image
                 self.held += 1
+                self._count += 1
             elif slot < slots:
                 image, self.images[slot] = self.images[slot].clone(), image
             handed.append(image)
         return torch.stack(handed)
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self._count = None

@@ -45,8 +45,9 @@ def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             if value is not None:
                 tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
     tensors["random.cpu"] = torch.get_rng_state()
-    if next(model.parameters()).is_cuda:
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     save_weights(path, tensors, {"kind": "checkpoint", "loop": asdict(state)})
 
 
@@ -82,8 +83,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
                 # Restore the memory layout too: kernels may round differently with another one.
                 held[key] = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
     torch.set_rng_state(generator)
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    device = next(model.parameters()).device
+    if "random.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return state
 
 

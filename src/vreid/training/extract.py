@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vreid.data.augment import TestTransform
+from vreid.data.devices import Backoff, fetch_behind
 from vreid.data.loading import test_loader
 from vreid.data.records import Records
 from vreid.errors import InputError
@@ -171,7 +173,8 @@ def extract(
             (unknown values and cameras without an embedding use the mean embedding).
         transform: preprocessing of the model (`TrainedModel.transform`).
         batch_size: images per batch; affects only speed, memory and rounding. Features of equal batch sizes are equal
-            to the bit, resumed or not.
+            to the bit, resumed or not. Where a batch does not fit the device's memory, half of it goes through the
+            network at once from then on, and a note says so.
         device: "cpu", "cuda", ...
         workers: processes that load images (None: chosen for the device).
         views: names in `vreid.training.views.VIEWS`.
@@ -191,7 +194,7 @@ def extract(
     check_views(views, crops=crops is not None)
     return FeatureJob(
         records,
-        TorchExtractor(model, transform, device=device, workers=workers, precision=precision),
+        TorchExtractor(model, transform, device=device, workers=workers, precision=precision, progress=progress),
         ExtractionSettings(tuple(views), unit_views, normalise, batch_size),
         out=out,
         resume=resume,
@@ -205,6 +208,7 @@ class TorchExtractor:
 
     Args:
         model, transform, device, workers, precision: see `extract`.
+        progress: listener, is told when the device's memory is full.
     """
 
     def __init__(
@@ -215,10 +219,11 @@ class TorchExtractor:
         device: str = "cpu",
         workers: int | None = None,
         precision: Precision = "auto",
+        progress: Progress | None = None,
     ) -> None:
         self.model, self.transform, self.workers = model, transform, workers
         self.hash, self.num_features = model_hash(model, transform), model.num_features
-        self._place, self._precision = torch.device(device), precision
+        self._place, self._precision, self._progress = torch.device(device), precision, progress or Progress()
 
     def precision(self, stored: str | None) -> tuple[str, str]:
         """Return the number type that is asked for, else the one of `stored` shards, else the fastest; and why."""
@@ -230,9 +235,28 @@ class TorchExtractor:
     def features(
         self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the features (B, D) of each batch, summed over the views."""
+        """Yield the features (B, D) of each batch, summed over the views, after the next one is queued on the device."""
+        return fetch_behind(self._queued(shown, batches, settings, precision))
+
+    def _queued(
+        self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
+    ) -> Iterator[Tensor]:
+        """Yield the features (B, D) of each batch on the device."""
         model = self.model.to(self._place).to(memory_format=torch.channels_last).eval()
         sides = side_information(getattr(model.backbone, "options", TransReIDOptions()), model.cameras, shown[False])
+        backoff = Backoff(settings.batch_size, "images", self._place, self._progress.note)
+
+        def features_of(images: Mapping[bool, Tensor], rows: Rows, part: slice) -> Tensor:
+            parts, chosen = [], rows[part]
+            with torch.inference_mode(), autocast(precision, self._place):
+                for cropped, flipped in (VIEWS[view] for view in settings.views):
+                    image = images[cropped][part].flip(-1) if flipped else images[cropped][part]
+                    side_labels = batch_labels(sides, chosen, np.full(len(chosen), flipped), self._place)
+                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **side_labels).float())
+            return torch.stack([functional.normalize(one) for one in parts] if settings.unit_views else parts).sum(
+                dim=0
+            )
+
         loaders = [
             test_loader(shown[cropped], self.transform, batches=batches, workers=self.workers, device=self._place)
             for cropped in settings.kinds
@@ -240,14 +264,7 @@ class TorchExtractor:
         for loaded in zip(*loaders, strict=True):
             images = {cropped: batch.images for cropped, batch in zip(settings.kinds, loaded, strict=True)}
             rows = loaded[0].rows
-            with torch.inference_mode(), autocast(precision, self._place):
-                parts = []
-                for cropped, flipped in (VIEWS[view] for view in settings.views):
-                    image = images[cropped].flip(-1) if flipped else images[cropped]
-                    side_labels = batch_labels(sides, rows, np.full(len(rows), flipped), self._place)
-                    parts.append(model(image.contiguous(memory_format=torch.channels_last), **side_labels).float())
-            made = [functional.normalize(part) for part in parts] if settings.unit_views else parts
-            yield torch.stack(made).sum(dim=0).cpu().numpy()
+            yield torch.cat(backoff.run(len(rows), partial(features_of, images, rows)))
 
 
 def model_hash(model: ReidModel, transform: TestTransform) -> str:

@@ -35,6 +35,8 @@ class Loop(ABC):
 
     remedy = "lower the learning rate"
     """Suggested fix in the error about a loss that is not finite."""
+    smaller_batch = "lower the batch size"
+    """Suggested fix in the error about a batch that does not fit the device's memory."""
 
     def __init__(
         self,
@@ -120,7 +122,7 @@ class Loop(ABC):
             for batch in loader:
                 time, last = epoch + state.step / count, state.step + 1 == count
                 can_checkpoint = self.can_checkpoint(last=last)
-                terms = self.train_step(batch, time, last=last)
+                terms = self._step_or_advice(batch, time, last=last)
                 state.step += 1
                 state.total_steps += 1
                 together = len(batch.images) * self.world.size
@@ -143,6 +145,21 @@ class Loop(ABC):
             self.progress.log(f"epoch {epoch + 1}/{epochs}: {', '.join(filter(None, words))}")
             state.epoch, state.step, state.sums, saved = epoch + 1, 0, {}, state.total_steps
             self._checkpoint()
+
+    def _step_or_advice(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
+        """Train on one batch.
+
+        Raises:
+            InputError: it does not fit the device's memory; the message names the options that make it smaller.
+        """
+        try:
+            return self.train_step(batch, time, last=last)
+        except torch.OutOfMemoryError as error:
+            count, _, height, width = batch.images.shape
+            raise InputError(
+                f"{self.run.path}: a batch of {count} images of {height} x {width} does not fit the memory of "
+                f"{self.device}; {self.smaller_batch}."
+            ) from error
 
     def raise_if_diverged(self, terms: Mapping[str, float], time: float) -> None:
         """Stop training before weights that are not finite reach a checkpoint.

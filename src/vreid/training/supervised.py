@@ -31,6 +31,7 @@ from vreid.models.keys import load_pretrained
 from vreid.models.reid_model import ReidModel, build_from
 from vreid.models.weights import load_strict, load_weights, save_weights, weights_hash
 from vreid.progress import Progress
+from vreid.training.compiling import compile_in_place, compiler_failed, fallback_sentence, undo_compilation
 from vreid.training.distributed import ProcessGroup
 from vreid.training.loop import Loop
 from vreid.training.objective import Objective
@@ -263,6 +264,10 @@ class Trainer(Loop):
     """Training loop of a model with an objective: weights, metrics and checkpoints."""
 
     remedy = "lower optimiser.learning_rate, set clip_norm=1 or precision=float32"
+    smaller_batch = (
+        "lower num_identities or num_instances and raise accumulation by as much, or lower transform.height and "
+        "transform.width"
+    )
 
     def __init__(
         self,
@@ -288,8 +293,8 @@ class Trainer(Loop):
         learned = nn.ModuleDict({"model": self.model, "objective": self.objective})
         if config.ema:
             learned["mean"] = deepcopy(self.model).requires_grad_(False)
-        if config.compile:
-            self.model.backbone.compile()  # in place: names of weights do not change, and the EMA copy stays uncompiled
+        if config.compile and (sentence := compile_in_place(self.model.backbone)):  # the EMA copy stays uncompiled
+            progress.note(sentence)
         optimiser = build_optimiser(learned, config.optimiser)
         super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
         losses = _Losses(self.model, self.objective, world)
@@ -380,9 +385,7 @@ class Trainer(Loop):
         with nullcontext() if moves else self.world.gradients_wait(self.losses):
             with autocast(self.precision, self.device):
                 reversal = reversal_strength(time / self.config.epochs)
-                terms: dict[str, Tensor] = self.losses(
-                    images.contiguous(memory_format=torch.channels_last), labels, reversal
-                )
+                terms = self._loss_terms(images.contiguous(memory_format=torch.channels_last), labels, reversal)
             terms["loss"] = torch.stack(list(terms.values())).sum()
             if self.device.type == "cpu":
                 self.raise_if_diverged({name: float(value.detach()) for name, value in terms.items()}, time)
@@ -394,6 +397,18 @@ class Trainer(Loop):
             self.optimiser.zero_grad(set_to_none=True)
             if self.config.ema:
                 self._average()
+        return terms
+
+    def _loss_terms(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
+        """Compute the loss terms; without torch.compile from the first call on, if its compiler fails in that."""
+        try:
+            terms: dict[str, Tensor] = self.losses(images, labels, reversal)
+        except Exception as error:
+            if not (self.config.compile and compiler_failed(error)):
+                raise
+            undo_compilation(self.model.backbone)
+            self.progress.note(fallback_sentence(error))
+            terms = self.losses(images, labels, reversal)
         return terms
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from vreid.data.devices import to_device
 from vreid.data.records import Labels, Records
 from vreid.errors import InputError
 from vreid.losses import NO_LABEL
@@ -154,7 +155,7 @@ def batch_labels(
     """Return the targets (B,) of the images in `rows` (B,), those of the mirror image where `flipped` (B,)."""
     index, mirror = torch.from_numpy(rows), torch.from_numpy(flipped)
     return {
-        name: torch.where(mirror, target.mirrored[index], target.values[index]).to(device)
+        name: to_device(torch.where(mirror, target.mirrored[index], target.values[index]), device)
         for name, target in targets.items()
     }
 

@@ -39,7 +39,8 @@ class TrainConfig:
         accumulation: number of batches whose gradients are averaged per update.
         clip_norm: maximum norm of the gradients; None disables clipping.
         sync_batchnorm: in distributed training, use batch statistics of the whole batch instead of the share (GPUs).
-        compile: use torch.compile for the backbone: minutes of start-up time, faster steps, different rounding.
+        compile: use torch.compile for the backbone: minutes of start-up time, faster steps, different rounding. Where
+            its compiler does not work, a note says so and training goes on without it.
         ema: decay per step of an exponential moving average of the weights, such as 0.999 (in step t = 0, 1, ... at
             most (1 + t) / (10 + t)), which becomes the model; 0: the last weights.
         seed: seed of initial weights, batches and augmentation.

@@ -227,6 +227,7 @@ class Translation(Loop):
     """
 
     remedy = "lower learning_rate, or set precision=float32"
+    smaller_batch = "lower batch_size, or size and load"
 
     def __init__(
         self,

@@ -35,8 +35,16 @@ INPUT_ROUNDING = {
 def propose(
     points: Points, others: Points, lists: Lists, farthest: bool, device: torch.device | str
 ) -> NDArray[np.intp]:
-    """Fill `lists` with torch on `device`; return the rows whose neighbours must be computed in another way."""
+    """Fill `lists` with torch on `device`; return the rows whose neighbours must be computed in another way.
+
+    Where a tile of distances does not fit the device's memory, tiles are half as high from then on.
+
+    Raises:
+        InputError: not even one row of distances fits.
+    """
     import torch
+
+    from vreid.data.devices import Backoff
 
     alone, count = points is others, lists.index.shape[1]
     ours = [torch.from_numpy(part).to(device) for part in points.parts]
@@ -47,10 +55,9 @@ def propose(
     rounding = (rough * np.sqrt(points.squares), rough * np.sqrt(others.squares)) if rough else None
     squares_G = torch.from_numpy(others.squares).to(device, torch.float32)
     error = window(points.squares, others.squares, points.dimensions, rounding=rounding)
-    failed = []
-    rows = max(1, min(4096, _NUMBERS // len(others)))
-    for start in range(0, len(points), rows):
-        block = slice(start, min(start + rows, len(points)))
+
+    def search(block: slice) -> list[NDArray[np.intp]]:
+        failed = []
         distances_QG = torch.addmm(squares_G, points_QD[block], others_GD.T, alpha=-2)
         distances_QG += torch.from_numpy(points.squares[block]).to(device, torch.float32)[:, None]
         window_Q = torch.from_numpy(error[block]).to(device)
@@ -59,11 +66,15 @@ def propose(
         for side, wanted in sides:
             sign = 1 if side == "near" else -1
             exact, index, sure = _decided(distances_QG, sign, wanted, points_QD[block], others_GD, window_Q, own)
-            failed.append(start + np.flatnonzero(~sure.cpu().numpy()))
+            failed.append(block.start + np.flatnonzero(~sure.cpu().numpy()))
             if side == "near":
                 lists.squared[block], lists.index[block] = exact.cpu().numpy(), index.cpu().numpy()
             else:
                 lists.farthest[block] = exact[:, 0].cpu().numpy()
+        return failed
+
+    rows = max(1, min(4096, _NUMBERS // len(others)))
+    failed = [some for made in Backoff(rows, "rows of distances", device).run(len(points), search) for some in made]
     return np.unique(np.concatenate(failed)) if failed else np.empty(0, dtype=np.intp)
 
 
