@@ -52,6 +52,9 @@ class PlainStore:
     def selected(self, where: Filter | None) -> list[str]:
         return sorted(name for name, row in self.rows.items() if selects(where or Filter(), row))
 
+    def by_time(self, where: Filter | None) -> list[str]:
+        return sorted(self.selected(where), key=lambda name: (int(self.rows[name].start[0]), name))
+
     def search(self, query: NDArray[np.float32], k: int, where: Filter | None) -> list[tuple[str, float]]:
         """The k most similar of one query, in float64 rounded to float32; ties in the order of ids."""
         scored = []

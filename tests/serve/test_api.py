@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -40,16 +42,21 @@ def test_an_upload_finds_itself_and_can_be_searched_again_with_filters(
     assert client.get(as_body["query"]["image"]).headers["content-type"] == "image/jpeg"
 
 
-def test_pages_stay_consistent_while_tracklets_are_deleted_and_added(client: TestClient, site: Path) -> None:
-    first = client.get("/api/v1/tracklets", params={"limit": 4}).json()
-    every = [one["id"] for one in client.get("/api/v1/tracklets", params={"limit": 1000}).json()["tracklets"]]
+@pytest.mark.parametrize("order", ["id", "time"])
+def test_pages_stay_consistent_while_tracklets_are_deleted_and_added(
+    client: TestClient, site: Path, order: str
+) -> None:
+    first = client.get("/api/v1/tracklets", params={"limit": 4, "order": order}).json()
+    whole = client.get("/api/v1/tracklets", params={"limit": 1000, "order": order}).json()["tracklets"]
+    assert whole == sorted(whole, key=lambda one: (one["start"] if order == "time" else "", one["id"]))
+    every = [one["id"] for one in whole]
     with Store.open(site) as other:
         gone = other.tracklet(every[0])
         other.delete([every[0]])
         seen = [one["id"] for one in first["tracklets"]]
         after = first["next"]
         while after:
-            page = client.get("/api/v1/tracklets", params={"limit": 4, "after": after}).json()
+            page = client.get("/api/v1/tracklets", params={"limit": 4, "order": order, "after": after}).json()
             seen += [one["id"] for one in page["tracklets"]]
             after = page["next"]
             other.add(gone)
@@ -78,6 +85,9 @@ def test_crops_have_entity_tags(client: TestClient, name: str) -> None:
         ("/api/v1/tracklets?camera=nowhere", 404, "did you mean"),
         ("/api/v1/tracklets?start=yesterday", 422, "is no time"),
         ("/api/v1/tracklets?start=2026-01-02&end=2026-01-01", 422, "empty"),
+        ("/api/v1/tracklets?order=time&after=c001/3", 422, "give the `next` of the page before"),
+        ("/api/v1/tracklets?order=time&after=12/", 422, "give the `next` of the page before"),
+        ("/api/v1/tracklets?order=colour", 422, "order"),
         ("/api/v1/nothing", 404, "no such page"),
     ],
 )
@@ -121,6 +131,18 @@ def test_searches_are_logged_with_their_purpose(serve: Serve, name: str) -> None
     (entry, *_) = demanding.get("/api/v1/audit").json()["entries"]
     assert (entry["who"], entry["action"], entry["purpose"]) == ("local", "search", "report 17")
     assert entry["what"]["tracklet"] == name
+
+
+def test_the_wall_goes_on_in_the_order_of_time(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = client.get("/api/v1/tracklets", params={"order": "time", "limit": 1000}).json()["tracklets"]
+    monkeypatch.setattr("vreid.serve.pages.PAGE", 10)
+    seen: list[str] = []
+    address: str | None = "/browse"
+    while address is not None:
+        text = client.get(address).text
+        seen += re.findall(r'/api/v1/crops/0/([^"]+)"', text)
+        address = next(map(unescape, re.findall(r'rel="next" href="([^"]+)"', text)), None)
+    assert seen == [one["id"] for one in wanted]
 
 
 @pytest.mark.parametrize("path", ["/", "/browse", "/cameras", "/audit", "/login", "/search?tracklet={name}"])

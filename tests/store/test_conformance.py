@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -151,6 +151,44 @@ def test_scan_goes_on_after_an_id(filled: tuple[VectorStore, PlainStore]) -> Non
         assert batch.crops is not None
         for row, name in enumerate(batch.id):
             assert_same(replace(batch, **_rows(batch, [row]), vector=batch.vector[[row]]), plain.rows[name])
+
+
+@pytest.mark.parametrize("where", FILTERS)
+def test_lists_by_time_equal_the_plain_store(filled: tuple[VectorStore, PlainStore], where: Filter | None) -> None:
+    engine, plain = filled
+    assert list(engine.list_by_time(where).id) == plain.by_time(where)
+    assert [name for page in pages_by_time(engine, where, 7) for name in page.id] == plain.by_time(where)
+
+
+def pages_by_time(engine: VectorStore, where: Filter | None, limit: int) -> Iterator[TrackletBatch]:
+    after = None
+    while len(page := engine.list_by_time(where, after=after, limit=limit)):
+        assert len(page) <= limit
+        yield page
+        after = int(page.start[-1]), str(page.id[-1])
+
+
+def test_pages_by_time_stay_consistent_while_tracklets_are_added(filled: tuple[VectorStore, PlainStore]) -> None:
+    engine, plain = filled
+    found: list[str] = []
+    for number, page in enumerate(pages_by_time(engine, None, 10)):
+        found += page.id.tolist()
+        if number < 3:
+            start = np.array([NO_TIME, 5000])
+            added = tracklets([f"0/before{number}", f"0/behind{number}"], number)
+            engine.upsert(replace(added, start=start, end=start))
+    assert found == [*plain.by_time(None), "0/behind0", "0/behind1", "0/behind2"]
+
+
+def test_equal_starts_stand_in_the_order_of_ids(engine: VectorStore) -> None:
+    batch = tracklets(["a/3", "a/1", "ä/2", "a/10", "b/0"], 1)
+    start = np.array([7, 7, 7, 7, NO_TIME])
+    engine.upsert(replace(batch, start=start, end=start))
+    assert list(engine.list_by_time().id) == ["b/0", "a/1", "a/10", "a/3", "ä/2"]
+    assert list(engine.list_by_time(after=(7, "a/10"), limit=1).id) == ["a/3"]
+    page = engine.list_by_time(after=(7, "a/2"))
+    assert page.crops is None
+    assert_same(replace(page, crops=[]), replace(engine.fetch(["a/3", "ä/2"]), crops=[]))
 
 
 def test_documents(engine: VectorStore) -> None:

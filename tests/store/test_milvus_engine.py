@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.tracklets import assert_same, names, tracklets
 from vreid.errors import InputError
 from vreid.store.engines import open_vectors
-from vreid.store.interface import Filter
+from vreid.store.interface import NO_TIME, Filter
 from vreid.store.maintenance import copy_store, prune, verify
 
 pytest.importorskip("pymilvus", reason="run `make test-milvus`")
@@ -81,6 +83,23 @@ def test_crops_of_a_killed_write_are_found(engine: MilvusEngine) -> None:
     assert any("a/1: 1 tracklets have crops but no row" in problem for problem in verify(engine))
     engine.upsert(tracklets(names("a", 3), 1))
     assert verify(engine) == []
+
+
+@pytest.mark.parametrize("first", [0, 1_700_000_000_000, -5_000_000])
+def test_lists_by_time_of_more_than_a_message(
+    engine: MilvusEngine, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    batch = tracklets(names("a", 300), 1, crops=1)
+    timed = batch.start != NO_TIME
+    start = np.where(timed, first + 40_000 * (batch.start // 20), NO_TIME)  # up to half an hour, several at once
+    engine.upsert(replace(batch, start=start, end=start))
+    monkeypatch.setattr("vreid.store.milvus_engine.MOST", 20)
+    found: list[str] = []
+    after = None
+    while len(page := engine.list_by_time(after=after, limit=16)):
+        found += page.id.tolist()
+        after = int(page.start[-1]), str(page.id[-1])
+    assert found == [name for _, name in sorted(zip(start.tolist(), batch.id, strict=True))]
 
 
 def test_wrong_addresses() -> None:

@@ -149,6 +149,24 @@ def test_a_connection_that_is_far_behind_reads_everything(engine: SqliteEngine, 
         assert len(other.search(query, 100)[0].id) == 0
 
 
+def test_a_store_from_before_the_time_index_gets_it(engine: SqliteEngine) -> None:
+    """And the index alone decides which rows a list reads."""
+    engine.upsert(tracklets(names("a", 5), 1))
+    wanted = engine.list_by_time().id.tolist()
+    with closing(sqlite3.connect(engine.path)) as connection:
+        connection.execute("DROP INDEX tracklets_by_time")
+    with closing(SqliteEngine(engine.folder, read_only=True)) as reader:
+        assert reader.list_by_time().id.tolist() == wanted
+    with closing(SqliteEngine(engine.folder)) as again:
+        assert again.list_by_time().id.tolist() == wanted
+    with closing(sqlite3.connect(engine.path)) as connection:
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT number FROM tracklets WHERE camera = 'a' AND end >= 3 AND color = '' AND "
+            "vehicle_type = '' AND (start, id) > (2, 'a') ORDER BY start, id LIMIT 3"
+        ).fetchall()
+    assert len(plan) == 1 and "USING COVERING INDEX tracklets_by_time" in plan[0][3]
+
+
 def child(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-c", code, *map(str, arguments)]

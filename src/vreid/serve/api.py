@@ -38,7 +38,7 @@ from vreid.serve.schemas import (
     TrackletAnswer,
     TrackletsAnswer,
 )
-from vreid.serve.service import PAGE, Picture, Selection, parse_box, search_config
+from vreid.serve.service import PAGE, ListOrder, Picture, Selection, parse_box, search_config
 from vreid.serve.uploads import TYPES
 from vreid.store.interface import Filter
 
@@ -178,10 +178,11 @@ def tracklets(
     selection: Selected,
     after: Annotated[str, Query(description="`next` of the page before.", max_length=2000)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+    order: Annotated[ListOrder, Query(description="By id, or by start and id; those without a time first.")] = "id",
 ) -> TrackletsAnswer:
-    """List tracklets in the order of their ids; pages stay consistent while tracklets are added."""
-    found = site_of(request).service.tracklets(selection, after=after, limit=limit)
-    return TrackletsAnswer(tracklets=tracklet_answers(found), next=str(found.id[-1]) if len(found) == limit else None)
+    """List tracklets by id or by time; pages stay consistent while tracklets are added."""
+    page = site_of(request).service.tracklets(selection, order=order, after=after, limit=limit)
+    return TrackletsAnswer(tracklets=tracklet_answers(page.found), next=page.next)
 
 
 @router.get("/tracklets/{id:path}", tags=["tracklets"])

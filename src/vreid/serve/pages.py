@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
@@ -45,14 +44,12 @@ from vreid.serve.dependencies import (
 )
 from vreid.serve.http_errors import HttpError
 from vreid.serve.schemas import NewDecision, NewWatch, TrackletAnswer
-from vreid.serve.service import PAGE, Selection, Service, parse_box
+from vreid.serve.service import PAGE, Selection, parse_box
 from vreid.serve.templating import render
 from vreid.store.interface import Filter
 from vreid.store.search import iso_time, make_filter
 
 STATIC = Path(__file__).parent / "static"
-MOST_ORDERED = 5000
-"""Tracklets that the browse page puts in the order of time; more are in the order of their ids."""
 SAMPLE = 12
 """Tracklets on the start page."""
 
@@ -143,7 +140,7 @@ def home(request: Request, user: Viewer) -> Response:
     service = site_of(request).service
     names = sorted(service.cameras())[:SAMPLE]
     each = -(-SAMPLE // max(len(names), 1))
-    lists = [tracklet_answers(service.tracklets(Selection(cameras=(name,)), limit=each)) for name in names]
+    lists = [tracklet_answers(service.tracklets(Selection(cameras=(name,)), limit=each).found) for name in names]
     sample = [found[place] for place in range(each) for found in lists if place < len(found)][:SAMPLE]
     return page(request, "search.html", user, answer=None, sample=sample, stored=service.store.vectors.count())
 
@@ -217,39 +214,19 @@ async def search_form(request: Request) -> Response:
 
 @router.get("/browse")
 def browse(request: Request, user: Viewer, selection: Selected, after: str = "") -> Response:
-    """Wall of tracklets with filters."""
+    """Wall of tracklets in the order of time, with filters."""
     service = site_of(request).service
-    service.check(selection)
-    count = service.store.vectors.count(make_filter(**selection.__dict__))
-    ordered = count <= MOST_ORDERED
-    tracklets, following = _in_order(service, selection, after) if ordered else _by_id(service, selection, after)
+    shown = service.tracklets(selection, order="time", after=after, limit=PAGE)
     return page(
         request,
         "browse.html",
         user,
-        tracklets=tracklets,
-        next=following,
-        count=count,
-        ordered=ordered,
-        most_ordered=MOST_ORDERED,
+        tracklets=tracklet_answers(shown.found),
+        next=shown.next,
+        count=service.store.vectors.count(make_filter(**selection.__dict__)),
         pairs=_query_pairs(request, "after"),
         **_filters(request, selection),
     )
-
-
-def _by_id(service: Service, selection: Selection, after: str) -> tuple[list[TrackletAnswer], str | None]:
-    """Return a page of tracklets in the order of their ids, and where the next one begins."""
-    found = service.tracklets(selection, after=after, limit=PAGE)
-    return tracklet_answers(found), str(found.id[-1]) if len(found) == PAGE else None
-
-
-def _in_order(service: Service, selection: Selection, after: str) -> tuple[list[TrackletAnswer], str | None]:
-    """Return a page of tracklets in the order of time, and where the next one begins; `after` is a number of rows."""
-    found = service.tracklets(selection, limit=MOST_ORDERED)
-    begin = int(after) if after.isdigit() and len(after) < 10 else 0
-    rows = np.argsort(found.start, kind="stable")[begin : begin + PAGE]
-    shown = tracklet_answers(service.store.vectors.fetch([str(found.id[row]) for row in rows]))
-    return shown, str(begin + PAGE) if begin + PAGE < len(found) else None
 
 
 @router.get("/compare")

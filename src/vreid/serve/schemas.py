@@ -38,7 +38,7 @@ class TrackletAnswer(Answer):
 
 
 class TrackletsAnswer(Answer):
-    """A page of tracklets in the order of their ids."""
+    """A page of a list of tracklets."""
 
     tracklets: list[TrackletAnswer]
     next: str | None = Field(description="Give it as `after` to get the next page; null: there is none.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -26,11 +28,14 @@ from vreid.store.plates import BLURS
 from vreid.store.search import Query, SearchConfig, SearchResult, make_filter, search_tracklets
 from vreid.store.store import Store
 
+ListOrder = Literal["id", "time"]
+"""Order of a list of tracklets: by id, or by start and id."""
 PAGE = 100
 """Most tracklets of a page of a list."""
 BLURRED = 64 << 20
 """Bytes of blurred crops that are kept in memory."""
 
+_TIME = re.compile(r"-?\d{1,19}", re.ASCII)  # milliseconds at the beginning of a place in a list by time
 _SIDE = 320  # pixels of the longer side of a query image that is shown
 _EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_800.0  # years 1 to 9999
 
@@ -45,6 +50,19 @@ class Selection:
     end: float | None = None
     colors: tuple[str, ...] = ()
     vehicle_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrackletPage:
+    """A page of a list of tracklets.
+
+    Attributes:
+        found: the tracklets.
+        next: where the next page begins; None: there is none.
+    """
+
+    found: TrackletBatch
+    next: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,18 +197,27 @@ class Service:
         assert isinstance(found, TrackletBatch)
         return found
 
-    def tracklets(self, selection: Selection, *, after: str = "", limit: int = PAGE) -> TrackletBatch:
-        """Return the first `limit` tracklets whose id is greater than `after`, in the order of their ids.
+    def tracklets(
+        self, selection: Selection, *, order: ListOrder = "id", after: str = "", limit: int = PAGE
+    ) -> TrackletPage:
+        """Return the first `limit` tracklets of a list, or those that follow the page whose `next` is `after`.
 
         Raises:
-            HttpError: 404 an unknown camera; 422 an empty interval.
+            HttpError: 404 an unknown camera; 422 an empty interval, or `after` is of no page in this order.
         """
         self.check(selection)
-        if after and not _is_text(after):
-            raise HttpError(422, "`after` is no id of a tracklet; give the `next` of the page before.")
-        where = make_filter(**selection.__dict__)
-        empty = self.store.vectors.fetch([])
-        return next(iter(self.store.vectors.scan(where, after=after, limit=limit)), empty)
+        where, vectors = make_filter(**selection.__dict__), self.store.vectors
+        start, slash, name = after.partition("/") if order == "time" else ("0", "/", after)
+        if after and not (slash and _is_text(name) and _TIME.fullmatch(start)):
+            raise HttpError(422, "`after` is of no page in this order; give the `next` of the page before.")
+        if order == "time":
+            found = vectors.list_by_time(where, after=(int(start), name) if after else None, limit=limit)
+        else:
+            found = next(iter(vectors.scan(where, after=name, limit=limit)), vectors.fetch([]))
+        if len(found) < limit:
+            return TrackletPage(found, None)
+        last = str(found.id[-1])
+        return TrackletPage(found, f"{found.start[-1]}/{last}" if order == "time" else last)
 
     def crop(self, name: str, number: int) -> tuple[StoredCrop, Picture]:
         """Return a crop of a tracklet and its image as it leaves the service; number 0 is the best.

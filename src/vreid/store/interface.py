@@ -198,6 +198,19 @@ class VectorStore(Protocol):
     ) -> Iterator[TrackletBatch]:
         """Yield all tracklets in the order of their ids, from the first id greater than `after`, `limit` at a time."""
 
+    def list_by_time(
+        self, where: Filter | None = None, *, after: tuple[int, str] | None = None, limit: int = 1000
+    ) -> TrackletBatch:
+        """Return the first `limit` tracklets in the order of their starts, equal ones in that of their ids.
+
+        Those without a time come first. Pages stay consistent while tracklets are added: none is repeated or left out.
+
+        Args:
+            where: which tracklets.
+            after: start and id of the last tracklet of the page before.
+            limit: most tracklets.
+        """
+
     def get_document(self, key: str) -> Any:
         """Return the document of a key, None if there is none."""
 

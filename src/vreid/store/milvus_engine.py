@@ -56,6 +56,7 @@ _QUERIES = 256  # queries in a message
 _SPARE = (
     64  # more results than asked for, so that equal similarities at the end of the list are cut in the order of ids
 )
+_STEP = 3_600_000  # milliseconds in which a list by time first looks for tracklets
 _PART = 60_000  # bytes of a part of a document; a text field holds 65,535
 _KEY = 1024  # bytes of a document's key
 _ENGINE = ""  # key of the document with the store's own facts
@@ -327,6 +328,56 @@ class MilvusEngine:
         both = " and ".join(one for one in (condition, f"id > {_text(after)}") if one)
         for rows in self._pages(self._name, both, ["*"], min(limit, _ROWS)):
             yield self._batch(rows, crops)
+
+    def list_by_time(
+        self, where: Filter | None = None, *, after: tuple[int, str] | None = None, limit: int = 1000
+    ) -> TrackletBatch:
+        """Return the first `limit` tracklets in the order of their starts and ids, after those of a page before."""
+        condition = _condition(where)
+        if condition is None:
+            return self._batch([], False)
+        start, name = after or (NO_TIME, "")
+        found = self._starts(f"{condition and condition + ' and '}started == {start} and id > {_text(name)}", limit)
+        if len(found) < limit:
+            later = f"{condition and condition + ' and '}started > {start}"
+            until = self._until(later, start, limit - len(found))
+            found += sorted(self._starts(f"{later} and started <= {until}"))[: limit - len(found)]
+        return self.fetch([name for _, name in found])
+
+    def _starts(self, condition: str, limit: int | None = None) -> list[tuple[int, str]]:
+        """Return start and id of the tracklets that satisfy `condition`, in the order of ids, at most `limit`."""
+        found: list[tuple[int, str]] = []
+        for page in self._pages(self._name, condition, ["id", "started"], limit or MOST):
+            found += [(int(row["started"]), str(row["id"])) for row in page]
+            if limit is not None and len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _until(self, later: str, start: int, wanted: int) -> int:
+        """Return a time up to which `wanted` or all tracklets start that satisfy `later`, and few more: Milvus orders
+        by ids only.
+
+        Tracklets are counted up to times further and further after `start`, then the interval is halved until its
+        tracklets fit in one message.
+        """
+
+        def count(until: int) -> int:
+            return self._count(self._name, f"{later} and started <= {until}")
+
+        if start == NO_TIME and not count(0):
+            start = 0
+        low, high, step = start, min(start + _STEP, -NO_TIME), _STEP
+        while (found := count(high)) < wanted and high < -NO_TIME:
+            step *= 16
+            low, high = high, min(start + step, -NO_TIME)
+        while found > MOST and high - low > 1:
+            middle = (low + high) // 2
+            below = count(middle)
+            if below < wanted:
+                low = middle
+            else:
+                high, found = middle, below
+        return high
 
     def _batch(self, rows: list[dict[str, Any]], crops: bool) -> TrackletBatch:
         def texts(column: str) -> NDArray[np.object_]:

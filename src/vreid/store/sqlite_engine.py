@@ -45,7 +45,7 @@ from vreid.store.interface import (
     check_vectors,
 )
 from vreid.store.row_cache import TEXTS, RowCache, Rows, Snapshot
-from vreid.store.sqlite_file import FILE, check_tables, create_file, sqlite_errors
+from vreid.store.sqlite_file import FILE, add_time_index, check_tables, create_file, sqlite_errors
 
 PATIENCE = 60.0
 """Seconds that a write waits for another process's write."""
@@ -117,6 +117,8 @@ class SqliteEngine:
                 self.dimensions, self.model = self._reader.execute("SELECT dimensions, model FROM state").fetchone()
                 self._writer = self._reader if read_only else self._connect()
                 self._connections.append(self._writer)
+                if not read_only:
+                    add_time_index(self._writer)
             if dimensions is not None and dimensions != self.dimensions:
                 raise InputError(
                     f"{folder}: holds features of {self.dimensions} dimensions, not {dimensions}; use its model."
@@ -354,6 +356,20 @@ class SqliteEngine:
                 batch = self._batch(connection, rows, crops)
             yield batch
             after = rows[-1][1]
+
+    def list_by_time(
+        self, where: Filter | None = None, *, after: tuple[int, str] | None = None, limit: int = 1000
+    ) -> TrackletBatch:
+        """Return the first `limit` tracklets in the order of their starts and ids, after those of a page before."""
+        condition, values = _condition(where)
+        order = "ORDER BY t.start, t.id"
+        found = f"SELECT t.number FROM tracklets t WHERE {condition} AND (t.start, t.id) > (?, ?) {order} LIMIT ?"
+        with self._reading() as connection:  # `found` reads the index only
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, t.facts, v.vector {_JOINED} WHERE t.number IN ({found}) {order}",
+                (*values, *(after or (NO_TIME, "")), limit),
+            ).fetchall()
+            return self._batch(connection, rows, False)
 
     def _batch(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]], crops: bool) -> TrackletBatch:
         columns = list(zip(*rows, strict=True)) if rows else [()] * 9
