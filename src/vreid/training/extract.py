@@ -235,7 +235,7 @@ class TorchExtractor:
     def features(
         self, shown: Mapping[bool, Records], batches: Sequence[Rows], settings: ExtractionSettings, precision: str
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the features (B, D) of each batch, summed over the views, after the next one is queued on the device."""
+        """Yield the features (B, D) of each batch, summed over the views."""
         return fetch_behind(self._queued(shown, batches, settings, precision))
 
     def _queued(
