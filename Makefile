@@ -29,7 +29,7 @@ test-all: test  ## and a dry run on made-up folders of the real data sets' size,
 
 test-browser: $(READY)  ## the search pages in the Chromium of this computer, in an environment of their own
 	test -x .venv-browser/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .venv-browser
-	$(BIN)/uv pip install -q --python .venv-browser/bin/python -c constraints.txt -e '.[serve]' pytest hypothesis playwright axe-playwright-python
+	$(BIN)/uv pip install -q --python .venv-browser/bin/python -c constraints.txt -e '.[serve]' pytest hypothesis httpx2 playwright axe-playwright-python
 	OMP_NUM_THREADS=1 .venv-browser/bin/python -m pytest -rs tests/serve/test_browser.py
 
 MILVUS_PACKAGES := "pymilvus==3.0.2" "setuptools<81" pytest hypothesis
@@ -41,14 +41,14 @@ test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on
 	for kind in lite server; do echo "== $$kind"; OMP_NUM_THREADS=1 .venv-milvus/$$kind/bin/python -m pytest -rs \
 		tests/store/test_conformance.py tests/store/test_milvus_engine.py -k milvus || exit 1; done
 
-SECONDS ?= 300
-SERVICE ?= http://localhost:8000
-fuzz-serve: $(READY)  ## requests made of the OpenAPI document for SECONDS=300, to a service that runs at SERVICE
-	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-schemathesis
+COUNT ?= 100000
+SECONDS ?= 3600
+fuzz-serve: $(READY)  ## COUNT=100000 odd requests, SECONDS=3600 at most, to a search service of its own; schemathesis beside
+	test -x .venv-schemathesis/bin/schemathesis || $(BIN)/uv venv -q --python $(BIN)/python .venv-schemathesis
 	$(BIN)/uv pip install -q --python .venv-schemathesis/bin/python "schemathesis==4.32.5"
-	.venv-schemathesis/bin/schemathesis run $(SERVICE)/api/v1/openapi.json --max-time $(SECONDS) -n 100000 -w 2 \
-		-c not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance \
-		--continue-on-failure --generation-database none --warnings off
+	rm -rf runs/fuzz-serve
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m soak.service --count $(COUNT) --seconds $(SECONDS) \
+		--schemathesis $(CURDIR)/.venv-schemathesis/bin/schemathesis --folder runs/fuzz-serve
 
 docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_site.py

@@ -18,6 +18,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("soak")
 
 
+def test_the_search_service_answers_odd_requests(place: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("av")
+    ended = subprocess.run(
+        [sys.executable, "-m", "soak.service", "--requests", "300", "--folder", str(place / "service")],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "300 drawn; 0 problems" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("campaign", "rounds", "done"),
     [

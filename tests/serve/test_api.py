@@ -127,10 +127,11 @@ def test_searches_are_logged_with_their_purpose(serve: Serve, name: str) -> None
     demanding = serve(purpose_required=True)
     refused = demanding.get("/api/v1/search", params={"tracklet": name})
     assert refused.status_code == 422 and "purpose" in refused.json()["error"]
-    demanding.get("/api/v1/search", params={"tracklet": name}, headers={"x-purpose": "report 17"})
+    given = {"tracklet": name, "end": "2090-01-01T00:00:00+02:00"}
+    demanding.get("/api/v1/search", params=given, headers={"x-purpose": "report 17"})
     (entry, *_) = demanding.get("/api/v1/audit").json()["entries"]
     assert (entry["who"], entry["action"], entry["purpose"]) == ("local", "search", "report 17")
-    assert entry["what"]["tracklet"] == name
+    assert (entry["what"]["tracklet"], entry["what"]["end"]) == (name, "2089-12-31T22:00:00.000Z")
 
 
 def test_the_wall_goes_on_in_the_order_of_time(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

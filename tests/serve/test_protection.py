@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from support.command_line import Run, reported
 from vreid import Store
@@ -192,6 +195,42 @@ def test_deep_and_odd_json_is_refused(client: TestClient) -> None:
     for body in (b"[" * 200_000, b'{"name": ' * 5000, b"\xff\xfe", b'{"name": 1e400}', b'{"name":"\\ud800"}', b"NaN"):
         answer = client.post("/api/v1/cases", content=body, headers={"content-type": "application/json"})
         assert 400 <= answer.status_code < 500, (body[:20], answer.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "part"),
+    [
+        ("/watch", {"tracklet": "a" * 600}, "`tracklet`"),
+        ("/watch", {"upload": "a" * 200}, "`upload`"),
+        ("/watch", {"tracklet": "a", "name": "a" * 200}, "`name`"),
+        ("/decide", {"same": "yes"}, "`tracklet`"),
+        ("/decide", {"same": "yes", "tracklet": "a", "other": "a" * 600}, "`other`"),
+        ("/trips/decide", {"same": "no", "first": "a"}, "`second`"),
+    ],
+)
+def test_fields_of_forms_are_limited(client: TestClient, path: str, fields: dict[str, str], part: str) -> None:
+    token = client.get("/").text.partition("X-Form-Token")[2].split('"')[2]
+    answer = client.post(path, files={name: (None, value) for name, value in {"form_token": token, **fields}.items()})
+    assert answer.status_code == 422 and part in answer.text
+
+
+def test_a_client_that_goes_away_is_no_error(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that breaks off gives no answer and no traceback, and is counted."""
+    app: Any = client.app
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"image/png"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/search", "raw_path": b"/api/v1/search"}
+    scope |= {"query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 80)}
+    asyncio.run(app(scope | {"scheme": "http", "http_version": "1.1", "root_path": ""}, receive, send))
+    assert not sent and not caplog.records
+    assert 'route="/api/v1/search",status="499"' in client.get("/api/v1/metrics").text
 
 
 def test_addresses_are_limited(client: TestClient) -> None:

@@ -99,6 +99,6 @@ def test_a_run_that_fails_is_told(client: TestClient, monkeypatch: pytest.Monkey
     monkeypatch.setattr("vreid.serve.trip_linking.table_of_batches", broken)
     client.post(API)
     assert "internal error" in str(wait(client)["error"])
-    linking: TripLinking = client.app.state.trips  # type: ignore[attr-defined]
+    linking: TripLinking = client.app.state.site.trips  # type: ignore[attr-defined]
     assert linking.linked is None
     assert "Linking failed" in client.get("/trips").text

@@ -13,6 +13,7 @@ import typer
 from vreid.cli.extras import require_extras
 from vreid.cli.options import Device, Json, print_json, resolve
 from vreid.console import echo
+from vreid.errors import InputError
 from vreid.formatting import plural
 
 if TYPE_CHECKING:
@@ -153,6 +154,49 @@ def prune_command(
     echo(f"{what} would be deleted." if dry_run else f"Deleted {what}.{space}")
     if done.without_time:
         echo(f"{plural(done.without_time, 'tracklet')} without a time stayed.")
+
+
+@group.command("delete")
+def delete(
+    store: Folder,
+    case: Annotated[
+        int | None, typer.Option(min=1, help="Number of a case: its confirmed tracklets, and the case itself.")
+    ] = None,
+    tracklet: Annotated[list[str] | None, typer.Option(help="Id of a tracklet; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and delete nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a vehicle: tracklets with their crops, and decisions, sightings and watches of them."""
+    from vreid.serve.audit import FILE, AuditLog
+    from vreid.serve.cases import CaseBook
+    from vreid.serve.deletion import Deleted, delete_tracklets, delete_vehicle
+    from vreid.serve.live import WatchList
+    from vreid.serve.service import Service
+    from vreid.serve.settings import ServeConfig
+    from vreid.store.store import Store
+
+    if (case is None) == (not tracklet):
+        raise InputError("say what to delete: either --case NUMBER or --tracklet ID.")
+    with Store.open(store, read_only=dry_run) as opened:
+        service, cases = Service(opened, ServeConfig()), CaseBook(opened.vectors)
+        watches = WatchList(service)
+        vehicle = cases.get(case) if case is not None else None
+        names = vehicle.confirmed if vehicle else list(tracklet or ())
+        found = {str(name) for name in opened.vectors.fetch(names).id}
+        if vehicle is None and (missing := sorted(set(names) - found)):
+            raise InputError(f"{store}: holds no tracklet {missing[0]!r}; check its id.")
+        if dry_run:
+            done = Deleted(len(found), 0)
+        else:
+            with closing(AuditLog(store / FILE)) as log:
+                log.append("command line", "", "delete", {"case": case, "tracklets": names})
+            parts = (service, cases, watches)
+            done = delete_vehicle(vehicle, *parts) if vehicle else delete_tracklets(names, *parts)
+    if as_json:
+        print_json({**done._asdict(), "case": case, "dry_run": dry_run})
+        return
+    what = plural(done.tracklets, "tracklet")
+    echo(f"{what} would be deleted." if dry_run else f"Deleted {what} and {plural(done.watches, 'watch', 'watches')}.")
 
 
 @group.command("export")

@@ -16,6 +16,7 @@ from vreid.serve.answers import (
     search_answer,
     tracklet_answers,
 )
+from vreid.serve.deletion import delete_tracklets
 from vreid.serve.dependencies import (
     Admin,
     Selected,
@@ -41,6 +42,7 @@ from vreid.serve.schemas import (
 from vreid.serve.service import PAGE, ListOrder, Picture, Selection, parse_box, search_config
 from vreid.serve.uploads import TYPES
 from vreid.store.interface import Filter
+from vreid.store.search import iso_time
 
 _STATUSES = (400, 401, 403, 404, 413, 414, 415, 421, 422, 429, 503)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in _STATUSES}
@@ -156,7 +158,8 @@ def answer_search(
     query = kept.query if kept else site.service.query_of_tracklet(tracklet)
     result = site.service.search(query, selection, search_config(**config))
     what = {"tracklet": tracklet} if tracklet else {"upload": upload}
-    filters = {name: value for name, value in selection.__dict__.items() if value not in ((), None)}
+    times = {"start": iso_time(selection.start), "end": iso_time(selection.end)}
+    filters = {name: value for name, value in (selection.__dict__ | times).items() if value not in ((), None)}
     site.log(request, user, "search", {**what, **filters, "hits": [hit.tracklet for hit in result.hits[:20]]}, purpose)
     site.monitoring.searches.labels("upload" if kept else "tracklet").inc()
     for hit in result.hits:
@@ -197,10 +200,9 @@ def delete_tracklet(request: Request, user: Admin, id: Id) -> DeletedAnswer:
     site = site_of(request)
     site.service.tracklet(id)
     site.log(request, user, "delete", {"tracklet": id})
-    deleted = site.service.store.delete([id])
-    site.cases.forget([id])
-    site.watches.forget(id)
-    return DeletedAnswer(deleted=deleted)
+    deleted = delete_tracklets([id], site.service, site.cases, site.watches)
+    site.trips.forget()
+    return DeletedAnswer(deleted=deleted.tracklets)
 
 
 @router.get("/crops/{number}/{id:path}", tags=["tracklets"], response_class=Response, responses=PICTURE)

@@ -22,7 +22,7 @@ from vreid.serve.auth import Sessions, Tokens
 from vreid.serve.background import Background, Refit
 from vreid.serve.cases import CaseBook
 from vreid.serve.dependencies import ServedSite
-from vreid.serve.http_errors import HttpError
+from vreid.serve.http_errors import HttpError, field_error
 from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import Protection, RateLimits, refusal
@@ -67,6 +67,7 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
         cases=CaseBook(store.vectors, refit.count_answer),
         watches=WatchList(service),
         refit=refit,
+        trips=trips,
         rates=rates,
         monitoring=monitoring,
     )
@@ -93,7 +94,6 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
         lifespan=lifespan,
     )
     app.state.site = site
-    app.state.trips = trips
     app.include_router(api.router)
     app.include_router(case_api.router)
     app.include_router(trip_routes.router)
@@ -130,6 +130,4 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()[0]
-    name = ".".join(str(part) for part in found["loc"][1:]) or "the request"
-    return _answer(request, HttpError(422, f"`{name[:60]}`: {str(found['msg'])[:200]}."))
+    return _answer(request, field_error(error.errors(), skip=1))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from vreid.serve.audit import AuditLog
 from vreid.serve.cases import CaseBook
+from vreid.serve.deletion import forget_tracklets
 from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.service import Service
@@ -133,7 +134,7 @@ class Background:
                 if end < limit
             ]
             pruned = prune(vectors, seconds, now=now)
-            self._cases.forget(old)
+            forget_tracklets(old, self._service, self._cases, self._watches)
             self._watches.delete_before(now - seconds)
             self._monitoring.deleted.inc(pruned.tracklets)
             if pruned.tracklets:

@@ -12,6 +12,7 @@ from vreid.serve.api import ERRORS, PICTURE, send_picture
 from vreid.serve.auth import User
 from vreid.serve.case_export import TYPES, Format, export_case, labels_csv
 from vreid.serve.cases import VehicleCase
+from vreid.serve.deletion import Deleted, delete_vehicle
 from vreid.serve.dependencies import Admin, Reviewer, Viewer, site_of
 from vreid.serve.http_errors import HttpError
 from vreid.serve.live import Watch
@@ -69,6 +70,26 @@ def delete_case(request: Request, user: Reviewer, number: Number) -> DeletedAnsw
     site.cases.delete(number)
     site.log(request, user, "delete case", {"case": number})
     return DeletedAnswer(deleted=1)
+
+
+@router.delete("/cases/{number}/tracklets", tags=["cases"])
+def delete_case_tracklets(request: Request, user: Admin, number: Number) -> DeletedAnswer:
+    """Delete a vehicle: the confirmed tracklets of a case with their images, watches and decisions, and the case."""
+    return DeletedAnswer(deleted=remove_vehicle(request, user, number).tracklets)
+
+
+def remove_vehicle(request: Request, user: User, number: int) -> Deleted:
+    """Delete a vehicle, forget uploaded images and linked trips, and write the audit log.
+
+    Raises:
+        HttpError: 404 there is no such case.
+    """
+    site = site_of(request)
+    case = site.cases.get(number)
+    site.log(request, user, "delete vehicle", {"case": number, "tracklets": case.confirmed})
+    deleted = delete_vehicle(case, site.service, site.cases, site.watches)
+    site.trips.forget()
+    return deleted
 
 
 @router.post("/cases/{number}/decisions", tags=["cases"], status_code=201)

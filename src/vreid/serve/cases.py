@@ -168,8 +168,8 @@ class CaseBook:
         """Remove every decision and answer about tracklets that are deleted."""
         gone = set(tracklets)
         with self._guard:
+            forget_pairs(self._vectors, gone)
             for case in self.all():
                 kept = tuple(one for one in case.decisions if one.tracklet not in gone and one.other not in gone)
                 if len(kept) < len(case.decisions):
                     self._documents.put(replace(case, decisions=kept))
-            forget_pairs(self._vectors, gone)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -14,12 +15,13 @@ from vreid.serve.audit import LONGEST_PURPOSE, AuditLog
 from vreid.serve.auth import LOCAL, Role, Sessions, Tokens, User
 from vreid.serve.background import Refit
 from vreid.serve.cases import CaseBook
-from vreid.serve.http_errors import HttpError
+from vreid.serve.http_errors import HttpError, field_error
 from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.protection import SAFE, RateLimits, address_of
 from vreid.serve.service import Selection, Service, parse_time
 from vreid.serve.settings import ServeConfig
+from vreid.serve.trip_linking import TripLinking
 from vreid.serve.uploads import Upload, read_upload
 
 SESSION = "vreid_session"
@@ -44,6 +46,7 @@ class ServedSite:
     cases: CaseBook
     watches: WatchList
     refit: Refit
+    trips: TripLinking
     rates: RateLimits
     monitoring: Monitoring
 
@@ -200,6 +203,21 @@ async def read_form(request: Request) -> tuple[dict[str, str], tuple[bytes, str]
             file = await value.read(), value.content_type or ""
     await form.close()
     return fields, file
+
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+def checked_fields(kind: type[Fields], **values: object) -> Fields:
+    """Return the fields of a form of a page as what the API takes.
+
+    Raises:
+        HttpError: 422 one of them is too long or missing.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise field_error(error.errors()) from None
 
 
 async def uploaded_image(request: Request) -> Upload:

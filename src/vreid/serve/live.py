@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -166,17 +167,29 @@ class WatchList:
             old = [watch.number for watch in self.all() if watch.created < moment]
             return sum(self._vectors.delete_document(f"{WATCHES}{number}") for number in old)
 
-    def forget(self, tracklet: str) -> None:
-        """Remove a tracklet that is deleted; a watch that was made of it is deleted too."""
+    def forget(self, tracklets: Collection[str], *, uploads: bool = False) -> int:
+        """Remove tracklets that are deleted; watches that were made of them are deleted.
+
+        Args:
+            tracklets: their ids.
+            uploads: also delete watches of uploaded images that one of them matches.
+
+        Returns:
+            Number of deleted watches.
+        """
+        gone = set(tracklets)
+        deleted = 0
         with self._guard:
             for watch in self.all():
-                if watch.tracklet == tracklet:
-                    self._vectors.delete_document(f"{WATCHES}{watch.number}")
-                    continue
-                kept = tuple(one for one in watch.sightings if one.tracklet != tracklet)
-                known = tuple(name for name in watch.known if name != tracklet)
-                if (kept, known) != (watch.sightings, watch.known):
+                kept = tuple(one for one in watch.sightings if one.tracklet not in gone)
+                known = tuple(name for name in watch.known if name not in gone)
+                touched = (kept, known) != (watch.sightings, watch.known)
+                if watch.tracklet in gone or (uploads and touched and not watch.tracklet):
+                    self._documents.delete(watch.number)
+                    deleted += 1
+                elif touched:
                     self._documents.put(replace(watch, sightings=kept, known=known))
+        return deleted
 
     def look(self, *, always: bool = False) -> int:
         """Search the watched vehicles if the store has changed, and send notices; return the number of new sightings.

@@ -25,7 +25,7 @@ from vreid.serve.answers import (
 )
 from vreid.serve.api import answer_search
 from vreid.serve.auth import Role, User
-from vreid.serve.case_api import decide, watch
+from vreid.serve.case_api import decide, remove_vehicle, watch
 from vreid.serve.case_export import geojson, sightings_of
 from vreid.serve.cases import LONGEST_NAME, LONGEST_NOTE, VehicleCase
 from vreid.serve.dependencies import (
@@ -35,6 +35,7 @@ from vreid.serve.dependencies import (
     Selected,
     Viewer,
     check_form_token,
+    checked_fields,
     decoded,
     purpose_of,
     read_form,
@@ -300,9 +301,8 @@ async def decide_form(request: Request) -> Response:
         number = fields.get("case", "")
         if number and not (number.isdigit() and len(number) < 10):
             raise HttpError(422, f"`case` is {number[:20]!r}; give the number of a case.")
-        about = NewDecision(
-            tracklet=fields.get("tracklet", "")[:512] or "-", same=same, other=fields.get("other", "")[:512]
-        )
+        named = {name: fields.get(name, "") for name in ("tracklet", "other")}
+        about = checked_fields(NewDecision, **named, same=same)
         if number:
             return decide(request, user, int(number), about)
         known = _case_of(request, about.other)
@@ -328,6 +328,16 @@ async def change_case(request: Request, number: Number) -> Response:
     return RedirectResponse(f"/cases/{number}", 303)
 
 
+@router.post("/cases/{number}/delete-vehicle")
+async def delete_vehicle_form(request: Request, number: Number) -> Response:
+    """Delete a vehicle: the confirmed tracklets of a case, all that is kept of them, and the case. Field: sure."""
+    fields, user = await _form(request, "admin")
+    if fields.get("sure") != "yes":
+        raise HttpError(422, "say that the vehicle shall be deleted: tick the box.")
+    await run_in_threadpool(remove_vehicle, request, user, number)
+    return RedirectResponse("/cases", 303)
+
+
 @router.get("/watch")
 def watch_page(request: Request, user: Viewer) -> Response:
     """Watched vehicles and their new sightings."""
@@ -344,8 +354,8 @@ async def watch_form(request: Request) -> Response:
             raise HttpError(422, f"`delete` is {number[:20]!r}; give the number of a watch.")
         await run_in_threadpool(site_of(request).watches.delete, int(number))
         return RedirectResponse("/watch", 303)
-    wanted = {name: fields.get(name, "")[:2000].strip() for name in ("tracklet", "upload", "name", "webhook")}
-    about = NewWatch(**(wanted | {"name": wanted["name"][:LONGEST_NAME]}))
+    wanted = {name: fields.get(name, "").strip() for name in ("tracklet", "upload", "name", "webhook")}
+    about = checked_fields(NewWatch, **wanted)
     await run_in_threadpool(watch, request, user, about)
     return RedirectResponse("/watch", 303)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,6 +43,7 @@ HEADERS = {
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _LONGEST_URL = 16_384
+_GONE = 499  # status in the metrics of a request whose client went away before it was complete, as nginx counts it
 
 
 class RateLimits:
@@ -107,6 +108,8 @@ class Protection:
                 if status:
                     raise
                 await refusal(error, scope["path"])(scope, receive, counted)
+            except ClientDisconnect:
+                status = status or _GONE
             except Exception as error:
                 LOG.exception("%s %s", scope["method"], scope["path"])
                 if status:

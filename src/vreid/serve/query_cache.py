@@ -63,5 +63,10 @@ class QueryCache:
             for key in [key for key, kept in self._kept.items() if kept.since < limit]:
                 del self._kept[key]
 
+    def clear(self) -> None:
+        """Forget all queries."""
+        with self._guard:
+            self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)

@@ -249,6 +249,13 @@ class Service:
                     self._blurred.popitem(last=False)
         return found
 
+    def forget_images(self, *, uploads: bool = False) -> None:
+        """Forget blurred crops, which are only a cache, and with `uploads` all uploaded images."""
+        with self._guard:
+            self._blurred.clear()
+        if uploads:
+            self.queries.clear()
+
     def encode(self, image: Image.Image) -> bytes:
         """Encode an RGB image as a JPEG that may leave the service."""
         if self.config.blur:

@@ -53,6 +53,7 @@ class TripLinking:
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._again = False
+        self._forgotten = 0  # how often
         self.linked: LinkedStore | None = None
         self.error = ""
 
@@ -80,6 +81,15 @@ class TripLinking:
         if self._thread is not None:
             self._thread.join(seconds)
 
+    def forget(self) -> None:
+        """Forget the trips, because tracklets were deleted; if there were any, link again."""
+        with self._guard:
+            had = self.linked is not None or self.running
+            self._forgotten += 1
+            self.linked = None
+        if had:
+            self.start()
+
     def answer(self, first: str, second: str, same: bool | None) -> None:
         """Store whether `second` is the next tracklet of the vehicle of `first`, and link again.
 
@@ -105,8 +115,12 @@ class TripLinking:
                     self._thread = None
                     return
                 self._again = False
+                forgotten = self._forgotten
             try:
-                self.linked, self.error = self._link(), ""
+                made = self._link()
+                with self._guard:
+                    if forgotten == self._forgotten:
+                        self.linked, self.error = made, ""
             except InputError as error:  # of the tracklets or the answers: users can do something about it
                 self.error = str(error)
             except Exception:  # the service goes on with the old trips

@@ -21,6 +21,7 @@ from vreid.serve.dependencies import (
     Reviewer,
     Viewer,
     check_form_token,
+    checked_fields,
     read_form,
     site_of,
     user_with,
@@ -29,7 +30,6 @@ from vreid.serve.http_errors import HttpError
 from vreid.serve.pages import page, set_session
 from vreid.serve.protection import POLICY
 from vreid.serve.schemas import Answer, Time, TrackletId
-from vreid.serve.trip_linking import TripLinking
 from vreid.store.search import iso_time
 from vreid.trips.counts import coverage, origin_destination, route_shares, travel_times
 from vreid.trips.solve import Trips
@@ -128,16 +128,10 @@ class NewLinkAnswer(Answer):
     )
 
 
-def linking_of(request: Request) -> TripLinking:
-    """Return what links the trips of the service."""
-    linking: TripLinking = request.app.state.trips
-    return linking
-
-
 @router.get("/trips", tags=["trips"])
 def trips(request: Request, user: Viewer) -> TripsAnswer:
     """Give the counts, travel times, routes and doubtful links of the trips that were linked last."""
-    linking = linking_of(request)
+    linking = site_of(request).trips
     found = linking.linked
     state: dict[str, Any] = {"running": linking.running, "stale": linking.stale, "error": linking.error}
     return TripsAnswer(
@@ -178,7 +172,7 @@ def _counts(trips: Trips) -> dict[str, Any]:
 @router.post("/trips", tags=["trips"], status_code=202)
 def link(request: Request, user: Reviewer) -> TripsAnswer:
     """Start to link the trips of the store; ask with GET whether it is done."""
-    linking_of(request).start()
+    site_of(request).trips.start()
     site_of(request).log(request, user, "link trips", {})
     return trips(request, user)
 
@@ -186,7 +180,7 @@ def link(request: Request, user: Reviewer) -> TripsAnswer:
 @router.get("/trips.csv", tags=["trips"], response_class=Response, responses={200: {"content": {"text/csv": {}}}})
 def trips_csv(request: Request, user: Reviewer) -> Response:
     """Export the trips: one line a tracklet."""
-    found = linking_of(request).linked
+    found = site_of(request).trips.linked
     if found is None:
         raise HttpError(404, "the trips are not linked yet; start it with POST /api/v1/trips.")
     site_of(request).log(request, user, "export", {"format": "trips"})
@@ -211,7 +205,7 @@ def answer(request: Request, user: User, new: NewLinkAnswer) -> None:
         HttpError: see `TripLinking.answer`.
     """
     site = site_of(request)
-    linking_of(request).answer(new.first, new.second, new.same)
+    site_of(request).trips.answer(new.first, new.second, new.same)
     site.refit.count_answer()
     word = {True: "confirm", False: "reject", None: "leave open"}[new.same]
     site.log(request, user, f"{word} link", {"tracklet": new.second, "other": new.first})
@@ -220,7 +214,7 @@ def answer(request: Request, user: User, new: NewLinkAnswer) -> None:
 @pages.get("/trips")
 def trips_page(request: Request, user: Viewer) -> Response:
     """The page of trips, or a form that starts to link them."""
-    site, linking = site_of(request), linking_of(request)
+    site, linking = site_of(request), site_of(request).trips
     found = linking.linked
     if found is None or not found.values:
         return page(request, "trips_start.html", user, linking=linking, drawn=found is None)
@@ -245,7 +239,7 @@ def trips_page(request: Request, user: Viewer) -> Response:
 async def link_form(request: Request) -> Response:
     """Start to link the trips."""
     _, user = await _form(request)
-    linking_of(request).start()
+    site_of(request).trips.start()
     site_of(request).log(request, user, "link trips", {})
     return RedirectResponse("/trips", 303)
 
@@ -257,8 +251,9 @@ async def decide_form(request: Request) -> Response:
     words = {"yes": True, "no": False}
     if fields.get("same") not in words:
         raise HttpError(422, "`same` must be yes or no.")
-    pair = {name: fields.get(name, "")[:512] or "-" for name in ("first", "second")}
-    await run_in_threadpool(answer, request, user, NewLinkAnswer(**pair, same=words[fields["same"]]))
+    pair = {name: fields.get(name, "") for name in ("first", "second")}
+    about = checked_fields(NewLinkAnswer, **pair, same=words[fields["same"]])
+    await run_in_threadpool(answer, request, user, about)
     return RedirectResponse("/trips#doubtful", 303)
 
 

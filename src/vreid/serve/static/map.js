@@ -13,10 +13,15 @@ function element(name, attributes, parent) {
 function icon(place) {
   const svg = element("svg", { viewBox: "-22 -22 44 44", "aria-hidden": "true" });
   if (place.heading) element("path", { class: "cone", d: "M0 0 L-11 -21 A24 24 0 0 1 11 -21 Z", transform: `rotate(${place.heading})` }, svg);
-  element("circle", { class: "dot", r: place.step ? 11 : 7 }, svg);
+  const wide = place.step ? Math.max(11, 4 * place.step.length + 5) : 7; // several steps need a longer mark
+  const high = place.step ? 11 : 7;
+  element("rect", { class: "dot", x: -wide, y: -high, width: 2 * wide, height: 2 * high, rx: high }, svg);
   if (place.step) element("text", { y: 0.5 }, svg).textContent = place.step;
   return L.divIcon({ html: svg, className: place.step ? "place step" : "place", iconSize: [44, 44] });
 }
+
+// Whether a camera looks to the east: its name stands on the other side then.
+const east = (place) => Number(place.heading ?? 270) < 180;
 
 export function drawMaps(scope) {
   for (const box of scope.querySelectorAll(".map:not(.drawn)")) {
@@ -42,7 +47,7 @@ export function drawMaps(scope) {
     }
     for (const place of seen.values()) {
       const marker = L.marker(place.at, { icon: icon(place), alt: place.name, keyboard: Boolean(place.link), interactive: Boolean(place.link) });
-      marker.addTo(map).bindTooltip(place.name, { permanent: places.length <= 30, direction: "right", offset: [10, 0] });
+      marker.addTo(map).bindTooltip(place.name, { permanent: places.length <= 30, direction: east(place) ? "left" : "right", offset: [east(place) ? -10 : 10, 0] });
       const node = marker.getElement();
       if (place.link) {
         node.setAttribute("aria-label", place.name);
