@@ -3,64 +3,138 @@
     PYTHONPATH=src python benchmarks/trips.py [--tracklets 10000 100000] [--dimensions 64] [--longest-gap 900]
 
 Traffic of equal density for a longer time: tracklets per second and camera do not change, so a time window holds as
-many, and a linear method has the exponent 1. Features are vehicles with look-alikes and noise.
+many, and a linear method has the exponent 1. Features are vehicles with look-alikes and noise. Each number of tracklets
+is a process of its own:
+
+    bound    the matrix products alone: features of all pairs inside the longest gap, as often as vreid compares them
+    link     link_trips
+    write    the tables, without the page
+    GB       peak of anonymous memory (what the process holds; mapped files not counted), sampled every 50 ms, and its
+             value before linking, with the features in memory or, if they are large, in a file
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
+from vreid.trips.link_inference import PASSES
 from vreid.trips.solve import TripConfig, link_trips
-from vreid.trips.tables import TimedTracklets
+from vreid.trips.tables import TimedTracklets, joined_rows
+from vreid.trips.trip_tables import write_trips
 
 CAMERAS = 20
 PER_SECOND = 2.0
 """Tracklets per second of all cameras."""
-PASSES = 4
+PASS_BY = 4
 """Cameras of a trip."""
+BLOCK = 512
 
 
 def traffic(count: int, dimensions: int, seed: int = 0) -> tuple[TimedTracklets, np.ndarray]:
     """Return `count` tracklets of vehicles that pass four cameras in a row, and their vehicles."""
     rng = np.random.default_rng(seed)
-    vehicles = count // PASSES
-    scale = dimensions**-0.5
-    group = rng.normal(0, scale, (200, dimensions))
-    look = group[rng.integers(200, size=vehicles)] + rng.normal(0, 0.7 * scale, (vehicles, dimensions))
+    vehicles = count // PASS_BY
+    group = normal(rng, 200, dimensions, 1.0)
+    of_group = rng.integers(200, size=vehicles)
     first = rng.integers(CAMERAS, size=vehicles)
     step = rng.choice([-1, 1], size=vehicles)
-    camera = (first[:, None] + step[:, None] * np.arange(PASSES)) % CAMERAS
-    legs = 90 * np.exp(rng.normal(0, 0.2, (vehicles, PASSES)))
-    start = rng.uniform(0, count / PER_SECOND, vehicles)[:, None] + np.cumsum(legs, axis=1)
-    vehicle = np.repeat(np.arange(vehicles), PASSES)
-    vector = (look[vehicle] + rng.normal(0, 0.8 * scale, (len(vehicle), dimensions))).astype(np.float32)
+    camera = (first[:, None] + step[:, None] * np.arange(PASS_BY)) % CAMERAS
+    legs = 90 * np.exp(rng.normal(0, 0.2, (vehicles, PASS_BY)))
+    start = (rng.uniform(0, count / PER_SECOND, vehicles)[:, None] + np.cumsum(legs, axis=1)).ravel()
+
+    def vectors() -> Iterator[np.ndarray]:
+        for begin in range(0, vehicles, BLOCK):
+            look = group[of_group[begin : begin + BLOCK]]
+            look = look + normal(rng, len(look), dimensions, 0.7)
+            seen = np.repeat(look, PASS_BY, axis=0)
+            yield seen + normal(rng, len(seen), dimensions, 0.8)
+
     table = TimedTracklets.of(
-        id=[f"{number}" for number in range(len(vehicle))],
+        id=[f"{number}" for number in range(len(start))],
         camera=[f"c{code:02d}" for code in camera.ravel()],
-        start=start.ravel(),
-        end=start.ravel() + 5,
-        vector=vector,
+        start=start,
+        end=start + 5,
+        vector=joined_rows(vectors()),
     )
-    return table, vehicle[table.id.astype(np.int64)]
+    return table, table.id.astype(np.int64) // PASS_BY
 
 
-def measure(count: int, dimensions: int, longest_gap: float) -> tuple[float, float, float, float]:
-    """Return CPU seconds, peak memory of the process in GB, precision and recall of the links."""
-    table, vehicle = traffic(count, dimensions)
+def normal(rng: np.random.Generator, count: int, dimensions: int, scale: float) -> np.ndarray:
+    """Return (count, dimensions) numbers; the length of a row is about `scale`."""
+    return rng.standard_normal((count, dimensions), dtype=np.float32) * np.float32(scale * dimensions**-0.5)
+
+
+def products(table: TimedTracklets, longest_gap: float) -> float:
+    """Return the CPU seconds of the similarities of all pairs inside the longest gap, for all passes."""
     begun = time.process_time()
-    trips = link_trips(table, TripConfig(longest_gap=longest_gap))
-    seconds = time.process_time() - begun
+    for start in range(0, len(table), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(table)))
+        stop = np.searchsorted(table.start, table.end[rows][-1] + longest_gap, side="right")
+        _ = table.vector[rows] @ table.vector[start:stop].T
+    return PASSES * (time.process_time() - begun)
+
+
+def anonymous_gb() -> float:
+    """Return the memory that the process holds in GB, without mapped files."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("RssAnon"))
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Measure in a thread; the list holds the peak in GB at the end."""
+    peak, stop = [anonymous_gb()], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.05):
+            peak[0] = max(peak[0], anonymous_gb())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+def measure(count: int, dimensions: int, longest_gap: float) -> dict[str, float]:
+    """Return CPU seconds, memory in GB, precision and recall of the links."""
+    table, vehicle = traffic(count, dimensions)
+    bound, before, wall = products(table, longest_gap), anonymous_gb(), time.perf_counter()
+    with peak_memory() as peak:
+        begun = time.process_time()
+        trips = link_trips(table, TripConfig(longest_gap=longest_gap))
+        linked = time.process_time()
+        with tempfile.TemporaryDirectory() as out:
+            write_trips(trips, Path(out))
+        written = time.process_time()
     order = np.lexsort((np.arange(len(table)), vehicle))
     truth = np.full(len(table), -1)
     same = vehicle[order[1:]] == vehicle[order[:-1]]
     truth[order[1:][same]] = order[:-1][same]
-    right = ((trips.previous == truth) & (truth >= 0)).sum()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return seconds, memory, right / max((trips.previous >= 0).sum(), 1), right / (truth >= 0).sum()
+    right = int(((trips.previous == truth) & (truth >= 0)).sum())
+    return {
+        "bound": bound,
+        "link": linked - begun,
+        "write": written - linked,
+        "wall": time.perf_counter() - wall,
+        "gb": peak[0],
+        "before": before,
+        "precision": right / max(int((trips.previous >= 0).sum()), 1),
+        "recall": right / int((truth >= 0).sum()),
+    }
 
 
 def exponent(counts: list[int], values: list[float]) -> float:
@@ -70,20 +144,34 @@ def exponent(counts: list[int], values: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tracklets", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--tracklets", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000])
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--longest-gap", type=float, default=900.0)
+    parser.add_argument("--alone", action="store_true", help="measure one number in this process and print JSON")
     arguments = parser.parse_args()
-    print(f"{'tracklets':>10} {'CPU s':>8} {'us each':>8} {'GB':>6} {'precision':>10} {'recall':>7}")
-    seconds, memories = [], []
-    for count in sorted(arguments.tracklets):
-        taken, memory, precision, recall = measure(count, arguments.dimensions, arguments.longest_gap)
-        print(f"{count:10,} {taken:8.1f} {1e6 * taken / count:8.0f} {memory:6.2f} {precision:10.3f} {recall:7.3f}")
-        seconds.append(taken)
-        memories.append(memory)
-    if len(seconds) > 1:
-        counts = sorted(arguments.tracklets)
-        print(f"exponent of time {exponent(counts, seconds):.2f}, of memory {exponent(counts, memories):.2f}")
+    counts = sorted(arguments.tracklets)
+    if arguments.alone:
+        print(json.dumps(measure(counts[0], arguments.dimensions, arguments.longest_gap)))
+        return
+    print(
+        f"{'tracklets':>10} {'bound s':>8} {'link s':>8} {'ratio':>6} {'us each':>8} {'write s':>8} {'wall s':>8} "
+        f"{'GB':>6} {'before':>7} {'precision':>10} {'recall':>7}"
+    )
+    found = []
+    for count in counts:
+        command = [sys.executable, __file__, "--alone", "--tracklets", str(count)]
+        command += ["--dimensions", str(arguments.dimensions), "--longest-gap", str(arguments.longest_gap)]
+        one = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found.append(one)
+        print(
+            f"{count:10,} {one['bound']:8.1f} {one['link']:8.1f} {one['link'] / one['bound']:6.1f} "
+            f"{1e6 * one['link'] / count:8.0f} {one['write']:8.1f} {one['wall']:8.0f} {one['gb']:6.2f} "
+            f"{one['before']:7.2f} {one['precision']:10.3f} {one['recall']:7.3f}",
+            flush=True,
+        )
+    if len(found) > 1:
+        of = {name: exponent(counts, [one[name] for one in found]) for name in ("link", "write", "gb")}
+        print(f"exponent of time {of['link']:.2f} (writing {of['write']:.2f}), of memory {of['gb']:.2f}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from vreid.trips.labelled_tracklets import Identity
 from vreid.trips.link_learning import Sample, learn
 from vreid.trips.link_model import LinkModel
 from vreid.trips.probability import expected_calibration_error, reliability_table
-from vreid.trips.solve import TripConfig, Trips, link_trips, reduced
+from vreid.trips.solve import TripConfig, Trips, link_trips, principal_directions, reduced
 from vreid.trips.tables import TimedTracklets, table_of_batches
 from vreid.trips.trip_tables import write_trips
 
@@ -284,11 +284,11 @@ def by_pairs(
         camera=city.table.camera,
         start=trips.corrected[:, 0],
         end=trips.corrected[:, 1],
-        vector=reduced(city.table.vector, config.dimensions),
+        vector=reduced(city.table.vector, principal_directions(city.table.vector, config.dimensions)),
     )
     sample, looks = Sample.of(table, config.learn_on), Appearances.of(table)
     limits = config.candidates, -7.0
-    model = learn(sample, sample.part(looks), config.longest_gap, config.overlap, 4, *limits).model
+    model = learn(sample, Appearances.of(sample.table), config.longest_gap, config.overlap, 4, *limits).model
     links, odds = candidate_links(looks, model, *limits, Progress())
     ends = links.first, links.second
     ways = {

@@ -65,6 +65,45 @@ def test_assignment_does_not_depend_on_the_order_of_links(
     assert totals[0] == pytest.approx(totals[1], abs=1e-9)
 
 
+@given(graphs, st.integers(1, 8))
+@settings(max_examples=150, deadline=None)
+def test_the_size_of_components_changes_nothing_below_it_and_never_gives_two_successors(
+    graph: tuple[list[tuple[int, int]], list[float]], largest: int
+) -> None:
+    links, value = graph
+    first, second = np.array(links).T
+    numbers = np.array(value)
+    best, capped = (assign(first, second, numbers, TRACKLETS, size) for size in (2 * TRACKLETS, largest))
+    values = dict(zip(links, value, strict=True))
+    total = [sum(values[i, int(j)] for i, j in enumerate(one) if j != NONE) for one in (best, capped)]
+    chosen = capped[capped != NONE]
+    assert len(set(chosen.tolist())) == len(chosen)
+    assert total[1] <= total[0] + 1e-9
+    if largest_component([pair for pair in links if values[pair] > 0]) <= largest:
+        np.testing.assert_array_equal(capped, best)
+    free = {(i, j) for i, j in links if capped[i] == NONE and j not in chosen}
+    assert all(values[pair] <= 0 for pair in free)  # nothing more can be added
+
+
+def largest_component(links: list[tuple[int, int]]) -> int:
+    """Number of ends of the largest connected component."""
+    groups: list[set[str]] = []
+    for i, j in links:
+        ends = {f"a{i}", f"b{j}"}
+        touching = [group for group in groups if group & ends]
+        groups = [group for group in groups if not group & ends] + [ends.union(*touching)]
+    return max(map(len, groups), default=0)
+
+
+def test_a_component_that_is_too_large_is_split_at_its_weakest_link() -> None:
+    """0 -> 4 <- 1 -> 5 has four ends. In parts of three, 1 -> 5 is left out: 3.0 is found, and 3.5 is the best."""
+    first, second, value = np.array([0, 1, 1]), np.array([4, 4, 5]), np.array([2.0, 3.0, 1.5])
+    assert assign(first, second, value, 6).tolist() == [4, 5, NONE, NONE, NONE, NONE]
+    assert assign(first, second, value, 6, largest=3).tolist() == [NONE, 4, NONE, NONE, NONE, NONE]
+    value[0] = 3.5  # 0 -> 4 wins in its part, and 1 -> 5 is added
+    assert assign(first, second, value, 6, largest=3).tolist() == [4, 5, NONE, NONE, NONE, NONE]
+
+
 def test_assignment_beats_greed() -> None:
     first, second = np.array([0, 0, 1]), np.array([2, 3, 2])
     value = np.array([3.0, 2.0, 2.5])

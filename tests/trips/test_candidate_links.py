@@ -7,7 +7,7 @@ import pytest
 
 from support.traffic_world import ToyTraffic, traffic_world
 from vreid.progress import Progress
-from vreid.trips.candidate_links import Appearances, candidate_links
+from vreid.trips.candidate_links import Appearances, Looks, candidate_links
 from vreid.trips.directions import Headings
 from vreid.trips.link_model import LinkModel
 from vreid.trips.solve import TripConfig, link_trips
@@ -27,18 +27,23 @@ def learned() -> tuple[Appearances, LinkModel]:
         drawn = rng.dirichlet(np.ones(table.cameras + 1), len(table)).astype(np.float32)
         drawn[rng.random(len(table)) < 0.3] = 0  # nothing is known
         sides.append(drawn)
-    return Appearances.between(table, table.vector, table.vector, Headings(*sides)), model
+    return Appearances.of(table, Looks(table.vector, table.vector, Headings(*sides))), model
 
 
-def every_pair(looks: Appearances, model: LinkModel, most: int) -> dict[tuple[int, int], float]:
+def every_pair(appearances: Appearances, model: LinkModel, most: int) -> dict[tuple[int, int], float]:
     """Candidates and log-odds by a comparison of all pairs."""
-    table, found = looks.table, {}
+    table, found = appearances.table, {}
     births, codes = model.log_births(table), table.camera.codes
-    leaving, arriving = model.turns.leaving(looks.headings, codes), model.turns.arriving(looks.headings, codes)
+    leaving, arriving = (
+        model.turns.leaving(appearances.looks.headings, codes),
+        model.turns.arriving(appearances.looks.headings, codes),
+    )
     everyone = np.arange(len(table))
     for i in everyone:
         first = np.full(len(table), i)
-        total = model.appearance.of(looks.score(first, everyone)) + model.of_timing(table, births, first, everyone)
+        total = model.appearance.of(appearances.score(first, everyone)) + model.of_timing(
+            table, births, first, everyone
+        )
         total += leaving[i, codes] + arriving[:, codes[i]]
         best = np.lexsort((everyone, -total))[:most]
         found.update({(int(i), int(j)): float(total[j]) for j in best if total[j] >= LEAST})
@@ -47,12 +52,12 @@ def every_pair(looks: Appearances, model: LinkModel, most: int) -> dict[tuple[in
 
 @pytest.mark.parametrize("most", [3, 24])
 def test_candidates_are_those_of_all_pairs(learned: tuple[Appearances, LinkModel], most: int) -> None:
-    looks, model = learned
-    links, odds = candidate_links(looks, model, most, LEAST, Progress())
+    appearances, model = learned
+    links, odds = candidate_links(appearances, model, most, LEAST, Progress())
     found = dict(zip(zip(links.first.tolist(), links.second.tolist(), strict=True), odds.tolist(), strict=True))
-    expected = every_pair(looks, model, most)
+    expected = every_pair(appearances, model, most)
     clear = {pair for pair, value in expected.items() if value > LEAST + 1e-3}
-    assert len(clear) > len(looks.table)
+    assert len(clear) > len(appearances.table)
     assert clear <= found.keys()
     assert found.keys() <= expected.keys()
     np.testing.assert_allclose([found[pair] for pair in sorted(clear)], [expected[p] for p in sorted(clear)], atol=1e-3)
@@ -61,16 +66,16 @@ def test_candidates_are_those_of_all_pairs(learned: tuple[Appearances, LinkModel
 def test_the_size_of_blocks_does_not_matter(
     learned: tuple[Appearances, LinkModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, model = learned
-    whole = candidate_links(looks, model, 24, LEAST, Progress())[0]
+    appearances, model = learned
+    whole = candidate_links(appearances, model, 24, LEAST, Progress())[0]
     monkeypatch.setattr("vreid.trips.candidate_links.ROWS", 16)
-    small = candidate_links(looks, model, 24, LEAST, Progress())[0]
+    small = candidate_links(appearances, model, 24, LEAST, Progress())[0]
     np.testing.assert_array_equal(small.first, whole.first)
     np.testing.assert_array_equal(small.second, whole.second)
 
 
 def test_no_tracklets_give_no_links(learned: tuple[Appearances, LinkModel]) -> None:
-    looks, model = learned
-    table: TimedTracklets = looks.table[np.array([0])]
+    appearances, model = learned
+    table: TimedTracklets = appearances.table[np.array([0])]
     links, odds = candidate_links(Appearances.of(table), model, 24, LEAST, Progress())
     assert len(links) == len(odds) == 0

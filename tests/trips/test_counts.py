@@ -22,7 +22,7 @@ from vreid.trips.counts import (
 )
 from vreid.trips.solve import Trips, link_trips
 from vreid.trips.tables import TimedTracklets
-from vreid.trips.trip_tables import OD_COLUMNS, TRIP_COLUMNS, geojson, write_trips
+from vreid.trips.trip_tables import OD_COLUMNS, TRIP_COLUMNS, write_trips
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,11 @@ def test_files(solved: tuple[np.ndarray, Trips], tmp_path: Path) -> None:
         ends.setdefault(row["trip"], []).append(row["camera"])
     several = [cameras for cameras in ends.values() if len(set(cameras)) > 1]
     assert sum(int(row["count"]) for row in counts) == len(several)
-    lines = json.loads((tmp_path / "trips.geojson").read_text())["features"]
+    collection = json.loads((tmp_path / "trips.geojson").read_text())
+    lines = collection["features"]
     assert len(lines) == len(several)
     assert lines[0]["geometry"]["coordinates"][0][1] == 50.0
-    assert geojson(trips)["type"] == "FeatureCollection"
+    assert collection["type"] == "FeatureCollection"
 
 
 def test_parquet_holds_the_lines_of_the_table(solved: tuple[np.ndarray, Trips], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vreid.files import write_json
 from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet
 from vreid.store.interface import NO_TIME, StoredCrop, TrackletBatch
 from vreid.trips.confirmations import read_confirmations
-from vreid.trips.solve import reduced
+from vreid.trips.solve import principal_directions, reduced
 from vreid.trips.tables import TimedTracklets, read_features, table_of_batches, table_of_features
 
 COLUMNS = {"id": ["b", "a"], "camera": ["c1", "c2"], "start": [5.0, 1.0], "end": [6.0, 2.0], "vector": np.eye(2)}
@@ -111,9 +111,9 @@ def test_projection_keeps_similarities() -> None:
     rng = np.random.default_rng(0)
     vector = (rng.normal(size=(100, 8)) @ rng.normal(size=(8, 64))).astype(np.float32)
     vector /= np.linalg.norm(vector, axis=1, keepdims=True)
-    short = reduced(vector, 8)
+    short = reduced(vector, principal_directions(vector, 8))
     np.testing.assert_allclose(short @ short.T, vector @ vector.T, atol=1e-4)
-    assert reduced(vector, 64) is vector
+    assert reduced(vector, principal_directions(vector, 64)) is vector
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_COHORT = 1500  # tracklets, spread over the day, that each is compared with
+_COHORT = 1500  # tracklets
 _NEAREST = 0.02  # share of the cohort of other cameras that counts as look-alikes
 _BINS = 256
 _BLOCK = 4096
@@ -22,27 +22,43 @@ _LEAST_COUNT = 0.5  # pseudo-count of negatives in a bin: no more evidence is cl
 _FLOOR = -10.0
 
 
-def look_alikes(
-    vector: NDArray[np.float32], others: NDArray[np.float32], camera: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Compute the mean similarity (N,) of each tracklet to its nearest in a cohort of other cameras.
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Tracklets that others are compared with, to find how many look-alikes they have.
+
+    Attributes:
+        vector: (H, D) features of unit length.
+        camera: (H,) codes.
+    """
+
+    vector: NDArray[np.float32]
+    camera: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, vector: NDArray[np.float32], camera: NDArray[np.int32]) -> Cohort:
+        """Take tracklets that are spread evenly over all, which are in the order of time."""
+        chosen = np.unique(np.linspace(0, len(vector) - 1, min(_COHORT, len(vector))).astype(np.int64))
+        return cls(vector[chosen], camera[chosen])
+
+
+def look_alikes(vector: NDArray[np.float32], camera: NDArray[np.int32], cohort: Cohort) -> NDArray[np.float32]:
+    """Compute the mean similarity (N,) of tracklets to their nearest in a cohort, at other cameras.
 
     Args:
-        vector: (N, D) features of unit length, in the order of time.
-        others: (N, D) features of the same tracklets, from which the cohort is taken.
+        vector: (N, D) features of unit length.
         camera: (N,) codes.
+        cohort: what they are compared with.
     """
-    chosen = np.unique(np.linspace(0, len(vector) - 1, min(_COHORT, len(vector))).astype(np.int64))
-    cohort, of_cohort = others[chosen], camera[chosen]
-    count = max(5, round(_NEAREST * len(chosen)))
+    size = len(cohort.camera)
+    count = max(5, round(_NEAREST * size))
     out = np.zeros(len(vector), dtype=np.float32)
-    if len(chosen) <= count:
+    if size <= count:
         return out
     for start in range(0, len(vector), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        similarity = vector[rows] @ cohort.T
-        similarity[camera[rows, None] == of_cohort] = -1
-        nearest = np.partition(similarity, len(chosen) - count, axis=1)[:, -count:]
+        similarity = vector[rows] @ cohort.vector.T
+        similarity[camera[rows, None] == cohort.camera] = -1
+        nearest = np.partition(similarity, size - count, axis=1)[:, -count:]
         out[rows] = nearest.mean(axis=1)
     return out
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vreid.progress import Progress
 from vreid.retrieval.features import unit_rows
-from vreid.trips.appearance import look_alikes
+from vreid.trips.appearance import Cohort, look_alikes
 from vreid.trips.directions import Headings, cameras_next
 from vreid.trips.link_model import LinkModel, possible
 from vreid.trips.tables import TimedTracklets
@@ -61,30 +61,25 @@ class CandidateLinks:
 
 
 @dataclass(frozen=True, eq=False)
-class Appearances:
-    """What is compared: the look of each vehicle up to a tracklet with that from a tracklet on.
+class Looks:
+    """What is known of the vehicle up to each tracklet, and from it on.
 
     Attributes:
-        table: the tracklets.
         past, future: (N, D) features of unit length.
-        past_alikes, future_alikes: (N,) mean similarity to look-alikes; see `vreid.trips.appearance.look_alikes`.
-        headings: what is known of the cameras before and after each tracklet.
+        headings: cameras before and after.
     """
 
-    table: TimedTracklets
     past: NDArray[np.float32]
     future: NDArray[np.float32]
-    past_alikes: NDArray[np.float32]
-    future_alikes: NDArray[np.float32]
     headings: Headings
 
     @classmethod
-    def of(cls, table: TimedTracklets) -> Appearances:
-        """Compare tracklets alone."""
-        return cls.between(table, table.vector, table.vector, Headings.unknown(len(table), table.cameras))
+    def alone(cls, table: TimedTracklets) -> Looks:
+        """Return tracklets alone: nothing is known of those before and after."""
+        return cls(table.vector, table.vector, Headings.unknown(len(table), table.cameras))
 
     @classmethod
-    def in_context(cls, table: TimedTracklets, links: CandidateLinks, probability: NDArray[np.float64]) -> Appearances:
+    def in_context(cls, table: TimedTracklets, links: CandidateLinks, probability: NDArray[np.float64]) -> Looks:
         """Add to each tracklet the features of its possible predecessors (past) and successors (future).
 
         They are weighted with the probability of the links between, so a link i -> j is decided by all that is known of
@@ -99,16 +94,41 @@ class Appearances:
         past, future = (_summed(step, table.vector) for step in (before, after))
         ends = links.first, links.second
         headings = (cameras_next(one, other, probability, table) for one, other in (ends[::-1], ends))
-        return cls.between(table, past, future, Headings(*headings))
+        return cls(past, future, Headings(*headings))
+
+    def up_to(self, other: Looks) -> Looks:
+        """Join what is known of the past here with what is known of the future in `other`."""
+        return Looks(self.past, other.future, Headings(self.headings.before, other.headings.after))
+
+
+Cohorts = tuple[Cohort, Cohort]
+"""What the futures and what the pasts of tracklets are compared with: a cohort of pasts and one of futures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Appearances:
+    """What is compared: the look of each vehicle up to a tracklet with that from a tracklet on.
+
+    Attributes:
+        table: the tracklets.
+        looks: of each.
+        cohorts: with which look-alikes were counted.
+        past_alikes, future_alikes: (N,) mean similarity to look-alikes; see `vreid.trips.appearance.look_alikes`.
+    """
+
+    table: TimedTracklets
+    looks: Looks
+    cohorts: Cohorts
+    past_alikes: NDArray[np.float32]
+    future_alikes: NDArray[np.float32]
 
     @classmethod
-    def between(
-        cls, table: TimedTracklets, past: NDArray[np.float32], future: NDArray[np.float32], headings: Headings
-    ) -> Appearances:
-        """Compare features (N, D) of the past with those of the future."""
-        codes = table.camera.codes
-        alikes = look_alikes(past, future, codes), look_alikes(future, past, codes)
-        return cls(table, past, future, *alikes, headings)
+    def of(cls, table: TimedTracklets, looks: Looks | None = None, cohorts: Cohorts | None = None) -> Appearances:
+        """Compare looks, by default of tracklets alone, with look-alikes by default among themselves."""
+        looks, codes = looks or Looks.alone(table), table.camera.codes
+        pasts, futures = cohorts or (Cohort.of(looks.past, codes), Cohort.of(looks.future, codes))
+        alikes = look_alikes(looks.past, codes, futures), look_alikes(looks.future, codes, pasts)
+        return cls(table, looks, (pasts, futures), *alikes)
 
     def score(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the normalised similarity of pairs, in blocks."""
@@ -116,7 +136,7 @@ class Appearances:
         for start in range(0, len(first), _PAIRS):
             part = slice(start, start + _PAIRS)
             i, j = first[part], second[part]
-            product = np.einsum("ed,ed->e", self.past[i], self.future[j])
+            product = np.einsum("ed,ed->e", self.looks.past[i], self.looks.future[j])
             out[part] = product - (self.past_alikes[i] + self.future_alikes[j]) / 2
         return out
 
@@ -135,7 +155,7 @@ class Appearances:
                     break
                 height //= 2
             columns = slice(max(low, start), high)
-            product = self.past[rows] @ self.future[columns].T
+            product = self.looks.past[rows] @ self.looks.future[columns].T
             product -= self.past_alikes[rows, None] / 2
             product -= self.future_alikes[columns] / 2
             yield rows, columns, product
@@ -153,14 +173,14 @@ def _summed(step: Any, vector: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit_rows(np.ascontiguousarray(total, dtype=np.float32))
 
 
-def nearest_by_camera(looks: Appearances, longest: float, overlap: float, progress: Progress) -> CandidateLinks:
+def nearest_by_camera(appearances: Appearances, longest: float, overlap: float, progress: Progress) -> CandidateLinks:
     """Find mutual nearest neighbours of each ordered pair of cameras inside the window.
 
     j is the nearest of i in its camera, and of all tracklets of i's camera that chose j, i is the nearest.
     """
-    table, parts = looks.table, []
+    table, parts = appearances.table, []
     camera = table.camera.codes
-    for rows, columns, score in looks.blocks(longest, overlap, progress):
+    for rows, columns, score in appearances.blocks(longest, overlap, progress):
         gap = table.start[None, columns] - table.end[rows, None]
         same = camera[rows, None] == camera[None, columns]
         score[(gap < np.where(same, 0.0, -overlap)) | (gap > longest)] = -np.inf
@@ -191,20 +211,20 @@ def nearest_by_camera(looks: Appearances, longest: float, overlap: float, progre
 
 
 def candidate_links(
-    looks: Appearances, model: LinkModel, most: int, least: float, progress: Progress
+    appearances: Appearances, model: LinkModel, most: int, least: float, progress: Progress
 ) -> tuple[CandidateLinks, NDArray[np.float64]]:
     """Find for each tracklet the `most` successors of highest log-odds above `least`; return links and log-odds.
 
     Nearly all pairs fall at the first comparison: of their similarity with the least that could reach `least`, had the
     pair of cameras its most frequent time and the later tracklet the best of its camera in the block.
     """
-    table, births = looks.table, model.log_births(looks.table)
-    camera, cameras = table.camera.codes, table.cameras
-    leaving, arriving = model.turns.leaving(looks.headings, camera), model.turns.arriving(looks.headings, camera)
+    table, births = appearances.table, model.log_births(appearances.table)
+    camera, cameras, headings = table.camera.codes, table.cameras, appearances.looks.headings
+    leaving, arriving = model.turns.leaving(headings, camera), model.turns.arriving(headings, camera)
     most_frequent = model.timing.reshape(cameras, cameras, -1).max(axis=2)
     later = arriving - births[:, None].astype(np.float32)
     links, odds = [], []
-    for rows, columns, score in looks.blocks(model.bins.longest, model.overlap, progress):
+    for rows, columns, score in appearances.blocks(model.bins.longest, model.overlap, progress):
         if columns.stop <= columns.start:
             continue
         of_later = _largest_by_camera(later[columns], camera[columns], cameras).T  # (C, C), from and to

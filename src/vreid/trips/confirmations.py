@@ -76,6 +76,17 @@ class Confirmations:
                 raise InputError(f"tracklet {name} has two confirmed {what} tracklets; remove one of the pairs.")
         return Confirmations(np.unique(confirmed, axis=0), np.unique(rejected, axis=0))
 
+    def within(self, rows: NDArray[np.integer]) -> Confirmations:
+        """Return the pairs as places in `rows`, which ascend: -1 for an end elsewhere.
+
+        Rejected pairs with an end elsewhere are left out.
+        """
+        confirmed, rejected = (
+            np.where(np.isin(pairs, rows), np.searchsorted(rows, pairs), -1)
+            for pairs in (self.confirmed, self.rejected)
+        )
+        return Confirmations(confirmed[(confirmed >= 0).any(axis=1)], rejected[(rejected >= 0).all(axis=1)])
+
     def applied(self, links: CandidateLinks, odds: NDArray[np.float64]) -> tuple[CandidateLinks, NDArray[np.float64]]:
         """Remove links that contradict the answers and add the confirmed ones, with log-odds CERTAIN."""
         if not len(self.confirmed) and not len(self.rejected):
@@ -84,10 +95,11 @@ class Confirmations:
         key = links.first.astype(np.int64) * span + links.second
         wrong = np.isin(key, self.rejected[:, 0] * span + self.rejected[:, 1])
         wrong |= np.isin(links.first, self.confirmed[:, 0]) | np.isin(links.second, self.confirmed[:, 1])
-        first, second = (self.confirmed[:, side].astype(np.int32) for side in (0, 1))
+        made = self.confirmed[(self.confirmed >= 0).all(axis=1)]
+        first, second = (made[:, side].astype(np.int32) for side in (0, 1))
         first, second = np.append(links.first[~wrong], first), np.append(links.second[~wrong], second)
-        score = np.append(links.score[~wrong], np.zeros(len(self.confirmed), dtype=np.float32))
-        odds = np.append(odds[~wrong], np.full(len(self.confirmed), CERTAIN))
+        score = np.append(links.score[~wrong], np.zeros(len(made), dtype=np.float32))
+        odds = np.append(odds[~wrong], np.full(len(made), CERTAIN))
         order = np.lexsort((second, first))
         return CandidateLinks(first[order], second[order], score[order]), odds[order]
 

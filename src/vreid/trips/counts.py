@@ -21,7 +21,7 @@ _Z = 1.96  # of the interval of 95 %
 _MODEL_ERROR = 0.1  # standard deviation of a corrected count as a share of it, for what the model gets wrong
 _ROUNDS = 300
 _FEWEST = 10  # trips by way of a camera
-_COLUMNS = 64  # cameras at a time
+_CELLS = 1 << 22  # probabilities (N, cameras) of a block
 _DATED = 1e8  # smaller times are seconds since an unknown start
 
 
@@ -150,8 +150,9 @@ def _expected(trips: Trips) -> NDArray[np.float64]:
     staying = csr_array((probability[here], (first[here], second[here])), shape=(count, count))
     of_camera = csr_array((np.ones(count), (camera, np.arange(count))), shape=(cameras, count))
     mean = np.zeros((cameras, cameras))
-    for start in range(0, cameras, _COLUMNS):
-        columns = np.arange(start, min(start + _COLUMNS, cameras))
+    width = max(1, _CELLS // count)
+    for start in range(0, cameras, width):
+        columns = np.arange(start, min(start + width, cameras))
         ends = np.where(camera[:, None] == columns, end[:, None], 0.0)
         arriving = begin[:, None] * (_absorbed(onward, ends) - _absorbed(staying, ends))
         mean[:, columns] = np.asarray(of_camera @ arriving)
@@ -205,9 +206,9 @@ def travel_times(trips: Trips) -> list[TravelTimes]:
         hour %= 24
     pair = camera[first] * table.cameras + camera[second]
     found = []
-    for code in np.unique(pair).tolist():
-        names = [str(table.camera.names[place]) for place in divmod(code, table.cameras)]
-        rows = np.flatnonzero(pair == code)
+    by_pair = np.argsort(pair, kind="stable")
+    for rows in np.split(by_pair, np.flatnonzero(np.diff(pair[by_pair])) + 1) if len(pair) else ():
+        names = [str(table.camera.names[place]) for place in divmod(int(pair[rows[0]]), table.cameras)]
         for at in (None, *np.unique(hour[rows]).tolist()):
             part = rows if at is None else rows[hour[rows] == at]
             p15, median, p85 = weighted_quantiles(seconds[part], weight[part], (0.15, 0.5, 0.85))

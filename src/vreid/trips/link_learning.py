@@ -60,15 +60,6 @@ class Sample:
             rows = np.unique(starts[:, None] + np.arange(length))
         return cls(table if len(rows) == len(table) else table[rows], rows, Arrivals.of(table))
 
-    def part(self, looks: Appearances) -> Appearances:
-        """Return the looks of the sample's tracklets from those of all."""
-        if looks.table is self.table:
-            return looks
-        past, future, past_alikes, future_alikes = (
-            column[self.rows] for column in (looks.past, looks.future, looks.past_alikes, looks.future_alikes)
-        )
-        return Appearances(self.table, past, future, past_alikes, future_alikes, looks.headings[self.rows])
-
     def inside(self, margin: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether tracklets (n,) lie a margin before the end, and a margin after the start, of their stretch."""
         stretch = np.cumsum(np.diff(self.rows, prepend=self.rows[0]) > 1)

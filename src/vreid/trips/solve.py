@@ -5,7 +5,7 @@ Shapes: N tracklets, E links, C cameras.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,18 +15,18 @@ from vreid.errors import InputError
 from vreid.progress import Progress, job
 from vreid.ranges import check_settings, in_range
 from vreid.trips.assignment import NONE, assign
-from vreid.trips.candidate_links import Appearances, CandidateLinks, candidate_links
+from vreid.trips.candidate_links import Appearances, CandidateLinks
 from vreid.trips.clock_symmetry import clock_offsets
 from vreid.trips.confirmations import CERTAIN, Confirmations, Pair
-from vreid.trips.directions import Headings
-from vreid.trips.link_learning import Sample, learn, relearned
+from vreid.trips.link_inference import PASSES, LinkInference
+from vreid.trips.link_learning import Sample
 from vreid.trips.link_model import IMPOSSIBLE, LinkModel
-from vreid.trips.probability import Marginals, marginals
-from vreid.trips.tables import TimedTracklets
+from vreid.trips.probability import marginals
+from vreid.trips.tables import TimedTracklets, joined_rows
+from vreid.trips.time_windows import TimeWindow, most_within, time_windows
 
-_PASSES = 4  # over all tracklets
-_LEAST = -7.0  # least log-odds of a candidate
-_ROUNDS = 4  # of learning, before the context is added
+_MARGIN = 1.5  # longest gaps before and after the core of a window
+_BLOCK = 8192  # tracklets whose features are projected at a time
 _SAMPLE = 10_000  # tracklets that give the principal directions
 _LONGEST_FOR_CLOCKS = 1800.0  # seconds
 
@@ -45,6 +45,8 @@ class TripConfig:
         largest_offset: largest clock error in seconds.
         learn_on: number of tracklets, at most, from which the model is learned.
         candidates: maximum number of successors that are considered for a tracklet.
+        window: number of tracklets whose links are decided at a time, with those around them; more where so many pass
+            within some longest gaps. Memory grows with it.
         dimensions: features of more dimensions are projected onto so many principal directions.
     """
 
@@ -56,6 +58,7 @@ class TripConfig:
     largest_offset: float = in_range(300.0, least=0, most=3600)
     learn_on: int = in_range(20_000, least=100)
     candidates: int = in_range(24, least=1)
+    window: int = in_range(50_000, least=1)
     dimensions: int = in_range(128, least=2)
 
     def __post_init__(self) -> None:
@@ -124,67 +127,96 @@ def link_trips(
     """
     config = config or TripConfig()
     answers = Confirmations.of(table, confirmed, rejected)
-    with job(progress, "linking tracklets", _PASSES * len(table)) as listener:
-        vector = reduced(table.vector, config.dimensions)
-        offsets = _offsets(replace(table, vector=vector), config)
-        start, end = (times - offsets[table.camera.codes] for times in (table.start, table.end))
-        order = np.lexsort((np.arange(len(table)), end, start))
-        ordered = TimedTracklets(
-            table.id[order], table.camera[order], start[order], end[order], vector[order], table.positions
-        )
-        answers = answers.moved(order, ordered, config.overlap)
-        links, odds, model = _infer(ordered, config, answers, listener)
-        found, successor = _solve(ordered, links, odds, config, answers)
+    basis = principal_directions(table.vector, config.dimensions)
+    offsets = _offsets(table, basis, config)
+    start, end = (times - offsets[table.camera.codes] for times in (table.start, table.end))
+    order = np.lexsort((np.arange(len(table)), end, start))
+    blocks = (order[at : at + _BLOCK] for at in range(0, len(order), _BLOCK))
+    vector = joined_rows(reduced(table.vector[rows], basis) for rows in blocks)
+    ordered = TimedTracklets(table.id[order], table.camera[order], start[order], end[order], vector, table.positions)
+    answers = answers.moved(order, ordered, config.overlap)
+    sample = Sample.of(ordered, config.learn_on)
+    inference = LinkInference.learn(
+        sample, answers.within(sample.rows), config.longest_gap, config.overlap, config.candidates
+    )
+    windows = _windows(ordered, config)
+    with job(progress, "linking tracklets", PASSES * sum(map(len, windows))) as listener:
+        links, odds = linked_by_window(inference, ordered, answers, windows, listener)
+        probability, successor = _solve(ordered, links, odds, config, answers, windows)
+    model = inference.model
     parked = model.parked(ordered, links.first, links.second, config.longest_stop)
-    return _trips(table, np.stack([start, end], axis=1), order, links, found, successor, parked, offsets, model)
+    return _trips(table, np.stack([start, end], axis=1), order, links, probability, successor, parked, offsets, model)
 
 
-def _offsets(table: TimedTracklets, config: TripConfig) -> NDArray[np.float64]:
+def _offsets(table: TimedTracklets, basis: NDArray[np.float32] | None, config: TripConfig) -> NDArray[np.float64]:
     if not config.find_clocks or not config.largest_offset:
         return np.zeros(table.cameras)
     part = table[: config.learn_on]
+    part = replace(part, vector=reduced(part.vector, basis))
     longest = min(config.longest_gap, _LONGEST_FOR_CLOCKS)
     return clock_offsets(Appearances.of(part), longest, config.largest_offset, Progress())
 
 
-def reduced(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Project (N, D) features onto their first principal directions and normalise; they stay if D is no larger."""
+def principal_directions(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32] | None:
+    """Return the first principal directions (D, `dimensions`) of features (N, D); None if D is no larger."""
     if vector.shape[1] <= dimensions:
-        return vector
+        return None
     rows = np.unique(np.linspace(0, len(vector) - 1, min(len(vector), _SAMPLE)).astype(np.int64))
     sample = vector[rows].astype(np.float64)
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :dimensions].astype(np.float32)
+    return np.asarray(np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :dimensions], dtype=np.float32)
+
+
+def reduced(vector: NDArray[np.float32], basis: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Project (N, D) features onto principal directions and normalise; without directions they stay."""
+    if basis is None:
+        return vector
     short = vector @ basis
     return np.asarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
-def _infer(
-    table: TimedTracklets, config: TripConfig, answers: Confirmations, progress: Progress
-) -> tuple[CandidateLinks, NDArray[np.float64], LinkModel]:
-    """Find candidates and log-odds: first of tracklets alone, then in the context of what precedes and follows.
+def _windows(table: TimedTracklets, config: TripConfig) -> list[TimeWindow]:
+    """Cores are at least twice as large as their margins, so that at most a third of the work is done twice."""
+    margin = _MARGIN * config.longest_gap
+    size = max(config.window, 2 * most_within(table, 2 * margin))
+    return time_windows(table, size, config.longest_gap, margin)
 
-    The context of a link must not hold what was concluded from the link itself: the past is weighted with links that
-    were scored without the future, and the future with links scored without the past (as in forward-backward).
+
+def linked_by_window(
+    inference: LinkInference,
+    table: TimedTracklets,
+    answers: Confirmations,
+    windows: Sequence[TimeWindow],
+    progress: Progress,
+) -> tuple[CandidateLinks, NDArray[np.float64]]:
+    """Find the links (E,) of all tracklets and their log-odds, one window at a time.
+
+    A link is taken from the window in whose core it begins, so each is found once.
     """
-    sample = Sample.of(table, config.learn_on)
-    limits = config.candidates, _LEAST
+    parts, odds_of = [], []
+    for window in windows:
+        rows = np.arange(window.around.start, window.around.stop)
+        links, odds = inference.links(table[rows], answers.within(rows), progress)
+        links = CandidateLinks(links.first + rows[0], links.second + rows[0], links.score)
+        own = (links.first >= window.core.start) & (links.first < window.core.stop)
+        parts.append(links[own])
+        odds_of.append(odds[own])
+    return answers.applied(CandidateLinks.join(parts), np.concatenate(odds_of))
 
-    def scored_links(looks: Appearances, model: LinkModel) -> tuple[CandidateLinks, NDArray[np.float64]]:
-        return answers.applied(*candidate_links(looks, model, *limits, progress))
 
-    def in_context(links: CandidateLinks, odds: NDArray[np.float64]) -> Appearances:
-        return Appearances.in_context(table, links, marginals(links.first, links.second, odds, len(table)).link)
-
-    alone = Appearances.of(table)
-    learned = learn(sample, sample.part(alone), config.longest_gap, config.overlap, _ROUNDS, *limits)
-    context, unknown = in_context(*scored_links(alone, learned.model)), alone.headings
-    past = Appearances.between(table, context.past, table.vector, Headings(context.headings.before, unknown.after))
-    future = Appearances.between(table, table.vector, context.future, Headings(unknown.before, context.headings.after))
-    of_past, of_future = (relearned(sample, sample.part(looks), learned, 2, *limits) for looks in (past, future))
-    past, future = in_context(*scored_links(past, of_past.model)), in_context(*scored_links(future, of_future.model))
-    looks = Appearances.between(table, past.past, future.future, Headings(past.headings.before, future.headings.after))
-    model = relearned(sample, sample.part(looks), of_past, 3, *limits).model
-    return *scored_links(looks, model), model
+def marginals_by_window(
+    links: CandidateLinks, odds: NDArray[np.float64], windows: Sequence[TimeWindow]
+) -> NDArray[np.float64]:
+    """Compute the probability (E,) of each link under all assignments of the tracklets around its window."""
+    out = np.empty(len(links))
+    for window in windows:
+        around, core = (
+            slice(*np.searchsorted(links.first, [rows.start, rows.stop])) for rows in (window.around, window.core)
+        )
+        first, second = (ends[around] - window.around.start for ends in (links.first, links.second))
+        count = max(len(window), int(second.max(initial=0)) + 1)  # a confirmed link may lead beyond the window
+        found = marginals(first, second, odds[around], count).link
+        out[core] = found[core.start - around.start : core.stop - around.start]
+    return out
 
 
 def _solve(
@@ -193,17 +225,18 @@ def _solve(
     odds: NDArray[np.float64],
     config: TripConfig,
     answers: Confirmations,
-) -> tuple[Marginals, NDArray[np.int32]]:
+    windows: Sequence[TimeWindow],
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return the links' probabilities and the successors; where a vehicle holds a rejected pair, it is cut and all is
     solved again.
     """
     odds, count = odds.copy(), len(table)
     while True:
-        found = marginals(links.first, links.second, odds, count)
-        successor = assign(links.first, links.second, found.link - config.least_probability, count)
-        cut = _links_to_cut(table, links, found.link, odds, successor, answers)
+        probability = marginals_by_window(links, odds, windows)
+        successor = assign(links.first, links.second, probability - config.least_probability, count)
+        cut = _links_to_cut(table, links, probability, odds, successor, answers)
         if not len(cut):
-            return found, successor
+            return probability, successor
         odds[cut] = IMPOSSIBLE
 
 
@@ -243,7 +276,7 @@ def _trips(
     corrected: NDArray[np.float64],
     order: NDArray[np.int64],
     links: CandidateLinks,
-    found: Marginals,
+    link_probability: NDArray[np.float64],
     successor: NDArray[np.int32],
     parked: NDArray[np.bool_],
     offsets: NDArray[np.float64],
@@ -255,7 +288,7 @@ def _trips(
     previous = np.full(count, NONE, dtype=np.int64)
     probability, after_parking = np.full(count, np.nan), np.zeros(count, dtype=bool)
     previous[links.second[made]] = links.first[made]
-    probability[links.second[made]] = found.link[made]
+    probability[links.second[made]] = link_probability[made]
     after_parking[links.second[made]] = parked[made]
     trip, place, vehicle = (np.zeros(count, dtype=np.int64) for _ in range(3))
     trips = vehicles = 0
@@ -284,7 +317,7 @@ def _trips(
         probability=probability[back],
         parked=after_parking[back],
         links=CandidateLinks(order[links.first].astype(np.int32), order[links.second].astype(np.int32), links.score),
-        link_probability=found.link,
+        link_probability=link_probability,
         link_parked=parked,
         offsets=offsets,
         model=model,

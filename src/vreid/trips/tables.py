@@ -5,11 +5,13 @@ Shapes: N tracklets, D feature dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from vreid.data.cameras import Camera, with_times
 from vreid.data.records import Labels, joint_codes
 from vreid.errors import InputError
+from vreid.files import writing
 from vreid.formatting import plural
 from vreid.retrieval.feature_shards import load_sides
 from vreid.retrieval.features import FeatureSet, unit_rows
@@ -28,6 +31,42 @@ Position = tuple[float, float]
 """Latitude and longitude of a camera in degrees (WGS 84)."""
 
 _MILLISECONDS = 1000.0
+_BLOCK = 8192  # tracklets whose features are copied at a time
+IN_MEMORY = 1 << 27
+"""Bytes of features that `joined_rows` keeps in memory."""
+
+
+def joined_rows(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Join blocks of rows (n, D) into one array (N, D), which cannot be written.
+
+    Up to 128 MB are kept in memory. More goes to a file in the folder of temporary files (TMPDIR), of which the system
+    keeps in memory what it has room for; the file has no name, so it is gone when the process ends, however it ends.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    kept: list[NDArray[np.float32]] = []
+    size, count = 0, 0
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        for block in blocks:
+            kept.append(np.ascontiguousarray(block))
+            count, size = count + len(block), size + block.nbytes
+            if size > IN_MEMORY:
+                folder = tempfile.gettempdir()
+                with writing(folder):
+                    if file is None:
+                        file = stack.enter_context(tempfile.TemporaryFile(prefix="vreid-"))
+                    for one in kept:
+                        file.write(one.data)
+                width, kept = block.shape[1], []
+        if file is None:
+            joined = np.concatenate(kept) if kept else np.empty((0, 0), dtype=np.float32)
+            joined.flags.writeable = False
+            return joined
+        with writing(folder):
+            file.flush()
+        return np.asarray(np.memmap(file, dtype=np.float32, mode="r", shape=(count, width)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +108,7 @@ class TimedTracklets:
         names = np.array(list(id), dtype=object)
         cameras = (camera if isinstance(camera, Labels) else Labels.of(camera)).compact()
         starts, ends = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
-        vectors = np.asarray(vector, dtype=np.float32)
+        vectors: NDArray[np.float32] = np.asarray(vector, dtype=np.float32)
         lengths = {len(names), len(cameras), len(starts), len(ends), len(vectors)}
         if len(lengths) != 1 or vectors.ndim != 2:
             raise InputError(f"tracklets: columns have lengths {sorted(lengths)}; give one value per tracklet.")
@@ -83,7 +122,8 @@ class TimedTracklets:
         seen, counts = np.unique(names.astype(str), return_counts=True)
         if (counts > 1).any():
             raise InputError(f"tracklet {str(seen[np.argmax(counts > 1)])!r} is given twice; rename one.")
-        vectors = unit_rows(np.ascontiguousarray(vectors[order]), names)
+        blocks = (slice(at, at + _BLOCK) for at in range(0, len(order), _BLOCK))
+        vectors = joined_rows(unit_rows(vectors[order[rows]], names[rows]) for rows in blocks)
         return cls(names, cameras, starts, ends, vectors, dict(positions or {}))
 
     def __len__(self) -> int:
@@ -184,27 +224,35 @@ def read_features(
 
 
 def table_of_batches(batches: Iterable[TrackletBatch], positions: dict[str, Position] | None = None) -> TimedTracklets:
-    """Collect the tracklets of a store's scan.
+    """Collect the tracklets of a store's scan; their features are never all in memory, see `joined_rows`.
 
     Raises:
         InputError: as `TimedTracklets.of`.
     """
     from vreid.store.interface import NO_TIME
 
-    read = list(batches)
-    if not read:
+    columns: list[TrackletBatch] = []
+
+    def vectors() -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            columns.append(replace(batch, vector=batch.vector[:0], facts=()))
+            yield batch.vector
+
+    vector = joined_rows(vectors())
+    if not columns:
         raise InputError("trips: the store is empty; ingest videos first with `vreid ingest`.")
     times = {
-        name: np.concatenate([getattr(batch, name) for batch in read]).astype(np.float64) for name in ("start", "end")
+        name: np.concatenate([getattr(batch, name) for batch in columns]).astype(np.float64)
+        for name in ("start", "end")
     }
     unknown = times["start"] == NO_TIME
     for values in times.values():
         values /= _MILLISECONDS
         values[unknown] = np.nan
     return TimedTracklets.of(
-        id=np.concatenate([batch.id for batch in read]),
-        camera=[str(name) for batch in read for name in batch.camera],
-        vector=np.concatenate([batch.vector for batch in read]),
+        id=np.concatenate([batch.id for batch in columns]),
+        camera=[str(name) for batch in columns for name in batch.camera],
+        vector=vector,
         positions=positions,
         **times,
     )

@@ -325,8 +325,9 @@ def _diagram(trips: Trips, flow: NDArray[np.float64]) -> dict[str, Any]:
         return {}
     starts, ends = (np.array([times[at] for times, _ in lines]) for at in (0, -1))
     length = max(float(np.median(ends - starts)) * _WINDOW, 600.0)
-    inside = [int(((starts >= at) & (starts < at + length)).sum()) for at in starts]
-    window = starts[int(np.argmax(inside))]
+    begun = np.sort(starts)
+    inside = np.searchsorted(begun, begun + length, side="left") - np.arange(len(begun))
+    window = begun[int(np.argmax(inside))]
     if ends.max() - starts.min() < 1.3 * length:
         window, length = starts.min(), float(ends.max() - starts.min())
     chosen = np.flatnonzero((ends >= window) & (starts <= window + length))

@@ -6,13 +6,14 @@ import csv
 import importlib.util
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vreid.files import atomic_write, write_text
+from vreid.files import atomic_write
 from vreid.trips.counts import coverage, origin_destination, route_shares, travel_times
 from vreid.trips.solve import Trips
 
@@ -23,6 +24,7 @@ VEHICLE_COLUMNS = ("vehicle", "trip", "probability")
 OD_COLUMNS = ("from", "to", "count", "corrected", "low", "high")
 TRAVEL_TIME_COLUMNS = ("from", "to", "hour", "count", "mean", "p15", "median", "p85")
 ROUTE_COLUMNS = ("from", "to", "route", "count", "share")
+_BLOCK = 1 << 17  # rows of a group in a Parquet file
 COVERAGE_COLUMNS = ("camera", "tracklets", "linked", "begin", "end", "probability", "offset")
 
 
@@ -37,9 +39,8 @@ def write_trips(trips: Trips, out: Path) -> list[Path]:
     Raises:
         InputError: a file cannot be written.
     """
-    rows = trip_rows(trips)
     tables: dict[str, tuple[Sequence[str], Iterable[Sequence[Any]]]] = {
-        "trips.csv": (TRIP_COLUMNS, rows),
+        "trips.csv": (TRIP_COLUMNS, trip_rows(trips)),
         "vehicles.csv": (VEHICLE_COLUMNS, _vehicle_rows(trips)),
         "od.csv": (
             OD_COLUMNS,
@@ -90,30 +91,24 @@ def write_trips(trips: Trips, out: Path) -> list[Path]:
         _write_parquet(out / "trips.parquet", trips)
         written.append(out / "trips.parquet")
     if len(trips.table.positions) > 1:
-        write_text(out / "trips.geojson", json.dumps(geojson(trips)) + "\n")
+        _write_geojson(out / "trips.geojson", trips)
         written.append(out / "trips.geojson")
     return written
 
 
-def trip_rows(trips: Trips) -> list[tuple[Any, ...]]:
-    """Return the lines of trips.csv, by trip and order; times as the cameras' clocks gave them."""
-    table = trips.table
-    cameras = table.camera.values
-    rows = []
-    for row in np.lexsort((trips.order, trips.trip)).tolist():
-        linked = trips.order[row] > 1
-        rows.append(
-            (
-                int(trips.trip[row]),
-                int(trips.order[row]),
-                str(table.id[row]),
-                str(cameras[row]),
-                f"{table.start[row]:.3f}",
-                f"{table.end[row]:.3f}",
-                f"{trips.probability[row]:.4f}" if linked else "",
-            )
+def trip_rows(trips: Trips) -> Iterator[tuple[Any, ...]]:
+    """Yield the lines of trips.csv, by trip and order; times as the cameras' clocks gave them."""
+    table, names = trips.table, trips.table.camera.names
+    for row in np.lexsort((trips.order, trips.trip)):
+        yield (
+            int(trips.trip[row]),
+            int(trips.order[row]),
+            str(table.id[row]),
+            str(names[table.camera.codes[row]]),
+            f"{table.start[row]:.3f}",
+            f"{table.end[row]:.3f}",
+            f"{trips.probability[row]:.4f}" if trips.order[row] > 1 else "",
         )
-    return rows
 
 
 def _vehicle_rows(trips: Trips) -> list[tuple[Any, ...]]:
@@ -132,38 +127,44 @@ def _vehicle_rows(trips: Trips) -> list[tuple[Any, ...]]:
     ]
 
 
-def geojson(trips: Trips) -> dict[str, Any]:
-    """Return the trips past two or more cameras with known positions as a FeatureCollection of lines.
+def trip_lines(trips: Trips) -> Iterator[dict[str, Any]]:
+    """Yield the trips past two or more cameras with known positions as features of GeoJSON, which are lines.
 
     Properties of a line: trip, vehicle, cameras, start and end (seconds in UTC), and the smallest probability of its
     links.
     """
-    table = trips.table
-    cameras = table.camera.values
+    table, names = trips.table, [str(name) for name in trips.table.camera.names]
+    known = np.array([name in table.positions for name in names])
     order = np.lexsort((trips.order, trips.trip))
-    features = []
-    for part in np.split(order, np.flatnonzero(trips.order[order] == 1)[1:]):
-        rows = [row for row in part.tolist() if cameras[row] in table.positions]
-        names = [str(cameras[row]) for row in rows]
-        if len(set(names)) < 2:
+    starts = np.flatnonzero(trips.order[order] == 1)
+    for begin, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+        part = order[begin:end]
+        rows = part[known[table.camera.codes[part]]].tolist()
+        cameras = [names[table.camera.codes[row]] for row in rows]
+        if len(set(cameras)) < 2:
             continue
-        line = [[table.positions[name][1], table.positions[name][0]] for name in names]
+        line = [[table.positions[name][1], table.positions[name][0]] for name in cameras]
         probability = [trips.probability[row] for row in rows if trips.order[row] > 1]
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "LineString", "coordinates": line},
-                "properties": {
-                    "trip": int(trips.trip[rows[0]]),
-                    "vehicle": int(trips.vehicle[rows[0]]),
-                    "cameras": names,
-                    "start": round(float(table.start[rows[0]]), 3),
-                    "end": round(float(table.end[rows[-1]]), 3),
-                    "probability": round(float(min(probability)), 4),
-                },
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
+        yield {
+            "type": "Feature",
+            "geometry": {"type": "LineString", "coordinates": line},
+            "properties": {
+                "trip": int(trips.trip[rows[0]]),
+                "vehicle": int(trips.vehicle[rows[0]]),
+                "cameras": cameras,
+                "start": round(float(table.start[rows[0]]), 3),
+                "end": round(float(table.end[rows[-1]]), 3),
+                "probability": round(float(min(probability)), 4),
+            },
+        }
+
+
+def _write_geojson(path: Path, trips: Trips) -> None:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, line in enumerate(trip_lines(trips)):
+            file.write(f"{',' * (number > 0)}\n{json.dumps(line)}")
+        file.write("\n]}\n")
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -179,16 +180,23 @@ def _write_parquet(path: Path, trips: Trips) -> None:
 
     table = trips.table
     order = np.lexsort((trips.order, trips.trip))
-    first = trips.order[order] == 1
-    probability = np.where(first, np.nan, trips.probability[order])
-    columns = {
-        "trip": pyarrow.array(trips.trip[order]),
-        "order": pyarrow.array(trips.order[order]),
-        "tracklet": pyarrow.array([str(name) for name in table.id[order]]),
-        "camera": pyarrow.array([str(name) for name in table.camera.values[order]]),
-        "start": pyarrow.array(table.start[order]),
-        "end": pyarrow.array(table.end[order]),
-        "probability": pyarrow.array(probability, from_pandas=True),
-    }
-    with atomic_write(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+    names = [str(name) for name in table.camera.names]
+
+    def columns(rows: NDArray[np.integer]) -> Any:
+        probability = np.where(trips.order[rows] == 1, np.nan, trips.probability[rows])
+        return pyarrow.table(
+            {
+                "trip": pyarrow.array(trips.trip[rows]),
+                "order": pyarrow.array(trips.order[rows]),
+                "tracklet": pyarrow.array([str(name) for name in table.id[rows]]),
+                "camera": pyarrow.array([names[code] for code in table.camera.codes[rows]]),
+                "start": pyarrow.array(table.start[rows]),
+                "end": pyarrow.array(table.end[rows]),
+                "probability": pyarrow.array(probability, from_pandas=True),
+            }
+        )
+
+    schema = columns(order[:1]).schema
+    with atomic_write(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for begin in range(0, len(order), _BLOCK):
+            writer.write_table(columns(order[begin : begin + _BLOCK]))
