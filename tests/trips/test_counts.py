@@ -140,3 +140,19 @@ def test_parquet_holds_the_lines_of_the_table(solved: tuple[np.ndarray, Trips], 
     table = parquet.read_table(tmp_path / "trips.parquet")
     assert tuple(table.column_names) == TRIP_COLUMNS
     assert table.num_rows == len(solved[1].table)
+
+
+def test_what_is_stopped_leaves_the_folder_as_it_was(
+    solved: tuple[np.ndarray, Trips], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the first tables: neither they nor temporary files are there, and old files are as before."""
+    (tmp_path / "od.csv").write_text("old\n")
+
+    def stopped(trips: Trips) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vreid.trips.trip_tables.trip_lines", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_trips(solved[1], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["od.csv"]
+    assert (tmp_path / "od.csv").read_text() == "old\n"

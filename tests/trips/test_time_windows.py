@@ -81,6 +81,29 @@ def test_trips_do_not_depend_on_the_window_where_days_are_apart() -> None:
         np.testing.assert_array_equal(getattr(several, name), getattr(one, name))
 
 
+class Listener(Progress):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.total, self.done, self.lines = 0, 0, list[str]()
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        self.total += total
+
+    def advance(self, steps: int, text: str = "") -> None:
+        self.done += steps
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_progress_counts_each_window_and_ends_complete() -> None:
+    table, listener = world(2), Listener()
+    link_trips(table, TripConfig(longest_gap=LONGEST, window=300), progress=listener)
+    assert listener.done == listener.total == 4 * len(table)
+    assert listener.lines[-1] == f"window 2 of 2: {len(table)} of {len(table)} tracklets"
+
+
 @given(size=st.integers(1, 500), margin=st.sampled_from([0.0, 60.0, 900.0]))
 @settings(max_examples=8, deadline=None)
 def test_windows_of_any_size_break_no_rule(

@@ -5,6 +5,7 @@ Shapes: N tracklets, E links, C cameras.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.errors import InputError
+from vreid.formatting import duration, plural
 from vreid.progress import Progress, job
 from vreid.ranges import check_settings, in_range
 from vreid.trips.assignment import NONE, assign
@@ -27,6 +29,8 @@ from vreid.trips.time_windows import TimeWindow, most_within, time_windows
 
 _MARGIN = 1.5  # longest gaps before and after the core of a window
 _BLOCK = 8192  # tracklets whose features are projected at a time
+_COST = 0.25  # of linking a tracklet, in those of learning from it
+_LONG = 120.0  # seconds
 _SAMPLE = 10_000  # tracklets that give the principal directions
 _LONGEST_FOR_CLOCKS = 1800.0  # seconds
 
@@ -136,10 +140,12 @@ def link_trips(
     ordered = TimedTracklets(table.id[order], table.camera[order], start[order], end[order], vector, table.positions)
     answers = answers.moved(order, ordered, config.overlap)
     sample = Sample.of(ordered, config.learn_on)
+    begun = time.perf_counter()
     inference = LinkInference.learn(
         sample, answers.within(sample.rows), config.longest_gap, config.overlap, config.candidates
     )
     windows = _windows(ordered, config)
+    _estimate((time.perf_counter() - begun) / len(sample.rows), len(table), windows, progress)
     with job(progress, "linking tracklets", PASSES * sum(map(len, windows))) as listener:
         links, odds = linked_by_window(inference, ordered, answers, windows, listener)
         probability, successor = _solve(ordered, links, odds, config, answers, windows)
@@ -174,6 +180,15 @@ def reduced(vector: NDArray[np.float32], basis: NDArray[np.float32] | None) -> N
     return np.asarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
+def _estimate(of_learning: float, count: int, windows: Sequence[TimeWindow], progress: Progress | None) -> None:
+    """Say how long linking takes, if it is minutes, from the seconds that learning took for a tracklet."""
+    seconds = _COST * of_learning * sum(map(len, windows))
+    if progress and seconds > _LONG:
+        progress.note(
+            f"Linking {count:,} tracklets in {plural(len(windows), 'window')} takes about {duration(seconds)}."
+        )
+
+
 def _windows(table: TimedTracklets, config: TripConfig) -> list[TimeWindow]:
     """Cores are at least twice as large as their margins, so that at most a third of the work is done twice."""
     margin = _MARGIN * config.longest_gap
@@ -193,13 +208,15 @@ def linked_by_window(
     A link is taken from the window in whose core it begins, so each is found once.
     """
     parts, odds_of = [], []
-    for window in windows:
+    for number, window in enumerate(windows, start=1):
         rows = np.arange(window.around.start, window.around.stop)
         links, odds = inference.links(table[rows], answers.within(rows), progress)
         links = CandidateLinks(links.first + rows[0], links.second + rows[0], links.score)
         own = (links.first >= window.core.start) & (links.first < window.core.stop)
         parts.append(links[own])
         odds_of.append(odds[own])
+        if len(windows) > 1:
+            progress.log(f"window {number} of {len(windows)}: {window.core.stop:,} of {len(table):,} tracklets")
     return answers.applied(CandidateLinks.join(parts), np.concatenate(odds_of))
 
 

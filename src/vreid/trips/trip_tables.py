@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreid.files import atomic_write
+from vreid.locks import locking
 from vreid.trips.counts import coverage, origin_destination, route_shares, travel_times
 from vreid.trips.solve import Trips
 
@@ -28,16 +30,19 @@ _BLOCK = 1 << 17  # rows of a group in a Parquet file
 COVERAGE_COLUMNS = ("camera", "tracklets", "linked", "begin", "end", "probability", "offset")
 
 
+@locking("out")
 def write_trips(trips: Trips, out: Path) -> list[Path]:
     """Write trips.csv, vehicles.csv, od.csv, travel_times.csv, routes.csv and coverage.csv into a folder.
 
     trips.parquet is added if pyarrow is installed, trips.geojson if the positions of at least two cameras are known.
+    Lines are written as they are made, under temporary names. All files take their names together at the end; what is
+    stopped before leaves the folder as it was.
 
     Returns:
         the files.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written, or another process writes into the folder.
     """
     tables: dict[str, tuple[Sequence[str], Iterable[Sequence[Any]]]] = {
         "trips.csv": (TRIP_COLUMNS, trip_rows(trips)),
@@ -84,15 +89,18 @@ def write_trips(trips: Trips, out: Path) -> list[Path]:
         ),
     }
     written = []
-    for name, (columns, lines) in tables.items():
-        _write_csv(out / name, columns, lines)
-        written.append(out / name)
-    if importlib.util.find_spec("pyarrow"):
-        _write_parquet(out / "trips.parquet", trips)
-        written.append(out / "trips.parquet")
-    if len(trips.table.positions) > 1:
-        _write_geojson(out / "trips.geojson", trips)
-        written.append(out / "trips.geojson")
+    with ExitStack() as files:
+
+        def temporary(name: str) -> Path:
+            written.append(out / name)
+            return files.enter_context(atomic_write(out / name))
+
+        for name, (columns, lines) in tables.items():
+            _write_csv(temporary(name), columns, lines)
+        if importlib.util.find_spec("pyarrow"):
+            _write_parquet(temporary("trips.parquet"), trips)
+        if len(trips.table.positions) > 1:
+            _write_geojson(temporary("trips.geojson"), trips)
     return written
 
 
@@ -160,7 +168,7 @@ def trip_lines(trips: Trips) -> Iterator[dict[str, Any]]:
 
 
 def _write_geojson(path: Path, trips: Trips) -> None:
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, line in enumerate(trip_lines(trips)):
             file.write(f"{',' * (number > 0)}\n{json.dumps(line)}")
@@ -168,7 +176,7 @@ def _write_geojson(path: Path, trips: Trips) -> None:
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
@@ -197,6 +205,6 @@ def _write_parquet(path: Path, trips: Trips) -> None:
         )
 
     schema = columns(order[:1]).schema
-    with atomic_write(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for begin in range(0, len(order), _BLOCK):
             writer.write_table(columns(order[begin : begin + _BLOCK]))
