@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from vreid.data.doctor import Case
-from vreid.data.doctor.duplicates import ALIKE, same_image
+from vreid.data.doctor.duplicates import ALIKE, CLOSE, SAME
+from vreid.data.images import read_image
 
 
 def near_copies(case: Case) -> set[tuple[int, int]]:
@@ -26,3 +28,14 @@ def near_copies(case: Case) -> set[tuple[int, int]]:
         if partner is not None and same_image(case, one, partner):
             out.add((max(one, partner), min(one, partner)))
     return out
+
+
+def same_image(case: Case, one: int, other: int) -> bool:
+    """Whether two images are the same, both decoded for this comparison alone."""
+    parts = []
+    for image in (one, other):
+        box = case.records.box[image]
+        parts.append(read_image(case.records.path[image], box=None if np.isnan(box).any() else box))
+    size = min(CLOSE, *(part.width for part in parts)), min(CLOSE, *(part.height for part in parts))
+    levels = [np.asarray(part.resize(size, Image.Resampling.BOX)).reshape(-1) for part in parts]
+    return bool(np.corrcoef(*levels)[0, 1] >= SAME)

@@ -17,7 +17,7 @@ from oracles.duplicates import near_copies as slow_near_copies
 from support.listeners import Steps
 from support.town import START, Town
 from vreid.data.dataset import Dataset
-from vreid.data.doctor import Case, examine, image_scan
+from vreid.data.doctor import Case, duplicates, examine, image_scan
 from vreid.data.doctor.clocks import in_words
 from vreid.data.doctor.duplicates import near_copies
 from vreid.data.doctor.label_checks import query_without_positive, two_spellings
@@ -150,6 +150,41 @@ def test_boxes_of_one_frame_are_images_of_their_own_and_the_frame_is_read_once(
     monkeypatch.setattr(image_scan, "read_image", lambda path: reads.append(path) or read(path))
     assert examine(Dataset("frames", NOTHING, gallery[:0], gallery, CAMERA_LESS)) == []
     assert reads == [frame]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 2048])
+def test_suspected_copies_of_boxes_are_decoded_a_file_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    frames = [Image.new("RGB", (400, 300)) for _ in range(2)]
+    boxes = [[x, y, x + width, y + width - 8] for x, width in ((0, 50), (100, 80), (200, 97)) for y in (0, 100, 200)]
+    for number, (x1, y1, x2, y2) in enumerate(boxes):
+        for frame in frames:  # all but one box show the same in both frames
+            frame.paste(scene(number + (frame is frames[1] and number == 4), (x2 - x1, y2 - y1)), (x1, y1))
+    paths = [saved(frame, tmp_path / f"{number}.jpg", quality=90 - number) for number, frame in enumerate(frames)]
+    gallery = Records.of(
+        path=[path for path in paths for _ in boxes],
+        image_key=[str(number) for number in range(2 * len(boxes))],
+        box=boxes * 2,
+        camera=["a"] * len(boxes) + ["b"] * len(boxes),
+    )
+    case = case_of(Dataset("frames", NOTHING, gallery[:0], gallery, CAMERA_LESS))
+    reads: list[str] = []
+    read = duplicates.read_image
+    monkeypatch.setattr(duplicates, "read_image", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr(duplicates, "PAIRS", at_a_time)
+    found = list(near_copies(case, set()))
+    assert set(found) == slow_near_copies(case) and 7 <= len(found) <= 9 and found == sorted(found)
+    assert set(reads) == set(paths) and (at_a_time == 1 or len(reads) <= 2 * -(-9 // at_a_time))
+
+
+def test_an_image_that_vanishes_between_both_readings_is_no_copy(tmp_path: Path) -> None:
+    paths = [saved(scene(1), tmp_path / name) for name in ("a.png", "b.png")]
+    gallery = Records.of(path=paths, camera=["a", "b"])
+    case = case_of(Dataset("gone", NOTHING, gallery[:0], gallery, CAMERA_LESS))
+    assert list(near_copies(case, set())) == [(1, 0)]
+    Path(paths[0]).unlink()
+    assert list(near_copies(case, set())) == []
 
 
 def test_boxes_in_shares_of_the_frame_are_reported_once(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Case:
         row: (N,) number of the image in its split, from 0.
         scan: result of reading the images.
         now: UTC seconds.
+        workers: number of threads that read images.
         notes: observations of the checks that are not problems.
     """
 
@@ -39,6 +40,7 @@ class Case:
     row: NDArray[np.intp]
     scan: ImageScan
     now: float
+    workers: int
     notes: list[str] = field(default_factory=list)
     train: NDArray[np.bool_] = field(init=False)
 
@@ -54,7 +56,7 @@ class Case:
         records = Records.concat(list(splits.values()))
         names = np.repeat(np.array(list(splits), dtype=object), [len(part) for part in splits.values()])
         rows = np.concatenate([np.arange(len(part)) for part in splits.values()])
-        return cls(dataset, records, names, rows, scan_images(records, workers, progress), now)
+        return cls(dataset, records, names, rows, scan_images(records, workers, progress), now, workers)
 
     def where(self, image: int) -> str:
         """Return file and row that list an image."""

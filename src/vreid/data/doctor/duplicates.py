@@ -6,13 +6,15 @@ across train and test, across vehicles, and across cameras.
 They are found in two steps. Thumbnails of 16 x 16 x 3 values are standardised to length 1 and are similar if their
 correlation is at least `ALIKE`. The projection on 16 principal components increases no distance, so the neighbours of
 an image in this space, found with a k-d tree, include all similar images (limited to the `NEIGHBOURS` nearest). The
-nearest one with contradicting labels is decoded again and compared at a higher resolution.
+nearest one with contradicting labels is compared at a higher resolution, for which the files of both are decoded again:
+`PAIRS` pairs at a time, each of their files once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +25,7 @@ from PIL import Image
 from vreid.data.doctor.case import Case
 from vreid.data.doctor.image_scan import SIDE
 from vreid.data.findings import Finding
-from vreid.data.images import read_image
+from vreid.data.images import cut, read_image, region
 from vreid.data.protocols import Exclusion
 from vreid.errors import InputError
 
@@ -38,6 +40,8 @@ COMPONENTS = 16
 SAMPLE = 512
 """Number of images from which the principal components are computed."""
 CHUNK = 4096
+PAIRS = 2048
+"""Pairs compared closely at a time, with up to 2 x 64 x 64 x 3 bytes each."""
 
 TRAIN_AND_TEST, TWO_IDENTITIES, TWO_CAMERAS = (
     "image in train and test",
@@ -145,18 +149,18 @@ def copies(case: Case) -> list[tuple[int, int]]:
 
 def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
     """Return near-copies of earlier images that they contradict; at most one pair per image."""
-    from scipy.spatial import cKDTree
-
     usable = case.scan.seen & ~case.scan.flat
     usable[list(without)] = False
     images = np.flatnonzero(usable)
     if len(images) < 2:
         return
+    from scipy.spatial import cKDTree  # half a second, which videos and single images do not need
+
     directions = _principal(_unit(case, images[:: -(-len(images) // SAMPLE)]))
     points = np.concatenate([_unit(case, part) @ directions for part in _parts(images)])
     tree = cKDTree(points)
     radius = np.sqrt(2 * (1 - ALIKE))
-    confirmed: set[tuple[int, int]] = set()
+    suspected: set[tuple[int, int]] = set()
     for start in range(0, len(images), CHUNK):
         own = np.arange(start, min(start + CHUNK, len(images)))
         _, near = tree.query(points[own], k=min(NEIGHBOURS, len(images)), distance_upper_bound=radius)
@@ -164,10 +168,8 @@ def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
         there = (right < len(images)) & (right != left)
         left, right = images[left[there]], images[right[there]]
         at_odds = _at_odds(case, left, right)
-        for pair in _nearest(case, left[at_odds], right[at_odds]):
-            if pair not in confirmed and same_image(case, *pair):
-                confirmed.add(pair)
-    yield from sorted(confirmed)
+        suspected.update(_nearest(case, left[at_odds], right[at_odds]))
+    yield from same_images(case, sorted(suspected))
 
 
 def _at_odds(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -213,17 +215,54 @@ def _principal(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def same_image(case: Case, one: int, other: int) -> bool:
-    """Whether two images are the same, compared at up to `CLOSE` pixels a side."""
-    try:
-        decoded = [_decode(case, image) for image in (one, other)]
-    except InputError:  # deleted since it was first read
-        return False
-    size = min(CLOSE, *(image.width for image in decoded)), min(CLOSE, *(image.height for image in decoded))
-    a, b = (_standard(np.asarray(p.resize(size, Image.Resampling.BOX)).reshape(-1)) for p in decoded)
-    return float(a @ b) >= SAME
+def same_images(case: Case, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield those of `pairs` whose images are the same, compared at up to `CLOSE` pixels a side."""
+    with ThreadPoolExecutor(case.workers) as pool:
+        for start in range(0, len(pairs), PAIRS):
+            sizes = {pair: _common_size(case, *pair) for pair in pairs[start : start + PAIRS]}
+            wanted: dict[str, set[tuple[int, tuple[int, int]]]] = defaultdict(set)
+            for pair, size in sizes.items():
+                for image in pair:
+                    wanted[str(case.records.path[image])].add((image, size))
+            decoded: dict[tuple[int, tuple[int, int]], NDArray[np.uint8]] = {}
+            for found in pool.map(lambda path, images: _decode(case, path, images), wanted, wanted.values()):
+                decoded.update(found)
+            for (one, other), size in sizes.items():
+                sides = [decoded[image, size] for image in (one, other) if (image, size) in decoded]
+                if len(sides) == 2:
+                    a, b = (_standard(levels.reshape(-1)) for levels in sides)
+                    if float(a @ b) >= SAME:
+                        yield one, other
 
 
-def _decode(case: Case, image: int) -> Image.Image:
+def _common_size(case: Case, one: int, other: int) -> tuple[int, int]:
+    """Width and height at which two images are compared: of the smaller one, up to `CLOSE` pixels."""
+    widths, heights = zip(*(_sides(case, image) for image in (one, other)), strict=True)
+    return min(CLOSE, *widths), min(CLOSE, *heights)
+
+
+def _sides(case: Case, image: int) -> tuple[int, int]:
+    """Width and height of an image, or of its box, in pixels."""
+    width, height = case.scan.size[image].tolist()
     box = case.records.box[image]
-    return read_image(str(case.records.path[image]), box=None if np.isnan(box).any() else box.tolist())
+    if np.isnan(box).any():
+        return width, height
+    x1, y1, x2, y2 = region(box.tolist(), width, height, str(case.records.path[image]))
+    return x2 - x1, y2 - y1
+
+
+def _decode(
+    case: Case, path: str, images: Iterable[tuple[int, tuple[int, int]]]
+) -> dict[tuple[int, tuple[int, int]], NDArray[np.uint8]]:
+    """Decode one file and reduce each of its images (number, size) to that size; nothing if it was deleted."""
+    try:
+        whole = read_image(path)
+        return {(image, size): _reduced(whole, case, image, size) for image, size in images}
+    except InputError:  # deleted or replaced since it was first read
+        return {}
+
+
+def _reduced(whole: Image.Image, case: Case, image: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    box = case.records.box[image]
+    part = whole if np.isnan(box).any() else cut(whole, box.tolist(), str(case.records.path[image]))
+    return np.asarray(part.resize(size, Image.Resampling.BOX))
