@@ -184,7 +184,12 @@ def test_incomparable_sides_are_rejected(sides):
 def test_units_must_fit_the_gallery(sides):
     query, gallery = sides
     matrix = Matrix(np.zeros((30, 2), dtype=np.float32))
-    for units, message in ((np.zeros(5), "shape"), (np.zeros(700), "needs at least one"), (np.full(700, 2), "needs")):
+    for units, message in (
+        (np.zeros(5), "shape"),
+        (np.zeros(700), "needs at least one"),
+        (np.full(700, 2), "needs"),
+        (np.arange(700) % 2 - 1, "needs"),
+    ):
         with pytest.raises(InputError, match=message):
             Distances(query.records, gallery.records, matrix, units)
     with pytest.raises(InputError, match="30 rows for 700 queries"):

@@ -126,6 +126,13 @@ def _moved(features_ND: NDArray[np.float32], centre_D: NDArray[np.float64]) -> N
     return out
 
 
+def _covers(unit_of_image: NDArray[np.integer], units: int) -> bool:
+    """Whether the units of the images are 0 .. units - 1, each of them at least once."""
+    if unit_of_image.min() != 0 or unit_of_image.max() != units - 1:
+        return False
+    return bool(np.bincount(unit_of_image, minlength=units).all())
+
+
 @dataclass(frozen=True, eq=False)
 class Distances:
     """Distances from Q queries to U units, with the records needed to rank the G gallery images.
@@ -176,7 +183,7 @@ class Distances:
                 f"Distances: unit_of_image has shape {self.unit_of_image.shape} for {len(self.gallery):,} gallery "
                 "images; give one unit per image."
             )
-        if not np.array_equal(np.unique(self.unit_of_image), np.arange(units)):
+        if not _covers(self.unit_of_image, units):
             raise InputError(f"Distances: every one of the {units:,} units needs at least one gallery image.")
         if self.frames is not None and self.frames.shape != (rows, len(self.gallery)):
             raise InputError(f"Distances: frames have shape {self.frames.shape}, not ({rows}, {len(self.gallery)}).")
@@ -221,11 +228,17 @@ class Distances:
         facts += ["transductive"] if self.transductive else []
         return f"Distances: {len(self.query):,} queries x {self.num_units:,} {unit}; {', '.join(facts)}"
 
-    def blocks(self, rows: int = 256) -> Tiles:
-        """Yield (first query, (rows, U) float32); values do not depend on the block size."""
-        return in_blocks(self.source.tiles(), rows)
+    def blocks(self, rows: int | None = None) -> Tiles:
+        """Yield (first query, (rows, U) float32); values do not depend on the block size.
 
-    def image_blocks(self, rows: int = 256) -> Tiles:
+        By default blocks have at most 256 rows, and those of wide matrices 64 MiB as the tiles that they are made of.
+        """
+        return in_blocks(self.source.tiles(), self._rows(rows))
+
+    def _rows(self, rows: int | None) -> int:
+        return min(256, tile_rows(self.num_units)) if rows is None else rows
+
+    def image_blocks(self, rows: int | None = None) -> Tiles:
         """Yield (first query, (rows, G) float32): each image has the distance of its unit.
 
         With `frames`, the frame of a tracklet nearest to the query keeps this distance and the others get + 1e-6
@@ -239,7 +252,7 @@ class Distances:
         else:
             order = np.argsort(self.unit_of_image, kind="stable")
             first = np.searchsorted(self.unit_of_image[order], np.arange(self.num_units))
-            frames = in_blocks(self.frames.tiles(), rows)
+            frames = in_blocks(self.frames.tiles(), self._rows(rows))
             for (start, block), (_, frame) in zip(self.blocks(rows), frames, strict=True):
                 nearest = np.minimum.reduceat(frame[:, order], first, axis=1)
                 later = (frame > nearest[:, self.unit_of_image]) * _INSIDE_TRACKLET
