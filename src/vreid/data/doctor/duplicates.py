@@ -152,7 +152,7 @@ def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
     usable = case.scan.seen & ~case.scan.flat
     usable[list(without)] = False
     images = np.flatnonzero(usable)
-    if len(images) < 2:
+    if not _any_at_odds(case, images):
         return
     from scipy.spatial import cKDTree  # half a second, which videos and single images do not need
 
@@ -163,13 +163,21 @@ def near_copies(case: Case, without: set[int]) -> Iterator[tuple[int, int]]:
     suspected: set[tuple[int, int]] = set()
     for start in range(0, len(images), CHUNK):
         own = np.arange(start, min(start + CHUNK, len(images)))
-        _, near = tree.query(points[own], k=min(NEIGHBOURS, len(images)), distance_upper_bound=radius)
+        _, near = tree.query(
+            points[own], k=min(NEIGHBOURS, len(images)), distance_upper_bound=radius, workers=case.workers
+        )
         left, right = np.repeat(own, near.shape[1]), near.ravel()
         there = (right < len(images)) & (right != left)
         left, right = images[left[there]], images[right[there]]
         at_odds = _at_odds(case, left, right)
         suspected.update(_nearest(case, left[at_odds], right[at_odds]))
     yield from same_images(case, sorted(suspected))
+
+
+def _any_at_odds(case: Case, images: NDArray[np.intp]) -> bool:
+    """Whether any two images contradict each other; those of one camera without identities do not."""
+    records = case.records[images]
+    return len(np.unique(case.train[images])) > 1 or max(records.identity.distinct, records.camera.distinct) > 1
 
 
 def _at_odds(case: Case, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import io
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -206,6 +207,7 @@ def _read(
     listing = Listing(path, on_finding)
     rows, lines, columns, notes = _rows(listing)
     cells = _Cells(listing, lines, {name: [row[place] for row in rows] for name, place in columns.items()})
+    del rows  # a tenth of the memory of reading a table
     cells.reject_nameless()
     out: dict[str, Any] = {
         "path": cells.texts["path"],
@@ -216,11 +218,11 @@ def _read(
         **{name: cells.labels(name) for name in LABEL_COLUMNS if name in cells.texts},
     }
     for name, default in (("domain", "real"), ("variant", "original")):
-        out[name] = [value or default for value in out.get(name, [""] * len(rows))]
+        out[name] = [value or default for value in out.get(name, [""] * len(lines))]
     # Many rows share a frame when boxes are given, and then the frame's name alone is no key.
     out["image_key"] = cells.texts.get("image_key") or [
         name if out["box"] is None or math.isnan(box[0]) else f"{name}#{box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}"
-        for name, box in zip(_with_frames(out["path"], out["frame"]), out["box"] or [()] * len(rows), strict=True)
+        for name, box in zip(_with_frames(out["path"], out["frame"]), out["box"] or [()] * len(lines), strict=True)
     ]
     if within_split and "split" in out:
         splits = [SPLITS.get(split.lower(), split) for split in out["split"]]
@@ -233,7 +235,7 @@ def _read(
         boxes = [nowhere if row in cells.wrong else box for row, box in enumerate(out["box"])]
         cells.wrong |= boxes_outside(out["path"], boxes, listing, lines)
     if cells.wrong:
-        kept = [row for row in range(len(rows)) if row not in cells.wrong]
+        kept = [row for row in range(len(lines)) if row not in cells.wrong]
         out = {name: values if values is None else [values[row] for row in kept] for name, values in out.items()}
         lines = [lines[row] for row in kept]
     if out["orientation"] is not None:
@@ -254,7 +256,7 @@ def _rows(listing: Listing) -> tuple[list[list[str]], list[int], dict[str, int],
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
-                rows.append([cell.strip() for cell in row])
+                rows.append([sys.intern(cell.strip()) for cell in row])  # names recur in most columns
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise InputError(
