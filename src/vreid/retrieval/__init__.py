@@ -52,6 +52,7 @@ from vreid.retrieval.postprocessing.scene_groups import SceneGroups, exclude_oth
 from vreid.retrieval.postprocessing.tracklet_features import Tracklets, mean_features, tracklet_units, weighted_features
 from vreid.retrieval.postprocessing.transit_times import TransitPrior, TransitTimes, learn_transit_times
 from vreid.retrieval.ranking import Ranking, rank
+from vreid.retrieval.sharded_neighbours import nearest_in_shards, neighbours_in_shards
 
 __all__ = [
     "AI_CITY",
@@ -116,6 +117,8 @@ __all__ = [
     "mean_features",
     "nearest",
     "nearest_elsewhere",
+    "nearest_in_shards",
+    "neighbours_in_shards",
     "open_set",
     "rank",
     "rerank",

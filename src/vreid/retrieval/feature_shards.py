@@ -41,6 +41,7 @@ class FeatureShards:
 
     Attributes:
         count: N.
+        job: what the features are of.
         starts: the first image of each shard.
         precision: number type of the computation; None if no shard has been started.
         dimensions: D; 0 if no shard has been started.
@@ -51,16 +52,25 @@ class FeatureShards:
 
     def __init__(self, folder: Path | str, job: Mapping[str, Any]) -> None:
         self.folder, self.count = normalised(folder), int(job["count"])
-        self._job = {**job, "shard": SHARD}
+        self.job = {**job, "shard": SHARD}
         self._hashes: Mapping[str, str] = {}
         self.starts = range(0, self.count, SHARD)
         self.precision: str | None = None
         self.dimensions = 0
-        if exists(below(self.folder, _JOB)):
-            stored = _read_json(below(self.folder, _JOB), dict[str, Any])
-            with parse_errors(below(self.folder, _JOB)):
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what another process has recorded by `begin`.
+
+        Raises:
+            InputError: the folder holds shards of another job.
+        """
+        place = below(self.folder, _JOB)
+        if exists(place):
+            stored = _read_json(place, dict[str, Any])
+            with parse_errors(place):
                 self.precision, self.dimensions = fact(stored, "precision", str), fact(stored, "dimensions", int)
-            for key, value in self._job.items():
+            for key, value in self.job.items():
                 if stored.get(key) != value:
                     raise self._other(key, stored.get(key), value)
 
@@ -111,7 +121,7 @@ class FeatureShards:
         if self.precision is None:
             self.precision, self.dimensions = precision, dimensions
             with written(below(self.folder, _JOB)) as file:
-                write_json(file, {**self._job, "precision": precision, "dimensions": dimensions})
+                write_json(file, {**self.job, "precision": precision, "dimensions": dimensions})
 
     def rows(self, start: int) -> slice:
         """Return the images of the shard that begins at `start`."""
@@ -146,7 +156,7 @@ class FeatureShards:
                 found = FeatureSet.load(file)
             hash_ = verify_tensors(file)
         name = place.rpartition("/")[2]
-        alike = found.model == self._job["model"] and found.dimensions == self.dimensions
+        alike = found.model == self.job["model"] and found.dimensions == self.dimensions
         if not alike or len(found) != rows.stop - rows.start or self._hashes.get(name, hash_) != hash_:
             raise InputError(f"{place}: is the shard of another extraction; remove it.")
         return found, hash_
@@ -173,15 +183,17 @@ class FeatureShards:
             part = self.read(start)
             features[self.rows(start)] = part.features
             images += [part.records] if records is None else []
-        unit = self._job["norm"] == "unit"
+        unit = self.job["norm"] == "unit"
         found = Records.concat(images) if records is None else records
-        views = tuple(self._job["views"])
-        return FeatureSet(features, found, normalised=unit, views=views, model=self._job["model"], raw=not unit)
+        views = tuple(self.job["views"])
+        return FeatureSet(features, found, normalised=unit, views=views, model=self.job["model"], raw=not unit)
 
-    def abandon(self) -> None:
-        """Remove the folder if it holds no shard."""
-        if not any(exists(self.place(start)) for start in self.starts):
-            self.remove()
+    def abandon(self) -> bool:
+        """Remove the folder if it holds no shard; return whether it was removed."""
+        if any(exists(self.place(start)) for start in self.starts):
+            return False
+        self.remove()
+        return True
 
     def remove(self) -> None:
         """Remove the folder."""

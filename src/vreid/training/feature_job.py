@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -208,6 +209,68 @@ def _images(store: FeatureShards, starts: Iterable[int]) -> int:
     return sum(rows.stop - rows.start for rows in map(store.rows, starts))
 
 
+@dataclass(frozen=True)
+class ShardTask:
+    """Some consecutive shards of an extraction, with all that a process needs to compute them but the model.
+
+    Attributes:
+        folder: where the shards are written; `begin` was called.
+        job: what they are of; see `FeatureShards`.
+        starts: their first images.
+        shown: the images from `starts[0]` on (False), and their crops (True).
+        settings: views and batch size.
+    """
+
+    folder: str
+    job: Mapping[str, object]
+    starts: range
+    shown: Mapping[bool, Records]
+    settings: ExtractionSettings
+
+    def run(self, extractor: Extractor) -> dict[int, str]:
+        """Compute the shards that are not written yet; return the hash of each.
+
+        Raises:
+            InputError: the extractor is another model; or as `fill`.
+        """
+        if extractor.hash != self.job["model"]:
+            raise InputError(
+                f"a worker computes with model {extractor.hash[:12]} instead of {str(self.job['model'])[:12]}; install "
+                "the same version of vehicle-reid and of its packages everywhere."
+            )
+        store = FeatureShards(self.folder, self.job)
+        return fill(store, self.starts, extractor, self.shown, self.settings, Progress(), offset=self.starts[0])
+
+
+class WorkerPool(Protocol):
+    """Processes that compute shards, each with an extractor of the same model."""
+
+    def begin(self, folder: str, job: Mapping[str, object]) -> str:
+        """Record in one process what is computed, as `FeatureJob.begin`, before the first task."""
+
+    def run(self, tasks: Iterable[ShardTask]) -> Iterable[Mapping[int, str]]:
+        """Yield what `ShardTask.run` returns, in any order; a task whose process dies is given to another one.
+
+        Raises:
+            InputError: as `ShardTask.run`; or processes die again and again.
+        """
+
+
+SHARDS_PER_TASK = 8
+"""Most shards of a task: enough that starting its loaders does not count."""
+
+
+def begin(store: FeatureShards, extractor: Extractor) -> str:
+    """Record what is computed; return a sentence about the number type.
+
+    Raises:
+        InputError: shards that are there were computed in another number type.
+    """
+    precision, note = extractor.precision(store.precision)
+    store.begin(precision, extractor.num_features)
+    return note
+
+
 class FeatureJob:
     """An extraction of the features of `records`.
 
@@ -217,7 +280,6 @@ class FeatureJob:
         settings: views and batch size.
         out: a .safetensors file to write, or None. Finished shards lie in a folder beside it, so that an extraction
             killed at any moment goes on where it was.
-        sharded: keep the folder of shards instead of the file.
         resume: take finished shards, or a finished file, if they are of the same model, images and settings; False
             starts again.
         progress: listener, counts images.
@@ -225,10 +287,9 @@ class FeatureJob:
 
     Attributes:
         shown: the images (False) and their crops (True).
-        store: the folder of the shards; None without `out`.
 
     Raises:
-        InputError: `out` has another ending, or holds parts of another extraction; or an image has no crop.
+        InputError: `out` has another ending; or an image has no crop.
     """
 
     def __init__(
@@ -238,31 +299,32 @@ class FeatureJob:
         settings: ExtractionSettings | None = None,
         *,
         out: Path | str | None = None,
-        sharded: bool = False,
         resume: bool = True,
         progress: Progress | None = None,
         crops: Records | None = None,
     ) -> None:
         if out is not None and not str(out).endswith(".safetensors"):
             raise InputError(f"{out}: the name of a file of features must end in .safetensors; rename it.")
-        self.extractor, self.settings, self.sharded = extractor, settings or ExtractionSettings(), sharded
-        self.out, self.progress = out, progress or Progress()
+        self.extractor, self.settings = extractor, settings or ExtractionSettings()
+        self.out, self.resume, self.progress = out, resume, progress or Progress()
         self.shown = {False: records}
         if True in self.settings.kinds and crops is not None:
             self.shown[True] = crops_of(records, crops)
-        self.store: FeatureShards | None = None
-        self._finished = False
-        if out is not None:
-            self._finished = resume and not sharded and exists(out)
-            self._alone = not is_address(out) and not Path(out).parent.exists()  # the folder is created for the shards
-            if not resume:
-                remove(shards_beside(out))
-            if not self._finished:
-                self.store = FeatureShards(shards_beside(out), self._described())
+        self._alone = out is not None and not is_address(out) and not Path(out).parent.exists()  # made for the shards
 
-    def _described(self) -> dict[str, object]:
-        """What all shards must agree on."""
-        return {
+    @cached_property
+    def store(self) -> FeatureShards:
+        """The folder of the shards.
+
+        Raises:
+            InputError: there is no `out`, or the folder holds shards of another extraction.
+        """
+        if self.out is None:
+            raise InputError("extract: shards need an output; name one.")
+        folder = shards_beside(self.out)
+        if not self.resume:
+            remove(folder)
+        job = {
             "count": len(self.shown[False]),
             "model": self.extractor.hash,
             "views": list(self.settings.names),
@@ -270,73 +332,78 @@ class FeatureJob:
             "images": fingerprint(self.shown[False]),
             **({"crops": fingerprint(self.shown[True])} if True in self.shown else {}),
         }
+        return FeatureShards(folder, job)
 
-    def finished(self) -> FeatureSet | None:
-        """Return the features in `out`, if it is to be resumed and is complete.
-
-        Raises:
-            InputError: it holds features of another model, other views or other images.
-        """
-        if not self._finished or self.out is None:
-            return None
-        found = self._load(self.out)
-        remove(shards_beside(self.out))  # of a process killed right after it had finished
-        return found
-
-    def begin(self) -> str:
-        """Record what is computed; return a sentence about the number type.
-
-        Raises:
-            InputError: shards that are there were computed in another number type.
-        """
-        assert self.store is not None
-        precision, note = self.extractor.precision(self.store.precision)
-        self.store.begin(precision, self.extractor.num_features)
-        return note
-
-    def run(self) -> FeatureSet:
-        """Extract what is missing, in this process, and return all features.
-
-        Raises:
-            InputError: as `finished`, `begin` and `fill`.
-        """
-        if (found := self.finished()) is not None:
-            return found
-        if self.store is None:
-            return self._in_memory()
-        try:
-            note = self.begin()
-            hashes = fill(
-                self.store, self.store.starts, self.extractor, self.shown, self.settings, self.progress, note=note
-            )
-        except InputError:
-            self.abandon()
-            raise
-        return self.join(hashes)
-
-    def join(self, hashes: Mapping[int, str]) -> FeatureSet:
-        """Return the features of all shards, once all are written; write `out`, or mark the folder as complete.
+    def run(self, pool: WorkerPool | None = None) -> FeatureSet:
+        """Return the features of all images, and write them to `out`.
 
         Args:
-            hashes: of each shard, as `fill` returns them.
+            pool: the processes that compute what is missing; None: this one.
+
+        Raises:
+            InputError: `out` or its shards are of another extraction; or as `fill` and `WorkerPool.run`.
         """
-        assert self.store is not None and self.out is not None
-        if self.sharded:
-            self.store.finish(hashes)
+        if self.out is None:
+            return self._in_memory()
+        if self.resume and exists(self.out):
+            found = self._load(self.out)
+            remove(shards_beside(self.out))  # of a process killed right after it had finished
+            return found
+        self._complete(pool)
         found = self.store.whole(self.shown[False])
-        if not self.sharded:
-            with written(self.out) as file:
-                found.save(file)
-            self.store.remove()
+        with written(self.out) as file:
+            found.save(file)
+        self.store.remove()
         return found
 
-    def abandon(self) -> None:
+    def run_sharded(self, pool: WorkerPool | None = None) -> FeatureShards:
+        """Write the features of all images in shards beside `out`, without holding them in memory.
+
+        Args and raises: as `run`.
+        """
+        if not (self.store.complete and self.resume):
+            self.store.finish(self._complete(pool))
+        return FeatureShards.open(self.store.folder)
+
+    def _complete(self, pool: WorkerPool | None) -> dict[int, str]:
+        """Compute all shards that are missing; return the hash of each."""
+        try:
+            if pool is not None:
+                return self._by_workers(pool)
+            note, store = begin(self.store, self.extractor), self.store
+            return fill(store, store.starts, self.extractor, self.shown, self.settings, self.progress, note=note)
+        except InputError:
+            self._abandon()
+            raise
+
+    def _by_workers(self, pool: WorkerPool) -> dict[int, str]:
+        store = self.store
+        note = pool.begin(store.folder, store.job)
+        store.refresh()
+        hashes: dict[int, str] = {}
+        with job(self.progress, "extract", store.count):
+            for made in pool.run(self.tasks()):
+                hashes |= made
+                self.progress.advance(_images(store, made))
+                self.progress.note(note) if note else None
+                note = ""
+        return hashes
+
+    def tasks(self) -> Iterator[ShardTask]:
+        """Yield all shards as tasks, some shards each; those that are written are skipped where a task runs."""
+        starts = self.store.starts
+        size = max(1, min(SHARDS_PER_TASK, len(starts) // 64))
+        for first in range(0, len(starts), size):
+            some = starts[first : first + size]
+            rows = slice(some[0], self.store.rows(some[-1]).stop)
+            shown = {cropped: records[rows].compact() for cropped, records in self.shown.items()}
+            yield ShardTask(self.store.folder, self.store.job, some, shown, self.settings)
+
+    def _abandon(self) -> None:
         """Remove the folder of an extraction that failed before its first shard."""
-        if self.store is not None and self.out is not None:
-            self.store.abandon()
-            if self._alone:
-                with suppress(OSError):
-                    Path(self.out).parent.rmdir()
+        if self.store.abandon() and self._alone:
+            with suppress(OSError):
+                Path(str(self.out)).parent.rmdir()
 
     def _in_memory(self) -> FeatureSet:
         records, unit = self.shown[False], self.settings.normalise

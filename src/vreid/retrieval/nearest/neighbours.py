@@ -166,7 +166,8 @@ def _by_numpy(points: Points, others: Points, lists: Lists, farthest: bool) -> N
             part += squares[rows][strip, None]
             if farthest:
                 np.maximum(far[rows][strip], part.max(axis=1), out=far[rows][strip])
-                np.maximum(far[columns], part.max(axis=0), out=far[columns])
+                if alone:
+                    np.maximum(far[columns], part.max(axis=0), out=far[columns])
         if alone and row == column:
             np.fill_diagonal(tile, np.inf)
         if candidates:

@@ -114,30 +114,33 @@ class Encoding:
         *,
         farthest: bool = False,
         products: bool = False,
+        lists: Lists | None = None,
     ) -> Encoding:
         """Compute the encoding of `points`.
 
         `farthest` requests `lists.farthest` even if the convention does not need it, `products` requests
-        `lists.products`.
+        `lists.products`; `lists` are neighbour lists that are known already.
         """
         length = max(k1 + convention.extra, k2)
-        if convention.column_maximum:
+        if lists is not None:
+            _check_lists(lists, points, length, convention)
+        elif convention.column_maximum:
             features_ND = np.concatenate(points.parts)
 
             def squared_distances(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
                 return exact_distances(points, row, points, column, np.float32)
 
             return cls.from_rows(SquaredEuclidean(features_ND, features_ND), squared_distances, k1, k2, convention)
-        lists = neighbour_lists(points, length, farthest=farthest or convention.row_maximum, products=products)
+        known = lists or neighbour_lists(points, length, farthest=farthest or convention.row_maximum, products=products)
 
         def exponent(row: NDArray[np.intp], column: NDArray[np.integer]) -> NDArray[np.float32]:
-            squared = _pair_distances(points, lists, row, column)
+            squared = _pair_distances(points, known, row, column)
             if convention.row_maximum:
-                return by_row_maximum(squared, lists.farthest[row])
+                return by_row_maximum(squared, known.farthest[row])
             # the terms of -(2 - 2xy) = |x|^2 + |y|^2 - d^2 - 2 that vary within the row of x
             return np.asarray((points.squares[column] - squared) * points.unit**2, dtype=np.float32)
 
-        return cls.from_lists(lists, exponent, k1, k2, convention)
+        return cls.from_lists(known, exponent, k1, k2, convention)
 
     @classmethod
     def from_rows(cls, rows: Source, squared: OfPairs, k1: int, k2: int, convention: Convention) -> Encoding:
@@ -227,6 +230,7 @@ def jaccard_graph(
     max_distance: float,
     neighbours: str = "openunreid",
     cosine_weight: float = 0.0,
+    lists: Lists | None = None,
 ) -> csr_array[Any]:
     """Compute the pairs with k-reciprocal Jaccard distance up to `max_distance`: (N, N) sparse, explicit diagonal 0.
 
@@ -242,6 +246,9 @@ def jaccard_graph(
         max_distance: largest distance kept; below 1 - w.
         neighbours: "openunreid" (used by published adaptation methods) or another of `CONVENTIONS`.
         cosine_weight: w, from 0 to below 1.
+        lists: neighbour lists that were made elsewhere, of at least k1 + 1 and k2 points with the farthest
+            (`vreid.retrieval.sharded_neighbours`); the features may then be a memory-mapped array, of which single
+            pairs are read.
 
     Raises:
         InputError: a parameter is out of range, there are fewer points than neighbours, or a feature contains NaN or
@@ -264,7 +271,7 @@ def jaccard_graph(
             f"Jaccard graph: max_distance is {max_distance}; give a number from 0 to below {1 - cosine_weight:g}, the "
             "distance of points without a common neighbour."
         )
-    encoding = Encoding.of(points, k1, k2, convention, farthest=cosine_weight > 0)
+    encoding = Encoding.of(points, k1, k2, convention, farthest=cosine_weight > 0, lists=lists)
     below = np.nextafter(np.float32(max_distance / (1 - cosine_weight)), np.float32(1))
     cosine = _Cosine.of(points, encoding) if cosine_weight else None
     rows, columns, values = [], [], []
@@ -298,6 +305,18 @@ class _Cosine:
     def of_pairs(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
         largest = self.largest[row].astype(np.float64)
         return exact_distances(self.points, row, self.points, column) / np.where(largest > 0, largest, 1)
+
+
+def _check_lists(lists: Lists, points: Points, length: int, convention: Convention) -> None:
+    """Raise `InputError` if `lists` are not those that the encoding of `points` needs."""
+    count, given = lists.index.shape
+    if convention.column_maximum or points.unit != 1:
+        raise InputError("k-reciprocal encoding: known lists need a convention without column maxima and norms near 1.")
+    if count != len(points) or given < length:
+        raise InputError(
+            f"k-reciprocal encoding: the lists are of {count:,} points and {given} neighbours; make them of "
+            f"{len(points):,} points and {length} neighbours."
+        )
 
 
 def _column_maxima(rows: Source) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from vreid.errors import InputError
 from vreid.ranges import check_number, check_settings, in_range
 from vreid.retrieval.distances import SquaredEuclidean
 from vreid.retrieval.features import as_features
-from vreid.retrieval.nearest import Points, exact_distances, search, smallest
+from vreid.retrieval.nearest import Lists, Points, exact_distances, search, smallest
 from vreid.retrieval.postprocessing.ensemble import Weighted
 from vreid.retrieval.postprocessing.jaccard import CONVENTIONS, Convention, Encoding, convention_of
 from vreid.retrieval.postprocessing.state import Arrays, SearchState
@@ -216,12 +216,14 @@ def rerank_top(
     k2: int = 6,
     lambda_: float = 0.3,
     neighbours: str = "zhong",
+    lists: Lists | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Compute the `top_k` smallest of each row of `rerank` without the (Q, G) matrix: distances and indices (Q, top_k).
 
     Results ascend by distance, ties by gallery index. Gallery points that share no neighbour with a query have Jaccard
     distance 1, so among them the nearest by features rank first; candidates are the points that share a neighbour and
-    the `top_k` nearest by features.
+    the `top_k` nearest by features. `lists` are neighbour lists of all N points, queries first, if they are known
+    already (`vreid.retrieval.sharded_neighbours`).
 
     Raises:
         InputError: `top_k` is below 1, or as `rerank`.
@@ -233,7 +235,7 @@ def rerank_top(
     """
     check_number("re-ranking: top_k", top_k, least=1, whole=True)
     config = ReRanking(k1, k2, lambda_, neighbours)
-    points, encoding, convention = _encode(query_features, gallery_features, config)
+    points, encoding, convention = _encode(query_features, gallery_features, config, lists=lists)
     queries, gallery = points.split()
     top_k = min(top_k, len(gallery))
     if convention.column_maximum:  # the nearest by features are not those of the smallest divided distance
@@ -324,12 +326,13 @@ def _encode(
     config: ReRanking,
     *,
     products: bool = False,
+    lists: Lists | None = None,
 ) -> tuple[Points, Encoding, Convention]:
     """Return the points, their encoding, and the convention."""
     points = Points.of("re-ranking", query_features=query_features, gallery_features=gallery_features)
     points.need_direction("re-ranking")
     convention = convention_of("re-ranking", config.neighbours, len(points), config.k1, config.k2)
-    return points, Encoding.of(points, config.k1, config.k2, convention, products=products), convention
+    return points, Encoding.of(points, config.k1, config.k2, convention, products=products, lists=lists), convention
 
 
 def _scale(encoding: Encoding, queries: int, convention: Convention, unit: float) -> NDArray[np.float64]:

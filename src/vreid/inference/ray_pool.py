@@ -1,0 +1,132 @@
+"""Extraction on a Ray cluster (extra `ray`).
+
+Actors, not Ray Data: a shard is a range of records that any process can compute and that is written where it is
+computed. So all that is needed of Ray are processes that are placed, watched and started again. Ray Data would divide
+the records into blocks and batches of its own, which changes the rounding of features, and carry the features through
+its object store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from vreid.errors import InputError
+from vreid.inference.shard_workers import ShardWorker
+from vreid.training.feature_job import ShardTask
+
+RETRIES = 3
+"""How often a task is given to another process after the one that computed it has died."""
+LOCAL = "local"
+"""Address that starts a cluster of this machine's cores for the extraction."""
+
+
+class RayPool:
+    """A `WorkerPool` of actors of a Ray cluster; a context manager.
+
+    Args:
+        worker: the model and device of each actor.
+        address: "local", "auto" (the cluster that this machine belongs to), HOST:PORT or ray://HOST:PORT.
+        count: actors; None: one for each GPU, or for each CPU if there is none or the device is "cpu".
+
+    Raises:
+        InputError: there is no such cluster, or it has no free CPU or GPU.
+    """
+
+    def __init__(self, worker: ShardWorker, address: str = LOCAL, count: int | None = None) -> None:
+        import ray
+
+        self._ray, self._worker = ray, worker
+        self._address, self._count = address, count
+        self._actors: list[Any] = []
+        self._started = False
+
+    def __enter__(self) -> RayPool:
+        ray = self._ray
+        if not ray.is_initialized():
+            try:
+                ray.init(
+                    address=None if self._address == LOCAL else self._address,
+                    log_to_driver=False,
+                    logging_level="error",
+                    **({"include_dashboard": False} if self._address == LOCAL else {}),
+                )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"--ray {self._address}: there is no such Ray cluster ({error}); start one with `ray start --head`."
+                ) from error
+            self._started = True
+        total = ray.cluster_resources()
+        gpu = self._worker.device != "cpu" and total.get("GPU", 0) >= 1
+        count = self._count or int(total.get("GPU" if gpu else "CPU", 0))
+        if count < 1:
+            self.__exit__(None, None, None)
+            raise InputError(f"--ray {self._address}: the cluster has no CPU; start workers with `ray start`.")
+        actor = ray.remote(
+            num_cpus=1, num_gpus=int(gpu), max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy="SPREAD"
+        )(_Actor)
+        held = ray.put(self._worker)  # one copy of the model a machine
+        self._actors = [actor.remote(held) for _ in range(count)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors = []
+        if self._started:
+            self._ray.shutdown()
+            self._started = False
+
+    def begin(self, folder: str, job: Mapping[str, object]) -> str:
+        """See `WorkerPool.begin`."""
+        note: str = self._result(self._actors[0].begin.remote(folder, job))
+        return note
+
+    def run(self, tasks: Iterable[ShardTask]) -> Iterator[Mapping[int, str]]:
+        """See `WorkerPool.run`; each actor holds one task and the next one's data."""
+        waiting, busy = iter(tasks), {}
+        for actor in [*self._actors, *self._actors]:
+            for task in self._next(waiting):
+                busy[actor.run.remote(task)] = actor
+        while busy:
+            (done,), _ = self._ray.wait(list(busy), num_returns=1)
+            actor = busy.pop(done)
+            for task in self._next(waiting):
+                busy[actor.run.remote(task)] = actor
+            yield self._result(done)
+
+    @staticmethod
+    def _next(waiting: Iterator[ShardTask]) -> list[ShardTask]:
+        task = next(waiting, None)
+        return [] if task is None else [task]
+
+    def _result(self, reference: Any) -> Any:
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            return self._ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise InputError(str(error.cause)) from None
+            raise
+        except RayActorError as error:
+            raise InputError(
+                f"a worker died {RETRIES + 1} times over the same shards ({' '.join(str(error).split())[:300]}); the "
+                "shards that are written are kept: give workers more memory, or fewer of them, and run it again."
+            ) from error
+
+
+class _Actor:
+    """What runs in a process of the cluster."""
+
+    def __init__(self, worker: ShardWorker) -> None:
+        self._worker = worker
+
+    def begin(self, folder: str, job: Mapping[str, object]) -> str:
+        return self._worker.begin(folder, job)
+
+    def run(self, task: ShardTask) -> dict[int, str]:
+        return self._worker.run(task)
