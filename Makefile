@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo serve trips docs test test-all test-browser test-milvus fuzz-serve lint bench soak core clean
+.PHONY: install demo serve trips docs test test-all test-browser test-milvus test-ray fuzz-serve lint bench soak core clean
 
 install: $(READY)  ## everything into .venv; activate it with: source .venv/bin/activate
 
@@ -40,6 +40,11 @@ test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on
 	$(BIN)/uv pip install -q --python .venv-milvus/lite/bin/python -r pyproject.toml $(MILVUS_PACKAGES) "milvus-lite>=3.2,<3.3"
 	for kind in lite server; do echo "== $$kind"; OMP_NUM_THREADS=1 .venv-milvus/$$kind/bin/python -m pytest -rs \
 		tests/store/test_conformance.py tests/store/test_milvus_engine.py -k milvus || exit 1; done
+
+test-ray: $(READY)  ## extraction on a local Ray cluster of two processes, in an environment of its own
+	test -x .venv-ray/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .venv-ray
+	$(BIN)/uv pip install -q --python .venv-ray/bin/python -c constraints.txt -e '.[train,model,ray]' pytest hypothesis
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -rs tests/inference/test_ray_pool.py
 
 COUNT ?= 100000
 SECONDS ?= 3600
@@ -78,4 +83,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-browser .venv-milvus .venv-schemathesis build runs site src/*.egg-info
+	rm -rf .venv .venv-browser .venv-milvus .venv-ray .venv-schemathesis build runs site src/*.egg-info

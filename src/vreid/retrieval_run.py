@@ -21,6 +21,7 @@ from vreid.errors import InputError, named
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact, typed
 from vreid.locks import locking
+from vreid.object_storage import below, written
 from vreid.progress import Progress
 from vreid.report.contents import ResultRow
 from vreid.retrieval.distances import Distances, check_comparable
@@ -42,6 +43,26 @@ if TYPE_CHECKING:
     from vreid.diagnostics.diagnosis import Diagnosis
 
 SIDES = ("query", "gallery")
+
+
+def write_facts(
+    folder: Path | str,
+    protocol: Protocol,
+    facts: Mapping[str, str | int],
+    trained_cameras: Sequence[str],
+    *,
+    once: bool,
+) -> None:
+    """Write features.json, which marks a folder of features as complete; `once`: every query is the gallery too."""
+    content = {
+        "protocol": asdict(protocol),
+        "facts": dict(facts),
+        "trained_cameras": list(trained_cameras),
+        **({GALLERY_OF_QUERY: True} if once else {}),
+    }
+    with written(below(folder, FACTS)) as file:
+        write_json(file, content)
+
 
 Steps = Sequence[tuple[str, str, PostProcessing]]
 """Post-processings to compare: name, description, settings of each."""
@@ -204,15 +225,7 @@ class RetrievalRun:
 
     def save_facts(self, folder: Path | str) -> None:
         """Write features.json next to the features; written last, it marks the folder as complete."""
-        write_json(
-            Path(folder) / FACTS,
-            {
-                "protocol": asdict(self.protocol),
-                "facts": dict(self.facts),
-                "trained_cameras": list(self.trained_cameras),
-                **({GALLERY_OF_QUERY: True} if self.query is self.gallery else {}),
-            },
-        )
+        write_facts(folder, self.protocol, self.facts, self.trained_cameras, once=self.query is self.gallery)
 
     def under(self, protocol: Protocol | str) -> RetrievalRun:
         """Return the same run evaluated by `protocol` or the one of that name; junk lists of the data set stay.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -12,14 +13,17 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import parse_errors, read_json
 from vreid.locks import locked
+from vreid.object_storage import below, is_address, normalised
+from vreid.retrieval.feature_shards import FeatureShards
 from vreid.retrieval.features import FACTS, FeatureSet
-from vreid.retrieval_run import SIDES, RetrievalRun
+from vreid.retrieval_run import SIDES, RetrievalRun, write_facts
 
 if TYPE_CHECKING:
     from vreid.adaptation.adapt_config import AdaptConfig
     from vreid.inference.embedder import Embedder
     from vreid.progress import Progress
     from vreid.training.extract import TrainedModel
+    from vreid.training.feature_job import WorkerPool
     from vreid.training.train_config import TrainConfig
     from vreid.training.validation import Validation
 
@@ -142,6 +146,7 @@ def extract(
     batch_size: int = ...,
     workers: int | None = ...,
     progress: Progress | None = ...,
+    pool: WorkerPool | None = ...,
 ) -> RetrievalRun: ...
 @overload
 def extract(
@@ -157,6 +162,7 @@ def extract(
     batch_size: int = ...,
     workers: int | None = ...,
     progress: Progress | None = ...,
+    pool: WorkerPool | None = ...,
 ) -> FeatureSet: ...
 def extract(
     model: Path | str | TrainedModel | Embedder,
@@ -171,6 +177,7 @@ def extract(
     batch_size: int = 64,
     workers: int | None = None,
     progress: Progress | None = None,
+    pool: WorkerPool | None = None,
 ) -> RetrievalRun | FeatureSet:
     """Extract the features of a data set's query and gallery, or of records.
 
@@ -190,6 +197,8 @@ def extract(
         batch_size: images per batch.
         workers: processes that load images (None: chosen for the device).
         progress: listener that counts images.
+        pool: processes that compute the features (`vreid.inference.ray_pool`), to the same bits; needs `out`. None:
+            this process.
 
     Raises:
         InputError: the model or an image cannot be read, the data set has no query or gallery images, or `out` holds
@@ -209,11 +218,7 @@ def extract(
         if isinstance(crops, Records):
             raise InputError('extract: give the crops of a data set by side: {"query": ..., "gallery": ...}.')
         by_side = crops or {}
-        if out is not None and Path(out).exists() and not Path(out).is_dir():
-            raise InputError(f"{out}: is a file; name a folder for the features.")
-        for side in SIDES:
-            if not len(getattr(data, side)):
-                raise InputError(f"{data.name}: has no {side} images; give a data set with query and gallery.")
+        _check_folder(data, out)
     from vreid.inference.extraction import extractor_of
     from vreid.training.feature_job import ExtractionSettings, FeatureJob
 
@@ -221,7 +226,7 @@ def extract(
     settings = ExtractionSettings(views, unit_views, normalise, batch_size)
 
     def features(records: Records, crops: Records | None, file: Path | str | None) -> FeatureSet:
-        return FeatureJob(records, extractor, settings, out=file, progress=progress, crops=crops).run()
+        return FeatureJob(records, extractor, settings, out=file, progress=progress, crops=crops).run(pool)
 
     if isinstance(data, Records):
         if isinstance(crops, Mapping):
@@ -238,16 +243,8 @@ def extract(
             )
             for side in (SIDES[:1] if same else SIDES)
         ]
-        cameras = data.train.camera
-        facts = {
-            "data set": data.name,
-            **data.source,
-            "model": str(model if isinstance(model, (str, Path)) else model.source),
-            "model hash": sets[0].model[:16],
-            "views": "+".join(sets[0].views),
-            **_crops_fact(by_side),
-        }
-        return RetrievalRun(sets[0], sets[-1], data.protocol, tuple(sorted(set(cameras.values[cameras.known]))), facts)
+        facts = _facts(data, model, sets[0].model, sets[0].views, by_side)
+        return RetrievalRun(sets[0], sets[-1], data.protocol, _cameras(data), facts)
 
     if out is None:
         return run()
@@ -256,6 +253,101 @@ def extract(
         made = run()
         made.save_facts(out)
     return made
+
+
+def extract_shards(
+    model: Path | str | TrainedModel | Embedder,
+    data: Dataset,
+    out: Path | str,
+    *,
+    views: tuple[str, ...] = VIEWS,
+    crops: Mapping[str, Records] | None = None,
+    unit_views: bool = False,
+    normalise: bool = True,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    pool: WorkerPool | None = None,
+) -> dict[str, FeatureShards]:
+    """Extract a data set's query and gallery as `extract` does, in shards that are never held in memory together.
+
+    Args:
+        out: a folder, or an address of object storage ("s3://BUCKET/FOLDER"); `RetrievalRun.load` reads the folder.
+        model, data, views, crops, unit_views, normalise, device, batch_size, workers, progress, pool: see `extract`.
+
+    Returns:
+        The shards of "query" and "gallery"; the same ones if every image is both.
+
+    Raises:
+        InputError: as `extract`.
+
+    Example:
+        >>> shards = extract_shards("default", open_dataset("s3://bucket/images"), "s3://bucket/features")
+        ... # doctest: +SKIP
+        >>> for part in shards["gallery"]:            # doctest: +SKIP
+        ...     part.features, part.records
+    """
+    from vreid.inference.extraction import extractor_of
+    from vreid.training.feature_job import ExtractionSettings, FeatureJob
+    from vreid.training.views import check_views
+
+    check_views(views, crops=bool(crops))
+    _check_folder(data, out)
+    by_side = crops or {}
+    extractor = extractor_of(model, device, workers, progress)
+    settings = ExtractionSettings(views, unit_views, normalise, batch_size)
+    same = data.query == data.gallery
+    with nullcontext() if is_address(out) else locked(normalised(out)):
+        if not is_address(out):
+            _check_crops(Path(normalised(out)), by_side)
+        found = {
+            side: FeatureJob(
+                _absolute(getattr(data, side)),
+                extractor,
+                settings,
+                out=below(out, f"{side}.safetensors"),
+                progress=progress,
+                crops=by_side.get(side),
+            ).run_sharded(pool)
+            for side in (SIDES[:1] if same else SIDES)
+        }
+        facts = _facts(data, model, extractor.hash, settings.names, by_side)
+        write_facts(out, data.protocol, facts, _cameras(data), once=same)
+    return {side: found.get(side, found["query"]) for side in SIDES}
+
+
+def _check_folder(data: Dataset, out: Path | str | None) -> None:
+    """Raise `InputError` if `out` is no folder, or a side of the data set has no images."""
+    if out is not None and os.path.exists(out) and not os.path.isdir(out):
+        raise InputError(f"{out}: is a file; name a folder for the features.")
+    for side in SIDES:
+        if not len(getattr(data, side)):
+            raise InputError(f"{data.name}: has no {side} images; give a data set with query and gallery.")
+
+
+def _facts(
+    data: Dataset,
+    model: Path | str | TrainedModel | Embedder,
+    hash_: str,
+    views: tuple[str, ...],
+    crops: Mapping[str, Records],
+) -> dict[str, str | int]:
+    """Return the origin of features, for reports."""
+    return {
+        "data set": data.name,
+        **data.source,
+        "model": str(model if isinstance(model, (str, Path)) else model.source),
+        "model hash": hash_[:16],
+        "views": "+".join(views),
+        **_crops_fact(crops),
+    }
+
+
+def _cameras(data: Dataset) -> tuple[str, ...]:
+    """Return the names of the cameras with training images."""
+    cameras = data.train.camera
+    return tuple(sorted(set(cameras.values[cameras.known])))
 
 
 def _crops_fact(crops: Mapping[str, Records]) -> dict[str, str]:
@@ -273,4 +365,4 @@ def _check_crops(out: Path, crops: Mapping[str, Records]) -> None:
 
 def _absolute(records: Records) -> Records:
     """Return the records with absolute paths, because features may be read from another working directory."""
-    return records.with_(path=[os.path.abspath(path) for path in records.path])
+    return records.with_(path=[path if is_address(path) else os.path.abspath(path) for path in records.path])

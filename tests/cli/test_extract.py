@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 
 from support.command_line import Run
 from vreid import __version__
+from vreid.object_storage import below, written
+from vreid.retrieval.feature_shards import FeatureShards
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval_run import RetrievalRun
 
@@ -143,3 +146,36 @@ def test_version(run: Run) -> None:
     outcome = run("--version")
     assert outcome.code == 0 and outcome.out == f"vreid {__version__}\n"
     assert shlex.split(run("info --json").out)[2].rstrip(",") == __version__
+
+
+def test_sharded_features_are_the_same_here_and_on_object_storage(
+    run: Run, made: Path, images: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    bucket = f"memory://{uuid.uuid4().hex}"
+    for image in images.iterdir():
+        with written(below(bucket, f"images/{image.name}")) as file:
+            shutil.copyfile(image, file)
+    assert run(f"extract {made}/run {images} --out {tmp_path}/whole").code == 0
+    outcome = run(f"extract {made}/run {images} --out {tmp_path}/shards --sharded --json")
+    assert json.loads(outcome.out)["query"].startswith("FeatureShards: 8 x ")
+    assert run(f"extract {made}/run {bucket}/images --out {bucket}/features --sharded").code == 0
+    whole = RetrievalRun.load(tmp_path / "whole")
+    shards = RetrievalRun.load(tmp_path / "shards")
+    remote = FeatureShards.open(f"{bucket}/features/query.shards").whole()
+    assert (
+        shards.query is shards.gallery and shards.facts == whole.facts and shards.query.records == whole.query.records
+    )
+    for one in (shards.query, remote):
+        assert one.features.tobytes() == whole.query.features.tobytes()
+    assert remote.records.path[0].startswith(f"{bucket}/images/")
+    outcome = run(f"extract {made}/run {images} --out {bucket}/other")
+    assert (
+        outcome.code == 2 and f"--out {bucket}/other: features on object storage are written in shards" in outcome.err
+    )
+
+
+def test_ray_is_named_where_it_is_missing(run: Run, made: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = run(f"extract {made}/run {images} --out out --ray local")
+    assert outcome.code == 2 and "this command needs ray: pip install 'vehicle-reid[ray]'" in outcome.err

@@ -18,7 +18,7 @@ from vreid.cli.extras import EXTRAS, missing_extras
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OPTIONAL = ("tracking", "milvus")  # not part of `all`, so not installed here
+OPTIONAL = ("tracking", "milvus", "ray", "object-storage")  # not part of `all`, so not installed here
 HEAVY = [module for extra, modules in EXTRAS.items() if extra not in OPTIONAL for module in modules]
 
 

@@ -63,12 +63,14 @@ class MortalWorker:
         shard: images per shard.
         kill: the image.
         times: how often.
+        device: as of `ShardWorker`.
     """
 
     folder: str
     shard: int
     kill: int = -1
     times: int = 1
+    device: str = "cpu"
 
     def begin(self, folder: str, job: Mapping[str, object]) -> str:
         feature_shards.SHARD = self.shard

@@ -28,6 +28,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     ),
     "milvus": ("pymilvus",),
     "tracking": ("trackers", "supervision"),
+    "ray": ("ray",),
+    "object-storage": ("fsspec", "s3fs", "gcsfs"),
 }
 """Modules of each extra; pyproject.toml names their packages."""
 

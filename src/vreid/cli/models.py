@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,10 @@ from vreid.cli.options import (
     resolve,
 )
 from vreid.console import echo
+from vreid.errors import InputError
+
+if TYPE_CHECKING:
+    from vreid.training.feature_job import WorkerPool
 
 
 def train_command(
@@ -134,6 +139,25 @@ def extract_command(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     workers: Workers = None,
+    sharded: Annotated[
+        bool,
+        typer.Option(
+            "--sharded",
+            help="Write the features in shards of 2,048 images and never hold them all in memory; OUT may then be an "
+            "address of object storage (s3://, gs://).",
+        ),
+    ] = False,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute on a Ray cluster, to the same bits: local (the cores of this machine), auto, HOST:PORT or "
+            "ray://HOST:PORT. OUT must be a folder that all machines share, or object storage.",
+        ),
+    ] = "",
+    ray_workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on the Ray cluster; default: one for each GPU, else CPU.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Do not L2-normalise features; they are compared as they are (step norm=raw).")
     ] = False,
@@ -143,29 +167,45 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Extract features of the query and gallery images of a data set; with an .onnx file without torch."""
-    require_extras(extra_of(model))
+    require_extras(extra_of(model), *(["ray"] if ray else []))
     from vreid.data.crops import all_images, crops_of
+    from vreid.object_storage import is_address, normalised
     from vreid.progress_bars import ProgressBars
     from vreid.retrieval_run import SIDES
-    from vreid.workflow import extract
+    from vreid.workflow import extract, extract_shards
 
+    if is_address(out) and not sharded:
+        raise InputError(f"--out {normalised(out)}: features on object storage are written in shards; add --sharded.")
     dataset = open_source(source, labels, identities=identities)
     cut = None if crops is None else all_images(open_sources([crops], "none"))
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
-    with ProgressBars(quiet=as_json) as bars:
-        chosen = tuple(view for view in views.split(",") if view)
-        search = extract(
+    with ProgressBars(quiet=as_json) as bars, _ray_pool(model, ray, ray_workers, device, workers) as pool:
+        search = (extract_shards if sharded else extract)(
             model,
             dataset,
             out,
-            views=chosen,
+            views=tuple(view for view in views.split(",") if view),
             crops=shown,
             unit_views=unit_views,
             normalise=not raw,
             batch_size=batch_size,
             workers=workers,
-            device=device,
+            device="cpu" if pool else device,
             progress=bars,
+            pool=pool,
         )
-    facts = {"query": repr(search.query), "gallery": repr(search.gallery), "out": str(out)}
+    found = search if isinstance(search, dict) else {side: getattr(search, side) for side in SIDES}
+    facts = {**{side: repr(found[side]) for side in SIDES}, "out": normalised(out)}
     print_json(facts) if as_json else echo(*facts.values(), sep="\n")
+
+
+def _ray_pool(
+    model: str, address: str, count: int | None, device: str, loaders: int | None
+) -> AbstractContextManager[WorkerPool | None]:
+    """Return the processes of a Ray cluster; None without an address."""
+    if not address:
+        return nullcontext()
+    from vreid.inference.ray_pool import RayPool
+    from vreid.inference.shard_workers import ModelCopy, ShardWorker
+
+    return RayPool(ShardWorker(ModelCopy.of(model), device, loaders), address, count)

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vreid.data.video import VIDEOS
 from vreid.errors import InputError
 from vreid.files import reject_endless, system_error
+from vreid.object_storage import opened
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 """Formats that are read, whatever the file extension. Some other Pillow formats start external programs."""
@@ -33,8 +34,7 @@ def read_image(path: Path | str, *, box: Sequence[float] | None = None) -> Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images (our limit is stricter) and of odd EXIF data
-            reject_endless(path)
-            with Image.open(path, formats=FORMATS) as file:
+            with opened(path) as content, Image.open(content, formats=FORMATS) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f"{file.width} x {file.height}")
                 file.load()
@@ -71,7 +71,7 @@ def _kind(path: Path | str) -> str:
     """Describe a file that is not a readable image, with the fix."""
     if str(path).lower().endswith(VIDEOS):
         return "is a video, and this command reads images; add it to a store with vreid ingest"
-    with open(path, "rb") as file:
+    with opened(path) as file:
         start = file.read(64)
     if not start:
         return "is empty (0 bytes); copy it again"

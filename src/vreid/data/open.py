@@ -10,8 +10,10 @@ from vreid.data.dataset import Dataset, LabelSource
 from vreid.data.findings import OnFinding, raise_finding
 from vreid.data.readers.families import FAMILIES, recognise
 from vreid.data.readers.variants import VARIANTS, in_variants
+from vreid.data.remote_source import open_remote
 from vreid.errors import InputError
 from vreid.files import system_error
+from vreid.object_storage import is_address, normalised
 
 
 def open_dataset(
@@ -31,7 +33,8 @@ def open_dataset(
     file each; folders of images.
 
     Args:
-        source: file or folder; `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is
+        source: file or folder, here or on object storage ("s3://BUCKET/FOLDER", `vreid.object_storage`);
+            `FOLDER@SELECTOR,...` chooses variants and the test list. A path that exists as it is
             written is taken as it is.
         labels: labels of CityFlow's test images: None (unknown, as distributed), the path of a table, or "auto": a
             ground_truth.csv beside the folder, if there is one. Other sources bring their labels with them.
@@ -51,7 +54,21 @@ def open_dataset(
         >>> open_dataset("data/AIC21_Track2_ReID@original,crop")   # doctest: +SKIP
         Dataset CityFlowV2-ReID: train 105,434 images, 440 identities, 40 cameras, ...
     """
-    path, selectors = _parsed(source)
+    if is_address(source):
+        address, _, chosen = normalised(source).partition("@")
+
+        def read(copy: Path, report: OnFinding) -> Dataset:
+            return open_dataset(
+                f"{copy}@{chosen}" if chosen else copy,
+                labels=labels,
+                variants=variants,
+                test_list=test_list,
+                identities=identities,
+                on_finding=report,
+            )
+
+        return open_remote(address, read, on_finding)
+    path, selectors = _parsed(normalised(source))
     variants = [word for word in selectors if word in VARIANTS] or list(variants)
     lists = [word for word in selectors if word not in VARIANTS] or ([] if test_list is None else [test_list])
     if not variants or len(lists) > 1:

@@ -33,6 +33,7 @@ from vreid.data.records import BOX_COLUMNS, CSV_COLUMNS, LABEL_COLUMNS, Records
 from vreid.data.spellings import NO_LABEL, plain_labels, whole_number
 from vreid.data.video import VIDEOS
 from vreid.errors import InputError
+from vreid.object_storage import is_address
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 TABLE = "images.csv"
@@ -123,7 +124,7 @@ def read_table(path: Path | str, *, require_images: bool = True, on_finding: OnF
         name, path = path.absolute().name, path / (_table_in(path) or TABLE)
     records, notes, origin, local = _read_divided(path, on_finding)
     first = list(dict.fromkeys(records.path))[:100]
-    if require_images and first and not any(os.path.exists(image) for image in first):
+    if require_images and first and not any(is_address(image) or os.path.exists(image) for image in first):
         raise InputError(
             f"{path}: its images do not exist, first {shown(first[0], 2000)}; correct the paths or move the table."
         )
@@ -229,7 +230,7 @@ def _read(
         keys = zip(splits, out["image_key"], strict=True)
         out["image_key"] = [key if re.search(r"[/\\]", key) else f"{split}/{key}" for split, key in keys]
     cells.reject_repeated(out["image_key"], out["variant"])
-    out["path"] = [os.path.join(path.parent, name) for name in out["path"]]
+    out["path"] = [name if is_address(name) else os.path.join(path.parent, name) for name in out["path"]]
     if out["box"] is not None:
         nowhere = [math.nan] * 4  # report each fault once
         boxes = [nowhere if row in cells.wrong else box for row, box in enumerate(out["box"])]
