@@ -1,11 +1,12 @@
 """The search service under load: clients beside a writing ingest, on a store of made-up tracklets.
 
-    python benchmarks/serve.py [--tracklets 100000] [--clients 50] [--minutes 5] [--dimensions 1280]
+    python benchmarks/serve.py [--tracklets 100000] [--clients 50] [--minutes 5]
 
 Makes a store of random features with 20 cameras, starts `vreid serve` in a process of its own, and lets clients work
-like users: a search, the crops of its hits, a page of the wall, a decision now and then, with pauses of two seconds on
-average. Another process stores new tracklets all the time. Prints requests, errors, times by kind of request, and the
-service's memory at the beginning and at the end. Exits 1 if a request fails.
+like users: a search, eight crops, a page of the wall of a camera, with pauses of two seconds on average. Meanwhile 12
+tracklets a second are stored. Prints for each kind of request how many there were and how long they took, errors, the
+service's processor time and its memory at the beginning and at the end; and the bare float32 product of a query with
+all features, before and after: no exact search that reads all of them is quicker. Exits 1 if a request fails.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ from vreid.inference.embedder import load_model
 from vreid.serve.client import ServiceClient
 from vreid.store.engines import open_vectors
 from vreid.store.interface import StoredCrop, TrackletBatch
+from vreid.store.store import store_exists
 
 CAMERAS = 20
 COLORS = ("black", "white", "red", "blue")
 TYPES = ("sedan", "van", "truck")
 DAY = 86_400_000
 START = 1_700_000_000_000
+SAMPLE = 5000  # tracklets that clients ask for
 LIMITS = ("requests_per_minute=10000000", "searches_per_minute=10000000", "busy_seconds=60")
 
 
@@ -89,6 +92,13 @@ def served(folder: Path) -> Iterator[tuple[int, str]]:
         process.wait()
 
 
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        used = file.read().rpartition(")")[2].split()[11:13]  # in user and in system mode
+    return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(pid: int) -> float:
     """Resident memory of a process in MB."""
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
@@ -118,7 +128,18 @@ def work(
         timed("search", "/search", tracklet=name, top=20)
         for one in draw.sample(ids, 8):
             timed("crop", f"/crops/0/{one}")
-        timed("wall", "/tracklets", camera=[name.partition("/")[0]], limit=24)
+        timed("wall", "/tracklets", camera=[name.partition("/")[0]], limit=24, order="time")
+
+
+def bare_product(tracklets: int, dimensions: int, repeats: int = 21) -> float:
+    """Median milliseconds of the product of (N, D) float32 features with a query, in one thread."""
+    features = np.ones((tracklets, dimensions), np.float32)
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        np.vecdot(features, features[0])
+        spent.append(time.perf_counter() - began)
+    return 1000 * float(np.median(spent))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,19 +148,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--pause", type=float, default=2.0, help="mean seconds between two requests of a client")
+    parser.add_argument("--store", type=Path, help="use this store of an earlier run, or make it and keep it")
     given = parser.parse_args(arguments)
     file = io.BytesIO()
     Image.effect_noise((160, 120), 60).convert("RGB").save(file, "JPEG")
     times: dict[str, list[float]] = {"search": [], "crop": [], "wall": []}
     errors: list[str] = []
     with tempfile.TemporaryDirectory(prefix="vreid-serve-") as temporary:
-        folder = Path(temporary) / "site"
-        fill(folder, given.tracklets, file.getvalue())
+        folder = given.store or Path(temporary) / "site"
+        if not store_exists(folder):
+            fill(folder, given.tracklets, file.getvalue())
         with Store.open(folder) as store:
-            sample = [str(name) for name in next(iter(store.vectors.scan(limit=5000))).id]
+            size = len(store), store.vectors.dimensions
+            product = bare_product(*size)
+            print(f"{size[0]:,} tracklets, {size[1]:,} dimensions, {given.clients} clients, {given.minutes:g} minutes")
+            ids = [str(name) for some in store.scan() for name in some.id]
+            sample = random.Random(0).sample(ids, min(len(ids), SAMPLE))
             with served(folder) as (pid, url):
                 ServiceClient(url, seconds=300).search(sample[0])  # reads the features
-                before, until = memory(pid), time.monotonic() + 60 * given.minutes
+                before, used = memory(pid), processor_seconds(pid)
+                until = time.monotonic() + 60 * given.minutes
                 parts = (until, given.pause, times, errors)
                 threads = [
                     threading.Thread(target=work, args=(url, sample, seed, *parts)) for seed in range(given.clients)
@@ -148,20 +176,27 @@ def main(arguments: list[str] | None = None) -> int:
                     thread.start()
                 rng, added = np.random.default_rng(1), 0
                 while time.monotonic() < until:
-                    some = batch(rng, given.tracklets + added, 24, store.vectors.dimensions, file.getvalue())
+                    some = batch(rng, size[0] + added, 24, store.vectors.dimensions, file.getvalue())
                     store.add(some)
                     added += 24
                     time.sleep(2)
                 for thread in threads:
                     thread.join()
-                after = memory(pid)
+                after, used, load = memory(pid), processor_seconds(pid) - used, os.getloadavg()[0]
+            again = bare_product(*size)
+    medians = {}
     for kind, seconds in times.items():
         values = 1000 * np.array(seconds or [np.nan])
-        half, most, worst = np.percentile(values, [50, 95, 100])
+        medians[kind], most, worst = np.percentile(values, [50, 95, 100])
         print(
-            f"{kind:7} {len(seconds):7,} requests, median {half:6.1f} ms, 95 % {most:6.1f} ms, longest {worst:7.1f} ms"
+            f"{kind:7} {len(seconds):7,} requests, median {medians[kind]:6.1f} ms, p95 {most:6.1f} ms, longest "
+            f"{worst:7.1f} ms"
         )
+    print(f"product {product:6.1f} ms before, {again:6.1f} ms after; median search / product before:", end=" ")
+    print(f"{medians['search'] / product:.1f}")
     print(f"errors {len(errors)}, tracklets added meanwhile {added:,}, memory {before:,.0f} -> {after:,.0f} MB")
+    share = used / (60 * given.minutes)
+    print(f"service: {share:.2f} cores on average; load average of the machine at the end {load:.1f}")
     for sentence in errors[:5]:
         print(sentence)
     return 1 if errors else 0

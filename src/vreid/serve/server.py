@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,7 @@ def run_server(app: Any, one: socket.socket, on_ready: Callable[[], object] | No
             if on_ready is not None and self.started:
                 on_ready()
 
+    gc.freeze()  # what has been loaded stays: collections of garbage that look at it stop everything for 70 ms
     settings = uvicorn.Config(
         app,
         workers=1,

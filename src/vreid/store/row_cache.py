@@ -29,7 +29,7 @@ TEXTS = ("camera", "color", "vehicle_type")
 """Columns that filters select by equality; kept as integer codes."""
 
 _GATHERED = 0.15  # share of the places up to which the selected vectors are copied together instead of scanning all
-_FEW = 6  # queries up to which a product row by row is quicker than BLAS's (measured: 7 against 18 ms for one)
+_FEW = 3  # queries up to which a product row by row is quicker than BLAS's (measured: 20 against 43 ms for two)
 _AT_ONCE = 256  # vectors that are copied together and multiplied while they are in the processor's cache
 _SCORES = 1 << 24  # scores in memory at a time: 64 MB
 _DEAD = 0.25  # share of masked places from which on they are dropped
@@ -129,42 +129,28 @@ class Snapshot:
     def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
         """Return the k most similar rows of each of (Q, D) queries, under one filter or Q of them."""
         query = np.ascontiguousarray(query, np.float32)
-        hits = dict[int, Hits]()
+        hits: dict[int, Hits] = {}
         for one, numbers in filters_of_queries(where, len(query)).items():
             places = self.select(one)
-            count = len(self.vectors if places is None else places)
-            step = max(1, _SCORES // max(count, 1))
+            step = max(1, _SCORES // max(1, len(self.vectors if places is None else places)))
             for begin in range(0, len(numbers), step):
                 some = numbers[begin : begin + step]
-                scores = self._scores(query[some], places)
-                hits |= {
-                    number: self._best(query[number], row, places, k) for number, row in zip(some, scores, strict=True)
-                }
+                for number, scores in zip(some, self._scores(query[some], places), strict=True):
+                    hits[number] = self._best(query[number], scores, places, k)
         return [hits[number] for number in range(len(query))]
 
     def _scores(self, query: NDArray[np.float32], places: NDArray[np.intp] | None) -> NDArray[np.float32]:
-        """Multiply the selected vectors with the queries, those of a block while it is in the processor's cache.
-
-        Returns:
-            (Q, number of places) products.
-        """
-        gathered = places is not None and len(places) <= _GATHERED * len(self.vectors)
-        count = len(places) if places is not None and gathered else len(self.vectors)
-        scores = np.empty((len(query), count), np.float32)
-        together = np.empty((_AT_ONCE if gathered else 0, self.vectors.shape[1]), np.float32)
-        for begin in range(0, count, _AT_ONCE):
-            end = min(begin + _AT_ONCE, count)
-            if places is not None and gathered:
-                vectors = together[: end - begin]
-                np.take(self.vectors, places[begin:end], axis=0, out=vectors, mode="clip")
-            else:
-                vectors = self.vectors[begin:end]
-            if len(query) > _FEW:
-                np.matmul(query, vectors.T, out=scores[:, begin:end])
-            else:
-                for one, row in zip(query, scores, strict=True):
-                    np.vecdot(vectors, one, out=row[begin:end])
-        return scores if places is None or gathered else scores[:, places]
+        """Multiply the selected vectors with the queries: (Q, number of places)."""
+        if places is None or len(places) > _GATHERED * len(self.vectors):
+            scores = _product(query, self.vectors)
+            return scores if places is None else scores[:, places]
+        scores = np.empty((len(query), len(places)), np.float32)
+        together = np.empty((_AT_ONCE, self.vectors.shape[1]), np.float32)
+        for begin in range(0, len(places), _AT_ONCE):
+            some = places[begin : begin + _AT_ONCE]
+            vectors = np.take(self.vectors, some, axis=0, out=together[: len(some)], mode="clip")
+            scores[:, begin : begin + len(some)] = _product(query, vectors)
+        return scores
 
     def _best(
         self, query: NDArray[np.float32], scores: NDArray[np.float32], among: NDArray[np.intp] | None, k: int
@@ -188,6 +174,16 @@ class Snapshot:
         order = np.array([row for _, _, row in best], np.intp)
         places = places[order]
         return Hits(object_array([name for _, name, _ in best]), exact[order], self.start[places], self.end[places])
+
+
+def _product(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply (Q, D) queries with (N, D) vectors: (Q, N).
+
+    In one call, since a thread may have to wait for the interpreter's lock after each.
+    """
+    if len(query) > _FEW:
+        return query @ vectors.T
+    return np.ascontiguousarray(np.vecdot(vectors[:, None], query).T)  # all queries while a vector is in the cache
 
 
 def _at(column: NDArray[T], places: NDArray[np.intp] | None) -> NDArray[T]:
