@@ -1,6 +1,7 @@
 """Benchmark linking of tracklets into trips: CPU seconds and memory by number of tracklets, with fitted exponents.
 
     PYTHONPATH=src python benchmarks/trips.py [--tracklets 10000 100000] [--dimensions 64] [--longest-gap 900]
+    PYTHONPATH=src python benchmarks/trips.py --cuts 15000
 
 Traffic of equal density for a longer time: tracklets per second and camera do not change, so a time window holds as
 many, and a linear method has the exponent 1. Features are vehicles with look-alikes and noise. Each number of tracklets
@@ -11,6 +12,9 @@ is a process of its own:
     write    the tables, without the page
     GB       peak of anonymous memory (what the process holds; mapped files not counted), sampled every 50 ms, and its
              value before linking, with the features in memory or, if they are large, in a file
+
+With `--cuts N` nothing is timed: N tracklets are linked in windows with margins of several lengths, and links and
+probabilities are compared with those of one window.
 """
 
 from __future__ import annotations
@@ -28,9 +32,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vreid.trips.link_inference import PASSES
-from vreid.trips.solve import TripConfig, link_trips
+from vreid.progress import Progress
+from vreid.trips.assignment import assign
+from vreid.trips.confirmations import Confirmations
+from vreid.trips.link_inference import PASSES, LinkInference
+from vreid.trips.link_learning import Sample
+from vreid.trips.solve import TripConfig, link_trips, linked_by_window, marginals_by_window
 from vreid.trips.tables import TimedTracklets, joined_rows
+from vreid.trips.time_windows import TimeWindow, time_windows
 from vreid.trips.trip_tables import write_trips
 
 CAMERAS = 20
@@ -137,6 +146,33 @@ def measure(count: int, dimensions: int, longest_gap: float) -> dict[str, float]
     }
 
 
+def cuts(count: int, dimensions: int, longest_gap: float) -> None:
+    """Print how probabilities and links of five windows differ from those of one."""
+    table, config = traffic(count, dimensions)[0], TripConfig(longest_gap=longest_gap)
+    answers, everything = Confirmations.of(table, (), ()), slice(0, count)
+    sample = Sample.of(table, config.learn_on)
+    inference = LinkInference.learn(sample, answers.within(sample.rows), longest_gap, 0.0, config.candidates)
+
+    def solved(windows: list[TimeWindow]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        links, odds = linked_by_window(inference, table, answers, windows, Progress())
+        probability = marginals_by_window(links, odds, windows)
+        successor = assign(links.first, links.second, probability - config.least_probability, count)
+        return links.first.astype(np.int64) * count + links.second, probability, successor
+
+    key, probability, successor = solved([TimeWindow(everything, everything)])
+    print(f"{len(key):,} candidates, {(successor >= 0).sum():,} links in one window; in cores of {count // 5:,}:")
+    print(f"{'margin':>7} {'not found':>10} {'> 0.001':>8} {'> 0.01':>8} {'> 0.1':>8} {'other links':>12}")
+    for margin in (0.25, 0.5, 1.0, 1.5, 2.0):
+        again, other, chosen = solved(time_windows(table, count // 5, longest_gap, margin * longest_gap))
+        _, one, two = np.intersect1d(key, again, return_indices=True)
+        change = np.abs(probability[one] - other[two])
+        counts = [int((change > least).sum()) for least in (0.001, 0.01, 0.1)]
+        print(
+            f"{margin:7.2f} {len(key) - len(one):10,} {counts[0]:8,} {counts[1]:8,} {counts[2]:8,} "
+            f"{(chosen != successor).sum():12,}"
+        )
+
+
 def exponent(counts: list[int], values: list[float]) -> float:
     """Return the slope of the logarithms."""
     return float(np.polyfit(np.log(counts), np.log(values), 1)[0])
@@ -148,7 +184,11 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--longest-gap", type=float, default=900.0)
     parser.add_argument("--alone", action="store_true", help="measure one number in this process and print JSON")
+    parser.add_argument("--cuts", type=int, help="compare windows of this number of tracklets with one")
     arguments = parser.parse_args()
+    if arguments.cuts:
+        cuts(arguments.cuts, arguments.dimensions, arguments.longest_gap)
+        return
     counts = sorted(arguments.tracklets)
     if arguments.alone:
         print(json.dumps(measure(counts[0], arguments.dimensions, arguments.longest_gap)))

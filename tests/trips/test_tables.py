@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from vreid.files import write_json
 from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet
 from vreid.store.interface import NO_TIME, StoredCrop, TrackletBatch
 from vreid.trips.confirmations import read_confirmations
-from vreid.trips.solve import principal_directions, reduced
-from vreid.trips.tables import TimedTracklets, read_features, table_of_batches, table_of_features
+from vreid.trips.solve import TripConfig, link_trips, principal_directions, reduced
+from vreid.trips.tables import TimedTracklets, joined_rows, read_features, table_of_batches, table_of_features
 
 COLUMNS = {"id": ["b", "a"], "camera": ["c1", "c2"], "start": [5.0, 1.0], "end": [6.0, 2.0], "vector": np.eye(2)}
 
@@ -128,3 +129,33 @@ def test_wrong_answers_are_named(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_confirmations(tmp_path / "pairs.csv")
+
+
+@pytest.mark.parametrize("limit", [0, 100, 10_000])
+def test_rows_beyond_the_limit_lie_in_a_file_without_a_name(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vreid.trips.tables.IN_MEMORY", limit)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    blocks = [np.arange(n * 3, dtype=np.float32).reshape(n, 3) for n in (2, 0, 7, 1)]
+    joined = joined_rows(iter(blocks))
+    np.testing.assert_array_equal(joined, np.concatenate(blocks))
+    assert not joined.flags.writeable
+    assert not list(tmp_path.iterdir())
+    assert joined_rows([]).shape == (0, 0)
+
+
+def test_no_room_for_features_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vreid.trips.tables.IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="absent: cannot be written"):
+        joined_rows([np.ones((2, 2), dtype=np.float32)])
+
+
+def test_trips_do_not_depend_on_where_features_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = ToyTraffic(vehicles=120, hours=1.0)
+    expected = link_trips(traffic_world(0, world)[0], TripConfig(dimensions=16))
+    monkeypatch.setattr("vreid.trips.tables.IN_MEMORY", 0)
+    found = link_trips(traffic_world(0, world)[0], TripConfig(dimensions=16))
+    np.testing.assert_array_equal(found.trip, expected.trip)
+    np.testing.assert_array_equal(found.probability, expected.probability)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 _COHORT = 1500  # tracklets
 _NEAREST = 0.02  # share of the cohort of other cameras that counts as look-alikes
 _BINS = 256
-_BLOCK = 4096
+_BLOCK = 512  # tracklets at a time, whose similarities to the cohort stay in the cache
 _LEAST_COUNT = 0.5  # pseudo-count of negatives in a bin: no more evidence is claimed than they can give
 _FLOOR = -10.0
 

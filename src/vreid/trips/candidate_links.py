@@ -230,9 +230,11 @@ def candidate_links(
         of_later = _largest_by_camera(later[columns], camera[columns], cameras).T  # (C, C), from and to
         needed = least - (most_frequent + of_later)[camera[rows]] - leaving[rows]
         threshold = (model.appearance.least_score(needed) - _ROUNDING).astype(np.float32)
-        i, j = np.nonzero(score >= np.take(threshold, camera[columns], axis=1))
-        value = score[i, j]
+        flat = np.flatnonzero(score >= np.take(threshold, camera[columns], axis=1))
+        i, j = np.divmod(flat, score.shape[1])
         i, j = i + rows.start, j + columns.start
+        kept = possible(table, i, j, model.overlap, model.bins.longest)
+        i, j, value = i[kept], j[kept], score.ravel()[flat[kept]]
         total = model.appearance.of(value) + model.of_timing(table, births, i, j)
         total += leaving[i, camera[j]] + arriving[j, camera[i]]
         kept = total >= least
