@@ -9,11 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from support.command_line import SMALLEST, Outcome, Run
+
+if TYPE_CHECKING:
+    from support.pretend_gpu import PretendGpu, RealGpu
 
 
 @pytest.fixture
@@ -42,6 +46,31 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[PretendGpu | RealGpu]:
+    """The pretended GPU and, where there is one, the GPU."""
+    import torch
+
+    from support.pretend_gpu import PretendGpu, RealGpu
+
+    if request.param == "pretended":
+        with PretendGpu() as pretended:
+            yield pretended
+    elif torch.cuda.is_available():
+        yield RealGpu()
+    else:
+        pytest.skip("torch finds no GPU on this machine")
+
+
+@pytest.fixture
+def pretended() -> Iterator[PretendGpu]:
+    """The pretended GPU alone, for tests of what it counts or refuses."""
+    from support.pretend_gpu import PretendGpu
+
+    with PretendGpu() as gpu:
+        yield gpu
 
 
 @pytest.fixture(scope="session")
