@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 __version__ = "0.2.0"
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.32 on, onnxruntime sends usage data unless it finds this
 
 _PLACES = {
     "Embedder": "inference.embedder",

@@ -166,6 +166,48 @@ def test_only_this_machine_is_answered(client: TestClient, headers: dict[str, st
 
 
 @pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        ((), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "203.0.113.9", "203.0.113.9"),
+        (("127.0.0.0/8", "203.0.113.9"), "198.51.100.1, 203.0.113.9", "198.51.100.1"),
+        (("127.0.0.1",), "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (("192.0.2.1",), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "", "127.0.0.1"),
+    ],
+)
+def test_only_a_named_proxy_says_who_the_client_is(
+    serve: Serve, tokens: dict[str, str], proxies: tuple[str, ...], forwarded: str, address: str
+) -> None:
+    served: Any = serve(require_token=True, allowed_hosts=("vreid.example.org",), proxies=proxies)
+    client = TestClient(served.app, base_url="http://vreid.example.org:8443", client=("127.0.0.1", 1))
+    proxied = {"x-forwarded-for": forwarded, "x-forwarded-proto": "https", **bearer(tokens["admin"])}
+    made = client.post("/api/v1/cases", json={}, headers={"origin": "https://vreid.example.org:8443", **proxied})
+    assert made.status_code == 201, made.text
+    (entry,) = client.get("/api/v1/audit", headers=proxied).json()["entries"]
+    assert (entry["action"], entry["address"]) == ("open case", address)
+    led = client.get("/cases/", headers=proxied, follow_redirects=False)
+    scheme = "https" if "127." in str(proxies) else "http"
+    assert led.headers["location"] == f"{scheme}://vreid.example.org:8443/cases"
+
+
+def test_wrong_tokens_behind_a_proxy_lock_out_their_sender_only(serve: Serve, tokens: dict[str, str]) -> None:
+    served: Any = serve(require_token=True, failures_per_minute=2, proxies=("127.0.0.1",))
+    client = TestClient(served.app, base_url="http://localhost", client=("127.0.0.1", 1))
+
+    def status(token: str, address: str) -> int:
+        return client.get("/api/v1/cameras", headers={**bearer(token), "x-forwarded-for": address}).status_code
+
+    assert [status("ada.guess", "203.0.113.9") for _ in range(3)] == [401, 401, 429]
+    assert status(tokens["viewer"], "198.51.100.1") == 200
+
+
+def test_proxies_are_addresses() -> None:
+    with pytest.raises(InputError, match="--proxy nginx"):
+        ServeConfig(proxies=("nginx",))
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"origin": "http://evil.example"}, 403),

@@ -28,6 +28,13 @@ def serve_command(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Further host name of the service, of a reverse proxy say; repeatable.")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Reverse proxy whose X-Forwarded-For names the client: address or network; repeatable.",
+        ),
+    ] = None,
     require_token: Annotated[
         bool, typer.Option("--require-token", help="Requests on loopback need a token too (behind a reverse proxy).")
     ] = False,
@@ -90,6 +97,7 @@ def serve_command(
         host=host,
         port=port,
         allowed_hosts=tuple(allow_host or ()),
+        proxies=tuple(proxy or ()),
         require_token=require_token,
         https=https,
         purpose_required=purpose,

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from vreid import __version__
 from vreid.errors import InputError, named
@@ -101,6 +102,8 @@ def create_app(store: Store, config: ServeConfig | None = None, *, audit: Path |
     app.include_router(trip_routes.pages)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(Protection, config=config, rates=rates, monitoring=monitoring)
+    if config.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.proxies))  # around the protection
     app.add_exception_handler(InputError, _on_input_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

@@ -184,7 +184,7 @@ def too_long(most: int) -> HttpError:
 
 
 def address_of(request: Request) -> str:
-    """Address of the client."""
+    """Address of the client; behind a proxy of `ServeConfig.proxies` that which it names."""
     return request.client.host if request.client else "unknown"
 
 

@@ -20,6 +20,8 @@ class ServeConfig:
         host: address to listen on.
         port: TCP port; 0: any that is free.
         allowed_hosts: further host names in the address bar, of a reverse proxy for example; others are refused.
+        proxies: addresses or networks of reverse proxies; of their requests, X-Forwarded-For names the client and
+            X-Forwarded-Proto the scheme.
         require_token: tokens are needed on loopback too.
         https: the service is reached over HTTPS only (of a reverse proxy), so cookies are sent over nothing else.
         upload_bytes: largest request body.
@@ -45,6 +47,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = in_range(8000, least=0, most=65_535)
     allowed_hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     require_token: bool = False
     https: bool = False
     upload_bytes: int = in_range(10_000_000, least=1_000, most=1_000_000_000)
@@ -72,6 +75,14 @@ class ServeConfig:
             raise InputError(
                 f"--host {self.host} listens on all addresses; say by which name it is reached with --allow-host NAME."
             )
+
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise InputError(
+                    f"--proxy {proxy}: is no IP address or network; give that of the reverse proxy, 127.0.0.1 say."
+                ) from None
 
     @property
     def tokens_needed(self) -> bool:
