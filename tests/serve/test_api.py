@@ -117,6 +117,25 @@ def test_cameras_are_listed_with_their_tracklets(client: TestClient) -> None:
     assert sum(camera["tracklets"] for camera in found) == client.get("/api/v1/health").json()["tracklets"]
 
 
+def test_tracklets_that_are_deleted_during_a_search_are_left_out(
+    client: TestClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = client.app.state.site.service.store.vectors  # type: ignore[attr-defined]
+    search, gone = vectors.search, []
+
+    def deleting(*parts: object) -> object:
+        found = search(*parts)
+        if not gone:
+            gone.extend(str(one) for one in found[0].id if one != name)
+            vectors.delete(ids=gone[:3])
+        return found
+
+    monkeypatch.setattr(vectors, "search", deleting)
+    answer = client.get("/api/v1/search", params={"tracklet": name})
+    assert answer.status_code == 200
+    assert not set(gone[:3]) & {hit["tracklet"] for hit in answer.json()["hits"]}
+
+
 def test_deletion_is_complete(client: TestClient, name: str) -> None:
     assert client.delete(f"/api/v1/tracklets/{name}").json() == {"deleted": 1}
     assert client.get(f"/api/v1/tracklets/{name}").status_code == 404

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from h11 import LocalProtocolError
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
@@ -43,7 +44,7 @@ HEADERS = {
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _LONGEST_URL = 16_384
-_GONE = 499  # status in the metrics of a request whose client went away before it was complete, as nginx counts it
+_GONE = 499  # status in the metrics, as nginx counts it: the client went away, or broke HTTP, before it was answered
 
 
 class RateLimits:
@@ -97,7 +98,10 @@ class Protection:
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *_missing(present)]
-            await send(message)
+            try:
+                await send(message)
+            except LocalProtocolError:  # Uvicorn has refused the rest of the request already and closes the connection
+                raise ClientDisconnect from None
 
         try:
             try:
@@ -109,13 +113,15 @@ class Protection:
                     raise
                 await refusal(error, scope["path"])(scope, receive, counted)
             except ClientDisconnect:
-                status = status or _GONE
+                raise
             except Exception as error:
                 LOG.exception("%s %s", scope["method"], scope["path"])
                 if status:
                     raise
                 sentence = f"internal error ({type(error).__name__}); its operator finds the reason in the log."
                 await refusal(HttpError(500, sentence), scope["path"])(scope, receive, counted)
+        except ClientDisconnect:
+            status = _GONE
         finally:
             route = getattr(scope.get("route"), "path", "") or "other"
             method = scope["method"] if scope["method"] in (*SAFE, "POST", "PUT", "PATCH", "DELETE") else "other"
