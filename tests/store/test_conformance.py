@@ -30,6 +30,11 @@ FILTERS = [
     Filter(start=300, end=300),
     Filter(start=400, end=300),
     Filter(start=NO_TIME, end=2**60),
+    Filter(cameras=frozenset({"a", "c"}), start=300),
+    Filter(cameras=frozenset({"a"}), end=300),
+    Filter(cameras=frozenset({"a"}), start=300, end=310),
+    Filter(cameras=frozenset({"a", "b"}), start=400, end=300),
+    Filter(cameras=frozenset({"c"}), not_cameras=frozenset({"c"}), start=NO_TIME, end=2**60),
     Filter(cameras=frozenset({"b"}), start=100, end=600, colors=frozenset({"white"})),
 ]
 

@@ -13,6 +13,7 @@ Shapes: N places, D dimensions, Q queries.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -31,6 +32,7 @@ TEXTS = ("camera", "color", "vehicle_type")
 _GATHERED = 0.15  # share of the places up to which the selected vectors are copied together instead of scanning all
 _FEW = 3  # queries up to which a product row by row is quicker than BLAS's (measured: 20 against 43 ms for two)
 _AT_ONCE = 256  # vectors that are copied together and multiplied while they are in the processor's cache
+_KEPT = 8  # queries whose products are kept
 _SCORES = 1 << 24  # scores in memory at a time: 64 MB
 _DEAD = 0.25  # share of masked places from which on they are dropped
 _NOWHERE = np.empty(0, np.intp)
@@ -61,6 +63,35 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class CameraRows:
+    """The M rows of one camera in the order of time, so that those of an interval are found without looking at all.
+
+    Attributes:
+        places: (M,) their places.
+        start, end: (M,) int64.
+        longest: greatest difference of end and start.
+    """
+
+    places: NDArray[np.intp]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    longest: int
+
+    def within(self, where: Filter) -> NDArray[np.intp]:
+        """Return the places of the rows that are in view in the interval of a filter."""
+        if where.start is None and where.end is None:
+            return self.places
+        first = NO_TIME + 1 if where.start is None else max(where.start - self.longest, NO_TIME + 1)
+        begin = int(np.searchsorted(self.start, first))
+        end = len(self.start) if where.end is None else int(np.searchsorted(self.start, where.end))
+        if where.start is None:
+            return self.places[begin:end]
+        if where.end is not None and where.start >= where.end:
+            return self.places[:0]
+        return self.places[begin:end][self.end[begin:end] >= where.start]
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """Rows at one moment; see the module.
 
@@ -71,7 +102,9 @@ class Snapshot:
         start, end: (N,) int64.
         codes: for each of `TEXTS` (N,) int32, the index of the text in `names`.
         names: for each of `TEXTS` the code of each text.
-        of_camera: the places of the rows of a camera, as far as they were asked for.
+        of_camera: the rows of a camera, as far as they were asked for.
+        products: (N,) products of all vectors with each of the last queries, by the bytes of the query: searches for
+            competitors, and the same search with another filter, need them again.
     """
 
     ids: list[str]
@@ -81,15 +114,19 @@ class Snapshot:
     end: NDArray[np.int64]
     codes: dict[str, NDArray[np.int32]]
     names: dict[str, dict[str, int]]
-    of_camera: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    of_camera: dict[str, CameraRows] = field(default_factory=dict)
+    products: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def select(self, where: Filter | None) -> NDArray[np.intp] | None:
         """Return the places of the rows that `where` selects; None: all places."""
         if where is None or where.empty:
             return None if self.alive is None else np.flatnonzero(self.alive)
         places, mask = None, self.alive
-        if where.cameras is not None:  # few cameras are asked for again and again, by searches for competitors
-            places, mask = np.concatenate([_NOWHERE, *map(self._camera, sorted(where.cameras))]), None
+        timed = where.start is not None or where.end is not None
+        if where.cameras is not None:  # asked for again and again, by searches for competitors
+            rows = [self._camera(name).within(where) for name in sorted(where.cameras)]
+            places, mask, timed = np.concatenate([_NOWHERE, *rows]), None, False
         for column, wanted, keep in (
             ("camera", where.not_cameras, False),
             ("color", where.colors, True),
@@ -100,25 +137,27 @@ class Snapshot:
                 allowed = np.full(len(names) or 1, not keep)
                 allowed[[names[one] for one in wanted if one in names]] = keep
                 mask = _both(mask, allowed[_at(self.codes[column], places)])
-        if where.start is not None or where.end is not None:
-            start, end = _at(self.start, places), _at(self.end, places)
-            mask = _both(mask, start != NO_TIME)
+        if timed:
+            mask = _both(mask, self.start != NO_TIME)
             if where.start is not None:
-                mask = _both(mask, end >= where.start)
+                mask = _both(mask, self.end >= where.start)
             if where.end is not None:
-                mask = _both(mask, start < where.end)
+                mask = _both(mask, self.start < where.end)
             if where.start is not None and where.end is not None and where.start >= where.end:
-                mask = np.zeros(len(start), bool)
+                mask = np.zeros(len(self.start), bool)
         if mask is None:
             return places
         return np.flatnonzero(mask) if places is None else places[mask]
 
-    def _camera(self, name: str) -> NDArray[np.intp]:
-        """Return the places of the rows of a camera."""
+    def _camera(self, name: str) -> CameraRows:
         found = self.of_camera.get(name)
         if found is None:
             mask = self.codes["camera"] == self.names["camera"].get(name, -1)
-            found = self.of_camera[name] = np.flatnonzero(_both(self.alive, mask))
+            places = np.flatnonzero(_both(self.alive, mask))
+            places = places[np.argsort(self.start[places], kind="stable")]
+            start, end = self.start[places], self.end[places]
+            found = CameraRows(places, start, end, int((end - start).max(initial=0)))
+            self.of_camera[name] = found
         return found
 
     def count(self, where: Filter | None = None) -> int:
@@ -129,21 +168,34 @@ class Snapshot:
     def search(self, query: NDArray[np.float32], k: int, where: Filter | Sequence[Filter] | None = None) -> list[Hits]:
         """Return the k most similar rows of each of (Q, D) queries, under one filter or Q of them."""
         query = np.ascontiguousarray(query, np.float32)
-        hits: dict[int, Hits] = {}
+        candidates: list[NDArray[np.intp]] = len(query) * [_NOWHERE]
         for one, numbers in filters_of_queries(where, len(query)).items():
             places = self.select(one)
             step = max(1, _SCORES // max(1, len(self.vectors if places is None else places)))
             for begin in range(0, len(numbers), step):
                 some = numbers[begin : begin + step]
                 for number, scores in zip(some, self._scores(query[some], places), strict=True):
-                    hits[number] = self._best(query[number], scores, places, k)
-        return [hits[number] for number in range(len(query))]
+                    candidates[number] = _candidates(query[number], scores, places, k)
+        return self._nearest(query, candidates, k)
 
     def _scores(self, query: NDArray[np.float32], places: NDArray[np.intp] | None) -> NDArray[np.float32]:
         """Multiply the selected vectors with the queries: (Q, number of places)."""
-        if places is None or len(places) > _GATHERED * len(self.vectors):
+        key = query.tobytes() if len(query) == 1 else b""
+        with self.guard:
+            scores = self.products.get(key)
+        if scores is None and places is not None and len(places) <= _GATHERED * len(self.vectors):
+            return self._gathered(query, places)
+        if scores is None:
             scores = _product(query, self.vectors)
-            return scores if places is None else scores[:, places]
+            with self.guard:
+                if key:
+                    self.products[key] = scores
+                while len(self.products) > _KEPT:
+                    del self.products[next(iter(self.products))]
+        return scores if places is None else scores[:, places]
+
+    def _gathered(self, query: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Multiply the vectors at `places`, copied together, with the queries: (Q, number of places)."""
         scores = np.empty((len(query), len(places)), np.float32)
         together = np.empty((_AT_ONCE, self.vectors.shape[1]), np.float32)
         for begin in range(0, len(places), _AT_ONCE):
@@ -152,20 +204,25 @@ class Snapshot:
             scores[:, begin : begin + len(some)] = _product(query, vectors)
         return scores
 
-    def _best(
-        self, query: NDArray[np.float32], scores: NDArray[np.float32], among: NDArray[np.intp] | None, k: int
-    ) -> Hits:
-        candidates = np.arange(len(scores))
-        if len(scores) > k:
-            kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-            error = len(query) * _ROUNDING * float(np.linalg.norm(query)) * 1.01  # of a sum of D products, any order
-            candidates = np.flatnonzero(scores >= kth - np.float32(2 * error + 2.0**-23))
-        places = candidates if among is None else among[candidates]
+    def _nearest(self, query: NDArray[np.float32], candidates: list[NDArray[np.intp]], k: int) -> list[Hits]:
+        """Return the k most similar of the candidates of each query, by similarities summed in float64.
+
+        All queries together, in few calls of NumPy: after each, a thread may have to wait for the interpreter's lock.
+        """
+        owner = np.repeat(np.arange(len(query)), [len(places) for places in candidates])
+        places = np.concatenate([_NOWHERE, *candidates])
         exact = np.empty(len(places), np.float32)
         wide = query.astype(np.float64)
         for begin in range(0, len(places), 4 * _AT_ONCE):
-            some = places[begin : begin + 4 * _AT_ONCE]
-            exact[begin : begin + len(some)] = (self.vectors[some] * wide).sum(axis=1)
+            some = slice(begin, begin + 4 * _AT_ONCE)
+            exact[some] = (self.vectors[places[some]] * wide[owner[some]]).sum(axis=1)
+        hits, end = [], 0
+        for mine in candidates:
+            begin, end = end, end + len(mine)
+            hits.append(self._hits(mine, exact[begin:end], k))
+        return hits
+
+    def _hits(self, places: NDArray[np.intp], exact: NDArray[np.float32], k: int) -> Hits:
         if len(exact) > k:
             kept = np.flatnonzero(exact >= np.partition(exact, len(exact) - k)[len(exact) - k])
             places, exact = places[kept], exact[kept]
@@ -174,6 +231,18 @@ class Snapshot:
         order = np.array([row for _, _, row in best], np.intp)
         places = places[order]
         return Hits(object_array([name for _, name, _ in best]), exact[order], self.start[places], self.end[places])
+
+
+def _candidates(
+    query: NDArray[np.float32], scores: NDArray[np.float32], among: NDArray[np.intp] | None, k: int
+) -> NDArray[np.intp]:
+    """Return the places whose similarity, within the bound on its rounding, may be among the k largest."""
+    if len(scores) <= k:
+        return np.arange(len(scores)) if among is None else among
+    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+    error = len(query) * _ROUNDING * float(np.linalg.norm(query)) * 1.01  # of a sum of D products, any order
+    found = np.flatnonzero(scores >= kth - np.float32(2 * error + 2.0**-23))
+    return found if among is None else among[found]
 
 
 def _product(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
