@@ -41,10 +41,11 @@ test-milvus: $(READY)  ## the store's tests on a Milvus server of its own and on
 	for kind in lite server; do echo "== $$kind"; OMP_NUM_THREADS=1 .venv-milvus/$$kind/bin/python -m pytest -rs \
 		tests/store/test_conformance.py tests/store/test_milvus_engine.py -k milvus || exit 1; done
 
-test-ray: $(READY)  ## extraction on a local Ray cluster of two processes, in an environment of its own
+test-ray: $(READY)  ## extraction on a local Ray cluster of two processes and from a local S3 server, in an environment of its own
 	test -x .venv-ray/bin/python || $(BIN)/uv venv -q --python $(BIN)/python .venv-ray
-	$(BIN)/uv pip install -q --python .venv-ray/bin/python -c constraints.txt -e '.[train,model,ray]' pytest hypothesis
-	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -rs tests/inference/test_ray_pool.py
+	$(BIN)/uv pip install -q --python .venv-ray/bin/python -c constraints.txt -e '.[train,model,ray]' \
+		s3fs "moto[server]" pytest hypothesis
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest -rs tests/inference/test_ray_pool.py tests/test_object_storage.py
 
 COUNT ?= 100000
 SECONDS ?= 3600

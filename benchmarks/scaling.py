@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -49,19 +48,16 @@ def scan(points: int, dimensions: int, queries: int, folder: Path) -> None:
     for block in blocks(array):
         np.argpartition(-(query @ block.T), 100, axis=1)
     bare, bare_wall = time.process_time() - began, time.perf_counter() - wall
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, wall = time.process_time(), time.perf_counter()
     _, found = nearest_in_shards(query, blocks(array), 100)
     cpu, seconds = time.process_time() - began, time.perf_counter() - wall
     if points <= 1_000_000:
         assert np.array_equal(found, nearest(query, array, 100)[1]), "the merge is not exact"
     size = (folder / "features.npy").stat().st_size
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(
         f"{points:>11,} x {dimensions}: {size / points:.1f} bytes a row; {1000 * cpu / queries:.1f} CPU ms a query "
         f"({1e9 * cpu / queries / points / dimensions:.3f} ns a number), {1000 * seconds / queries:.1f} by the clock; "
-        f"product and selection alone {1000 * bare / queries:.1f} CPU ms, {1000 * bare_wall / queries:.1f} by the "
-        f"clock; peak grew by {grown:.0f} MB"
+        f"product and selection alone {1000 * bare / queries:.1f} CPU ms, {1000 * bare_wall / queries:.1f} by the clock"
     )
 
 

@@ -31,6 +31,22 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def bytes_in_words(count: float) -> str:
+    """Format a number of bytes in decimal units.
+
+    Example:
+        >>> bytes_in_words(51_200_000_000), bytes_in_words(920)
+        ('51.2 GB', '920 bytes')
+    """
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    unit, units = "kB", iter(("MB", "GB", "TB"))
+    count /= 1000
+    while count >= 999.5 and (larger := next(units, None)):
+        count, unit = count / 1000, larger
+    return f"{count:,.{max(0, 3 - len(str(int(count))))}f} {unit}"
+
+
 def clock(seconds: float, *, date: bool = False) -> str:
     """Format a time of day in UTC, or the time since the start if undated; "" for NaN."""
     if math.isnan(seconds):

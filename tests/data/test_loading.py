@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vreid.data.images
-from vreid.data import loading
+from vreid.data import record_images
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.images import read_image
 from vreid.data.loading import Draw, ImageCache, ImageDataset, Loader, test_loader, train_loader
@@ -160,7 +160,7 @@ def test_a_box_is_cut_out_of_its_frame(tmp_path: Path) -> None:
 
 def test_a_frame_is_decoded_once_for_its_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    monkeypatch.setattr(loading, "read_image", lambda path: opened.append(path) or read_image(path))
+    monkeypatch.setattr(record_images, "read_image", lambda path: opened.append(path) or read_image(path))
     for name in "ab":
         Image.fromarray(np.full((40, 60, 3), ord(name), dtype=np.uint8)).save(tmp_path / name, "png")
     paths = [
@@ -215,7 +215,7 @@ def test_each_image_is_decoded_once(records: Records, monkeypatch: pytest.Monkey
         read.append(path)
         return read_image(path)
 
-    monkeypatch.setattr("vreid.data.loading.read_image", counted)
+    monkeypatch.setattr("vreid.data.record_images.read_image", counted)
     epochs(records, count=4, workers=0)
     assert len(read) == len(set(read)) > 20
 

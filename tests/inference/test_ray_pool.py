@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +19,17 @@ from vreid.inference.shard_workers import ModelCopy, ShardWorker
 from vreid.retrieval import feature_shards
 from vreid.training.feature_job import ExtractionSettings, FeatureJob
 
+ROOT = Path(__file__).parents[2]
 ray = pytest.importorskip("ray", reason="ray is not installed: make test-ray runs these tests")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in ("src", "tests")))  # of the workers
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def test_an_actor_that_dies_again_and_again_is_one_sentence(tmp_path: Path, monk
     monkeypatch.setattr(feature_shards, "SHARD", 5)
     worker = MortalWorker(str(tmp_path), shard=5, kill=12, times=100)
     job = FeatureJob(named_records(23), NamedFeatures(), out=tmp_path / "f.safetensors")
-    with RayPool(worker, count=1) as pool, pytest.raises(InputError, match="a worker died 4 times"):
+    with RayPool(worker, count=1) as pool, pytest.raises(InputError, match="a worker died or could not start 4 times"):
         job.run(pool)
     found = FeatureJob(named_records(23), NamedFeatures(), out=tmp_path / "f.safetensors").run()
     assert len(found) == 23 and max(worker.count()[row] for row in range(10)) == 1

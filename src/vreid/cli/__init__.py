@@ -32,6 +32,7 @@ from vreid.cli import (
     show,
     split,
     store,
+    store_size,
     submission,
     table,
     translate,
@@ -125,6 +126,7 @@ app.command("ingest", rich_help_panel=CAMERAS)(ingest.ingest_command)
 app.command("search", rich_help_panel=CAMERAS)(search_store.search_command)
 app.command("label", rich_help_panel=CAMERAS)(calibrate_store.label_command)
 app.command("serve", rich_help_panel=CAMERAS)(serve.serve_command)
+store.group.command("size")(store_size.size_command)
 app.add_typer(store.group, name="store", rich_help_panel=CAMERAS)
 app.command("trips", rich_help_panel=CAMERAS)(trips.trips_command)
 app.command("train", rich_help_panel=TRAINING, cls=show.WithRecipes)(models.train_command)

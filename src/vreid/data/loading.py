@@ -13,19 +13,18 @@ import mmap
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vreid.data.augment import TestTransform, TrainTransform
 from vreid.data.devices import to_device
-from vreid.data.images import cut, read_image
+from vreid.data.record_images import RecordImages
 from vreid.data.records import Records
 from vreid.data.sampling import BatchSampler, GivenBatches, InOrder, Share
 from vreid.data.seeds import generator
@@ -124,13 +123,12 @@ class ImageDataset:
     ) -> None:
         self.transform = transform
         self.seed = seed
-        self._paths = records.path
-        self._boxes = records.box
-        self._frame: tuple[str, Image.Image] | None = None  # the last image with boxes, decoded
+        self._count = len(records)
+        self._images = RecordImages(records)
         self._cache = ImageCache(len(records), (3, transform.height, transform.width), cache_bytes)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return self._count
 
     def prepared(self, index: int) -> Tensor:
         """(3, H, W) uint8 image number `index` before augmentation.
@@ -138,19 +136,15 @@ class ImageDataset:
         Raises:
             InputError: the file cannot be read; the sentence names it.
         """
-        image = self._cache.get(index)
-        if image is None:
-            image = self.transform.prepare(self._read(index))
-            self._cache.put(index, image)
-        return image
+        return self._prepared([index])[index]
 
-    def _read(self, index: int) -> Image.Image:
-        path, box = self._paths[index], self._boxes[index]
-        if np.isnan(box[0]):
-            return read_image(path)
-        if self._frame is None or self._frame[0] != path:
-            self._frame = path, read_image(path)
-        return cut(self._frame[1], box.tolist(), path)
+    def _prepared(self, rows: Iterable[int]) -> dict[int, Tensor]:
+        cached = {row: self._cache.get(row) for row in rows}
+        found = {row: image for row, image in cached.items() if image is not None}
+        for row, image in self._images.read(cached.keys() - found.keys()):
+            found[row] = self.transform.prepare(image)
+            self._cache.put(row, found[row])
+        return found
 
     def __getitem__(self, draw: Draw) -> _RawBatch:
         return self._load([draw])
@@ -165,7 +159,7 @@ class ImageDataset:
     def _load(self, draws: list[Draw]) -> _RawBatch:
         images = torch.empty((len(draws), 3, self.transform.height, self.transform.width), dtype=torch.uint8)
         flipped, erased = [], []
-        prepared = {row: self.prepared(row) for row in sorted({d.row for d in draws}, key=lambda row: self._paths[row])}
+        prepared = self._prepared({draw.row for draw in draws})
         for place, (epoch, position, row) in enumerate(draws):
             rng = generator(self.seed, "augment", epoch, position)
             augmented = self.transform.augment(prepared[row], rng)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.data.record_images import RecordImages
 from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.inference.attribute_heads import fit_angle_temperature, fit_class_temperature
 from vreid.inference.embedder import Embedder
-from vreid.inference.extraction import images_of_records
 
 
 def attribute_temperatures(model: Embedder, records: Records) -> dict[str, float]:
@@ -28,7 +28,7 @@ def attribute_temperatures(model: Embedder, records: Records) -> dict[str, float
     if not used.any():
         heads = ", ".join(facts.heads) or "no attributes"
         raise InputError(f"no image has a label of the heads of {model.source} ({heads}); give labelled images.")
-    outputs = model.head_outputs(images_of_records(records[used]))
+    outputs = model.head_outputs(iter(RecordImages(records[used])))
     made = {}
     for name, target in targets.items():
         rows = known[name][used]

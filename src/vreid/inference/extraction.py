@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vreid.data.images import cut, read_image
+from vreid.data.record_images import RecordImages
 from vreid.data.records import Records
 from vreid.environment import resolve_device
 from vreid.inference.backend import installed
@@ -72,25 +71,12 @@ class EmbedderExtractor:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the features (B, D) of each batch, summed over the views."""
         resize = self.embedder.backend.facts.resize
-        images = {
-            cropped: images_of_records(shown[cropped][np.concatenate(batches)]) for cropped in settings.kinds if batches
-        }
+        images = {cropped: RecordImages(shown[cropped]) for cropped in settings.kinds}
         for rows in batches:
             made = np.zeros((len(rows), self.num_features), dtype=np.float32)
             for cropped in settings.kinds:
-                batch = np.stack([resize(next(images[cropped])) for _ in rows])
+                found = {row: resize(image) for row, image in images[cropped].read(rows.tolist())}
+                batch = np.stack([found[row] for row in rows.tolist()])
                 views = [view for view in settings.views if VIEWS[view].cropped == cropped]
                 made += self.embedder.sum_views(batch, views, unit_views=settings.unit_views)
             yield made
-
-
-def images_of_records(records: Records) -> Iterator[Image.Image]:
-    """Read the images of records one after the other; the boxes of one frame are cut out of one decoding."""
-    frame: tuple[str, Image.Image] | None = None
-    for path, box in zip(records.path, records.box, strict=True):
-        if np.isnan(box[0]):
-            yield read_image(path)
-            continue
-        if frame is None or frame[0] != path:
-            frame = path, read_image(path)
-        yield cut(frame[1], box.tolist(), path)

@@ -8,6 +8,7 @@ its object store.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -40,6 +41,7 @@ class RayPool:
         self._ray, self._worker = ray, worker
         self._address, self._count = address, count
         self._actors: list[Any] = []
+        self._held: Any = None
         self._started = False
 
     def __enter__(self) -> RayPool:
@@ -66,8 +68,8 @@ class RayPool:
         actor = ray.remote(
             num_cpus=1, num_gpus=int(gpu), max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy="SPREAD"
         )(_Actor)
-        held = ray.put(self._worker)  # one copy of the model a machine
-        self._actors = [actor.remote(held) for _ in range(count)]
+        self._held = ray.put(self._worker)  # one copy of the model a machine, kept for actors that are started again
+        self._actors = [actor.remote(self._held) for _ in range(count)]
         return self
 
     def __exit__(
@@ -75,7 +77,7 @@ class RayPool:
     ) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
-        self._actors = []
+        self._actors, self._held = [], None
         if self._started:
             self._ray.shutdown()
             self._started = False
@@ -113,9 +115,10 @@ class RayPool:
                 raise InputError(str(error.cause)) from None
             raise
         except RayActorError as error:
+            reason = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())
             raise InputError(
-                f"a worker died {RETRIES + 1} times over the same shards ({' '.join(str(error).split())[:300]}); the "
-                "shards that are written are kept: give workers more memory, or fewer of them, and run it again."
+                f"a worker died or could not start {RETRIES + 1} times ({reason[:300]}); what is written is kept: "
+                "install vehicle-reid on all machines, give workers more memory, or fewer of them, and run it again."
             ) from error
 
 
