@@ -22,6 +22,7 @@ class ToyTraffic:
         missed: share of tracklets that are missing.
         stops: share of links with a stop of 5 to 20 minutes.
         turns: share of trips that turn around half way.
+        returns: share of vehicles that park for `pause` hours, and drive back to where they came from.
         clocks: seconds added to the times of a camera.
     """
 
@@ -36,6 +37,8 @@ class ToyTraffic:
     missed: float = 0.05
     stops: float = 0.02
     turns: float = 0.05
+    returns: float = 0.0
+    pause: float = 3.0
     clocks: dict[int, float] = field(default_factory=dict)
     dead: tuple[int, ...] = ()
 
@@ -56,10 +59,15 @@ def traffic_world(seed: int = 0, world: ToyTraffic | None = None) -> tuple[Timed
         path = list(range(first, last + step, step))
         if rng.random() < w.turns:
             path += path[-2::-1]
+        parks = len(path) if w.returns and rng.random() < w.returns else 0
+        if parks:
+            path += path[::-1]
         now = rng.uniform(0, w.hours * 3600)
         pace = rng.normal(0, w.spread / 2)
         for place, camera in enumerate(path):
-            if place:
+            if parks and place == parks:
+                now += 3600 * w.pause * rng.uniform(0.8, 1.2)
+            elif place:
                 base = seconds[min(camera, path[place - 1])] * (2.2 if rng.random() < w.detour else 1.0)
                 now += base * np.exp(pace + rng.normal(0, w.spread))
                 now += rng.uniform(300, 1200) if rng.random() < w.stops else 0.0

@@ -8,9 +8,10 @@ import pytest
 from support.traffic_world import ToyTraffic, traffic_world
 from vreid.trips.appearance import AppearanceRatio
 from vreid.trips.directions import Turns
+from vreid.trips.link_learning import moves_of
 from vreid.trips.link_model import IMPOSSIBLE, Arrivals, LinkModel
 from vreid.trips.tables import TimedTracklets
-from vreid.trips.transit import Routes, TimeBins, fit_routes, log_density, tail, uniform_background
+from vreid.trips.transit import Routes, TimeBins, fit_routes, log_density, network_times, tail, uniform_background
 
 BINS = TimeBins(3600.0)
 
@@ -44,11 +45,38 @@ def test_times_that_do_not_cluster_give_no_route() -> None:
 
 
 def test_density_is_one_in_all_and_pairs_without_evidence_share_a_prior() -> None:
-    counts = np.concatenate([histogram(np.full(50, 100.0)), np.zeros((1, BINS.count))])
+    counts = np.concatenate([np.zeros((1, BINS.count)), histogram(np.full(50, 100.0)), np.zeros((2, BINS.count))])
     density = np.exp(log_density(fit_routes(counts, tail(BINS), BINS), 0.05, BINS))
     np.testing.assert_allclose((density * BINS.widths).sum(axis=1), 1)
     at = BINS.of(np.array([100.0]))[0]
-    assert density[0, at] > density[1, at] > np.exp(log_density(no_routes(1), 0.05, BINS))[0, at]
+    assert density[1, at] > density[0, at] > np.exp(log_density(no_routes(1), 0.05, BINS))[0, at]
+
+
+def test_a_link_that_skips_a_camera_takes_as_long_as_the_way_past_it() -> None:
+    """Cameras 0, 1, 2 in a row; 0 -> 1 takes 100 s, 1 -> 2 takes 50 s, and nothing else is known."""
+    counts = np.zeros((9, BINS.count))
+    counts[0 * 3 + 1], counts[1 * 3 + 2] = histogram(np.full(50, 100.0))[0], histogram(np.full(50, 50.0))[0]
+    routes = fit_routes(counts, tail(BINS), BINS)
+    times = network_times(routes).reshape(3, 3)
+    np.testing.assert_allclose(times[[0, 1, 0, 2], [1, 2, 2, 0]], [100, 50, 150, 150], rtol=0.03)
+    assert np.isinf(np.diag(times)).all()
+    density = log_density(routes, 0.0, BINS)
+    skipping, soon = BINS.of(np.array([150.0, 20.0]))
+    assert density[0 * 3 + 2, skipping] - density[0 * 3 + 2, soon] > 3
+    assert density[2 * 3 + 0].argmax() == pytest.approx(density[0 * 3 + 2].argmax(), abs=2)
+
+
+def test_moves_by_hand() -> None:
+    """Three certain links 0 -> 1 and one of 0.8 from 0 to 2: each keeps what the others say, 2 and 0; the rest, 1.8,
+    and one of the prior are spread over three cameras.
+    """
+    table = TimedTracklets.of(
+        id=list("abc"), camera=["c0", "c1", "c2"], start=[0.0, 1, 2], end=[0.5, 1.5, 2.5], vector=np.eye(3)
+    )
+    moves = moves_of(np.array([1, 1, 1, 2]), np.array([1.0, 1.0, 1.0, 0.8]), table, np.array([0.4, 0.5, 0.5]))
+    share = 2.8 / 3
+    np.testing.assert_allclose(moves[0], 0.6 * np.array([share, 2 + share, share]) / 4.8)
+    np.testing.assert_allclose(moves[1:], 0.5 / 3)
 
 
 def no_routes(pairs: int) -> Routes:

@@ -96,7 +96,7 @@ def trips_command(
     missing = [module for module in EXTRAS["report"] if find_spec(module) is None]
     if not missing:
         written.append(_write_page(trips, out / "trips.html", source, metrics))
-    linked = int((trips.previous >= 0).sum())
+    linked = int(trips.linked.sum())
     found = origin_destination(trips)
     offsets = {str(name): float(trips.offsets[code]) for code, name in enumerate(table.camera.names)}
     offsets = {name: offset for name, offset in offsets.items() if offset}
@@ -107,8 +107,8 @@ def trips_command(
         "trips": len(trips),
         "vehicles": int(trips.vehicle.max()),
         "links": linked,
-        "expected_links": round(float(trips.link_probability.sum()), 1),
-        "mean_probability": round(float(trips.probability[trips.previous >= 0].mean()), 4) if linked else None,
+        "expected_links": round(trips.expected_links, 1),
+        "mean_probability": round(float(trips.probability[trips.linked].mean()), 4) if linked else None,
         "od": [
             {
                 "from": one.origin,

@@ -143,8 +143,8 @@ def _counts(trips: Trips) -> dict[str, Any]:
     return {
         "tracklets": len(trips.table),
         "trips": len(trips),
-        "links": int((trips.previous >= 0).sum()),
-        "expected_links": float(trips.link_probability.sum()),
+        "links": int(trips.linked.sum()),
+        "expected_links": trips.expected_links,
         "od": [ODAnswer(**one.__dict__) for one in origin_destination(trips)],
         "travel_times": [TravelTimeAnswer(**one.__dict__) for one in travel_times(trips)],
         "routes": [

@@ -91,7 +91,11 @@ class AppearanceRatio:
 
     @classmethod
     def fit(
-        cls, same: NDArray[np.floating], weight: NDArray[np.floating], different: NDArray[np.floating]
+        cls,
+        same: NDArray[np.floating],
+        weight: NDArray[np.floating],
+        different: NDArray[np.floating],
+        different_weight: NDArray[np.floating] | None = None,
     ) -> AppearanceRatio:
         """Fit the monotone ratio of two densities by isotonic regression of histograms.
 
@@ -99,6 +103,7 @@ class AppearanceRatio:
             same: similarities of links.
             weight: probability of each link.
             different: similarities of pairs of different vehicles.
+            different_weight: number of pairs that each of these stands for; None: one.
 
         Example:
             >>> negatives, ones = np.linspace(-1, 0.5, 1000), np.ones(100)
@@ -108,9 +113,10 @@ class AppearanceRatio:
         """
         edges = np.linspace(min(same.min(), different.min()), max(same.max(), different.max()) + 1e-6, _BINS + 1)
         positive = np.histogram(same, edges, weights=weight)[0] / max(float(weight.sum()), 1e-9)
-        negative = np.histogram(different, edges)[0] / len(different)
+        total = len(different) if different_weight is None else float(different_weight.sum())
+        negative = np.histogram(different, edges, weights=different_weight)[0] / total
         blocks: list[list[float]] = []  # share of positives, share of negatives, first bin, last bin
-        least = _LEAST_COUNT / len(different)
+        least = _LEAST_COUNT / total
         for number, (p, n) in enumerate(zip(positive, negative, strict=True)):
             blocks.append([p, n, number, number])
             while len(blocks) > 1 and blocks[-2][0] * (blocks[-1][1] + least) >= blocks[-1][0] * (

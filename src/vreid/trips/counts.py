@@ -194,7 +194,7 @@ class TravelTimes:
 def travel_times(trips: Trips) -> list[TravelTimes]:
     """Summarise the travel times of the links that were made, for each pair of cameras: all day, then by hour."""
     table = trips.table
-    second = np.flatnonzero((trips.previous >= 0) & ~trips.parked)
+    second = np.flatnonzero(trips.linked)
     first = trips.previous[second]
     camera = table.camera.codes.astype(np.int64)
     moved = camera[first] != camera[second]
@@ -277,7 +277,7 @@ class Coverage:
     Attributes:
         camera: its name.
         tracklets: number of its tracklets.
-        linked: share of them with a link to an earlier or a later tracklet.
+        linked: share of them with a link to an earlier or a later tracklet of their trip.
         begin, end: share that begins, and that ends, a trip.
         probability: mean probability of its links; NaN without links.
         offset: seconds that its clock was found to be ahead.
@@ -295,7 +295,7 @@ class Coverage:
 def coverage(trips: Trips) -> list[Coverage]:
     """Summarise the links of each camera."""
     table = trips.table
-    second = np.flatnonzero(trips.previous >= 0)
+    second = np.flatnonzero(trips.linked)
     linked = np.zeros(len(table), dtype=bool)
     linked[second] = linked[trips.previous[second]] = True
     first, last, _ = ends_of_trips(trips)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vreid.trips.tables import TimedTracklets
 
 _PRIOR = 10.0  # weight in trips of the next camera given the present one alone
+_OWN = 0.75  # of a trip in a cell of the table, which is no evidence for itself
 _LEAST = 1e-3
 
 
@@ -83,7 +84,8 @@ class Turns:
             counts[:, code] = before[rows].T.astype(np.float64) @ after[rows]
         onward = counts.sum(axis=0) + _LEAST
         onward /= onward.sum(axis=1, keepdims=True)
-        smooth = counts + _PRIOR * onward
+        own = np.minimum(counts, _OWN)
+        smooth = counts - own + (own.sum(axis=2, keepdims=True) + _PRIOR) * onward
         smooth /= smooth.sum(axis=2, keepdims=True)
         return cls(smooth / onward)
 

@@ -10,7 +10,6 @@ Shapes: N tracklets, E links, C cameras, P = C * C ordered pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +130,7 @@ def first_model(
         weight = (links.score > np.quantile(links.score, 0.9)).astype(np.float64) if len(links) else weight
     appearance = AppearanceRatio.fit(links.score, weight, different) if len(links) else _flat()
     start = np.full(table.cameras, _START_END)
-    moves = moves_of(np.bincount(pair, weight, minlength=table.cameras**2), table, start)
+    moves = moves_of(pair, weight, table, start)
     return LinkModel(
         appearance, bins, routes, _START_TAIL, moves, start, start, arrivals, Turns.none(table.cameras), overlap
     )
@@ -150,9 +149,22 @@ def pairs_and_gaps(table: TimedTracklets, links: CandidateLinks) -> tuple[NDArra
     )
 
 
-def moves_of(counts: NDArray[np.number[Any]], table: TimedTracklets, leave: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability (C, C) of the next camera, from the weight (P,) of links by pair."""
-    smooth = counts.reshape(table.cameras, table.cameras) + _MOVE_PRIOR / table.cameras
+def moves_of(
+    pair: NDArray[np.int64], weight: NDArray[np.float64], table: TimedTracklets, leave: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probability (C, C) of the next camera, from the pairs (E,) of links and their weights.
+
+    A link is no evidence for itself: a pair keeps what its links weigh beside an average one of them, and the rest is
+    spread over all cameras (absolute discounting; Ney, Essen and Kneser, 1994). Else two look-alikes that drive past
+    cameras between which nobody drives would make that move probable.
+    """
+    cameras = table.cameras
+    total, squares = (
+        np.bincount(pair, value, minlength=cameras**2).reshape(cameras, cameras).astype(np.float64)
+        for value in (weight, weight**2)
+    )
+    own = np.divide(squares, total, out=np.zeros_like(total), where=total > 0)
+    smooth = total - own + (own.sum(axis=1, keepdims=True) + _MOVE_PRIOR) / cameras
     return np.asarray(smooth / smooth.sum(axis=1, keepdims=True) * (1 - leave)[:, None])
 
 
@@ -186,7 +198,7 @@ def updated(
     leave = shares(camera, found.end, with_next, table.cameras)
     enter = shares(camera, found.begin, with_last, table.cameras)
     kept = with_next[links.first]
-    moves = moves_of(np.bincount(pair[kept], weight[kept], minlength=table.cameras**2), table, leave)
+    moves = moves_of(pair[kept], weight[kept], table, leave)
     before, after = (
         cameras_next(*ends, weight, table) for ends in ((links.second, links.first), (links.first, links.second))
     )

@@ -26,6 +26,8 @@ from vreid.trips.link_model import IMPOSSIBLE, LinkModel
 from vreid.trips.probability import marginals
 from vreid.trips.tables import TimedTracklets, joined_rows
 from vreid.trips.time_windows import TimeWindow, most_within, time_windows
+from vreid.trips.transit import network_times
+from vreid.trips.trip_joins import Chains, join_candidates
 
 _MARGIN = 1.5  # longest gaps before and after the core of a window
 _BLOCK = 8192  # tracklets whose features are projected at a time
@@ -43,6 +45,8 @@ class TripConfig:
         longest_gap: longest time in seconds between two tracklets of a link; what is seen later is another vehicle.
         longest_stop: a link that takes this many seconds longer than 95 % of the drives between its cameras ends the
             trip: the vehicle has parked, and goes on in a new trip.
+        longest_pause: longest time in seconds between two trips of a vehicle; pauses from `longest_stop` on are looked
+            for once trips are linked. 0: none is.
         overlap: seconds for which two cameras may see a vehicle at once.
         least_probability: a link is made if it is more probable than this (and wins against those that exclude it).
         find_clocks: estimate and correct clocks that are off.
@@ -56,6 +60,7 @@ class TripConfig:
 
     longest_gap: float = in_range(3600.0, above=0, most=86400)
     longest_stop: float = in_range(600.0, above=0, most=86400)
+    longest_pause: float = in_range(86400.0, least=0, most=604800)
     overlap: float = in_range(0.0, least=0, most=600)
     least_probability: float = in_range(0.4, above=0, below=1)
     find_clocks: bool = True
@@ -80,7 +85,7 @@ class Trips:
         order: (N,) place in the trip, from 1.
         vehicle: (N,) number of the vehicle: trips between which it parked belong together.
         previous: (N,) row of the tracklet before, of the same vehicle; -1: none.
-        probability: (N,) of the link from `previous`, NaN without one.
+        probability: (N,) of the link from `previous`, or that it is the same vehicle after a pause; NaN without one.
         parked: (N,) whether the vehicle parked since `previous`, so that a new trip starts here.
         links: (E,) all candidates, in rows of the table, with `link_probability` (E,) and `link_parked` (E,).
         offsets: (C,) seconds that each clock is ahead, which are subtracted in `corrected`.
@@ -105,8 +110,17 @@ class Trips:
         return int(self.trip.max())
 
     def __repr__(self) -> str:
-        linked = int((self.previous >= 0).sum())
-        return f"Trips: {len(self):,} trips of {len(self.table):,} tracklets, {linked:,} links"
+        return f"Trips: {len(self):,} trips of {len(self.table):,} tracklets, {int(self.linked.sum()):,} links"
+
+    @property
+    def linked(self) -> NDArray[np.bool_]:
+        """(N,) whether a tracklet follows another one of its trip."""
+        return (self.previous >= 0) & ~self.parked
+
+    @property
+    def expected_links(self) -> float:
+        """Expected number of links inside trips."""
+        return float(self.link_probability[~self.link_parked].sum())
 
 
 def link_trips(
@@ -148,10 +162,12 @@ def link_trips(
     _estimate((time.perf_counter() - begun) / len(sample.rows), len(table), windows, progress)
     with job(progress, "linking tracklets", PASSES * sum(map(len, windows))) as listener:
         links, odds = linked_by_window(inference, ordered, answers, windows, listener)
-        probability, successor = _solve(ordered, links, odds, config, answers, windows)
+        probability, successor = _solve(ordered.id, links, odds, config, answers.rejected, windows)
     model = inference.model
     parked = model.parked(ordered, links.first, links.second, config.longest_stop)
-    return _trips(table, np.stack([start, end], axis=1), order, links, probability, successor, parked, offsets, model)
+    made = _Made.of(links, probability, successor, parked), _joins(ordered, successor, model, config, answers)
+    corrected = np.stack([start, end], axis=1)
+    return _trips(table, corrected, order, links, probability, made, parked, offsets, model)
 
 
 def _offsets(table: TimedTracklets, basis: NDArray[np.float32] | None, config: TripConfig) -> NDArray[np.float64]:
@@ -237,41 +253,48 @@ def marginals_by_window(
 
 
 def _solve(
-    table: TimedTracklets,
+    names: NDArray[np.object_],
     links: CandidateLinks,
     odds: NDArray[np.float64],
     config: TripConfig,
-    answers: Confirmations,
+    rejected: NDArray[np.int64],
     windows: Sequence[TimeWindow],
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return the links' probabilities and the successors; where a vehicle holds a rejected pair, it is cut and all is
     solved again.
+
+    Args:
+        names: (N,) ids of what is linked.
+        links, odds: candidates and their log-odds.
+        config: settings.
+        rejected: (R, 2) rows that are different vehicles, the earlier first.
+        windows: of the rows.
     """
-    odds, count = odds.copy(), len(table)
+    odds = odds.copy()
     while True:
         probability = marginals_by_window(links, odds, windows)
-        successor = assign(links.first, links.second, probability - config.least_probability, count)
-        cut = _links_to_cut(table, links, probability, odds, successor, answers)
+        successor = assign(links.first, links.second, probability - config.least_probability, len(names))
+        cut = _links_to_cut(names, links, probability, odds, successor, rejected)
         if not len(cut):
             return probability, successor
         odds[cut] = IMPOSSIBLE
 
 
 def _links_to_cut(
-    table: TimedTracklets,
+    names: NDArray[np.object_],
     links: CandidateLinks,
     probability: NDArray[np.float64],
     odds: NDArray[np.float64],
     successor: NDArray[np.int32],
-    answers: Confirmations,
+    rejected: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Return the least probable link, that is not confirmed, between each rejected pair in one vehicle."""
-    if not len(answers.rejected):
+    if not len(rejected):
         return np.empty(0, dtype=np.int64)
     made = np.flatnonzero(successor[links.first] == links.second)
     link_after = dict(zip(links.first[made].tolist(), made.tolist(), strict=True))
     cut = set()
-    for first, second in answers.rejected.tolist():
+    for first, second in rejected.tolist():
         path, row = [], first
         while row in link_after and row != second:
             path.append(link_after[row])
@@ -281,11 +304,51 @@ def _links_to_cut(
         free = [link for link in path if odds[link] < CERTAIN]
         if not free:
             raise InputError(
-                f"tracklets {table.id[first]} and {table.id[second]} are rejected, but the confirmed pairs make them "
+                f"tracklets {names[first]} and {names[second]} are rejected, but the confirmed pairs make them "
                 "one vehicle; remove one of the answers."
             )
         cut.add(min(free, key=lambda link: (probability[link], link)))
     return np.array(sorted(cut), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """K links that are made: rows of both tracklets, probability, whether the vehicle parked between them."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    parked: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        links: CandidateLinks,
+        probability: NDArray[np.float64],
+        successor: NDArray[np.int32],
+        parked: NDArray[np.bool_],
+    ) -> _Made:
+        chosen = np.flatnonzero(successor[links.first] == links.second)
+        first, second = (side[chosen].astype(np.int64) for side in (links.first, links.second))
+        return cls(first, second, probability[chosen], parked[chosen])
+
+
+def _joins(
+    table: TimedTracklets,
+    successor: NDArray[np.int32],
+    model: LinkModel,
+    config: TripConfig,
+    answers: Confirmations,
+) -> _Made:
+    """Join the chains of successors (N,) that are one vehicle with a pause between them."""
+    chains = Chains.of(table, successor)
+    way = network_times(model.routes).reshape(table.cameras, table.cameras)
+    joins, odds = join_candidates(table, chains, way, config.longest_stop, config.longest_pause)
+    rejected = np.unique(np.sort(chains.row[answers.rejected], axis=1), axis=0)
+    everything = slice(0, len(chains))
+    found = _solve(table.id[chains.first], joins, odds, config, rejected, [TimeWindow(everything, everything)])
+    made = _Made.of(joins, *found, np.ones(len(joins), dtype=bool))
+    return replace(made, first=chains.last[made.first], second=chains.first[made.second])
 
 
 def _trips(
@@ -294,19 +357,19 @@ def _trips(
     order: NDArray[np.int64],
     links: CandidateLinks,
     link_probability: NDArray[np.float64],
-    successor: NDArray[np.int32],
+    made: Sequence[_Made],
     parked: NDArray[np.bool_],
     offsets: NDArray[np.float64],
     model: LinkModel,
 ) -> Trips:
     """Number trips and vehicles, and return to the rows of the table as given."""
     count = len(table)
-    made = np.flatnonzero(successor[links.first] == links.second)
     previous = np.full(count, NONE, dtype=np.int64)
     probability, after_parking = np.full(count, np.nan), np.zeros(count, dtype=bool)
-    previous[links.second[made]] = links.first[made]
-    probability[links.second[made]] = link_probability[made]
-    after_parking[links.second[made]] = parked[made]
+    for part in made:
+        previous[part.second] = part.first
+        probability[part.second] = part.probability
+        after_parking[part.second] = part.parked
     trip, place, vehicle = (np.zeros(count, dtype=np.int64) for _ in range(3))
     trips = vehicles = 0
     for row in range(count):  # predecessors have smaller rows

@@ -2,13 +2,14 @@
 
 The time from the end of a tracklet at camera a to the start of the next at camera b follows a mixture of one or two
 log-normals (two routes; chosen by BIC) and a tail that all pairs share (stops, parking, what is wrong). A pair with
-little evidence is drawn to the distribution that all pairs share.
+little evidence is drawn to the time of the fastest way past other cameras.
 
 Shapes: C cameras, P = C * C ordered pairs (first * C + second), B bins of time, E links.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,10 @@ _SHARED = 4.0  # weight of the shared distribution, in links
 _TAIL_SCALE = 60.0  # seconds
 _ROUNDS = 40
 _ROUTE = 3.0  # fewest links of a route
+_KNOWN = 8.0  # links of a pair from which its time counts as known for ways past other cameras
+_LEAST_ROUTE_SHARE = 0.2  # share of a route among the links of its pair, likewise
+_WAY_SPREAD = 0.3  # standard deviation of the logarithm of a time along the network
+_OFF_WAY = 0.25  # share of times that differ from it
 
 
 @dataclass(frozen=True)
@@ -182,13 +187,41 @@ def tail(bins: TimeBins) -> NDArray[np.float64]:
     return np.asarray(mass / mass.sum())
 
 
+def network_times(routes: Routes) -> NDArray[np.float64]:
+    """Return the seconds (P,) of the fastest way from camera to camera along pairs with known routes; inf: no way.
+
+    A link that skips cameras takes about as long as the way past them, so this is what is known of the times of a pair
+    that has few links of its own. Ways back are taken to be as long. From a camera to itself nothing is known.
+    """
+    from scipy.sparse.csgraph import shortest_path
+
+    cameras = math.isqrt(len(routes.evidence))
+    counts = routes.weight > _LEAST_ROUTE_SHARE * routes.weight.sum(axis=1, keepdims=True)
+    seconds = np.where(counts & (routes.weight > 0), np.exp(routes.mean), np.inf).min(axis=1)
+    seconds, evidence = seconds.reshape(cameras, cameras), routes.evidence.reshape(cameras, cameras)
+    known = evidence + evidence.T >= _KNOWN
+    seconds = np.where(known, np.maximum(np.minimum(seconds, seconds.T), _LEAST), 0.0)  # 0: no edge
+    times = np.asarray(shortest_path(seconds), dtype=np.float64)
+    np.fill_diagonal(times, np.inf)
+    return times.ravel()
+
+
 def log_density(routes: Routes, tail_share: float, bins: TimeBins) -> NDArray[np.float64]:
-    """Return the logarithm of the density (P, B) in 1/s, with the tail and the shared distribution."""
+    """Return the logarithm of the density (P, B) in 1/s, with the tail and what is known of pairs with few links.
+
+    A pair with few links is drawn to the time along the network, or, where there is no way, to the times of all pairs.
+    A link counts as no evidence for itself, so one link less is believed.
+    """
     own = routes.density(bins)
-    evidence = routes.evidence[:, None]
     spread = np.ones(9) / 9
-    pooled = np.convolve((own * evidence).sum(axis=0), spread, mode="same") + tail(bins)
+    pooled = np.convolve((own * routes.evidence[:, None]).sum(axis=0), spread, mode="same") + tail(bins)
     pooled /= pooled.sum()
-    mass = (evidence * own + _SHARED * pooled) / (evidence + _SHARED)
+    times = network_times(routes)
+    shared = np.tile(pooled, (len(own), 1))
+    way = np.isfinite(times)
+    near = _log_normal(bins.centres, np.log(times[way])[:, None], np.full((int(way.sum()), 1), _WAY_SPREAD))[:, 0]
+    shared[way] = (1 - _OFF_WAY) * near + _OFF_WAY * pooled
+    evidence = np.maximum(routes.evidence - 1, 0)[:, None]
+    mass = (evidence * own + _SHARED * shared) / (evidence + _SHARED)
     mass = (1 - tail_share) * mass + tail_share * tail(bins)
     return np.asarray(np.log(mass / bins.widths))

@@ -201,7 +201,7 @@ def trip_values(trips: Trips) -> dict[str, Any]:
     total = {(one.origin, one.destination): round(one.count / one.share) for one in routes}
     routes.sort(key=lambda one: (-total[one.origin, one.destination], one.origin, one.destination, -one.count))
     doubts = doubtful_links(trips)
-    made = trips.previous >= 0
+    made = trips.linked
     return {
         "trips": trips,
         "facts": _facts(trips, drives),
@@ -231,7 +231,7 @@ def trip_values(trips: Trips) -> dict[str, Any]:
 def _drives(trips: Trips) -> tuple[dict[tuple[str, str], Drives], NDArray[np.float64]]:
     """Return the drives of each pair of cameras, and their number (C, C)."""
     table = trips.table
-    second = np.flatnonzero((trips.previous >= 0) & ~trips.parked)
+    second = np.flatnonzero(trips.linked)
     first = trips.previous[second]
     camera = table.camera.codes.astype(np.int64)
     moved = camera[first] != camera[second]
@@ -286,7 +286,7 @@ def _facts(trips: Trips, drives: Mapping[tuple[str, str], Drives]) -> dict[str, 
         "busiest_median": weighted_quantiles(drives[busiest].seconds, drives[busiest].probability, (0.5,))[0]
         if busiest
         else 0.0,
-        "expected": float(trips.link_probability.sum()),
+        "expected": trips.expected_links,
     }
 
 
