@@ -121,12 +121,15 @@ def trips_command(
             for one in found
         ],
         "clock_offsets": offsets,
+        "warnings": list(trips.warnings),
         "files": [path.name for path in written],
     }
     if as_json:
         print_json(counts | ({"evaluation": {"identity": identity, **metrics.plain()}} if metrics else {}))
         return
     echo(f"{table}\n{trips}; {counts['expected_links']:,} links are expected")
+    for warning in trips.warnings:
+        echo(f"WARNING: {warning}")
     for name, offset in offsets.items():
         echo(f"The clock of camera {name} is {offset:+.0f} s ahead; its times were corrected.")
     echo(f"{out}: {', '.join(path.name for path in written)}")

@@ -107,6 +107,7 @@ class TripsAnswer(Answer):
     running: bool = Field(description="Whether they are being linked now.")
     stale: bool = Field(description="Whether the store has changed since.")
     error: str = Field(description='Why the last run failed; "" if it did not.')
+    warnings: list[str] = Field(default_factory=list, description="What is wrong with the data.")
     tracklets: int = 0
     trips: int = 0
     links: int = 0
@@ -141,6 +142,7 @@ def trips(request: Request, user: Viewer) -> TripsAnswer:
 
 def _counts(trips: Trips) -> dict[str, Any]:
     return {
+        "warnings": list(trips.warnings),
         "tracklets": len(trips.table),
         "trips": len(trips),
         "links": int(trips.linked.sum()),

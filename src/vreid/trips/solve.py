@@ -25,6 +25,7 @@ from vreid.trips.link_learning import Sample
 from vreid.trips.link_model import IMPOSSIBLE, LinkModel
 from vreid.trips.probability import marginals
 from vreid.trips.tables import TimedTracklets, joined_rows
+from vreid.trips.time_evidence import WARNING, times_are_informative
 from vreid.trips.time_windows import TimeWindow, most_within, time_windows
 from vreid.trips.transit import network_times
 from vreid.trips.trip_joins import Chains, join_candidates
@@ -90,6 +91,7 @@ class Trips:
         links: (E,) all candidates, in rows of the table, with `link_probability` (E,) and `link_parked` (E,).
         offsets: (C,) seconds that each clock is ahead, which are subtracted in `corrected`.
         model: what was learned.
+        warnings: sentences on what is wrong with the data.
     """
 
     table: TimedTracklets
@@ -105,6 +107,7 @@ class Trips:
     link_parked: NDArray[np.bool_]
     offsets: NDArray[np.float64]
     model: LinkModel
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.trip.max())
@@ -167,7 +170,10 @@ def link_trips(
     parked = model.parked(ordered, links.first, links.second, config.longest_stop)
     made = _Made.of(links, probability, successor, parked), _joins(ordered, successor, model, config, answers)
     corrected = np.stack([start, end], axis=1)
-    return _trips(table, corrected, order, links, probability, made, parked, offsets, model)
+    trips = _trips(table, corrected, order, links, probability, made, parked, offsets, model)
+    if times_are_informative(ordered, config.longest_gap, config.overlap):
+        return trips
+    return replace(trips, warnings=(WARNING,))
 
 
 def _offsets(table: TimedTracklets, basis: NDArray[np.float32] | None, config: TripConfig) -> NDArray[np.float64]:
