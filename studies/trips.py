@@ -1,9 +1,9 @@
 """Measure trips on simulated cities: against appearance alone and greedy linking, under stress, and their counts.
 
-    python studies/trips.py [--out runs/trips] [--parts cities,stress,counts] [--picture docs/pictures/trips.svg]
+    python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,counts] [--picture docs/pictures/trips.svg]
 
-Three cities are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once).
-The settings of the methods that are compared are chosen on the other two cities. Larger cities, for the counts, have
+The parts drawn and counts need no rendered city if the noise of drawn features is given (--noise 1.93). Three cities
+are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The settings of the methods that are compared are chosen on the other two cities. Larger cities, for the counts, have
 features that are drawn instead: a vehicle's look, which it shares with others in part, and noise for each tracklet, so
 much that the nearest tracklet of another camera is the same vehicle as often as in the rendered city "a".
 """
@@ -51,10 +51,15 @@ CITIES: dict[str, tuple[int, TrafficPreset]] = {
     "c": (303, replace(SMALL, name="c", cameras=18, vehicles=280, hours=(5, 21), wrong_clocks=1, wrong_clock=45.0)),
 }
 WHITE_VANS = (301, replace(SMALL, name="white_vans", vehicles=220, white_vans=True))
+DRAWN: dict[str, tuple[int, TrafficPreset]] = {
+    "g": (501, replace(CITIES["a"][1], name="g")),
+    "h": (502, replace(CITIES["b"][1], name="h")),
+    "i": (503, replace(CITIES["c"][1], name="i")),
+}
 LARGER: dict[str, tuple[int, TrafficPreset]] = {
-    "d": (401, replace(MEDIUM, name="d")),
-    "e": (402, replace(MEDIUM, name="e", cameras=16, vehicles=4000, shared_peak=False)),
-    "f": (403, replace(MEDIUM, name="f", cameras=32, vehicles=3500, clock_error=3.0)),
+    "j": (601, replace(MEDIUM, name="j")),
+    "k": (602, replace(MEDIUM, name="k", cameras=16, vehicles=4000, shared_peak=False)),
+    "l": (603, replace(MEDIUM, name="l", cameras=32, vehicles=3500, clock_error=3.0)),
 }
 IDENTITIES: tuple[Identity, ...] = ("trip", "vehicle")
 SIMILARITIES = tuple(np.round(np.arange(0.1, 0.96, 0.05), 2).tolist())
@@ -474,11 +479,13 @@ def draw_reliability(metrics: Mapping[str, TripMetrics], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/trips"))
-    parser.add_argument("--parts", default="cities,stress,counts")
+    parser.add_argument("--parts", default="cities,stress,drawn,counts")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--noise", type=float, help="of drawn features; default: fitted to city a")
     arguments = parser.parse_args()
     parts, out = arguments.parts.split(","), arguments.out
-    cities = [rendered_city(*one, out) for one in CITIES.values()]
+    rendered = {"cities", "stress"} & set(parts) or arguments.noise is None
+    cities = [rendered_city(*one, out) for one in CITIES.values()] if rendered else []
     if "cities" in parts:
         metrics = dict(zip(CITIES, compare(cities, out), strict=True))
         if arguments.picture:
@@ -492,11 +499,18 @@ def main() -> None:
         ]
         echo("\nStress")
         stress([*cities[:2], *seen, rendered_city(*WHITE_VANS, out)], out / "stress")
-    if "counts" in parts:
+    noise = arguments.noise
+    if noise is None and {"drawn", "counts"} & set(parts):
         noise = fitting_noise(cities[0], *CITIES["a"], out)
+    if "drawn" in parts:
+        echo(f"\nSmall cities with drawn features, noise {noise:.2f}")
+        metrics = dict(zip(DRAWN, compare([drawn_city(*one, noise, out) for one in DRAWN.values()], out), strict=True))
+        if arguments.picture and "cities" not in parts:
+            draw_reliability(metrics, arguments.picture)
+    if "counts" in parts:
         echo(f"\nLarger cities with drawn features, noise {noise:.2f}")
         larger = [drawn_city(seed, preset, noise, out) for seed, preset in LARGER.values()]
-        seed, preset = LARGER["d"]
+        seed, preset = LARGER["j"]
         missed = drawn_city(seed, stressed(preset, "30 % missed"), noise, out)
         stress([*larger, missed], out / "larger")
 

@@ -21,9 +21,9 @@ _PERMUTATIONS = 3
 _FACTOR, _MARGIN = 1.4, 0.01  # by which the share must exceed that of permuted times
 
 WARNING = (
-    "the times of tracklets say no more than permuted ones: travel times of look-alikes do not cluster, so links and their "
-    "probabilities are not to be trusted. Check clocks, dates, time zones and frame rates in cameras.csv; where the times "
-    "are right, the features do not tell vehicles apart."
+    "the times of tracklets say no more than permuted ones: travel times of look-alikes do not cluster, so links and "
+    "their probabilities are not to be trusted. Check clocks, dates, time zones and frame rates in cameras.csv; where "
+    "the times are right, the features do not tell vehicles apart."
 )
 """What is said of such data."""
 
