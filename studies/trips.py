@@ -3,9 +3,10 @@
     python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,counts] [--picture docs/pictures/trips.svg]
 
 The parts drawn and counts need no rendered city if the noise of drawn features is given (--noise 1.93). Three cities
-are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The settings of the methods that are compared are chosen on the other two cities. Larger cities, for the counts, have
-features that are drawn instead: a vehicle's look, which it shares with others in part, and noise for each tracklet, so
-much that the nearest tracklet of another camera is the same vehicle as often as in the rendered city "a".
+are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The settings of
+the methods that are compared are chosen on the other two cities. Other cities have features that are drawn instead: a
+vehicle's look, which it shares with others in part, and noise for each tracklet, so much that the nearest tracklet of
+another camera is the same vehicle as often as in the rendered city "a". The larger ones of them are for the counts.
 """
 
 from __future__ import annotations
