@@ -53,7 +53,7 @@ fuzz-serve: $(READY)  ## COUNT=100000 odd requests, SECONDS=3600 at most, to a s
 	test -x .venv-schemathesis/bin/schemathesis || $(BIN)/uv venv -q --python $(BIN)/python .venv-schemathesis
 	$(BIN)/uv pip install -q --python .venv-schemathesis/bin/python "schemathesis==4.32.5"
 	rm -rf runs/fuzz-serve
-	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m soak.service --count $(COUNT) --seconds $(SECONDS) \
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m soak.service --count $(COUNT) --seconds $(SECONDS) --clients 6 \
 		--schemathesis $(CURDIR)/.venv-schemathesis/bin/schemathesis --folder runs/fuzz-serve
 
 docs: $(READY)  ## the documentation site, site/index.html: no warning, every link checked

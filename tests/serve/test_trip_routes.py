@@ -12,7 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from vreid import Store
+from vreid.data.cameras import Camera
+from vreid.serve.camera_ways import Way, ways_between
 from vreid.serve.trip_linking import TripLinking
+from vreid.trips.counts import TravelTimes
 
 pytest.importorskip("matplotlib")
 
@@ -55,12 +58,17 @@ def test_trips_are_linked_and_shown(client: TestClient) -> None:
         assert dict(forms[:2])["second"] not in [one["second"] for one in wait(client)["doubtful"][:1]]  # type: ignore[index]
 
 
+def two_cameras(client: TestClient) -> tuple[dict[str, str], dict[str, str]]:
+    """The earliest tracklet, and one that is later at another camera."""
+    tracklets = client.get("/api/v1/tracklets").json()["tracklets"]
+    first, *others = sorted(tracklets, key=lambda one: one["start"])
+    return first, next(one for one in others if one["start"] > first["end"] and one["camera"] != first["camera"])
+
+
 def test_answers_are_stored_and_trips_linked_again(client: TestClient, site: Path) -> None:
     client.post(API)
     wait(client)
-    tracklets = client.get("/api/v1/tracklets").json()["tracklets"]
-    first, *others = sorted(tracklets, key=lambda one: one["start"])
-    second = next(one for one in others if one["start"] > first["end"] and one["camera"] != first["camera"])
+    first, second = two_cameras(client)
     pair = {"first": first["id"], "second": second["id"]}
     assert client.post(f"{API}/answers", json={**pair, "same": True}).status_code == 202
     found = wait(client)
@@ -85,6 +93,29 @@ def test_wrong_answers_are_errors(client: TestClient) -> None:
         assert (
             client.post(f"{API}/answers", json={"first": first, "second": second, "same": True}).status_code == status
         )
+
+
+def test_ways_between_cameras_join_both_directions() -> None:
+    def seen(origin: str, destination: str, count: int) -> TravelTimes:
+        return TravelTimes(origin, destination, None, count, 9.0, 8.0, 9.0, 10.0)
+
+    cameras = {"a": Camera("a", latitude=1.0, longitude=2.0), "b": Camera("b", latitude=3.0, longitude=4.5)}
+    there, back, other = seen("a", "b", 2), seen("b", "a", 1), seen("c", "b", 7)
+    assert ways_between([there, back, other], cameras | {"c": Camera("c")}) == [
+        Way("b", "c", None, other, ""),
+        Way("a", "b", there, back, "1.0,2.0,3.0,4.5"),
+    ]
+    assert [way.count for way in ways_between([there, back, other], {})] == [7, 3]
+
+
+def test_cameras_show_their_ways_once_trips_are_linked(client: TestClient) -> None:
+    assert "trips are linked" in client.get("/cameras").text
+    first, second = two_cameras(client)
+    client.post(f"{API}/answers", json={"first": first["id"], "second": second["id"], "same": True})
+    wait(client)
+    assert set(re.findall(r"<td>(\S+) &ndash; (\S+)</td>", client.get("/cameras").text)) >= {
+        tuple(sorted([first["camera"], second["camera"]]))
+    }
 
 
 def test_viewers_only_see(serve: Serve) -> None:

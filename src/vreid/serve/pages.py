@@ -25,6 +25,7 @@ from vreid.serve.answers import (
 )
 from vreid.serve.api import answer_search
 from vreid.serve.auth import Role, User
+from vreid.serve.camera_ways import Way, ways_between
 from vreid.serve.case_api import decide, remove_vehicle, watch
 from vreid.serve.case_export import geojson, sightings_of
 from vreid.serve.cases import LONGEST_NAME, LONGEST_NOTE, VehicleCase
@@ -280,7 +281,9 @@ def case_page(request: Request, user: Viewer, number: Number) -> Response:
     case = site.cases.get(number)
     sightings = sightings_of(site.service, case)
     places = geojson(case, sightings)
-    return page(request, "case.html", user, case=case_answer(case), sightings=sightings, places=places)
+    return page(
+        request, "case.html", user, case=case_answer(case), sightings=sightings, places=places, ways=_ways(request)
+    )
 
 
 @router.post("/decide")
@@ -360,6 +363,11 @@ async def watch_form(request: Request) -> Response:
     return RedirectResponse("/watch", 303)
 
 
+def _ways(request: Request) -> list[Way]:
+    linked = site_of(request).trips.linked
+    return ways_between(linked.travel_times, site_of(request).service.cameras()) if linked else []
+
+
 @router.get("/cameras")
 def cameras_page(request: Request, user: Viewer) -> Response:
     """List and map of the cameras."""
@@ -367,7 +375,8 @@ def cameras_page(request: Request, user: Viewer) -> Response:
     count = service.store.vectors.count
     found = [camera_answer(one, count(Filter(cameras=frozenset([name])))) for name, one in service.cameras().items()]
     placed = any(one.latitude is not None and one.longitude is not None for one in found)
-    return page(request, "cameras.html", user, cameras=found, placed=placed)
+    ways = _ways(request)
+    return page(request, "cameras.html", user, cameras=found, placed=placed, ways=ways, duration=duration)
 
 
 @router.get("/audit")

@@ -15,6 +15,7 @@ from vreid.serve.http_errors import HttpError
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.service import Service
 from vreid.store.labelling import ANSWERS, TRIP_LINKS
+from vreid.trips.counts import TravelTimes, travel_times
 from vreid.trips.link_answers import link_answers, put_link_answer
 from vreid.trips.solve import Trips, link_trips
 from vreid.trips.tables import table_of_batches
@@ -29,12 +30,14 @@ class LinkedStore:
 
     Attributes:
         trips: of all its tracklets.
+        travel_times: from each camera to the next, of all day.
         values: of the page (`vreid.trips.trip_page`); empty without matplotlib.
         time: when they were linked, UTC seconds.
         contents: what they were linked of: number of tracklets, and the answers.
     """
 
     trips: Trips
+    travel_times: tuple[TravelTimes, ...]
     values: Mapping[str, Any]
     time: float
     contents: object
@@ -140,4 +143,5 @@ class TripLinking:
         confirmed, rejected = link_answers(vectors, table.row_of)
         trips = link_trips(table, confirmed=confirmed, rejected=rejected)
         values = trip_values(trips) if find_spec("matplotlib") else {}
-        return LinkedStore(trips, values, time.time(), contents)
+        whole_day = tuple(one for one in travel_times(trips) if one.hour is None)
+        return LinkedStore(trips, whole_day, values, time.time(), contents)
