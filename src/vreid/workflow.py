@@ -17,6 +17,7 @@ from vreid.object_storage import below, is_address, normalised
 from vreid.retrieval.feature_shards import FeatureShards
 from vreid.retrieval.features import FACTS, FeatureSet
 from vreid.retrieval_run import SIDES, RetrievalRun, write_facts
+from vreid.training.distributed import ProcessGroup
 
 if TYPE_CHECKING:
     from vreid.adaptation.adapt_config import AdaptConfig
@@ -246,7 +247,7 @@ def extract(
         facts = _facts(data, model, sets[0].model, sets[0].views, by_side)
         return RetrievalRun(sets[0], sets[-1], data.protocol, _cameras(data), facts)
 
-    if out is None:
+    if out is None or not ProcessGroup.current().first:
         return run()
     with locked(out):
         _check_crops(Path(out), by_side)
@@ -298,8 +299,9 @@ def extract_shards(
     extractor = extractor_of(model, device, workers, progress)
     settings = ExtractionSettings(views, unit_views, normalise, batch_size)
     same = data.query == data.gallery
-    with nullcontext() if is_address(out) else locked(normalised(out)):
-        if not is_address(out):
+    first = ProcessGroup.current().first
+    with nullcontext() if is_address(out) or not first else locked(normalised(out)):
+        if not is_address(out) and first:
             _check_crops(Path(normalised(out)), by_side)
         found = {
             side: FeatureJob(
@@ -313,7 +315,8 @@ def extract_shards(
             for side in (SIDES[:1] if same else SIDES)
         }
         facts = _facts(data, model, extractor.hash, settings.names, by_side)
-        write_facts(out, data.protocol, facts, _cameras(data), once=same)
+        if first:
+            write_facts(out, data.protocol, facts, _cameras(data), once=same)
     return {side: found.get(side, found["query"]) for side in SIDES}
 
 

@@ -28,6 +28,7 @@ from vreid.reproduce import stages as stages_module
 from vreid.reproduce.builders import of_part
 from vreid.reproduce.result_lines import Line, merge, read_lines, write_lines
 from vreid.reproduce.rows import TYPE_1, Folders, Row, SimulatedWorld, with_seeds
+from vreid.reproduce.rows import stages as stages_of
 from vreid.reproduce.runner import RESULTS, plan, run_rows, seconds_taken
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.camera_statistics import CameraMean, CameraWhitening
@@ -289,41 +290,67 @@ def test_stages_of_other_processes_are_awaited_last_and_their_lines_are_kept(
     assert counts["train"] == 4  # that of PLAIN twice: it was made before the other's line was there
 
 
-KILLED = """
-import pickle, sys
+WATCHED = """
+import os, pickle, sys
 from pathlib import Path
+from vreid.reproduce.builders import StageBuilder
 from vreid.reproduce.runner import run_rows
+
+def build(self, stage, original=StageBuilder.build):
+    with open(sys.argv[3], "a") as file:
+        file.write(stage.name + "\\n")
+    original(self, stage)
+
+StageBuilder.build = build
 rows = pickle.loads(Path(sys.argv[1]).read_bytes())
-run_rows(rows, sys.argv[2])
+lines = run_rows(rows, sys.argv[2], processes=2)
+sys.exit(any(line.error for line in lines))
 """
 
 
-def test_sigkill_and_resume_give_the_same_line(sketch: SimpleNamespace, tmp_path: Path) -> None:
+def test_two_processes_share_a_cache_and_one_goes_on_where_the_other_was_killed(
+    sketch: SimpleNamespace, tmp_path: Path
+) -> None:
     world = simulate(tmp_path / "world", preset="tiny", seed=1, workers=1).path
     row = replace(with_training(epochs=8), data=Folders.of(world / "AIC21_Track2_ReID"), parts=TYPE_1)
-    (whole,) = run_rows([row], tmp_path / "whole")
-    assert not whole.error
-    job, cache = tmp_path / "job", tmp_path / "cache"
-    job.write_bytes(pickle.dumps([row]))
-    run = cache / "model" / row.model.hash
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(job), str(cache)],
-        env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
-    while child.poll() is None and not list(run.glob("checkpoints/step-*")):
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(0.02)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    assert not (run / "model.safetensors").exists() and not (cache / RESULTS).exists()
-    (resumed,) = run_rows([row], cache)
+    rows = [row, replace(row, training=replace(row.training, seed=7, epochs=1))]
+    whole = run_rows(rows, tmp_path / "whole")
+    assert not any(line.error for line in whole)
+    job, cache, built = tmp_path / "job", tmp_path / "cache", tmp_path / "built"
+    job.write_bytes(pickle.dumps(rows))
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", WATCHED, str(job), str(cache), str(built)],
+            env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        )
+
+    def until(file: str, child: subprocess.Popen[bytes]) -> None:
+        while child.poll() is None and not list(cache.glob(file)):
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(0.02)
+        assert child.poll() is None
+
+    first = start()
+    until(f"{row.model.name}/checkpoints/step-*", first)
+    first.send_signal(signal.SIGSTOP)
+    assert not (cache / row.model.name / "model.safetensors").exists() and not (cache / RESULTS).exists()
+    second = start()
+    until(RESULTS, second)  # of the other row; then it waits for the stage of the first
+    first.kill()
+    assert (first.wait(), second.wait()) == (-signal.SIGKILL, 0)
+    again = {row.model.name: 2}
+    assert Counter(built.read_text().split()) == {
+        stage.name: again.get(stage.name, 1) for stage in stages_of(rows) if stage.complete
+    }
 
     def reported(line: Line) -> Line:  # the revision of the source may change under a test
         return replace(
             line, seconds={}, facts={name: fact for name, fact in line.facts.items() if name != "trained on"}
         )
 
-    assert reported(resumed) == reported(whole)
+    found = {line.hash: reported(line) for line in read_lines(cache / RESULTS)}
+    assert found == {line.hash: reported(line) for line in whole}
 
 
 def test_seeds() -> None:

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same batches, losses, gradients, weights; and a resume to the last bit.
+"""Several processes work as one does: the same batches, losses, gradients, weights, features; resumed to the last bit.
 
 torchrun runs this file as a program, `python -m training.test_distributed FOLDER`; see `ranked`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from support.distributed_jobs import adaptations, extractions, sides_of, translations, write_vehicles
 from vreid.data.augment import TrainTransform
 from vreid.data.loading import train_loader
 from vreid.data.records import Records
@@ -40,6 +41,7 @@ from vreid.training.schedules import CosineSchedule
 from vreid.training.supervised import Trainer, make_share, train
 from vreid.training.targets import POSITIVES
 from vreid.training.train_config import LossConfig, TrainConfig
+from vreid.training.translate_images import translate
 
 ROOT = Path(__file__).parents[2]
 TINY = TrainConfig(
@@ -60,10 +62,14 @@ FROZEN = replace(TINY, epochs=2, accumulation=2, clip_norm=1.0, ema=0.5)
 
 
 class Frozen(Trainer):
-    """Batch normalisation, in backbone and neck, by its running statistics: these do not see how a batch is shared."""
+    """Batch normalisation, in backbone and neck, by its running statistics: these do not see how a batch is shared.
+
+    In float32: where bfloat16 is fast, fine-tuning would choose it.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.precision = "float32"
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -120,6 +126,23 @@ def ranked(folder: Path) -> None:
         train(TINY, records, out=folder / "resumed", log_steps=1, resume=True, checkpoint_steps=1)
         with pytest.raises(InputError, match="sync_batchnorm needs GPUs"):
             train(replace(TINY, sync_batchnorm=True), records, out=folder / "synchronised")
+        with pytest.raises(InputError, match="only the first one knows"):
+            world.agree(lambda: failing("only the first one knows"))
+        assert list(world.in_turn(world.turn.of("abcde"))) == list("abcde")
+        jobs(folder, records)
+
+
+def failing(sentence: str) -> None:
+    raise InputError(sentence)
+
+
+def jobs(folder: Path, records: Records) -> None:
+    """Extraction, adaptation and translation; batch normalisation is frozen in fine-tuning, as above."""
+    model = folder / "start" / "model.safetensors"
+    extractions(records, model, folder)
+    with mock.patch.object(supervised, "Trainer", Frozen):
+        adaptations(records, model, folder)
+    translations(records, folder)
 
 
 # ---------------------------------------------------------------- two ranks against one
@@ -139,22 +162,34 @@ def torchrun(*program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """8 identities x 4 images of noise."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    paths = [folder / f"{number:02d}.png" for number in range(32)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
-    return Records.of(path=paths, identity=[f"v{number // 4}" for number in range(32)])
+    return write_vehicles(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, records: Records) -> Path:
+def start(tmp_path_factory: pytest.TempPathFactory, records: Records) -> Path:
+    """A folder with a trained model."""
+    folder = tmp_path_factory.mktemp("start")
+    train(TINY, records, out=folder / "start")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, records: Records, start: Path) -> Path:
     """What two ranks have left."""
     folder = tmp_path_factory.mktemp("two")
+    shutil.copytree(start, folder, dirs_exist_ok=True)
     (folder / "records").write_bytes(pickle.dumps(records))
     ended = torchrun("training.test_distributed", str(folder))
     assert ended.returncode == 0, ended.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, records: Records, start: Path) -> Path:
+    """What one process has left."""
+    folder = tmp_path_factory.mktemp("one")
+    shutil.copytree(start, folder, dirs_exist_ok=True)
+    jobs(folder, records)
     return folder
 
 
@@ -202,14 +237,74 @@ def test_the_first_rank_alone_writes(two: Path) -> None:
     assert not (two / "synchronised").exists()
 
 
-def test_the_command_under_torchrun(records: Records, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    rows = ["path,identity,split"]
+def test_features_are_those_of_one_process_to_the_last_bit(one: Path, two: Path) -> None:
+    found, expected = (load_file(folder / "features.safetensors") for folder in (two, one))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name].nan_to_num(), expected[name].nan_to_num()) for name in expected)
+    assert [path.name for path in two.glob("*.parts")] == []
+    assert not (two / "broken.safetensors").exists()
+
+
+@pytest.mark.parametrize("run", ["repeated", "gated"])
+def test_adaptation_agrees_with_one_process(run: str, one: Path, two: Path) -> None:
+    tables = [
+        {path.relative_to(folder): path for path in (folder / run).rglob("pseudo_*.csv")} for folder in (one, two)
+    ]
+    assert tables[0].keys() == tables[1].keys()
+    assert all(path.read_text() == tables[1][name].read_text() for name, path in tables[0].items())
+    facts = [json.loads((folder / run / "pseudo.json").read_text()) for folder in (one, two)]
+    assert facts[0]["clusters"] == facts[1]["clusters"] >= 3
+    verdicts = [fact.get("verdict", {}).get("decision") for fact in facts]
+    assert verdicts[0] == verdicts[1] and (verdicts[0] is None) == (run == "repeated")
+    model = "model" if verdicts[0] in (None, "ACCEPT") else "rejected"
+    first, expected, found = (
+        load_file(place / name)
+        for place, name in (
+            (one / "start", "model.safetensors"),
+            (one / run, f"{model}.safetensors"),
+            (two / run, f"{model}.safetensors"),
+        )
+    )
+    learned = [name for name in expected if name in first and not torch.equal(first[name], expected[name])]
+    assert len(learned) > 20
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_translation_agrees_with_one_process(one: Path, two: Path) -> None:
+    left, right = (lines(folder / "translation") for folder in (one, two))
+    assert len(left) == len(right) > 20
+    for ours, theirs in zip(left, right, strict=True):
+        assert theirs.keys() == ours.keys()
+        for name in {"step", "loss", "judges", "siamese", "keeping"} & ours.keys():
+            assert theirs[name] == pytest.approx(ours[name], rel=5e-3), (name, ours, theirs)
+    expected, found = (load_file(folder / "translation" / "model.safetensors") for folder in (one, two))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-2, atol=1e-3)
+
+
+def test_translated_images_are_those_of_one_process_to_the_last_bit(
+    two: Path, records: Records, tmp_path: Path
+) -> None:
+    translate(two / "translation", sides_of(records)[0], tmp_path / "translated", batch_size=2)
+    images = [sorted((folder / "translated").rglob("*.png")) for folder in (two, tmp_path)]
+    assert [path.name for path in images[0]] == [path.name for path in images[1]] and len(images[0]) == 15
+    assert all(ours.read_bytes() == theirs.read_bytes() for ours, theirs in zip(*images, strict=True))
+    assert not list((two / "translated").glob(".*"))
+
+
+@pytest.fixture
+def table(records: Records, tmp_path: Path) -> Path:
+    """A table of the images, half of which are a test."""
+    rows = ["path,identity,camera,split"]
     for number, path in enumerate(records.path):
-        (pictures / f"{number}.png").write_bytes(Path(path).read_bytes())
-        rows.append(f"{number}.png,v{number // 4},train")
-    (pictures / "labels.csv").write_text("\n".join(rows) + "\n")
+        split = ("train", "query", "gallery")[0 if number < 16 else 1 + number % 2]
+        rows.append(f"{path},v{number // 4},c{number // 2 % 2},{split}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "labels.csv"
+
+
+def test_the_command_under_torchrun(table: Path, tmp_path: Path) -> None:
     settings = [
         "epochs=1",
         "num_identities=4",
@@ -220,22 +315,27 @@ def test_the_command_under_torchrun(records: Records, tmp_path: Path) -> None:
         "precision=float32",
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
-    ended = torchrun(
-        "vreid",
-        "train",
-        "small",
-        "--data",
-        str(pictures / "labels.csv"),
-        "--out",
-        str(tmp_path / "run"),
-        "--device",
-        "cpu",
-        "--json",
-        *sets,
-    )
+    out = ["--out", str(tmp_path / "run"), "--device", "cpu", "--json"]
+    ended = torchrun("vreid", "train", "small", "--data", str(table), *out, *sets)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert json.loads(ended.stdout) == {"model": str(tmp_path / "run/model.safetensors")}  # said once
     assert (tmp_path / "run/model.safetensors").exists()
+
+
+def test_an_error_of_one_process_ends_all_with_one_sentence(start: Path, table: Path, tmp_path: Path) -> None:
+    """The sixth image of the gallery is broken: in batches of four, it is the second process that reads it."""
+    text = table.read_text().splitlines()
+    broken = [row for row in text if row.endswith("gallery")][5]
+    Path(tmp_path / "broken.png").write_bytes(b"no image")
+    table.write_text("\n".join(text).replace(broken.partition(",")[0], str(tmp_path / "broken.png")) + "\n")
+    out = ["--out", str(tmp_path / "features"), "--batch-size", "4", "--device", "cpu"]
+    ended = torchrun("vreid", "extract", str(start / "start"), str(table), *out)
+    assert ended.returncode and ended.stdout == ""
+    assert [line for line in ended.stderr.splitlines() if line.startswith("vreid:")] == [
+        f"vreid: {tmp_path / 'broken.png'}: is not an image that can be read; use JPEG or PNG."
+    ]
+    assert "exitcode  : 2" in ended.stderr and "Traceback" not in ended.stderr.partition("vreid:")[0]
+    assert (tmp_path / "features/query.safetensors").exists()
 
 
 # ---------------------------------------------------------------- shares
@@ -272,8 +372,9 @@ def test_a_share_of_two_domains_has_both(size: int) -> None:
 
 
 def test_batches_that_cannot_be_shared_raise() -> None:
-    with pytest.raises(InputError, match=r"num_identities is 4, but 3 processes share .* a multiple of 3"):
-        make_share(TINY, ProcessGroup(0, 3))
+    with pytest.raises(InputError, match="num_identities is 4, too few for 5 processes"):
+        make_share(TINY, ProcessGroup(0, 5))
+    assert make_share(TINY, ProcessGroup(2, 3)).sizes(8) == [4, 2, 2]
     with pytest.raises(InputError, match="a multiple of 8"):
         make_share(replace(TINY, batches="domains"), ProcessGroup(0, 4))
     images = replace(TINY, batches="images", num_instances=1, losses=LossConfig(triplet=0))

@@ -8,6 +8,8 @@ RUN/round-0/                run folder of the fine-tuning; also round-1, ... wit
 RUN/model.safetensors       the adapted model, or the old one if the gate did not accept it
 RUN/rejected.safetensors    the adapted model if the gate did not accept it
 
+Several processes (see `vreid.training.distributed`) extract and fine-tune together; the first one clusters and writes.
+
 Source: DMT, section 3.3 and code (methods: section 8). Shapes: N images, D feature dimensions, C clusters.
 """
 
@@ -16,9 +18,10 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +48,7 @@ from vreid.models.weights import load_weights
 from vreid.progress import Progress
 from vreid.retrieval.features import FeatureSet
 from vreid.retrieval.postprocessing.scene_groups import SceneGroups
+from vreid.training.distributed import ProcessGroup
 from vreid.training.extract import TrainedModel, extract, load_trained
 from vreid.training.optimiser import OptimiserConfig
 from vreid.training.run_folder import RunFolder
@@ -76,7 +80,8 @@ def adapt_once(
     Arguments and errors are those of `vreid.adaptation.repeated.adapt`; see the module's docstring for the contents of
     `out`.
     """
-    progress = progress or Progress()
+    world = ProcessGroup.current()
+    progress = progress if progress and world.first else Progress()
     old, identity, target = load_trained(model), target.identity, without_answers(target)
     if old.model.cameras:
         progress.note(matched_cameras(old.model.cameras, tuple(map(str, target.camera.compact().names))))
@@ -89,13 +94,16 @@ def adapt_once(
             return run.model
         try:
             first = job.label(old, 0)  # find wrong input before anything is written
-            run.begin()
+            if world.first:
+                run.begin()
             new, pseudo = job.rounds(old, first)
         except InputError:
-            job.forget()
-            run.abandon()
+            if world.first:
+                job.forget()
+                run.abandon()
             raise
         job.finish(old, new, pseudo, run.model)
+        world.wait()  # until the model is there
     finally:
         run.close()
     return run.model
@@ -104,7 +112,7 @@ def adapt_once(
 def adaptation_run(
     old: TrainedModel, target: Records, config: AdaptConfig, source: Records | None, *, out: Path | str, resume: bool
 ) -> RunFolder:
-    """Open the run folder of an adaptation of `old` to `target`, new or resumed.
+    """Open the run folder of an adaptation of `old` to `target`, new or resumed; of several processes, one writes.
 
     Raises:
         InputError: the settings do not fit the model or the source images; or see `RunFolder`.
@@ -119,7 +127,10 @@ def adaptation_run(
         "model": old.hash,
         "source": fingerprint(source) if config.replay and source is not None else "",
     }
-    return RunFolder(out, config=plain_values(config), data=data, resume=resume)
+    world = ProcessGroup.current()
+    run = RunFolder(out, config=plain_values(config), data=data, resume=resume, writes=world.first)
+    world.wait()  # all processes check the folder before the first one writes
+    return run
 
 
 def target_images(dataset: Dataset) -> Records:
@@ -141,6 +152,7 @@ class _Job:
     device: str
     workers: int | None
     progress: Progress
+    world: ProcessGroup = field(default_factory=ProcessGroup.current)
 
     def view(self, trained: TrainedModel, name: str, *, shifted: bool = False) -> FeatureSet:
         """Extract raw features (N, D) of one view: "original", "flip", or flipped and `shifted` at random."""
@@ -162,7 +174,7 @@ class _Job:
     def label(self, trained: TrainedModel, number: int) -> tuple[FeatureSet, PseudoLabels]:
         """Extract the features of both views for round `number`, and cluster them."""
         features = two_views(self.view(trained, "original"), self.view(trained, "original", shifted=True))
-        pseudo = pseudo_labels(features, self.config.pseudo, held_out=self.held_out)
+        pseudo = self.world.agree(lambda: pseudo_labels(features, self.config.pseudo, held_out=self.held_out))
         for reason in pseudo.reasons:
             self.progress.note(reason)
         self.progress.note(
@@ -199,7 +211,7 @@ class _Job:
         records = clustered(pseudo)
         centres_CD = pseudo.centres
         if self.config.classifier == "plain":
-            centres_CD = cluster_means(features.normalise().features, pseudo.labels)
+            centres_CD = self.world.agree(lambda: cluster_means(features.normalise().features, pseudo.labels))
         if self.source is not None:
             records, centres_CD = self.with_source(trained, records, centres_CD)
         config = tuning(self.config, trained, pseudo, epochs, halves=self.source is not None)
@@ -208,14 +220,15 @@ class _Job:
             weights, cameras = with_new_cameras(weights, cameras, records)
             options = replace(config.model.transreid, sie_cameras=len(cameras))
             config = replace(config, model=replace(config.model, transreid=options))
-        self.write_labels(pseudo, config)
         self.progress.note(
             f"{config.epochs} x {config.iterations} batches of {config.num_identities} x "
             f"{config.num_instances} at rate {config.optimiser.learning_rate:.2g}."
         )
-        others = neighbouring_labels(features, pseudo, self.config.pseudo)
-        known = self.identity if self.identity.known.any() else None
-        write_pseudo_report(examine_pseudo_labels(pseudo, others=others, identity=known), self.path / PAGE)
+        if self.world.first:
+            self.write_labels(pseudo, config)
+            others = neighbouring_labels(features, pseudo, self.config.pseudo)
+            known = self.identity if self.identity.known.any() else None
+            write_pseudo_report(examine_pseudo_labels(pseudo, others=others, identity=known), self.path / PAGE)
         path = train(
             config,
             records,
@@ -249,7 +262,8 @@ class _Job:
         both = Records.concat(
             [records.with_(domain=["real"] * len(records)), source.with_(domain=["synthetic"] * len(source))]
         )
-        return both, np.concatenate([centres_CD, cluster_means(features.features, source.identity.compact().codes)])
+        means_CD = self.world.agree(lambda: cluster_means(features.features, source.identity.compact().codes))
+        return both, np.concatenate([centres_CD, means_CD])
 
     def write_labels(self, pseudo: PseudoLabels, tuned: TrainConfig | None = None) -> None:
         """Write pseudo_labels.csv and pseudo.json."""
@@ -289,14 +303,16 @@ class _Job:
     def finish(self, old: TrainedModel, new: TrainedModel | None, pseudo: PseudoLabels, model: Path) -> None:
         """Write the adapted model, or the old one if the gate does not accept it."""
         if new is None:
-            self.write_labels(pseudo)
-            copy_file(old.source, model)
+            if self.world.first:
+                self.write_labels(pseudo)
+                copy_file(old.source, model)
+            return
+        how: dict[str, Any] = {"device": self.device, "workers": self.workers, "progress": self.progress}
+        decision = gate_models(old, new, self.target, pseudo, **how) if self.config.gate else None
+        if not self.world.first:
             return
         kept = new
-        if self.config.gate:
-            decision = gate_models(
-                old, new, self.target, pseudo, device=self.device, workers=self.workers, progress=self.progress
-            )
+        if decision is not None:
             write_json(self.path / FACTS, {**read_json(self.path / FACTS), "verdict": decision.as_dict()})
             for line in (*decision.evidence_lines, f"{decision.decision}: {decision.reason}"):
                 self.progress.note(line)
@@ -353,7 +369,8 @@ def gate_models(
         ]
         for one in (old, new)
     )
-    return gate_adaptation(before, after, pseudo, flipped=(old_flip, new_flip))
+    decide = partial(gate_adaptation, before, after, pseudo, flipped=(old_flip, new_flip))
+    return ProcessGroup.current().agree(decide)
 
 
 def read_pseudo_labels(folder: Path, target: Records) -> PseudoLabels:

@@ -32,6 +32,7 @@ from vreid.errors import InputError
 from vreid.files import copy_file, parse_errors, read_json, write_json
 from vreid.formats.facts import fact
 from vreid.progress import Progress
+from vreid.training.distributed import ProcessGroup
 from vreid.training.extract import load_trained
 from vreid.training.run_folder import RunFolder
 
@@ -75,7 +76,8 @@ def adapt(
         >>> adapt("runs/first", images, out="runs/adapted")                         # doctest: +SKIP
         PosixPath('runs/adapted/model.safetensors')
     """
-    progress, config = progress or Progress(), config or PRESETS["auto"]
+    world, config = ProcessGroup.current(), config or PRESETS["auto"]
+    progress = progress if progress and world.first else Progress()
     shared: dict[str, Any] = {"device": device, "workers": workers, "progress": progress, "source": source}
     if config.repeats == 1:
         return adapt_once(model, target, config, out=out, resume=resume, **shared)
@@ -91,12 +93,13 @@ def adapt(
         facts: dict[str, Any] = {"steps": [step.verdict for step in steps]}
         if config.gate and len(accepted) > 1:
             kept, facts["verdict"] = _against_old(model, accepted, without_answers(target), device, workers, progress)
-        facts = {**read_json(kept.folder / FACTS), **facts}
-        for name in (LABELS, PAGE, REJECTED):
-            if (kept.folder / name).exists():
-                copy_file(kept.folder / name, run.path / name)
-        write_json(run.path / FACTS, facts)
-        copy_file(kept.folder / run.model.name, run.model)
+        if world.first:
+            for name in (LABELS, PAGE, REJECTED):
+                if (kept.folder / name).exists():
+                    copy_file(kept.folder / name, run.path / name)
+            write_json(run.path / FACTS, {**read_json(kept.folder / FACTS), **facts})
+            copy_file(kept.folder / run.model.name, run.model)
+        world.wait()  # until the model is there
     finally:
         run.close()
     return run.model
@@ -129,7 +132,7 @@ def _steps(
     model: Path | str, target: Records, config: AdaptConfig, run: RunFolder, shared: dict[str, Any]
 ) -> list[_Repeat]:
     """Adapt step by step until the gate does not accept one or the number of steps is reached."""
-    steps: list[_Repeat] = []
+    world, steps = ProcessGroup.current(), list[_Repeat]()
     most = steps_within(config, len(target))
     for number in range(1, most + 1):
         shared["progress"].note(f"adaptation {number} of at most {most}")
@@ -138,9 +141,11 @@ def _steps(
         try:
             adapt_once(last, target, replace(config, repeats=1), out=folder, resume=True, **shared)
         except InputError:
-            run.abandon()
+            if world.first:
+                run.abandon()
             raise
-        run.begin()
+        if world.first:
+            run.begin()
         with parse_errors(folder / FACTS):
             verdict = fact(read_json(folder / FACTS), "verdict", dict[str, Any], {})
         steps.append(_Repeat(folder, verdict))

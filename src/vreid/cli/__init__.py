@@ -6,7 +6,7 @@ import io
 import os
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from typing import Annotated, Any
 
 import typer
@@ -164,7 +164,10 @@ def main() -> None:
     except SystemExit:  # typer's answer to a broken pipe; commands end with typer.Exit
         code = BROKEN_PIPE
     except Exception as error:
-        code = _report_error(error)
+        from vreid.training.distributed import reporting_once
+
+        with reporting_once() as first, redirect_stderr(sys.stderr if first else io.StringIO()):
+            code = _report_error(error)
     if code == INTERRUPTED:
         _print_error("interrupted; run the same command again to continue (train, adapt: with --resume).")
     raise SystemExit(code or 0)

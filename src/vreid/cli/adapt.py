@@ -14,6 +14,8 @@ from vreid.cli.options import (
     Device,
     Json,
     LabelTable,
+    Workers,
+    one_job,
     open_source,
     open_sources,
     parse_settings,
@@ -74,13 +76,15 @@ def adapt_command(
         bool, typer.Option("--resume", help="Continue the run in OUT, to bit-identical weights.")
     ] = False,
     labels: LabelTable = "auto",
+    workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Adapt a model to unlabelled images of other cameras with pseudo labels.
 
     The adapted model is kept only if evidence from the unlabelled images shows that it is better. A store then takes it
-    over: all its features are computed again.
+    over: all its features are computed again. On several GPUs (not for a store): torchrun --nproc-per-node 8 -m vreid
+    adapt ...
     """
     require_extras("train", "adapt", "report")
     from vreid.adaptation.adapt_config import preset_named
@@ -102,32 +106,32 @@ def adapt_command(
     from vreid.adaptation.repeated import adapt
     from vreid.configuration import with_overrides
     from vreid.files import parse_errors, read_json
-    from vreid.progress_bars import ProgressBars
+    from vreid.training.distributed import ProcessGroup
 
     asked = parse_settings(set_) | ({} if recluster is None else {"recluster": str(recluster)})
     config = with_overrides(preset_named(preset), asked if gate else {**asked, "gate": "false"})
     records, trained = target_images(dataset), open_sources(source, "none").train if source else None
     known = None if before is None else earlier(records, before)
-    with ProgressBars(quiet=as_json) as bars:
+    with one_job(device, quiet=as_json) as (place, bars):
         made = adapt(
             model,
             records if known is None else records[known],
             with_scene_groups(config, records, dataset.train if trained is None else trained),
             out=out,
-            device=resolve(device),
+            device=resolve(place),
+            workers=workers,
             resume=resume,
             progress=bars,
             source=trained,
         )
-    if known is not None:
-        records[~known].write_table(out / LATER)
-    with parse_errors(out / FACTS):
-        facts = {"model": str(made), **read_json(out / FACTS)}
-        decision = facts.get("verdict", {}).get("decision", "not evaluated")
-        summary = (
-            f"{facts['clusters']:,} clusters, {facts['noise']:.0%} of {facts['images']:,} images in none; {decision}"
-        )
-    print_json(facts) if as_json else echo(f"Model: {made} ({summary})")
+        if known is not None and ProcessGroup.current().first:
+            records[~known].write_table(out / LATER)
+        with parse_errors(out / FACTS):
+            facts = {"model": str(made), **read_json(out / FACTS)}
+            decision = facts.get("verdict", {}).get("decision", "not evaluated")
+            noise = f"{facts['noise']:.0%} of {facts['images']:,} images in none"
+            summary = f"{facts['clusters']:,} clusters, {noise}; {decision}"
+        print_json(facts) if as_json else echo(f"Model: {made} ({summary})")
 
 
 def _adapt_store(
@@ -137,7 +141,10 @@ def _adapt_store(
     from vreid.configuration import with_overrides
     from vreid.progress_bars import ProgressBars
     from vreid.store.adapt_store import adapt_store
+    from vreid.training.distributed import launched
 
+    if launched() > 1:
+        raise InputError("adapt: a store is adapted by one process; start it without torchrun.")
     if resume and out is None:
         raise InputError("--resume: continues the run in --out FOLDER; name it.")
     config = with_overrides(preset_named(preset), asked)

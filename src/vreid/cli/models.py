@@ -17,6 +17,7 @@ from vreid.cli.options import (
     LabelTable,
     Source,
     Workers,
+    one_job,
     open_source,
     open_sources,
     parse_settings,
@@ -60,6 +61,7 @@ def train_command(
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Keep the epoch with the highest validation mAP instead of the last.")
     ] = False,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -73,9 +75,7 @@ def train_command(
     validation_set = None
     if validate or validate_every or keep_best:
         validation_set = open_source(validate or data[0], "auto")
-    from vreid.progress_bars import ProgressBars
     from vreid.recipes import recipe
-    from vreid.training.distributed import ProcessGroup, processes
     from vreid.training.supervised import train
     from vreid.training.validation import Validation
 
@@ -85,19 +85,18 @@ def train_command(
         if validation_set is None
         else Validation.of(validation_set, every=validate_every or 1, keep_best=keep_best)
     )
-    with processes(device) as place, ProgressBars(quiet=as_json) as bars:
+    with one_job(device, quiet=as_json) as (place, bars):
         model = train(
             config,
             dataset.train,
             out=out,
             device=resolve(place),
+            workers=workers,
             resume=resume,
             tensorboard=tensorboard,
             progress=bars,
             validation=validation,
         )
-        first = ProcessGroup.current().first
-    if first:
         _print_run(model, as_json)
 
 
@@ -166,20 +165,28 @@ def extract_command(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Extract features of the query and gallery images of a data set; with an .onnx file without torch."""
+    """Extract features of the query and gallery images of a data set; with an .onnx file without torch.
+
+    On several GPUs, to the same features: torchrun --nproc-per-node 8 -m vreid extract ...
+    """
     require_extras(extra_of(model), *(["ray"] if ray else []))
     from vreid.data.crops import all_images, crops_of
     from vreid.object_storage import is_address, normalised
-    from vreid.progress_bars import ProgressBars
     from vreid.retrieval_run import SIDES
+    from vreid.training.distributed import launched
     from vreid.workflow import extract, extract_shards
 
+    if ray and launched() > 1:
+        raise InputError("--ray: the cluster shares the work; start it without torchrun.")
     if is_address(out) and not sharded:
         raise InputError(f"--out {normalised(out)}: features on object storage are written in shards; add --sharded.")
     dataset = open_source(source, labels, identities=identities)
     cut = None if crops is None else all_images(open_sources([crops], "none"))
     shown = None if cut is None else {side: crops_of(getattr(dataset, side), cut) for side in SIDES}
-    with ProgressBars(quiet=as_json) as bars, _ray_pool(model, ray, ray_workers, device, workers) as pool:
+    with (
+        one_job(device, quiet=as_json) as (place, bars),
+        _ray_pool(model, ray, ray_workers, place, workers) as pool,
+    ):
         search = (extract_shards if sharded else extract)(
             model,
             dataset,
@@ -190,13 +197,13 @@ def extract_command(
             normalise=not raw,
             batch_size=batch_size,
             workers=workers,
-            device="cpu" if pool else device,
+            device="cpu" if pool else place,
             progress=bars,
             pool=pool,
         )
-    found = search if isinstance(search, dict) else {side: getattr(search, side) for side in SIDES}
-    facts = {**{side: repr(found[side]) for side in SIDES}, "out": normalised(out)}
-    print_json(facts) if as_json else echo(*facts.values(), sep="\n")
+        found = search if isinstance(search, dict) else {side: getattr(search, side) for side in SIDES}
+        facts = {**{side: repr(found[side]) for side in SIDES}, "out": normalised(out)}
+        print_json(facts) if as_json else echo(*facts.values(), sep="\n")
 
 
 def _ray_pool(

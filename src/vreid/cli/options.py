@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +18,14 @@ from vreid.errors import InputError
 from vreid.formatting import printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.table import Table
 
     from vreid.data.dataset import Dataset
     from vreid.data.findings import OnFinding
     from vreid.data.protocols import Protocol
+    from vreid.progress import Progress
     from vreid.retrieval.evaluation.metrics import Metrics
     from vreid.retrieval.evaluation.open_set import OpenSet
     from vreid.retrieval.postprocessing.ensemble import Fusion
@@ -34,7 +37,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, ...; auto uses a GPU if there is one.")]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Image loading processes; default: 0 on a CPU, one per core with a GPU.")
+    int | None,
+    typer.Option(
+        min=0,
+        help="Image loading processes of each process; default: 0 on a CPU; with a GPU the cores of the machine shared "
+        "among its processes, at most 16. Results do not depend on it.",
+    ),
 ]
 Source = Annotated[
     Path,
@@ -133,6 +141,30 @@ def resolve(name: str) -> str:
     from vreid.environment import resolve_device
 
     return resolve_device(name)
+
+
+@contextmanager
+def one_job(device: str, *, quiet: bool) -> Iterator[tuple[str, Progress]]:
+    """Join the processes that torchrun started for this command, if any; only the first one prints.
+
+    Args:
+        device: the value of `--device`.
+        quiet: show no progress.
+
+    Yields:
+        The device of this process, and the listener of its jobs.
+    """
+    from vreid.progress import Progress
+    from vreid.progress_bars import ProgressBars
+    from vreid.training.distributed import ProcessGroup, processes
+
+    with processes(device) as place:
+        if ProcessGroup.current().first:
+            with ProgressBars(quiet=quiet) as bars:
+                yield place, bars
+        else:
+            with redirect_stdout(io.StringIO()):
+                yield place, Progress()
 
 
 def open_source(source: Path, labels: str, on_finding: OnFinding | None = None, identities: str = "auto") -> Dataset:

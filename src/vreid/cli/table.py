@@ -11,7 +11,7 @@ import typer
 
 from vreid import names
 from vreid.cli.extras import require_extras
-from vreid.cli.options import Device, Json, print_json, resolve
+from vreid.cli.options import Device, Json, Workers, print_json, resolve
 from vreid.console import echo
 
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ def table_command(
             help="Print the plan, take a step of every stage, and estimate the time of the whole; make nothing else.",
         ),
     ] = False,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Reproduce tables of the papers: mean and spread, the papers' figures, and whether each direction holds.
 
-    The plan and its cost are printed first. Exits 1 if a row failed.
+    The plan and its cost are printed first. Exits 1 if a row failed. On several GPUs, each building other
+    stages: torchrun --nproc-per-node 8 -m vreid table ...
     """
     require_extras("train", "adapt", "report")
     from vreid.console import Console
@@ -76,23 +78,39 @@ def table_command(
     from vreid.reproduce.table import terminal_table
     from vreid.reproduce.tables.running import make_tables, merge_into, other_data, rows_of
     from vreid.reproduce.tables.scales import scale_named
+    from vreid.training.distributed import first_launched, launched, own_device
 
     chosen = scale_named(scale, data or [])
     if merge:
         merge_into(out, merge)
-    with ProgressBars(quiet=as_json) as bars:
+    place, first = resolve(own_device(device)), first_launched()
+    if dry_run and not first:
+        return
+    with ProgressBars(quiet=as_json or not first) as bars:
         if dry_run:
             rows = rows_of(tables, chosen, seeds=seeds, only=only)
             reported = [
                 plan(rows, out, chosen.usual).describe(),
                 *other_data(tables, chosen),
-                *dry_run_stages(rows, resolve(device), bars),
+                *dry_run_stages(rows, place, bars),
             ]
             print_json(reported) if as_json else echo(*reported, sep="\n")
             return
         made = make_tables(
-            tables, chosen, out, seeds=seeds, only=only, make=make, device=resolve(device), progress=bars
+            tables,
+            chosen,
+            out,
+            seeds=seeds,
+            only=only,
+            make=make,
+            device=place,
+            workers=workers,
+            progress=bars,
+            processes=launched(),
+            write=first,
         )
+    if not first:
+        return
     if as_json:
         print_json(
             [

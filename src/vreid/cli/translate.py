@@ -9,7 +9,7 @@ import typer
 
 from vreid import names
 from vreid.cli.extras import require_extras
-from vreid.cli.options import Device, Json, open_sources, parse_settings, print_json, resolve
+from vreid.cli.options import Device, Json, Workers, one_job, open_sources, parse_settings, print_json, resolve
 from vreid.console import echo
 
 group = typer.Typer(help="Translate synthetic images to the style of real ones (SPGAN).", no_args_is_help=True)
@@ -30,20 +30,25 @@ def train_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in OUT, to bit-identical weights.")
     ] = False,
+    workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train an unpaired translation from the training images of both data sets; labels are not used."""
+    """Train an unpaired translation from the training images of both data sets; labels are not used.
+
+    On several GPUs, as many as divide batch_size: torchrun --nproc-per-node 4 -m vreid data translate train ...
+    """
     require_extras("train")
-    from vreid.progress_bars import ProgressBars
     from vreid.recipes.spgan import translation
     from vreid.training.translate import train_translation
 
     config = translation(recipe, parse_settings(set_))
     sides = [open_sources([source], "none").train for source in (synthetic, real)]
-    with ProgressBars(quiet=as_json) as bars:
-        model = train_translation(config, *sides, out=out, device=resolve(device), resume=resume, progress=bars)
-    print_json({"model": str(model)}) if as_json else echo(f"Translation model: {model}")
+    with one_job(device, quiet=as_json) as (place, bars):
+        model = train_translation(
+            config, *sides, out=out, device=resolve(place), workers=workers, resume=resume, progress=bars
+        )
+        print_json({"model": str(model)}) if as_json else echo(f"Translation model: {model}")
 
 
 @group.command("apply")
@@ -53,16 +58,20 @@ def apply_command(
     out: Annotated[
         Path, typer.Option(help="Folder for sys_image_train_tr; the data set's own folder allows FOLDER@translated.")
     ],
+    workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Translate all training images, keeping names and sizes. An interrupted translation is continued."""
+    """Translate all training images, keeping names and sizes. An interrupted translation is continued.
+
+    On several GPUs, to the same images: torchrun --nproc-per-node 8 -m vreid data translate apply ...
+    """
     require_extras("train")
-    from vreid.progress_bars import ProgressBars
     from vreid.training.translate_images import translate
 
     records = open_sources([synthetic], "none").train
-    with ProgressBars(quiet=as_json) as bars:
-        made = translate(run, records, out, device=resolve(device), progress=bars)
-    facts = {"path": str(out), "images": len(made)}
-    print_json(facts) if as_json else echo(f"{out}: {len(made):,} translated images; read them as {out}@translated")
+    with one_job(device, quiet=as_json) as (place, bars):
+        made = translate(run, records, out, device=resolve(place), workers=workers, progress=bars)
+        facts = {"path": str(out), "images": len(made)}
+        text = f"{out}: {len(made):,} translated images; read them as {out}@translated"
+        print_json(facts) if as_json else echo(text)

@@ -29,9 +29,14 @@ from vreid.data.records import Records
 from vreid.data.sampling import BatchSampler, GivenBatches, InOrder, Share
 from vreid.data.seeds import generator
 from vreid.errors import InputError
+from vreid.machine import memory, processors
 
-CACHE_BYTES = 1 << 30
-"""Default bound of the cache of decoded images: 20,000 images of 128 x 128."""
+CACHE = "VREID_IMAGE_CACHE"
+"""Environment variable: bound of the cache of decoded images of each process, in GB (10^9 bytes); 0: no cache."""
+CACHE_SHARE, UNKNOWN_MEMORY = 4, 4 * 10**9
+"""The cache takes at most one part of so many of the available memory; the memory of a system that does not tell."""
+MAX_WORKERS = 16
+"""Most worker processes that are chosen: one GPU does not take images faster than so many cores decode them."""
 ALL = Share()
 
 
@@ -171,11 +176,15 @@ class ImageDataset:
 
 
 class _Draws:
-    """Batch sampler of torch's loader: turns a sampler's rows into `Draw`s, from a given batch on; a share of each."""
+    """Batch sampler of torch's loader: turns a sampler's rows into `Draw`s, from a given batch on; a share of each.
 
-    def __init__(self, sampler: BatchSampler, share: Share) -> None:
+    With `by_row` the row is the position too, so that it does not matter which batches are loaded.
+    """
+
+    def __init__(self, sampler: BatchSampler, share: Share, by_row: bool) -> None:
         self.sampler = sampler
         self.share = share
+        self.by_row = by_row
         self.epoch = 0
         self.first_batch = 0
 
@@ -183,11 +192,13 @@ class _Draws:
         return max(len(self.sampler) - self.first_batch, 0)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        position = 0
+        begun = 0
         for number, rows in enumerate(self.sampler):
             if number >= self.first_batch:
-                yield self.share.of([Draw(self.epoch, position + place, row) for place, row in enumerate(rows)])
-            position += len(rows)
+                positions = rows if self.by_row else range(begun, begun + len(rows))
+                draws = [Draw(self.epoch, int(at), row) for at, row in zip(positions, rows, strict=True)]
+                yield self.share.of(draws)
+            begun += len(rows)
 
 
 class Loader:
@@ -204,12 +215,13 @@ class Loader:
         workers: int,
         device: torch.device | str = "cpu",
         share: Share = ALL,
+        by_row: bool = False,
     ) -> None:
         if workers < 0:
             raise InputError(f"{workers} worker processes are too few; give 0 (none) or more.")
         self.dataset = dataset
         self.device = torch.device(device)
-        self._draws = _Draws(sampler, share)
+        self._draws = _Draws(sampler, share, by_row)
         # Forked workers share the cache. They never touch CUDA and use one thread each.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         self._loader: DataLoader[Any] = DataLoader(
@@ -253,7 +265,7 @@ def train_loader(
     *,
     seed: int,
     workers: int | None = None,
-    cache_bytes: int = CACHE_BYTES,
+    cache_bytes: int | None = None,
     device: torch.device | str = "cpu",
     share: Share = ALL,
 ) -> Loader:
@@ -265,7 +277,7 @@ def train_loader(
         sampler: which images make a batch; see `vreid.data.sampling`.
         seed: of the augmentation.
         workers: worker processes; None chooses for this machine and device, 0 works in this process.
-        cache_bytes: bound of the cache of decoded images; 0 switches it off.
+        cache_bytes: bound of the cache of decoded images; 0 switches it off, None: see `image_cache_bytes`.
         device: where the batches go.
         share: what of each batch is loaded, where several processes train together; augmented as in the whole batch.
 
@@ -276,8 +288,9 @@ def train_loader(
         >>> for images, rows, flipped in loader:                                                  # doctest: +SKIP
         ...     identities = records.identity.codes[rows]
     """
-    dataset = ImageDataset(records, transform, seed=seed, cache_bytes=cache_bytes)
-    return Loader(dataset, sampler, workers=_workers(workers, device), device=device, share=share)
+    bound = image_cache_bytes() if cache_bytes is None else cache_bytes
+    dataset = ImageDataset(records, transform, seed=seed, cache_bytes=bound)
+    return Loader(dataset, sampler, workers=number_of_workers(workers, device), device=device, share=share)
 
 
 def test_loader(
@@ -301,19 +314,39 @@ def test_loader(
     """
     dataset = ImageDataset(records, transform)
     sampler = InOrder(len(records), batch_size) if batches is None else GivenBatches(batches)
-    return Loader(dataset, sampler, workers=_workers(workers, device), device=device)
+    return Loader(dataset, sampler, workers=number_of_workers(workers, device), device=device, by_row=True)
 
 
 test_loader.__test__ = False  # type: ignore[attr-defined]  # keeps pytest from collecting this class
 
 
-def _workers(workers: int | None, device: torch.device | str) -> int:
+def number_of_workers(workers: int | None, device: torch.device | str) -> int:
     """Return the number of worker processes; 0 on the CPU, where the network uses all cores itself."""
     if workers is not None:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    together = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun that share this machine
-    return 0 if torch.device(device).type == "cpu" else max(min(cores // together, 16), 1)
+    return 0 if torch.device(device).type == "cpu" else min(processors(), MAX_WORKERS)
+
+
+def image_cache_bytes() -> int:
+    """Return the bound of the cache of decoded images of this process in bytes.
+
+    It is `VREID_IMAGE_CACHE` in GB, by default a quarter of the memory that is available to the process (see
+    `vreid.machine.memory`). An image of 256 x 256 takes 0.2 MB; memory is taken as images are read.
+
+    Raises:
+        InputError: the variable is no number, or negative.
+    """
+    text = os.environ.get(CACHE)
+    if text is None:
+        available = memory()
+        return (UNKNOWN_MEMORY if available is None else available) // CACHE_SHARE
+    try:
+        bound = float(text)
+    except ValueError:
+        bound = -1.0
+    if not 0 <= bound < float("inf"):
+        raise InputError(f"{CACHE}={text}: is not a number of GB; set it to 0 or more, for example {CACHE}=16.")
+    return int(bound * 10**9)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -5,7 +5,7 @@ two domains, or random images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -43,6 +43,15 @@ class Share:
     def of(self, batch: Sequence[Item]) -> list[Item]:
         """The items of a batch that are this process's, in their order."""
         return [item for place, item in enumerate(batch) if place // self.num_instances % self.size == self.rank]
+
+    def sizes(self, batch: int) -> list[int]:
+        """Return the number of items of each process in a batch of `batch` items.
+
+        Example:
+            >>> Share(rank=1, size=2, num_instances=4).sizes(12)
+            [8, 4]
+        """
+        return [len(replace(self, rank=rank).of(range(batch))) for rank in range(self.size)]
 
 
 class BatchSampler(Protocol):

@@ -7,8 +7,9 @@ CACHE/seconds/         run time of each stage
 CACHE/results.jsonl    the lines, replaced as a whole after each row
 CACHE/locks/           locks of the stages that are being built
 
-Interrupted stages are resumed. Several processes on one machine may share a cache; each builds stages that no other is
-building. Several machines have a cache each, and their lines are merged with
+Interrupted stages are resumed. Several processes on one machine may share a cache; each builds stages and evaluates
+rows that no other is working on (`vreid.reproduce.schedule`). The lock of a killed process is released, and another
+resumes its stage. Several machines have a cache each, and their lines are merged with
 `write_lines(CACHE/results.jsonl, merge(files))`, after which they count as done. A finished stage does not need its
 inputs, so worlds and runs may be removed once the features exist.
 """
@@ -18,10 +19,10 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ from vreid.progress import Progress, Stopwatch
 from vreid.reproduce.builders import StageBuilder
 from vreid.reproduce.result_lines import Line, merge, write_lines
 from vreid.reproduce.rows import AnyRow
+from vreid.reproduce.schedule import (
+    RELATIVE_SECONDS,
+    available,
+    longest_first,
+    mean_seconds,
+    missing_stages,
+    tasks_of,
+)
 from vreid.reproduce.stages import Adapted, Evaluated, Model, PostProcessed, Stage
 from vreid.retrieval.distances import Distances
 from vreid.retrieval.evaluation.evaluate import evaluate_distances
@@ -104,16 +113,14 @@ def plan(rows: Iterable[AnyRow], cache: Path | str, usual: Mapping[str, float] |
     """
     rows, cache = list(rows), Path(cache)
     done = {line.hash for line in _stored(cache).values() if not line.error}
-    missing = [stage for stage in _missing([row.evaluated for row in rows if row.hash not in done], cache)]
-    took = seconds_taken(cache)
+    complete = partial(_complete, cache)
     names: dict[str, dict[str, None]] = {}
-    for stage in missing:
+    for stage in missing_stages((row.evaluated for row in rows if row.hash not in done), complete):
         names.setdefault(stage.kind, {})[stage.name] = None
-    seconds: float | None = 0.0
-    for kind, of_kind in names.items():
-        before = [took[name] for name in took if name.startswith(f"{kind}/") and name not in of_kind]
-        each = sum(before) / len(before) if before else (usual or {}).get(kind)
-        seconds = None if seconds is None or each is None else seconds + len(of_kind) * each
+    begun = {name for of_kind in names.values() for name in of_kind}
+    each = mean_seconds({name: took for name, took in seconds_taken(cache).items() if name not in begun}, usual or {})
+    known = names.keys() <= each.keys()
+    seconds = sum(len(of_kind) * each[kind] for kind, of_kind in names.items()) if known else None
     count = sum(row.hash in done for row in rows)
     return Plan(len(rows), count, {kind: tuple(of_kind) for kind, of_kind in names.items()}, seconds)
 
@@ -127,21 +134,8 @@ def seconds_taken(cache: Path) -> dict[str, float]:
     return seconds
 
 
-def _missing(wanted: Iterable[Stage], cache: Path) -> list[Stage]:
-    """List the missing stages needed for `wanted`, in topological order."""
-    found: dict[Stage, None] = {}
-
-    def look(stage: Stage) -> None:
-        if stage in found or (stage.complete and (cache / stage.name / stage.complete).is_file()):
-            return
-        for needed in stage.inputs:
-            look(needed)
-        if stage.complete:
-            found[stage] = None
-
-    for stage in wanted:
-        look(stage)
-    return list(found)
+def _complete(cache: Path, stage: Stage) -> bool:
+    return (cache / stage.name / stage.complete).is_file()
 
 
 def run_rows(
@@ -152,11 +146,13 @@ def run_rows(
     workers: int | None = None,
     progress: Progress | None = None,
     usual: Mapping[str, float] | None = None,
+    processes: int = 1,
 ) -> list[Line]:
     """Build the missing stages of rows, evaluate the rows and return their lines in order.
 
     The plan is reported first. A failed row does not stop the others: its line holds the error, and the next call tries
-    it again. A failed stage is not tried again for other rows of the same call.
+    it again. A failed stage is not tried again for other rows of the same call. What other processes do at the same
+    time is awaited when nothing else is left to do.
 
     Args:
         rows: rows of one or several tables.
@@ -165,6 +161,8 @@ def run_rows(
         workers: processes for simulation and image loading.
         progress: listener for the plan, the result of each row and the progress of stages.
         usual: as in `plan`.
+        processes: number of processes that share the cache. One works row by row, so that results come early; several
+            start with what most time depends on (`vreid.reproduce.schedule.longest_first`).
 
     Raises:
         InputError: as `plan`, or the cache cannot be written.
@@ -176,31 +174,44 @@ def run_rows(
     rows, cache, progress = list(rows), Path(cache), progress or Progress()
     progress.note(plan(rows, cache, usual).describe())
     runner = _Runner(StageBuilder(cache, device, workers, progress))
+    each = {**RELATIVE_SECONDS, **mean_seconds(seconds_taken(cache), usual or {})}
+    waiting: dict[str, tuple[int, AnyRow]] = {}
+    for number, row in enumerate(rows, start=1):
+        waiting.setdefault(row.hash, (number, row))
     lines: dict[str, Line] = {}
-    waiting, passed_over = deque(enumerate(rows, start=1)), 0
+
+    def done(line: Line, *, shown: bool) -> None:
+        number, row = waiting.pop(line.hash)
+        lines[line.hash] = line
+        if shown:
+            numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
+            became = line.error or numbers or f"{line.facts['labels']}; {line.facts['submission']}."
+            progress.note(f"Row {number} of {len(rows)}, {row.name}: {' '.join([became, *line.notes])}")
+
+    stored = _stored(cache)
+    failed = {hash_ for hash_, line in stored.items() if line.error}  # earlier: these rows are tried again
+    for hash_ in waiting.keys() & stored.keys() - failed:
+        done(stored[hash_], shown=False)
     while waiting:
-        number, row = waiting.popleft()
-        if row.hash in lines:
-            continue
-        stored = _stored(cache).get(row.hash)
-        if stored and not stored.error:  # done earlier, or by another process
-            lines[row.hash] = stored
-            continue
-        try:
-            line = lines[row.hash] = runner.line(row)
-        except InUse:
-            waiting.append((number, row))
-            passed_over += 1
-            if passed_over >= len(waiting):
+        stored = _stored(cache)
+        for hash_ in [one for one in waiting if one in stored and one not in failed]:
+            done(stored[hash_], shown=True)  # by another process
+        finals = {row.evaluated: row for _, row in waiting.values()}
+        tasks = runner.tasks(finals)
+        if processes > 1:
+            tasks = longest_first(tasks, lambda stage: each[stage.kind])
+        for task in runner.possible(tasks):
+            try:
+                if task in finals:
+                    done(runner.line(finals[task]), shown=True)
+                else:
+                    runner.make(task)
+            except InUse:
+                continue
+            break
+        else:
+            if waiting:
                 time.sleep(PAUSE)
-                passed_over = 0
-            continue
-        passed_over = 0
-        with locked(lock_place(cache, "results"), wait=True):
-            write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
-        numbers = ", ".join(f"{name} {100 * value:.1f}" for name, value in line.numbers.items())
-        became = line.error or numbers or f"{line.facts['labels']}; {line.facts['submission']}."
-        progress.note(f"Row {number} of {len(rows)}, {row.name}: {' '.join([became, *line.notes])}")
     return [lines[row.hash] for row in rows]
 
 
@@ -220,10 +231,37 @@ class _Runner:
 
     def __init__(self, builder: StageBuilder) -> None:
         self._builder = builder
-        self._failed: dict[str, str] = {}
+        self._complete = partial(_complete, builder.cache)
+        self._failed: dict[str, tuple[str, str]] = {}  # sentence and traceback by name of the stage
+
+    def tasks(self, finals: Iterable[Stage]) -> list[Stage]:
+        """List the tasks of rows, given by their final stages, row by row."""
+        return tasks_of(finals, self._complete)
+
+    def possible(self, tasks: list[Stage]) -> list[Stage]:
+        """Select the tasks that can be done: their inputs exist, or it is clear that they never will."""
+        missing = {task for task in tasks if task.complete}
+        failed = {stage for stage in missing if stage.name in self._failed}
+        lost = [task for task in tasks if not task.complete and not failed.isdisjoint(task.all)]
+        return [*lost, *(task for task in available(tasks, missing) if task not in failed)]
 
     def line(self, row: AnyRow) -> Line:
-        """Run `row` and return its line."""
+        """Evaluate `row`, whose stages are complete or have failed, and write and return its line.
+
+        Raises:
+            InUse: another process is evaluating it.
+        """
+        cache = self._builder.cache
+        with locked(lock_place(cache, row.evaluated.name)):
+            stored = _stored(cache).get(row.hash)
+            if stored and not stored.error:  # by another process
+                return stored
+            line = self._line(row)
+            with locked(lock_place(cache, "results"), wait=True):
+                write_lines(cache / RESULTS, (_stored(cache) | {line.hash: line}).values())
+        return line
+
+    def _line(self, row: AnyRow) -> Line:
         evaluated = row.evaluated
         facts: dict[str, Any] = {
             "initialisation": _initialisation(evaluated),
@@ -232,8 +270,10 @@ class _Runner:
         }
         about: dict[str, Any] = {"hash": row.hash, "name": row.name, "links": evaluated.links, "facts": facts}
         try:
-            for stage in _missing([evaluated], self._builder.cache):
-                self._make(stage)
+            if missing := missing_stages([evaluated], self._complete):
+                lost = [self._failed[stage.name] for stage in missing if stage.name in self._failed]
+                error, trace = lost[0] if lost else (f"{missing[0].name}: is gone; run the same command again.", "")
+                return Line(**{**about, "facts": facts | ({"traceback": trace} if trace else {})}, error=error)
             with self._timed(evaluated):
                 facts["weights"] = self._export_weights(evaluated)
                 search = self._search(evaluated, evaluated.members[0])
@@ -266,18 +306,22 @@ class _Runner:
                 seconds[stage.kind] = round(seconds.get(stage.kind, 0.0) + took[stage.name], 1)
         return Line(**about, metrics=metrics, queries=queries, seconds=seconds)
 
-    def _make(self, stage: Stage) -> None:
-        if stage.name in self._failed:
-            raise InputError(self._failed[stage.name])
+    def make(self, stage: Stage) -> None:
+        """Build a stage, or remember why that failed.
+
+        Raises:
+            InUse: another process is building it.
+        """
         try:
             with locked(lock_place(self._builder.cache, stage.name)), self._timed(stage):
-                if not (self._builder.folder(stage) / stage.complete).is_file():  # not built by another process
+                if not self._complete(stage):  # not built by another process
                     self._builder.build(stage)
         except InUse:
             raise
         except Exception as error:
-            self._failed[stage.name] = _describe_error(error)  # a stored traceback would keep the model in memory
-            raise
+            # as text: the traceback itself would keep the model in memory
+            trace = "" if isinstance(error, InputError) else traceback.format_exc()
+            self._failed[stage.name] = _describe_error(error), trace
 
     def _timed(self, stage: Stage) -> AbstractContextManager[None]:
         folder = self._builder.cache / SECONDS

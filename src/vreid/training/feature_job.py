@@ -1,4 +1,8 @@
-"""One extraction of features in shards, resumable, whatever library and process computes them; no torch."""
+"""One extraction of features in shards, resumable, whatever library and process computes them; no torch.
+
+Several processes of torchrun (see `vreid.training.distributed`) take the batches in turn, and each gets all features,
+the same to the last bit as in one process, which the same batches give. The first process writes.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from vreid.ranges import check_number
 from vreid.retrieval import feature_shards
 from vreid.retrieval.feature_shards import FeatureShards, shards_beside
 from vreid.retrieval.features import FeatureSet
+from vreid.training.distributed import ProcessGroup
 from vreid.training.views import VIEWS
 
 Rows = NDArray[np.intp]
@@ -118,7 +123,7 @@ def computed(
     precision: str,
     progress: Progress,
 ) -> Iterator[tuple[slice, FeatureSet]]:
-    """Compute shards one after the other; yield the rows of each and its features.
+    """Compute shards one after the other, by all processes together; yield the rows of each and its features.
 
     Args:
         extractor: the model.
@@ -132,7 +137,9 @@ def computed(
         InputError: an image cannot be read, or its feature is not finite or has norm zero.
     """
     batches = batches_of(shards, settings.batch_size)
-    made = zip(batches, extractor.features(shown, batches, settings, precision), strict=True)
+    world = ProcessGroup.current()
+    own = extractor.features(shown, world.turn.of(batches), settings, precision)
+    made = zip(batches, world.in_turn(own), strict=True)
     for shard in shards:
         features = np.empty((shard.stop - shard.start, extractor.num_features), dtype=np.float32)
         done = shard.start
@@ -179,14 +186,15 @@ def fill(
     Raises:
         InputError: as `computed`; or a shard cannot be written.
     """
-    hashes = written_shards(store, starts, progress)
+    world = ProcessGroup.current()
+    hashes = world.agree(lambda: written_shards(store, starts, progress))
     missing = [store.rows(start) for start in starts if start not in hashes]
     rows = [slice(one.start - offset, one.stop - offset) for one in missing]
     assert store.precision is not None
     with job(progress, "extract", _images(store, starts), _images(store, hashes)):
         for shard, features in computed(extractor, shown, rows, settings, store.precision, progress):
             start = shard.start + offset
-            hashes[start] = store.write(start, features)
+            hashes[start] = store.write(start, features) if world.first else ""
             if note:
                 progress.note(note)  # not before: wrong input is answered with one sentence
                 note = ""
@@ -322,7 +330,7 @@ class FeatureJob:
         if self.out is None:
             raise InputError("extract: shards need an output; name one.")
         folder = shards_beside(self.out)
-        if not self.resume:
+        if not self.resume and ProcessGroup.current().first:
             remove(folder)
         job = {
             "count": len(self.shown[False]),
@@ -345,15 +353,20 @@ class FeatureJob:
         """
         if self.out is None:
             return self._in_memory()
-        if self.resume and exists(self.out):
-            found = self._load(self.out)
-            remove(shards_beside(self.out))  # of a process killed right after it had finished
+        world, out = ProcessGroup.current(), self.out
+        if world.agree(lambda: self.resume and exists(out)):
+            found = self._load(out)
+            if world.first:
+                remove(shards_beside(out))  # of a process killed right after it had finished
             return found
         self._complete(pool)
         found = self.store.whole(self.shown[False])
-        with written(self.out) as file:
-            found.save(file)
-        self.store.remove()
+        world.wait()  # until all have read the shards
+        if world.first:
+            with written(out) as file:
+                found.save(file)
+            self.store.remove()
+        world.wait()
         return found
 
     def run_sharded(self, pool: WorkerPool | None = None) -> FeatureShards:
@@ -361,20 +374,29 @@ class FeatureJob:
 
         Args and raises: as `run`.
         """
-        if not (self.store.complete and self.resume):
-            self.store.finish(self._complete(pool))
+        world = ProcessGroup.current()
+        if not world.agree(lambda: self.store.complete and self.resume):
+            hashes = self._complete(pool)
+            if world.first:
+                self.store.finish(hashes)
+            world.wait()
         return FeatureShards.open(self.store.folder)
 
     def _complete(self, pool: WorkerPool | None) -> dict[int, str]:
-        """Compute all shards that are missing; return the hash of each."""
+        """Compute all shards that are missing; return the hash of each, which the first process knows."""
+        world = ProcessGroup.current()
         try:
             if pool is not None:
                 return self._by_workers(pool)
-            note, store = begin(self.store, self.extractor), self.store
-            return fill(store, store.starts, self.extractor, self.shown, self.settings, self.progress, note=note)
+            note = world.agree(lambda: begin(self.store, self.extractor))
+            how = self.extractor, self.shown, self.settings, self.progress
+            hashes = fill(self.store, self.store.starts, *how, note=note)
         except InputError:
-            self._abandon()
+            if world.first:
+                self._abandon()
             raise
+        world.wait()  # until all shards are written
+        return hashes
 
     def _by_workers(self, pool: WorkerPool) -> dict[int, str]:
         store = self.store

@@ -67,6 +67,10 @@ class Loop(ABC):
     def rate(self, time: float) -> float:
         """Return the learning rate after `time` epochs."""
 
+    def images_of(self, batch: Batch) -> int:
+        """Return the number of images of the whole batch, of which `batch` is this process's part."""
+        return len(batch.images) * self.world.size
+
     def can_checkpoint(self, *, last: bool) -> bool:
         """Whether a checkpoint may follow this batch, i.e. no accumulated gradient is pending."""
         return True
@@ -125,7 +129,7 @@ class Loop(ABC):
                 terms = self._step_or_advice(batch, time, last=last)
                 state.step += 1
                 state.total_steps += 1
-                together = len(batch.images) * self.world.size
+                together = self.images_of(batch)
                 meter.add(terms, together)
                 window.add(terms, together)
                 if seconds := self._pace.tick():

@@ -232,16 +232,24 @@ def make_sampler(config: TrainConfig, records: Records, targets: Targets) -> Bat
 
 
 def make_share(config: TrainConfig, world: ProcessGroup) -> Share:
-    """Return this process's share of each batch: equal for all processes and per domain, with at least two images.
+    """Return this process's share of each batch: whole identities, at least two images, images of each domain.
+
+    Shares of identities may differ by one identity. Those of images and of two domains are equal.
 
     Raises:
         InputError: the identities of a batch cannot be divided like this.
     """
     unit = world.size * (2 if config.batches == "domains" or config.num_instances == 1 else 1)
-    if world.size > 1 and config.num_identities % unit:
+    equal = config.batches != "identities" or config.num_instances == 1
+    if world.size > 1 and equal and config.num_identities % unit:
         raise InputError(
             f"num_identities is {config.num_identities}, but {world.size} processes share each batch evenly; "
             f"make it a multiple of {unit}."
+        )
+    if config.num_identities < world.size:
+        raise InputError(
+            f"num_identities is {config.num_identities}, too few for {world.size} processes, each of which takes at "
+            f"least one identity of a batch; start {config.num_identities} or fewer."
         )
     return Share(world.rank, world.size, config.num_instances)
 
@@ -249,14 +257,14 @@ def make_share(config: TrainConfig, world: ProcessGroup) -> Share:
 class _Losses(nn.Module):
     """Loss terms of the whole batch from a process's share of it; the module that DistributedDataParallel wraps."""
 
-    def __init__(self, model: nn.Module, objective: nn.Module, world: ProcessGroup) -> None:
+    def __init__(self, model: nn.Module, objective: nn.Module, world: ProcessGroup, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.objective, self.world = model, objective, world
+        self.model, self.objective, self.world, self.sizes = model, objective, world, sizes
 
     def forward(self, images: Tensor, labels: Mapping[str, Tensor], reversal: float) -> dict[str, Tensor]:
         side_labels = {name.removeprefix(SIDE): value for name, value in labels.items() if name.startswith(SIDE)}
         outputs = self.model(images, reversal=reversal, **side_labels)
-        terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels))
+        terms: dict[str, Tensor] = self.objective(*self.world.gather_all(outputs, labels, self.sizes))
         return terms
 
 
@@ -297,7 +305,8 @@ class Trainer(Loop):
             progress.note(sentence)
         optimiser = build_optimiser(learned, config.optimiser)
         super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
-        losses = _Losses(self.model, self.objective, world)
+        self.sizes = make_share(config, world).sizes(config.num_identities * config.num_instances)
+        losses = _Losses(self.model, self.objective, world, self.sizes)
         self.losses = world.parallel(losses, some_unused=not config.losses.identity)
         self.precision = precision
         self._targets: Targets | None = None
@@ -348,6 +357,10 @@ class Trainer(Loop):
             words = f"{metrics.protocol.full_metric} {100 * metrics.mAP:.1f}{' (best so far)' if best else ''}"
         self.world.wait()
         return words
+
+    def images_of(self, batch: Batch) -> int:
+        """Return the number of images of the whole batch."""
+        return sum(self.sizes)
 
     def can_checkpoint(self, *, last: bool) -> bool:
         """Whether this step updates the weights, so that no accumulated gradient is pending."""

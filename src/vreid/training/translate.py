@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -38,6 +38,7 @@ from vreid.models.spgan import Discriminator, Generator, ImagePool, SiameseNet
 from vreid.models.weights import save_weights
 from vreid.progress import Progress
 from vreid.ranges import check_settings, in_range
+from vreid.training.distributed import ProcessGroup
 from vreid.training.loop import Loop
 from vreid.training.optimiser import OptimiserConfig, build_optimiser
 from vreid.training.precision import Precision, autocast, choose_precision
@@ -140,6 +141,9 @@ def train_translation(
     `out` becomes a run folder (see `vreid.training.run_folder`) with a grid of samples per epoch:
     RUN/samples/epoch_003.jpg (columns: synthetic, translated, reconstructed; real, translated, reconstructed).
 
+    Several processes (see `vreid.training.distributed`) share each batch; the result is that of one process but for
+    rounding and the draws of dropout (in the Siamese network), which are made for each share.
+
     Args:
         config: the settings.
         synthetic, real: images of either domain.
@@ -152,15 +156,21 @@ def train_translation(
         progress: listener for cost estimate, steps and time.
 
     Raises:
-        InputError: there are no images, the domains are swapped, `out` is in use or holds another run, or the loss is
-            not finite.
+        InputError: there are no images, the domains are swapped, `out` is in use or holds another run, the loss is not
+            finite, or a batch cannot be shared evenly among the processes.
 
     Example:
         >>> config = TRANSLATIONS["spgan_small"]()                                        # doctest: +SKIP
         >>> train_translation(config, vehiclex.train, city.train, out="runs/spgan")      # doctest: +SKIP
         PosixPath('runs/spgan/model.safetensors')
     """
-    progress = progress or Progress()
+    world = ProcessGroup.current()
+    progress = progress if progress and world.first else Progress()
+    if config.batch_size % world.size:
+        raise InputError(
+            f"batch_size is {config.batch_size} images of each domain, but {world.size} processes share each batch "
+            "evenly; start as many processes as divide it."
+        )
     if _all(synthetic, "real") and _all(real, "synthetic"):
         raise InputError("The first images are all real and the second all synthetic; give the synthetic ones first.")
     sampler = PairedSampler(len(synthetic), len(real), config.batch_size, config.seed)
@@ -171,18 +181,15 @@ def train_translation(
     )
     sides = {"synthetic": synthetic, "real": real}
     data = {name: {"fingerprint": fingerprint(side), "images": len(side)} for name, side in sides.items()}
-    run = RunFolder(out, config=plain_values(config), data=data, resume=resume)
+    run = RunFolder(out, config=plain_values(config), data=data, resume=resume, writes=world.first)
     try:
         if run.model.exists():
             progress.note(f"{run.path} is complete; nothing is left to train.")
             return run.model
         place = torch.device(device)
         seed_everything(config.seed)
-        run.begin()
-        with torch.device("meta"):  # for its layer types only; draws no random numbers
-            network = config.generator()
-        precision = choose_precision(config.precision, place, network, training=True)
-        started = run.environment(environment(place, precision), progress)
+        world.wait()  # all processes check the folder before the first one writes
+        started = world.agree(lambda: _begin(run, config, place, world, progress))
         samples = tuple(_chosen(side, config, name) for name, side in sides.items())
         loop = Translation(config, len(synthetic), samples, run, place, started["precision"], progress)
         loop.restore()
@@ -194,14 +201,28 @@ def train_translation(
             "vreid": started["vreid"],
             "revision": started["revision"],
         }
-        save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
+        if world.first:
+            save_weights(run.model, loop.learned["to_real"].state_dict(), facts)
     except InputError:
-        run.abandon()
+        if world.first:
+            run.abandon()
         raise
     finally:
         run.close()
         progress.finish()
+    world.wait()
     return run.model
+
+
+def _begin(
+    run: RunFolder, config: TranslateConfig, device: torch.device, world: ProcessGroup, progress: Progress
+) -> dict[str, Any]:
+    """Write the files of a new run; return the environment in which the run was started."""
+    run.begin()
+    with torch.device("meta"):  # for its layer types only; draws no random numbers
+        network = config.generator()
+    precision = choose_precision(config.precision, device, network, training=True)
+    return run.environment(environment(device, precision, world.size), progress)
 
 
 def _all(records: Records, domain: str) -> bool:
@@ -217,6 +238,9 @@ def _chosen(records: Records, config: TranslateConfig, name: str) -> Tensor:
 
 class Translation(Loop):
     """Training loop of generators, discriminators and Siamese network, which form `learned` with the image pools.
+
+    Every process of several has the whole batch and the whole pools, and computes the losses of its share; gradients
+    are averaged. A batch that cannot be shared evenly, such as the last of an epoch, is computed by each.
 
     Args:
         config: the settings.
@@ -249,19 +273,32 @@ class Translation(Loop):
         optimiser = build_optimiser(learned, adam)
         super().__init__(f"train {config.recipe}", config.epochs, learned, optimiser, run, device, progress)
         self.config, self.first, self.samples, self.precision = config, first, samples, precision
+        self._shared = True  # whether the batch is shared by the processes
 
     def rate(self, time: float) -> float:
         """Return the constant learning rate."""
         return self.config.learning_rate
 
+    def images_of(self, batch: Batch) -> int:
+        """Return the number of images of the whole batch, which every process has."""
+        return len(batch.images)
+
     def train_step(self, batch: Batch, time: float, *, last: bool) -> dict[str, Tensor]:
         """Train on a batch of A synthetic images followed by B real ones."""
         images = self._cropped(batch.images)
         split = int((batch.rows < self.first).sum())
-        terms = self.step(images[:split], images[split:], int(time))
+        a, b = images[:split], images[split:]
+        self._shared = all(len(side) % self.world.size == 0 for side in (a, b))
+        self.world.seed_step(self.config.seed, self.state.total_steps)
+        terms = self.step(self._part(a), self._part(b), int(time))
+        self.world.average(list(terms.values()))
         if self.device.type == "cpu":  # on a GPU only when metrics are written: reading the loss synchronises
             self.raise_if_diverged({name: float(value) for name, value in terms.items()}, time)
         return terms
+
+    def _part(self, whole: Tensor) -> Tensor:
+        """Return this process's part of a batch (B, ...): (B / size, ...), or all if the batch is not shared."""
+        return whole.chunk(self.world.size)[self.world.rank] if self._shared else whole
 
     def step(self, a: Tensor, b: Tensor, epoch: int) -> dict[str, Tensor]:
         """Train on `a` (A, 3, S, S) and `b` (B, 3, S, S) in this epoch (from 0).
@@ -310,7 +347,9 @@ class Translation(Loop):
 
     def _move(self, loss: Tensor, *networks: str) -> None:
         """Update the weights of these networks, and no others, by the gradient of the loss."""
-        loss.backward(inputs=[w for name in networks for w in self.learned[name].parameters()])  # type: ignore[no-untyped-call]
+        weights = [weight for name in networks for weight in self.learned[name].parameters()]
+        loss.backward(inputs=weights)  # type: ignore[no-untyped-call]
+        self.world.average([weight.grad for weight in weights if weight.grad is not None])
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
@@ -320,8 +359,9 @@ class Translation(Loop):
 
     def _discriminator_loss(self, domain: str, true: Tensor, made: Tensor) -> Tensor:
         """Compute the loss of a domain's discriminator on real images and on generated ones, some from the pool."""
-        draws = generator(self.config.seed, "pool", domain, self.state.total_steps).random(len(made)).tolist()
-        handed = cast(ImagePool, self.learned[f"pool_{domain}"]).exchange(made, draws)
+        whole = self.world.gather(made.detach()) if self._shared else made
+        draws = generator(self.config.seed, "pool", domain, self.state.total_steps).random(len(whole)).tolist()
+        handed = self._part(cast(ImagePool, self.learned[f"pool_{domain}"]).exchange(whole, draws))
         on_true, on_made = self.learned[f"judge_{domain}"](torch.cat([true, handed])).split([len(true), len(made)])
         return (adversarial_loss(on_true, real=True) + adversarial_loss(on_made, real=False)) / 2
 
@@ -334,6 +374,8 @@ class Translation(Loop):
 
     def epoch_ends(self, epoch: int) -> str:
         """Write the grid of samples of this epoch."""
+        if not self.world.first:
+            return ""
         sides = []
         for images, there, back in zip(
             self.samples, ("to_real", "to_synthetic"), ("to_synthetic", "to_real"), strict=True

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -21,10 +24,11 @@ from vreid.data.records import Records
 from vreid.errors import InputError
 from vreid.files import atomic_write, parse_errors, read_json, write_json, writing
 from vreid.formats.facts import fact
-from vreid.locks import locking
+from vreid.locks import locked
 from vreid.models.spgan import Generator
 from vreid.models.weights import load_strict, load_weights, weights_hash
 from vreid.progress import Progress, job
+from vreid.training.distributed import ProcessGroup
 from vreid.training.precision import autocast, choose_precision
 from vreid.training.translate import TranslateConfig, to_pil
 
@@ -57,7 +61,6 @@ def load_translator(source: Path | str) -> tuple[Generator, TranslateConfig]:
     return model.eval(), config
 
 
-@locking("out")
 def translate(
     model: Path | str,
     records: Records,
@@ -75,7 +78,7 @@ def translate(
     If an image has a box, only the box is translated. The folder is created atomically; a stopped translation resumes,
     a finished one is not repeated. If `out` is the data set's own folder, `FOLDER@translated` reads the translations;
     otherwise the labels are copied next to them (train_label.xml of VehicleX; for other sources, translated.csv is
-    written).
+    written). Several processes (see `vreid.training.distributed`) take the batches in turn.
 
     Args:
         model: run folder of `train_translation`, or its model.safetensors.
@@ -95,48 +98,61 @@ def translate(
         >>> open_dataset("vehiclex@translated").train == made                               # doctest: +SKIP
         True
     """
-    progress = progress or Progress()
+    world = ProcessGroup.current()
+    progress = progress if progress and world.first else Progress()
     network, config = load_translator(model)
     shared, names = _names(records)
-    folder = Path(out) / TRANSLATED
+    folder, partial = Path(out) / TRANSLATED, Path(out) / f".{TRANSLATED}.partial"
     made = records.with_(
         path=[f"{folder}/{name}" for name in names],
         variant=["translated"] * len(records),
         box=np.full((len(records), 4), np.nan),
     )
     facts = {"model": weights_hash(network.state_dict()), "originals": fingerprint(records), "images": len(records)}
+    with locked(out) if world.first else nullcontext():
+        missing = world.agree(lambda: _missing(folder, partial, names, facts))
+        if missing is None:
+            progress.note(f"{folder} is complete; nothing is left to translate.")
+            return made
+        _paint(
+            network,
+            config,
+            records[missing],
+            [partial / names[row] for row in missing],
+            batch_size,
+            device,
+            workers,
+            progress,
+            done=len(records) - len(missing),
+        )
+        if world.first:
+            _finish(folder, partial, shared, made.with_(path=[f"{TRANSLATED}/{name}" for name in names]))
+        world.wait()  # until the folder is there
+    return made
+
+
+def _missing(folder: Path, partial: Path, names: list[str], facts: dict[str, Any]) -> NDArray[np.intp] | None:
+    """Return the rows of images to translate, None if the folder is complete; record what is translated."""
     if folder.exists():
         _require(folder, facts)
-        progress.note(f"{folder} is complete; nothing is left to translate.")
-        return made
-    partial = Path(out) / f".{TRANSLATED}.partial"
+        return None
     if partial.exists():
         _require(partial, facts)
     else:
         write_json(partial / FACTS, facts)
-    missing = np.flatnonzero([not (partial / name).exists() for name in names])
-    _paint(
-        network,
-        config,
-        records[missing],
-        [partial / names[row] for row in missing],
-        batch_size,
-        device,
-        workers,
-        progress,
-        done=len(records) - len(missing),
-    )
+    return np.flatnonzero([not (partial / name).exists() for name in names])
+
+
+def _finish(folder: Path, partial: Path, shared: Path, made: Records) -> None:
+    """Move the translations to their place, with the labels of the images beside them."""
     labels = next((place / LABELS for place in (shared, shared.parent) if (place / LABELS).is_file()), None)
     with writing(folder):
-        if labels is None:
-            os.rename(partial, folder)
-            made.with_(path=[f"{TRANSLATED}/{name}" for name in names]).write_csv(Path(out) / TABLE)
-            return made
-        if not (Path(out) / LABELS).exists():
-            with atomic_write(Path(out) / LABELS) as temporary:
+        if labels is not None and not (folder.parent / LABELS).exists():
+            with atomic_write(folder.parent / LABELS) as temporary:
                 shutil.copyfile(labels, temporary)
         os.rename(partial, folder)
-    return made
+        if labels is None:
+            made.write_csv(folder.parent / TABLE)
 
 
 def _names(records: Records) -> tuple[Path, list[str]]:
@@ -179,11 +195,14 @@ def _paint(
     *,
     done: int,
 ) -> None:
-    """Write the translation of each record to its place."""
-    place = torch.device(device)
+    """Write the translation of each record to its place; several processes take the batches in turn."""
+    place, world = torch.device(device), ProcessGroup.current()
     network, precision = network.to(place), choose_precision("auto", place, network, training=False).dtype
-    loader = test_loader(records, config.transform(), batch_size=batch_size, workers=workers, device=place)
-    with job(progress, "translate", done + len(records), done):
+    rows = np.arange(len(records))
+    batches = world.turn.of([rows[start : start + batch_size] for start in range(0, len(rows), batch_size)])
+    loader = test_loader(records, config.transform(), batches=batches, workers=workers, device=place)
+
+    def written() -> Iterator[int]:
         for images, rows, _ in loader:
             with torch.inference_mode(), autocast(precision, place):
                 changes = (network(images) - images).cpu()
@@ -191,7 +210,11 @@ def _paint(
                 form = Image.registered_extensions().get(places[row].suffix.lower(), "JPEG")
                 with atomic_write(places[row]) as temporary:
                     to_pil(_changed(records, row, change)).save(temporary, form, quality=QUALITY)
-            progress.advance(len(rows))
+            yield len(rows)
+
+    with job(progress, "translate", done + len(records), done):
+        for count in world.in_turn(written()):
+            progress.advance(count)
 
 
 def _changed(records: Records, row: int, change: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vreid.errors import InputError, named
 from vreid.locks import locked
@@ -110,7 +111,10 @@ def make_tables(
     only: str = "",
     make: bool = True,
     device: str = "cpu",
+    workers: int | None = None,
     progress: Progress | None = None,
+    processes: int = 1,
+    write: bool = True,
 ) -> list[TableResult]:
     """Run the rows of some tables and write each as OUT/NAME_SCALE.csv and .png (dmt.1: dmt_1_smoke.csv).
 
@@ -121,7 +125,8 @@ def make_tables(
         seeds: worlds and trainings per row; None for the number of the scale and the table.
         only: run only the rows with this in their name, and those they are compared with.
         make: False runs nothing and writes the existing results.
-        device, progress: as in `run_rows`.
+        device, workers, progress, processes: as in `run_rows`.
+        write: False returns nothing and writes no table, for all but one of several processes.
 
     Raises:
         InputError: there is no such table or row, or `out` cannot be used.
@@ -130,7 +135,10 @@ def make_tables(
         rows = rows_of(names, scale, seeds=seeds, only=only)
         for sentence in other_data(names, scale):
             (progress or Progress()).note(sentence)
-        run_rows(rows, out, device=device, progress=progress, usual=scale.usual)
+        how: dict[str, Any] = {"device": device, "workers": workers, "progress": progress, "processes": processes}
+        run_rows(rows, out, usual=scale.usual, **how)
+    if not write:
+        return []
     own = out / RESULTS
     lines = merge([own]) if own.exists() else []
     results = []

@@ -60,11 +60,6 @@ def tasks_in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
     """Set environment variables for the processes started meanwhile."""

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from vreid.data.seeds import generator
 from vreid.errors import InputError
 from vreid.files import write_text
+from vreid.machine import processors
 from vreid.progress import Progress, job
 from vreid.simulator.city.earth import latitude_longitude
 from vreid.simulator.city.video_plan import VideoCamera, VideoCity, VideoPreset, plan_videos
 from vreid.simulator.driving import LaneDrive, drive_through, without_collisions
 from vreid.simulator.formats.label_files import Row, roads_table, table
 from vreid.simulator.formats.output_folder import Write
-from vreid.simulator.formats.processes import processors, tasks_in_processes, tasks_in_turn
+from vreid.simulator.formats.processes import tasks_in_processes, tasks_in_turn
 from vreid.simulator.imperfect_tracker import TrackedBox, mot_text, track
 from vreid.simulator.render.scene import CameraView
 from vreid.simulator.render.video_frames import InView, VideoView

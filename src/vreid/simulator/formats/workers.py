@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vreid.data.seeds import generator
+from vreid.machine import processors
 from vreid.progress import Progress, job
 from vreid.simulator.city.plan import FRAMES_PER_SECOND, Posed, Traveller, World
 from vreid.simulator.filming import Studio, Take
 from vreid.simulator.formats.label_files import Row
-from vreid.simulator.formats.processes import processors, tasks_in_processes, tasks_in_turn
+from vreid.simulator.formats.processes import tasks_in_processes, tasks_in_turn
 from vreid.simulator.render.synthetic import SyntheticShot
 from vreid.simulator.vehicle.vehicles import COLORS, TYPES
 
