@@ -3,6 +3,8 @@
     python benchmarks/inference.py [--sets 16] [--dimensions 2048] [--profile] [--peer DIR]
     python benchmarks/inference.py --extraction
     python benchmarks/inference.py --embedder [--model MODEL.safetensors]
+    python benchmarks/inference.py --engines [--networks default resnet50_ibn_a transreid] [--images 8]
+    python benchmarks/inference.py --query [--tracklets 100000]
 
 1,103 queries, 31,238 gallery images in 991 tracklets of 12 cameras. Every set of features (each model has two) is
 processed with `camera-whitening=0.18:0.5, tracklets=weighted:raw, rerank=7:2:0.6`, whitened and plain; camera and
@@ -22,6 +24,14 @@ models once. The total is computed, not measured.
 `--embedder` measures `vreid.load_model` in torch and in onnxruntime (float32 and int8) on one core: seconds from the
 start of Python to the first feature, CPU milliseconds of one warm query image with both views (goal: 30), and images a
 CPU second in batches. Without `--model` it is EfficientNet-Lite0 at 96 x 96 with random weights.
+
+`--engines` measures images a CPU second of one batch in torch, onnxruntime and, where installed, OpenVINO, one thread,
+from uint8 images of the network's size to raw features; beside it the least cosine to torch in float32. "default" is
+the bundled model, other networks are those of recipes with random weights: their cosines show rounding, not accuracy,
+in int8 too.
+
+`--query` measures the way of one query image, an image file, to ten hits in a store of random tracklets: warm, one
+thread, medians in milliseconds of CPU time and by the clock, with the parts and onnxruntime's bare `session.run`.
 """
 
 from __future__ import annotations
@@ -31,19 +41,27 @@ import cProfile
 import os
 import pstats
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from retrieval import peak_memory, peer
 from vreid.data.records import Records
 from vreid.retrieval import SUBMISSION, FeatureSet, PostProcessing, rank, rerank
-from vreid.retrieval.features import Sides
+from vreid.retrieval.features import Sides, unit_rows
 from vreid.retrieval.postprocessing.bias import Bias
 from vreid.retrieval.postprocessing.pipeline import search_all
 from vreid.retrieval.postprocessing.tracklet_features import mean_features, tracklet_units
+from vreid.store.interface import Filter
+from vreid.store.search import SearchConfig, search_tracklets
 
 QUERIES, IMAGES, TRACKLETS, CAMERAS, VEHICLES = 1103, 31238, 991, 12, 333
 
@@ -176,8 +194,6 @@ def embedder(model: str | None) -> None:
     import subprocess
     import sys
     from dataclasses import asdict
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
 
     import torch
 
@@ -224,6 +240,145 @@ def embedder(model: str | None) -> None:
             print(f"{name:18} {size:6.1f} {cold:7.1f} {1000 * float(np.median(times)):9.1f} {many:9.0f}", flush=True)
 
 
+def random_model(name: str, folder: Path) -> Path:
+    """Write the network of a recipe with random weights."""
+    from dataclasses import asdict
+
+    import torch
+
+    from vreid.models import build_from, save_weights
+    from vreid.recipes import recipe
+
+    torch.manual_seed(0)
+    config, file = recipe(name), folder / f"{name}.safetensors"
+    transform = {"height": config.transform.height, "width": config.transform.width}
+    facts = {"kind": "model", "model": {**asdict(config.model), "weights": ""}, "num_identities": None}
+    save_weights(file, build_from(config.model).state_dict(), {**facts, "transform": transform})
+    return file
+
+
+def engine_runs(source: Path | str, images: NDArray[np.uint8], folder: Path) -> dict[str, Callable[[], Any]]:
+    """Functions that compute the raw features of `images` (N, H, W, 3) in each engine that is installed."""
+    import copy
+
+    import onnxruntime
+
+    from vreid.inference.onnx_backend import IMAGES, NECK
+    from vreid.inference.onnx_graph import make_graph
+    from vreid.inference.quantisation import quantise
+    from vreid.inference.torch_backend import TorchBackend
+    from vreid.training.extract import load_trained
+
+    runs: dict[str, Callable[[], Any]] = {}
+    for precision in ("float32", "bfloat16"):
+        backend = TorchBackend(load_trained(source), precision=precision)  # type: ignore[arg-type]
+        runs[f"torch, {precision}"] = lambda backend=backend: backend.run(images).features
+    graph = make_graph(load_trained(source))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    for form, model in {"float32": graph, "int8": quantise(copy.deepcopy(graph), list(images))}.items():
+        (folder / f"{form}.onnx").write_bytes(model.SerializeToString())
+        session = onnxruntime.InferenceSession(f"{folder}/{form}.onnx", options, ["CPUExecutionProvider"])
+        runs[f"onnxruntime, {form}"] = lambda session=session: session.run([NECK], {IMAGES: images})[0]
+    if find_spec("openvino"):
+        import openvino
+
+        for precision, file, hint in (
+            ("float32", "float32", "f32"),
+            ("bfloat16", "float32", "bf16"),
+            ("int8", "int8", "f32"),
+        ):
+            settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1}
+            compiled = openvino.Core().compile_model(f"{folder}/{file}.onnx", "CPU", settings)
+            runs[f"OpenVINO, {precision}"] = lambda compiled=compiled: compiled(images)[compiled.output(NECK)]
+    return runs
+
+
+def engines(networks: list[str], count: int, repeats: int = 3) -> None:
+    """Print images per CPU second of each engine, and how far its features are from torch's in float32."""
+    import torch
+    from PIL import Image
+
+    from vreid.inference.parity import simulated_images
+    from vreid.training.extract import load_trained
+
+    torch.set_num_threads(1)
+    print(f"{'network':16} {'images':>9}  {'engine':22} {'images/s':>8} {'/ torch':>8} {'cosine':>9}")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in networks:
+            source = name if name == "default" else random_model(name, folder)
+            transform = load_trained(source).transform
+            size = transform.width, transform.height
+            pictures = [Image.fromarray(image).resize(size) for image in simulated_images(count)]
+            images = np.stack([np.asarray(picture) for picture in pictures])
+            torch_rate, torch_features = 0.0, np.empty(0)
+            for engine, run in engine_runs(source, images, folder).items():
+                found = unit_rows(np.asarray(run(), dtype=np.float32))
+                seconds = []
+                for _ in range(repeats):
+                    start = time.process_time()
+                    run()
+                    seconds.append(time.process_time() - start)
+                rate = count / min(seconds)
+                if not torch_rate:
+                    torch_rate, torch_features = rate, found
+                cosine = float(np.einsum("nd,nd->n", found, torch_features).min())
+                row = f"{name:16} {size[1]:4} x{size[0]:4}  {engine:22} {rate:8.2f} {rate / torch_rate:8.2f}"
+                print(f"{row} {cosine:9.6f}", flush=True)
+
+
+def one_query(tracklets: int, repeats: int = 30) -> None:
+    """Print what the way of an image file to ten hits costs in a store of random tracklets, and its parts."""
+    import io
+
+    from PIL import Image
+
+    from serve import fill
+    from vreid import Store
+    from vreid.data.images import read_image
+    from vreid.inference.embedder import load_model
+    from vreid.inference.parity import simulated_images
+
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        crop = io.BytesIO()
+        Image.effect_noise((160, 120), 60).convert("RGB").save(crop, "JPEG")
+        fill(folder / "site", tracklets, crop.getvalue())
+        paths = [folder / f"{number}.jpg" for number in range(8)]
+        for path, image in zip(paths, simulated_images(len(paths)), strict=True):
+            Image.fromarray(image).resize((240, 180)).save(path, quality=90)
+        model = load_model(backend="onnxruntime")
+        facts = model.backend.facts
+        resized = [facts.resize(read_image(path))[None] for path in paths]
+        with Store.open(folder / "site") as store:
+            features = [store.query(path) for path in paths]
+            works: dict[str, Callable[[int], object]] = {
+                "read and decode the file (240 x 180)": lambda place: read_image(paths[place]),
+                "session.run, one image": lambda place: model.backend.run(resized[place]),
+                "embed: both views of a file": lambda place: model.embed(paths[place]),
+                "query: features and heads of a file": lambda place: store.query(paths[place]),
+                "search of a query that is made": lambda place: search_tracklets(
+                    store.vectors, features[place], Filter(), SearchConfig(top=10), store.threshold()
+                ),
+                "Store.search of a file": lambda place: store.search(paths[place], top=10),
+            }
+            bare = 0.0
+            print(f"{tracklets:,} tracklets of {model.dimensions} dimensions, {facts.height} x {facts.width} pixels")
+            print(f"{'':38} {'CPU ms':>7} {'clock ms':>9} {'/ 2 runs':>9}")
+            for name, work in works.items():
+                work(0)
+                spent = []
+                for number in range(repeats):
+                    clock, cpu = time.perf_counter(), time.process_time()
+                    work(number % len(paths))
+                    spent.append((time.process_time() - cpu, time.perf_counter() - clock))
+                cpu, clock = 1000 * np.median(spent, axis=0)
+                bare = 2 * cpu if name.startswith("session") else bare
+                ratio = f"{cpu / bare:9.2f}" if bare else ""
+                print(f"{name:38} {cpu:7.1f} {clock:9.1f} {ratio}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=16)
@@ -232,8 +387,17 @@ def main() -> None:
     parser.add_argument("--peer", metavar="DIR", help="checkout of a public implementation of re-ranking")
     parser.add_argument("--extraction", action="store_true", help="measure the networks instead")
     parser.add_argument("--embedder", action="store_true", help="measure images in memory instead")
+    parser.add_argument("--engines", action="store_true", help="measure torch, onnxruntime and OpenVINO instead")
+    parser.add_argument("--networks", nargs="+", default=["default", "resnet50_ibn_a", "transreid"])
+    parser.add_argument("--images", type=int, default=8, help="with --engines: size of the batch")
+    parser.add_argument("--query", action="store_true", help="measure one query image in a store instead")
+    parser.add_argument("--tracklets", type=int, default=100_000, help="with --query: size of the store")
     parser.add_argument("--model", help="with --embedder: a .safetensors file")
     arguments = parser.parse_args()
+    if arguments.engines:
+        return engines(arguments.networks, arguments.images)
+    if arguments.query:
+        return one_query(arguments.tracklets)
     if arguments.embedder:
         return embedder(arguments.model)
     if arguments.extraction:

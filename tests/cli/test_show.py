@@ -41,6 +41,32 @@ def test_help_imports_nothing_heavy(line: str) -> None:
     assert heavy == "[]" and int(count) < MOST_MODULES, done.stderr
 
 
+def test_commands_without_training_never_import_torch(tiny_world: Path, trips_world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the bundled model would run in torch")
+    image = next((trips_world / "images").rglob("*.jpg"))
+    lines = [  # each with the modules that nothing so far needs
+        ("show", HEAVY | {"onnxruntime"}),
+        (f"check {tiny_world}", {"matplotlib", "onnxruntime"}),
+        (f"ingest {trips_world} --store site", {"matplotlib"}),
+        (f"search site {image}", {"matplotlib"}),
+        ("store info site", {"matplotlib"}),
+        ("trips site --out trips", set()),
+    ]
+    code = f"""if True:
+        import sys
+        from vreid.cli import app
+        for line, unused in {lines!r}:
+            app(line.split(), standalone_mode=False)
+            early = (unused | {{"torch", "torchvision", "timm", "sklearn"}}) & set(sys.modules)
+            assert not early, (line, early)
+    """
+    environment = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_groups_commands_by_task(run: Run) -> None:
     shown = run("--help").out
     places = [shown.index(f"─ {heading} ─") for heading in ("Data", "Training", "Retrieval", "Papers", "Tools")]
