@@ -69,7 +69,7 @@ class RayPool:
             num_cpus=1, num_gpus=int(gpu), max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy="SPREAD"
         )(_Actor)
         self._held = ray.put(self._worker)  # one copy of the model a machine, kept for actors that are started again
-        self._actors = [actor.remote(self._held) for _ in range(count)]
+        self._actors = [actor.remote([self._held]) for _ in range(count)]
         return self
 
     def __exit__(
@@ -125,8 +125,10 @@ class RayPool:
 class _Actor:
     """What runs in a process of the cluster."""
 
-    def __init__(self, worker: ShardWorker) -> None:
-        self._worker = worker
+    def __init__(self, held: list[Any]) -> None:
+        import ray
+
+        self._worker: ShardWorker = ray.get(held[0])  # in a list, so that Ray does not count it as lost at a restart
 
     def begin(self, folder: str, job: Mapping[str, object]) -> str:
         return self._worker.begin(folder, job)
