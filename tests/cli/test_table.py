@@ -163,3 +163,16 @@ def test_a_cut_is_a_table_that_can_be_read(tiny_world: Path, tmp_path: Path) -> 
     assert (
         len(read.query) and len(read.gallery) and set(read.query.identity.values) <= set(read.gallery.identity.values)
     )
+
+
+@pytest.mark.parametrize("rank", [1, 0])
+def test_of_several_processes_the_first_writes_and_prints(
+    rank: int, run: Run, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    made = run(f"table dmt.3 --no-make --seeds 1 --out {tmp_path} --device cpu")
+    assert made.code == 0, made.err
+    assert (tmp_path / "dmt_3_smoke.csv").exists() == bool(made.out) == (rank == 0)
+    reported = run(f"table dmt.3 --out {tmp_path} --device cuda:1")
+    assert reported.code == 2 and "each process takes a GPU of its own; use --device cuda" in reported.err
