@@ -1,12 +1,12 @@
 """Measure trips on simulated cities: against appearance alone and greedy linking, under stress, and their counts.
 
-    python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,counts] [--picture docs/pictures/trips.svg]
+    python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,times,counts] [--picture FILE.svg]
 
-The parts drawn and counts need no rendered city if the noise of drawn features is given (--noise 1.93). Three cities
-are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The settings of
-the methods that are compared are chosen on the other two cities. Other cities have features that are drawn instead: a
-vehicle's look, which it shares with others in part, and noise for each tracklet, so much that the nearest tracklet of
-another camera is the same vehicle as often as in the rendered city "a". The larger ones of them are for the counts.
+The parts drawn, times and counts need no rendered city if the noise of drawn features is given (--noise 1.93). Three
+cities are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The
+settings of the methods that are compared are chosen on the other two cities. Other cities have features that are drawn
+instead: a vehicle's look, which it shares with others in part, and noise for each tracklet, so much that the nearest
+tracklet of another camera is the same vehicle as often as in the rendered city "a". The larger ones are for the counts.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from vreid.trips.link_model import LinkModel
 from vreid.trips.probability import expected_calibration_error, reliability_table
 from vreid.trips.solve import TripConfig, Trips, link_trips, principal_directions, reduced
 from vreid.trips.tables import TimedTracklets, table_of_batches
+from vreid.trips.time_evidence import times_are_informative
 from vreid.trips.trip_tables import write_trips
 
 SMALL, MEDIUM = TRAFFIC_PRESETS["small"], TRAFFIC_PRESETS["medium"]
@@ -448,6 +449,23 @@ def stress(cities: Sequence[City], out: Path) -> None:
         summary({city.name: city.metrics(out / city.name, identity) for city in cities}, out)
 
 
+def warnings(noise: float, out: Path) -> None:
+    """Print which cities give a warning about their times, as they are and with shuffled times."""
+    presets = [
+        *DRAWN.values(),
+        *((700 + seed, TRAFFIC_PRESETS[name]) for name in ("demo", "small") for seed in range(3)),
+    ]
+    header("city", "seed", "tracklets", "warning", "warning, shuffled times")
+    for seed, preset in presets:
+        found = []
+        for one in (preset, stressed(preset, "shuffled times")):
+            table = drawn_city(seed, one, noise, out).table
+            basis = principal_directions(table.vector, TripConfig().dimensions)
+            table = replace(table, vector=reduced(table.vector, basis))
+            found.append(times_are_informative(table, TripConfig().longest_gap, TripConfig().overlap))
+        line(preset.name, str(seed), f"{len(table):,}", *("no" if right else "yes" for right in found))
+
+
 def fitting_noise(city: City, seed: int, preset: TrafficPreset, out: Path) -> float:
     """Return the noise of drawn features with which first hits are right as often as in a rendered city."""
     wanted = first_hits(city)
@@ -480,7 +498,7 @@ def draw_reliability(metrics: Mapping[str, TripMetrics], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/trips"))
-    parser.add_argument("--parts", default="cities,stress,drawn,counts")
+    parser.add_argument("--parts", default="cities,stress,drawn,times,counts")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--noise", type=float, help="of drawn features; default: fitted to city a")
     arguments = parser.parse_args()
@@ -501,13 +519,15 @@ def main() -> None:
         echo("\nStress")
         stress([*cities[:2], *seen, rendered_city(*WHITE_VANS, out)], out / "stress")
     noise = arguments.noise
-    if noise is None and {"drawn", "counts"} & set(parts):
+    if noise is None and {"drawn", "times", "counts"} & set(parts):
         noise = fitting_noise(cities[0], *CITIES["a"], out)
     if "drawn" in parts:
         echo(f"\nSmall cities with drawn features, noise {noise:.2f}")
         metrics = dict(zip(DRAWN, compare([drawn_city(*one, noise, out) for one in DRAWN.values()], out), strict=True))
         if arguments.picture and "cities" not in parts:
             draw_reliability(metrics, arguments.picture)
+    if "times" in parts:
+        warnings(noise, out)
     if "counts" in parts:
         echo(f"\nLarger cities with drawn features, noise {noise:.2f}")
         larger = [drawn_city(seed, preset, noise, out) for seed, preset in LARGER.values()]
