@@ -50,6 +50,21 @@ def test_confirmed_matches_grow_into_a_case(client: TestClient, pair: tuple[str,
     assert client.get("/api/v1/cases/1").status_code == 404
 
 
+def test_cases_and_watches_come_in_pages(client: TestClient, name: str) -> None:
+    for kind in ("cases", "watches"):
+        for _ in range(5):
+            client.post(f"/api/v1/{kind}", json={"tracklet": name})
+        numbers, before = [], None
+        while True:
+            answer = client.get(f"/api/v1/{kind}", params={"limit": 2} | ({"before": before} if before else {})).json()
+            numbers.append([one["number"] for one in answer[kind]])
+            if (before := answer["next"]) is None:
+                break
+        assert numbers == [[5, 4], [3, 2], [1]]
+        assert client.get(f"/api/v1/{kind}", params={"limit": 5}).json()["next"] is None
+        assert client.get(f"/api/v1/{kind}", params={"limit": 0}).status_code == 422
+
+
 def test_decisions_are_exported_as_labels(client: TestClient, pair: tuple[str, str], tmp_path: Path) -> None:
     one, other = pair
     client.post("/api/v1/cases", json={"tracklet": one})

@@ -45,6 +45,7 @@ def test_the_client_searches_follows_and_exports(site: Path, jpeg: bytes, tmp_pa
         case = client.open_case(ids[0], name="a van")
         assert client.decide(case, hits[0].tracklet, True, other=ids[0])["confirmed"] == [ids[0], hits[0].tracklet]
         assert client.export(case, "csv").startswith(b"tracklet,")
+        assert [one["number"] for one in client.cases(limit=1)] == [case]
         assert client.watch(ids[0]) == 1
         assert {entry["purpose"] for entry in client.get("/audit")["entries"] if entry["action"] == "search"} == {
             "a test"

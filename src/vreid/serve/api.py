@@ -48,6 +48,8 @@ _STATUSES = (400, 401, 403, 404, 413, 414, 415, 421, 422, 429, 503)
 ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in _STATUSES}
 """Answers of errors, for the OpenAPI document."""
 router = APIRouter(prefix=API, responses=ERRORS)
+Before = Annotated[int | None, Query(ge=1, le=2**60, description="`next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Length of a page.")]
 
 _IMAGE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 PICTURE: dict[int | str, dict[str, Any]] = {
@@ -180,7 +182,7 @@ def tracklets(
     user: Viewer,
     selection: Selected,
     after: Annotated[str, Query(description="`next` of the page before.", max_length=2000)] = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+    limit: Limit = PAGE,
     order: Annotated[ListOrder, Query(description="By id, or by start and id; those without a time first.")] = "id",
 ) -> TrackletsAnswer:
     """List tracklets by id or by time; pages stay consistent while tracklets are added."""
@@ -223,8 +225,8 @@ def cameras(request: Request, user: Viewer) -> CamerasAnswer:
 def audit(
     request: Request,
     user: Admin,
-    before: Annotated[int | None, Query(ge=1, le=2**60, description="`next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+    before: Before = None,
+    limit: Limit = PAGE,
 ) -> AuditPage:
     """List the entries of the audit log, newest first."""
     found = site_of(request).audit.entries(before=before, limit=limit)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from vreid.serve.answers import API, case_answer, threshold_answer, watch_answer
-from vreid.serve.api import ERRORS, PICTURE, send_picture
+from vreid.serve.api import ERRORS, PICTURE, Before, Limit, send_picture
 from vreid.serve.auth import User
 from vreid.serve.case_export import TYPES, Format, export_case, labels_csv
 from vreid.serve.cases import VehicleCase
@@ -28,6 +28,7 @@ from vreid.serve.schemas import (
     WatchAnswer,
     WatchesAnswer,
 )
+from vreid.serve.service import PAGE
 from vreid.store.labelling import answered_pairs
 
 router = APIRouter(prefix=API, responses=ERRORS)
@@ -35,9 +36,10 @@ Number = Annotated[int, Path(ge=1, le=2**31, examples=[17])]
 
 
 @router.get("/cases", tags=["cases"])
-def cases(request: Request, user: Viewer) -> CasesAnswer:
-    """List all cases, the newest first."""
-    return CasesAnswer(cases=[case_answer(case) for case in site_of(request).cases.all()])
+def cases(request: Request, user: Viewer, before: Before = None, limit: Limit = PAGE) -> CasesAnswer:
+    """List the cases, the newest first."""
+    found, following = site_of(request).cases.page(before, limit)
+    return CasesAnswer(cases=[case_answer(case) for case in found], next=following)
 
 
 @router.post("/cases", tags=["cases"], status_code=201)
@@ -159,9 +161,10 @@ def fit_threshold(request: Request, user: Admin) -> FitAnswer:
 
 
 @router.get("/watches", tags=["watch-list"])
-def watches(request: Request, user: Viewer) -> WatchesAnswer:
-    """List the watched vehicles with their new sightings."""
-    return WatchesAnswer(watches=[watch_answer(one) for one in site_of(request).watches.all()])
+def watches(request: Request, user: Viewer, before: Before = None, limit: Limit = PAGE) -> WatchesAnswer:
+    """List the watched vehicles with their new sightings, the newest watch first."""
+    found, following = site_of(request).watches.page(before, limit)
+    return WatchesAnswer(watches=[watch_answer(one) for one in found], next=following)
 
 
 @router.post("/watches", tags=["watch-list"], status_code=201)

@@ -98,6 +98,10 @@ class CaseBook:
         """All cases, the newest first."""
         return self._documents.all()
 
+    def page(self, before: int | None, limit: int) -> tuple[list[VehicleCase], int | None]:
+        """See `NumberedDocuments.page`."""
+        return self._documents.page(before, limit)
+
     def get(self, number: int) -> VehicleCase:
         """Return a case.
 

@@ -111,6 +111,15 @@ class ServiceClient:
             yield from page["tracklets"]
             after = page["next"]
 
+    def cases(self, **options: Any) -> Iterator[dict[str, Any]]:
+        """Yield all cases, the newest first, page by page."""
+        before: int | None = None
+        while True:
+            page = self.get("/cases", before=before, **options)
+            yield from page["cases"]
+            if (before := page["next"]) is None:
+                return
+
     def image(self, path: str) -> bytes:
         """Return the JPEG at a path of an answer, `FoundTracklet.crop` for example."""
         return self.request("GET", path.removeprefix(_API))

@@ -116,6 +116,10 @@ class WatchList:
         """All watches, the newest first."""
         return self._documents.all()
 
+    def page(self, before: int | None, limit: int) -> tuple[list[Watch], int | None]:
+        """See `NumberedDocuments.page`."""
+        return self._documents.page(before, limit)
+
     def get(self, number: int) -> Watch:
         """Return a watch.
 

@@ -38,6 +38,11 @@ class NumberedDocuments(Generic[T]):
         found = [typed(self._kind, value, key) for key, value in self._vectors.documents(self._prefix).items()]
         return sorted(found, key=lambda one: -one.number)
 
+    def page(self, before: int | None, limit: int) -> tuple[list[T], int | None]:
+        """Return the newest `limit` before a number, and the `before` of the next page (None: this is the last)."""
+        found = [one for one in self.all() if before is None or one.number < before]
+        return found[:limit], found[limit - 1].number if len(found) > limit else None
+
     def get(self, number: int) -> T:
         """Return one.
 

@@ -18,6 +18,9 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+NEXT_BEFORE: Any = Field(description="Give it as `before` to get the next page; null: there is none.")
+
+
 class ErrorAnswer(Answer):
     """What is wrong, in one sentence."""
 
@@ -150,7 +153,7 @@ class AuditPage(Answer):
     """A page of the audit log, newest first."""
 
     entries: list[AuditAnswer]
-    next: int | None = Field(description="Give it as `before` to get the next page; null: there is none.")
+    next: int | None = NEXT_BEFORE
 
 
 Name = Annotated[str, StringConstraints(max_length=100, strip_whitespace=True), Field(examples=["grey van"])]
@@ -181,9 +184,10 @@ class CaseAnswer(Answer):
 
 
 class CasesAnswer(Answer):
-    """All cases, the newest first."""
+    """A page of cases, the newest first."""
 
     cases: list[CaseAnswer]
+    next: int | None = NEXT_BEFORE
 
 
 class NewCase(Answer):
@@ -250,9 +254,10 @@ class WatchAnswer(Answer):
 
 
 class WatchesAnswer(Answer):
-    """All watched vehicles, the newest first."""
+    """A page of watched vehicles, the newest first."""
 
     watches: list[WatchAnswer]
+    next: int | None = NEXT_BEFORE
 
 
 class FitAnswer(Answer):
