@@ -41,7 +41,7 @@ class RayPool:
         self._ray, self._worker = ray, worker
         self._address, self._count = address, count
         self._actors: list[Any] = []
-        self._held: Any = None
+        self._held: list[Any] = []
         self._started = False
 
     def __enter__(self) -> RayPool:
@@ -68,8 +68,8 @@ class RayPool:
         actor = ray.remote(
             num_cpus=1, num_gpus=int(gpu), max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy="SPREAD"
         )(_Actor)
-        self._held = ray.put(self._worker)  # one copy of the model a machine, kept for actors that are started again
-        self._actors = [actor.remote([self._held]) for _ in range(count)]
+        self._held = [ray.put(self._worker)]  # one copy of the model a machine; in a list, a reference is not resolved
+        self._actors = [actor.remote() for _ in range(count)]
         return self
 
     def __exit__(
@@ -77,14 +77,14 @@ class RayPool:
     ) -> None:
         for actor in self._actors:
             self._ray.kill(actor)
-        self._actors, self._held = [], None
+        self._actors, self._held = [], []
         if self._started:
             self._ray.shutdown()
             self._started = False
 
     def begin(self, folder: str, job: Mapping[str, object]) -> str:
         """See `WorkerPool.begin`."""
-        note: str = self._result(self._actors[0].begin.remote(folder, job))
+        note: str = self._result(self._actors[0].begin.remote(self._held, folder, job))
         return note
 
     def run(self, tasks: Iterable[ShardTask]) -> Iterator[Mapping[int, str]]:
@@ -92,12 +92,12 @@ class RayPool:
         waiting, busy = iter(tasks), {}
         for actor in [*self._actors, *self._actors]:
             for task in self._next(waiting):
-                busy[actor.run.remote(task)] = actor
+                busy[actor.run.remote(self._held, task)] = actor
         while busy:
             (done,), _ = self._ray.wait(list(busy), num_returns=1)
             actor = busy.pop(done)
             for task in self._next(waiting):
-                busy[actor.run.remote(task)] = actor
+                busy[actor.run.remote(self._held, task)] = actor
             yield self._result(done)
 
     @staticmethod
@@ -123,15 +123,20 @@ class RayPool:
 
 
 class _Actor:
-    """What runs in a process of the cluster."""
+    """What runs in a process of the cluster; one that is started again gets the worker with its next call."""
 
-    def __init__(self, held: list[Any]) -> None:
+    def __init__(self) -> None:
+        self._worker: ShardWorker | None = None
+
+    def begin(self, held: list[Any], folder: str, job: Mapping[str, object]) -> str:
+        return self._of(held).begin(folder, job)
+
+    def run(self, held: list[Any], task: ShardTask) -> dict[int, str]:
+        return self._of(held).run(task)
+
+    def _of(self, held: list[Any]) -> ShardWorker:
         import ray
 
-        self._worker: ShardWorker = ray.get(held[0])  # in a list, so that Ray does not count it as lost at a restart
-
-    def begin(self, folder: str, job: Mapping[str, object]) -> str:
-        return self._worker.begin(folder, job)
-
-    def run(self, task: ShardTask) -> dict[int, str]:
-        return self._worker.run(task)
+        if self._worker is None:
+            self._worker = ray.get(held[0])
+        return self._worker
