@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from support.command_line import SMALLEST, Outcome, Run
 
 if TYPE_CHECKING:
     from support.pretend_gpu import PretendGpu, RealGpu
+
+settings.register_profile("untimed", deadline=None)  # no test depends on how busy the computer is
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_bursts_without_tracklets_are_not_enough(world: World) -> None:
     assert decision.decision == UNKNOWN and "There are 0 tracklets" in decision.reason
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(scale=st.floats(0.01, 100), seed=st.integers(0, 1000))
 def test_scale_and_order_of_the_images_change_nothing(world: World, scale: float, seed: int) -> None:
     before, after = world.model(), world.model(0.4, 0.6)

@@ -199,7 +199,7 @@ def test_clusters_are_numbered_by_first_image_and_validated():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_labels_do_not_depend_on_identities_or_the_order_of_images(seed):
     features = world(noise=0.2)
     order = np.random.default_rng(seed).permutation(len(features))

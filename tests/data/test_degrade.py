@@ -32,7 +32,7 @@ def test_everything_off_returns_the_image_and_draws_nothing() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(8, 50), st.integers(8, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_draw_keeps_shape_and_type_and_repeats(seed: int, height: int, width: int) -> None:
     strong = Degradation(**dict.fromkeys(PARTS, 0.7))
     image = texture(height, width, seed=3)

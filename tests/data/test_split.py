@@ -98,7 +98,7 @@ def test_scenes_are_the_records_or_groups_of_cameras_that_share_vehicles() -> No
     assert hold_out(replace(unnamed, train=half), "scene", ["c"]).source["held_out"] == "scene c (cameras c, d)"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), min_size=1, max_size=25))
 def test_inferred_scenes_against_a_search_from_each_camera(pairs: list[tuple[int, int]]) -> None:
     cameras_of, vehicles_of = defaultdict(set), defaultdict(set)
@@ -168,7 +168,7 @@ CASES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(CASES, st.sampled_from(["scene", "cameras", "identities"]), st.integers(0, 5))
 def test_no_vehicle_is_on_both_sides(images: list[tuple], by: str, seed: int) -> None:
     whole = dataset(

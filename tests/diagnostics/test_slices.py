@@ -159,7 +159,7 @@ def test_tracklets_are_units_of_a_pair_too() -> None:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([MARKET, CROSS_CAMERA, CAMERA_LESS]))
 def test_each_pair_equals_the_definition(seed: int, protocol) -> None:
     """The list of a pair: without what the protocol removes and without matches in other cameras."""

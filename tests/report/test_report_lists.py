@@ -118,7 +118,7 @@ def test_good_lists_are_of_different_vehicles_and_cameras_in_turn():
     assert evaluated.good(9) == [0, 4, 2], "query 1 is vehicle a again, query 3 is wrong; camera 2 comes before 1 again"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.sampled_from([MARKET, AI_CITY]))
 def test_first_hits_and_matches_are_those_of_the_metrics(seed, protocol):
     rng = np.random.default_rng(seed)

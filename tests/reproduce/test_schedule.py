@@ -145,7 +145,7 @@ def graphs(draw: st.DrawFn) -> list[Stage]:
 
 
 @given(graphs(), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_process_is_idle_while_a_task_is_available(tasks: list[Stage], processes: int) -> None:
     ended = simulated(tasks, processes, duration)
     assert sorted(names([task]) for *_, task in ended) == sorted(names([task]) for task in tasks)

@@ -139,7 +139,7 @@ def test_distances_are_non_negative_and_small_for_equal_images(sides):
     assert np.diag(matrix).max() < 1e-6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 1100), queries=st.sampled_from([1, 511, 512, 513, 600]))
 def test_block_size_never_changes_a_bit(rows, queries):
     query, gallery = feature_set(queries, 33, prefix="q", seed=5), feature_set(97, 33, prefix="g", seed=6)
@@ -207,7 +207,7 @@ small_rows = arrays.arrays(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(small_rows, st.integers(1, 25))
 def test_ranking_equals_a_stable_sort(matrix, top_k):
     queries, gallery = matrix.shape
@@ -221,7 +221,7 @@ def test_ranking_equals_a_stable_sort(matrix, top_k):
     assert ranking.lengths.tolist() == [min(top_k, int(np.isfinite(row).sum())) for row in matrix]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(range(12)), st.integers(0, 1000))
 def test_permuting_the_gallery_permutes_the_ranking(order, seed):
     # small whole numbers, so that matrix products are exact wherever a column stands; no two distances are equal
@@ -234,7 +234,7 @@ def test_permuting_the_gallery_permutes_the_ranking(order, seed):
     assert np.array(order)[permuted].tolist() == straight.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.01, 100), st.integers(0, 1000))
 def test_scaling_features_does_not_change_cosine_ranking(scale, seed):
     query, gallery = feature_set(3, prefix="q", seed=seed), feature_set(40, prefix="g", seed=seed + 1)
@@ -295,7 +295,7 @@ def test_rankings_with_indices_outside_the_gallery_are_rejected():
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(small_rows, st.integers(1, 25))
 def test_smallest_equals_a_stable_sort(tile, k):
     values, columns = smallest(tile, k)

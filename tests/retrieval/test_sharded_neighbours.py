@@ -45,7 +45,7 @@ def cut(features: Features, places: list[int]) -> list[Features]:
     return np.split(features, sorted(places))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 5),

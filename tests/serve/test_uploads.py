@@ -153,7 +153,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=damaged() | st.binary(max_size=300), kind=st.sampled_from([*TYPES, "text/plain"]))
 def test_any_bytes_give_an_image_or_a_sentence(body: bytes, kind: str) -> None:
     try:
@@ -164,7 +164,7 @@ def test_any_bytes_give_an_image_or_a_sentence(body: bytes, kind: str) -> None:
         assert upload.image.mode == "RGB" and upload.width * upload.height <= PIXELS
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=damaged(), kind=st.sampled_from(list(TYPES)), form=st.booleans())
 def test_uploads_never_give_an_internal_error(client: TestClient, body: bytes, kind: str, form: bool) -> None:
     if form:
@@ -175,7 +175,7 @@ def test_uploads_never_give_an_internal_error(client: TestClient, body: bytes, k
     assert answer.status_code == 200 or set(answer.json()) == {"error"}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=400),
     boundary=st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20) | st.just("x"),

@@ -26,7 +26,7 @@ def test_the_rasteriser_agrees_with_asking_every_sample_about_every_face(seed, c
             np.testing.assert_allclose(weights, want_weights, atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(2, 9), st.integers(2, 9))
 def test_faces_that_share_edges_leave_no_sample_between_them(seed, rows, columns):
     """A jittered net of triangles over the whole grid covers every sample, whatever its vertices."""

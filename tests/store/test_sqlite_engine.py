@@ -56,7 +56,7 @@ def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
         yield one
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(STEP, min_size=1, max_size=25), st.randoms(use_true_random=False))
 def test_two_connections_equal_the_plain_store(steps: list[tuple[str, object, int]], random: Random) -> None:
     plain = PlainStore()

@@ -101,7 +101,7 @@ def test_the_largest_component_is_4_connected_and_ties_go_to_the_first() -> None
     assert not largest_component(np.zeros((2, 2), dtype=bool)).any()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_the_extent_is_tight(rows: list[list[bool]]) -> None:
     mask = np.array(rows)
@@ -141,7 +141,7 @@ def test_boxes_that_are_too_small_are_dropped() -> None:
     assert box_of(heat, 50, 100, replace(PLAIN, largest_component=True)) == (15, 20, 40, 40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 300),

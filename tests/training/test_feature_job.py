@@ -80,7 +80,7 @@ def test_no_images_make_an_empty_set(tmp_path: Path) -> None:
         assert found.features.shape == (0, 3)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(st.integers(0, 2), min_size=5, max_size=5), st.sets(st.integers(0, 4)), st.integers(1, 7))
 def test_any_division_among_processes_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, owners: list[int], damaged: set[int], batch_size: int

@@ -36,7 +36,7 @@ graphs = st.lists(st.sampled_from(PAIRS), min_size=1, max_size=7, unique=True).f
 
 
 @given(graphs)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_assignment_is_the_best_of_all(graph: tuple[list[tuple[int, int]], list[float]]) -> None:
     links, value = graph
     first, second = np.array(links).T
@@ -49,7 +49,7 @@ def test_assignment_is_the_best_of_all(graph: tuple[list[tuple[int, int]], list[
 
 
 @given(graphs, st.randoms())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_assignment_does_not_depend_on_the_order_of_links(
     graph: tuple[list[tuple[int, int]], list[float]], shuffle: object
 ) -> None:
@@ -66,7 +66,7 @@ def test_assignment_does_not_depend_on_the_order_of_links(
 
 
 @given(graphs, st.integers(1, 8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_size_of_components_changes_nothing_below_it_and_never_gives_two_successors(
     graph: tuple[list[tuple[int, int]], list[float]], largest: int
 ) -> None:
@@ -124,7 +124,7 @@ def test_components_are_solved_apart() -> None:
 
 
 @given(graphs)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_marginals_are_those_of_all_assignments_where_there_is_no_cycle(
     graph: tuple[list[tuple[int, int]], list[float]],
 ) -> None:

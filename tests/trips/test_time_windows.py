@@ -105,7 +105,7 @@ def test_progress_counts_each_window_and_ends_complete() -> None:
 
 
 @given(size=st.integers(1, 500), margin=st.sampled_from([0.0, 60.0, 900.0]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_windows_of_any_size_break_no_rule(
     learned: tuple[TimedTracklets, LinkInference], size: int, margin: float
 ) -> None:

@@ -94,7 +94,7 @@ def test_two_dark_vehicles_before_one_dark_wall_are_two(tmp_path: Path) -> None:
     assert of_two(tmp_path, *images_of) == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 @example(28224)  # two neighbours that one float32 cannot tell apart
 def test_near_copies_are_those_of_the_slow_search(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
@@ -199,7 +199,7 @@ def test_boxes_in_shares_of_the_frame_are_reported_once(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- mates
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from("12"), st.sampled_from("ab")), min_size=1, max_size=6),
     st.lists(st.tuples(st.sampled_from(["1", "2", "", "junk"]), st.sampled_from(["a", "b", ""])), max_size=6),

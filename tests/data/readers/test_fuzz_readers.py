@@ -85,7 +85,7 @@ def test_what_is_not_damaged_is_read_without_a_word(worlds: dict[str, Path], nam
 
 
 @pytest.mark.parametrize("name", WORLDS)
-@settings(max_examples=250, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_files_give_a_data_set_or_a_sentence(worlds: dict[str, Path], name: str, data: st.DataObject) -> None:
     folder, files = worlds[name], WORLDS[name][0]

@@ -78,7 +78,7 @@ def test_threshold_as_text() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, 20), min_size=10, max_size=30),
     st.lists(st.integers(0, 20), min_size=10, max_size=30),

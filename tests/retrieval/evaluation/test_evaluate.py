@@ -156,7 +156,7 @@ def worlds(draw):
 CUTS = [(None, "total"), *product([1, 3, 100], ["total", "min"])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     worlds(),
     st.sampled_from(["nothing", "itself", "same_identity_and_camera", "same_camera"]),

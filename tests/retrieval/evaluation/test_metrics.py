@@ -122,7 +122,7 @@ HOW = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(labelled(), st.sampled_from(HOW))
 def test_evaluate_equals_the_definition(case, how):
     distances, query_identity, identity, query_camera, camera = case
@@ -249,7 +249,7 @@ def test_drawn_galleries_by_hand():
     assert (once.mAP, once.spread["mAP"]) == (values[0], 0.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_repeats_are_a_plain_loop_over_draws_and_equal_for_equal_seeds(seed, repeats):
     generator = np.random.default_rng(seed)

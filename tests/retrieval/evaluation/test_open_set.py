@@ -136,7 +136,7 @@ def named(codes: list[int]) -> list[str]:
     return ["junk" if code == -2 else "" if code == -1 else str(code) for code in codes]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(searched(), st.sampled_from([MARKET, CROSS_CAMERA, CAMERA_LESS]), st.floats(0.01, 0.99))
 def test_everything_equals_the_definition(case, protocol, fpir) -> None:
     distances, query_identity, identity, query_camera, camera = case
@@ -182,7 +182,7 @@ def drawn(seed: int, *, known: int = 30, unknown: int = 30, per_vehicle: int = 1
     return OpenSet(np.arange(len(has)), identity, nearest, has, mate, rank, gallery_images=100)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 999))
 def test_errors_are_monotone_in_the_threshold_and_do_not_depend_on_the_order_of_queries(seed) -> None:
     found = drawn(seed)

@@ -328,7 +328,7 @@ def test_damaged_files_and_pickles_are_rejected_and_never_run(name, content, tmp
     assert not (tmp_path / "executed.txt").exists()
 
 
-@settings(max_examples=99, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=99, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), form=st.sampled_from([npy, npz_two, safetensors_two]))
 def test_mutated_files_give_features_or_one_sentence(data, form, tmp_path):
     path = tmp_path / form(tmp_path)

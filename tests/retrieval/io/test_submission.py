@@ -135,7 +135,7 @@ def rankings(draw):
     return rank(Distances.from_matrix(matrix, *sides), SUBMISSION)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranking=rankings())
 def test_what_is_written_is_read_again(ranking, tmp_path):
     path = tmp_path / "track2.txt"
@@ -241,7 +241,7 @@ def test_what_needs_full_lists_is_not_known(tmp_path):
     assert "mAP nan, mAP@100 75.0" in str(score)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranking=rankings())
 def test_score_equals_the_definition(ranking, tmp_path):
     query, gallery = ranking.query, ranking.gallery

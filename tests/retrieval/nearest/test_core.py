@@ -77,7 +77,7 @@ def test_graphs_are_the_same(ways, neighbours_, weight):
 
 @needs_core
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 40), st.integers(1, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ranks_count_what_a_sort_finds(seed, size, mates, different):
     generator = np.random.default_rng(seed)
     row = generator.integers(different, size=size).astype(np.float32)  # with ties

@@ -148,7 +148,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 260), dimensions=st.integers(1, 70), length=st.integers(1, 40))
 def test_no_rounding_leads_it_astray(way, kind, seed, count, dimensions, length):
     points = Points.of("test", points=attack(seed, kind, count, dimensions)).parts[

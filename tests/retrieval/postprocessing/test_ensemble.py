@@ -62,7 +62,7 @@ def test_rank_fusion_by_hand():
     assert ensemble([one, two], [1, 3], "rank").matrix().tolist() == [[2.5, 1, 2.25], [1.75, INF, 1.5]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.5, INF]), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_ranks_equal_their_definition(rows):
     block = np.float32(rows)

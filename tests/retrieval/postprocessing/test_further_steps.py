@@ -39,7 +39,7 @@ def directions(*degrees):
 # --- neighbours in other cameras --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 15), st.integers(0, 2**32 - 1))
 def test_neighbours_elsewhere_equal_a_plain_loop(count, gallery, k, seed):
     generator = np.random.default_rng(seed)

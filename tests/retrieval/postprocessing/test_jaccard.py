@@ -90,7 +90,7 @@ def test_clustering_leaves_the_graph_as_it_is():
     assert np.array_equal(graph.indices, before.indices) and np.array_equal(graph.data, before.data)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), neighbours=st.sampled_from(sorted(CONVENTIONS)))
 def test_the_order_of_the_points_does_not_matter(seed, neighbours):
     points = vehicles(identities=5, seed=seed)

@@ -74,7 +74,7 @@ def test_any_scale_gives_the_same(scale):
 whole_points = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=14)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     points=whole_points,
     split=st.integers(1, 13),
@@ -97,7 +97,7 @@ def test_ties_and_duplicates(points, split, k1, k2, lambda_, neighbours):
     assert np.allclose(distances, np.take_along_axis(ours, indices.astype(int), axis=1), rtol=1e-6, atol=2e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), neighbours=st.sampled_from(CONVENTIONS))
 def test_the_order_of_the_gallery_does_not_matter(seed, neighbours):
     query, gallery = clustered(identities=5, each=6, seed=seed)

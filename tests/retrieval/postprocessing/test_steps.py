@@ -66,7 +66,7 @@ def posts(draw):
     return PostProcessing(**{name: draw(CONFIGS[name]) for name in sorted(on)})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(posts(), st.randoms())
 def test_parse_reads_what_describe_writes_in_any_order(post, random):
     assert PostProcessing.parse(post.describe()) == post
@@ -203,7 +203,7 @@ def images(distances):
     return np.concatenate([block for _, block in distances.image_blocks()])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(runnable(), st.integers(0, 2**32 - 1))
 def test_permuting_the_gallery_permutes_the_result(post, seed):
     order = np.random.default_rng(seed).permutation(len(SIDES[1]))
@@ -211,7 +211,7 @@ def test_permuting_the_gallery_permutes_the_result(post, seed):
     assert there == pytest.approx(images(post.apply(*SIDES))[:, order], abs=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(runnable(), st.integers(1, 30))
 def test_block_size_never_matters_and_distances_come_again(post, rows):
     distances = post.apply(*SIDES)
@@ -222,7 +222,7 @@ def test_block_size_never_matters_and_distances_come_again(post, rows):
     assert distances.transductive == post.transductive
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(runnable())
 def test_inductive_steps_are_independent_of_the_other_queries(post):
     if not post.transductive_reasons:

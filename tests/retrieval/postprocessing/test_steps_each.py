@@ -103,7 +103,7 @@ def test_expansion_by_hand():
     assert augment_gallery(gallery, neighbours=1, alpha=1)[0] == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5), st.sampled_from([0.0, 1.0, 3.0]), st.integers(0, 999))
 def test_expansion_equals_its_formula(queries, gallery, neighbours, alpha, seed):
     query, others = gaussian(queries, 4, seed), gaussian(gallery, 4, seed + 1)

@@ -147,7 +147,7 @@ def test_gabriel_graph_of_a_hand_worked_case() -> None:
     assert gabriel_graph(points) == [(0, 1), (0, 3), (0, 4), (1, 2), (1, 4), (2, 4), (3, 4)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(2, 10))
 def test_roads_join_everything_and_trips_pass_what_they_should(seed: int, first: int, second: int) -> None:
     districts = {"a": [f"a{i}" for i in range(first)], "b": [f"b{i}" for i in range(second)]}

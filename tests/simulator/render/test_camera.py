@@ -41,7 +41,7 @@ def test_a_lane_turns_left_through_a_quarter_circle():
         assert part.pose(s) == pytest.approx(lane.pose(8 + s))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(-3, 3), st.sampled_from([0.0, 1 / 30, -1 / 40]), st.floats(-6, 6), st.floats(0, 40), st.booleans())
 def test_lanes_keep_their_distance_from_the_middle_of_curved_roads(heading, curvature, left, s, forwards):
     road = RoadStrip(3.0, -2.0, heading, curvature, 3, 3.4)
