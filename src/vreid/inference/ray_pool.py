@@ -9,6 +9,7 @@ its object store.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -48,13 +49,14 @@ class RayPool:
         ray = self._ray
         if not ray.is_initialized():
             try:
+                _reach(self._address)
                 ray.init(
                     address=None if self._address == LOCAL else self._address,
                     log_to_driver=False,
                     logging_level="error",
                     **({"include_dashboard": False} if self._address == LOCAL else {}),
                 )
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise InputError(
                     f"--ray {self._address}: there is no such Ray cluster ({error}); start one with `ray start --head`."
                 ) from error
@@ -120,6 +122,13 @@ class RayPool:
                 f"a worker died or could not start {RETRIES + 1} times ({reason[:300]}); what is written is kept: "
                 "install vehicle-reid on all machines, give workers more memory, or fewer of them, and run it again."
             ) from error
+
+
+def _reach(address: str) -> None:
+    """Raise `OSError` if nothing listens at HOST:PORT or ray://HOST:PORT, for which Ray itself would wait minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Actor:
