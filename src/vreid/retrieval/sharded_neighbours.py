@@ -66,14 +66,11 @@ class NearestOf:
         row = np.repeat(np.arange(len(queries)), count)
         exact = exact_distances(queries, row, others, found.index.ravel()).reshape(found.index.shape)
         order = np.lexsort((found.index, exact), axis=1)
-        farthest = found.farthest
-        if len(queries) == 1:  # the core gives none for a single point
-            farthest = exact_distances(queries, np.zeros(1, np.intp), others, np.arange(len(others))).max(keepdims=True)
         scale = np.float64(queries.unit) ** 2
         return cls(
             (np.take_along_axis(exact, order, axis=1) * scale).astype(np.float32),
             np.take_along_axis(found.index, order, axis=1).astype(np.int64) + first,
-            (farthest * scale).astype(np.float32),
+            (found.farthest * scale).astype(np.float32),
             k,
         )
 

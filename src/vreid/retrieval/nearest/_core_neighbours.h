@@ -143,7 +143,7 @@ class Search {
                         squared_out[row * count_ + i] = rows_.near.begin(row)[i].value;
                     }
                     decide(rows_.far, row, x.data(), 1, -1);
-                    if (farthest_ && points_.size > 1) far_out[row] = -rows_.far.begin(row)->value;
+                    if (farthest_ && others_.size > int64_t(alone_)) far_out[row] = -rows_.far.begin(row)->value;
                 }
             });
         }
