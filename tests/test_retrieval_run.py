@@ -9,23 +9,26 @@ import pytest
 
 from vreid.data.open import open_dataset
 from vreid.errors import InputError
+from vreid.progress import Progress
 from vreid.retrieval import PostProcessing
 from vreid.retrieval_run import RetrievalRun
-from vreid.training import extract as extraction
 from vreid.workflow import extract
 
 
-def test_images_that_are_query_and_gallery_are_extracted_once(
-    made: Path, tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr(
-        extraction, "extract", lambda *a, plain=extraction.extract, **k: calls.append(1) or plain(*a, **k)
-    )
+class CountsImages(Progress):
+    count = 0
+
+    def advance(self, steps: int, text: str = "") -> None:
+        self.count += steps
+
+
+def test_images_that_are_query_and_gallery_are_extracted_once(made: Path, tiny_world: Path, tmp_path: Path) -> None:
     dataset = open_dataset(tiny_world / "AIC21_Track2_ReID" / "image_query")
     assert dataset.query == dataset.gallery and len(dataset.query)
-    search = extract(made / "run", dataset, tmp_path / "features")
-    assert calls == [1]
+    progress = CountsImages()
+    search = extract(made / "run", dataset, tmp_path / "features", progress=progress)
+    assert progress.count == len(dataset.query)
+    assert not (tmp_path / "features" / "gallery.safetensors").exists()
     loaded = RetrievalRun.load(tmp_path / "features")
     for side in (search.gallery, loaded.query, loaded.gallery):
         assert np.array_equal(side.features, search.query.features)
