@@ -1,12 +1,13 @@
 """Measure trips on simulated cities: against appearance alone and greedy linking, under stress, and their counts.
 
-    python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,times,counts] [--picture FILE.svg]
+    python studies/trips.py [--out runs/trips] [--parts cities,stress,drawn,times,counts,fresh] [--picture FILE.svg]
 
-The parts drawn, times and counts need no rendered city if the noise of drawn features is given (--noise 1.93). Three
-cities are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The
+The parts drawn, times, counts and fresh need no rendered city if the noise of drawn features is given (--noise 1.93).
+Three cities are rendered and their tracklets stored with the bundled model (about 200 CPU seconds each, made once). The
 settings of the methods that are compared are chosen on the other two cities. Other cities have features that are drawn
 instead: a vehicle's look, which it shares with others in part, and noise for each tracklet, so much that the nearest
-tracklet of another camera is the same vehicle as often as in the rendered city "a". The larger ones are for the counts.
+tracklet of another camera is the same vehicle as often as in the rendered city "a". The larger ones are for the
+counts; those of the part fresh were drawn after the counts were changed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from vreid.store.sources import read_source
 from vreid.store.store import Store
 from vreid.trips.assignment import NONE, assign, assign_greedily
 from vreid.trips.candidate_links import Appearances, candidate_links
+from vreid.trips.count_agreement import LEAST_COUNT
 from vreid.trips.evaluation import MetricEstimate, TripMetrics, evaluate_trips, idf1_difference
 from vreid.trips.labelled_tracklets import Identity
 from vreid.trips.link_learning import Sample, learn
@@ -62,6 +64,11 @@ LARGER: dict[str, tuple[int, TrafficPreset]] = {
     "j": (601, replace(MEDIUM, name="j")),
     "k": (602, replace(MEDIUM, name="k", cameras=16, vehicles=4000, shared_peak=False)),
     "l": (603, replace(MEDIUM, name="l", cameras=32, vehicles=3500, clock_error=3.0)),
+}
+FRESH: dict[str, tuple[int, TrafficPreset]] = {
+    "n": (631, replace(LARGER["j"][1], name="n")),
+    "o": (632, replace(LARGER["k"][1], name="o")),
+    "p": (633, replace(LARGER["l"][1], name="p")),
 }
 IDENTITIES: tuple[Identity, ...] = ("trip", "vehicle")
 SIMILARITIES = tuple(np.round(np.arange(0.1, 0.96, 0.05), 2).tolist())
@@ -440,6 +447,32 @@ def _raw_total(folder: Path) -> float:
         return sum(float(row["count"]) for row in csv.DictReader(file))
 
 
+def intervals(cities: Sequence[City], folder: Path) -> None:
+    """Print how far counts are off in large cells, and how often their intervals hold the truth."""
+    echo("")
+    header("city", "large cells", "corrected / true", "interval holds the truth", "true count above it", "below it")
+    for city in cities:
+        true, found = (
+            _od_rows(path / name) for path, name in ((city.truth, "truth_od.csv"), (folder / city.name, "od.csv"))
+        )
+        large = [(cell, float(row["count"])) for cell, row in true.items() if float(row["count"]) > LEAST_COUNT]
+        count = np.array([value for _, value in large])
+        corrected, low, high = (
+            np.array([float(found[cell][column]) if cell in found else 0.0 for cell, _ in large])
+            for column in ("corrected", "low", "high")
+        )
+        above, below = (count > high).mean(), (count < low).mean()
+        ratio = f"{np.median(corrected / count):.2f}"
+        line(
+            city.name, str(len(large)), ratio, *(f"{100 * share:.0f} %" for share in (1 - above - below, above, below))
+        )
+
+
+def _od_rows(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return {(row["from"], row["to"]): row for row in csv.DictReader(file)}
+
+
 def stress(cities: Sequence[City], out: Path) -> None:
     """Print the metrics of cities."""
     for city in cities:
@@ -498,7 +531,7 @@ def draw_reliability(metrics: Mapping[str, TripMetrics], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/trips"))
-    parser.add_argument("--parts", default="cities,stress,drawn,times,counts")
+    parser.add_argument("--parts", default="cities,stress,drawn,times,counts,fresh")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--noise", type=float, help="of drawn features; default: fitted to city a")
     arguments = parser.parse_args()
@@ -519,7 +552,7 @@ def main() -> None:
         echo("\nStress")
         stress([*cities[:2], *seen, rendered_city(*WHITE_VANS, out)], out / "stress")
     noise = arguments.noise
-    if noise is None and {"drawn", "times", "counts"} & set(parts):
+    if noise is None and {"drawn", "times", "counts", "fresh"} & set(parts):
         noise = fitting_noise(cities[0], *CITIES["a"], out)
     if "drawn" in parts:
         echo(f"\nSmall cities with drawn features, noise {noise:.2f}")
@@ -528,12 +561,14 @@ def main() -> None:
             draw_reliability(metrics, arguments.picture)
     if "times" in parts:
         warnings(noise, out)
-    if "counts" in parts:
-        echo(f"\nLarger cities with drawn features, noise {noise:.2f}")
-        larger = [drawn_city(seed, preset, noise, out) for seed, preset in LARGER.values()]
-        seed, preset = LARGER["j"]
-        missed = drawn_city(seed, stressed(preset, "30 % missed"), noise, out)
-        stress([*larger, missed], out / "larger")
+    for part, presets in (("counts", LARGER), ("fresh", FRESH)):
+        if part in parts:
+            echo(f"\nLarger cities with drawn features, noise {noise:.2f}")
+            larger = [drawn_city(seed, preset, noise, out) for seed, preset in presets.values()]
+            seed, preset = next(iter(presets.values()))
+            missed = drawn_city(seed, stressed(preset, "30 % missed"), noise, out)
+            stress([*larger, missed], out / "larger")
+            intervals([*larger, missed], out / "larger")
 
 
 if __name__ == "__main__":

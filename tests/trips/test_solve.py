@@ -12,6 +12,7 @@ from vreid.errors import InputError
 from vreid.trips.probability import expected_calibration_error
 from vreid.trips.solve import TripConfig, Trips, link_trips
 from vreid.trips.tables import TimedTracklets
+from vreid.trips.transit import Routes
 
 WORLD = ToyTraffic(vehicles=250, hours=1.5)
 
@@ -179,6 +180,30 @@ def test_shuffled_times_give_few_links() -> None:
         )
     )
     assert np.isfinite(trips.link_probability).all()
+
+
+def test_the_usual_time_between_two_passes_of_one_camera_is_no_drive(
+    solved: tuple[TimedTracklets, np.ndarray, Trips],
+) -> None:
+    """All drives take a minute, but links from a camera to itself 20 minutes: these park after `longest_stop`."""
+    table, _, trips = solved
+    pairs = table.cameras**2
+    weight, mean = np.tile([1.0, 0.0], (pairs, 1)), np.full((pairs, 2), np.log(60.0))
+    mean[:: table.cameras + 1] = np.log(1200.0)
+    model = replace(trips.model, routes=Routes(weight, mean, np.full((pairs, 2), 0.1), np.full(pairs, 50.0)))
+    camera = table.camera.codes
+    first, again = np.flatnonzero(camera == camera[0])[:2].tolist()
+    elsewhere = int(np.flatnonzero(camera != camera[0])[0])
+    for second, gap, expected in (
+        (again, 590, False),
+        (again, 610, True),
+        (elsewhere, 650, False),
+        (elsewhere, 700, True),
+    ):
+        start = np.zeros(len(table))
+        start[second] = gap
+        moved = replace(table, start=start, end=np.zeros(len(table)))
+        assert model.parked(moved, np.array([first]), np.array([second]), 600.0).tolist() == [expected]
 
 
 def test_a_parked_vehicle_goes_on_in_a_new_trip() -> None:

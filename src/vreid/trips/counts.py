@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vreid.trips.missed_passes import completed_trips, missed_share
 from vreid.trips.solve import Trips
 
 _Z = 1.96  # of the interval of 95 %
-_MODEL_ERROR = 0.1  # standard deviation of a corrected count as a share of it, for what the model gets wrong
+# Standard deviations of what the model gets wrong, chosen on simulated cities, where counts are rather too low:
+_BELOW, _ABOVE = 0.1, 0.2  # of the truth below and above a corrected count, as shares of it
+_SHARE_ERROR = 0.5  # of the correction for missed passes, as a share of it
 _ROUNDS = 300
-_FEWEST = 10  # trips by way of a camera
 _CELLS = 1 << 22  # probabilities (N, cameras) of a block
 _DATED = 1e8  # smaller times are seconds since an unknown start
 
@@ -34,10 +36,11 @@ class ODCount:
         count: trips as linked.
         corrected: expected number of trips over all assignments of links, each with its probability, so that trips
             whose uncertain links were not made are not lost; then moved to the cameras that missed the first or the
-            last pass of a trip (`missed_share`).
+            last pass of a trip (`completed_trips`).
         low, high: interval of 95 % of the true number of trips. Its variance is that of independent uncertain trips,
-            which is at most the expectation (Poisson), that of the moved trips, and (10 % of the count)^2 for what the
-            model gets wrong.
+            which is at most the expectation (Poisson), that of the moved trips, and for what the model gets wrong
+            (half of what was moved)^2 and (10 % of the count below it, 20 % above it)^2: wrong links and lost ones take
+            more trips from a busy cell than they add.
     """
 
     origin: str
@@ -58,63 +61,18 @@ def origin_destination(trips: Trips) -> list[ODCount]:
     """
     names = trips.table.camera.names
     counts = _counted(trips)
-    moved, moves = _missed_ends(trips, missed_share(trips))
-    mean = np.maximum(_expected(trips) + moved, 0)
-    variance = mean + moves + (_MODEL_ERROR * mean) ** 2
+    expected = np.maximum(_expected(trips), 0)
+    completed, moves = completed_trips(_routes(trips), missed_share(trips), trips.table.cameras)
+    moved = completed - counts
+    mean = np.maximum(expected + moved, 0)
+    variance = expected + moves + (_SHARE_ERROR * moved) ** 2
+    below, above = (_Z * np.sqrt(variance + (error * mean) ** 2) for error in (_BELOW, _ABOVE))
     found = []
     for a, b in np.argwhere((counts > 0) | (mean >= 0.5)).tolist():
-        expected, wide = float(mean[a, b]), _Z * float(np.sqrt(variance[a, b]))
-        low, high = max(0.0, expected - wide), expected + wide
-        found.append(ODCount(str(names[a]), str(names[b]), int(counts[a, b]), expected, low, high))
+        middle = float(mean[a, b])
+        low, high = max(0.0, middle - float(below[a, b])), middle + float(above[a, b])
+        found.append(ODCount(str(names[a]), str(names[b]), int(counts[a, b]), middle, low, high))
     return found
-
-
-def missed_share(trips: Trips) -> float:
-    """Estimate the share of passes that gave no tracklet, from trips that skip a camera.
-
-    Where most vehicles that go from a to c are seen at b between, a direct link from a to c that takes as long as they
-    do is a pass that b missed.
-    """
-    middle = trips.corrected.mean(axis=1)
-    via: dict[tuple[int, int], dict[int, list[float]]] = {}
-    direct: dict[tuple[int, int], list[float]] = {}
-    camera = trips.table.camera.codes.tolist()
-    for third in np.flatnonzero(trips.order > 1).tolist():
-        second = int(trips.previous[third])
-        direct.setdefault((camera[second], camera[third]), []).append(middle[third] - middle[second])
-        if trips.order[third] > 2:
-            first = int(trips.previous[second])
-            seen = via.setdefault((camera[first], camera[third]), {})
-            seen.setdefault(camera[second], []).append(middle[third] - middle[first])
-    skipped = passed = 0.0
-    for pair, between in via.items():
-        for at, times in between.items():
-            if len({*pair, at}) == 3 and len(times) >= max(_FEWEST, 2 * len(direct.get(pair, ()))):
-                low, high = np.quantile(times, [0.1, 0.9])
-                skipped += sum(low <= time <= high for time in direct.get(pair, ())) / 0.8
-                passed += len(times)
-    return skipped / (skipped + passed) if passed >= 3 * _FEWEST else 0.0
-
-
-def _missed_ends(trips: Trips, missed: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what to add to counts and variances (C, C) for trips whose first or last pass was missed.
-
-    To each trip a, b, ..., d belong on average m / (1 - m) more that camera a missed and that seem to begin at b.
-    """
-    cameras = trips.table.cameras
-    moved, moves = np.zeros((cameras, cameras)), np.zeros((cameras, cameras))
-    more = missed / (1 - missed)
-    order = np.lexsort((trips.order, trips.trip))
-    starts = np.flatnonzero(trips.order[order] == 1)
-    for part in np.split(trips.table.camera.codes[order], starts[1:]):
-        path = part[np.diff(part, prepend=-1) != 0].tolist()
-        for cut in (path[1:], path[:-1]) if len(path) > 1 else ():
-            moved[path[0], path[-1]] += more
-            moves[path[0], path[-1]] += more
-            if len(set(cut)) > 1:
-                moved[cut[0], cut[-1]] -= more
-                moves[cut[0], cut[-1]] += more
-    return moved, moves
 
 
 def ends_of_trips(trips: Trips) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -252,14 +210,7 @@ class RouteShare:
 
 def route_shares(trips: Trips) -> list[RouteShare]:
     """Count the sequences of cameras of trips, repeated ones once, the most frequent first for each pair."""
-    names, camera = trips.table.camera.names, trips.table.camera.codes
-    order = np.lexsort((trips.order, trips.trip))
-    starts = np.flatnonzero(trips.order[order] == 1)
-    routes: Counter[tuple[int, ...]] = Counter()
-    for part in np.split(camera[order], starts[1:]):
-        kept = part[np.diff(part, prepend=-1) != 0]
-        if len(kept) > 1:
-            routes[tuple(kept.tolist())] += 1
+    names, routes = trips.table.camera.names, _routes(trips)
     totals: Counter[tuple[int, int]] = Counter()
     for route, count in routes.items():
         totals[route[0], route[-1]] += count
@@ -268,6 +219,18 @@ def route_shares(trips: Trips) -> list[RouteShare]:
         places = tuple(str(names[code]) for code in route)
         found.append(RouteShare(places[0], places[-1], places, count, count / totals[route[0], route[-1]]))
     return found
+
+
+def _routes(trips: Trips) -> Counter[tuple[int, ...]]:
+    """Count the sequences of two cameras or more of trips, repeated ones once."""
+    order = np.lexsort((trips.order, trips.trip))
+    starts = np.flatnonzero(trips.order[order] == 1)
+    routes: Counter[tuple[int, ...]] = Counter()
+    for part in np.split(trips.table.camera.codes[order], starts[1:]):
+        kept = part[np.diff(part, prepend=-1) != 0]
+        if len(kept) > 1:
+            routes[tuple(kept.tolist())] += 1
+    return routes
 
 
 @dataclass(frozen=True)

@@ -123,12 +123,18 @@ class LinkModel:
     def parked(
         self, table: TimedTracklets, first: NDArray[np.integer], second: NDArray[np.integer], longest_stop: float
     ) -> NDArray[np.bool_]:
-        """Whether links (E,) take `longest_stop` seconds longer than 95 % of the drives between their cameras."""
+        """Whether links (E,) take `longest_stop` seconds longer than 95 % of the drives between their cameras.
+
+        From a camera to itself the drive counts as none: the usual time between two passes of one camera, with no other
+        camera between, is that of parking near it.
+        """
         mass = self.routes.density(self.bins)
         pooled = (mass * self.routes.evidence[:, None]).sum(axis=0)
         mass = np.where(mass.sum(axis=1, keepdims=True) > 0, mass, pooled / max(float(pooled.sum()), 1e-300))
         place = np.argmax(np.cumsum(mass, axis=1) >= _MOST_DRIVES * mass.sum(axis=1, keepdims=True), axis=1)
-        limit = np.exp(self.bins.centres[place]) + longest_stop
+        drive = np.exp(self.bins.centres[place])
+        drive[:: table.cameras + 1] = 0.0
+        limit = drive + longest_stop
         camera = table.camera.codes.astype(np.int64)
         pair = camera[first] * table.cameras + camera[second]
         return np.asarray(table.start[second] - table.end[first] > limit[pair])
