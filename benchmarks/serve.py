@@ -5,7 +5,7 @@
 Makes a store of random features with 20 cameras, starts `vreid serve` in a process of its own, and lets clients work
 like users: a search, eight crops, a page of the wall of a camera, with pauses of two seconds on average. Meanwhile 12
 tracklets a second are stored. Prints for each kind of request how many there were and how long they took, errors, the
-service's processor time and its memory at the beginning and at the end; and the bare float32 product of a query with
+service's processor time and its memory about every minute; and the bare float32 product of a query with
 all features, before and after: no exact search that reads all of them is quicker. Exits 1 if a request fails.
 """
 
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
             sample = random.Random(0).sample(ids, min(len(ids), SAMPLE))
             with served(folder) as (pid, url):
                 ServiceClient(url, seconds=300).search(sample[0])  # reads the features
-                before, used = memory(pid), processor_seconds(pid)
+                memories, used = [memory(pid)], processor_seconds(pid)
                 until = time.monotonic() + 60 * given.minutes
                 parts = (until, given.pause, times, errors)
                 threads = [
@@ -179,10 +179,12 @@ def main(arguments: list[str] | None = None) -> int:
                     some = batch(rng, size[0] + added, 24, store.vectors.dimensions, file.getvalue())
                     store.add(some)
                     added += 24
+                    if added // 24 % 30 == 0:
+                        memories.append(memory(pid))
                     time.sleep(2)
                 for thread in threads:
                     thread.join()
-                after, used, load = memory(pid), processor_seconds(pid) - used, os.getloadavg()[0]
+                used, load = processor_seconds(pid) - used, os.getloadavg()[0]
             again = bare_product(*size)
     medians = {}
     for kind, seconds in times.items():
@@ -194,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     print(f"product {product:6.1f} ms before, {again:6.1f} ms after; median search / product before:", end=" ")
     print(f"{medians['search'] / product:.1f}")
-    print(f"errors {len(errors)}, tracklets added meanwhile {added:,}, memory {before:,.0f} -> {after:,.0f} MB")
+    print(f"errors {len(errors)}, tracklets added meanwhile {added:,}")
+    print(f"memory in MB, about every minute: {', '.join(f'{one:,.0f}' for one in memories)}")
     share = used / (60 * given.minutes)
     print(f"service: {share:.2f} cores on average; load average of the machine at the end {load:.1f}")
     for sentence in errors[:5]:
