@@ -13,6 +13,7 @@ from vreid.serve.deletion import forget_tracklets
 from vreid.serve.live import WatchList
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.service import Service
+from vreid.serve.task_thread import TaskThread
 from vreid.store.interface import Filter
 from vreid.store.maintenance import prune
 from vreid.store.site_calibration import calibrate_site
@@ -23,7 +24,7 @@ _HOUR = 3600.0
 
 
 class Refit:
-    """Fits the threshold of a store in a thread of its own, one at a time.
+    """Fits the threshold of a store to new decisions, beside the requests.
 
     Args:
         service: of the store.
@@ -32,15 +33,14 @@ class Refit:
 
     def __init__(self, service: Service, monitoring: Monitoring) -> None:
         self._service, self._monitoring = service, monitoring
+        self._thread = TaskThread("vreid-refit", self._fit)
         self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._answers = 0  # since the last fit
 
     @property
     def running(self) -> bool:
         """Whether the threshold is being fitted."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._thread.running
 
     def count_answer(self) -> None:
         """Count a new answer; start when there are `ServeConfig.refit_every` of them."""
@@ -50,20 +50,15 @@ class Refit:
         if due:
             self.start()
 
-    def start(self) -> bool:
-        """Start to fit; return False if it is being done already."""
+    def start(self) -> None:
+        """Start to fit, unless it is being done already."""
         with self._guard:
-            if self.running:
-                return False
-            self._answers = 0
-            self._thread = threading.Thread(target=self._fit, name="vreid-refit", daemon=True)
-            self._thread.start()
-        return True
+            if self._thread.start():
+                self._answers = 0
 
     def wait(self, seconds: float) -> None:
         """Wait until it is done, `seconds` at most."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        self._thread.wait(seconds)
 
     def _fit(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""`TripLinking`: the trips of a store, linked in a thread beside the requests."""
+"""`TripLinking`: the trips of a store, linked beside the requests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vreid.errors import InputError
 from vreid.serve.http_errors import HttpError
 from vreid.serve.monitoring import Monitoring
 from vreid.serve.service import Service
+from vreid.serve.task_thread import TaskThread
 from vreid.store.labelling import ANSWERS, TRIP_LINKS
 from vreid.trips.counts import TravelTimes, travel_times
 from vreid.trips.link_answers import link_answers, put_link_answer
@@ -44,7 +45,7 @@ class LinkedStore:
 
 
 class TripLinking:
-    """Links the trips of a store in a thread of its own, one run at a time.
+    """Links the trips of a store, beside the requests.
 
     Args:
         service: of the store.
@@ -53,9 +54,8 @@ class TripLinking:
 
     def __init__(self, service: Service, monitoring: Monitoring) -> None:
         self._service, self._monitoring = service, monitoring
+        self._thread = TaskThread("vreid-trips", self._run)
         self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._again = False
         self._forgotten = 0  # how often
         self.linked: LinkedStore | None = None
         self.error = ""
@@ -63,8 +63,7 @@ class TripLinking:
     @property
     def running(self) -> bool:
         """Whether trips are being linked."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._thread.running
 
     @property
     def stale(self) -> bool:
@@ -73,16 +72,11 @@ class TripLinking:
 
     def start(self) -> None:
         """Start to link; a run that goes on is followed by another."""
-        with self._guard:
-            self._again = True
-            if not self.running:
-                self._thread = threading.Thread(target=self._run, name="vreid-trips", daemon=True)
-                self._thread.start()
+        self._thread.start(again=True)
 
     def wait(self, seconds: float) -> None:
         """Wait until it is done, `seconds` at most."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        self._thread.wait(seconds)
 
     def forget(self) -> None:
         """Forget the trips, because tracklets were deleted; if there were any, link again."""
@@ -112,24 +106,18 @@ class TripLinking:
         return vectors.count(), vectors.documents(ANSWERS), vectors.documents(TRIP_LINKS)
 
     def _run(self) -> None:
-        while True:
+        forgotten = self._forgotten
+        try:
+            made = self._link()
             with self._guard:
-                if not self._again:
-                    self._thread = None
-                    return
-                self._again = False
-                forgotten = self._forgotten
-            try:
-                made = self._link()
-                with self._guard:
-                    if forgotten == self._forgotten:
-                        self.linked, self.error = made, ""
-            except InputError as error:  # of the tracklets or the answers: users can do something about it
-                self.error = str(error)
-            except Exception:  # the service goes on with the old trips
-                LOG.exception("linking trips")
-                self.error = "internal error; its operator finds the reason in the log."
-                self._monitoring.failures.labels("trips").inc()
+                if forgotten == self._forgotten:
+                    self.linked, self.error = made, ""
+        except InputError as error:  # of the tracklets or the answers: users can do something about it
+            self.error = str(error)
+        except Exception:  # the service goes on with the old trips
+            LOG.exception("linking trips")
+            self.error = "internal error; its operator finds the reason in the log."
+            self._monitoring.failures.labels("trips").inc()
 
     def _link(self) -> LinkedStore:
         vectors = self._service.store.vectors
