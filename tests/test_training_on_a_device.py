@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from support.pretend_gpu import PretendGpu
+from support.tiny_translation import TINY_TRANSLATION
 from vreid.data.augment import TrainTransform
 from vreid.data.loading import train_loader
 from vreid.data.protocols import PROTOCOLS
@@ -24,7 +25,7 @@ from vreid.training import supervised
 from vreid.training.supervised import Trainer, train
 from vreid.training.targets import LabelConfig
 from vreid.training.train_config import LossConfig, TrainConfig
-from vreid.training.translate import TranslateConfig, Translation, train_translation
+from vreid.training.translate import Translation, train_translation
 from vreid.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -163,21 +164,7 @@ def test_validation_runs_on_the_device(gpu: PretendGpu, records: Records, tmp_pa
 
 
 def test_translation_does_not_wait_and_trains_as_on_the_cpu(gpu: PretendGpu, records: Records, tmp_path: Path) -> None:
-    config = TranslateConfig(
-        recipe="tiny",
-        size=16,
-        load=18,
-        filters=4,
-        blocks=1,
-        patch_layers=1,
-        metric_stages=2,
-        batch_size=2,
-        pool=3,
-        siamese_from=0,
-        keeping_from=0,
-        epochs=1,
-        precision="float32",
-    )
+    config = replace(TINY_TRANSLATION, size=16, load=18, patch_layers=1, siamese_from=0, keeping_from=0, epochs=1)
     synthetic, real = records[8:12], records[:4]
     expected = train_translation(config, synthetic, real, out=tmp_path / "cpu")
     with pytest.MonkeyPatch.context() as patch:

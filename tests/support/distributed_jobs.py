@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from support.tiny_translation import TINY_TRANSLATION
 from vreid.adaptation.adapt_config import PRESETS
 from vreid.adaptation.repeated import adapt
 from vreid.data.records import Records
@@ -19,7 +20,7 @@ from vreid.inference.embedder import load_model
 from vreid.inference.extraction import EmbedderExtractor
 from vreid.training.extract import extract, load_trained
 from vreid.training.feature_job import ExtractionSettings, FeatureJob
-from vreid.training.translate import TranslateConfig, train_translation
+from vreid.training.translate import train_translation
 from vreid.training.translate_images import translate
 
 AUTO = PRESETS["auto"]
@@ -30,19 +31,6 @@ ADAPTATION = replace(
     num_identities=3,  # shares of 2 and of 1
     num_instances=2,
     learning_rate=1e-3,
-)
-TRANSLATION = TranslateConfig(
-    recipe="tiny",
-    size=32,
-    load=36,
-    filters=4,
-    blocks=1,
-    patch_layers=2,
-    metric_stages=2,
-    epochs=3,
-    batch_size=2,
-    pool=3,
-    precision="float32",
 )
 
 
@@ -92,7 +80,7 @@ def translations(records: Records, out: Path) -> None:
     """
     sides = sides_of(records)
     with mock.patch.object(nn.Dropout, "forward", lambda self, values: values):
-        model = train_translation(TRANSLATION, *sides, out=out / "translation", log_steps=1)
+        model = train_translation(TINY_TRANSLATION, *sides, out=out / "translation", log_steps=1)
     for _ in range(2):
         translate(model, sides[0], out / "translated", batch_size=2)
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from support.command_line import Run
+from support.tiny_translation import TINY_TRANSLATION
 from vreid.configuration import plain_values
 from vreid.data.open import open_dataset
 from vreid.data.records import Records
@@ -35,19 +36,6 @@ from vreid.training.translate import TranslateConfig, Translation, train_transla
 from vreid.training.translate_images import translate
 
 ROOT = Path(__file__).parents[2]
-TINY = TranslateConfig(
-    recipe="tiny",
-    size=32,
-    load=36,
-    filters=4,
-    blocks=1,
-    patch_layers=2,
-    metric_stages=2,
-    epochs=3,
-    batch_size=2,
-    pool=3,
-    precision="float32",
-)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,7 +138,7 @@ class Shade(nn.Module):
 
 
 def test_cycle_and_identity_terms_by_hand() -> None:
-    made = loop(replace(TINY, generator_every=1))
+    made = loop(replace(TINY_TRANSLATION, generator_every=1))
     made.learned["to_real"], made.learned["to_synthetic"] = Shade(1, 0.1), Shade(0.5, 0)
     terms = made.step(torch.full((2, 3, 32, 32), 0.4), torch.full((1, 3, 32, 32), -0.2), epoch=0)
     # a 0.4 -> 0.5 -> 0.25; b -0.2 -> -0.1 -> 0.0; a by to_synthetic 0.2; b by to_real -0.1
@@ -165,7 +153,7 @@ def test_cycle_and_identity_terms_by_hand() -> None:
 
 
 def test_generators_are_updated_in_every_second_step_and_the_others_in_each() -> None:
-    made = loop(TINY)
+    made = loop(TINY_TRANSLATION)
     a, b = images(2, -1, 0), images(3, 0, 1)
     seen = []
     for epoch in (0, 0, 1, 1):
@@ -182,7 +170,7 @@ def test_generators_are_updated_in_every_second_step_and_the_others_in_each() ->
 
 
 def test_the_self_similarity_loss_begins_in_the_third_epoch_and_does_not_update_the_siamese_network() -> None:
-    config = replace(TINY, generator_every=1, siamese_from=9)
+    config = replace(TINY_TRANSLATION, generator_every=1, siamese_from=9)
 
     def moved(epoch: int, other_siamese: bool) -> Tensor:
         made = loop(config)
@@ -200,7 +188,7 @@ def test_the_self_similarity_loss_begins_in_the_third_epoch_and_does_not_update_
 
 
 def test_discriminators_learn_to_separate_real_and_generated_images() -> None:
-    made = loop(replace(TINY, generator_every=1000, learning_rate=2e-3))
+    made = loop(replace(TINY_TRANSLATION, generator_every=1000, learning_rate=2e-3))
     losses = []
     for _ in range(25):
         losses.append(float(made.step(images(4, -1, -0.5), images(4, 0.5, 1), 0)["judges"]))
@@ -236,14 +224,14 @@ train_translation(config, synthetic, real, out=sys.argv[2], resume=True, checkpo
 
 @pytest.fixture(scope="module")
 def whole(sides: tuple[Records, Records], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of TINY from its start to its end."""
+    """A run of TINY_TRANSLATION from its start to its end."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    train_translation(TINY, *sides, out=run, log_steps=1)
+    train_translation(TINY_TRANSLATION, *sides, out=run, log_steps=1)
     return run
 
 
 def test_a_run_folder_holds_its_record_and_samples(sides: tuple[Records, Records], whole: Path) -> None:
-    assert read_json(whole / "config.json") == plain_values(TINY)
+    assert read_json(whole / "config.json") == plain_values(TINY_TRANSLATION)
     assert read_json(whole / "data.json")["real"]["images"] == 6
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
@@ -259,13 +247,16 @@ def test_a_run_folder_holds_its_record_and_samples(sides: tuple[Records, Records
         def note(self, text: str) -> None:
             notes.append(text)
 
-    assert train_translation(TINY, *sides, out=whole, resume=True, progress=Listener()) == whole / "model.safetensors"
+    assert (
+        train_translation(TINY_TRANSLATION, *sides, out=whole, resume=True, progress=Listener())
+        == whole / "model.safetensors"
+    )
     assert "nothing is left to train" in notes[0]
 
 
 def test_a_killed_run_resumes_to_identical_weights(sides: tuple[Records, Records], whole: Path, tmp_path: Path) -> None:
     job, run = tmp_path / "job", tmp_path / "run"
-    job.write_bytes(pickle.dumps((TINY, *sides)))
+    job.write_bytes(pickle.dumps((TINY_TRANSLATION, *sides)))
     metrics, lines = run / "metrics.jsonl", 0
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(job), str(run)],
@@ -275,7 +266,7 @@ def test_a_killed_run_resumes_to_identical_weights(sides: tuple[Records, Records
         lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL and not (run / "model.safetensors").exists()
-    made = load_file(train_translation(TINY, *sides, out=run, resume=True, log_steps=1))
+    made = load_file(train_translation(TINY_TRANSLATION, *sides, out=run, resume=True, log_steps=1))
     wanted = load_file(whole / "model.safetensors")
     assert made.keys() == wanted.keys() and [name for name in made if not torch.equal(made[name], wanted[name])] == []
     last = [json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]) for folder in (run, whole)]
@@ -291,11 +282,11 @@ def test_wrong_input_is_reported(sides: tuple[Records, Records], whole: Path, tm
         ((synthetic, real[:0]), "from 5 and 0 images; give 1 or more of each"),
     ):
         with pytest.raises(InputError, match=sentence):
-            train_translation(TINY, *images_of, out=tmp_path / "run")
+            train_translation(TINY_TRANSLATION, *images_of, out=tmp_path / "run")
     with pytest.raises(InputError, match="the run has epochs = 3 but 4 is asked for"):
-        train_translation(replace(TINY, epochs=4), *sides, out=whole, resume=True)
+        train_translation(replace(TINY_TRANSLATION, epochs=4), *sides, out=whole, resume=True)
     with pytest.raises(InputError, match="lower learning_rate"):
-        train_translation(replace(TINY, learning_rate=1e30), *sides, out=tmp_path / "run")
+        train_translation(replace(TINY_TRANSLATION, learning_rate=1e30), *sides, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     for changes, sentence in (
         ({"size": 30}, "multiple of 4"),
@@ -306,7 +297,7 @@ def test_wrong_input_is_reported(sides: tuple[Records, Records], whole: Path, tm
         ({"generator_every": 0}, "generator_every is 0; give a whole number from 1"),
     ):
         with pytest.raises(InputError, match=sentence):
-            replace(TINY, **changes)  # type: ignore[arg-type]
+            replace(TINY_TRANSLATION, **changes)  # type: ignore[arg-type]
 
 
 def test_recipes() -> None:
@@ -366,7 +357,7 @@ def test_fine_detail_is_preserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fine = np.indices((50, 90)).sum(axis=0) % 2 * 130 + 60  # 60 and 190 in turn, which 32 pixels see as grey
     fine[:, 80:] = 250
     Image.fromarray(np.repeat(fine[..., None], 3, axis=2).astype(np.uint8)).save(tmp_path / "fine.png")
-    monkeypatch.setattr(translate_images, "load_translator", lambda source: (Shade(1, 20 / 127.5), TINY))
+    monkeypatch.setattr(translate_images, "load_translator", lambda source: (Shade(1, 20 / 127.5), TINY_TRANSLATION))
     made = translate("any", Records.of(path=[tmp_path / "fine.png"]), tmp_path / "out")
     there = np.asarray(Image.open(made.path[0])).astype(int)
     assert np.abs(there - np.minimum(fine + 20, 255)[..., None]).max() <= 1
