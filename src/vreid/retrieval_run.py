@@ -21,7 +21,7 @@ from vreid.errors import InputError, named
 from vreid.files import parse_errors, read_json, write_json
 from vreid.formats.facts import fact, typed
 from vreid.locks import locking
-from vreid.object_storage import below, written
+from vreid.object_storage import below, is_address, normalised, written
 from vreid.progress import Progress
 from vreid.report.contents import ResultRow
 from vreid.retrieval.distances import Distances, check_comparable
@@ -167,7 +167,7 @@ class RetrievalRun:
         """
         if not features:
             raise InputError("RetrievalRun.load: give a folder or a file of features.")
-        first, *further = (cls._load_one(Path(source), records) for source in features)
+        first, *further = (cls._load_one(_local(source), records) for source in features)
         for source, other in zip(features[1:], further, strict=True):
             for side in SIDES:
                 check_same_images(getattr(first, side).records, getattr(other, side).records, f"{source}, {side}")
@@ -415,6 +415,15 @@ class RetrievalRun:
     def labelled(self) -> bool:
         """Whether every query has an identity, so that rankings can be evaluated."""
         return bool(np.all(self.query.records.identity.codes != -1))
+
+
+def _local(source: Path | str) -> Path:
+    """Return the path of features on this machine; file:// addresses are such paths."""
+    if is_address(source):
+        raise InputError(
+            f"{normalised(source)}: features are read from this machine; copy the folder here and name that."
+        )
+    return Path(normalised(source))
 
 
 def _post(post: PostProcessing | str) -> PostProcessing:

@@ -112,6 +112,8 @@ LINES = {
     f"calibrate {FEATURES} --leave-out 0.5 --out {{new}}/t.json --miss-rate nan": "miss_rate is nan",
     f"evaluate {FEATURES} --protocol vehicle-id": "query and gallery images are different",
     f"evaluate {FEATURES} --records {{empty}}/a.csv": "give no table",
+    "evaluate s3://bucket/features": "s3://bucket/features: features are read from this machine; copy the folder here",
+    "evaluate file:///nowhere/features": "/nowhere/features: holds no features.json",
     f"evaluate {FEATURES}/query.safetensors": "query.safetensors: holds one matrix and no labels",
     # data split, submission
     "data split {world} --out {new}/s --hold-out scenes": "scene",

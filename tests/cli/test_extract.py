@@ -179,3 +179,6 @@ def test_ray_is_named_where_it_is_missing(run: Run, made: Path, images: Path, mo
     monkeypatch.setitem(sys.modules, "ray", None)
     outcome = run(f"extract {made}/run {images} --out out --ray local")
     assert outcome.code == 2 and "this command needs ray: pip install 'vehicle-reid[ray]'" in outcome.err
+    for options, sentence in (("--ray ''", "--ray: the address is empty"), ("--ray-workers 2", "add --ray ADDRESS")):
+        outcome = run(f"extract {made}/run {images} --out out {options}")
+        assert outcome.code == 2 and sentence in outcome.err

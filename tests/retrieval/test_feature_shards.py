@@ -11,7 +11,7 @@ import pytest
 
 from vreid.data.records import Records
 from vreid.errors import InputError
-from vreid.files import write_json
+from vreid.files import read_json, write_json
 from vreid.object_storage import exists, remove
 from vreid.retrieval import feature_shards
 from vreid.retrieval.feature_shards import FeatureShards, load_sides, shards_beside
@@ -99,7 +99,33 @@ def test_a_damaged_or_exchanged_shard_is_named(tmp_path: Path, features: Feature
         with pytest.raises(InputError, match="is the shard of another extraction"):
             store.hash_of(4)
     place.unlink()
-    assert store.hash_of(4) is None
+    assert store.hash_of(4) is None and not store.complete
+    with pytest.raises(InputError, match=r"rows-000000000004.safetensors: is missing; run the same `vreid extract`"):
+        store.whole()
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "message"),
+    [
+        ("job.json", {"count": -1}, "-1 images of 3 dimensions"),
+        ("job.json", {"dimensions": 0}, "10 images of 0 dimensions"),
+        ("job.json", {"count": 100_000}, "shards.json: does not list the shards of 100,000 images; remove it and run"),
+        ("job.json", {"norm": "half"}, "norm"),
+        ("job.json", {"norm": "unit"}, "another extraction; remove it and run the same"),
+        ("job.json", {"views": ["flip"]}, "another extraction; remove it and run the same"),
+        ("shards.json", {"rows-000000000012.safetensors": "0"}, "does not list the shards of 10 images"),
+        ("shards.json", {"rows-000000000000.safetensors": "0"}, "another extraction"),
+    ],
+)
+def test_lists_that_were_edited_are_named(
+    tmp_path: Path, features: FeatureSet, file: str, edit: dict[str, object], message: str
+) -> None:
+    store = filled(str(tmp_path / "q.shards"), features)
+    store.finish({start: store.hash_of(start) or "" for start in store.starts})
+    place = tmp_path / "q.shards" / file
+    write_json(place, {**read_json(place), **edit})
+    with pytest.raises(InputError, match=message):
+        FeatureShards.open(store.folder).whole()
 
 
 def test_a_folder_without_shards_is_abandoned(folder: str, features: FeatureSet) -> None:

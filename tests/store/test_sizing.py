@@ -42,7 +42,13 @@ def test_the_command_prints_the_estimate(run: Run) -> None:
     assert outcome.code == 0 and "10,000,000 tracklets" in outcome.out and "its memory         51.2 GB" in outcome.out
     found = json.loads(run("store size 1e5 --dimensions 512 --crops 1 --json").out)
     assert found["inputs"]["tracklets"] == 100_000 and round(found["store_disk"] / 1e6) == 796
-    for line, sentence in (("many", "is not a number of tracklets"), ("0", "tracklets is 0"), ("inf", "not a number")):
+    for line, sentence in (
+        ("many", "is not a number of tracklets"),
+        ("0", "tracklets is 0"),
+        ("inf", "not a number"),
+        ("1.5", "not a number"),
+        ("1e308", "tracklets is 1"),
+    ):
         outcome = run(f"store size {line}")
         assert outcome.code == 2 and sentence in outcome.err
     with pytest.raises(InputError, match="images_per_second is 0"):

@@ -72,6 +72,18 @@ def test_features_are_equal_in_memory_in_a_file_and_in_shards(tmp_path: Path, no
     assert extractor.rows == [*range(COUNT), *range(COUNT)]
     with pytest.raises(InputError, match="shards need an output"):
         FeatureJob(records(), extractor, how).run_sharded()
+    with pytest.raises(InputError, match=r"query.safetensors: would be read instead of the shards; remove it or name"):
+        FeatureJob(records(), extractor, how, out=out).run_sharded()
+
+
+def test_a_shard_that_was_removed_from_a_complete_folder_is_computed_again(tmp_path: Path) -> None:
+    extractor, out = NamedFeatures(), tmp_path / "query.safetensors"
+    shards = FeatureJob(records(), extractor, out=out).run_sharded()
+    whole = shards.whole()
+    Path(shards.place(5)).unlink()
+    again = FeatureJob(records(), extractor, out=out).run_sharded()
+    assert extractor.rows == [*range(COUNT), *range(5, 10)]
+    assert again.whole().features.tobytes() == whole.features.tobytes()
 
 
 def test_no_images_make_an_empty_set(tmp_path: Path) -> None:

@@ -147,13 +147,13 @@ def extract_command(
         ),
     ] = False,
     ray: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="ADDRESS",
             help="Compute on a Ray cluster, to the same bits: local (the cores of this machine), auto, HOST:PORT or "
             "ray://HOST:PORT. OUT must be a folder that all machines share, or object storage.",
         ),
-    ] = "",
+    ] = None,
     ray_workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on the Ray cluster; default: one for each GPU, else CPU.")
     ] = None,
@@ -169,6 +169,10 @@ def extract_command(
 
     On several GPUs, to the same features: torchrun --nproc-per-node 8 -m vreid extract ...
     """
+    if ray is not None and not ray.strip():
+        raise InputError("--ray: the address is empty; give local, auto, HOST:PORT or ray://HOST:PORT.")
+    if ray is None and ray_workers is not None:
+        raise InputError("--ray-workers: is for a Ray cluster; add --ray ADDRESS, or use --workers.")
     require_extras(extra_of(model), *(["ray"] if ray else []))
     from vreid.data.crops import all_images, crops_of
     from vreid.object_storage import is_address, normalised
@@ -207,7 +211,7 @@ def extract_command(
 
 
 def _ray_pool(
-    model: str, address: str, count: int | None, device: str, loaders: int | None
+    model: str, address: str | None, count: int | None, device: str, loaders: int | None
 ) -> AbstractContextManager[WorkerPool | None]:
     """Return the processes of a Ray cluster; None without an address."""
     if not address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Annotated
 
@@ -31,9 +32,12 @@ def size_command(
     from vreid.store.sizing import INDEXES, SizeInputs, estimate
 
     try:
-        count = int(float(tracklets))
-    except (ValueError, OverflowError):
-        raise InputError(f"{tracklets}: is not a number of tracklets; write for example 1e7.") from None
+        number = float(tracklets)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise InputError(f"{tracklets}: is not a number of tracklets; write for example 1e7.")
+    count = int(number)
     inputs = SizeInputs(
         count, dimensions, crops, crop_bytes, images, images_per_second, price_hour, memory_price, disk_price
     )

@@ -22,13 +22,14 @@ from vreid.errors import InputError
 from vreid.files import parse_errors, read_json, verify_tensors, write_json
 from vreid.formats.facts import fact, typed
 from vreid.object_storage import below, exists, local_copy, normalised, remove, written
-from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, Sides
+from vreid.retrieval.features import FACTS, GALLERY_OF_QUERY, FeatureSet, Norm, Sides
 
 SHARD = 2048
 """Images per shard: the maximum loss of a killed process."""
 SUFFIX = ".shards"
 """Ending of the name of a folder of shards."""
 _JOB, _COMPLETE = "job.json", "shards.json"
+_AGAIN = "run the same `vreid extract` again"
 
 
 class FeatureShards:
@@ -79,19 +80,24 @@ class FeatureShards:
         """Open a complete folder.
 
         Raises:
-            InputError: it holds no shards, not all of them, or shards of another size.
+            InputError: it holds no shards, or its lists of them contradict each other or have been edited.
         """
         place = below(folder, _COMPLETE)
         if not exists(place):
-            raise InputError(f"{normalised(folder)}: holds no {_COMPLETE}; run the same `vreid extract` again.")
+            raise InputError(f"{normalised(folder)}: holds no {_COMPLETE}; {_AGAIN}.")
         hashes = _read_json(place, dict[str, str])
         job = _read_json(below(folder, _JOB), dict[str, Any])
         with parse_errors(below(folder, _JOB)):
             if fact(job, "shard", int) != SHARD:
                 raise ValueError(f"shards of {job['shard']} images instead of {SHARD}")
-            for name, kind in (("count", int), ("model", str), ("norm", str), ("views", tuple[str, ...])):
+            for name, kind in (("model", str), ("norm", str), ("views", tuple[str, ...])):
                 fact(job, name, kind)
+            Norm(job["norm"])
+            if fact(job, "count", int) < 0 or fact(job, "dimensions", int) < 1:
+                raise ValueError(f"{job['count']} images of {job['dimensions']} dimensions")
         found = cls(folder, {name: value for name, value in job.items() if name not in ("precision", "dimensions")})
+        if len(hashes) != len(found.starts) or any(found._name(start) not in hashes for start in found.starts):
+            raise InputError(f"{place}: does not list the shards of {found.count:,} images; remove it and {_AGAIN}.")
         found._hashes = hashes
         return found
 
@@ -107,8 +113,8 @@ class FeatureShards:
 
     @property
     def complete(self) -> bool:
-        """Whether all shards were written, as `finish` says."""
-        return exists(below(self.folder, _COMPLETE))
+        """Whether all shards were written, as `finish` says, and are still there."""
+        return exists(below(self.folder, _COMPLETE)) and all(exists(self.place(start)) for start in self.starts)
 
     def begin(self, precision: str, dimensions: int) -> None:
         """Record what is computed, before the first shard is written.
@@ -151,14 +157,19 @@ class FeatureShards:
 
     def _read(self, start: int) -> tuple[FeatureSet, str]:
         place, rows = self.place(start), self.rows(start)
+        if not exists(place):
+            raise InputError(f"{place}: is missing; {_AGAIN}.")
         with local_copy(place) as file:
-            with parse_errors(place):
-                found = FeatureSet.load(file)
-            hash_ = verify_tensors(file)
-        name = place.rpartition("/")[2]
-        alike = found.model == self.job["model"] and found.dimensions == self.dimensions
-        if not alike or len(found) != rows.stop - rows.start or self._hashes.get(name, hash_) != hash_:
-            raise InputError(f"{place}: is the shard of another extraction; remove it.")
+            try:
+                with parse_errors(place):
+                    found = FeatureSet.load(file)
+                hash_ = verify_tensors(file)
+            except InputError as error:
+                raise InputError(f"{place}: is damaged; remove it and {_AGAIN}.") from error
+        there = found.model, found.dimensions, list(found.views), found.raw, len(found)
+        job = self.job["model"], self.dimensions, list(self.job["views"]), self.job["norm"] == "raw"
+        if there != (*job, rows.stop - rows.start) or self._hashes.get(self._name(start), hash_) != hash_:
+            raise InputError(f"{place}: is the shard of another extraction; remove it and {_AGAIN}.")
         return found, hash_
 
     def finish(self, hashes: Mapping[int, str]) -> None:
@@ -167,7 +178,7 @@ class FeatureShards:
         Args:
             hashes: of each shard by its first image, as `write` and `hash_of` return them.
         """
-        self._hashes = {self.place(start).rpartition("/")[2]: hashes[start] for start in self.starts}
+        self._hashes = {self._name(start): hashes[start] for start in self.starts}
         with written(below(self.folder, _COMPLETE)) as file:
             write_json(file, self._hashes)
 
@@ -201,7 +212,10 @@ class FeatureShards:
 
     def place(self, start: int) -> str:
         """Return the file of the shard that begins at `start`."""
-        return below(self.folder, f"rows-{start:012d}.safetensors")
+        return below(self.folder, self._name(start))
+
+    def _name(self, start: int) -> str:
+        return f"rows-{start:012d}.safetensors"
 
     def _other(self, what: str, there: object, asked: object) -> InputError:
         fix = "remove it or name another output"

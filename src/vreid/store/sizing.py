@@ -86,15 +86,15 @@ class SizeInputs:
         InputError: a number is out of range.
     """
 
-    tracklets: int = in_range(100_000, least=1)
-    dimensions: int = in_range(1280, least=1)
-    crops: int = in_range(3, least=0)
-    crop_bytes: int = in_range(3_400, least=0)
-    images: int = in_range(3, least=1)
-    images_per_second: float = in_range(125.0, above=0)
-    price_hour: float = in_range(0.1, least=0)
-    memory_price: float = in_range(3.0, least=0)
-    disk_price: float = in_range(0.1, least=0)
+    tracklets: int = in_range(100_000, least=1, most=10**15)
+    dimensions: int = in_range(1280, least=1, most=10**6)
+    crops: int = in_range(3, least=0, most=10**6)
+    crop_bytes: int = in_range(3_400, least=0, most=10**12)
+    images: int = in_range(3, least=1, most=10**6)
+    images_per_second: float = in_range(125.0, least=1e-6, most=1e12)
+    price_hour: float = in_range(0.1, least=0, most=1e12)
+    memory_price: float = in_range(3.0, least=0, most=1e12)
+    disk_price: float = in_range(0.1, least=0, most=1e12)
 
     def __post_init__(self) -> None:
         check_settings(self, "size: ")

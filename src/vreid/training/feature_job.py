@@ -372,9 +372,11 @@ class FeatureJob:
     def run_sharded(self, pool: WorkerPool | None = None) -> FeatureShards:
         """Write the features of all images in shards beside `out`, without holding them in memory.
 
-        Args and raises: as `run`.
+        Args and raises: as `run`; and an `InputError` if there is a file `out`, which readers prefer to shards.
         """
-        world = ProcessGroup.current()
+        world, out = ProcessGroup.current(), self.out
+        if world.agree(lambda: out is not None and exists(out)):
+            raise InputError(f"{out}: would be read instead of the shards; remove it or name another output.")
         if not world.agree(lambda: self.store.complete and self.resume):
             hashes = self._complete(pool)
             if world.first:
