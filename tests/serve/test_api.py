@@ -87,6 +87,7 @@ def test_crops_have_entity_tags(client: TestClient, name: str) -> None:
         ("/api/v1/tracklets?start=2026-01-02&end=2026-01-01", 422, "empty"),
         ("/api/v1/tracklets?order=time&after=c001/3", 422, "give the `next` of the page before"),
         ("/api/v1/tracklets?order=time&after=12/", 422, "give the `next` of the page before"),
+        ("/api/v1/tracklets?order=time&after=9223372036854775808/x", 422, "give the `next` of the page before"),
         ("/api/v1/tracklets?order=colour", 422, "order"),
         ("/api/v1/nothing", 404, "no such page"),
     ],

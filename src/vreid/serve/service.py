@@ -208,7 +208,7 @@ class Service:
         self.check(selection)
         where, vectors = make_filter(**selection.__dict__), self.store.vectors
         start, slash, name = after.partition("/") if order == "time" else ("0", "/", after)
-        if after and not (slash and _is_text(name) and _TIME.fullmatch(start)):
+        if after and not (slash and _is_text(name) and _TIME.fullmatch(start) and -(2**63) <= int(start) < 2**63):
             raise HttpError(422, "`after` is of no page in this order; give the `next` of the page before.")
         if order == "time":
             found = vectors.list_by_time(where, after=(int(start), name) if after else None, limit=limit)
