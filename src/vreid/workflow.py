@@ -274,7 +274,8 @@ def extract_shards(
     """Extract a data set's query and gallery as `extract` does, in shards that are never held in memory together.
 
     Args:
-        out: a folder, or an address of object storage ("s3://BUCKET/FOLDER"); `RetrievalRun.load` reads the folder.
+        out: a folder, or an address of object storage ("s3://BUCKET/FOLDER"); `RetrievalRun.load` reads a folder of
+            this machine, to which one on object storage is copied first.
         model, data, views, crops, unit_views, normalise, device, batch_size, workers, progress, pool: see `extract`.
 
     Returns:
