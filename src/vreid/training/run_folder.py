@@ -257,9 +257,10 @@ def revision() -> str | None:
     root = Path(vreid.__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    git = ("git", "--no-optional-locks", "-C", str(root))  # a killed process must not leave the tree's index locked
     try:
         answers = [
-            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True, timeout=10)
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True, timeout=10)
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.SubprocessError):
