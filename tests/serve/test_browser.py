@@ -248,7 +248,7 @@ def test_everything_can_be_done_with_the_keyboard(visit: Callable[..., Any], cro
     page.wait_for_url(re.compile("tracklet="))
     press("ArrowRight")
     press("ArrowRight")
-    assert page.evaluate("document.activeElement.id") == "hit-2"
+    expect(page.locator("#hit-2")).to_be_focused()
     press("y")
     page.get_by_text("2 confirmed, 0 rejected").wait_for()
     press("c")
@@ -261,7 +261,7 @@ def test_everything_can_be_done_with_the_keyboard(visit: Callable[..., Any], cro
     page.locator("#comparison input[name=card][value='3']").wait_for(state="attached")
     press("Escape")
     page.locator("#comparison:not([open])").wait_for(state="attached")
-    assert page.evaluate("document.activeElement.id") == "hit-3"
+    expect(page.locator("#hit-3")).to_be_focused()
 
 
 @pytest.mark.parametrize("path", ["/", "/search", "/browse", "/compare", "/trips", "/cameras", "/audit", "/tokens"])
